@@ -1,0 +1,6 @@
+"""Curation: what is done to one source or one clip. Plain functions over plain rows, no Ray, no torch.
+
+Importing the package loads nothing heavy; import the room you need::
+
+    from curation import video, observe, world
+"""

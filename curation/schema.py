@@ -1,0 +1,231 @@
+"""The Arrow schema of every table: the contract between the packages.
+
+Every field says in its metadata what it is (``doc``) and, for a number, its ``unit``. Columns are added, never retyped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+
+def field(name: str, type: pa.DataType, doc: str, unit: str | None = None) -> pa.Field:
+    """A nullable field that documents itself."""
+    metadata = {"doc": doc} | ({"unit": unit} if unit else {})
+    return pa.field(name, type, metadata=metadata)
+
+
+# ---- identity -------------------------------------------------------------------------------------------------------
+
+
+def digest(*parts: object) -> str:
+    """24 hex digits (96 bits) over ``parts`` in order: ids and fingerprints. Stable between runs and machines."""
+    hasher = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        text = str(part).encode()
+        hasher.update(len(text).to_bytes(8, "little") + text)
+    return hasher.hexdigest()
+
+
+def fingerprint(meaning: object) -> str:
+    """8 hex digits over what gives a table's values their meaning (any JSON-able value); stands after ``@``."""
+    return digest(json.dumps(meaning, sort_keys=True, separators=(",", ":")))[:8]
+
+
+def source_id(uri: str) -> str:
+    return digest("source", uri)
+
+
+def clip_id(source: str, content: str, stream: int, start: int, end: int, time_base: object) -> str:
+    return digest("clip", source, content, stream, start, end, time_base)
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+FAILURE = pa.struct(
+    [
+        field("stage", pa.string(), "stage that failed"),
+        field("kind", pa.string(), "stable word, see curation.errors"),
+        field("message", pa.string(), "one line for people"),
+    ]
+)
+
+PROBE = pa.struct(
+    [
+        field("container", pa.string(), "demuxer's name"),
+        field("codec", pa.string(), "decoder's name"),
+        field("stream", pa.int32(), "index of the video stream in the container"),
+        field("width", pa.int32(), "of the upright picture", "px"),
+        field("height", pa.int32(), "of the upright picture", "px"),
+        field("rotation", pa.int32(), "counter-clockwise turn that makes frames upright", "degree"),
+        field("pixel_format", pa.string(), "as decoded"),
+        field("time_base_num", pa.int64(), "numerator of one tick in seconds"),
+        field("time_base_den", pa.int64(), "denominator of one tick in seconds"),
+        field("start", pa.int64(), "first pts by the header", "tick"),
+        field("duration", pa.int64(), "by the header, null if unstated", "tick"),
+        field("frames", pa.int64(), "by the header, null if unstated", "frame"),
+        field("fps", pa.float64(), "average by the header", "1/s"),
+        field("has_audio", pa.bool_(), "whether there is an audio stream (it is not kept)"),
+    ]
+)
+
+TRACK = pa.struct(
+    [
+        field("name", pa.string(), "observer's track"),
+        field("pts", pa.list_(pa.int64()), "of the sampled frames", "tick"),
+        field("values", pa.list_(pa.float32()), "NaN where there is no earlier frame"),
+    ]
+)
+
+EVIDENCE = pa.struct(
+    [
+        field("pts", pa.int64(), "of the frame", "tick"),
+        field("jpeg", pa.binary(), "the upright frame"),
+    ]
+)
+
+SOURCE_COLUMNS = [
+    field("source_id", pa.string(), "hash of the uri"),
+    field("uri", pa.string(), "where the source lies"),
+]
+
+OBSERVATIONS = pa.schema(
+    [
+        *SOURCE_COLUMNS,
+        field("segment", pa.int32(), "0; long sources may be split"),
+        field("content_id", pa.string(), "hash of size and sampled bytes; copies share it"),
+        field("bytes", pa.int64(), "size of the source", "byte"),
+        field("modified", pa.int64(), "modification time where the store has one", "ns"),
+        field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
+        field("status", pa.string(), "ok or failed"),
+        field("failure", FAILURE, "why it failed"),
+        field("probe", PROBE, "what the container says"),
+        field("pts", pa.list_(pa.int64()), "of every frame, in presentation order", "tick"),
+        field("end", pa.int64(), "first tick after the last frame", "tick"),
+        field("packets_broken", pa.int64(), "packets that did not decode", "packet"),
+        field("frames_corrupt", pa.int64(), "frames the decoder marked as damaged", "frame"),
+        field("tracks", pa.list_(TRACK), "what the observers saw"),
+        field("evidence", pa.list_(EVIDENCE), "JPEGs on a fixed grid"),
+        field("seconds_taken", pa.float64(), "wall time of observing", "s"),
+    ]
+)
+
+CLIP_COLUMNS = [
+    field("clip_id", pa.string(), "hash of source, content, stream and span"),
+    field("source_id", pa.string(), "hash of the uri"),
+    field("content_id", pa.string(), "hash of the source's content"),
+    field("uri", pa.string(), "where the source lies"),
+    field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
+    field("split", pa.string(), "train, validation or test: a function of the content"),
+    field("status", pa.string(), "ok, or too_short: a shot under the minimum length"),
+    field("stream", pa.int32(), "index of the video stream in the container"),
+    field("start", pa.int64(), "first frame's pts", "tick"),
+    field("end", pa.int64(), "first tick after the last frame", "tick"),
+    field("time_base_num", pa.int64(), "numerator of one tick in seconds"),
+    field("time_base_den", pa.int64(), "denominator of one tick in seconds"),
+    field("start_seconds", pa.float64(), "start, for people", "s"),
+    field("seconds", pa.float64(), "length", "s"),
+    field("first_frame", pa.int64(), "index of the first frame in the source, from 0", "frame"),
+    field("frames", pa.int64(), "number of frames", "frame"),
+    field("fps", pa.float64(), "frames over seconds", "1/s"),
+    field("width", pa.int32(), "of the upright picture", "px"),
+    field("height", pa.int32(), "of the upright picture", "px"),
+    field("start_kind", pa.string(), "what bounds its start: source, length, cut, dissolve, fade"),
+    field("start_detector", pa.string(), "which detector, null if none"),
+    field("start_strength", pa.float32(), "over the detector's threshold", "ratio"),
+    field("end_kind", pa.string(), "what bounds its end: source, length, cut, dissolve, fade"),
+    field("end_detector", pa.string(), "which detector, null if none"),
+    field("end_strength", pa.float32(), "over the detector's threshold", "ratio"),
+]
+
+
+def clips(measures: Iterable[pa.Field]) -> pa.Schema:
+    """Clips with the columns that the recipe's observers reduce their tracks to."""
+    return pa.schema([*CLIP_COLUMNS, *measures])
+
+
+def scores(columns: Iterable[pa.Field]) -> pa.Schema:
+    """A scorer's table: its columns, or a failure."""
+    return pa.schema(
+        [
+            field("clip_id", pa.string(), "the clip scored"),
+            field("source_id", pa.string(), "its source"),
+            field("status", pa.string(), "ok or failed"),
+            field("failure", FAILURE, "why it failed"),
+            *columns,
+        ]
+    )
+
+
+SELECTIONS = pa.schema(
+    [
+        field("clip_id", pa.string(), "the clip judged"),
+        field("source_id", pa.string(), "its source"),
+        field("split", pa.string(), "train, validation or test"),
+        field("keep", pa.bool_(), "the verdict"),
+        field("reason", pa.string(), "the first rule it fell by, null if kept"),
+        field("reasons", pa.list_(pa.string()), "all rules it fell by"),
+    ]
+)
+
+RUNS = pa.schema(
+    [
+        field("run_id", pa.string(), "one start of the command"),
+        field("started", pa.timestamp("us", tz="UTC"), "when"),
+        field("command", pa.string(), "as typed"),
+        field("version", pa.string(), "of this program"),
+        field("recipe", pa.string(), "the whole recipe as JSON, overrides applied"),
+        field("recipe_hash", pa.string(), "fingerprint of the recipe"),
+        field("tables", pa.string(), "step name to table, as a JSON object"),
+    ]
+)
+
+# ---- exports --------------------------------------------------------------------------------------------------------
+
+EXPORT_COLUMNS = [
+    field("clip_id", pa.string(), "hash of source, content, stream and span"),
+    field("source_id", pa.string(), "hash of the uri"),
+    field("content_id", pa.string(), "hash of the source's content"),
+    field("uri", pa.string(), "where the source lay"),
+    field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
+    field("split", pa.string(), "train, validation or test"),
+    field("source_start", pa.int64(), "first frame's pts in the source", "tick"),
+    field("source_end", pa.int64(), "first tick after the last frame in the source", "tick"),
+    field("time_base_num", pa.int64(), "numerator of one tick of the source in seconds"),
+    field("time_base_den", pa.int64(), "denominator of one tick of the source in seconds"),
+    field("seconds", pa.float64(), "length", "s"),
+    field("frames", pa.int64(), "frames in the clip's bytes", "frame"),
+    field("fps", pa.float64(), "frames over seconds", "1/s"),
+    field("width", pa.int32(), "of the clip's bytes", "px"),
+    field("height", pa.int32(), "of the clip's bytes", "px"),
+]
+
+
+def export(columns: Iterable[pa.Field]) -> pa.Schema:
+    """A training shard: identity, conditioning, score columns, and the clip's bytes last."""
+    return pa.schema([*EXPORT_COLUMNS, *columns, field("video", pa.binary(), "the clip, an mp4 file without audio")])
+
+
+def export_index(columns: Iterable[pa.Field]) -> pa.Schema:
+    """One row per selected clip: where its bytes lie, or why it has none."""
+    return pa.schema(
+        [
+            *EXPORT_COLUMNS,
+            *columns,
+            field("status", pa.string(), "ok or failed"),
+            field("failure", FAILURE, "why it could not be cut out"),
+            field("shard", pa.string(), "file under the export, null if failed"),
+            field("row_group", pa.int32(), "row group in the shard"),
+            field("row", pa.int32(), "row in the row group"),
+            field("bytes", pa.int64(), "size of the clip's bytes", "byte"),
+        ]
+    )
+
+
+def empty_row(schema: pa.Schema) -> dict[str, Any]:
+    """A row of nulls to fill in."""
+    return dict.fromkeys(schema.names)

@@ -1,0 +1,86 @@
+"""Time as integers: presentation timestamps (pts) over a rational time base.
+
+Seconds as floats and frame numbers over a nominal frame rate are both wrong on real files (variable
+frame rate, edit lists, 30000/1001); they are computed for people to read and never computed with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Span:
+    """The half-open interval ``[start, end)`` in units of ``time_base`` seconds.
+
+    Raises ``ValueError`` when empty or when ``time_base`` is not positive.
+    """
+
+    start: int
+    end: int
+    time_base: Fraction
+
+    def __post_init__(self) -> None:
+        if self.end <= self.start:
+            raise ValueError(f"a span must not be empty: [{self.start}, {self.end})")
+        if self.time_base <= 0:
+            raise ValueError(f"time_base must be positive, not {self.time_base}")
+
+    @property
+    def seconds(self) -> Fraction:
+        """Length in seconds, exactly."""
+        return (self.end - self.start) * self.time_base
+
+    def __contains__(self, pts: object) -> bool:
+        return isinstance(pts, int) and self.start <= pts < self.end
+
+    def rescale(self, time_base: Fraction) -> Span:
+        """The same interval over another time base, rounded to its nearest ticks."""
+        factor = self.time_base / time_base
+        return Span(
+            start=round(self.start * factor), end=round(self.end * factor), time_base=time_base
+        )
+
+
+def ticks(seconds: float | Fraction, time_base: Fraction) -> int:
+    """``seconds`` in whole units of ``time_base``, to the nearest."""
+    return round(Fraction(seconds).limit_denominator(1_000_000) / time_base)
+
+
+def end_of(pts: Sequence[int], duration: int | None = None) -> int:
+    """The first tick after the last frame of ``pts`` (sorted, at least one).
+
+    A container may state the last frame's duration; where it does not, the last gap between frames
+    stands in for it.
+    """
+    if duration is not None and duration > 0:
+        return int(pts[-1]) + int(duration)
+    return int(pts[-1]) + (int(pts[-1]) - int(pts[-2]) if len(pts) > 1 else 1)
+
+
+class Grid:
+    """Which frames of a stream fall due on a regular grid of ``fps`` frames per second.
+
+    The k-th grid point is ``k / fps`` seconds after ``origin``; a frame is due when it is the first at or after
+    a grid point that no earlier frame has met. ``fps=None`` means every frame. Depends on pts alone, so any
+    two readers of one file agree, and a segment that starts at any frame agrees with the whole.
+    """
+
+    __slots__ = ("_last", "_origin", "_step")
+
+    def __init__(self, fps: float | None, time_base: Fraction, origin: int = 0) -> None:
+        self._step = None if fps is None else 1 / (Fraction(fps).limit_denominator(1001) * time_base)
+        self._origin = origin
+        self._last: int | None = None
+
+    def due(self, pts: int) -> bool:
+        """Whether the frame at ``pts`` is due. Call once per frame, in presentation order."""
+        if self._step is None:
+            return True
+        point = (pts - self._origin) // self._step
+        if self._last is not None and point <= self._last:
+            return False
+        self._last = point
+        return True

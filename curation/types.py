@@ -1,0 +1,141 @@
+"""The types that flow between rooms: frozen, slotted, keyword-only. Rows at rest are Arrow (``curation.schema``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.timing import Span
+
+Planes = Literal["gray", "bgr"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """The grid on which an observer wants frames.
+
+    ``fps``: frames per second, ``None`` for every frame. ``short_side``: pixels of the shorter side after
+    downscaling by area (never up). ``planes``: ``gray`` is luma, (h, w); ``bgr`` is (h, w, 3), as OpenCV orders it.
+    """
+
+    fps: float | None
+    short_side: int
+    planes: Planes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What the container says of a source's chosen video stream, before any frame is decoded.
+
+    ``width`` and ``height`` are of the upright picture in pixels (rotation applied). ``rotation`` is the counter-clockwise
+    turn in degrees (0, 90, 180, 270) that makes decoded frames upright. ``duration`` is in units of ``time_base``;
+    it and ``frames`` are ``None`` where the container does not say. ``fps`` is the average rate, for people to read.
+    """
+
+    container: str
+    codec: str
+    stream: int
+    width: int
+    height: int
+    rotation: int
+    pixel_format: str
+    time_base: Fraction
+    start: int | None
+    duration: int | None
+    frames: int | None
+    fps: Fraction | None
+    has_audio: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One upright decoded frame on its way through the observers: (h, w) or (h, w, 3) uint8, read-only."""
+
+    pts: int
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frames:
+    """Frames of one span: ``pts`` (t,) int64, ``pixels`` (t, h, w, 3) uint8 RGB, upright, read-only. Never stored."""
+
+    pts: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+    time_base: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """Numbers per sampled frame: ``pts`` (n,) int64 strictly rising, ``values`` (n,) float32.
+
+    A value that compares two frames stands at the later one; the first frame's is NaN.
+    """
+
+    name: str
+    pts: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Where shots meet: the old shot's last frame is at ``start`` (pts), the new shot's first at ``end`` (pts).
+
+    Frames strictly between the two belong to neither shot. ``strength`` is in units of the detector's threshold: 1 is
+    just over it.
+    """
+
+    start: int
+    end: int
+    kind: Literal["cut", "dissolve", "fade"]
+    detector: str
+    strength: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceFrame:
+    """A JPEG of the upright frame at ``pts``."""
+
+    pts: int
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a model gets to see of one clip: its evidence frames in order and the columns of earlier steps."""
+
+    clip_id: str
+    span: Span
+    frames: tuple[EvidenceFrame, ...]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a source or clip could not be used: a row's reason, never only a log line."""
+
+    stage: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A decision over one clip: ``reason`` is the first rule it fell by, ``reasons`` all of them, in rule order."""
+
+    keep: bool
+    reason: str | None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one worker of a step needs."""
+
+    cpus: float = 1
+    gpus: float = 0
+    memory_gb: float = 1

@@ -1,0 +1,1 @@
+"""Training: staged video diffusion on exported shards. The trainer lands with the next release."""
