@@ -39,9 +39,7 @@ class Span:
     def rescale(self, time_base: Fraction) -> Span:
         """The same interval over another time base, rounded to its nearest ticks."""
         factor = self.time_base / time_base
-        return Span(
-            start=round(self.start * factor), end=round(self.end * factor), time_base=time_base
-        )
+        return Span(start=round(self.start * factor), end=round(self.end * factor), time_base=time_base)
 
 
 def ticks(seconds: float | Fraction, time_base: Fraction) -> int:
