@@ -1,0 +1,49 @@
+# The two commands of the README: `make quickstart` and `make test`. Both need git, make and Python 3.11, nothing else.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS ?= dev
+STAMP := $(VENV)/.installed-$(EXTRAS)
+# uv comes from pip and stays inside the environment; it never fetches a Python of its own.
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: install quickstart test test-slow lint types format constraints clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "dailies needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^uv==//p' constraints.txt)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# A rendered world in, a curated dataset out.
+quickstart: $(STAMP)
+	$(BIN)/dailies quickstart
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Pin what the extras resolve to today, as bare name==version lines. Accelerator libraries are left to torch's own pins.
+constraints: $(STAMP)
+	$(BIN)/uv pip compile pyproject.toml --all-extras --upgrade --python-version 3.11 --quiet \
+	  --no-annotate --no-header --no-emit-index-url --output-file constraints.new
+	grep -v -E '^(nvidia-|cuda-|triton)' constraints.new | sed 's/ ;.*//' > constraints.txt && rm constraints.new
+	$(BIN)/uv --version | sed 's/^uv \([0-9.]*\).*/uv==\1/' >> constraints.txt
+
+clean:
+	rm -rf $(VENV) quickstart build dist *.egg-info

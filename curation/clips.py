@@ -1,0 +1,165 @@
+"""Clips: from a source's tracks, through cuts, to spans of one shot each. Pure functions over one observations row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+from curation import schema
+from curation.cuts import Detector
+from curation.observe import time_base_of, tracks_of
+from curation.observers import Observer
+from curation.timing import Span
+from curation.types import Cut, Track
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipRules:
+    """How shots become clips.
+
+    Shots shorter than ``min_seconds`` are kept as rows with status ``too_short``; shots longer than ``max_seconds`` are
+    split into equal parts. ``margin_frames`` are given up on either side of a cut. The shares are of content, by hash.
+    """
+
+    min_seconds: float
+    max_seconds: float
+    margin_frames: int = 0
+    validation_share: float = 0.05
+    test_share: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Frames ``[first, last)`` of a source by index, and the cut at each end: ``None`` where the source ends,
+    ``"length"`` where a long shot was split."""
+
+    first: int
+    last: int
+    before: Cut | str | None
+    after: Cut | str | None
+
+
+def frames_of(cuts: Sequence[Cut], pts: Sequence[int]) -> list[tuple[int, int]]:
+    """Each cut as frame indexes: (first frame not wholly of the old shot, first frame wholly of the new shot).
+
+    For a hard cut both are the new shot's first frame.
+    """
+    index = {value: number for number, value in enumerate(pts)}
+    return [(index[cut.start] + 1, index[cut.end]) for cut in cuts]
+
+
+def pieces(cuts: Sequence[Cut], pts: Sequence[int], end: int, time_base: Fraction, rules: ClipRules) -> Iterator[Piece]:
+    """The shots between ``cuts``, those too long split into equal parts.
+
+    ``pts``: of every frame, in order; ``end``: first tick after the last frame.
+    """
+    edges = frames_of(cuts, pts)
+    starts = [(0, None), *((new, cut) for (_, new), cut in zip(edges, cuts, strict=True))]
+    ends = [*((old, cut) for (old, _), cut in zip(edges, cuts, strict=True)), (len(pts), None)]
+    for (first, before), (last, after) in zip(starts, ends, strict=True):
+        first += rules.margin_frames if before else 0
+        last -= rules.margin_frames if after else 0
+        if first < last:
+            yield from _split(Piece(first=first, last=last, before=before, after=after), pts, end, time_base, rules)
+
+
+def _split(shot: Piece, pts: Sequence[int], end: int, time_base: Fraction, rules: ClipRules) -> Iterator[Piece]:
+    """Equal parts by frames, as few as keep each within the maximum."""
+    longest = Fraction(rules.max_seconds).limit_denominator(1000) / time_base
+    count = shot.last - shot.first
+    parts = max(1, math.ceil((_end_pts(shot.last, pts, end) - pts[shot.first]) / longest))
+    while True:
+        marks = [shot.first + count * part // parts for part in range(parts + 1)]
+        lengths = [_end_pts(last, pts, end) - pts[first] for first, last in pairwise(marks)]
+        if parts >= count or max(lengths) <= longest:
+            break
+        parts += 1
+    for number, (first, last) in enumerate(pairwise(marks)):
+        yield Piece(
+            first=first,
+            last=last,
+            before=shot.before if number == 0 else "length",
+            after=shot.after if number == parts - 1 else "length",
+        )
+
+
+def _end_pts(last: int, pts: Sequence[int], end: int) -> int:
+    return pts[last] if last < len(pts) else end
+
+
+# ---- rows -----------------------------------------------------------------------------------------------------------
+
+
+def clip_rows(
+    row: Mapping[str, Any], detector: Detector, observers: Sequence[Observer], rules: ClipRules
+) -> list[dict[str, Any]]:
+    """Rows of ``schema.clips`` for one observations row with status ok."""
+    tracks = tracks_of(dict(row))
+    base = time_base_of(row["probe"])
+    cuts = detector.cuts(tracks)
+    return [
+        _clip_row(row, piece, tracks, observers, rules, base)
+        for piece in pieces(cuts, row["pts"], row["end"], base, rules)
+    ]
+
+
+def _clip_row(
+    row: Mapping[str, Any],
+    piece: Piece,
+    tracks: Mapping[str, Track],
+    observers: Sequence[Observer],
+    rules: ClipRules,
+    base: Fraction,
+) -> dict[str, Any]:
+    pts, probe = row["pts"], row["probe"]
+    span = Span(start=pts[piece.first], end=_end_pts(piece.last, pts, row["end"]), time_base=base)
+    frames = piece.last - piece.first
+    seconds = float(span.seconds)
+    out = {
+        "clip_id": schema.clip_id(row["source_id"], row["content_id"], probe["stream"], span.start, span.end, base),
+        **{name: row[name] for name in ("source_id", "content_id", "uri", "manifest")},
+        "split": split_of(row["content_id"], rules.validation_share, rules.test_share),
+        "status": "ok" if seconds >= rules.min_seconds else "too_short",
+        "stream": probe["stream"],
+        "start": span.start,
+        "end": span.end,
+        "time_base_num": base.numerator,
+        "time_base_den": base.denominator,
+        "start_seconds": float((span.start - pts[0]) * base),
+        "seconds": seconds,
+        "first_frame": piece.first,
+        "frames": frames,
+        "fps": frames / seconds,
+        "width": probe["width"],
+        "height": probe["height"],
+        **_bound("start", piece.before),
+        **_bound("end", piece.after),
+    }
+    for observer in observers:
+        out |= observer.reduce(tracks, span)
+    return out
+
+
+def span_of(clip: Mapping[str, Any]) -> Span:
+    """The span of a clips row."""
+    base = Fraction(clip["time_base_num"], clip["time_base_den"])
+    return Span(start=clip["start"], end=clip["end"], time_base=base)
+
+
+def _bound(side: str, by: Cut | str | None) -> dict[str, Any]:
+    """What bounds a clip on this side, by which detector and how strongly."""
+    if isinstance(by, Cut):
+        return {f"{side}_kind": by.kind, f"{side}_detector": by.detector, f"{side}_strength": by.strength}
+    return {f"{side}_kind": by or "source", f"{side}_detector": None, f"{side}_strength": None}
+
+
+def split_of(content_id: str, validation_share: float, test_share: float) -> str:
+    """train, validation or test: a function of the content alone, so that copies and clips of a source stay together."""
+    draw = int(schema.digest("split", content_id), 16) / 16**24
+    if draw < test_share:
+        return "test"
+    return "validation" if draw < test_share + validation_share else "train"

@@ -1,0 +1,30 @@
+"""Cut detectors: thresholds over tracks, so that a changed threshold needs no decode. One file a detector, one table.
+
+A detector is pure: tracks in, cuts out. A new one is one file and one line in ``DETECTORS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from curation.cuts.content import Content
+from curation.cuts.fused import Fused
+from curation.types import Cut, Track
+
+
+class Detector(Protocol):
+    meaning: ClassVar[int]  # raised when the code changes what it detects
+
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        """Names of the tracks it thresholds; the recipe's observers must provide them."""
+
+    def cuts(self, tracks: Mapping[str, Track]) -> list[Cut]:
+        """Cuts in order of time, none overlapping another. The first track named has every frame of the source."""
+
+
+DETECTORS: dict[str, Any] = {
+    "content": Content,
+    "fused": Fused,
+}

@@ -1,0 +1,153 @@
+"""One pass over one stream of an open container: packets into frames with rising times, counted, and judged at the end.
+
+Opens nothing: ``curation.video`` does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from typing import Any
+
+from curation.errors import Broken, TooFewFrames, Truncated, Unreadable
+from curation.uri import Remote, one_line
+
+BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
+MISSING = 0.05  # share of what the header declares that may be missing (or two frames, if that is more)
+DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it would go on for ever
+
+
+class Decoder:
+    """Decodes ``stream`` of ``container``; ``remote`` is the file below it, if it is not libav's own.
+
+    Counters, right at any time: ``packets`` and, of those, ``packets_broken`` that did not decode; ``frames`` given out
+    and, of those, ``frames_corrupt`` that the decoder marked as damaged; ``frames_dropped`` whose pts did not rise;
+    ``demux_errors``; ``last_duration``, what the container says of the last frame so far, in ticks, ``None`` if nothing.
+
+    Figures of the header, ``None`` where it does not say: ``start``, ``duration`` (ticks), ``declared`` (frames),
+    ``rate`` (frames per second), ``aspect`` (width of a pixel over its height).
+    """
+
+    def __init__(self, container: Any, stream: Any, remote: Remote | None, *, threads: int) -> None:
+        self.packets = self.packets_broken = self.demux_errors = 0
+        self.frames = self.frames_corrupt = self.frames_dropped = 0
+        self.last_duration: int | None = None
+        self.guessed = False  # a frame without any timestamp was given one
+        self.entry: tuple[bool, int | None] | None = None  # the first packet: is it a keyframe, its pts
+        self._container, self._stream, self._remote = container, stream, remote
+        self._codec = stream.codec_context
+        self._codec.thread_count = threads
+        if threads != 1:
+            self._codec.thread_type = "AUTO"
+        self._end = 0  # first tick after the last frame
+        self._heard = Fraction(0)  # seconds at which the packets seen end, of whatever stream
+        self._said = ""  # the demuxer's last words
+        self._read_header()
+
+    def _read_header(self) -> None:
+        """Take the figures, and let the demuxer skip what is not needed."""
+        from av.stream import Discard
+
+        stream, container = self._stream, self._container
+        self.time_base: Fraction = stream.time_base
+        self.aspect: Fraction | None = stream.sample_aspect_ratio
+        self.rate: Fraction | None = stream.average_rate or stream.guessed_rate
+        self.start: int | None = stream.start_time
+        self.declared: int | None = stream.frames or None
+        self.duration: int | None = stream.duration
+        seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
+        if self.duration is None and seconds is not None:
+            self.duration = round(seconds / self.time_base)
+        # Matroska counts no frames: that it ends early shows only in how far its packets of any stream reach.
+        self._expected = seconds if self.declared is None and "matroska" in container.format.name else None
+        if self._expected is None:
+            for other in container.streams:
+                if other.index != stream.index:
+                    other.discard = Discard.all
+
+    def __iter__(self) -> Generator[tuple[int, Any], None, None]:
+        """(pts, libav's frame) in presentation order, pts strictly rising: a frame whose pts does not rise is dropped.
+
+        Where the pts is missing the dts stands in for it, or else the time one frame after the last. To be closed
+        before the container is.
+        """
+        gap = round(1 / (self.rate * self.time_base)) if self.rate else 1
+        last: int | None = None
+        for packet in itertools.chain(self._packets(), (None,)):
+            for frame in self._frames_of(packet):
+                pts = frame.dts if frame.pts is None else frame.pts
+                if frame.pts is None and (pts is None or (last is not None and pts <= last)):
+                    pts = (self.start or 0) if last is None else last + gap
+                    self.guessed = True
+                if last is not None:
+                    if pts <= last:
+                        self.frames_dropped += 1
+                        continue
+                    gap = pts - last
+                last, self.last_duration = pts, frame.duration or None
+                self._end = pts + (frame.duration or gap)
+                self.frames += 1
+                self.frames_corrupt += frame.is_corrupt
+                yield pts, frame
+
+    def _packets(self) -> Iterator[Any]:
+        """The stream's packets that hold data. A demuxer's errors are counted, and it is asked to go on."""
+        import av
+
+        asked, row = self._container.streams if self._expected else [self._stream], 0
+        while row < DEMUX_ERRORS:
+            try:
+                for packet in self._container.demux(*asked):
+                    row = 0
+                    if packet.pts is not None:
+                        self._heard = max(self._heard, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                    # An empty packet would tell the decoder that the stream is over.
+                    if packet.size and packet.stream_index == self._stream.index:
+                        self.entry = self.entry or (packet.is_keyframe, packet.pts)
+                        yield packet
+                break
+            except MemoryError:
+                raise
+            except av.FFmpegError as error:
+                row += 1
+                self.demux_errors += 1
+                self._said = f" ({one_line(error)})"
+        if self._remote is not None and self._remote.error is not None:
+            raise Unreadable(f"reading stopped: {one_line(self._remote.error)}") from self._remote.error
+
+    def _frames_of(self, packet: Any) -> list[Any]:
+        """What the decoder gives for one packet, ``None`` being the end. One that does not decode is counted."""
+        import av
+
+        self.packets += packet is not None
+        try:
+            return list(self._codec.decode(packet))
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            self.packets_broken += packet is not None
+            return []
+
+    def check(self) -> None:
+        """After the last frame: raise if what came cannot stand for the source.
+
+        ``Broken``: over a fifth of the packets do not decode, or of the frames go back in time. ``Truncated``: it ends
+        before its own header says. ``TooFewFrames``: fewer than two.
+        """
+        if self.packets_broken > BROKEN * self.packets:
+            raise Broken(f"{self.packets_broken} of {self.packets} packets do not decode{self._said}")
+        got = self.frames + self.frames_dropped
+        if self.frames_dropped > BROKEN * got:
+            raise Broken(f"{self.frames_dropped} of {got} frames are not later than the frame before")
+        if self.declared and self.duration:
+            spared = max(2, MISSING * self.declared)
+            left = (self.start or 0) + self.duration - self._end
+            if self.declared - got > spared and left > spared * self.duration / self.declared:
+                figures = f"{got} of the {self.declared} frames that the header declares"
+                raise Truncated(f"{figures}: ends {float(left * self.time_base):.2f} s early{self._said}")
+        elif self._expected and self._expected - self._heard > max(MISSING * self._expected, 2 / (self.rate or 2)):
+            figures = f"ends at {float(self._heard):.2f} s of the {float(self._expected):.2f} s"
+            raise Truncated(f"{figures} that the header declares{self._said}")
+        if self.frames < 2:
+            raise TooFewFrames(f"{self.frames} frame{'' if self.frames == 1 else 's'} from {self.packets} packets")

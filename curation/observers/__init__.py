@@ -1,0 +1,60 @@
+"""Observers: per-frame signals, read while a source streams past. One file a signal; this table names them all.
+
+A new signal is one file and one line in ``OBSERVERS``. An observer is a small frozen spec of numbers, made on the driver;
+``start`` gives a live one that sees frames in order and ends in tracks. Its measures are what a clip's row keeps
+of those tracks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+
+from curation.observers.change import Change
+from curation.observers.luma import Luma
+from curation.observers.motion import Farneback
+from curation.observers.sharpness import Sharpness
+from curation.timing import Span
+from curation.types import Frame, Probe, Sampling, Track
+
+
+class Live(Protocol):
+    """An observer at work on one source."""
+
+    def see(self, frame: Frame) -> None:
+        """Take the next frame that is due on the observer's grid."""
+
+    def finish(self) -> Sequence[Track]:
+        """The tracks, once the source has ended."""
+
+
+class Observer(Protocol):
+    """A per-frame signal. Runs on the CPU; cut strengths come from here too."""
+
+    meaning: ClassVar[int]  # raised when the code changes what the numbers mean
+    measures: ClassVar[tuple[pa.Field, ...]]  # columns of a clip, with units
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> Sampling: ...
+
+    @property
+    def lookback(self) -> float:
+        """Seconds to re-read before a segment's start so that its first values equal the whole's."""
+
+    def start(self, probe: Probe) -> Live: ...
+
+    def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
+        """The measures over one clip; ``None`` where the clip holds too few samples."""
+
+
+OBSERVERS: dict[str, Any] = {
+    "change": Change,
+    "luma": Luma,
+    "motion": Farneback,
+    "sharpness": Sharpness,
+}

@@ -1,0 +1,57 @@
+"""Luma: how bright each frame is. Tells fades to black and flashes from cuts, and dark clips from others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+import pyarrow as pa
+
+from curation.observers.tracking import Recorder, mean_within
+from curation.schema import field
+from curation.timing import Span
+from curation.types import Frame, Probe, Sampling, Track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Luma:
+    """``fps``: frames per second, ``None`` for every frame. ``short_side``: analysis size in pixels."""
+
+    fps: float | None = None
+    short_side: int = 144
+
+    meaning: ClassVar[int] = 1
+    measures: ClassVar[tuple[pa.Field, ...]] = (
+        field("luma", pa.float64(), "mean full-range luma over the clip", "0-255"),
+    )
+
+    @property
+    def name(self) -> str:
+        return "luma"
+
+    @property
+    def needs(self) -> Sampling:
+        return Sampling(fps=self.fps, short_side=self.short_side, planes="gray")
+
+    @property
+    def lookback(self) -> float:
+        return 0.0
+
+    def start(self, probe: Probe) -> _Live:
+        return _Live()
+
+    def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
+        return {"luma": mean_within(tracks.get("luma"), span)}
+
+
+class _Live:
+    def __init__(self) -> None:
+        self._recorder = Recorder("luma")
+
+    def see(self, frame: Frame) -> None:
+        self._recorder.add(frame.pts, cv2.mean(frame.pixels)[0])
+
+    def finish(self) -> Sequence[Track]:
+        return (self._recorder.track(),)

@@ -1,0 +1,58 @@
+"""Sharpness: the variance of the Laplacian, at a fixed size so that it compares between sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+import pyarrow as pa
+
+from curation.observers.tracking import Recorder, mean_within
+from curation.schema import field
+from curation.timing import Span
+from curation.types import Frame, Probe, Sampling, Track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharpness:
+    """``fps``: frames per second. ``short_side``: analysis size in pixels."""
+
+    fps: float | None = 2.0
+    short_side: int = 240
+
+    meaning: ClassVar[int] = 1
+    measures: ClassVar[tuple[pa.Field, ...]] = (
+        field("sharpness", pa.float64(), "mean variance of the Laplacian of luma at the analysis size", "luma²"),
+    )
+
+    @property
+    def name(self) -> str:
+        return "sharpness"
+
+    @property
+    def needs(self) -> Sampling:
+        return Sampling(fps=self.fps, short_side=self.short_side, planes="gray")
+
+    @property
+    def lookback(self) -> float:
+        return 0.0
+
+    def start(self, probe: Probe) -> _Live:
+        return _Live()
+
+    def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
+        return {"sharpness": mean_within(tracks.get("sharpness"), span)}
+
+
+class _Live:
+    def __init__(self) -> None:
+        self._recorder = Recorder("sharpness")
+
+    def see(self, frame: Frame) -> None:
+        _, deviation = cv2.meanStdDev(cv2.Laplacian(frame.pixels, cv2.CV_32F))
+        self._recorder.add(frame.pts, float(deviation[0, 0]) ** 2)
+
+    def finish(self) -> Sequence[Track]:
+        return (self._recorder.track(),)

@@ -1,0 +1,47 @@
+"""What the observers share: collecting one number a frame, and averaging a track over a span."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from curation.timing import Span
+from curation.types import Track
+
+
+class Recorder:
+    """Collects one track."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._pts: list[int] = []
+        self._values: list[float] = []
+
+    def add(self, pts: int, value: float) -> None:
+        self._pts.append(pts)
+        self._values.append(value)
+
+    def track(self) -> Track:
+        return Track(
+            name=self.name,
+            pts=np.asarray(self._pts, dtype=np.int64),
+            values=np.asarray(self._values, dtype=np.float32),
+        )
+
+
+def mean_within(track: Track | None, span: Span, *, pairs: bool = False) -> float | None:
+    """Mean of the values that belong to ``span``; ``None`` if there are none.
+
+    ``pairs``: each value compares its frame with the sample before it, so both must lie inside the span.
+    """
+    if track is None:
+        return None
+    first = int(np.searchsorted(track.pts, span.start, side="left")) + (1 if pairs else 0)
+    last = int(np.searchsorted(track.pts, span.end, side="left"))
+    values = track.values[first:last]
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return None
+    mean = float(values.mean(dtype=np.float64))
+    return mean if math.isfinite(mean) else None

@@ -1,0 +1,118 @@
+"""Text on screen: RapidOCR's detector (DBNet, Apache-2.0, weights in its wheel) on first, middle and last evidence.
+
+SVD detects text with CRAFT on the first, middle and last frame of a clip and adds up the boxes' area (arXiv 2311.15127,
+App. C); more than 7 % of the frame is too much there. Here the area is of the boxes' union, so that overlapping boxes do
+not count twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curation import video
+from curation.schema import field
+from curation.types import Evidence, EvidenceFrame, Resources
+
+POSITIONS = ("first", "middle", "last")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """``side``: pixels of the longer side at which the detector looks."""
+
+    side: int = 640
+
+    meaning: ClassVar[int] = 1
+    columns: ClassVar[tuple[pa.Field, ...]] = (
+        field("text_area", pa.float64(), "largest of the three shares below", "share of frame"),
+        *(
+            field(f"text_area_{position}", pa.float64(), f"text boxes on the {position} evidence frame", "share of frame")
+            for position in POSITIONS
+        ),
+        field("text_boxes", pa.int32(), "most boxes on one of the three", "box"),
+    )
+    needs: ClassVar[tuple[str, ...]] = ()
+    resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
+
+    def weights(self) -> str:
+        return hashlib.sha256(_model_path().read_bytes()).hexdigest()
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
+        detector = _load(self.side)
+
+        def score(evidence: Sequence[Evidence]) -> pa.Table:
+            rows = [_row([_boxes(detector, frame) for frame in first_middle_last(clip.frames)]) for clip in evidence]
+            return pa.Table.from_pylist(rows, schema=pa.schema(list(self.columns)))
+
+        yield score
+
+
+def first_middle_last(frames: Sequence[EvidenceFrame]) -> tuple[EvidenceFrame, EvidenceFrame, EvidenceFrame]:
+    """The three evidence frames that SVD's filters look at; of fewer than three, some come twice."""
+    return frames[0], frames[len(frames) // 2], frames[-1]
+
+
+def _row(found: Sequence[tuple[float, int]]) -> dict[str, Any]:
+    areas = [area for area, _ in found]
+    return {
+        "text_area": max(areas),
+        **{f"text_area_{position}": area for position, area in zip(POSITIONS, areas, strict=True)},
+        "text_boxes": max(count for _, count in found),
+    }
+
+
+def _boxes(detector: Any, frame: EvidenceFrame) -> tuple[float, int]:
+    """Union of the text boxes as a share of the frame, and how many there are."""
+    rgb = video.unjpeg(frame.jpeg)
+    boxes = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=False).boxes
+    if boxes is None or len(boxes) == 0:
+        return 0.0, 0
+    return union_area(np.asarray(boxes), rgb.shape[0], rgb.shape[1]), len(boxes)
+
+
+def union_area(boxes_n42: NDArray[Any], height: int, width: int) -> float:
+    """Share of a ``height`` x ``width`` frame that lies under any of the quadrilaterals (n, 4, 2) in px."""
+    mask = np.zeros((height, width), np.uint8)
+    for box in boxes_n42:
+        cv2.fillPoly(mask, [np.round(box).astype(np.int32)], 1)
+    return float(mask.mean())
+
+
+def _model_path() -> Path:
+    """The detector's weights, inside RapidOCR's wheel."""
+    import rapidocr
+
+    folder = Path(rapidocr.__file__).parent / "models"
+    found = sorted(folder.glob("*_det_*.onnx"))
+    if len(found) != 1:
+        raise FileNotFoundError(f"expected one text detector in {folder}, found {[path.name for path in found]}")
+    return found[0]
+
+
+def _load(side: int) -> Any:
+    from rapidocr import RapidOCR
+
+    return RapidOCR(
+        params={
+            "Global.use_cls": False,
+            "Global.use_rec": False,
+            "Global.log_level": "critical",
+            "Det.model_path": str(_model_path()),
+            "Det.limit_type": "max",
+            "Det.limit_side_len": side,
+            # One worker has one core; parallelism is over clips.
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+    )

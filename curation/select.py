@@ -1,0 +1,167 @@
+"""Select: rules and quantiles over columns → verdicts with reasons. Pure: a table in, a table out; nothing is recomputed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curation import schema
+from curation.errors import UsageError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Rule(BaseModel):
+    """What one column must be.
+
+    ``min``, ``max``: limits, inclusive. ``min_quantile`` q drops the lowest share q of the clips that have a value,
+    ``max_quantile`` q keeps the lowest share q; ties with the limit are kept. ``one_of``: allowed values. ``nulls``: what
+    a missing value means; without it a missing value is an error, because a null is neither high nor low.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: float | None = None
+    max: float | None = None
+    min_quantile: Share | None = None
+    max_quantile: Share | None = None
+    one_of: tuple[str | int | bool, ...] | None = None
+    nulls: Literal["keep", "drop"] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Rule:
+        if self.min is not None and self.min_quantile is not None:
+            raise ValueError("min and min_quantile are two lower limits; give one")
+        if self.max is not None and self.max_quantile is not None:
+            raise ValueError("max and max_quantile are two upper limits; give one")
+        given = self.model_dump(exclude={"nulls"}, exclude_none=True)
+        if not given:
+            raise ValueError("a rule needs min, max, min_quantile, max_quantile or one_of")
+        if self.one_of is not None and len(given) > 1:
+            raise ValueError("one_of stands alone")
+        return self
+
+
+def select(
+    clips: pa.Table, rules: Mapping[str, Rule], *, duplicates: Literal["drop", "keep"] = "drop"
+) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+    """Judge every clip.
+
+    ``clips``: one row per clip with the columns of ``schema.CLIP_COLUMNS`` and whatever the rules name. Returns verdicts
+    (``schema.SELECTIONS``, sorted by clip_id) and per column the limits that the quantiles came to.
+
+    Reasons are stable words: ``too_short``, ``duplicate``, ``motion_low``, ``text_area_high``, ``license_other``,
+    ``motion_missing``. Raises ``UsageError`` when a column is null for some clips and its rule does not say what that means.
+    """
+    clips = clips.sort_by("clip_id")
+    usable = np.asarray(clips["status"].to_numpy(zero_copy_only=False) == "ok", dtype=bool)
+    fell: list[tuple[str, NDArray[np.bool_]]] = [("too_short", ~usable)]
+    if duplicates == "drop":
+        fell.append(("duplicate", usable & _copies(clips)))
+    resolved: dict[str, dict[str, Any]] = {}
+    for column, rule in rules.items():
+        resolved[column] = {}
+        for reason, mask in _judge(column, rule, column_values(clips, column), usable, resolved[column]):
+            fell.append((reason, mask))
+    return _verdicts(clips, fell), resolved
+
+
+def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
+    """A column by name; ``manifest.NAME`` reaches into the manifest's own columns."""
+    if not column.startswith("manifest."):
+        return clips[column]
+    key = column.removeprefix("manifest.")
+    rows = (json.loads(text) if text else {} for text in clips["manifest"].to_pylist())
+    return pa.chunked_array([pa.array([row.get(key) for row in rows])])
+
+
+def _judge(
+    column: str, rule: Rule, values: pa.ChunkedArray, usable: NDArray[np.bool_], resolved: dict[str, Any]
+) -> list[tuple[str, NDArray[np.bool_]]]:
+    """(reason, who falls by it) of one rule; fills in the limits used."""
+    word = column.replace(".", "_")
+    null = _nulls(values)
+    missing = usable & null
+    if missing.any() and rule.nulls is None:
+        raise UsageError(
+            f"column {column} is null for {int(missing.sum())} of {int(usable.sum())} clips; "
+            f"say what that means with nulls: keep or nulls: drop in its rule"
+        )
+    out = [(f"{word}_missing", missing if rule.nulls == "drop" else np.zeros_like(missing))]
+    known = usable & ~null
+    if rule.one_of is not None:
+        allowed = set(rule.one_of)
+        other = np.asarray([value not in allowed for value in values.to_pylist()], dtype=bool)
+        resolved["one_of"] = sorted(map(str, allowed))
+        return [*out, (f"{word}_other", known & other)]
+    numbers = _numbers(column, values)
+    low, high = limits(rule, numbers[known])
+    if low is not None:
+        resolved["min"] = low
+        out.append((f"{word}_low", known & (numbers < low)))
+    if high is not None:
+        resolved["max"] = high
+        out.append((f"{word}_high", known & (numbers > high)))
+    return out
+
+
+def limits(rule: Rule, values: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """The rule's lower and upper limit, quantiles resolved over ``values``. No values, no limit from a quantile."""
+    low, high = rule.min, rule.max
+    if values.size:
+        ordered = np.sort(values)
+        if rule.min_quantile is not None:
+            low = float(ordered[min(values.size - 1, math.floor(rule.min_quantile * values.size))])
+        if rule.max_quantile is not None:
+            high = float(ordered[max(0, math.ceil(rule.max_quantile * values.size) - 1)])
+    return low, high
+
+
+def _numbers(column: str, values: pa.ChunkedArray) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise UsageError(f"column {column} is {values.type}, not a number; use one_of in its rule") from None
+
+
+def _nulls(values: pa.ChunkedArray) -> NDArray[np.bool_]:
+    return np.asarray(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _copies(clips: pa.Table) -> NDArray[np.bool_]:
+    """Clips whose content and span an earlier source (by id) has too: exact copies of a file."""
+    keys = zip(
+        *(clips[name].to_pylist() for name in ("content_id", "stream", "start", "end", "source_id")),
+        range(len(clips)),
+        strict=False,
+    )
+    first: dict[tuple[Any, ...], tuple[str, int]] = {}
+    rows = [(tuple(key[:4]), (key[4], key[5])) for key in keys]
+    for content, who in rows:
+        first[content] = min(first.get(content, who), who)
+    return np.asarray([first[content] != who for content, who in rows], dtype=bool)
+
+
+def _verdicts(clips: pa.Table, fell: list[tuple[str, NDArray[np.bool_]]]) -> pa.Table:
+    reasons: list[list[str]] = [[] for _ in range(len(clips))]
+    for reason, mask in fell:
+        for row in np.flatnonzero(mask):
+            reasons[int(row)].append(reason)
+    return pa.table(
+        {
+            "clip_id": clips["clip_id"],
+            "source_id": clips["source_id"],
+            "split": clips["split"],
+            "keep": [not why for why in reasons],
+            "reason": [why[0] if why else None for why in reasons],
+            "reasons": reasons,
+        },
+        schema=schema.SELECTIONS,
+    )

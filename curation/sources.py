@@ -1,0 +1,160 @@
+"""Sources: what a user names on the command line, turned into one row per video.
+
+A SOURCE is a video file, a folder (searched for videos, deep), a glob, or a manifest: Parquet, CSV or a text file with one
+path or URL a line. A manifest's other columns are carried through as the source's ``manifest``.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from curation.errors import UsageError
+from curation.schema import source_id
+
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .ts .m2ts .mts .flv .mpg .mpeg .wmv .3gp .ogv .mxf .y4m .gif".split()
+)
+MANIFEST_SUFFIXES = frozenset([".parquet", ".csv", ".txt"])
+PATH_COLUMNS = ("uri", "url", "path", "video", "file", "video_path", "filename")
+
+
+def list_sources(arguments: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """One dict per source with ``source_id``, ``uri`` and ``manifest`` (JSON or None), each source once, in a stable order.
+
+    Raises ``UsageError`` for what is missing or empty, before the first source is yielded.
+    """
+    readers = [_reader(argument) for argument in arguments]
+    seen: set[str] = set()
+    for reader in readers:
+        for uri, columns in reader:
+            identity = source_id(uri)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            yield {
+                "source_id": identity,
+                "uri": uri,
+                "manifest": json.dumps(columns, sort_keys=True, default=_jsonable) if columns else None,
+            }
+
+
+Row = tuple[str, dict[str, Any]]
+
+
+def _reader(argument: str) -> Iterable[Row]:
+    """Check ``argument`` now, read it later."""
+    if "://" in argument:
+        return _remote(argument)
+    path = Path(argument).expanduser()
+    if glob.has_magic(argument) and not path.exists():
+        matches = sorted(p for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
+        if not matches:
+            raise UsageError(f"no file matches {argument}")
+        return [row for match in matches for row in _reader(match)]
+    if path.is_dir():
+        found = sorted(_videos_below(path))
+        if not found:
+            raise UsageError(f"no video in folder {argument}; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
+        return [(_absolute(file), {}) for file in found]
+    if not path.exists():
+        raise UsageError(f"no such file or folder: {argument}")
+    if path.suffix.lower() in MANIFEST_SUFFIXES:
+        return _manifest(path)
+    return [(_absolute(path), {})]
+
+
+def _absolute(path: Path | str) -> str:
+    return os.path.abspath(path)
+
+
+def _videos_below(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                yield Path(root) / name
+
+
+def _remote(url: str) -> Iterable[Row]:
+    """A remote file, folder or glob, listed through fsspec."""
+    import fsspec
+
+    protocol = url.split("://", 1)[0]
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"cannot open {url}: {error}") from error
+    if glob.has_magic(path):
+        found = sorted(p for p in fs.glob(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
+    elif fs.isdir(path):
+        found = sorted(p for p in fs.find(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
+    elif fs.exists(path):
+        found = [path]
+    else:
+        raise UsageError(f"no such file or folder: {url}")
+    if not found:
+        raise UsageError(f"no video at {url}; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
+    return [(f"{protocol}://{p.lstrip('/')}" if protocol != "file" else p, {}) for p in found]
+
+
+# ---- manifests ------------------------------------------------------------------------------------------------------
+
+
+def _manifest(path: Path) -> Iterable[Row]:
+    """Rows of a manifest; relative paths are relative to the manifest's folder. Streams, so any size will do."""
+    try:
+        first = next(_rows(path), None)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read manifest {path}: {error}") from error
+    if first is None:
+        raise UsageError(f"manifest {path} has no rows")
+    return _resolved(path, _path_column(path, list(first)))
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        with pq.ParquetFile(path) as parquet:
+            for batch in parquet.iter_batches(batch_size=4096):
+                yield from batch.to_pylist()
+    else:
+        with path.open(newline="", encoding="utf-8") as file:
+            if suffix == ".csv":
+                yield from csv.DictReader(file)
+            else:
+                lines = (line.strip() for line in file)
+                yield from ({"path": line} for line in lines if line and not line.startswith("#"))
+
+
+def _path_column(path: Path, names: list[str]) -> str:
+    for candidate in PATH_COLUMNS:
+        for name in names:
+            if name.lower() == candidate:
+                return name
+    raise UsageError(f"manifest {path} has no path column; it has {', '.join(names)}; one of {', '.join(PATH_COLUMNS)}")
+
+
+def _resolved(manifest: Path, column: str) -> Iterator[Row]:
+    for row in _rows(manifest):
+        named = row.get(column)
+        if not named:
+            continue
+        uri = named if "://" in named else _absolute(manifest.parent / Path(named).expanduser())
+        yield uri, {key: value for key, value in row.items() if key != column and key is not None}
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)

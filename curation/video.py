@@ -1,0 +1,366 @@
+"""The only file that opens a video: probe, stream, read a span, cut a span out. All that others need stands here.
+
+Time is integer pts over the stream's own time base, pixels are upright, and what goes wrong is one of
+``curation.errors``. PyAV is imported when a video is opened, not with this module: a reader of finished
+tables has no need of it. libav writes nothing on stderr: PyAV silences it, and ``_words`` keeps what it said.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from curation.decode import Decoder
+from curation.encode import Cutout, encode
+from curation.errors import Changed, NoVideo, TooFewFrames, Unreadable
+from curation.pixels import Canvas, Picture, jpeg, unjpeg
+from curation.timing import Span, ticks
+from curation.types import Frames, Probe
+from curation.uri import Remote, content_id, local_path, one_line
+
+__all__ = [
+    "Cutout",
+    "Picture",
+    "Source",
+    "content_id",
+    "count_frames",
+    "cut_out",
+    "decode_bytes",
+    "jpeg",
+    "open_source",
+    "probe",
+    "read_span",
+    "span_pictures",
+    "stream",
+    "unjpeg",
+]
+
+SEEK_BACK = (0, 2, 10)  # seconds before a span at which to look for a keyframe, before decoding from the start
+
+
+# ---- one open video -------------------------------------------------------------------------------------------------
+
+
+class Source:
+    """An open video, whose ``pictures`` are decoded once. A context manager.
+
+    ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
+    decoder threads, 0 for one per core. ``decoder`` counts, and can be read after closing. Raises ``Unreadable`` and
+    ``NoVideo``.
+    """
+
+    def __init__(self, uri: str, *, stream: int | None = None, threads: int = 1, file: Any = None) -> None:
+        self.uri = uri
+        self._remote = None if file is None else Remote(file)
+        self._container = self._open()
+        self._left: Generator[tuple[int, Any], None, None] | None = None
+        self._first: tuple[int, Any] | None = None
+        self._probe: Probe | None = None
+        self._canvas: Canvas
+        try:
+            self._stream = self._choose(stream)
+            self.decoder = Decoder(self._container, self._stream, self._remote, threads=threads)
+            self._left = iter(self.decoder)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the decoder and the file. Idempotent."""
+        if self._left is not None:
+            self._left.close()  # it holds a demuxer, which must not outlive its container
+        self._first = self._stream = None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+        if self._remote is not None:
+            self._remote.close()
+
+    def _open(self) -> Any:
+        import av
+
+        path = local_path(self.uri)
+        options = {"protocol_whitelist": "file"}  # a playlist in a video's clothes opens no further addresses
+        try:
+            if self._remote is None and path is None:
+                self._remote = Remote.at(self.uri)
+            # "file:" keeps libav from reading a protocol into a name with a colon.
+            target = self._remote if self._remote is not None else f"file:{path}"
+            with _words():
+                return av.open(target, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
+        except MemoryError:
+            raise
+        except Exception as error:
+            empty = path is not None and os.path.isfile(path) and os.path.getsize(path) == 0
+            cause: Exception = error
+            if self._remote is not None:
+                cause = self._remote.error or error
+                self._remote.close()
+            raise Unreadable("the file is empty" if empty else one_line(cause)) from error
+
+    def _choose(self, index: int | None) -> Any:
+        from av.stream import Disposition
+
+        streams = self._container.streams
+        stills = Disposition.attached_pic | Disposition.timed_thumbnails
+        videos = [s for s in streams.video if not s.disposition & stills and index in (None, s.index)]
+        if not videos:
+            kinds = ", ".join(sorted({s.type for s in streams})) or "nothing"
+            raise NoVideo(f"no video stream{'' if index is None else f' {index}'}; in the file: {kinds}")
+        decodable = [s for s in videos if s.codec_context is not None]
+        if not decodable:
+            raise Unreadable("no decoder for its video stream")
+        best = streams.best("video")
+        if best is not None and any(s.index == best.index for s in decodable):
+            return best
+        return max(decodable, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))
+
+    # ---- what it is ----
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per tick."""
+        return self.decoder.time_base
+
+    @property
+    def packets_broken(self) -> int:
+        return self.decoder.packets_broken
+
+    @property
+    def frames_corrupt(self) -> int:
+        return self.decoder.frames_corrupt
+
+    @property
+    def last_duration(self) -> int | None:
+        """What the container says of the last frame so far, in ticks."""
+        return self.decoder.last_duration
+
+    @property
+    def probe(self) -> Probe:
+        """What the container says. Decodes the first frame, which alone tells the rotation and the true size.
+
+        Raises what ``check`` does if there is no first frame.
+        """
+        return self._begin()
+
+    def _begin(self) -> Probe:
+        """Decode the first frame, which stays the next to be given out."""
+        if self._probe is None:
+            assert self._left is not None
+            self._first = self._first or next(self._left, None)
+            if self._first is None:
+                self.check()
+                raise TooFewFrames("no frame")
+            self._canvas = Canvas(self._first[1])
+            self._probe = self._describe(self._first[1].format.name)
+        return self._probe
+
+    def _describe(self, pixel_format: str) -> Probe:
+        upright, decoder = self._canvas.upright, self.decoder
+        width, height = upright.size(self._canvas.width, self._canvas.height)
+        return Probe(
+            container=self._container.format.name,
+            codec=self._stream.codec_context.name,
+            stream=self._stream.index,
+            width=width,
+            height=height,
+            rotation=90 * upright.turns,
+            pixel_format=pixel_format,
+            time_base=decoder.time_base,
+            start=decoder.start,
+            duration=decoder.duration,
+            frames=decoder.declared,
+            fps=decoder.rate,
+            has_audio=bool(self._container.streams.audio),
+        )
+
+    # ---- what is in it ----
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every frame, in presentation order, decoded once, pts strictly rising. ``check`` afterwards."""
+        self._begin()
+        assert self._left is not None
+        first, self._first = self._first, None
+        for pts, frame in itertools.chain(() if first is None else (first,), self._left):
+            yield Picture(pts, frame, self._canvas)
+
+    def check(self) -> None:
+        """After the last picture: raise ``Broken``, ``Truncated`` or ``TooFewFrames`` if what came cannot stand for the
+        source."""
+        self.decoder.check()
+
+    def enter_before(self, span: Span, seconds: int) -> bool:
+        """Of a fresh source: go to a keyframe at least so long before ``span``. Whether it is a place from which every
+        frame of the span comes out as it does from the beginning."""
+        import av
+
+        decoder = self.decoder
+        target = span.start - ticks(seconds, self.time_base)
+        if target <= (decoder.start or 0):
+            return True  # the beginning, where a fresh source stands
+        assert self._left is not None
+        try:
+            self._container.seek(target, stream=self._stream)
+        except av.FFmpegError:
+            return False
+        self._first = next(self._left, None)
+        if self._first is None or decoder.entry is None or decoder.guessed:
+            return False
+        # After a keyframe that is shown later than the span starts, frames shown before it lack what they refer to
+        # (open GOP). And a decoder that has to recover first gives its first frame later than the keyframe.
+        is_key, shown = decoder.entry
+        return is_key and shown is not None and shown <= span.start and self._first[0] <= span.start
+
+    def within(self, span: Span) -> Iterator[Picture]:
+        """The pictures with ``span.start <= pts < span.end``. Raises ``Changed`` if the source's ticks are not its own."""
+        if span.time_base != self.time_base:
+            raise Changed(f"its ticks are {self.time_base} s, not {span.time_base} s")
+        for picture in self.pictures():
+            if picture.pts >= span.end:
+                return
+            if picture.pts >= span.start:
+                yield picture
+
+
+@contextmanager
+def _words() -> Iterator[None]:
+    """libav's errors with its own log line in them.
+
+    At level PANIC PyAV emits nothing, but keeps the last error for the exception. Only while opening: its log callback
+    takes the GIL, and a decoder thread that logs while its context is freed under the GIL would wait for ever.
+    """
+    import av.logging
+
+    ours = av.logging.get_level() in (None, av.logging.PANIC)  # else the caller asked for logs: leave that alone
+    if ours:
+        av.logging.set_level(av.logging.PANIC)
+    try:
+        yield
+    finally:
+        if ours:
+            av.logging.set_level(None)
+
+
+# ---- whole sources --------------------------------------------------------------------------------------------------
+
+
+def open_source(uri: str, *, stream: int | None = None, threads: int = 1) -> Source:
+    """Open a local path or any fsspec URL: see ``Source``."""
+    return Source(uri, stream=stream, threads=threads)
+
+
+def probe(uri: str, *, stream: int | None = None) -> Probe:
+    """What the container says of its best (or the given) video stream. Decodes one frame. Raises ``SourceError``."""
+    with open_source(uri, stream=stream) as source:
+        return source.probe
+
+
+def stream(source: Source) -> Iterator[Picture]:
+    """Every frame of a fresh source, then ``check``. Closes the source, also when left early."""
+    try:
+        yield from source.pictures()
+        source.check()
+    finally:
+        source.close()
+
+
+def decode_bytes(data: bytes) -> Frames:
+    """All frames of a video held in memory, such as an exported clip, as RGB. Raises ``SourceError``."""
+    with Source("memory", file=io.BytesIO(data)) as source:
+        return _frames([(picture.pts, picture.rgb()) for picture in stream(source)], source.time_base)
+
+
+def count_frames(data: bytes) -> int:
+    """How many frames of a video held in memory decode. Raises ``SourceError``."""
+    with Source("memory", file=io.BytesIO(data)) as source:
+        return sum(1 for _ in stream(source))
+
+
+# ---- spans ----------------------------------------------------------------------------------------------------------
+
+
+def _enter(uri: str, span: Span, stream: int | None) -> Source:
+    """A source at or before the first frame of ``span``: seeks, looks where it landed, tries further back if need be.
+
+    A fresh decoder for each try: one that was flushed forgets its reordering depth.
+    """
+    for seconds in SEEK_BACK:
+        source = open_source(uri, stream=stream)
+        try:
+            if source.enter_before(span, seconds):
+                return source
+        except BaseException:
+            source.close()
+            raise
+        source.close()
+    return open_source(uri, stream=stream)
+
+
+def span_pictures(uri: str, span: Span, *, stream: int | None = None) -> Iterator[Picture]:
+    """The frames with ``span.start <= pts < span.end``: exactly those that streaming from the start gives."""
+    with _enter(uri, span, stream) as source:
+        yield from source.within(span)
+
+
+def read_span(uri: str, span: Span, *, stream: int | None = None, short_side: int | None = None) -> Frames:
+    """The span's frames as RGB, downscaled by area to ``short_side`` if given. Raises ``TooFewFrames`` if it has none.
+
+    ``pts`` are the source's, over the source's time base.
+    """
+    found = [(picture.pts, picture.rgb(short_side)) for picture in span_pictures(uri, span, stream=stream)]
+    if not found:
+        raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
+    return _frames(found, span.time_base)
+
+
+def cut_out(
+    uri: str,
+    span: Span,
+    *,
+    crf: int = 18,
+    preset: str = "medium",
+    max_short_side: int | None = None,
+    stream: int | None = None,
+    threads: int = 1,
+    beat: Callable[[], None] = lambda: None,
+) -> Cutout:
+    """The span's frames, and no others, as an mp4 file: see ``curation.encode``. ``beat`` is called for every frame.
+
+    x264 aims at quality ``crf``, 0–51, with effort ``preset``. The same call gives the same bytes. Raises ``SourceError``.
+    """
+
+    def beating(pictures: Iterator[Picture]) -> Iterator[Picture]:
+        for picture in pictures:
+            beat()
+            yield picture
+
+    with _enter(uri, span, stream) as source:
+        return encode(
+            beating(source.within(span)),
+            span,
+            crf=crf,
+            preset=preset,
+            max_short_side=max_short_side,
+            aspect=source.decoder.aspect,
+            threads=threads,
+        )
+
+
+def _frames(found: list[tuple[int, Any]], time_base: Fraction) -> Frames:
+    pixels = np.stack([rgb for _, rgb in found])
+    pts = np.array([pts for pts, _ in found], np.int64)
+    pixels.flags.writeable = pts.flags.writeable = False
+    return Frames(pts=pts, pixels=pixels, time_base=time_base)

@@ -1,0 +1,228 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from curation.errors import DailiesError, UsageError
+
+app = typer.Typer(
+    name="dailies",
+    help="Raw video in; a curated dataset in Parquet out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset: folder or URL that curate has written to.")]
+RecipeName = Annotated[str, typer.Option("--recipe", "-r", metavar="NAME|FILE", help="Built-in recipe or YAML file.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", "-s", metavar="STEP.KEY=VALUE", help="Change one value of the recipe; repeatable.")
+]
+EngineName = Annotated[str, typer.Option("--engine", metavar="ray|local", help="Ray Data, or a plain loop.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+@app.command()
+def curate(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE…", help="Files, folders, globs, or manifests (.parquet, .csv, .txt)."),
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DATASET", help="Folder or URL of the dataset.")],
+    recipe: RecipeName = "default",
+    set_: Overrides = [],  # noqa: B006
+    engine: EngineName = "ray",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed sources and clips again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Observe, cut, score, select and export: raw video in, training shards out. Run it again to go on after a stop."""
+    from pipelines import curate as room
+    from pipelines.recipe import load_recipe
+    from pipelines.summary import print_summary
+
+    made = load_recipe(recipe, set_)
+    summary = room.curate(sources, out, made, engine=_engine(engine), retry_failed=retry_failed, quiet=as_json)
+    print_summary(summary, as_json)
+    if summary.all_failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def cuts(
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO…", help="Files, folders or globs.")],
+    recipe: RecipeName = "default",
+    set_: Overrides = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Find where shots meet. Frames are indexes in presentation order from 0."""
+    from pipelines.cuts import find_cuts
+    from pipelines.recipe import load_recipe
+
+    found, failed = find_cuts(videos, load_recipe(recipe, set_), quiet=as_json)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        from pipelines.summary import print_cuts
+
+        print_cuts(found)
+    for path, reason in failed.items():
+        print(f"dailies: {path}: {reason}", file=sys.stderr)
+    if failed and not found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def select(
+    dataset: Dataset,
+    set_: Overrides = [],  # noqa: B006
+    name: Annotated[str, typer.Option("--name", help="Which selection of the recipe.")] = "main",
+    as_json: Json = False,
+) -> None:
+    """Judge the clips again under other rules; nothing is decoded or scored again."""
+    from pipelines import curate as room
+    from pipelines.summary import print_selection
+
+    print_selection(room.select_again(dataset, name, set_), as_json)
+
+
+@app.command()
+def export(
+    dataset: Dataset,
+    set_: Overrides = [],  # noqa: B006
+    name: Annotated[str, typer.Option("--name", help="Which export of the recipe.")] = "export",
+    engine: EngineName = "ray",
+    as_json: Json = False,
+) -> None:
+    """Cut the selected clips out into training shards."""
+    from pipelines import curate as room
+    from pipelines.summary import print_export
+
+    print_export(room.export_again(dataset, name, set_, engine=_engine(engine), quiet=as_json), as_json)
+
+
+@app.command()
+def quickstart(
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")] = "quickstart",
+    videos: Annotated[int, typer.Option("--videos", min=1, help="How many videos to render.")] = 12,
+    seed: Annotated[int, typer.Option("--seed", help="Of the rendered world.")] = 0,
+    engine: EngineName = "ray",
+) -> None:
+    """Render a small world of videos with known truth and curate it. Offline, on two CPU cores, in two minutes."""
+    from pipelines.quickstart import quickstart as run
+
+    run(out, videos=videos, seed=seed, engine=_engine(engine))
+
+
+@app.command()
+def sql(
+    dataset: Dataset,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="DuckDB SQL; `show tables` lists the views.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows as a JSON array.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV.")] = False,
+) -> None:
+    """Ask the dataset's tables in SQL: observations, clips, scores_*, selection_*, export_*, runs."""
+    from curation.dataset import Dataset as Opened
+    from curation.sql import query as ask
+
+    from pipelines.summary import print_table
+
+    print_table(ask(Opened.open(dataset), query), "json" if as_json else "csv" if as_csv else "table")
+
+
+@app.command()
+def verify(
+    dataset: Dataset,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every exported clip too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check that tables, keys, spans and shards hold together. Exit code 1 if something does not."""
+    from pipelines.keep import verify_dataset
+    from pipelines.summary import print_problems
+
+    problems = verify_dataset(dataset, deep=deep)
+    print_problems(dataset, problems, as_json)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def gc(
+    dataset: Dataset,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", metavar="HOURS", help="Keep younger files. Default 0; 24 on a URL.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove what no table refers to: parts a killed run left behind, old versions, unfinished exports."""
+    from pipelines.keep import collect
+    from pipelines.summary import print_collected
+
+    print_collected(collect(dataset, dry_run=dry_run, older_than=older_than), dry_run, as_json)
+
+
+@app.command()
+def withdraw(
+    dataset: Dataset,
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Paths, URLs or source ids.")],
+    as_json: Json = False,
+) -> None:
+    """Delete sources from every table and export, as for a takedown."""
+    from pipelines.keep import take_down
+    from pipelines.summary import print_withdrawn
+
+    print_withdrawn(take_down(dataset, sources), as_json)
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the built-in recipes, observers, detectors and scorers."""
+    from pipelines.summary import print_recipes
+
+    print_recipes(as_json)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        print(f"dailies {version('dailies')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def _engine(name: str) -> Any:
+    if name not in ("ray", "local"):
+        raise UsageError(f"unknown engine {name!r}; allowed: ray, local")
+    return name
+
+
+def main() -> None:
+    """Entry point: a mistake in the request is one line and exit code 2, an interrupt says how to go on."""
+    try:
+        app()
+    except UsageError as error:
+        print(f"dailies: {error}", file=sys.stderr)
+        sys.exit(2)
+    except DailiesError as error:
+        print(f"dailies: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("dailies: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

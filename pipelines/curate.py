@@ -1,0 +1,268 @@
+"""Curation from end to end: lists sources, and carries each step of the recipe out over what is not done yet.
+
+Every stage is the same sentence: the units whose key is not in its table go through the engine, and one committer appends the
+receipts. That is the whole of resume.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from curation.dataset import Committer, Dataset, Table
+
+from curation import schema, sources
+from curation.clips import ClipRules
+from curation.errors import UsageError
+from curation.select import select
+from pipelines import engine as engines
+from pipelines.changes import withdraw_changed
+from pipelines.exporting import export_selection
+from pipelines.progress import progress
+from pipelines.recipe import CutStep, ExportStep, ObserveStep, Recipe, ScoreStep, SelectStep, parse_recipe
+from pipelines.stages import CutWork, ObserveWork, ScoreWork
+from pipelines.summary import ExportReport, SelectionReport, Summary, source_report
+
+UNIT = pa.schema([pa.field(name, pa.string()) for name in ("source_id", "uri", "manifest")])
+
+
+def curate(
+    arguments: Sequence[str],
+    out: str,
+    recipe: Recipe,
+    *,
+    engine: engines.Engine = "ray",
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> Summary:
+    """Curate ``arguments`` into the dataset at ``out``; whatever is there already is not done again.
+
+    Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used is a row.
+    """
+    rows = list(sources.list_sources(arguments))
+    dataset = Dataset.create(out)
+    with dataset.writer(), engines.session(engine):
+        record_run(dataset, recipe)
+        changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed)
+        run = _Run(dataset, recipe, engine, quiet)
+        for step in recipe.steps:
+            run.step(step, rows)
+        given = [row["source_id"] for row in rows]
+        return Summary(
+            dataset=out,
+            recipe=recipe.name,
+            recipe_hash=recipe.hash,
+            sources=source_report(dataset.table(recipe.observations), given, changed),
+            clips=_clip_counts(dataset.table(recipe.clips)),
+            selections=tuple(run.selections),
+            exports=tuple(run.exports),
+        )
+
+
+class _Run:
+    """One pass over a recipe's steps."""
+
+    def __init__(self, dataset: Dataset, recipe: Recipe, engine: engines.Engine, quiet: bool) -> None:
+        self.dataset, self.recipe, self.engine, self.quiet = dataset, recipe, engine, quiet
+        self.selections: list[SelectionReport] = []
+        self.exports: list[ExportReport] = []
+
+    def step(self, step: Any, rows: Sequence[dict[str, Any]]) -> None:
+        if isinstance(step, ObserveStep):
+            self._observe(step, rows)
+        elif isinstance(step, CutStep):
+            self._cut(step)
+        elif isinstance(step, ScoreStep):
+            self._score(step)
+        elif isinstance(step, SelectStep):
+            self.selections.append(select_step(self.dataset, self.recipe, step))
+        elif isinstance(step, ExportStep):
+            self.exports.append(export_step(self.dataset, self.recipe, step, engine=self.engine, quiet=self.quiet))
+
+    def _observe(self, step: ObserveStep, rows: Sequence[dict[str, Any]]) -> None:
+        table = self.dataset.table(self.recipe.observations, schema.OBSERVATIONS)
+        done = table.keys("source_id")
+        todo = [row for row in rows if row["source_id"] not in done]
+        work = ObserveWork(
+            table=table.url, observers=step.observers, evidence=step.evidence, stall_seconds=step.stall_seconds
+        )
+        units = pa.Table.from_pylist(todo, schema=UNIT)
+        self._run(work, table, units, "sources", done=len(rows) - len(todo), most=16)
+
+    def _cut(self, step: CutStep) -> None:
+        observers = self.recipe.one(ObserveStep).observers
+        table = self.dataset.table(self.recipe.clips, schema.clips(measures(self.recipe)))
+        observed = self.dataset.table(self.recipe.observations).located(["source_id"], equals={"status": "ok"})
+        done = table.keys("source_id")
+        units = _without(observed, "source_id", done)
+        work = CutWork(
+            table=table.url,
+            detector=step.detector,
+            observers=observers,
+            rules=ClipRules(**step.model_dump(exclude={"detector"})),
+            schema=table.schema,
+        )
+        self._run(work, table, units, "sources", done=len(observed) - len(units), most=256)
+
+    def _score(self, step: ScoreStep) -> None:
+        table = self.dataset.table(self.recipe.scores(step), schema.scores(step.scorer.columns))
+        observed = self.dataset.table(self.recipe.observations).located(["source_id"], equals={"status": "ok"})
+        wanted = ["clip_id", "source_id", "start", "end", "time_base_num", "time_base_den"]
+        clips = self.dataset.table(self.recipe.clips).read(wanted, equals={"status": "ok"})
+        if step.scorer.needs:
+            have = joined(self.dataset, self.recipe, before=step).select(["clip_id", *step.scorer.needs])
+            clips = clips.join(have, "clip_id")
+        units = _without(clips, "clip_id", table.keys("clip_id")).join(observed, "source_id")
+        units = units.sort_by([("file", "ascending"), ("source_id", "ascending"), ("start", "ascending")])
+        work = ScoreWork(name=step.name, table=table.url, scorer=step.scorer)
+        self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
+
+    def _run(self, work: Any, table: Table, units: pa.Table, unit: str, *, done: int, most: int) -> None:
+        with progress(work.name, len(units), unit, already=done, quiet=self.quiet) as bar, Committer(table) as committer:
+            for receipt in engines.run(work, bundles(units, most), self.engine):
+                committer.add(receipt)
+                bar.advance(len(receipt.keys), receipt.failed)
+
+
+def bundles(units: pa.Table, most: int) -> Iterator[pa.Table]:
+    """``units`` in bundles small enough to share out and to lose, ``most`` at the most."""
+    size = max(1, min(most, len(units) // 64))
+    for start in range(0, len(units), size):
+        yield units.slice(start, size).combine_chunks()
+
+
+def _without(units: pa.Table, key: str, done: Iterable[str]) -> pa.Table:
+    """``units`` whose key is not done: the anti-join."""
+    known = pa.array(list(done), pa.string())
+    return units.filter(pc.invert(pc.is_in(units[key], value_set=known)))
+
+
+# ---- selecting and exporting ----------------------------------------------------------------------------------------
+
+
+def measures(recipe: Recipe) -> list[pa.Field]:
+    """The clip columns that the recipe's observers give."""
+    return [column for observer in recipe.one(ObserveStep).observers for column in observer.measures]
+
+
+def score_steps(recipe: Recipe, before: Any) -> list[ScoreStep]:
+    """The scoring steps that come before a step."""
+    ahead = recipe.steps[: recipe.steps.index(before)]
+    return [step for step in ahead if isinstance(step, ScoreStep)]
+
+
+def joined(dataset: Dataset, recipe: Recipe, before: Any) -> pa.Table:
+    """All clips with the columns of every scorer that comes before a step."""
+    clips = dataset.table(recipe.clips, schema.clips(measures(recipe))).read()
+    for step in score_steps(recipe, before):
+        names = [column.name for column in step.scorer.columns]
+        table = dataset.table(recipe.scores(step), schema.scores(step.scorer.columns))
+        clips = clips.join(table.read(["clip_id", *names]), "clip_id")
+    return clips
+
+
+def select_step(dataset: Dataset, recipe: Recipe, step: SelectStep) -> SelectionReport:
+    """Judge all clips of the dataset and replace the selection in one commit."""
+    clips = joined(dataset, recipe, before=step)
+    verdicts, limits = select(clips, step.rules, duplicates=step.duplicates)
+    read = [recipe.clips, *(recipe.scores(score) for score in score_steps(recipe, step))]
+    properties = {
+        "rules": {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()},
+        "duplicates": step.duplicates,
+        "limits": limits,
+        "tables": {name: dataset.table(name).version() for name in read},
+        "recipe": recipe.name,
+        "recipe_hash": recipe.hash,
+    }
+    dataset.table(f"selections/{step.name}", schema.SELECTIONS).replace(verdicts, properties=properties)
+    return SelectionReport.of(step.name, verdicts, clips, limits)
+
+
+def export_step(
+    dataset: Dataset, recipe: Recipe, step: ExportStep, *, engine: engines.Engine, quiet: bool
+) -> ExportReport:
+    """Cut the kept clips out, unless this very export is there already."""
+    clips = joined(dataset, recipe, before=step)
+    selection = dataset.table(f"selections/{step.select}")
+    kept = selection.read(["clip_id"], equals={"keep": True})
+    clips = clips.filter(pc.is_in(clips["clip_id"], value_set=kept["clip_id"].combine_chunks()))
+    columns = measures(recipe) + [column for score in score_steps(recipe, step) for column in score.scorer.columns]
+    return export_selection(
+        dataset, recipe, step, clips, columns, selection.properties(), engine=engine, quiet=quiet
+    )
+
+
+# ---- again, under other rules ---------------------------------------------------------------------------------------
+
+
+def last_recipe(dataset: Dataset, overrides: Sequence[str]) -> Recipe:
+    """The recipe of the dataset's last run, with overrides."""
+    import json
+
+    runs = dataset.table("runs", schema.RUNS).read(["started", "recipe"]).sort_by([("started", "descending")])
+    if not len(runs):
+        raise UsageError(f"{dataset.url} has no run yet; curate into it first")
+    return parse_recipe(json.loads(runs["recipe"][0].as_py()), overrides, where="of the last run")
+
+
+def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionReport:
+    """Judge again with overrides such as ``main.motion.min=1``; reads columns only."""
+    dataset = Dataset.open(url)
+    recipe = last_recipe(dataset, overrides)
+    step = _named(recipe, SelectStep, name)
+    with dataset.writer():
+        record_run(dataset, recipe)
+        return select_step(dataset, recipe, step)
+
+
+def export_again(
+    url: str, name: str, overrides: Sequence[str], *, engine: engines.Engine, quiet: bool = False
+) -> ExportReport:
+    """Export the last selection, with overrides such as ``export.crf=23``."""
+    dataset = Dataset.open(url)
+    recipe = last_recipe(dataset, overrides)
+    step = _named(recipe, ExportStep, name)
+    with dataset.writer(), engines.session(engine):
+        record_run(dataset, recipe)
+        return export_step(dataset, recipe, step, engine=engine, quiet=quiet)
+
+
+def _named(recipe: Recipe, kind: type[Any], name: str) -> Any:
+    steps = {step.name: step for step in recipe.steps if isinstance(step, kind)}
+    if name not in steps:
+        word = kind.__name__.removesuffix("Step").lower()
+        raise UsageError(f"no {word} named {name!r} in the recipe of the last run; allowed: {', '.join(steps) or 'none'}")
+    return steps[name]
+
+
+def record_run(dataset: Dataset, recipe: Recipe) -> None:
+    """Write down what is about to be done, with every parameter: which thresholds were used is never a question."""
+    import json
+
+    started = datetime.now(UTC)
+    row = {
+        "run_id": schema.digest("run", started.isoformat(), recipe.hash),
+        "started": started,
+        "command": " ".join(sys.argv),
+        "version": version("dailies"),
+        "recipe": json.dumps(recipe.source | {"name": recipe.name}, sort_keys=True),
+        "recipe_hash": recipe.hash,
+        "tables": json.dumps(recipe.tables()),
+    }
+    table = dataset.table("runs", schema.RUNS)
+    table.append([row], keys=(row["run_id"],))
+
+
+def _clip_counts(clips: Table) -> dict[str, Any]:
+    rows = clips.read(["status", "seconds"])
+    counts = dict.fromkeys(("ok", "too_short"), 0)
+    seconds = dict.fromkeys(counts, 0.0)
+    for status, length in zip(rows["status"].to_pylist(), rows["seconds"].to_pylist(), strict=True):
+        counts[status] += 1
+        seconds[status] += length
+    return {"counts": counts, "seconds": seconds}

@@ -1,0 +1,122 @@
+"""The engine: runs one stage's bundles through workers, on Ray Data or as a plain loop, and hands back receipts as they come.
+
+A stage is a small picklable ``Work``. What it opens in a worker takes a bundle of units (an Arrow table) and returns
+a receipt for what it wrote; pixels and JPEGs stay in the worker. Both engines call the same function on the same
+bundles, so their rows are the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+
+from curation.errors import UsageError
+from curation.types import Resources
+
+Engine = Literal["ray", "local"]
+Call = Callable[[pa.Table], Any]
+
+
+class Work(Protocol):
+    """A stage's work: a spec that travels to workers."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def resources(self) -> Resources: ...
+
+    def open(self) -> AbstractContextManager[Call]:
+        """Load what the work needs, once a worker; the call turns a bundle into a picklable receipt."""
+
+
+@contextmanager
+def session(engine: Engine) -> Iterator[None]:
+    """Ray for the length of a run: an existing cluster (``RAY_ADDRESS``) or one on this machine."""
+    if engine == "local":
+        yield
+        return
+    # Workers of a cluster on this machine import what the driver imports; quiet unless something is wrong.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(include_dashboard=False, logging_level=logging.ERROR, configure_logging=True, log_to_driver=False)
+    try:
+        yield
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def run(work: Work, bundles: Iterable[pa.Table], engine: Engine) -> Iterator[Any]:
+    """Receipts of ``work`` over ``bundles``, in whatever order they finish.
+
+    Raises ``UsageError`` before starting when the cluster cannot place a single worker.
+    """
+    return _ray(work, bundles) if engine == "ray" else _loop(work, bundles)
+
+
+def _loop(work: Work, bundles: Iterable[pa.Table]) -> Iterator[Any]:
+    with work.open() as call:
+        for bundle in bundles:
+            yield call(bundle)
+
+
+def _ray(work: Work, bundles: Iterable[pa.Table]) -> Iterator[Any]:
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    blocks = list(bundles)
+    if not blocks:
+        return
+    workers = min(len(blocks), placeable(work, ray.cluster_resources()))
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    receipts = ray.data.from_arrow(blocks).map_batches(
+        _Worker,
+        fn_constructor_args=(work,),
+        batch_size=None,  # a block is a bundle
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=workers),
+        num_cpus=work.resources.cpus,
+        num_gpus=work.resources.gpus or None,
+    )
+    for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for receipt in batch["receipt"].to_pylist():
+            yield pickle.loads(receipt)
+
+
+class _Worker:
+    """A Ray actor that keeps the opened work for as long as it lives."""
+
+    def __init__(self, work: Work) -> None:
+        self._stack = ExitStack()
+        self._call = self._stack.enter_context(work.open())
+
+    def __call__(self, bundle: pa.Table) -> pa.Table:
+        return pa.table({"receipt": pa.array([pickle.dumps(self._call(bundle))], pa.binary())})
+
+
+def placeable(work: Work, cluster: dict[str, float]) -> int:
+    """How many workers of ``work`` fit the cluster at once; ``UsageError`` naming what is missing when none does."""
+    wants = {"CPU": work.resources.cpus, "GPU": work.resources.gpus, "memory": work.resources.memory_gb * 1e9}
+    fits = []
+    for what, amount in wants.items():
+        have = cluster.get(what, 0.0)
+        if amount and have < amount:
+            shown = f"{amount / 1e9:g} GB memory" if what == "memory" else f"{amount:g} {what}"
+            got = f"{have / 1e9:.1f} GB" if what == "memory" else f"{have:g}"
+            raise UsageError(f"stage {work.name} needs {shown} per worker; the cluster has {got}")
+        if amount:
+            fits.append(int(have // amount))
+    return max(1, min(fits))

@@ -1,0 +1,376 @@
+"""The curation recipe: an ordered list of steps, checked as a whole before any work starts.
+
+A recipe is YAML (see ``pipelines/recipes``)::
+
+    name: quickstart
+    steps:
+      - observe: {observers: [change, {change: {fps: 2}}, motion], evidence: {fps: 1}}
+      - cut: {detector: fused, min_seconds: 2, max_seconds: 10}
+      - score: {scorer: text}
+      - select: {name: main, rules: {motion: {min_quantile: 0.25}, text_area: {max: 0.07}}}
+      - export: {select: main}
+
+``--set NAME.key=value`` changes one value, where NAME is the step's name: ``observe``, ``cut``, a scorer's name, a selection's
+name, ``export``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from curation.cuts import DETECTORS, Detector
+from curation.errors import RecipeError
+from curation.observe import EvidenceGrid
+from curation.observers import OBSERVERS, Observer
+from curation.schema import CLIP_COLUMNS, fingerprint
+from curation.scorers import SCORERS, Scorer
+from curation.select import Rule
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+def _build(table: Mapping[str, Any], what: str) -> BeforeValidator:
+    """``name`` or ``{name: {parameter: value}}`` → the spec that ``table`` makes of it."""
+
+    def build(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {value: {}}
+        if not isinstance(value, dict) or len(value) != 1:
+            return value
+        ((name, parameters),) = value.items()
+        if name not in table:
+            raise RecipeError(f"unknown {what} {name!r}; allowed: {', '.join(table)}{_close(name, table)}")
+        allowed = [f.name for f in fields(table[name])]
+        for key in parameters or {}:
+            if key not in allowed:
+                raise RecipeError(
+                    f"unknown parameter {key!r} of {what} {name}; allowed: {', '.join(allowed)}{_close(key, allowed)}"
+                )
+        try:
+            return TypeAdapter(table[name]).validate_python(parameters or {})
+        except ValidationError as error:
+            raise RecipeError(f"{what} {name}: {_one_line(error)}") from None
+
+    return BeforeValidator(build)
+
+
+class ObserveStep(_Strict):
+    """One decode of each source."""
+
+    observers: tuple[Annotated[Any, _build(OBSERVERS, "observer")], ...]
+    evidence: EvidenceGrid = EvidenceGrid()
+    stall_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> ObserveStep:
+        names = [observer.name for observer in self.observers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"observer {twice[0]!r} is listed twice")
+        return self
+
+    @property
+    def name(self) -> str:
+        return "observe"
+
+
+class CutStep(_Strict):
+    """Tracks to clips."""
+
+    detector: Annotated[Any, _build(DETECTORS, "detector")]
+    min_seconds: Annotated[float, Field(gt=0)] = 2.0
+    max_seconds: Annotated[float, Field(gt=0)] = 10.0
+    margin_frames: Annotated[int, Field(ge=0)] = 0
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CutStep:
+        if self.max_seconds < self.min_seconds:
+            raise ValueError(f"max_seconds {self.max_seconds:g} is below min_seconds {self.min_seconds:g}")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave nothing to train on")
+        return self
+
+    @property
+    def name(self) -> str:
+        return "cut"
+
+
+class ScoreStep(_Strict):
+    """One model over the evidence of all clips."""
+
+    scorer: Annotated[Any, _build(SCORERS, "scorer")]
+
+    @property
+    def name(self) -> str:
+        return next(name for name, made in SCORERS.items() if isinstance(self.scorer, made))
+
+
+class SelectStep(_Strict):
+    """Rules over columns; quantiles are resolved over the whole table."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "main"
+    rules: dict[str, Rule] = {}
+    duplicates: Literal["drop", "keep"] = "drop"
+
+
+class ExportStep(_Strict):
+    """Selected clips to training shards."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "export"
+    select: str = "main"
+    crf: Annotated[int, Field(ge=0, le=51)] = 18
+    preset: Literal[
+        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+    ] = "veryfast"
+    max_short_side: Annotated[int, Field(ge=16)] | None = None
+    shard_mb: Annotated[int, Field(ge=1)] = 256
+    seed: int = 0
+
+
+Step = ObserveStep | CutStep | ScoreStep | SelectStep | ExportStep
+STEPS: dict[str, type[Any]] = {
+    "observe": ObserveStep,
+    "cut": CutStep,
+    "score": ScoreStep,
+    "select": SelectStep,
+    "export": ExportStep,
+}
+
+
+class Recipe(_Strict):
+    """``source``: the recipe as plain data with overrides applied; what is written down and fingerprinted."""
+
+    name: str
+    steps: tuple[Any, ...]
+    source: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        return fingerprint(self.source)
+
+    def one(self, kind: type[Any]) -> Any:
+        """The only step of this kind."""
+        return next(step for step in self.steps if isinstance(step, kind))
+
+    # ---- tables: each name carries the fingerprint of what gives its values their meaning ----
+
+    @property
+    def observations(self) -> str:
+        step = self.one(ObserveStep)
+        meaning = [_meaning(observer) for observer in step.observers] + [_meaning(step.evidence)]
+        return f"observations@{fingerprint(meaning)}"
+
+    @property
+    def clips(self) -> str:
+        step = self.one(CutStep)
+        detector = next(name for name, made in DETECTORS.items() if isinstance(step.detector, made))
+        own = step.model_dump(exclude={"detector"}) | {"detector": _meaning(step.detector), "meaning": CLIPS_MEANING}
+        return f"clips/{detector}@{fingerprint([self.observations, own])}"
+
+    def scores(self, step: ScoreStep) -> str:
+        meaning = [self.clips, _meaning(step.scorer), step.scorer.weights()]
+        return f"scores/{step.name}@{fingerprint(meaning)}"
+
+    def tables(self) -> dict[str, str]:
+        """Step name to table, in order."""
+        named = {"observe": self.observations, "cut": self.clips}
+        for step in self.steps:
+            if isinstance(step, ScoreStep):
+                named[step.name] = self.scores(step)
+            elif isinstance(step, SelectStep):
+                named[f"select.{step.name}"] = f"selections/{step.name}"
+        return named
+
+
+CLIPS_MEANING = 1  # raised when the code changes how spans follow from cuts
+
+
+def _meaning(spec: Any) -> list[Any]:
+    return [type(spec).__module__, type(spec).__name__, spec.meaning, {f.name: getattr(spec, f.name) for f in fields(spec)}]
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(named: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A built-in recipe by name, or one from a YAML file, with ``NAME.key=value`` overrides. Raises ``RecipeError``."""
+    path = RECIPES / f"{named}.yaml"
+    if not path.exists():
+        path = Path(named)
+        if path.suffix not in (".yaml", ".yml") or not path.exists():
+            allowed = ", ".join(recipe_names())
+            raise RecipeError(f"no recipe {named!r}; allowed: {allowed}, or a .yaml file{_close(named, recipe_names())}")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
+    return parse_recipe(data, overrides, where=str(named))
+
+
+def parse_recipe(data: Any, overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
+    """Check plain data as a whole."""
+    if not isinstance(data, dict) or not isinstance(data.get("steps"), list):
+        raise RecipeError(f"recipe {where}: expected a mapping with name and steps")
+    if extra := sorted(set(data) - {"name", "steps"}):
+        raise RecipeError(f"recipe {where}: unknown key {extra[0]!r}; allowed: name, steps")
+    data = json.loads(json.dumps(data))
+    for override in overrides:
+        _apply(data, override)
+    steps = tuple(_step(entry) for entry in data["steps"])
+    _check(steps, where)
+    return Recipe(name=str(data.get("name") or Path(where).stem), steps=steps, source=data)
+
+
+def _step(entry: Any) -> Step:
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise RecipeError(f"a step is one of {', '.join(STEPS)} with its keys, not {entry!r}")
+    ((kind, body),) = entry.items()
+    if kind not in STEPS:
+        raise RecipeError(f"unknown step {kind!r}; allowed: {', '.join(STEPS)}{_close(kind, STEPS)}")
+    made = STEPS[kind]
+    allowed = list(made.model_fields)
+    for key in body or {}:
+        if key not in allowed:
+            raise RecipeError(f"unknown key {key!r} in step {kind}; allowed: {', '.join(allowed)}{_close(key, allowed)}")
+    try:
+        step: Step = made.model_validate(body or {})
+    except ValidationError as error:
+        raise RecipeError(f"step {kind}: {_one_line(error)}") from None
+    return step
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key {place!r}"
+    said = f"{place}: " if place else ""
+    shown = f", not {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
+    return f"{said}{first['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _close(name: str, allowed: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(allowed), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+# ---- --set ----------------------------------------------------------------------------------------------------------
+
+
+def _entry_name(entry: Any) -> str:
+    """The name by which ``--set`` addresses a raw step."""
+    ((kind, body),) = entry.items()
+    body = body or {}
+    if kind == "score":
+        scorer = body.get("scorer")
+        return next(iter(scorer)) if isinstance(scorer, dict) else str(scorer)
+    return str(body.get("name", {"select": "main"}.get(kind, kind)))
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    path, eq, raw = override.partition("=")
+    name, *keys = path.strip().split(".")
+    if not eq or not keys:
+        raise RecipeError(f"--set {override}: expected NAME.key=value")
+    entries = {_entry_name(entry): entry for entry in data["steps"] if isinstance(entry, dict) and len(entry) == 1}
+    if name not in entries:
+        raise RecipeError(f"--set {override}: no step named {name!r}; allowed: {', '.join(entries)}{_close(name, entries)}")
+    ((kind, body),) = entries[name].items()
+    if kind == "score" and keys[0] != "scorer":
+        keys = ["scorer", name, *keys]  # text.side=512 means the scorer's own parameter
+        if not isinstance(body.get("scorer"), dict):
+            body["scorer"] = {name: {}}
+    if body is None:
+        body = entries[name][kind] = {}
+    for key in keys[:-1]:
+        if not isinstance(body.setdefault(key, {}), dict):
+            raise RecipeError(f"--set {override}: {key} holds a value, not keys")
+        body = body[key]
+    body[keys[-1]] = yaml.safe_load(raw)
+
+
+# ---- the whole ------------------------------------------------------------------------------------------------------
+
+
+def _check(steps: Sequence[Step], where: str) -> None:
+    """Each step's needs must be met by an earlier one."""
+    kinds = [type(step) for step in steps]
+    if kinds[:2] != [ObserveStep, CutStep] or kinds.count(ObserveStep) != 1 or kinds.count(CutStep) != 1:
+        raise RecipeError(f"recipe {where}: the first two steps must be observe and cut, once each")
+    observe, cut = steps[0], steps[1]
+    assert isinstance(observe, ObserveStep)
+    assert isinstance(cut, CutStep)
+    _check_cut(observe, cut)
+    columns = _base_columns(observe)
+    selections: list[str] = []
+    names: list[str] = []
+    for step in steps:
+        names.append(step.name)
+        if names.count(step.name) > 1:
+            raise RecipeError(f"recipe {where}: two steps are named {step.name!r}")
+        if isinstance(step, ScoreStep):
+            _need(step.scorer.needs, columns, f"scorer {step.name}")
+            columns += [field.name for field in step.scorer.columns]
+        elif isinstance(step, SelectStep):
+            _need(step.rules, columns, f"select {step.name}")
+            selections.append(step.name)
+        elif isinstance(step, ExportStep) and step.select not in selections:
+            raise RecipeError(f"step {step.name}: no earlier selection {step.select!r}; allowed: {', '.join(selections)}")
+
+
+def _check_cut(observe: ObserveStep, cut: CutStep) -> None:
+    have = [observer.name for observer in observe.observers]
+    for track in cut.detector.tracks:
+        if track not in have:
+            raise RecipeError(f"step cut: its detector needs track {track!r}; the observers give {', '.join(have)}")
+    if cut.min_seconds < 1 / observe.evidence.fps:
+        raise RecipeError(
+            f"step cut: min_seconds {cut.min_seconds:g} is below the {1 / observe.evidence.fps:g} s between evidence frames; "
+            "raise it, or observe.evidence.fps"
+        )
+
+
+def _base_columns(observe: ObserveStep) -> list[str]:
+    measures = [field.name for observer in observe.observers for field in observer.measures]
+    return [field.name for field in CLIP_COLUMNS] + measures
+
+
+def _need(wanted: Iterable[str], columns: Sequence[str], who: str) -> None:
+    for column in wanted:
+        if column not in columns and not column.startswith("manifest."):
+            raise RecipeError(
+                f"{who}: unknown column {column!r}; allowed: {', '.join(columns)}, manifest.NAME{_close(column, columns)}"
+            )
+
+
+__all__ = [
+    "CutStep",
+    "Detector",
+    "ExportStep",
+    "ObserveStep",
+    "Observer",
+    "Recipe",
+    "ScoreStep",
+    "Scorer",
+    "SelectStep",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_names",
+]

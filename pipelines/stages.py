@@ -1,0 +1,147 @@
+"""The curation stages as work for the engine: each reads tables, writes parts of its own, and returns receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from curation.dataset import Receipt, read_part, write_part
+from curation.isolate import Isolated
+
+from curation import observe, schema
+from curation.clips import ClipRules, clip_rows, span_of
+from curation.errors import Crashed, Hung, SourceError
+from curation.observe import EvidenceGrid, evidence_within
+from curation.types import Evidence, EvidenceFrame, Resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObserveWork:
+    """Decode sources, once each, in a child process with a time limit."""
+
+    table: str
+    observers: Sequence[Any]
+    evidence: EvidenceGrid
+    stall_seconds: float
+    name: ClassVar[str] = "observe"
+    resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[pa.Table], Receipt]]:
+        with Isolated("curation.observe:observe_row", stall_seconds=self.stall_seconds) as child:
+
+            def call(bundle: pa.Table) -> Receipt:
+                rows = [self._row(child, source) for source in bundle.to_pylist()]
+                return write_part(self.table, schema.OBSERVATIONS, rows, keys=_keys(rows))
+
+            yield call
+
+    def _row(self, child: Isolated, source: dict[str, Any]) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = child.call(source, self.observers, self.evidence)
+        except (Hung, Crashed) as error:
+            row = {**schema.empty_row(schema.OBSERVATIONS), **source, "segment": 0, **observe.failed(error)}
+        return row
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutWork:
+    """Threshold tracks into clips; no decode."""
+
+    table: str
+    detector: Any
+    observers: Sequence[Any]
+    rules: ClipRules
+    schema: pa.Schema = field(repr=False)
+    name: ClassVar[str] = "cut"
+    resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[pa.Table], Receipt]]:
+        columns = [name for name in schema.OBSERVATIONS.names if name != "evidence"]
+
+        def call(bundle: pa.Table) -> Receipt:
+            rows: list[dict[str, Any]] = []
+            for observed in _observed(bundle, columns):
+                rows += clip_rows(observed, self.detector, self.observers, self.rules)
+            return write_part(self.table, self.schema, rows, keys=tuple(bundle["source_id"].to_pylist()))
+
+        yield call
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreWork:
+    """Run one model over the evidence of clips."""
+
+    name: str
+    table: str
+    scorer: Any
+
+    @property
+    def resources(self) -> Resources:
+        return self.scorer.resources  # type: ignore[no-any-return]
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[pa.Table], Receipt]]:
+        with self.scorer.open() as score:
+
+            def call(bundle: pa.Table) -> Receipt:
+                clips = list(_evidence(bundle, self.scorer.needs))
+                sources = dict(zip(bundle["clip_id"].to_pylist(), bundle["source_id"].to_pylist(), strict=True))
+                rows = [
+                    {"clip_id": clip.clip_id, "source_id": sources[clip.clip_id], **columns}
+                    for clip, columns in zip(clips, score_rows(self.name, score, clips), strict=True)
+                ]
+                return write_part(self.table, schema.scores(self.scorer.columns), rows, keys=_keys(rows, "clip_id"))
+
+            yield call
+
+
+def score_rows(
+    name: str, score: Callable[[Sequence[Evidence]], pa.Table], clips: Sequence[Evidence]
+) -> list[dict[str, Any]]:
+    """The scorer's columns per clip; where a batch fails it is taken apart, so that a bad clip costs its own row only."""
+    if not clips:
+        return []
+    try:
+        if any(not clip.frames for clip in clips):
+            raise SourceError("no evidence frame inside the clip")
+        return [{"status": "ok", "failure": None, **row} for row in score(clips).to_pylist()]
+    except SourceError as error:
+        if len(clips) == 1:
+            failure = {"stage": f"score {name}", "kind": error.kind, "message": str(error)}
+            return [{"status": "failed", "failure": failure}]
+        return [row for clip in clips for row in score_rows(name, score, [clip])]
+
+
+# ---- reading what earlier stages wrote ------------------------------------------------------------------------------
+
+
+def _observed(bundle: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The observations rows of a bundle's sources, one file after another."""
+    for file in dict.fromkeys(bundle["file"].to_pylist()):
+        wanted = bundle.filter(pa.compute.equal(bundle["file"], file))["source_id"]
+        for batch in read_part(file, columns, source_ids=wanted.unique().to_pylist()):
+            yield from batch.to_pylist()
+
+
+def _evidence(bundle: pa.Table, needs: Sequence[str]) -> Iterator[Evidence]:
+    """Evidence of each clip of a bundle."""
+    clips: dict[str, list[dict[str, Any]]] = {}
+    for clip in bundle.to_pylist():
+        clips.setdefault(clip["source_id"], []).append(clip)
+    for observed in _observed(bundle, ["source_id", "evidence"]):
+        frames = [EvidenceFrame(pts=frame["pts"], jpeg=frame["jpeg"]) for frame in observed["evidence"]]
+        for clip in clips[observed["source_id"]]:
+            span = span_of(clip)
+            columns = {name: clip[name] for name in needs}
+            yield Evidence(
+                clip_id=clip["clip_id"], span=span, frames=evidence_within(frames, span), columns=columns
+            )
+
+
+def _keys(rows: Sequence[Mapping[str, Any]], name: str = "source_id") -> tuple[str, ...]:
+    return tuple(row[name] for row in rows)

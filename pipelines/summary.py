@@ -1,0 +1,332 @@
+"""What a run came to: the reports that commands return, and how they look in a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+SHOWN_FAILURES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceReport:
+    """The sources named in a run. ``failures``: (uri, kind, message)."""
+
+    given: int
+    ok: int
+    seconds: float
+    packets_broken: int
+    failures: tuple[tuple[str, str, str], ...]
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionReport:
+    """One selection over the whole dataset. ``reasons``: first reason → clips; ``limits``: what the rules came to."""
+
+    name: str
+    clips: int
+    kept: int
+    kept_seconds: float
+    reasons: Mapping[str, int]
+    limits: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, name: str, verdicts: pa.Table, clips: pa.Table, limits: Mapping[str, Any]) -> SelectionReport:
+        kept = verdicts.filter(verdicts["keep"])["clip_id"].combine_chunks()
+        seconds = pc.sum(clips.filter(pc.is_in(clips["clip_id"], value_set=kept))["seconds"]).as_py() or 0.0
+        reasons = Counter(reason for reason in verdicts["reason"].to_pylist() if reason)
+        return cls(
+            name=name,
+            clips=len(verdicts),
+            kept=len(kept),
+            kept_seconds=seconds,
+            reasons=dict(reasons.most_common()),
+            limits=limits,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """One export; ``path`` is None when no clip was kept."""
+
+    name: str
+    path: str | None
+    splits: Mapping[str, int]
+    failed: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One run of ``curate``."""
+
+    dataset: str
+    recipe: str
+    recipe_hash: str
+    sources: SourceReport
+    clips: Mapping[str, Any]
+    selections: tuple[SelectionReport, ...] = field(default=())
+    exports: tuple[ExportReport, ...] = field(default=())
+
+    @property
+    def all_failed(self) -> bool:
+        return self.sources.ok == 0
+
+
+def source_report(table: Any, given: Sequence[str], changed: Sequence[str]) -> SourceReport:
+    """How the sources of this run fared, from the observations."""
+    columns = ["source_id", "uri", "status", "failure", "pts", "end", "probe", "packets_broken"]
+    wanted = set(given)
+    ok, broken, seconds = 0, 0, 0.0
+    failures = []
+    for batch in table.batches(columns):
+        for row in batch.to_pylist():
+            if row["source_id"] not in wanted:
+                continue
+            if row["status"] == "failed":
+                failures.append((row["uri"], row["failure"]["kind"], row["failure"]["message"]))
+                continue
+            ok += 1
+            broken += row["packets_broken"]
+            seconds += (row["end"] - row["pts"][0]) * row["probe"]["time_base_num"] / row["probe"]["time_base_den"]
+    return SourceReport(
+        given=len(wanted),
+        ok=ok,
+        seconds=seconds,
+        packets_broken=broken,
+        failures=tuple(sorted(failures)),
+        changed=tuple(changed),
+    )
+
+
+# ---- in a terminal --------------------------------------------------------------------------------------------------
+
+
+def stdout() -> Console:
+    return Console(highlight=False)
+
+
+def _grid(title: str) -> RichTable:
+    return RichTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def print_summary(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(summary)))
+        return
+    out = stdout()
+    sources = summary.sources
+    out.print()
+    if sources.failures:
+        table = _grid(f"{len(sources.failures)} of {sources.given} sources failed")
+        for name in ("source", "reason", "what was said"):
+            table.add_column(name, overflow="fold")
+        for uri, kind, message in sources.failures[:SHOWN_FAILURES]:
+            table.add_row(_tail(uri), kind, message)
+        out.print(table)
+        if len(sources.failures) > SHOWN_FAILURES:
+            out.print(f"and {len(sources.failures) - SHOWN_FAILURES} more: dailies sql {summary.dataset} "
+                      "\"select uri, failure from observations where status = 'failed'\"")
+    for uri in sources.changed:
+        out.print(f"changed since last time, done again: {uri}")
+    for selection in summary.selections:
+        out.print(_selection_table(selection))
+    _print_totals(out, summary)
+
+
+def _print_totals(out: Console, summary: Summary) -> None:
+    sources, counts = summary.sources, summary.clips["counts"]
+    broken = f", {sources.packets_broken} broken packets passed over" if sources.packets_broken else ""
+    table = RichTable.grid(padding=(0, 2))
+    table.add_row("sources", f"{sources.ok} of {sources.given} usable, {_length(sources.seconds)}{broken}")
+    short = f", {counts['too_short']} shots too short" if counts["too_short"] else ""
+    table.add_row("clips", f"{counts['ok']}, {_length(summary.clips['seconds']['ok'])}{short}")
+    for selection in summary.selections:
+        table.add_row(f"select {selection.name}", f"{selection.kept} kept, {_length(selection.kept_seconds)}")
+    for export in summary.exports:
+        table.add_row(f"export {export.name}", _export_words(export))
+    table.add_row("dataset", summary.dataset)
+    for export in summary.exports:
+        if export.path:
+            table.add_row("shards", f"{export.path}/data")
+            table.add_row("card", f"{export.path}/README.md")
+    out.print(table, soft_wrap=True)
+
+
+def _selection_table(selection: SelectionReport) -> RichTable:
+    table = _grid(f"selection {selection.name}")
+    table.add_column("clips")
+    table.add_column("count", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("limit")
+    table.add_row("kept", str(selection.kept), _share(selection.kept, selection.clips), "")
+    for reason, count in selection.reasons.items():
+        table.add_row(f"dropped: {reason}", str(count), _share(count, selection.clips), _limit(reason, selection.limits))
+    return table
+
+
+def _limit(reason: str, limits: Mapping[str, Mapping[str, Any]]) -> str:
+    for column, limit in limits.items():
+        word = column.replace(".", "_")
+        if reason == f"{word}_low":
+            return f"{column} < {limit['min']:.4g}"
+        if reason == f"{word}_high":
+            return f"{column} > {limit['max']:.4g}"
+    return ""
+
+
+def _export_words(export: ExportReport) -> str:
+    if export.path is None:
+        return "nothing to export: no clip was kept"
+    splits = ", ".join(f"{count} {split}" for split, count in export.splits.items())
+    failed = f", {export.failed} could not be cut out" if export.failed else ""
+    return f"{splits}; {_length(export.seconds)}, {export.bytes / 1e6:.1f} MB{failed}"
+
+
+def print_selection(selection: SelectionReport, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(selection)))
+    else:
+        stdout().print(_selection_table(selection))
+
+
+def print_export(export: ExportReport, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(export)))
+        return
+    print(_export_words(export))
+    if export.path:
+        print(export.path)
+
+
+def print_cuts(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    out = stdout()
+    for path, cuts in found.items():
+        table = _grid(f"{path}: {len(cuts)} cuts")
+        for name in ("frame", "end", "kind"):
+            table.add_column(name, justify="left" if name == "kind" else "right")
+        for cut in cuts:
+            table.add_row(str(cut["frame"]), str(cut["end"]), cut["kind"])
+        out.print(table)
+
+
+def print_table(rows: pa.Table, form: str) -> None:
+    """Rows of a query as a table, JSON or CSV; bytes are shown by their size."""
+    if form == "csv":
+        import csv
+        import sys
+
+        writer = csv.writer(sys.stdout)
+        writer.writerow(rows.column_names)
+        writer.writerows([[_plain(value) for value in row.values()] for row in rows.to_pylist()])
+        return
+    if form == "json":
+        print(json.dumps([{key: _plain(value) for key, value in row.items()} for row in rows.to_pylist()], default=str))
+        return
+    table = _grid("")
+    table.title = None
+    for column in rows.schema:
+        numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        table.add_column(column.name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows.to_pylist():
+        table.add_row(*(_cell(_plain(value)) for value in row.values()))
+    stdout().print(table)
+    print(f"{len(rows)} rows")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list) and len(value) > 8:
+        return f"[{', '.join(map(str, value[:3]))}, … {len(value)} in all]"
+    return str(value)
+
+
+def print_problems(dataset: str, problems: Sequence[Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(problem) for problem in problems]))
+    elif not problems:
+        print(f"{dataset}: everything holds together")
+    else:
+        table = _grid(f"{len(problems)} problems in {dataset}")
+        for name in ("table", "where", "what"):
+            table.add_column(name, overflow="fold")
+        for problem in problems:
+            table.add_row(problem.table, problem.where, problem.message)
+        stdout().print(table)
+
+
+def print_collected(removed: Sequence[Any], dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(file) for file in removed]))
+        return
+    size = sum(file.size for file in removed)
+    for file in removed:
+        print(file.path)
+    print(f"{len(removed)} files, {size / 1e6:.1f} MB {'would be removed' if dry_run else 'removed'}")
+
+
+def print_withdrawn(counts: Mapping[str, int], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(dict(counts)))
+        return
+    for table, count in counts.items():
+        print(f"{table:<40} {count} rows deleted")
+
+
+def print_recipes(as_json: bool) -> None:
+    from curation.cuts import DETECTORS
+    from curation.observers import OBSERVERS
+    from curation.scorers import SCORERS
+    from pipelines.recipe import recipe_names
+
+    have = {
+        "recipes": recipe_names(),
+        "observers": list(OBSERVERS),
+        "detectors": list(DETECTORS),
+        "scorers": list(SCORERS),
+    }
+    if as_json:
+        print(json.dumps(have))
+        return
+    for what, names in have.items():
+        print(f"{what:<10} {', '.join(names)}")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "–"
+
+
+def _length(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _tail(path: str, most: int = 60) -> str:
+    return path if len(path) <= most else f"…{path[-most + 1:]}"

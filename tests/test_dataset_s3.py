@@ -1,0 +1,107 @@
+"""Datasets in an object store: a real S3 server in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from dataset_builder import CLIPS, EXPORT, OBSERVATIONS, SELECTION, fill, observation
+
+from curation import schema
+from curation.dataset import Committer, Dataset, read_part
+from curation.errors import DatasetError
+from curation.sql import query
+from curation.verify import verify
+
+pytest.importorskip("moto.server", reason="needs moto[s3] and flask: the S3 server that datasets are tested against")
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    settings = {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        while server.poll() is None:
+            try:
+                urllib.request.urlopen(urllib.request.Request(f"{url}/videos", method="PUT"))
+                break
+            except urllib.error.URLError:
+                time.sleep(0.05)
+        try:
+            yield "s3://videos"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def test_a_dataset_in_a_bucket(bucket):
+    dataset = Dataset.create(f"{bucket}/some where/dataset")
+    assert not dataset.is_local
+    with dataset.writer():
+        fill(dataset, ["a", "b", "c"])
+    dataset = Dataset.open(dataset.url)
+    assert len(dataset.tables()) == 6
+    assert dataset.exports() == [EXPORT]
+    assert verify(dataset) == []
+    assert query(dataset, "select count(*) as n from observations")["n"].to_pylist() == [3]
+
+    observations = dataset.table(OBSERVATIONS, schema.OBSERVATIONS)
+    (place,) = observations.located(["source_id"], equals={"source_id": "b"}).to_pylist()
+    (rows,) = read_part(place["file"], ["evidence"], source_ids=["b"])
+    assert rows["evidence"][0].as_py()[0]["jpeg"] == b"jpeg"
+
+    orphan = observations.write_part([observation("d", os.urandom(6_000_000))])  # a multipart upload
+    assert dataset.withdraw(["a"])[CLIPS] == 2
+    assert verify(dataset) == []
+    assert dataset.table(SELECTION).properties() == {"rules": {"motion": {"min": 1}}}
+    assert dataset.gc() == [], "another run may be about to commit what is young"
+    assert f"{OBSERVATIONS}/{orphan.path}" in {item.path for item in dataset.gc(older_than_hours=0)}
+    assert dataset.gc(older_than_hours=0) == []
+    assert sorted(dataset.table(OBSERVATIONS).keys()) == ["b", "c"]
+    assert verify(dataset) == []
+
+
+def test_of_two_runs_without_a_lock_the_second_to_commit_fails(bucket):
+    dataset = Dataset.create(f"{bucket}/two")
+    table = dataset.table(OBSERVATIONS, schema.OBSERVATIONS)
+    with dataset.writer(), Dataset.open(dataset.url).writer():
+        for name in "ab":  # once when the table is made, once when it is there
+            first, second = Committer(table), Committer(table)
+            first.add(table.write_part([observation(name)]))
+            second.add(table.write_part([observation(name)]))
+            first.flush()
+            with pytest.raises(DatasetError, match="another run has written to this table"):
+                second.flush()
+    assert sorted(table.read(["source_id"])["source_id"].to_pylist()) == ["a", "b"]
+
+
+def test_what_is_not_there(bucket):
+    with pytest.raises(DatasetError, match="s3://videos/nothing: no dataset there"):
+        Dataset.open(f"{bucket}/nothing")
+    with pytest.raises(DatasetError, match="s3://no-such-bucket/x: cannot be"):
+        Dataset.create("s3://no-such-bucket/x")
+    with pytest.raises(DatasetError, match="ftp://somewhere/x: cannot be used"):
+        Dataset.open("ftp://somewhere/x")

@@ -1,0 +1,247 @@
+"""``verify`` finds what is broken, and says where; SQL sees every table, and reads only what it is asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation
+
+from curation import schema
+from curation.dataset import Dataset
+from curation.errors import Unreadable, UsageError
+from curation.sql import connect, current, query
+from curation.verify import Problem, verify
+
+SHARD = "data/train-00000-of-00002.parquet"
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    dataset = Dataset.create(tmp_path / "dataset")
+    fill(dataset, ["a", "b", "c"])
+    return dataset
+
+
+# ---- verify ---------------------------------------------------------------------------------------------------------
+
+
+def part_of(dataset: Dataset, name: str) -> Path:
+    table = dataset.table(name)
+    return Path(table.folder.file(next(iter(table.files()))))
+
+
+def cut_short(dataset: Dataset) -> None:
+    path = part_of(dataset, SCORES)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def overwritten(dataset: Dataset) -> None:
+    path = part_of(dataset, SCORES)
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def clip(name: str, source: str, start: int, end: int) -> dict[str, object]:
+    return {"clip_id": name, "source_id": source, "start": start, "end": end}
+
+
+def rewrite_index(change: Callable[[list[dict[str, object]]], object]) -> Callable[[Dataset], None]:
+    def act(dataset: Dataset) -> None:
+        path = dataset.folder.file(f"exports/{EXPORT}/index.parquet")
+        rows = pq.read_table(path).to_pylist()
+        change(rows)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema.export_index([MOTION])), path)
+
+    return act
+
+
+def swapped(rows: list[dict[str, object]]) -> None:
+    rows[0]["row"], rows[1]["row"] = rows[1]["row"], rows[0]["row"]
+
+
+BROKEN: list[tuple[str, Callable[[Dataset], object], str]] = [
+    ("a part is gone", lambda d: part_of(d, SCORES).unlink(), f"{SCORES}: part-.*: is missing"),
+    ("a part is cut short", cut_short, f"{SCORES}: part-.*: is of .* bytes; .* bytes were committed"),
+    ("a part is overwritten", overwritten, f"{SCORES}: part-.*: cannot be read"),
+    (
+        "a key twice",
+        lambda d: d.table(SCORES).append([{"clip_id": "a-0", "source_id": "a"}]),
+        f"{SCORES}: a-0: stands more than once",
+    ),
+    (
+        "a score of no clip",
+        lambda d: d.table(SCORES).append([{"clip_id": "z-0", "source_id": "z"}]),
+        f"{SCORES}: z-0: clip_id is in no clips table",
+    ),
+    (
+        "a clip of no source",
+        lambda d: d.table(CLIPS).append([clip("z-0", "z", 0, 9)]),
+        f"{CLIPS}: z-0?: source_id is in no observations table",
+    ),
+    (
+        "an empty span",
+        lambda d: d.table(CLIPS).append([clip("n", "a", 9, 9)]),
+        f"{CLIPS}: n: its span is empty",
+    ),
+    (
+        "a span past the end",
+        lambda d: d.table(CLIPS).append([clip("n", "a", 50, 101)]),
+        f"{CLIPS}: n: its span reaches outside",
+    ),
+    (
+        "a span in a source without frames",
+        lambda d: (
+            d.table(OBSERVATIONS).append([{"source_id": "f", "segment": 0, "status": "failed"}]),
+            d.table(CLIPS).append([clip("n", "f", 0, 1)]),
+        ),
+        f"{CLIPS}: n: its span reaches outside",
+    ),
+    (
+        "a column too few",
+        lambda d: d.table("scores/odd@1", pa.schema([("clip_id", pa.string()), ("status", pa.int64())])).append(
+            [{"clip_id": "a-0", "status": 1}]
+        ),
+        "scores/odd@1: status: is int64, not string",
+    ),
+    ("a shard is gone", lambda d: d.folder.delete(f"exports/{EXPORT}/{SHARD}"), f"{SHARD}: is missing"),
+    (
+        "a shard more",
+        lambda d: d.folder.write(f"exports/{EXPORT}/data/x.parquet", b"x"),
+        "data/x.parquet: is not named by the index",
+    ),
+    (
+        "a shard overwritten",
+        lambda d: d.folder.write(f"exports/{EXPORT}/{SHARD}", b"not parquet"),
+        f"{SHARD}: cannot be read",
+    ),
+    ("clips swapped", rewrite_index(swapped), "row 0 of row group 0 of .* holds a-0 instead"),
+    (
+        "a clip not in the index",
+        rewrite_index(lambda rows: rows.pop(0)),
+        "a-0: row 0 of row group 0 .* is not in the index",
+    ),
+    (
+        "a clip not in its shard",
+        rewrite_index(lambda rows: rows.append({**rows[0], "clip_id": "z", "row": 99})),
+        "z: there is no row 99 in row group 0",
+    ),
+    (
+        "a clip twice in the index",
+        rewrite_index(lambda rows: rows.append({**rows[-1]})),
+        "lost: stands more than once in the index",
+    ),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+def test_damage_is_found(dataset, damage, message):
+    import re
+
+    damage(dataset)
+    problems = [str(problem) for problem in verify(dataset)]
+    assert any(re.search(message, problem) for problem in problems), problems
+
+
+def test_many_problems_of_a_kind_are_summed_up(dataset):
+    dataset.table(SCORES).append([{"clip_id": f"z-{n}"} for n in range(50)])
+    problems = verify(dataset)
+    assert len(problems) == 21
+    assert problems[-1] == Problem(SCORES, "30 more", "clip_id is in no clips table")
+
+
+def test_deep_looks_at_every_video(dataset):
+    seen = []
+
+    def frames(video: bytes) -> int:
+        seen.append(video)
+        if video.endswith(b"a-0"):
+            raise Unreadable("not a video")
+        return 4 if video.endswith(b"b-1") else 5
+
+    problems = {(problem.where, problem.message) for problem in verify(dataset, check_media=frames)}
+    assert problems == {
+        ("a-0", "its video cannot be decoded: not a video"),
+        ("b-1", "4 frames of its video decode; it should have 5"),
+    }
+    assert len(set(seen)) == 6
+
+
+# ---- sql ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_table_has_a_view_and_the_current_ones_a_short_name(dataset):
+    assert query(dataset, f'select count(*) as n from "{OBSERVATIONS}"')["n"].to_pylist() == [3]
+    joined = """
+        select count(*) as n, min(s.motion) as low, any_value(t.text) as text from clips
+        join scores_motion s using (clip_id) join captions_coca t using (clip_id) join selection_main m using (clip_id)
+        join export_main e using (clip_id) join observations o on o.source_id = clips.source_id where m.keep
+    """
+    assert query(dataset, joined).to_pylist() == [{"n": 6, "low": 1.5, "text": "a square"}]
+    assert query(dataset, "select run_id from runs")["run_id"].to_pylist() == ["r1"]
+    assert query(dataset, "select evidence[1].jpeg as j from observations limit 1")["j"].to_pylist() == [b"jpeg"]
+    assert len(query(dataset, "show tables")) == 6 + 1 + 5 + 1
+
+
+def test_current_is_what_the_last_run_says_and_else_the_newest(dataset):
+    other, newer = "scores/motion@00000002", "scores/blur@00000003"
+    for name in ("scores/blur@00000001", newer, other):
+        dataset.table(name, schema.scores([])).append([{"clip_id": "a-0"}])
+    assert current(dataset)["scores_motion"] == SCORES, "the last run says so, though another is newer"
+    assert current(dataset)["scores_blur"] == newer
+    runs = dataset.table("runs", schema.RUNS)
+    runs.append(
+        [{"run_id": "r2", "started": datetime.now(UTC), "tables": f'{{"motion": "{other}", "x": "scores/gone@1"}}'}]
+    )
+    assert current(dataset)["scores_motion"] == other
+    assert current(dataset)["clips"] == CLIPS
+
+
+def test_tables_without_rows_can_be_asked(dataset):
+    dataset.table(SCORES).delete(["a", "b", "c"])
+    dataset.table(SELECTION, schema.SELECTIONS).replace([])
+    sql = "select (select count(*) from scores_motion) + (select count(*) from selection_main) as n"
+    assert query(dataset, sql)["n"].to_pylist() == [0]
+    assert query(Dataset.create(dataset.url + "-new"), "select 1 as n")["n"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("select nope from clips", 'Referenced column "nope" not found'),
+        ("select * from dataset", "Table with name dataset does not exist"),
+        ("selec 1", "syntax error"),
+        ("select cast('x' as int)", "Could not convert string 'x'"),
+    ],
+)
+def test_wrong_sql_is_one_line(dataset, sql, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        query(dataset, sql)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="counts bytes read in /proc")
+def test_only_the_columns_asked_for_are_read(dataset):
+    dataset.table(OBSERVATIONS).append([observation(f"n{n}", os.urandom(2_000_000)) for n in range(5)])  # 20 MB
+
+    def bytes_read(sql: str) -> int:
+        with connect(dataset) as connection:
+            before = int(Path("/proc/self/io").read_text().split()[1])
+            connection.execute(sql).fetchall()
+            return int(Path("/proc/self/io").read_text().split()[1]) - before
+
+    assert bytes_read("select count(*) from observations") < 1_000_000
+    assert bytes_read("select uri, probe from observations where status = 'ok'") < 1_000_000
+    assert bytes_read("select evidence from observations") > 20_000_000
+
+
+def test_the_rest_does_not_import_duckdb_or_torch_or_ray():
+    code = "import sys, curation.dataset, curation.verify; print({'duckdb', 'torch', 'ray', 'av'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "set()"
