@@ -133,15 +133,14 @@ class Dataset:
     def exports(self) -> list[str]:
         """Names (``NAME@FP``) of the finished exports, sorted."""
         exports = self.folder / "exports"
-        names = [exports.relative(info) for info in exports.list() if info.type == pafs.FileType.Directory]
-        return [name for name in names if not name.startswith(".") and (exports / name).holds("index.parquet")]
+        names = [name for name in _folders(exports) if not name.startswith(".")]
+        return [name for name in names if (exports / name).holds("index.parquet")]
 
     def _table_folders(self) -> list[str]:
         """Folders that hold a table, or the parts of one whose first commit never came."""
-        infos = self.folder.list()
+        names = _folders(self.folder)
         for group in GROUPS:
-            infos += (self.folder / group).list()
-        names = [self.folder.relative(info) for info in infos if info.type == pafs.FileType.Directory]
+            names += [f"{group}/{name}" for name in _folders(self.folder / group)]
         return sorted(name for name in names if TABLE_NAME.fullmatch(name))
 
     # ---- one at a time ----------------------------------------------------------------------------------------------
@@ -234,22 +233,24 @@ class Dataset:
                 part = path.endswith(".parquet") and "/" not in path and path not in current
                 if info.type == pafs.FileType.File and (part or _temporary(path)):
                     yield info
-        finished = set(self.exports())
-        exports = self.folder / "exports"
-        for name in {exports.relative(info).split("/")[0] for info in exports.list()}:
-            if name in finished:
-                yield from _unlisted(exports / name)
-            elif name.startswith(".staging-"):
-                yield from (i for i in (exports / name).list(recursive=True) if i.type == pafs.FileType.File)
+        for name in self.exports():
+            yield from _unlisted(self.folder / "exports" / name)
+        for staging in self._stagings():
+            yield from (info for info in staging.list(recursive=True) if info.type == pafs.FileType.File)
         yield from (info for info in self.folder.list() if _temporary(self.folder.relative(info)))
 
-    def _remove_empty_stagings(self) -> None:
+    def _stagings(self) -> list[Folder]:
         exports = self.folder / "exports"
-        for info in exports.list():
-            name = exports.relative(info)
-            inside = (exports / name).list(recursive=True)
-            if name.startswith(".staging-") and not any(i.type == pafs.FileType.File for i in inside):
-                self.folder.fs.delete_dir(info.path)
+        return [exports / name for name in _folders(exports) if name.startswith(".staging-")]
+
+    def _remove_empty_stagings(self) -> None:
+        for staging in self._stagings():
+            if not any(info.type == pafs.FileType.File for info in staging.list(recursive=True)):
+                self.folder.fs.delete_dir(staging.path)
+
+
+def _folders(parent: Folder) -> list[str]:
+    return [parent.relative(info) for info in parent.list() if info.type == pafs.FileType.Directory]
 
 
 def _temporary(path: str) -> bool:

@@ -23,7 +23,7 @@ class Decoder:
 
     Counters, right at any time: ``packets`` and, of those, ``packets_broken`` that did not decode; ``frames`` given out
     and, of those, ``frames_corrupt`` that the decoder marked as damaged; ``frames_dropped`` whose pts did not rise;
-    ``demux_errors``; ``last_duration``, what the container says of the last frame so far, in ticks, ``None`` if nothing.
+    ``demux_errors``; ``last_duration``, what the container says of the last frame so far, in ticks, ``None`` if it does not.
 
     Figures of the header, ``None`` where it does not say: ``start``, ``duration`` (ticks), ``declared`` (frames),
     ``rate`` (frames per second), ``aspect`` (width of a pixel over its height).
@@ -56,6 +56,8 @@ class Decoder:
         self.start: int | None = stream.start_time
         self.declared: int | None = stream.frames or None
         self.duration: int | None = stream.duration
+        # Elsewhere a frame's duration is libav's guess from a nominal rate, which may be that of the codec's clock.
+        self._states_durations = "mp4" in container.format.name
         seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
         if self.duration is None and seconds is not None:
             self.duration = round(seconds / self.time_base)
@@ -85,8 +87,8 @@ class Decoder:
                         self.frames_dropped += 1
                         continue
                     gap = pts - last
-                last, self.last_duration = pts, frame.duration or None
-                self._end = pts + (frame.duration or gap)
+                last, self.last_duration = pts, (frame.duration or None) if self._states_durations else None
+                self._end = pts + (self.last_duration or gap)
                 self.frames += 1
                 self.frames_corrupt += frame.is_corrupt
                 yield pts, frame

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.errors import TooFewFrames, Unreadable
-from curation.pixels import BT709, HD_LINES, LIMITED_RANGE, MATRICES, Picture, fit, is_yuv
+from curation.pixels import HD_LINES, LIMITED_RANGE, MATRICES, Picture, fit, is_yuv
 from curation.timing import Span
 from curation.uri import one_line
 
@@ -91,49 +91,60 @@ class _Encoder:
         aspect: Fraction | None,
         options: dict[str, str],
     ) -> None:
+        self._container, self._span, self._canvas = container, span, first.canvas
+        self._aspect, self._options = aspect, options
+        self._stream: Any = None
+        size = (self._canvas.width, self._canvas.height)
+        self._scaled = fit(*size, None if max_short_side is None else max(2, max_short_side // 2 * 2))
+        self._even = (self._scaled[0] // 2 * 2, self._scaled[1] // 2 * 2)
+        if self._scaled != size:
+            self._scaled = self._even
+        self.width, self.height = self._canvas.upright.size(*self._even)
+        if not min(self._even):
+            raise Unreadable(f"too small to encode: {size[0]}×{size[1]}")
+        self._tags = _tags(first.frame)
+
+    def _add_stream(self, gap: int) -> Any:
+        """``gap``: ticks from the first frame to the second; gives the rate for level and rate control, not for times."""
         from av.codec.context import Flags
 
-        self._container, self._span, self._canvas = container, span, first.canvas
-        self._scaled = fit(self._canvas.width, self._canvas.height, max_short_side)
-        if self._scaled != (self._canvas.width, self._canvas.height):
-            self._scaled = (max(2, self._scaled[0] // 2 * 2), max(2, self._scaled[1] // 2 * 2))
-        self._even = (self._scaled[0] // 2 * 2, self._scaled[1] // 2 * 2)
-        self.width, self.height = self._canvas.upright.size(*self._even)
-        self._tags = _tags(first.frame)
-        gap = first.frame.duration * span.time_base if first.frame.duration else Fraction(1, 25)
-        stream = container.add_stream(
+        rate = min(max(1 / (gap * self._span.time_base), Fraction(1)), Fraction(240))
+        stream = self._container.add_stream(
             "libx264",
-            rate=Fraction(1 / gap).limit_denominator(1001),  # for the level and the rate control, not for times
-            options=options,
+            rate=rate.limit_denominator(1001),
+            options=self._options,
             width=self.width,
             height=self.height,
-            time_base=span.time_base,
+            time_base=self._span.time_base,
         )
         context = stream.codec_context
         context.pix_fmt = "yuv420p"
         context.flags |= Flags.frame_duration  # else the last frame's length is lost
         context.color_range = LIMITED_RANGE
         context.colorspace, context.color_primaries, context.color_trc = self._tags
-        if aspect:
-            context.sample_aspect_ratio = 1 / aspect if self._canvas.upright.turns % 2 else aspect
-        self._stream = stream
+        if self._aspect:
+            context.sample_aspect_ratio = 1 / self._aspect if self._canvas.upright.turns % 2 else self._aspect
+        return stream
 
     def add(self, picture: Picture, until: int) -> None:
         """Encode ``picture``, shown ``until`` a pts of its source."""
         frame = self._yuv(picture.frame)
         frame.pts, frame.duration = picture.pts - self._span.start, until - picture.pts
         frame.time_base = self._span.time_base
+        if self._stream is None:
+            self._stream = self._add_stream(frame.duration)
         self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
+        """Encode what x264 still holds. After at least one picture."""
+        assert self._stream is not None
         self._container.mux(self._stream.encode(None))
 
     def _yuv(self, decoded: Any) -> Any:
         """A new frame, upright. New: the decoder's own would carry its frame types and side data into the encoder."""
         import av
 
-        matrix = None if is_yuv(decoded) else BT709
-        scaled = self._canvas.scale(decoded, *self._scaled, "yuv420p", range_=LIMITED_RANGE, dst_matrix=matrix)
+        scaled = self._canvas.scale(decoded, *self._scaled, "yuv420p", range_=LIMITED_RANGE)
         frame = av.VideoFrame(self.width, self.height, "yuv420p")
         for number, (source, target) in enumerate(zip(scaled.planes, frame.planes, strict=True)):
             half = 2 if number else 1

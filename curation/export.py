@@ -154,11 +154,24 @@ def _row(clip: Mapping[str, Any], columns: Sequence[pa.Field]) -> dict[str, Any]
     return same | {"source_start": clip["start"], "source_end": clip["end"]}
 
 
-def _index_row(row: Mapping[str, Any], *, failure: Any = None, **place: Any) -> dict[str, Any]:
-    kept = {key: value for key, value in row.items() if key != "video"}
-    size = len(row["video"]) if "video" in row else None
-    status = "failed" if failure else "ok"
-    return {"shard": None, "row_group": None, "row": None, **kept, "status": status, "failure": failure, "bytes": size, **place}
+def _index_row(
+    clip: Mapping[str, Any],
+    *,
+    shard: str | None = None,
+    row_group: int | None = None,
+    row: int | None = None,
+    failure: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    kept = {key: value for key, value in clip.items() if key != "video"}
+    return {
+        **kept,
+        "status": "failed" if failure else "ok",
+        "failure": failure,
+        "shard": shard,
+        "row_group": row_group,
+        "row": row,
+        "bytes": None if failure else len(clip["video"]),
+    }
 
 
 # ---- the card -------------------------------------------------------------------------------------------------------
@@ -176,7 +189,17 @@ def card(index: pa.Table, facts: Mapping[str, Any]) -> str:
     files = [f"  - split: {split}\n    path: data/{split}-*.parquet" for split in per_split]
     lines = [f"| {split} | {len(rows)} | {_minutes(rows)} | {_megabytes(rows)} |" for split, rows in per_split.items()]
     lost = len(index) - len(ok)
-    front = ["---", "configs:", "- config_name: default", "  data_files:", *files, "tags:", "- video", "- dailies", "---"]
+    front = [
+        "---",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        *files,
+        "tags:",
+        "- video",
+        "- dailies",
+        "---",
+    ]
     return "\n".join(
         [
             *front,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from curation.errors import SourceError
 from curation.observers import Live, Observer
 from curation.timing import Grid, Span, end_of
 from curation.types import EvidenceFrame, Failure, Frame, Probe, Track
+from curation.uri import local_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +120,22 @@ def observe_row(
 ) -> dict[str, Any]:
     """``observe`` as a row of ``schema.OBSERVATIONS``; a source that cannot be used is a row with a failure."""
     began = time.monotonic()
-    row = {**schema.empty_row(schema.OBSERVATIONS), **source, "segment": 0}
+    row = {**schema.empty_row(schema.OBSERVATIONS), **source, **_stat(source["uri"]), "segment": 0}
     try:
         row |= _observed(observe(source["uri"], observers, evidence, beat))
     except SourceError as error:
         row |= failed(error)
     return row | {"seconds_taken": time.monotonic() - began}
+
+
+def _stat(uri: str) -> dict[str, Any]:
+    """Size and modification time of a local file, by which a rerun knows whether to look at it again."""
+    path = local_path(uri)
+    try:
+        stat = os.stat(path) if path else None
+    except OSError:
+        stat = None  # opening it will say why
+    return {"bytes": stat.st_size, "modified": stat.st_mtime_ns} if stat else {}
 
 
 def failed(error: SourceError) -> dict[str, Any]:

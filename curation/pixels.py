@@ -84,25 +84,31 @@ class Canvas:
         self.width, self.height = first.width, first.height
         self._scalers: dict[tuple[int, int, str], Any] = {}
 
-    def scale(
-        self, frame: Any, width: int, height: int, form: str, *, range_: int, dst_matrix: int | None = None
-    ) -> Any:
-        """libav's frame in pixel format ``form``, as decoded (not turned), scaled by area. Raises ``Broken``."""
+    def scale(self, frame: Any, width: int, height: int, form: str, *, range_: int) -> Any:
+        """libav's frame in pixel format ``form``, as decoded (not turned), scaled by area. Raises ``Broken``.
+
+        A frame that is YUV keeps its matrix where ``form`` is YUV or gray; RGB becomes BT.709 there.
+        """
         import av
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        key = (width, height, form)
-        scaler = self._scalers.get(key)
+        scaler = self._scalers.get((width, height, form))
         if scaler is None:
-            scaler = self._scalers[key] = VideoReformatter()
+            scaler = self._scalers[width, height, form] = VideoReformatter()
+        if form not in ("gray", "yuv420p"):
+            source, target = matrix(frame), None
+        elif is_yuv(frame):
+            source = target = BT601  # any, but the same twice: else swscale goes from one to the other through RGB
+        else:
+            source, target = None, BT709
         try:
             return scaler.reformat(
                 frame,
                 width,
                 height,
                 form,
-                src_colorspace=matrix(frame),
-                dst_colorspace=dst_matrix,
+                src_colorspace=source,
+                dst_colorspace=target,
                 interpolation=Interpolation.AREA,
                 dst_color_range=range_,
                 threads=1,

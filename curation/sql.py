@@ -24,10 +24,14 @@ OFFLINE = {
 
 
 def query(dataset: Dataset, statement: str) -> pa.Table:
-    """The statement's rows. Raises ``UsageError`` with DuckDB's message where it is not right."""
+    """The statement's rows; none for a statement that has no result.
+
+    Raises ``UsageError`` with the first line of DuckDB's message where it is not right.
+    """
     with connect(dataset) as connection:
         try:
-            return connection.execute(statement).to_arrow_table()
+            rows = connection.sql(statement)
+            return pa.table({}) if rows is None else rows.to_arrow_table()
         except duckdb.Error as error:
             raise UsageError(one_line(error)) from error
 

@@ -35,10 +35,10 @@ PROPERTIES = "properties"
 class Table:
     """A table of a dataset, by name. Made by ``Dataset.table``; nothing is stored before the first commit.
 
-    Its first column is its key. Every method reads the log anew, and so sees what others committed.
+    Its first column is its key. Every method first reads what was added to the log, and so sees what others committed.
     """
 
-    __slots__ = ("_declared", "folder", "name")
+    __slots__ = ("_declared", "_delta", "folder", "name")
 
     def __init__(self, name: str, folder: Folder, schema: pa.Schema | None = None) -> None:
         """With ``schema``: columns that the stored table lacks are added to it.
@@ -47,6 +47,7 @@ class Table:
         """
         self.name = name
         self.folder = folder
+        self._delta: DeltaTable | None = None
         self._declared = None if schema is None else plain_schema(schema)
         if self._declared is not None:
             self._evolve(self._declared)
@@ -186,9 +187,15 @@ class Table:
 
     # ---- underneath -------------------------------------------------------------------------------------------------
 
-    def _open(self) -> DeltaTable | None:
+    def _open(self, *, apart: bool = False) -> DeltaTable | None:
+        """The table as of now; ``apart`` from what later calls of this object bring up to date."""
         try:
-            return DeltaTable(self.url)
+            if apart or self._delta is None:
+                fresh = DeltaTable(self.url)
+                self._delta = self._delta if apart else fresh
+                return fresh
+            self._delta.update_incremental()
+            return self._delta
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
@@ -333,7 +340,7 @@ class Committer:
         self.table = table
         self.interval = interval
         self.rows = self.parts = self.dropped = 0
-        self._delta = table._open()
+        self._delta = table._open(apart=True)
         self._done = table.keys(key)
         self._pending: list[Receipt] = []
         self._last = time.monotonic()

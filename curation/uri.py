@@ -89,4 +89,4 @@ def one_line(error: BaseException) -> str:
     """What went wrong in one line of at most 200 characters; libav's errors with its last log line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     log = getattr(error, "log", None)
-    return " ".join(f"{text} ({log[2]})".split() if log else text.split())[:200]
+    return " ".join(f"{text} ({log[2].strip()})".split() if log else text.split())[:200]

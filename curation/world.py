@@ -92,7 +92,7 @@ class FlashTruth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTruth:
-    """``box`` (x0, y0, x1, y1) px, x1 and y1 outside, in the video's frames ``[frame, end)`` that are wholly the shot's."""
+    """``box`` (x0, y0, x1, y1) px, x1 and y1 outside, in frames ``[frame, end)`` of the video, blends left out."""
 
     frame: int
     end: int
@@ -118,8 +118,8 @@ class ShotTruth:
     """One shot. Frames ``[frame, end)`` are wholly its own.
 
     ``camera_velocity`` px/s: a picture moves the other way. ``flow``: the mean speed at which the picture moves on the
-    screen, px/s, over pixels and frames; shapes count as discs of their area. ``text_share``: the area of its text boxes
-    over the frame's, where most text is on screen at once; ``mean_text_share`` is the mean over its frames.
+    screen, px/s, over pixels and frames; shapes count as discs of their area. ``text_share``: the area of its text
+    boxes over the frame's, when most text is on screen at once; ``mean_text_share`` is the mean over its frames.
     """
 
     frame: int
@@ -191,7 +191,7 @@ def _shot_truth(shot: Shot, start: int, script: Script) -> ShotTruth:
         ShapeTruth(
             kind=shape.kind,
             color=shape.color,
-            size=shape.name(short_side).split()[0] if not shape.growth else "",
+            size="" if shot.camera.zoom_rate else shape.size(short_side),
             motion=shape.motion,
             velocity=shape.velocity,
             speed=round(shape.speed, 3),

@@ -41,12 +41,12 @@ def encode(
     """Encode a script, or RGB frames (h, w, 3) uint8, into ``path``; its suffix says which container. Returns ``path``.
 
     ``crf`` and ``preset`` rule where the codec knows them, ``crf`` only while no ``bitrate`` (bit/s) is given. ``gop``:
-    most frames from one keyframe to the next; ``bframes``: most B-frames in a row. ``fps``: the script's by default, 24
-    for bare frames. ``pts``: each frame's time in units of ``time_base``, for a variable frame rate. ``rotation``: 0, 90,
-    180 or 270 degrees; the file stores the frames turned and says by how much to turn them counter-clockwise, so that
-    players show them as given. ``tone``: Hz of a sine in an AAC stream, none by default. ``options``: passed to the
-    codec as they are. The file appears whole or not at all. Raises ``ValueError`` for no frames, frames that do not fit
-    ``pix_fmt``, or a wrong number of ``pts``.
+    most frames from one keyframe to the next; ``bframes``: most B-frames in a row. ``fps``: the script's by default,
+    24 for bare frames. ``pts``: each frame's time in units of ``time_base``, for a variable frame rate. ``rotation``:
+    0, 90, 180 or 270 degrees; the file stores the frames turned and says by how much to turn them counter-clockwise,
+    so that players show them as given. ``tone``: Hz of a sine in an AAC stream, none by default. ``options``: passed to
+    the codec as they are. The file appears whole or not at all. Raises ``ValueError`` for no frames, frames that do not
+    fit ``pix_fmt``, or a wrong number of ``pts``.
     """
     path = Path(path)
     if rotation not in (0, 90, 180, 270):

@@ -35,7 +35,7 @@ FLASH_WHITE = 250.0  # a flash is near white, as an overexposed frame is
 
 
 def plane(background: Background, size: tuple[int, int]) -> Pixels:
-    """The background as a (2h, 2w, 3) tile for frames of ``size`` (w, h): its edges meet, so a camera never runs out."""
+    """The background as a (2h, 2w, 3) tile for frames of ``size`` (w, h). Its edges meet, so no camera runs out."""
     width, height = 2 * size[0], 2 * size[1]
     rng = np.random.default_rng([background.seed, 0xB6])
     tone = _pattern(background.texture, rng, width, height)
@@ -57,10 +57,8 @@ def _clouds(rng: np.random.Generator, width: int, height: int, slope: float) -> 
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     # Nothing below three waves per tile: what is broader than the frame would be a tint, not a texture.
     frequency = np.maximum(np.hypot(fx * width, fy * height), 3)
-    spectrum = np.fft.rfft2(rng.standard_normal((height, width), dtype=np.float32)) * (frequency**-slope).astype(
-        np.float32
-    )
-    noise = np.fft.irfft2(spectrum, (height, width))
+    white = rng.standard_normal((height, width), dtype=np.float32)
+    noise = np.fft.irfft2(np.fft.rfft2(white) * (frequency**-slope).astype(np.float32), (height, width))
     return np.asarray((noise - noise.mean()) / noise.std(), np.float32)
 
 
@@ -250,7 +248,8 @@ class Stage:
         for shape in shot.shapes:
             x, y, radius = shape.at(t)
             draw_shape(frame, shape, *to_screen(x, y, camera, self._size), radius * camera[2])
-        for flash in shot.flashes:
+        # A flash outshines whatever light there is.
+        for flash in sorted(shot.flashes, key=lambda flash: flash.kind == "flash"):
             frame = _lit(frame, flash, index)
         for label in self._labels:
             if label.overlay.shows(index):

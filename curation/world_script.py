@@ -1,8 +1,8 @@
 """What a rendered world is made of: frozen, keyword-only, JSON-able. Draws nothing and knows no pixels.
 
-Units: pixels, seconds, frames. ``x`` grows to the right and ``y`` downwards, so a velocity of ``(0, 30)`` px/s goes down.
-Positions are those of the frame at zoom 1 with the camera at rest: ``(0, 0)`` is its top left corner. A shot's clock
-starts at its first whole frame; while a transition still blends it in, the clock is negative.
+Units: pixels, seconds, frames. ``x`` grows to the right and ``y`` downwards, so a velocity of ``(0, 30)`` px/s goes
+down. Positions are those of the frame at zoom 1 with the camera at rest: ``(0, 0)`` is its top left corner. A shot's
+clock starts at its first whole frame; while a transition still blends it in, the clock is negative.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def heading(velocity: tuple[float, float], *, plain: str = "moves", diagonal: st
 class Shape:
     """A filled shape. ``radius``: px from the centre to its rim, at t = 0.
 
-    ``x, y``: its centre at t = 0, or the centre of its orbit where it circles. It moves by ``velocity`` px/s against the
-    background, circles at ``orbit`` px once in ``period`` s (negative: anticlockwise), and grows by a factor of
-    e\N{SUPERSCRIPT LATIN SMALL LETTER N} in n / ``growth`` seconds. Raises ``ValueError`` for an unknown kind or colour.
+    ``x, y``: its centre at t = 0, or the centre of its orbit where it circles. It moves by ``velocity`` px/s against
+    the background, circles at ``orbit`` px once in ``period`` s (negative: anticlockwise), and its radius grows by a
+    factor of exp(``growth``) per second. Raises ``ValueError`` for an unknown kind or colour.
     """
 
     kind: ShapeKind
@@ -112,20 +112,19 @@ class Shape:
     @property
     def motion(self) -> str:
         words = [heading(self.velocity)] if any(self.velocity) else []
-        words += ["circles"] if self.orbit else []
+        words += ["moves in a circle"] if self.orbit else []
         words += [("grows" if self.growth > 0 else "shrinks")] if self.growth else []
         return " and ".join(words) or "stands still"
 
-    def name(self, short_side: float) -> str:
-        """ "large red circle"; a shape that grows or shrinks has no size word."""
-        size = "" if self.growth else "large " if self.radius >= LARGE * short_side else "small "
-        return f"{size}{self.color} {self.kind}"
+    def size(self, short_side: float) -> str:
+        """ "large" or "small" against the frame's short side, px; none while it grows or shrinks."""
+        return "" if self.growth else "large" if self.radius >= LARGE * short_side else "small"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Camera:
-    """Moves by ``velocity`` px/s (so the picture moves the other way), zooms from ``zoom`` by a factor of e in
-    1 / ``zoom_rate`` seconds (negative: out), and trembles by ``shake`` px root mean square per axis.
+    """Moves by ``velocity`` px/s (so the picture moves the other way), zooms from ``zoom`` by a factor of
+    exp(``zoom_rate``) per second (negative: out), and sways by ``shake`` px root mean square per axis.
     """
 
     velocity: tuple[float, float] = (0.0, 0.0)
@@ -143,8 +142,8 @@ class Camera:
         x, y = self.velocity[0] * t, self.velocity[1] * t
         if self.shake:
             hertz, phases = _tremor(self.seed)
-            # Three sines of amplitude a have a root mean square of a * sqrt(3 / 2).
-            sway = np.sin(math.tau * hertz * t + phases).sum(axis=1) * self.shake / math.sqrt(1.5)
+            # A sine has a root mean square of sqrt(1 / 2), and three unlike ones add up in squares.
+            sway = np.sin(math.tau * hertz * t + phases) @ _SWAY * self.shake / math.sqrt((_SWAY**2).sum() / 2)
             x, y = x + float(sway[0]), y + float(sway[1])
         return x, y, self.zoom * math.exp(self.zoom_rate * t)
 
@@ -161,6 +160,9 @@ class Camera:
         words += [("zooms in" if self.zoom_rate > 0 else "zooms out")] if self.zoom_rate else []
         words += ["shakes"] if self.shake else []
         return " and ".join(words) or "stands still"
+
+
+_SWAY = np.array((1.0, 0.4, 0.15))  # a hand sways widely and slowly, and trembles little
 
 
 @lru_cache(maxsize=64)
@@ -259,7 +261,13 @@ class Shot:
 
     def caption(self, short_side: float) -> str:
         """ "a large red circle moves left over a striped grey background, the camera pans left"."""
-        clauses = [f"a {shape.name(short_side)} {shape.motion}" for shape in self.shapes]
+        # What looks large or small changes as the camera zooms.
+        sizes = ["" if self.camera.zoom_rate else shape.size(short_side) for shape in self.shapes]
+        names = [" ".join(filter(None, (size, s.color, s.kind))) for size, s in zip(sizes, self.shapes, strict=True)]
+        clauses = [
+            f"{'an' if name[0] == 'o' else 'a'} {name} {shape.motion}"
+            for name, shape in zip(names, self.shapes, strict=True)
+        ]
         who = " and ".join([", ".join(clauses[:-1]), clauses[-1]] if len(clauses) > 1 else clauses)
         ground = f"a {self.background.texture} {self.background.color} background"
         words = [f"{who} over {ground}" if who else ground]

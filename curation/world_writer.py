@@ -1,4 +1,4 @@
-"""Scripts drawn at random from a seed. Every choice comes from a generator keyed by (seed, shot), never a global one."""
+"""Scripts drawn at random. Every choice comes from a generator keyed by (seed, shot), never from a global one."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ class _Taste:
     fps: float
     shot_frames: tuple[int, int]
     shapes: tuple[int, int]
+    kinds: Sequence[str]
     speeds: tuple[float, float]
     cameras: Mapping[str, float]
     text: float
@@ -76,6 +77,7 @@ def write_script(
     transitions: Mapping[str, float] | Sequence[str] = TRANSITIONS,
     transition_frames: tuple[int, int] = (8, 20),
     shapes: tuple[int, int] = (1, 3),
+    kinds: Sequence[str] = get_args(ShapeKind),
     speeds: tuple[float, float] = (10.0, 150.0),
     cameras: Mapping[str, float] = CAMERAS,
     text: float = 0.3,
@@ -85,31 +87,34 @@ def write_script(
 ) -> Script:
     """A random script; the same arguments give the same one, always.
 
-    ``shots``, ``shot_frames``, ``transition_frames``, ``shapes``: a count, or (least, most) of them. ``transitions``:
-    weights by kind, or the kind of each one in order. ``speeds``: px/s at a short side of 180 px, drawn evenly on a log
-    scale; a fast shot is as short as it must be to keep its shapes in the frame, and slower where even that is too long.
-    ``cameras``: weights of still, pan, tilt, zoom, shake. ``text``, ``flashes``, ``still``: the share of shots with text
-    on them, with a flash or a switched light, and with no motion at all. ``similar``: the share of shots that keep the
-    background colour of the shot before. Raises ``ValueError`` when these do not fit together.
+    ``shots``: a count, or (least, most) of them; so, as pairs, are ``shot_frames``, ``transition_frames``, ``shapes``.
+    ``transitions``: weights by kind, or the kind of each one in order, which says how many shots there are. ``kinds``:
+    of shapes. ``speeds``: px/s at a short side of 180 px, drawn evenly on a log scale; a fast shot is as short as it
+    must be to keep its shapes in the frame, and slower where even that is too long. ``cameras``: weights of still, pan,
+    tilt, zoom, shake. ``text``, ``flashes``, ``still``: the share of shots with text on them, with a flash or a
+    switched light, and with no motion at all. ``similar``: the share of shots that keep the background colour of the
+    shot before. Raises ``ValueError`` when these do not fit together.
     """
     key = [seed] if isinstance(seed, int) else list(seed)
     rng = np.random.default_rng([*key, 0x5C])
     weights, given = (transitions, None) if isinstance(transitions, Mapping) else (TRANSITIONS, tuple(transitions))
-    # Explicit transitions say how many shots there are.
     count = len(given) + 1 if given is not None else shots if isinstance(shots, int) else _between(rng, shots)
-    kinds = given if given is not None else tuple(_pick(rng, weights) for _ in range(count - 1))
-    between = tuple(_transition(rng, kind, transition_frames) for kind in kinds)
+    joins = given if given is not None else tuple(_pick(rng, weights) for _ in range(count - 1))
+    between = tuple(_transition(rng, kind, transition_frames) for kind in joins)
     taste = _Taste(
         size=size,
         fps=fps,
         shot_frames=shot_frames,
         shapes=shapes,
+        kinds=kinds,
         speeds=speeds,
         cameras=cameras,
         text=text,
         flashes=flashes,
         still=still,
     )
+    if not kinds or count < 1:
+        raise ValueError(f"at least one of kinds and shots is needed, not {list(kinds)} and {count}")
     drawn: list[Shot] = []
     for number in range(count):
         rng = np.random.default_rng([*key, 0x54, number])
@@ -160,7 +165,7 @@ def _lab(color: Color) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def stands_out(color: Color, ground: Color) -> bool:
-    """Whether a shape of ``color`` is plain to see on ``ground``: far from it, and not just its hue at the same light."""
+    """Whether a shape of ``color`` is plain to see on ``ground``: far off, and not merely more of the same hue."""
     one, other = _lab(color), _lab(ground)
     turn = abs(math.atan2(one[2], one[1]) - math.atan2(other[2], other[1]))
     same_hue = min(turn, math.tau - turn) < math.radians(45) and math.hypot(other[1], other[2]) > 5
@@ -187,7 +192,7 @@ def _shot(rng: np.random.Generator, taste: _Taste, background: Background) -> Sh
     count = _between(rng, taste.shapes)
     if count == 0 and camera.still and not still:
         count = 1  # something has to move
-    kinds = rng.permutation(np.array(get_args(ShapeKind)))
+    kinds = rng.permutation(np.array(taste.kinds))
     ground = BACKGROUNDS[background.color]
     colors = rng.permutation(np.array([name for name, c in COLORS.items() if stands_out(c, ground)]))
     shapes = []
@@ -224,7 +229,7 @@ def _camera(rng: np.random.Generator, taste: _Taste, seconds: float) -> Camera:
         rate = min(float(rng.uniform(0.15, 0.6)), math.log(2) / seconds)
         return Camera(zoom=1.0 if sign > 0 else math.exp(rate * seconds), zoom_rate=sign * rate)
     if kind == "shake":
-        return Camera(shake=float(rng.uniform(1.5, 4.5)) * taste.unit, seed=int(rng.integers(2**31)))
+        return Camera(shake=float(rng.uniform(1.5, 5.0)) * taste.unit, seed=int(rng.integers(2**31)))
     if kind != "still":
         raise ValueError(f"cameras: {kind!r} is not one of {', '.join(CAMERAS)}")
     return Camera()
@@ -254,8 +259,9 @@ def _shape(rng: np.random.Generator, taste: _Taste, kind: str, color: str, motio
     return shape
 
 
-def _room(taste: _Taste, shape: Shape, zoom: float) -> tuple[float, float]:
+def _room(taste: _Taste, shape: Shape, camera: Camera, seconds: float) -> tuple[float, float]:
     """Half of the (width, height) px that its centre may use so that most of it stays in the frame."""
+    zoom = camera.zoom * max(1.0, math.exp(camera.zoom_rate * seconds))
     edge = 0.8 * shape.radius + shape.orbit
     return max(1.0, taste.size[0] / 2 / zoom - edge), max(1.0, taste.size[1] / 2 / zoom - edge)
 
@@ -269,7 +275,7 @@ def _fit(taste: _Taste, frames: int, camera: Camera, shapes: list[Shape]) -> tup
     """Shorten the shot until its shapes stay in the frame; slow everything down where that would be too short."""
     longest = math.inf
     for shape in shapes:
-        for room, drift in zip(_room(taste, shape, camera.zoom), _drift(shape, camera), strict=True):
+        for room, drift in zip(_room(taste, shape, camera, frames / taste.fps), _drift(shape, camera), strict=True):
             longest = min(longest, 2 * room / abs(drift) * taste.fps if drift else math.inf)
     least = max(1, taste.shot_frames[0])
     if longest < least:
@@ -286,8 +292,7 @@ def _place(
     rng: np.random.Generator, taste: _Taste, shape: Shape, placed: list[Shape], camera: Camera, seconds: float
 ) -> Shape:
     """Put it where it stays in the frame and, of a few places drawn, farthest from the others."""
-    zoom = max(camera.zoom, camera.zoom * math.exp(camera.zoom_rate * seconds))
-    room, drift = _room(taste, shape, zoom), _drift(shape, camera)
+    room, drift = _room(taste, shape, camera, seconds), _drift(shape, camera)
 
     def candidate() -> Shape:
         # Its path's middle is the middle of the frame, give or take the room that its path leaves.

@@ -29,7 +29,9 @@ def withdraw_changed(
     if changed:
         dataset.withdraw(changed)
     if retry_failed:
-        failed = [row["source_id"] for row in known.to_pylist() if row["status"] == "failed" and row["source_id"] in given]
+        failed = [
+            row["source_id"] for row in known.to_pylist() if row["status"] == "failed" and row["source_id"] in given
+        ]
         table.delete(sorted(set(failed) - set(changed)))
         for step in recipe.steps:
             if isinstance(step, ScoreStep):

@@ -14,10 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from curation.dataset import Committer, Dataset, Table
 
 from curation import schema, sources
 from curation.clips import ClipRules
+from curation.dataset import Committer, Dataset, Table
 from curation.errors import UsageError
 from curation.select import select
 from pipelines import engine as engines
@@ -28,6 +28,7 @@ from pipelines.recipe import CutStep, ExportStep, ObserveStep, Recipe, ScoreStep
 from pipelines.stages import CutWork, ObserveWork, ScoreWork
 from pipelines.summary import ExportReport, SelectionReport, Summary, source_report
 
+COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles at work
 UNIT = pa.schema([pa.field(name, pa.string()) for name in ("source_id", "uri", "manifest")])
 
 
@@ -105,9 +106,9 @@ class _Run:
             detector=step.detector,
             observers=observers,
             rules=ClipRules(**step.model_dump(exclude={"detector"})),
-            schema=table.schema,
+            schema=schema.clips(measures(self.recipe)),
         )
-        self._run(work, table, units, "sources", done=len(observed) - len(units), most=256)
+        self._run(work, table, units, "sources", done=len(observed) - len(units), most=256, key="source_id")
 
     def _score(self, step: ScoreStep) -> None:
         table = self.dataset.table(self.recipe.scores(step), schema.scores(step.scorer.columns))
@@ -122,8 +123,11 @@ class _Run:
         work = ScoreWork(name=step.name, table=table.url, scorer=step.scorer)
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
 
-    def _run(self, work: Any, table: Table, units: pa.Table, unit: str, *, done: int, most: int) -> None:
-        with progress(work.name, len(units), unit, already=done, quiet=self.quiet) as bar, Committer(table) as committer:
+    def _run(
+        self, work: Any, table: Table, units: pa.Table, unit: str, *, done: int, most: int, key: str | None = None
+    ) -> None:
+        shown = progress(work.name, len(units), unit, already=done, quiet=self.quiet)
+        with shown as bar, Committer(table, key=key, interval=COMMIT_EVERY) as committer:
             for receipt in engines.run(work, bundles(units, most), self.engine):
                 committer.add(receipt)
                 bar.advance(len(receipt.keys), receipt.failed)
@@ -192,9 +196,7 @@ def export_step(
     kept = selection.read(["clip_id"], equals={"keep": True})
     clips = clips.filter(pc.is_in(clips["clip_id"], value_set=kept["clip_id"].combine_chunks()))
     columns = measures(recipe) + [column for score in score_steps(recipe, step) for column in score.scorer.columns]
-    return export_selection(
-        dataset, recipe, step, clips, columns, selection.properties(), engine=engine, quiet=quiet
-    )
+    return export_selection(dataset, recipe, step, clips, columns, selection.properties(), engine=engine, quiet=quiet)
 
 
 # ---- again, under other rules ---------------------------------------------------------------------------------------
@@ -236,7 +238,9 @@ def _named(recipe: Recipe, kind: type[Any], name: str) -> Any:
     steps = {step.name: step for step in recipe.steps if isinstance(step, kind)}
     if name not in steps:
         word = kind.__name__.removesuffix("Step").lower()
-        raise UsageError(f"no {word} named {name!r} in the recipe of the last run; allowed: {', '.join(steps) or 'none'}")
+        raise UsageError(
+            f"no {word} named {name!r} in the recipe of the last run; allowed: {', '.join(steps) or 'none'}"
+        )
     return steps[name]
 
 
@@ -245,8 +249,9 @@ def record_run(dataset: Dataset, recipe: Recipe) -> None:
     import json
 
     started = datetime.now(UTC)
+    run_id = schema.digest("run", started.isoformat(), recipe.hash)
     row = {
-        "run_id": schema.digest("run", started.isoformat(), recipe.hash),
+        "run_id": run_id,
         "started": started,
         "command": " ".join(sys.argv),
         "version": version("dailies"),
@@ -254,8 +259,7 @@ def record_run(dataset: Dataset, recipe: Recipe) -> None:
         "recipe_hash": recipe.hash,
         "tables": json.dumps(recipe.tables()),
     }
-    table = dataset.table("runs", schema.RUNS)
-    table.append([row], keys=(row["run_id"],))
+    dataset.table("runs", schema.RUNS).append([row], keys=(run_id,))
 
 
 def _clip_counts(clips: Table) -> dict[str, Any]:

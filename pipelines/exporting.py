@@ -1,7 +1,7 @@
 """Exporting a selection: shards made in a staging folder, one file at a time, and shown when all are there.
 
-The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same one is never
-made twice. A shard is done when its part of the index is there; a killed export goes on with the next shard.
+The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same one
+is never made twice. A shard is done when its part of the index is there; a killed export goes on with the next shard.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from curation.dataset import Dataset
 from curation.isolate import Isolated
 
 from curation import export, schema
+from curation.dataset import Dataset
 from curation.errors import DailiesError
 from curation.export import Encoding
+from curation.files import Folder
 from curation.types import Resources
 from pipelines import engine as engines
 from pipelines.progress import progress
@@ -56,29 +57,26 @@ class ExportWork:
                 made: Mapping[str, Any] = child.call(dict(clip), self.encoding)
                 return made
 
+            index_schema = schema.export_index(self.columns)
+
             def call(bundle: pa.Table) -> ShardWritten:
                 name = bundle["shard"][0].as_py()
                 clips = bundle.drop_columns("shard").to_pylist()
-                fs, root = fsspec.core.url_to_fs(self.staging)
-                with _whole(fs, f"{root}/data/{name}") as file:
+                staging = Folder.at(self.staging)
+                with (staging / "data").new_file(name) as file:
                     index = export.write_shard(file, name, clips, self.columns, cut)
                 ok = sum(row["status"] == "ok" for row in index)
                 if not ok:
-                    fs.rm(f"{root}/data/{name}")
-                with _whole(fs, f"{root}/index/{name}") as file:
-                    pq.write_table(pa.Table.from_pylist(index, schema=schema.export_index(self.columns)), file)
+                    (staging / "data").delete(name)
+                _write_table(staging / "index", name, pa.Table.from_pylist(index, schema=index_schema))
                 return ShardWritten(name=name, clips=len(index), failed=len(index) - ok)
 
             yield call
 
 
-@contextmanager
-def _whole(fs: Any, path: str) -> Iterator[Any]:
-    """A file that appears at ``path`` when it is written to the end, or not at all."""
-    fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-    with fs.open(f"{path}.tmp", "wb") as file:
-        yield file
-    fs.mv(f"{path}.tmp", path)
+def _write_table(folder: Folder, name: str, table: pa.Table) -> None:
+    with folder.new_file(name) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def export_selection(
@@ -92,20 +90,27 @@ def export_selection(
     engine: engines.Engine,
     quiet: bool,
 ) -> ExportReport:
-    """Make the export of ``clips`` (the kept ones, with ``columns``), or find it made. Raises when nothing is left to export."""
+    """Make the export of ``clips`` (the kept ones, with ``columns``), or find it made already."""
     if not len(clips):
         return ExportReport(name=step.name, path=None, splits={}, failed=0, bytes=0, seconds=0.0)
     encoding = Encoding(crf=step.crf, preset=step.preset, max_short_side=step.max_short_side)
-    meaning = [sorted(clips["clip_id"].to_pylist()), asdict(encoding), encoding.meaning, step.seed, step.shard_mb, recipe.clips]
+    meaning = [
+        sorted(clips["clip_id"].to_pylist()),
+        asdict(encoding),
+        encoding.meaning,
+        step.seed,
+        step.shard_mb,
+        recipe.clips,
+    ]
     name = f"{step.name}@{schema.fingerprint([*meaning, [column.name for column in columns]])}"
-    final = f"{dataset.url}/exports/{name}"
+    exports = dataset.folder / "exports"
     if name not in dataset.exports():
-        staging = f"{dataset.url}/exports/.staging-{name}"
+        staging = exports / f".staging-{name}"
         shards = export.plan(clips, seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
         work = ExportWork(
-            staging=staging, encoding=encoding, columns=columns, stall_seconds=recipe.one(ObserveStep).stall_seconds
+            staging=staging.url, encoding=encoding, columns=columns, stall_seconds=recipe.one(ObserveStep).stall_seconds
         )
-        _make(work, shards, engine, quiet)
+        _make(work, staging, shards, engine, quiet)
         facts = {
             "name": name,
             "recipe": recipe.name,
@@ -118,13 +123,14 @@ def export_selection(
             "seed": step.seed,
             "version": version("dailies"),
         }
-        _show(staging, final, shards, facts)
-    return report(step.name, final)
+        _show(staging, exports / name, shards, facts)
+    return report(step.name, exports / name)
 
 
-def _make(work: ExportWork, shards: Sequence[export.Shard], engine: engines.Engine, quiet: bool) -> None:
-    fs, root = fsspec.core.url_to_fs(work.staging)
-    todo = [shard for shard in shards if not fs.exists(f"{root}/index/{shard.name}")]
+def _make(
+    work: ExportWork, staging: Folder, shards: Sequence[export.Shard], engine: engines.Engine, quiet: bool
+) -> None:
+    todo = [shard for shard in shards if not (staging / "index").holds(shard.name)]
     units = (shard.clips.append_column("shard", pa.array([shard.name] * len(shard.clips))) for shard in todo)
     total = sum(len(shard.clips) for shard in todo)
     done = sum(len(shard.clips) for shard in shards) - total
@@ -133,39 +139,34 @@ def _make(work: ExportWork, shards: Sequence[export.Shard], engine: engines.Engi
             bar.advance(written.clips, written.failed)
 
 
-def _show(staging: str, final: str, shards: Sequence[export.Shard], facts: Mapping[str, Any]) -> None:
-    """Join the parts of the index, write the card, and move the whole into place; the index goes last."""
-    fs, root = fsspec.core.url_to_fs(staging)
-    _, target = fsspec.core.url_to_fs(final)
-    parts = []
-    for shard in shards:
-        with fs.open(f"{root}/index/{shard.name}") as file:
-            parts.append(pq.read_table(file))
-    index = pa.concat_tables(parts)
-    if not pa.compute.any(pa.compute.equal(index["status"], "ok")).as_py():
+def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts: Mapping[str, Any]) -> None:
+    """Join the parts of the index, write the card, and move the whole into place."""
+    parts = staging / "index"
+    index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
+    if not pc.any(pc.equal(index["status"], "ok")).as_py():
         reasons = {row["failure"]["message"] for row in index.select(["failure"]).to_pylist()}
         raise DailiesError(f"none of {len(index)} clips could be cut out: {'; '.join(sorted(reasons)[:3])}")
-    with fs.open(f"{root}/README.md", "wb") as file:
-        file.write(export.card(index, facts).encode())
-    with _whole(fs, f"{root}/index.parquet") as file:
-        pq.write_table(index, file, compression="zstd")
-    fs.rm(f"{root}/index", recursive=True)
-    if "file" in fs.protocol:
-        fs.mv(root, target, recursive=True)
+    staging.write("README.md", export.card(index, facts).encode())
+    _write_table(staging, "index.parquet", index)
+    if staging.local:
+        parts.fs.delete_dir(parts.path)
+        parts.fs.move(staging.path, final.path)
         return
     # Object stores cannot rename a folder; an export without its index is not one yet, so the index goes last.
-    for path in sorted(fs.find(root), key=lambda path: path.endswith("/index.parquet")):
-        fs.mv(path, target + path.removeprefix(root))
+    names = [f"data/{(staging / 'data').relative(info)}" for info in (staging / "data").list()]
+    for name in [*names, "README.md", "index.parquet"]:
+        parts.fs.move(staging.file(name), final.file(name))
+    parts.fs.delete_dir(staging.path)
 
 
-def report(name: str, path: str) -> ExportReport:
+def report(name: str, folder: Folder) -> ExportReport:
     """What an export holds, from its index."""
-    with fsspec.open(f"{path}/index.parquet") as file:
-        rows = pq.read_table(file, columns=["split", "status", "bytes", "seconds"]).to_pylist()
+    columns = ["split", "status", "bytes", "seconds"]
+    rows = pq.read_table(folder.file("index.parquet"), columns=columns, filesystem=folder.fs).to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]
     return ExportReport(
         name=name,
-        path=path,
+        path=folder.url,
         splits={split: n for split in export.SPLITS if (n := sum(row["split"] == split for row in ok))},
         failed=len(rows) - len(ok),
         bytes=sum(row["bytes"] for row in ok),

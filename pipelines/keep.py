@@ -36,9 +36,13 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
             known |= dict(zip(rows["source_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))
     wanted = []
     for source in sources:
-        identity = source if source in known else schema.source_id(source if "://" in source else os.path.abspath(source))
+        identity = (
+            source if source in known else schema.source_id(source if "://" in source else os.path.abspath(source))
+        )
         if identity not in known:
-            raise UsageError(f"no source {source} in {url}; `dailies sql {url} 'select uri from observations'` lists them")
+            raise UsageError(
+                f"no source {source} in {url}; `dailies sql {url} 'select uri from observations'` lists them"
+            )
         wanted.append(identity)
     with dataset.writer():
         return dataset.withdraw(wanted)

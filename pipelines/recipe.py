@@ -132,9 +132,9 @@ class ExportStep(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "export"
     select: str = "main"
     crf: Annotated[int, Field(ge=0, le=51)] = 18
-    preset: Literal[
-        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
-    ] = "veryfast"
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"] = (
+        "veryfast"
+    )
     max_short_side: Annotated[int, Field(ge=16)] | None = None
     shard_mb: Annotated[int, Field(ge=1)] = 256
     seed: int = 0
@@ -199,7 +199,12 @@ CLIPS_MEANING = 1  # raised when the code changes how spans follow from cuts
 
 
 def _meaning(spec: Any) -> list[Any]:
-    return [type(spec).__module__, type(spec).__name__, spec.meaning, {f.name: getattr(spec, f.name) for f in fields(spec)}]
+    return [
+        type(spec).__module__,
+        type(spec).__name__,
+        spec.meaning,
+        {f.name: getattr(spec, f.name) for f in fields(spec)},
+    ]
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -216,7 +221,9 @@ def load_recipe(named: str, overrides: Sequence[str] = ()) -> Recipe:
         path = Path(named)
         if path.suffix not in (".yaml", ".yml") or not path.exists():
             allowed = ", ".join(recipe_names())
-            raise RecipeError(f"no recipe {named!r}; allowed: {allowed}, or a .yaml file{_close(named, recipe_names())}")
+            raise RecipeError(
+                f"no recipe {named!r}; allowed: {allowed}, or a .yaml file{_close(named, recipe_names())}"
+            )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -248,7 +255,9 @@ def _step(entry: Any) -> Step:
     allowed = list(made.model_fields)
     for key in body or {}:
         if key not in allowed:
-            raise RecipeError(f"unknown key {key!r} in step {kind}; allowed: {', '.join(allowed)}{_close(key, allowed)}")
+            raise RecipeError(
+                f"unknown key {key!r} in step {kind}; allowed: {', '.join(allowed)}{_close(key, allowed)}"
+            )
     try:
         step: Step = made.model_validate(body or {})
     except ValidationError as error:
@@ -291,7 +300,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: expected NAME.key=value")
     entries = {_entry_name(entry): entry for entry in data["steps"] if isinstance(entry, dict) and len(entry) == 1}
     if name not in entries:
-        raise RecipeError(f"--set {override}: no step named {name!r}; allowed: {', '.join(entries)}{_close(name, entries)}")
+        raise RecipeError(
+            f"--set {override}: no step named {name!r}; allowed: {', '.join(entries)}{_close(name, entries)}"
+        )
     ((kind, body),) = entries[name].items()
     if kind == "score" and keys[0] != "scorer":
         keys = ["scorer", name, *keys]  # text.side=512 means the scorer's own parameter
@@ -332,7 +343,9 @@ def _check(steps: Sequence[Step], where: str) -> None:
             _need(step.rules, columns, f"select {step.name}")
             selections.append(step.name)
         elif isinstance(step, ExportStep) and step.select not in selections:
-            raise RecipeError(f"step {step.name}: no earlier selection {step.select!r}; allowed: {', '.join(selections)}")
+            raise RecipeError(
+                f"step {step.name}: no earlier selection {step.select!r}; allowed: {', '.join(selections)}"
+            )
 
 
 def _check_cut(observe: ObserveStep, cut: CutStep) -> None:

@@ -138,9 +138,7 @@ def _evidence(bundle: pa.Table, needs: Sequence[str]) -> Iterator[Evidence]:
         for clip in clips[observed["source_id"]]:
             span = span_of(clip)
             columns = {name: clip[name] for name in needs}
-            yield Evidence(
-                clip_id=clip["clip_id"], span=span, frames=evidence_within(frames, span), columns=columns
-            )
+            yield Evidence(clip_id=clip["clip_id"], span=span, frames=evidence_within(frames, span), columns=columns)
 
 
 def _keys(rows: Sequence[Mapping[str, Any]], name: str = "source_id") -> tuple[str, ...]:

@@ -136,8 +136,8 @@ def print_summary(summary: Summary, as_json: bool) -> None:
             table.add_row(_tail(uri), kind, message)
         out.print(table)
         if len(sources.failures) > SHOWN_FAILURES:
-            out.print(f"and {len(sources.failures) - SHOWN_FAILURES} more: dailies sql {summary.dataset} "
-                      "\"select uri, failure from observations where status = 'failed'\"")
+            ask = "select uri, failure from observations where status = 'failed'"
+            out.print(f'and {len(sources.failures) - SHOWN_FAILURES} more: dailies sql {summary.dataset} "{ask}"')
     for uri in sources.changed:
         out.print(f"changed since last time, done again: {uri}")
     for selection in summary.selections:
@@ -164,6 +164,18 @@ def _print_totals(out: Console, summary: Summary) -> None:
     out.print(table, soft_wrap=True)
 
 
+def print_next(summary: Summary) -> None:
+    """What to try next with a dataset just made."""
+    ask = "select split, count(*) clips, round(avg(motion), 1) motion from clips group by split"
+    stdout().print(
+        f"\n[bold]Next[/bold]\n"
+        f'  dailies sql {summary.dataset} "{ask}"\n'
+        f"  dailies select {summary.dataset} --set main.rules.motion.min=2\n"
+        f"  dailies curate YOUR_VIDEOS --out DATASET",
+        soft_wrap=True,
+    )
+
+
 def _selection_table(selection: SelectionReport) -> RichTable:
     table = _grid(f"selection {selection.name}")
     table.add_column("clips")
@@ -172,7 +184,9 @@ def _selection_table(selection: SelectionReport) -> RichTable:
     table.add_column("limit")
     table.add_row("kept", str(selection.kept), _share(selection.kept, selection.clips), "")
     for reason, count in selection.reasons.items():
-        table.add_row(f"dropped: {reason}", str(count), _share(count, selection.clips), _limit(reason, selection.limits))
+        table.add_row(
+            f"dropped: {reason}", str(count), _share(count, selection.clips), _limit(reason, selection.limits)
+        )
     return table
 
 
@@ -329,4 +343,4 @@ def _length(seconds: float) -> str:
 
 
 def _tail(path: str, most: int = 60) -> str:
-    return path if len(path) <= most else f"…{path[-most + 1:]}"
+    return path if len(path) <= most else f"…{path[-most + 1 :]}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -112,6 +114,12 @@ def export(folder: Folder, clips: Sequence[dict[str, Any]], shards: int = 2, gro
 # ---- what the crash tests start, and kill ---------------------------------------------------------------------------
 
 
+def python(*arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
+    """Start Python in a process that imports what this one does."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen([sys.executable, *arguments], env=env, stdout=subprocess.PIPE, text=True, **more)
+
+
 def say(word: str) -> None:
     print(word, flush=True)
 
@@ -141,7 +149,7 @@ def replace_forever(url: str) -> None:
 
 def write_one_large_part(url: str) -> None:
     table = Dataset.open(url).table(OBSERVATIONS, schema.OBSERVATIONS)
-    table.append([observation(f"large-{n}", os.urandom(8_000_000)) for n in range(40)])
+    table.append([observation(f"large-{n}", os.urandom(4_000_000)) for n in range(20)])
 
 
 def hold(url: str) -> None:

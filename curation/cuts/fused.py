@@ -117,7 +117,7 @@ class _Source:
         before, after = self.luma[max(0, rise - 2)], self.luma[min(len(self.luma) - 1, fall + 1)]
         within = float(self.luma[rise:fall].mean())
         away = max(abs(within - before), abs(within - after))
-        return abs(within - before) > 15 and abs(before - after) < 0.35 * away
+        return bool(abs(within - before) > 15 and abs(before - after) < 0.35 * away)
 
     # ---- fades ----
 

@@ -81,7 +81,7 @@ class _Live:
 
 def flow_magnitude(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
     """Mean magnitude in pixels of the Farnebäck flow map between two gray frames (h, w), the map averaged down first."""
-    flow_hw2 = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
+    flow_hw2 = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
     height, width = flow_hw2.shape[:2]
     scale = min(1.0, MAP_SHORT_SIDE / min(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

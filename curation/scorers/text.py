@@ -36,7 +36,9 @@ class Text:
     columns: ClassVar[tuple[pa.Field, ...]] = (
         field("text_area", pa.float64(), "largest of the three shares below", "share of frame"),
         *(
-            field(f"text_area_{position}", pa.float64(), f"text boxes on the {position} evidence frame", "share of frame")
+            field(
+                f"text_area_{position}", pa.float64(), f"text boxes on the {position} evidence frame", "share of frame"
+            )
             for position in POSITIONS
         ),
         field("text_boxes", pa.int32(), "most boxes on one of the three", "box"),

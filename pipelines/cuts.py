@@ -1,0 +1,47 @@
+"""Cuts of a few videos, without a dataset: observe what the detector needs, threshold, print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from curation.clips import frames_of
+from curation.errors import SourceError
+from curation.isolate import Isolated
+from curation.observe import Observation
+from curation.sources import list_sources
+from pipelines.progress import progress
+from pipelines.recipe import CutStep, ObserveStep, Recipe
+
+
+def find_cuts(
+    videos: Sequence[str], recipe: Recipe, *, quiet: bool = False
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """Path → cuts, and path → reason for those that could not be read.
+
+    A cut is ``{"frame", "end", "kind"}``: ``frame`` is the index, in presentation order from 0, of the first frame of the new
+    shot; a gradual transition is ``[frame, end)``. Raises ``UsageError`` for a path that is not there.
+    """
+    rows = list(list_sources(videos))
+    step, detector = recipe.one(ObserveStep), recipe.one(CutStep).detector
+    observers = [observer for observer in step.observers if observer.name in detector.tracks]
+    found: dict[str, list[dict[str, Any]]] = {}
+    failed: dict[str, str] = {}
+    with (
+        Isolated("curation.observe:observe", stall_seconds=step.stall_seconds) as child,
+        progress("cuts", len(rows), "videos", quiet=quiet) as bar,
+    ):
+        for row in rows:
+            try:
+                seen: Observation = child.call(row["uri"], observers, None)
+            except SourceError as error:
+                failed[row["uri"]] = str(error)
+                bar.advance(failed=1)
+                continue
+            cuts = detector.cuts({track.name: track for track in seen.tracks})
+            places = frames_of(cuts, seen.pts)
+            found[row["uri"]] = [
+                {"frame": frame, "end": end, "kind": cut.kind} for (frame, end), cut in zip(places, cuts, strict=True)
+            ]
+            bar.advance()
+    return found, failed

@@ -1,0 +1,98 @@
+"""The doors of the house: which room may import which, and what stays out of a light import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("curation", "zoo", "training", "pipelines")
+MAY_IMPORT = {
+    "curation": {"curation"},
+    "zoo": {"zoo", "curation.timing", "curation.schema", "curation.video"},
+    "training": {"training", "zoo", "curation.timing", "curation.schema", "curation.video"},
+    "pipelines": {"pipelines", "training", "zoo", "curation"},
+}
+RAY_DOORS = {"pipelines/engine.py", "pipelines/train.py", "curation/captioners/vllm.py"}
+VIDEO_DOORS = {"curation/video.py", "curation/decode.py", "curation/encode.py", "curation/pixels.py", "curation/world_encode.py"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files(*rooms: str) -> list[Path]:
+    return sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files(*ROOMS), ids=lambda path: str(path.relative_to(ROOT)))
+def test_doors_go_one_way(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    allowed = MAY_IMPORT[room]
+    for module in imports(path):
+        if module.split(".")[0] not in ROOMS or module in ROOMS:
+            continue
+        inside = any(module == door or module.startswith(f"{door}.") for door in allowed)
+        through = any(door.startswith(f"{module}.") for door in allowed)  # `from curation import video`
+        assert inside or through, f"{path.relative_to(ROOT)} imports {module}; {room} may import {sorted(allowed)}"
+
+
+@pytest.mark.parametrize(
+    ("library", "doors"),
+    [("ray", RAY_DOORS), ("av", VIDEO_DOORS), ("torch", set()), ("duckdb", {"curation/sql.py"})],
+)
+def test_heavy_libraries_have_their_doors(library: str, doors: set[str]) -> None:
+    rooms = ("curation", "pipelines") if library == "torch" else ROOMS
+    users = {
+        str(path.relative_to(ROOT))
+        for path in files(*rooms)
+        if any(module.split(".")[0] == library for module in imports(path))
+    }
+    assert users <= doors
+
+
+def loaded_after(statement: str, blocked: tuple[str, ...] = ()) -> set[str]:
+    """Top-level modules loaded by a statement in a fresh interpreter in which ``blocked`` cannot be imported."""
+    code = (
+        "import sys\n"
+        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        f"{statement}\n"
+        "print(' '.join(sorted({name.split('.')[0] for name, module in sys.modules.items() if module is not None})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_packages_is_light() -> None:
+    assert not loaded_after("import curation, training, zoo") & {"torch", "ray", "av", "cv2", "pyarrow", "duckdb"}
+
+
+def test_help_is_light() -> None:
+    heavy = loaded_after("from typer.testing import CliRunner\nfrom pipelines.cli import app\nCliRunner().invoke(app, ['--help'])")
+    assert not heavy & {"torch", "ray", "av", "cv2", "pyarrow", "duckdb", "deltalake"}
+
+
+def everything(*rooms: str) -> str:
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files(*rooms)]
+    return "import " + ", ".join(modules)
+
+
+def test_training_and_zoo_work_on_a_bare_gpu_box() -> None:
+    blocked = ("ray", "decord", "av", "cv2", "scenedetect", "rapidocr", "deltalake", "duckdb")
+    assert not loaded_after(everything("training", "zoo"), blocked) & set(blocked)
+
+
+def test_curation_works_without_torch() -> None:
+    assert "torch" not in loaded_after(everything("curation"), ("torch", "ray", "torchvision", "transformers"))

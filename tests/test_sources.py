@@ -1,0 +1,115 @@
+"""What a user names: files, folders, globs, manifests; mistakes are named before work starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import UsageError
+from curation.sources import list_sources
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.mp4", "a.MOV", "sub/c.webm", "notes.md", ".hidden.mp4", ".cache/d.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path
+
+
+def names(*arguments: Any) -> list[str]:
+    return [Path(row["uri"]).name for row in list_sources(map(str, arguments))]
+
+
+def test_a_folder_is_searched_deep_for_videos(tree: Path) -> None:
+    assert names(tree) == ["a.MOV", "b.mp4", "c.webm"]
+
+
+def test_a_glob(tree: Path) -> None:
+    assert names(tree / "*.mp4") == ["b.mp4"]
+    assert names(tree / "**" / "*.webm") == ["c.webm"]
+
+
+def test_a_file_named_with_brackets_is_a_file(tree: Path) -> None:
+    (tree / "take[1].mp4").write_bytes(b"")
+    assert names(tree / "take[1].mp4") == ["take[1].mp4"]
+
+
+def test_a_source_named_twice_comes_once(tree: Path) -> None:
+    assert names(tree, tree / "b.mp4", tree / "*.mp4") == ["a.MOV", "b.mp4", "c.webm"]
+
+
+def test_ids_follow_the_uri(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    (relative,) = list_sources(["b.mp4"])
+    (absolute,) = list_sources([str(tree / "b.mp4")])
+    assert relative == absolute
+
+
+ROWS = [{"video": "b.mp4", "license": "CC-BY", "views": "12"}, {"video": "sub/c.webm", "license": "", "views": "3"}]
+
+
+def write(folder: Path, kind: str) -> Path:
+    path = folder / f"list.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    elif kind == "csv":
+        path.write_text("video,license,views\n" + "".join(f"{','.join(row.values())}\n" for row in ROWS))
+    else:
+        path.write_text("# two videos\nb.mp4\n\nsub/c.webm\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "txt"])
+def test_a_manifest_lists_sources_relative_to_itself(tree: Path, kind: str) -> None:
+    assert names(write(tree, kind)) == ["b.mp4", "c.webm"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_manifests_other_columns_are_carried_through(tree: Path, kind: str) -> None:
+    first, second = list_sources([str(write(tree, kind))])
+    assert json.loads(first["manifest"]) == {"license": "CC-BY", "views": "12"}
+    assert json.loads(second["manifest"])["views"] == "3"
+
+
+def test_a_manifest_may_name_urls(tree: Path) -> None:
+    (tree / "urls.txt").write_text("s3://bucket/one.mp4\n")
+    (row,) = list_sources([str(tree / "urls.txt")])
+    assert row["uri"] == "s3://bucket/one.mp4"
+
+
+def test_a_store_behind_fsspec_is_listed() -> None:
+    import fsspec
+
+    with fsspec.open("memory://films/one.mp4", "wb") as file:
+        file.write(b"x")
+    assert [row["uri"] for row in list_sources(["memory://films"])] == ["memory://films/one.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("nowhere.mp4", "no such file or folder: .*nowhere.mp4"),
+        ("empty", "no video in folder .*empty; looked for .*mp4"),
+        ("*.avi", "no file matches .*avi"),
+        ("bad.csv", "has no path column; it has a, b; one of uri, url, path"),
+        ("none.txt", "manifest .*none.txt has no rows"),
+        ("bad.parquet", "cannot read manifest .*bad.parquet"),
+        ("nosuch://x/y.mp4", "cannot open nosuch://x/y.mp4"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, argument: str, said: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "none.txt").write_text("# nothing\n")
+    (tmp_path / "bad.parquet").write_bytes(b"not parquet")
+    named = argument if "://" in argument else str(tmp_path / argument)
+    with pytest.raises(UsageError, match=said) as caught:
+        list(list_sources([named]))
+    assert "\n" not in str(caught.value)
