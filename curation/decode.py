@@ -109,8 +109,8 @@ class Decoder:
                         self.entry = self.entry or (packet.is_keyframe, packet.pts)
                         yield packet
                 break
-            except MemoryError:
-                raise
+            except IndexError:
+                break  # PyAV stumbles, at the end, over streams that came up only after opening
             except av.FFmpegError as error:
                 row += 1
                 self.demux_errors += 1
@@ -125,8 +125,6 @@ class Decoder:
         self.packets += packet is not None
         try:
             return list(self._codec.decode(packet))
-        except MemoryError:
-            raise
         except av.FFmpegError:
             self.packets_broken += packet is not None
             return []

@@ -70,8 +70,6 @@ def encode(
                 raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
             encoder.add(last, span.end)
             encoder.finish()
-    except MemoryError:
-        raise
     except av.FFmpegError as error:
         raise Unreadable(f"does not encode: {one_line(error)}") from error
     seconds = float(span.seconds)

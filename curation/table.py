@@ -65,7 +65,7 @@ class Table:
         return self._schema(self._open())
 
     def exists(self) -> bool:
-        return self._open() is not None
+        return bool(DeltaTable.is_deltatable(self.url))
 
     def version(self) -> int | None:
         """The number of its last commit, from 0; ``None`` while there is none."""
@@ -118,9 +118,12 @@ class Table:
 
     def keys(self, column: str | None = None) -> Keys:
         """The values of the key column (by default the first one): what is done. Reads that column alone."""
-        if not self.exists():
+        delta = self._open()
+        if delta is None:
             return Keys()
-        return Keys(batch.column(0) for batch in self.batches([column or self.schema.names[0]]))
+        schema = self._schema(delta)
+        rows = _stream(self._arrow(schema, _parts(delta)), [column or schema.names[0]], None)
+        return Keys(batch.column(0) for batch in rows)
 
     def properties(self) -> dict[str, Any]:
         """What ``replace`` was given along with the current rows."""

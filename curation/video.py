@@ -101,9 +101,9 @@ class Source:
             target = self._remote if self._remote is not None else f"file:{path}"
             with _words():
                 return av.open(target, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
-        except MemoryError:
-            raise
         except Exception as error:
+            if isinstance(error, MemoryError) and not isinstance(error, av.FFmpegError):
+                raise  # libav's own comes of an absurd size in the file
             empty = path is not None and os.path.isfile(path) and os.path.getsize(path) == 0
             cause: Exception = error
             if self._remote is not None:

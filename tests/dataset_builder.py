@@ -149,7 +149,7 @@ def replace_forever(url: str) -> None:
 
 def write_one_large_part(url: str) -> None:
     table = Dataset.open(url).table(OBSERVATIONS, schema.OBSERVATIONS)
-    table.append([observation(f"large-{n}", os.urandom(4_000_000)) for n in range(20)])
+    table.append([observation(f"large-{n}", os.urandom(4_000_000)) for n in range(12)])
 
 
 def hold(url: str) -> None:

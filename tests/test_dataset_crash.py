@@ -70,7 +70,7 @@ def test_a_writer_killed_again_and_again_leaves_whole_units_once(dataset):
 def test_a_replacement_is_seen_whole_or_not_at_all(dataset):
     moments = random.Random(3)
     seen = []
-    for _ in range(3):
+    for _ in range(2):
         kill_after(start("replace", dataset), moments.randrange(1, 6), moments.random() / 50)
         table = dataset.table(SELECTION, schema.SELECTIONS)
         rows = table.read()

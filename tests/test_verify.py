@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +23,16 @@ from curation.verify import Problem, verify
 SHARD = "data/train-00000-of-00002.parquet"
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    dataset = Dataset.create(tmp_path / "dataset")
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    dataset = Dataset.create(tmp_path_factory.mktemp("original") / "dataset")
     fill(dataset, ["a", "b", "c"])
     return dataset
+
+
+@pytest.fixture
+def dataset(original, tmp_path):
+    return Dataset.open(shutil.copytree(original.url, tmp_path / "dataset"))  # one that was moved is as good
 
 
 # ---- verify ---------------------------------------------------------------------------------------------------------
@@ -140,8 +147,6 @@ BROKEN: list[tuple[str, Callable[[Dataset], object], str]] = [
 
 @pytest.mark.parametrize(("damage", "message"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_damage_is_found(dataset, damage, message):
-    import re
-
     damage(dataset)
     problems = [str(problem) for problem in verify(dataset)]
     assert any(re.search(message, problem) for problem in problems), problems

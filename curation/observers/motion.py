@@ -30,8 +30,9 @@ MAP_SHORT_SIDE = 16
 class Farneback:
     """``fps``: frames per second between which flow is computed. ``short_side``: analysis size in pixels.
 
-    The measure is in pixels at the analysis size per ``1 / fps`` seconds; where frames do not fall on the grid (variable or
-    low frame rates), displacement is scaled to that interval.
+    The measure is in pixels at the analysis size per ``1 / fps`` seconds. Where frames do not fall on the grid (variable or
+    low frame rates) displacement is scaled to that interval, and where the source is smaller, to that size. Farnebäck follows
+    displacements up to about a tenth of the picture between two samples; faster ones score too low.
     """
 
     fps: float = 2.0
@@ -55,23 +56,25 @@ class Farneback:
         return 2 / self.fps
 
     def start(self, probe: Probe) -> _Live:
-        return _Live(probe.time_base, Fraction(self.fps).limit_denominator(1001))
+        return _Live(probe.time_base * Fraction(self.fps).limit_denominator(1001), self.short_side)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
         return {"motion": mean_within(tracks.get("motion"), span, pairs=True)}
 
 
 class _Live:
-    def __init__(self, time_base: Fraction, fps: Fraction) -> None:
+    def __init__(self, steps_per_tick: Fraction, short_side: int) -> None:
         self._recorder = Recorder("motion")
-        self._ticks_to_steps = float(time_base * fps)
+        self._steps_per_tick = float(steps_per_tick)
+        self._short_side = short_side
         self._last: Frame | None = None
 
     def see(self, frame: Frame) -> None:
         value = math.nan
         if self._last is not None:
-            steps = (frame.pts - self._last.pts) * self._ticks_to_steps
-            value = flow_magnitude(self._last.pixels, frame.pixels) / steps
+            steps = (frame.pts - self._last.pts) * self._steps_per_tick
+            scale = self._short_side / min(frame.pixels.shape[:2])
+            value = flow_magnitude(self._last.pixels, frame.pixels) * scale / steps
         self._recorder.add(frame.pts, value)
         self._last = frame
 

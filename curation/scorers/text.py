@@ -1,8 +1,8 @@
-"""Text on screen: RapidOCR's detector (DBNet, Apache-2.0, weights in its wheel) on first, middle and last evidence.
+"""Text on screen: RapidOCR (DBNet boxes, Apache-2.0, weights in its wheel) on first, middle and last evidence.
 
 SVD detects text with CRAFT on the first, middle and last frame of a clip and adds up the boxes' area (arXiv 2311.15127,
-App. C); more than 7 % of the frame is too much there. Here the area is of the boxes' union, so that overlapping boxes do
-not count twice.
+App. C); more than 7 % of the frame is too much there. Here the area is of the boxes' union, so that overlapping boxes do not count
+twice, and a box counts only when something can be read in it: detectors of this kind also box rings, crosses and stripes.
 """
 
 from __future__ import annotations
@@ -47,14 +47,18 @@ class Text:
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
     def weights(self) -> str:
-        return hashlib.sha256(_model_path().read_bytes()).hexdigest()
+        return hashlib.sha256(b"".join(_model_path(part).read_bytes() for part in ("det", "rec"))).hexdigest()
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
         detector = _load(self.side)
 
         def score(evidence: Sequence[Evidence]) -> pa.Table:
-            rows = [_row([_boxes(detector, frame) for frame in first_middle_last(clip.frames)]) for clip in evidence]
+            rows = []
+            for clip in evidence:
+                looked = first_middle_last(clip.frames)
+                found = {frame.pts: _boxes(detector, frame) for frame in dict.fromkeys(looked)}
+                rows.append(_row([found[frame.pts] for frame in looked]))
             return pa.Table.from_pylist(rows, schema=pa.schema(list(self.columns)))
 
         yield score
@@ -75,12 +79,18 @@ def _row(found: Sequence[tuple[float, int]]) -> dict[str, Any]:
 
 
 def _boxes(detector: Any, frame: EvidenceFrame) -> tuple[float, int]:
-    """Union of the text boxes as a share of the frame, and how many there are."""
+    """Union of the legible text boxes as a share of the frame, and how many there are."""
     rgb = video.unjpeg(frame.jpeg)
-    boxes = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=False).boxes
-    if boxes is None or len(boxes) == 0:
+    found = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=True)
+    if found.boxes is None or found.txts is None:
         return 0.0, 0
+    boxes = [box for box, text in zip(found.boxes, found.txts, strict=True) if legible(text)]
     return union_area(np.asarray(boxes), rgb.shape[0], rgb.shape[1]), len(boxes)
+
+
+def legible(text: str) -> bool:
+    """Whether a box was read as text: two letters or digits of any script. One alone may be a ring read as an O."""
+    return sum(character.isalnum() for character in text) >= 2
 
 
 def union_area(boxes_n42: NDArray[Any], height: int, width: int) -> float:
@@ -91,14 +101,14 @@ def union_area(boxes_n42: NDArray[Any], height: int, width: int) -> float:
     return float(mask.mean())
 
 
-def _model_path() -> Path:
-    """The detector's weights, inside RapidOCR's wheel."""
+def _model_path(part: str) -> Path:
+    """Weights of the detector (``det``) or the recogniser (``rec``), inside RapidOCR's wheel."""
     import rapidocr
 
     folder = Path(rapidocr.__file__).parent / "models"
-    found = sorted(folder.glob("*_det_*.onnx"))
+    found = sorted(folder.glob(f"*_{part}_*.onnx"))
     if len(found) != 1:
-        raise FileNotFoundError(f"expected one text detector in {folder}, found {[path.name for path in found]}")
+        raise FileNotFoundError(f"expected one {part} model in {folder}, found {[path.name for path in found]}")
     return found[0]
 
 
@@ -108,9 +118,9 @@ def _load(side: int) -> Any:
     return RapidOCR(
         params={
             "Global.use_cls": False,
-            "Global.use_rec": False,
             "Global.log_level": "critical",
-            "Det.model_path": str(_model_path()),
+            "Det.model_path": str(_model_path("det")),
+            "Rec.model_path": str(_model_path("rec")),
             "Det.limit_type": "max",
             "Det.limit_side_len": side,
             # One worker has one core; parallelism is over clips.

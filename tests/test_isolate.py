@@ -1,0 +1,245 @@
+"""curation.isolate: a child that hangs, dies, raises or is orphaned costs one call and leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from curation.errors import Crashed, Hung, Truncated
+from curation.isolate import Isolated, Raised
+
+Beat = Callable[[], None]
+ROOT = Path(__file__).parents[1]
+
+
+# ---- what runs in the child -----------------------------------------------------------------------------------------
+
+
+def double(value: object, beat: Beat) -> tuple[object, int]:
+    print("noise on stdout")
+    os.system("echo more noise")
+    return value * 2, os.getpid()  # type: ignore[operator]
+
+
+def read_stdin(beat: Beat) -> str:
+    return sys.stdin.read()
+
+
+def hang_in_c(path: str, beat: Beat) -> None:
+    with open(path):  # a FIFO that nobody writes to
+        pass
+
+
+def hang_with_grandchild(folder: str, beat: Beat) -> None:
+    subprocess.Popen(["sleep", "600"])
+    (Path(folder) / "pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def slow_but_alive(seconds: float, beat: Beat) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
+        beat()
+    return "done"
+
+
+def die(how: str, beat: Beat) -> None:
+    print("last words", file=sys.stderr, flush=True)
+    if how == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), signal.Signals[how])
+
+
+def complain(kind: str, beat: Beat) -> object:
+    if kind == "ours":
+        raise Truncated("ends early")
+    if kind == "memory":
+        raise MemoryError
+    if kind == "unpicklable":
+        return lambda: 0
+    raise KeyError("not ours")
+
+
+def open_files(beat: Beat) -> list[str]:
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return [os.readlink(link) for link in links if os.path.islink(link)]
+
+
+def fill(gigabytes: float, beat: Beat) -> int:
+    return len(bytearray(int(gigabytes * 2**30)))
+
+
+def isolated(function: Callable[..., object], **settings: float) -> Isolated:
+    return Isolated(f"{__name__}:{function.__name__}", **settings)  # type: ignore[arg-type]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(*pids: int, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(map(alive, pids)):
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+# ---- calls ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_child_serves_many_calls_whatever_it_prints(capfd: pytest.CaptureFixture[str]) -> None:
+    with isolated(double) as child:
+        assert child.pid is None
+        results = [child.call(value) for value in (1, "ab", b"x" * 5_000_000)]
+        assert [value for value, _ in results] == [2, "abab", b"x" * 10_000_000]
+        assert {pid for _, pid in results} == {child.pid}
+        assert child.pid != os.getpid()
+        pid = child.pid
+    assert gone(pid)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_child_cannot_read_the_requests() -> None:
+    with isolated(read_stdin) as child:
+        assert child.call() == child.call() == ""
+
+
+def test_heartbeats_keep_a_slow_call_alive() -> None:
+    with isolated(slow_but_alive, stall_seconds=1) as child:
+        assert child.call(1.6) == "done"
+
+
+def test_a_child_stuck_in_c_is_killed_and_the_next_call_gets_another(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").write_text("")
+    with isolated(hang_in_c, stall_seconds=1) as child:
+        child.call(str(tmp_path / "file"))
+        pid = child.pid
+        with pytest.raises(Hung, match="no progress in 1 s"):
+            child.call(str(tmp_path / "fifo"))
+        assert gone(pid)
+        child.call(str(tmp_path / "file"))
+        assert child.pid != pid
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("SIGSEGV", "of SIGSEGV: last words"),
+        ("SIGKILL", "of SIGKILL .out of memory"),
+        ("exit", "with exit code 3: last words"),
+    ],
+)
+def test_a_child_that_dies_says_how(how: str, words: str) -> None:
+    with isolated(die) as child:
+        for _ in range(2):
+            with pytest.raises(Crashed, match=words):
+                child.call(how)
+
+
+def test_what_the_function_raises_comes_back() -> None:
+    with isolated(complain) as child:
+        with pytest.raises(Truncated, match=r"^ends early$"):
+            child.call("ours")
+        with pytest.raises(Raised, match="KeyError: 'not ours'") as caught:
+            child.call("theirs")
+        assert "in complain" in caught.value.traceback
+        with pytest.raises(Raised, match="does not pickle"):
+            child.call("unpicklable")
+        with pytest.raises(Crashed, match="out of memory"):
+            child.call("memory")
+        pid = child.pid
+        with pytest.raises(Truncated):
+            child.call("ours")
+        assert child.pid == pid
+
+
+def test_a_function_that_is_not_there_is_said_at_once() -> None:
+    with pytest.raises(ValueError, match="module:name"):
+        Isolated("module.name")
+    for function in ("no.such.module:f", f"{__name__}:no_such_function"):
+        with Isolated(function) as child, pytest.raises(Raised, match=r"No module named|no_such_function"):
+            child.call()
+
+
+def test_a_memory_limit_is_kept() -> None:
+    with isolated(fill, memory_gb=1.5) as child:
+        assert child.call(0.1) > 0
+        with pytest.raises(Crashed, match="out of memory"):
+            child.call(3)
+
+
+def test_open_files_and_working_directory_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "curation").mkdir()
+    (tmp_path / "curation/__init__.py").write_text("raise SystemExit('the wrong package')")
+    (tmp_path / "pickle.py").write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    with open(tmp_path / "lock", "w") as lock, isolated(open_files) as child:
+        os.set_inheritable(lock.fileno(), True)
+        assert str(tmp_path / "lock") not in child.call()
+
+
+# ---- no process is left behind --------------------------------------------------------------------------------------
+
+PARENT = """
+import os, sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from curation.isolate import Isolated
+with Isolated("test_isolate:hang_with_grandchild") as child:
+    child.call({folder!r})
+"""
+
+
+def start_parent(folder: Path) -> tuple[subprocess.Popen[bytes], int, int]:
+    """A process that is inside a call → itself, its child's pid, its grandchild's pid. The script has no ``__main__`` guard."""
+    script = folder / "parent.py"
+    script.write_text(PARENT.format(tests=str(ROOT / "tests"), root=str(ROOT), folder=str(folder)))
+    parent = subprocess.Popen([sys.executable, script], cwd=folder, stderr=subprocess.PIPE)
+    note = folder / "pid"
+    end = time.monotonic() + 60
+    while not (note.exists() and note.read_text()):
+        assert parent.poll() is None, parent.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    pid = int(note.read_text())
+    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return parent, pid, int(below[0])
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_busy_child_goes_with_its_parent(how: signal.Signals, tmp_path: Path) -> None:
+    parent, child, grandchild = start_parent(tmp_path)
+    assert alive(child)
+    assert alive(grandchild)
+    parent.send_signal(how)
+    parent.communicate(timeout=20)
+    assert gone(child, grandchild)
+
+
+def test_an_idle_child_goes_with_its_parent(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    lines = PARENT.replace("hang_with_grandchild", "double").replace(
+        "child.call({folder!r})", "print(child.call(1)[1], flush=True)"
+    )
+    script.write_text(lines.format(tests=str(ROOT / "tests"), root=str(ROOT)) + "    os.kill(os.getpid(), 9)\n")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True)
+    assert gone(int(done.stdout))
+
+
+def test_a_child_that_was_forgotten_goes_with_its_object() -> None:
+    child = isolated(double)
+    child.call(1)
+    pid = child.pid
+    del child
+    assert gone(pid)

@@ -1,0 +1,190 @@
+"""What the observers say of rendered videos whose truth is known, and the contract that each observer keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from curation import world
+from curation.observe import EvidenceGrid, Observation, evidence_within, observe
+from curation.observers import OBSERVERS
+from curation.observers.change import Change
+from curation.observers.luma import Luma
+from curation.observers.motion import Farneback
+from curation.observers.sharpness import Sharpness
+from curation.timing import Span
+from curation.video import unjpeg
+from curation.world import Background, Camera, Script, Shape, Shot
+
+def ground(seed: int = 1, texture: str = "cloudy") -> Background:
+    return Background(texture=texture, color=sorted(world.BACKGROUNDS)[seed % len(world.BACKGROUNDS)], seed=seed)
+
+
+def film(path: Path, *shots: Shot, fps: float = 24, size: tuple[int, int] = (320, 180)) -> str:
+    return str(world.encode(Script(shots=shots, transitions=tuple(world.Transition() for _ in shots[1:]), size=size, fps=fps), path))
+
+
+def measured(path: str, observer: object) -> dict[str, float | None]:
+    seen = observe(path, [observer], None)
+    whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
+    return dict(observer.reduce({track.name: track for track in seen.tracks}, whole))
+
+
+# ---- the contract of every observer ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def some_video(small_world: Path) -> str:
+    return str(sorted(small_world.glob("*.mp4"))[0])
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_an_observer_keeps_its_contract(name: str, some_video: str) -> None:
+    observer = OBSERVERS[name]()
+    seen = observe(some_video, [observer], None)
+    assert [track.name for track in seen.tracks] == [observer.name]
+    (track,) = seen.tracks
+    assert track.values.dtype == np.float32
+    assert track.pts.dtype == np.int64
+    assert len(track.pts) == len(track.values) > 1
+    assert (np.diff(track.pts) > 0).all()
+    assert set(track.pts.tolist()) <= set(seen.pts)
+    assert np.isfinite(track.values[1:]).all()
+    whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
+    measures = observer.reduce({track.name: track}, whole)
+    assert set(measures) == {column.name for column in observer.measures}
+    assert all(isinstance(value, float) for value in measures.values())
+    nothing = Span(start=seen.end + 10, end=seen.end + 20, time_base=whole.time_base)
+    assert set(observer.reduce({track.name: track}, nothing).values()) <= {None}
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_an_observer_gives_the_same_numbers_alone_and_among_others(name: str, some_video: str) -> None:
+    alone = observe(some_video, [OBSERVERS[name]()], None).tracks[0]
+    together = observe(some_video, [made() for made in OBSERVERS.values()], EvidenceGrid()).tracks
+    (same,) = [track for track in together if track.name == alone.name]
+    np.testing.assert_array_equal(alone.pts, same.pts)
+    np.testing.assert_array_equal(alone.values, same.values)
+
+
+# ---- each signal ----------------------------------------------------------------------------------------------------
+
+
+def test_change_is_pyscenedetects_content_score(some_video: str) -> None:
+    """Fed the same pictures, PySceneDetect's own detector with its statistics gives the same numbers."""
+    from fractions import Fraction
+
+    from scenedetect import ContentDetector, FrameTimecode, StatsManager
+
+    from curation import video
+
+    observer = Change()
+    track = observe(some_video, [observer], None).tracks[0]
+    detector, stats = ContentDetector(), StatsManager()
+    detector.stats_manager = stats
+    scores = []
+    with video.open_source(some_video) as source:
+        for number, picture in enumerate(source.pictures()):
+            at = FrameTimecode(number, fps=Fraction(24))
+            detector.process_frame(at, picture.planes(observer.needs))
+            if number:
+                scores.append(stats.get_metrics(at, ["content_val"])[0])
+    np.testing.assert_allclose(track.values[1:], scores, rtol=1e-6)
+
+
+def test_change_at_a_lower_rate_compares_frames_further_apart(some_video: str) -> None:
+    slow = observe(some_video, [Change(fps=2)], None).tracks[0]
+    assert slow.name == "change_2fps"
+    assert np.median(np.diff(slow.pts)) * observe(some_video, [], None).probe.time_base == pytest.approx(0.5)
+
+
+def moving(speed: float, seed: int = 3) -> Shot:
+    shape = Shape(kind="circle", color="red", radius=40, x=60, y=90, velocity=(speed, 0))
+    return Shot(frames=48, background=ground(seed), shapes=(shape,))
+
+
+def panning(speed: float) -> Shot:
+    return Shot(frames=48, background=ground(3), camera=Camera(velocity=(speed, 0)))
+
+
+def test_a_static_shot_scores_near_zero_and_motion_ranks_by_speed(tmp_path: Path) -> None:
+    scores = [
+        measured(film(tmp_path / f"{number}.mp4", shot), Farneback())["motion"]
+        for number, shot in enumerate([moving(0), moving(10), moving(20), panning(10), panning(30)])
+    ]
+    assert scores[0] < 0.05
+    assert scores == sorted(scores)
+    assert scores[1] > 0.2
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_a_pan_scores_its_speed_whatever_the_size(tmp_path: Path, scale: int) -> None:
+    """10 px/s in a picture 180 px high is 6.7 px in half a second in one 240 px high; Farnebäck misses some of it in flat parts."""
+    small = world.frames(Script(shots=(panning(10),)))
+    pictures = (cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for picture in small)
+    path = str(world.encode(pictures, tmp_path / "pan.mp4", fps=24))
+    assert measured(path, Farneback())["motion"] == pytest.approx(5.2, rel=0.15)
+
+
+def test_motion_of_the_same_content_hardly_depends_on_frame_rate(tmp_path: Path) -> None:
+    slow = measured(film(tmp_path / "a.mp4", panning(20), fps=24), Farneback())["motion"]
+    fast = measured(film(tmp_path / "b.mp4", replace(panning(20), frames=120), fps=60), Farneback())["motion"]
+    assert fast == pytest.approx(slow, rel=0.1)
+
+
+def test_luma_follows_brightness(tmp_path: Path) -> None:
+    dark, light = (np.full((48, 64, 3), level, np.uint8) for level in (30, 200))
+    for level, picture in ((30, dark), (200, light)):
+        path = world.encode(iter([picture] * 10), tmp_path / f"{level}.mp4", fps=24)
+        assert measured(str(path), Luma())["luma"] == pytest.approx(level, abs=2)
+
+
+def test_sharpness_falls_with_blur(tmp_path: Path) -> None:
+    script = Script(shots=(moving(0),))
+    sharp = list(world.frames(script))
+    soft = [cv2.GaussianBlur(picture, (9, 9), 3) for picture in sharp]
+    values = [
+        measured(str(world.encode(iter(pictures), tmp_path / f"{n}.mp4", fps=24)), Sharpness())["sharpness"]
+        for n, pictures in enumerate((sharp, soft))
+    ]
+    assert values[0] > 2 * values[1]
+
+
+# ---- one decode -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def seen(some_video: str) -> Iterator[Observation]:
+    yield observe(some_video, [], EvidenceGrid(fps=2, short_side=90, quality=90))
+
+
+def test_every_frame_is_counted(seen: Observation, some_video: str, small_world: Path) -> None:
+    truth = json.loads((small_world / "truth.json").read_text())[Path(some_video).name]
+    assert len(seen.pts) == truth["frames"]
+    assert (seen.end - seen.pts[0]) * seen.probe.time_base == pytest.approx(truth["frames"] / truth["fps"])
+
+
+def test_evidence_lies_on_its_grid_at_its_size_and_shows_the_frame(seen: Observation, some_video: str) -> None:
+    from curation import video
+
+    assert [float(frame.pts * seen.probe.time_base) for frame in seen.evidence[:4]] == pytest.approx([0, 0.5, 1, 1.5])
+    whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
+    frames = dict(zip(seen.pts, video.read_span(some_video, whole).pixels, strict=True))
+    for kept in seen.evidence:
+        jpeg = unjpeg(kept.jpeg)
+        assert jpeg.shape == (90, 160, 3)
+        wanted = cv2.resize(frames[kept.pts], (160, 90), interpolation=cv2.INTER_AREA)
+        assert np.abs(jpeg.astype(int) - wanted).mean() < 6
+
+
+def test_evidence_of_a_clip_is_what_lies_inside_it(seen: Observation) -> None:
+    first, second, third = (frame.pts for frame in seen.evidence[:3])
+    span = Span(start=second, end=third, time_base=seen.probe.time_base)
+    assert [frame.pts for frame in evidence_within(seen.evidence, span)] == [second]
+    assert first < second
