@@ -95,8 +95,6 @@ class _Encoder:
         size = (self._canvas.width, self._canvas.height)
         self._scaled = fit(*size, None if max_short_side is None else max(2, max_short_side // 2 * 2))
         self._even = (self._scaled[0] // 2 * 2, self._scaled[1] // 2 * 2)
-        if self._scaled != size:
-            self._scaled = self._even
         self.width, self.height = self._canvas.upright.size(*self._even)
         if not min(self._even):
             raise Unreadable(f"too small to encode: {size[0]}×{size[1]}")

@@ -66,11 +66,15 @@ def is_yuv(frame: Any) -> bool:
 
 
 def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """(width, height) with the shorter side brought down to ``short_side``, never up; ``None`` leaves them."""
-    short = min(width, height)
+    """(width, height) with the shorter side brought down to ``short_side``, never up; ``None`` leaves them.
+
+    The longer side comes out even: swscale takes twice as long for an odd width.
+    """
+    short, long = sorted((width, height))
     if short_side is None or short_side >= short:
         return width, height
-    return max(1, round(width * short_side / short)), max(1, round(height * short_side / short))
+    long = max(2, 2 * round(long * short_side / short / 2))
+    return (short_side, long) if width == short else (long, short_side)
 
 
 class Canvas:

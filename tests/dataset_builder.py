@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from curation import schema
 from curation.dataset import Committer, Dataset, Table
-from curation.files import Folder, layout
+from curation.files import Folder, layout, write_parquet
+from curation.parts import part_name
 
 OBSERVATIONS = "observations@0b5e0b5e"
 CLIPS = "clips/shots@c11bc11b"
@@ -147,9 +148,17 @@ def replace_forever(url: str) -> None:
         say(str(generation))
 
 
-def write_one_large_part(url: str) -> None:
+def write_half_a_part(url: str) -> None:
+    """Write the first of two row groups, and no more."""
     table = Dataset.open(url).table(OBSERVATIONS, schema.OBSERVATIONS)
-    table.append([observation(f"large-{n}", os.urandom(4_000_000)) for n in range(12)])
+    rows = pa.Table.from_pylist([observation("a", bytes(1_000_000))], schema=schema.OBSERVATIONS)
+
+    def half() -> Iterator[pa.Table]:
+        yield rows
+        say("half")
+        time.sleep(60)
+
+    write_parquet(table.folder, part_name(), half(), schema.OBSERVATIONS)
 
 
 def hold(url: str) -> None:
@@ -164,6 +173,6 @@ def hold(url: str) -> None:
 
 
 if __name__ == "__main__":
-    {"write": write_forever, "replace": replace_forever, "large": write_one_large_part, "hold": hold}[sys.argv[1]](
+    {"write": write_forever, "replace": replace_forever, "half": write_half_a_part, "hold": hold}[sys.argv[1]](
         sys.argv[2]
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from rendered_video import GOP, KINDS, number, numbered, render, silence
 
 from curation import video
 from curation.errors import Broken, Changed, NoVideo, TooFewFrames, Truncated, Unreadable
@@ -23,126 +24,7 @@ from curation.types import Sampling
 ODD = Path(__file__).parents[2] / "shared/data/odd"
 needs_odd = pytest.mark.skipif(not ODD.is_dir(), reason=f"no shared data at {ODD}")
 
-BITS = 6
 GRAY = Sampling(fps=None, short_side=90, planes="gray")
-
-
-# ---- rendering ------------------------------------------------------------------------------------------------------
-
-
-def numbered(index: int, width: int = 192, height: int = 108) -> np.ndarray:
-    """(h, w, 3) RGB: six vertical bars spell ``index`` in binary, over a gradient that has a top and a left."""
-    y, x = np.mgrid[:height, :width]
-    rgb = np.stack([x * 255 // width, y * 255 // height, 0 * x + 90], axis=-1).astype(np.uint8)
-    bar = width // BITS
-    for bit in range(BITS):
-        rgb[height // 3 : 2 * height // 3, bit * bar : (bit + 1) * bar] = 235 if index >> bit & 1 else 16
-    return rgb
-
-
-def number(gray: np.ndarray) -> int:
-    """What an upright (h, w) gray frame says it is."""
-    height, width = gray.shape
-    bar = width / BITS
-    band = gray[height * 4 // 9 : height * 5 // 9]
-    return sum((band[:, int((bit + 0.3) * bar) : int((bit + 0.7) * bar)].mean() > 128) << bit for bit in range(BITS))
-
-
-def render(
-    path: Path,
-    *,
-    codec: str = "libx264",
-    pts: list[int] | None = None,
-    time_base: Fraction = Fraction(1, 600),
-    size: tuple[int, int] = (192, 108),
-    options: dict[str, str] | None = None,
-    movflags: str | None = None,
-    rotation: float | None = None,
-    flip: bool = False,
-    audio: bool = False,
-    count: int = 36,
-    tags: tuple[int, int] = (0, 2),
-    form: str = "yuv420p",
-) -> list[int]:
-    """Numbered frames at ``pts`` (25 per second by default) → the pts written. ``size``: as coded.
-
-    With ``rotation`` (counter-clockwise) and then ``flip`` (left to right) in the file, the frames are coded turned and
-    flipped the other way: upright they are ``numbered``.
-    """
-    turns = round((rotation or 0) / 90)
-    upright = size[::-1] if turns % 2 else size
-    pts = pts or [24 * i for i in range(count)]
-    with av.open(path, "w", container_options={"movflags": movflags} if movflags else {}) as container:
-        stream = container.add_stream(codec, rate=25, options=options or {}, width=size[0], height=size[1])
-        stream.codec_context.time_base = time_base
-        stream.pix_fmt = form
-        stream.codec_context.color_range, stream.codec_context.colorspace = tags
-        if rotation is not None:
-            stream.set_display_rotation(rotation, hflip=flip)
-        sound = container.add_stream("aac", rate=48000) if audio else None
-        for index, at in enumerate(pts):
-            pixels = numbered(index, *upright)
-            pixels = np.ascontiguousarray(np.rot90(pixels[:, ::-1] if flip else pixels, -turns))
-            rgb = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame = rgb.reformat(format=form, dst_color_range=tags[0] or None, dst_colorspace=tags[1])
-            frame.pts, frame.time_base = at, time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-        if sound is not None:
-            _silence(container, sound)
-    return pts
-
-
-def _silence(container: av.container.OutputContainer, sound: av.AudioStream) -> None:
-    for block in range(40):
-        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
-        frame.sample_rate, frame.pts, frame.time_base = 48000, block * 1024, Fraction(1, 48000)
-        container.mux(sound.encode(frame))
-    container.mux(sound.encode(None))
-
-
-GOP = "keyint=9:min-keyint=9:scenecut=0:b-adapt=0"
-UNEVEN = [
-    0,
-    24,
-    30,
-    90,
-    91,
-    140,
-    200,
-    224,
-    260,
-    300,
-    310,
-    320,
-    480,
-    500,
-    524,
-    550,
-    600,
-    610,
-    640,
-    700,
-    777,
-    800,
-    840,
-    900,
-]
-KINDS: dict[str, tuple[str, dict]] = {
-    "b-frames": ("mp4", {"options": {"x264-params": f"{GOP}:bframes=5:b-pyramid=normal"}}),
-    "open-gop": ("mp4", {"options": {"x264-params": f"{GOP}:bframes=3:open-gop=1"}}),
-    "open-gop-mkv": ("mkv", {"options": {"x264-params": f"{GOP}:bframes=3:open-gop=1"}, "audio": True}),
-    "intra-refresh": ("mkv", {"options": {"x264-params": "keyint=12:intra-refresh=1:bframes=0"}}),
-    "uneven": ("mp4", {"pts": UNEVEN, "options": {"x264-params": GOP}}),
-    "late-start": ("mp4", {"pts": [600 + 24 * i for i in range(30)], "options": {"x264-params": GOP}}),
-    "transport": ("ts", {"options": {"x264-params": f"{GOP}:bframes=2"}, "audio": True}),
-    "fragmented": ("mp4", {"options": {"x264-params": GOP}, "movflags": "frag_keyframe+empty_moov"}),
-    "odd-size": ("mp4", {"size": (321, 181), "form": "yuv444p", "options": {"x264-params": GOP}}),
-    "mpeg4-avi": ("avi", {"codec": "mpeg4", "options": {"g": "9", "bf": "2"}, "time_base": Fraction(1, 25)}),
-    "raw-h264": ("h264", {"options": {"x264-params": f"{GOP}:bframes=2"}}),
-    "vp9": ("webm", {"codec": "libvpx-vp9", "options": {"g": "9", "deadline": "realtime", "cpu-used": "8"}}),
-    "portrait": ("mov", {"rotation": -90, "size": (108, 192), "options": {"x264-params": GOP}}),
-}
 
 
 @pytest.fixture(scope="module")
@@ -301,15 +183,25 @@ def test_an_unnamed_matrix_is_told_by_the_size(lines: int, matrix: int, tmp_path
 
 
 def test_leaving_early_closes_the_file(plain: str) -> None:
+    span = Span(start=0, end=10**6, time_base=video.probe(plain).time_base)
     for threads in (1, 2):
         before = os.listdir("/proc/self/fd")
         pictures = video.stream(video.open_source(plain, threads=threads))
         next(pictures)
         assert len(os.listdir("/proc/self/fd")) > len(before)
         pictures.close()
-        spans = video.span_pictures(plain, Span(start=0, end=400, time_base=Fraction(1, 600).limit_denominator()))
-        spans.close()
+        pictures = video.span_pictures(plain, span)
+        next(pictures)
+        pictures.close()
         assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_last_frames_duration_is_given_only_where_the_container_states_it(
+    kinds: dict[str, tuple[str, list[int]]],
+) -> None:
+    for kind, ticks in [("b-frames", 24 * 32), ("transport", None)]:
+        _, _, source = streamed(kinds[kind][0])
+        assert source.last_duration == ticks
 
 
 def test_threads_change_nothing(plain: str) -> None:
@@ -397,7 +289,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 picture.disposition = av.stream.Disposition.attached_pic
                 container.mux(picture.encode(av.VideoFrame(64, 64, "yuvj420p")))
                 container.mux(picture.encode(None))
-            _silence(container, sound)
+            silence(container, sound)
     return folder
 
 
@@ -509,6 +401,15 @@ def test_a_cut_scales_down_and_converts_full_range(tmp_path: Path) -> None:
     truth = numbered(3, 320, 180).reshape(90, 2, 160, 2, 3).mean((1, 3))
     assert psnr(clip.pixels[3], truth) > 26
     assert video.cut_out(str(path), span, max_short_side=1000).height == 180
+
+
+@pytest.mark.parametrize(("rotation", "aspect"), [(None, Fraction(4, 3)), (90, Fraction(3, 4))])
+def test_a_cut_keeps_the_shape_of_pixels(rotation: int | None, aspect: Fraction, tmp_path: Path) -> None:
+    path = tmp_path / "wide.mp4"
+    render(path, count=3, rotation=rotation, aspect=Fraction(4, 3))
+    cut = video.cut_out(str(path), Span(start=0, end=10**6, time_base=video.probe(str(path)).time_base))
+    with av.open(io.BytesIO(cut.data)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == aspect
 
 
 def test_jpeg_goes_there_and_back() -> None:

@@ -1,0 +1,129 @@
+"""Rendered videos for tests: every frame says which one it is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+BITS = 6
+
+
+def numbered(index: int, width: int = 192, height: int = 108) -> np.ndarray:
+    """(h, w, 3) RGB: six vertical bars spell ``index`` in binary, over a gradient that has a top and a left."""
+    y, x = np.mgrid[:height, :width]
+    rgb = np.stack([x * 255 // width, y * 255 // height, 0 * x + 90], axis=-1).astype(np.uint8)
+    bar = width // BITS
+    for bit in range(BITS):
+        rgb[height // 3 : 2 * height // 3, bit * bar : (bit + 1) * bar] = 235 if index >> bit & 1 else 16
+    return rgb
+
+
+def number(gray: np.ndarray) -> int:
+    """What an upright (h, w) gray frame says it is."""
+    height, width = gray.shape
+    bar = width / BITS
+    band = gray[height * 4 // 9 : height * 5 // 9]
+    return sum((band[:, int((bit + 0.3) * bar) : int((bit + 0.7) * bar)].mean() > 128) << bit for bit in range(BITS))
+
+
+def render(
+    path: Path,
+    *,
+    codec: str = "libx264",
+    pts: list[int] | None = None,
+    time_base: Fraction = Fraction(1, 600),
+    size: tuple[int, int] = (192, 108),
+    options: dict[str, str] | None = None,
+    movflags: str | None = None,
+    rotation: float | None = None,
+    flip: bool = False,
+    aspect: Fraction | None = None,
+    audio: bool = False,
+    count: int = 36,
+    tags: tuple[int, int] = (0, 2),
+    form: str = "yuv420p",
+) -> list[int]:
+    """Numbered frames at ``pts`` (25 per second by default) → the pts written. ``size``: as coded.
+
+    With ``rotation`` (counter-clockwise) and then ``flip`` (left to right) in the file, the frames are coded turned and
+    flipped the other way: upright they are ``numbered``.
+    """
+    turns = round((rotation or 0) / 90)
+    upright = size[::-1] if turns % 2 else size
+    pts = pts or [24 * i for i in range(count)]
+    with av.open(path, "w", container_options={"movflags": movflags} if movflags else {}) as container:
+        stream = container.add_stream(codec, rate=25, options=options or {}, width=size[0], height=size[1])
+        stream.codec_context.time_base = time_base
+        stream.pix_fmt = form
+        stream.codec_context.color_range, stream.codec_context.colorspace = tags
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if rotation is not None:
+            stream.set_display_rotation(rotation, hflip=flip)
+        sound = container.add_stream("aac", rate=48000) if audio else None
+        for index, at in enumerate(pts):
+            pixels = numbered(index, *upright)
+            pixels = np.ascontiguousarray(np.rot90(pixels[:, ::-1] if flip else pixels, -turns))
+            rgb = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = rgb.reformat(format=form, dst_color_range=tags[0] or None, dst_colorspace=tags[1])
+            frame.pts, frame.time_base = at, time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            silence(container, sound)
+    return pts
+
+
+def silence(container: av.container.OutputContainer, sound: av.AudioStream) -> None:
+    for block in range(40):
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, block * 1024, Fraction(1, 48000)
+        container.mux(sound.encode(frame))
+    container.mux(sound.encode(None))
+
+
+GOP = "keyint=9:min-keyint=9:scenecut=0:b-adapt=0"
+UNEVEN = [
+    0,
+    24,
+    30,
+    90,
+    91,
+    140,
+    200,
+    224,
+    260,
+    300,
+    310,
+    320,
+    480,
+    500,
+    524,
+    550,
+    600,
+    610,
+    640,
+    700,
+    777,
+    800,
+    840,
+    900,
+]
+KINDS: dict[str, tuple[str, dict]] = {
+    "b-frames": ("mp4", {"options": {"x264-params": f"{GOP}:bframes=5:b-pyramid=normal"}}),
+    "open-gop": ("mp4", {"options": {"x264-params": f"{GOP}:bframes=3:open-gop=1"}}),
+    "open-gop-mkv": ("mkv", {"options": {"x264-params": f"{GOP}:bframes=3:open-gop=1"}, "audio": True}),
+    "intra-refresh": ("mkv", {"options": {"x264-params": "keyint=12:intra-refresh=1:bframes=0"}}),
+    "uneven": ("mp4", {"pts": UNEVEN, "options": {"x264-params": GOP}}),
+    "late-start": ("mp4", {"pts": [600 + 24 * i for i in range(30)], "options": {"x264-params": GOP}}),
+    "transport": ("ts", {"options": {"x264-params": f"{GOP}:bframes=2"}, "audio": True}),
+    "fragmented": ("mp4", {"options": {"x264-params": GOP}, "movflags": "frag_keyframe+empty_moov"}),
+    "odd-size": ("mp4", {"size": (321, 181), "form": "yuv444p", "options": {"x264-params": GOP}}),
+    "mpeg4-avi": ("avi", {"codec": "mpeg4", "options": {"g": "9", "bf": "2"}, "time_base": Fraction(1, 25)}),
+    "raw-h264": ("h264", {"options": {"x264-params": f"{GOP}:bframes=2"}}),
+    "vp9": ("webm", {"codec": "libvpx-vp9", "options": {"g": "9", "deadline": "realtime", "cpu-used": "8"}}),
+    "portrait": ("mov", {"rotation": -90, "size": (108, 192), "options": {"x264-params": GOP}}),
+}
