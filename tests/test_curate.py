@@ -1,0 +1,332 @@
+"""Curation from end to end, through the command line, on rendered videos whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from curation import video, world
+from curation.dataset import Dataset
+from curation.sql import query
+from tests.conftest import Dailies
+
+FAST = ["--recipe", "quickstart", "--set", "export.preset=ultrafast"]
+
+
+def table(dataset: Path, name: str) -> pa.Table:
+    opened = Dataset.open(dataset)
+    (found,) = [table for table in opened.tables() if table.split("@")[0] == name]
+    return opened.table(found).read()
+
+
+def comparable(dataset: Path) -> dict[str, list[dict[str, Any]]]:
+    """Everything that must not depend on the engine or on how often a run was killed."""
+    out = {}
+    for name, key in (("observations", "source_id"), ("clips/fused", "clip_id"), ("selections/main", "clip_id")):
+        rows = table(dataset, name).sort_by(key)
+        out[name] = rows.drop_columns([c for c in ("seconds_taken",) if c in rows.column_names]).to_pylist()
+    (export,) = Dataset.open(dataset).exports()
+    index = pq.read_table(dataset / "exports" / export / "index.parquet")
+    out[export] = index.to_pylist()
+    return out
+
+
+@pytest.fixture(scope="module")
+def curated(small_world: Path, tmp_path_factory: pytest.TempPathFactory, dailies: Dailies) -> Path:
+    out = tmp_path_factory.mktemp("curated") / "dataset"
+    done = dailies("curate", small_world, "--out", out, *FAST, "--engine", "local")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+# ---- what comes out -------------------------------------------------------------------------------------------------
+
+
+def test_every_source_is_a_row(curated: Path, small_world: Path) -> None:
+    rows = table(curated, "observations")
+    assert sorted(rows["uri"].to_pylist()) == sorted(map(str, small_world.glob("*.mp4")))
+    assert set(rows["status"].to_pylist()) == {"ok"}
+
+
+def shots_of(truth: dict[str, Any], uri: str) -> list[tuple[int, int]]:
+    return [(shot["frame"], shot["end"]) for shot in truth[Path(uri).name]["shots"]]
+
+
+def test_every_clip_is_inside_its_shot(curated: Path, truth: dict[str, Any]) -> None:
+    clips = table(curated, "clips/fused").to_pylist()
+    assert len(clips) >= 10
+    for clip in clips:
+        if clip["status"] == "ok":
+            first, last = clip["first_frame"], clip["first_frame"] + clip["frames"]
+            inside = [shot for shot in shots_of(truth, clip["uri"]) if shot[0] <= first and last <= shot[1]]
+            assert inside, f"{clip['uri']} [{first}, {last}) is in none of {shots_of(truth, clip['uri'])}"
+
+
+def test_most_of_the_footage_ends_up_in_clips(curated: Path, truth: dict[str, Any]) -> None:
+    whole = sum(end - start for name in truth for start, end in shots_of(truth, name))
+    assert pc.sum(table(curated, "clips/fused")["frames"]).as_py() > 0.8 * whole
+
+
+def test_clip_measures_follow_the_truth(curated: Path, truth: dict[str, Any]) -> None:
+    """Still shots score next to nothing, and what is dropped for its text has text on it."""
+    rows = query(
+        Dataset.open(curated),
+        "select uri, first_frame, frames, motion, text_area, keep, reasons from clips join scores_text using (clip_id) "
+        "join selection_main using (clip_id)",
+    ).to_pylist()
+    for row in rows:
+        shot = next(
+            shot for shot in truth[Path(row["uri"]).name]["shots"] if shot["frame"] <= row["first_frame"] < shot["end"]
+        )
+        if shot["still"]:
+            assert row["motion"] < 0.1
+            assert "motion_low" in row["reasons"]
+        if shot["mean_text_share"] > 0.1:
+            assert "text_area_high" in row["reasons"]
+        if not shot["texts"]:
+            assert row["text_area"] < 0.01
+
+
+def test_every_dropped_clip_has_its_reason(curated: Path) -> None:
+    verdicts = table(curated, "selections/main").to_pylist()
+    assert len(verdicts) == len(table(curated, "clips/fused"))
+    assert any(row["keep"] for row in verdicts)
+    assert all((row["reason"] is None) == row["keep"] == (row["reasons"] == []) for row in verdicts)
+    assert all(row["keep"] or row["reason"] == row["reasons"][0] for row in verdicts)
+
+
+def test_splits_never_share_a_source(curated: Path) -> None:
+    rows = query(Dataset.open(curated), "select source_id, count(distinct split) n from clips group by source_id")
+    assert set(rows["n"].to_pylist()) == {1}
+
+
+def export_of(dataset: Path) -> Path:
+    (name,) = Dataset.open(dataset).exports()
+    return dataset / "exports" / name
+
+
+def test_shards_hold_exactly_the_kept_clips(curated: Path) -> None:
+    index = pq.read_table(export_of(curated) / "index.parquet")
+    kept = table(curated, "selections/main").filter(pc.field("keep"))
+    assert sorted(index["clip_id"].to_pylist()) == sorted(kept["clip_id"].to_pylist())
+    assert set(index["status"].to_pylist()) == {"ok"}
+    for row in index.to_pylist():
+        shard = pq.ParquetFile(export_of(curated) / row["shard"])
+        there = shard.read_row_group(row["row_group"]).slice(row["row"], 1).to_pylist()[0]
+        assert there["clip_id"] == row["clip_id"]
+        assert len(there["video"]) == row["bytes"]
+        assert Path(row["shard"]).name.startswith(row["split"])
+
+
+def test_exported_clips_are_the_sources_frames(curated: Path) -> None:
+    row = pq.read_table(export_of(curated) / "data").slice(0, 1).to_pylist()[0]
+    clip = video.decode_bytes(row["video"])
+    from fractions import Fraction
+
+    from curation.timing import Span
+
+    base = Fraction(row["time_base_num"], row["time_base_den"])
+    source = video.read_span(row["uri"], Span(start=row["source_start"], end=row["source_end"], time_base=base))
+    assert clip.pixels.shape == source.pixels.shape == (row["frames"], row["height"], row["width"], 3)
+    assert abs(clip.pixels.astype(int) - source.pixels).mean() < 3
+    steps = (clip.pts - clip.pts[0]) * clip.time_base
+    assert list(steps) == list((source.pts - source.pts[0]) * source.time_base)
+
+
+def test_media_lies_uncompressed_in_small_row_groups(curated: Path) -> None:
+    shard = next((export_of(curated) / "data").glob("train-*.parquet"))
+    group = pq.ParquetFile(shard).metadata.row_group(0)
+    columns = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+    assert columns["video"].compression == "UNCOMPRESSED"
+    assert columns["uri"].compression == "ZSTD"
+    assert group.total_byte_size <= 40_000_000
+
+
+def test_a_shard_opens_in_datasets_and_its_clips_play(curated: Path, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    rows = load_dataset(str(export_of(curated)), split="train", cache_dir=str(tmp_path))
+    assert video.count_frames(rows[0]["video"]) == rows[0]["frames"]
+    stream = load_dataset(str(export_of(curated)), split="train", streaming=True, cache_dir=str(tmp_path))
+    assert next(iter(stream))["clip_id"] == rows[0]["clip_id"]
+
+
+def test_the_card_says_where_it_came_from(curated: Path) -> None:
+    card = (export_of(curated) / "README.md").read_text()
+    run = table(curated, "runs").to_pylist()[0]
+    for said in ("Audio is dropped", run["recipe_hash"], '"motion": {"min": 0.5', "version", "| train |"):
+        assert said in card
+
+
+# ---- doing it again -------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_does_nothing_again(curated: Path, small_world: Path, dailies: Dailies) -> None:
+    before = {path: path.stat().st_mtime_ns for path in curated.rglob("*.parquet") if "selections" not in str(path)}
+    done = dailies("curate", small_world, "--out", curated, *FAST, "--engine", "local")
+    assert done.returncode == 0
+    assert done.stderr.count("nothing to do") == 3
+    after = {path: path.stat().st_mtime_ns for path in curated.rglob("*.parquet")}
+    assert before.items() <= after.items()
+    assert [path for path in after if path not in before and "/runs/" not in str(path) and "selections" not in str(path)] == []
+
+
+def test_ray_and_the_plain_loop_make_the_same_tables(
+    curated: Path, small_world: Path, tmp_path: Path, dailies: Dailies
+) -> None:
+    done = dailies("curate", small_world, "--out", tmp_path / "ray", *FAST, "--engine", "ray")
+    assert done.returncode == 0, done.stderr
+    assert comparable(tmp_path / "ray") == comparable(curated)
+
+
+def test_verify_gc_and_sql_agree_that_it_is_whole(curated: Path, dailies: Dailies) -> None:
+    assert dailies("verify", curated, "--deep").returncode == 0
+    asked = dailies("sql", curated, "select count(*) n from observations", "--json")
+    assert json.loads(asked.stdout) == [{"n": 5}]
+    assert dailies("gc", curated).returncode == 0
+    assert dailies("verify", curated, "--deep").returncode == 0
+
+
+def test_another_threshold_recomputes_nothing(curated: Path, dailies: Dailies) -> None:
+    scored = {path for path in curated.rglob("*.parquet") if "selections" not in str(path) and "runs" not in str(path)}
+    again = dailies("select", curated, "--set", "main.rules.motion.min=1e6", "--json")
+    assert again.returncode == 0, again.stderr
+    report = json.loads(again.stdout)
+    assert report["kept"] == 0
+    assert report["reasons"]["motion_low"] > 0
+    back = json.loads(dailies("select", curated, "--set", "main.rules.motion.min=0.5", "--json").stdout)
+    assert back["kept"] > 0
+    assert {p for p in curated.rglob("*.parquet") if "selections" not in str(p) and "runs" not in str(p)} == scored
+
+
+# ---- what does not work ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bad_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One good video among everything that is not one."""
+    folder = tmp_path_factory.mktemp("bad")
+    script = world.write_script(3, shots=2, shot_frames=(30, 40), transitions=("cut",))
+    good = world.encode(script, folder / "good.mp4")
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("this is not a video\n" * 50)
+    (folder / "truncated.mp4").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    one = next(iter(world.frames(script)))
+    world.encode(iter([one]), folder / "one-frame.mp4", fps=24)
+    audio_only(folder / "audio.mp4")
+    os.mkfifo(folder / "hangs.mp4")
+    return folder
+
+
+def audio_only(path: Path) -> None:
+    code = (
+        "import sys, av, numpy as np\n"
+        "with av.open(sys.argv[1], 'w') as out:\n"
+        "    stream = out.add_stream('aac', rate=48000)\n"
+        "    frame = av.AudioFrame.from_ndarray(np.zeros((1, 48000), np.float32), format='fltp', layout='mono')\n"
+        "    frame.sample_rate = 48000\n"
+        "    for packet in [*stream.encode(frame), *stream.encode(None)]: out.mux(packet)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+def test_bad_files_are_rows_with_reasons_and_the_rest_goes_on(bad_folder: Path, tmp_path: Path, dailies: Dailies) -> None:
+    out = tmp_path / "dataset"
+    done = dailies("curate", bad_folder, "--out", out, *FAST, "--engine", "local", "--set", "observe.stall_seconds=3", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["sources"]["given"], summary["sources"]["ok"]) == (7, 1)
+    kinds = {Path(uri).name: kind for uri, kind, _ in summary["sources"]["failures"]}
+    assert kinds == {
+        "empty.mp4": "unreadable",
+        "text.mp4": "unreadable",
+        "truncated.mp4": kinds["truncated.mp4"],  # whether it opens at all depends on where the header lies
+        "one-frame.mp4": "too_few_frames",
+        "audio.mp4": "no_video",
+        "hangs.mp4": "hung",
+    }
+    assert kinds["truncated.mp4"] in ("unreadable", "truncated")
+    rows = {Path(row["uri"]).name: row for row in table(out, "observations").to_pylist()}
+    assert len(rows) == 7
+    assert all(row["failure"]["message"] for name, row in rows.items() if name != "good.mp4")
+    assert len(export_rows := pq.read_table(export_of(out) / "index.parquet")) > 0
+    assert set(export_rows["status"].to_pylist()) == {"ok"}
+
+
+def test_failed_sources_are_done_until_asked_for_again(tmp_path: Path, dailies: Dailies) -> None:
+    (tmp_path / "list.txt").write_text("later.mp4\nother.mp4\n")
+    world.encode(world.write_script(4, shots=1), tmp_path / "other.mp4")
+    run = ("curate", tmp_path / "list.txt", "--out", tmp_path / "dataset", *FAST, "--engine", "local", "--json")
+    assert json.loads(dailies(*run).stdout)["sources"]["ok"] == 1
+    world.encode(world.write_script(5, shots=1), tmp_path / "later.mp4")
+    assert json.loads(dailies(*run).stdout)["sources"]["ok"] == 1
+    assert json.loads(dailies(*run, "--retry-failed").stdout)["sources"]["ok"] == 2
+
+
+def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
+    (tmp_path / "text.mp4").write_text("nothing")
+    done = dailies("curate", tmp_path, "--out", tmp_path / "dataset", *FAST, "--engine", "local")
+    assert done.returncode == 1
+    assert "1 of 1 sources failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "no such file or folder: nowhere"),
+        (["."], "no video in folder ."),
+        ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: default, quickstart, svd"),
+        ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
+        ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
+        ([".", "--engine", "spark"], "unknown engine 'spark'; allowed: ray, local"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
+    arguments: list[str], said: str, tmp_path: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    done = dailies("curate", *arguments, "--out", tmp_path / "dataset")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_a_changed_source_is_done_again_and_its_old_clips_are_gone(tmp_path: Path, dailies: Dailies) -> None:
+    clip = tmp_path / "videos" / "one.mp4"
+    clip.parent.mkdir()
+    run = ("curate", clip.parent, "--out", tmp_path / "dataset", *FAST, "--engine", "local", "--json")
+    world.encode(world.write_script(6, shots=2, text=0, still=0), clip)
+    assert dailies(*run).returncode == 0
+    before = set(table(tmp_path / "dataset", "clips/fused")["clip_id"].to_pylist())
+    world.encode(world.write_script(7, shots=2, text=0, still=0), clip)
+    summary = json.loads(dailies(*run).stdout)
+    assert summary["sources"]["changed"] == [str(clip)]
+    after = set(table(tmp_path / "dataset", "clips/fused")["clip_id"].to_pylist())
+    assert after
+    assert not before & after
+    assert dailies("verify", tmp_path / "dataset").returncode == 0
+
+
+def test_withdrawn_sources_leave_every_table_and_export(tmp_path: Path, small_world: Path, dailies: Dailies) -> None:
+    out = tmp_path / "dataset"
+    assert dailies("curate", small_world, "--out", out, *FAST, "--engine", "local").returncode == 0
+    index = pq.read_table(export_of(out) / "index.parquet").to_pylist()
+    gone = index[0]["uri"]
+    assert dailies("withdraw", out, gone).returncode == 0
+    for name in ("observations", "clips/fused", "scores/text", "selections/main"):
+        assert index[0]["source_id"] not in table(out, name)["source_id"].to_pylist()
+    assert gone not in pq.read_table(export_of(out) / "index.parquet")["uri"].to_pylist()
+    assert dailies("verify", out, "--deep").returncode == 0
+    assert dailies("withdraw", out, gone).returncode == 2
