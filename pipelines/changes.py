@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from curation.dataset import Dataset
-
 from curation import schema, video
+from curation.dataset import Dataset
 from pipelines.recipe import Recipe, ScoreStep
 
 
@@ -29,14 +28,10 @@ def withdraw_changed(
     if changed:
         dataset.withdraw(changed)
     if retry_failed:
-        failed = [
-            row["source_id"] for row in known.to_pylist() if row["status"] == "failed" and row["source_id"] in given
-        ]
-        table.delete(sorted(set(failed) - set(changed)))
+        table.delete(given, equals={"status": "failed"})
         for step in recipe.steps:
             if isinstance(step, ScoreStep):
-                scores = dataset.table(recipe.scores(step), schema.scores(step.scorer.columns))
-                scores.delete(scores.read(["source_id"], equals={"status": "failed"})["source_id"].to_pylist())
+                dataset.table(recipe.scores(step)).delete(equals={"status": "failed"})
     return [given[identity] for identity in changed]
 
 

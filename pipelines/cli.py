@@ -129,7 +129,6 @@ def sql(
     """Ask the dataset's tables in SQL: observations, clips, scores_*, selection_*, export_*, runs."""
     from curation.dataset import Dataset as Opened
     from curation.sql import query as ask
-
     from pipelines.summary import print_table
 
     print_table(ask(Opened.open(dataset), query), "json" if as_json else "csv" if as_csv else "table")
@@ -211,10 +210,10 @@ def _engine(name: str) -> Any:
     return name
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point: a mistake in the request is one line and exit code 2, an interrupt says how to go on."""
     try:
-        app()
+        app(arguments)
     except UsageError as error:
         print(f"dailies: {error}", file=sys.stderr)
         sys.exit(2)

@@ -59,7 +59,7 @@ def curate(
             recipe=recipe.name,
             recipe_hash=recipe.hash,
             sources=source_report(dataset.table(recipe.observations), given, changed),
-            clips=_clip_counts(dataset.table(recipe.clips)),
+            clips=_clip_counts(clips_table(dataset, recipe)),
             selections=tuple(run.selections),
             exports=tuple(run.exports),
         )
@@ -97,7 +97,7 @@ class _Run:
 
     def _cut(self, step: CutStep) -> None:
         observers = self.recipe.one(ObserveStep).observers
-        table = self.dataset.table(self.recipe.clips, schema.clips(measures(self.recipe)))
+        table = clips_table(self.dataset, self.recipe)
         observed = self.dataset.table(self.recipe.observations).located(["source_id"], equals={"status": "ok"})
         done = table.keys("source_id")
         units = _without(observed, "source_id", done)
@@ -114,7 +114,7 @@ class _Run:
         table = self.dataset.table(self.recipe.scores(step), schema.scores(step.scorer.columns))
         observed = self.dataset.table(self.recipe.observations).located(["source_id"], equals={"status": "ok"})
         wanted = ["clip_id", "source_id", "start", "end", "time_base_num", "time_base_den"]
-        clips = self.dataset.table(self.recipe.clips).read(wanted, equals={"status": "ok"})
+        clips = clips_table(self.dataset, self.recipe).read(wanted, equals={"status": "ok"})
         if step.scorer.needs:
             have = joined(self.dataset, self.recipe, before=step).select(["clip_id", *step.scorer.needs])
             clips = clips.join(have, "clip_id")
@@ -154,6 +154,11 @@ def measures(recipe: Recipe) -> list[pa.Field]:
     return [column for observer in recipe.one(ObserveStep).observers for column in observer.measures]
 
 
+def clips_table(dataset: Dataset, recipe: Recipe) -> Table:
+    """The recipe's clips, which may be none yet."""
+    return dataset.table(recipe.clips, schema.clips(measures(recipe)))
+
+
 def score_steps(recipe: Recipe, before: Any) -> list[ScoreStep]:
     """The scoring steps that come before a step."""
     ahead = recipe.steps[: recipe.steps.index(before)]
@@ -162,7 +167,7 @@ def score_steps(recipe: Recipe, before: Any) -> list[ScoreStep]:
 
 def joined(dataset: Dataset, recipe: Recipe, before: Any) -> pa.Table:
     """All clips with the columns of every scorer that comes before a step."""
-    clips = dataset.table(recipe.clips, schema.clips(measures(recipe))).read()
+    clips = clips_table(dataset, recipe).read()
     for step in score_steps(recipe, before):
         names = [column.name for column in step.scorer.columns]
         table = dataset.table(recipe.scores(step), schema.scores(step.scorer.columns))

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from curation.isolate import Isolated
 
 from curation import export, schema
 from curation.dataset import Dataset
 from curation.errors import DailiesError
 from curation.export import Encoding
 from curation.files import Folder
+from curation.isolate import Isolated
 from curation.types import Resources
 from pipelines import engine as engines
 from pipelines.progress import progress

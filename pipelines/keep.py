@@ -6,11 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from curation.dataset import Dataset
-from curation.verify import Problem, verify
-
 from curation import schema, video
+from curation.dataset import Dataset
 from curation.errors import UsageError
+from curation.verify import Problem, verify
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[Problem]:
@@ -45,4 +44,6 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
             )
         wanted.append(identity)
     with dataset.writer():
-        return dataset.withdraw(wanted)
+        counts = dataset.withdraw(wanted)
+        dataset.gc(older_than_hours=0.0 if dataset.is_local else None)  # or the bytes would stay on the disk
+    return counts

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pyarrow as pa
-from curation.dataset import Receipt, read_part, write_part
-from curation.isolate import Isolated
 
 from curation import observe, schema
 from curation.clips import ClipRules, clip_rows, span_of
+from curation.dataset import Receipt, read_part, write_part
 from curation.errors import Crashed, Hung, SourceError
+from curation.isolate import Isolated
 from curation.observe import EvidenceGrid, evidence_within
 from curation.types import Evidence, EvidenceFrame, Resources
 

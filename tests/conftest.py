@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,30 @@ def truth(small_world: Path) -> dict[str, Any]:
     return dict(json.loads((small_world / "truth.json").read_text()))
 
 
-Dailies = Callable[..., "subprocess.CompletedProcess[str]"]
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Dailies = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
 def dailies() -> Dailies:
-    """Run ``dailies ARGS`` in a process of its own."""
+    """Run ``dailies ARGS`` in this process, which saves its start each time."""
+    from pipelines.cli import main
 
-    def run(*args: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pipelines.cli", *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    def run(*args: object) -> Done:
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main([str(arg) for arg in args])
+            except SystemExit as exit:
+                code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+        return Done(code, out.getvalue(), err.getvalue())
 
     return run

@@ -19,7 +19,13 @@ MAY_IMPORT = {
     "pipelines": {"pipelines", "training", "zoo", "curation"},
 }
 RAY_DOORS = {"pipelines/engine.py", "pipelines/train.py", "curation/captioners/vllm.py"}
-VIDEO_DOORS = {"curation/video.py", "curation/decode.py", "curation/encode.py", "curation/pixels.py", "curation/world_encode.py"}
+VIDEO_DOORS = {
+    "curation/video.py",
+    "curation/decode.py",
+    "curation/encode.py",
+    "curation/pixels.py",
+    "curation/world_encode.py",
+}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -80,12 +86,16 @@ def test_importing_the_packages_is_light() -> None:
 
 
 def test_help_is_light() -> None:
-    heavy = loaded_after("from typer.testing import CliRunner\nfrom pipelines.cli import app\nCliRunner().invoke(app, ['--help'])")
+    heavy = loaded_after(
+        "from typer.testing import CliRunner\nfrom pipelines.cli import app\nCliRunner().invoke(app, ['--help'])"
+    )
     assert not heavy & {"torch", "ray", "av", "cv2", "pyarrow", "duckdb", "deltalake"}
 
 
 def everything(*rooms: str) -> str:
-    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files(*rooms)]
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files(*rooms)
+    ]
     return "import " + ", ".join(modules)
 
 

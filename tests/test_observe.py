@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +21,17 @@ from curation.timing import Span
 from curation.video import unjpeg
 from curation.world import Background, Camera, Script, Shape, Shot
 
+
 def ground(seed: int = 1, texture: str = "cloudy") -> Background:
     return Background(texture=texture, color=sorted(world.BACKGROUNDS)[seed % len(world.BACKGROUNDS)], seed=seed)
 
 
 def film(path: Path, *shots: Shot, fps: float = 24, size: tuple[int, int] = (320, 180)) -> str:
-    return str(world.encode(Script(shots=shots, transitions=tuple(world.Transition() for _ in shots[1:]), size=size, fps=fps), path))
+    return str(
+        world.encode(
+            Script(shots=shots, transitions=tuple(world.Transition() for _ in shots[1:]), size=size, fps=fps), path
+        )
+    )
 
 
 def measured(path: str, observer: object) -> dict[str, float | None]:
@@ -125,7 +129,7 @@ def test_a_static_shot_scores_near_zero_and_motion_ranks_by_speed(tmp_path: Path
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_a_pan_scores_its_speed_whatever_the_size(tmp_path: Path, scale: int) -> None:
-    """10 px/s in a picture 180 px high is 6.7 px in half a second in one 240 px high; Farnebäck misses some of it in flat parts."""
+    """10 px/s in a picture 180 px high is 6.7 px in half a second at 240; Farnebäck misses some in flat parts."""
     small = world.frames(Script(shots=(panning(10),)))
     pictures = (cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for picture in small)
     path = str(world.encode(pictures, tmp_path / "pan.mp4", fps=24))
@@ -160,8 +164,8 @@ def test_sharpness_falls_with_blur(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def seen(some_video: str) -> Iterator[Observation]:
-    yield observe(some_video, [], EvidenceGrid(fps=2, short_side=90, quality=90))
+def seen(some_video: str) -> Observation:
+    return observe(some_video, [], EvidenceGrid(fps=2, short_side=90, quality=90))
 
 
 def test_every_frame_is_counted(seen: Observation, some_video: str, small_world: Path) -> None:

@@ -100,8 +100,15 @@ def test_a_word_is_not_compared_with_a_number() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {"nulls": "drop"}, {"min": 1, "min_quantile": 0.1}, {"max": 1, "max_quantile": 0.1}, {"min_quantile": 1.5},
-     {"one_of": ["a"], "min": 1}, {"minimum": 1}],
+    [
+        {},
+        {"nulls": "drop"},
+        {"min": 1, "min_quantile": 0.1},
+        {"max": 1, "max_quantile": 0.1},
+        {"min_quantile": 1.5},
+        {"one_of": ["a"], "min": 1},
+        {"minimum": 1},
+    ],
 )
 def test_a_rule_that_says_nothing_or_two_things_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

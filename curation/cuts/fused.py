@@ -27,16 +27,22 @@ class Fused:
     """Thresholds.
 
     ``hard``: change between neighbouring frames, 0–255. ``spike``: how many times the frames around it a hard cut must
-    stand out. ``gradual``: change over one step of the slow rate. ``straight``: that change over the sum of the changes at the
-    middle rate within the step, 0–1. ``slow_fps``, ``middle_fps``: the rates; the middle one a multiple of the slow.
-    ``flash_seconds``: longest flash. ``black``: luma under which a frame counts as black, 0–255. ``guard_seconds``: given up on
-    either side of a gradual transition, whose first and last blended frames hardly differ from the shots'.
+    stand out. ``gradual``: change over one step of the slow rate, 0–255. ``straight``: that change over the sum of the changes
+    at the middle rate within the step, 0–1; ``contrast``: how many times faster such a step must change than the livelier
+    shot beside it; ``plateau``: from which contrast on it need not be straight (a push moves). ``widen``: how fast the
+    middle rate must change, as a share of the step's mean, to belong to the transition. ``slow_fps``, ``middle_fps``: the
+    rates; the middle one a multiple of the slow. ``flash_seconds``: longest flash. ``black``: luma under which a frame counts
+    as black, 0–255. ``guard_seconds``: given up on either side of a gradual transition, whose first and last blended
+    frames hardly differ from the shots'.
     """
 
     hard: float = 15.0
     spike: float = 3.0
     gradual: float = 20.0
     straight: float = 0.6
+    contrast: float = 1.0
+    plateau: float = 3.0
+    widen: float = 0.7
     slow_fps: float = 2.0
     middle_fps: float = 6.0
     flash_seconds: float = 0.2
@@ -166,16 +172,30 @@ class _Source:
             old, new = int(self.slow_at[number - 1]), int(self.slow_at[number])
             if self.slow[number] < self.limits.gradual or any(old < frame <= new for frame in firm):
                 continue
-            within = (self.middle_at > old) & (self.middle_at <= new)
-            path = float(self.middle[within].sum())
-            if path > 0 and self.slow[number] >= self.limits.straight * path:
+            path = float(self.middle[self._between(old, new)].sum())
+            contrast = self._contrast(old, new, firm)
+            straight = self.slow[number] >= self.limits.straight * path and contrast >= self.limits.contrast
+            if path > 0 and (straight or contrast >= self.limits.plateau):
                 out.append(self._widened(old, new, firm, float(self.slow[number]) / self.limits.gradual))
         return _merged(out)
 
+    def _between(self, old: int, new: int) -> NDArray[np.bool_]:
+        """Which samples of the middle rate compare frames in ``[old, new]``."""
+        return (self.middle_at > old) & (self.middle_at <= new)
+
+    def _contrast(self, old: int, new: int, firm: list[int]) -> float:
+        """How many times faster a step changes than the livelier of the shots around it; than the one there is at an end."""
+        floor, ceiling = self._room(old, new, firm)
+        step = round(self.second)
+        before = self._between(max(floor, old - 2 * step), old - step // 2)
+        after = self._between(new + step // 2, min(ceiling, new + 2 * step))
+        quiet = [float(np.median(self.middle[side])) for side in (before, after) if side.any()]
+        within = float(self.middle[self._between(old, new)].mean())
+        return within / max([*quiet, 1.0])
+
     def _widened(self, old: int, new: int, firm: list[int], strength: float) -> _Found:
         """Widen by steps of the middle rate while they change at least half as fast as the transition, a second at most."""
-        within = (self.middle_at > old) & (self.middle_at <= new)
-        enough = 0.5 * float(self.middle[within].mean())
+        enough = self.limits.widen * float(self.middle[self._between(old, new)].mean())
         floor, ceiling = self._room(old, new, firm)
         at, first, last = self.middle_at, int(np.argmax(self.middle_at >= old)), int(np.argmax(self.middle_at >= new))
         for _ in range(round(self.limits.middle_fps)):

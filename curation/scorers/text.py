@@ -1,8 +1,9 @@
 """Text on screen: RapidOCR (DBNet boxes, Apache-2.0, weights in its wheel) on first, middle and last evidence.
 
 SVD detects text with CRAFT on the first, middle and last frame of a clip and adds up the boxes' area (arXiv 2311.15127,
-App. C); more than 7 % of the frame is too much there. Here the area is of the boxes' union, so that overlapping boxes do not count
-twice, and a box counts only when something can be read in it: detectors of this kind also box rings, crosses and stripes.
+App. C); more than 7 % of the frame is too much there. Here the area is of the boxes' union, so that overlapping boxes do
+not count twice, and a box counts only when something can be read in it: detectors of this kind also box rings, crosses and
+stripes.
 """
 
 from __future__ import annotations
