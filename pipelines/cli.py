@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from curation.errors import DailiesError, UsageError
+from pipelines.zoo_cli import zoo_app
 
 app = typer.Typer(
     name="dailies",
@@ -18,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+app.add_typer(zoo_app, name="zoo")
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset: folder or URL that curate has written to.")]
 RecipeName = Annotated[str, typer.Option("--recipe", "-r", metavar="NAME|FILE", help="Built-in recipe or YAML file.")]

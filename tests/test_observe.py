@@ -52,29 +52,32 @@ def some_video(small_world: Path) -> str:
 def test_an_observer_keeps_its_contract(name: str, some_video: str) -> None:
     observer = OBSERVERS[name]()
     seen = observe(some_video, [observer], None)
-    assert [track.name for track in seen.tracks] == [observer.name]
-    (track,) = seen.tracks
-    assert track.values.dtype == np.float32
-    assert track.pts.dtype == np.int64
-    assert len(track.pts) == len(track.values) > 1
-    assert (np.diff(track.pts) > 0).all()
-    assert set(track.pts.tolist()) <= set(seen.pts)
-    assert np.isfinite(track.values[1:]).all()
+    # The first track is named like the observer; any others carry its name before their own.
+    assert seen.tracks[0].name == observer.name
+    assert all(track.name.startswith(f"{observer.name}_") for track in seen.tracks[1:])
+    for track in seen.tracks:
+        assert track.values.dtype == np.float32
+        assert track.pts.dtype == np.int64
+        assert len(track.pts) == len(track.values) > 1
+        assert (np.diff(track.pts) > 0).all()
+        assert set(track.pts.tolist()) <= set(seen.pts)
+        assert np.isfinite(track.values[1:]).all()
     whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
-    measures = observer.reduce({track.name: track}, whole)
+    tracks = {track.name: track for track in seen.tracks}
+    measures = observer.reduce(tracks, whole)
     assert set(measures) == {column.name for column in observer.measures}
     assert all(isinstance(value, float) for value in measures.values())
     nothing = Span(start=seen.end + 10, end=seen.end + 20, time_base=whole.time_base)
-    assert set(observer.reduce({track.name: track}, nothing).values()) <= {None}
+    assert set(observer.reduce(tracks, nothing).values()) <= {None}
 
 
 @pytest.mark.parametrize("name", OBSERVERS)
 def test_an_observer_gives_the_same_numbers_alone_and_among_others(name: str, some_video: str) -> None:
-    alone = observe(some_video, [OBSERVERS[name]()], None).tracks[0]
     together = observe(some_video, [made() for made in OBSERVERS.values()], EvidenceGrid()).tracks
-    (same,) = [track for track in together if track.name == alone.name]
-    np.testing.assert_array_equal(alone.pts, same.pts)
-    np.testing.assert_array_equal(alone.values, same.values)
+    for alone in observe(some_video, [OBSERVERS[name]()], None).tracks:
+        (same,) = [track for track in together if track.name == alone.name]
+        np.testing.assert_array_equal(alone.pts, same.pts)
+        np.testing.assert_array_equal(alone.values, same.values)
 
 
 # ---- each signal ----------------------------------------------------------------------------------------------------
@@ -134,6 +137,20 @@ def test_a_pan_scores_its_speed_whatever_the_size(tmp_path: Path, scale: int) ->
     pictures = (cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for picture in small)
     path = str(world.encode(pictures, tmp_path / "pan.mp4", fps=24))
     assert measured(path, Farneback())["motion"] == pytest.approx(5.2, rel=0.15)
+
+
+@pytest.mark.parametrize(("velocity", "signs"), [((20, 0), (-1, 0)), ((0, -20), (0, 1)), ((14, 14), (-1, -1))])
+def test_the_picture_moves_against_the_camera(
+    tmp_path: Path, velocity: tuple[int, int], signs: tuple[int, int]
+) -> None:
+    """Right and down are positive; along the way that nothing moves there is next to nothing."""
+    shot = Shot(frames=48, background=ground(3), camera=Camera(velocity=velocity))
+    found = measured(film(tmp_path / "pan.mp4", shot), Farneback())
+    for axis, sign in zip(("motion_x", "motion_y"), signs, strict=True):
+        if sign:
+            assert found[axis] * sign > 0.5 * found["motion"]
+        else:
+            assert abs(found[axis]) < 0.1 * found["motion"]
 
 
 def test_motion_of_the_same_content_hardly_depends_on_frame_rate(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Zoo: models that people list, download and run. The catalogue lands with the next release."""
+"""Zoo: models that people list, publish and run. Nothing heavy is imported with this package."""

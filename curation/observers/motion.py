@@ -3,6 +3,9 @@
 Farnebäck's flow at 2 frames per second; each flow *map* (not the frames) is downscaled to 16 px on its short side, and the
 magnitude is averaged over space, then over time (arXiv 2311.15127, App. C). Averaging the map before taking
 magnitudes cancels the noise that a static shot shows, which is why one scores near zero.
+
+Beside the magnitude stand the mean flow to the right and downwards, from the same map: where the camera pans they are as
+large as the magnitude, where things move each their own way they cancel.
 """
 
 from __future__ import annotations
@@ -24,13 +27,15 @@ from curation.timing import Span
 from curation.types import Frame, Probe, Sampling, Track
 
 MAP_SHORT_SIDE = 16
+TRACKS = ("motion", "motion_x", "motion_y")
+UNIT = "px per 1/2 s at 240 px"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Farneback:
     """``fps``: frames per second between which flow is computed. ``short_side``: analysis size in pixels.
 
-    The measure is in pixels at the analysis size per ``1 / fps`` seconds. Where frames do not fall on the grid (variable or
+    The measures are in pixels at the analysis size per ``1 / fps`` seconds. Where frames do not fall on the grid (variable or
     low frame rates) displacement is scaled to that interval, and where the source is smaller, to that size. Farnebäck follows
     displacements up to about a tenth of the picture between two samples; faster ones score too low.
     """
@@ -40,7 +45,9 @@ class Farneback:
 
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = (
-        field("motion", pa.float64(), "mean magnitude of averaged Farnebäck flow maps", "px per 1/2 s at 240 px"),
+        field("motion", pa.float64(), "mean magnitude of averaged Farnebäck flow maps", UNIT),
+        field("motion_x", pa.float64(), "mean flow to the right", UNIT),
+        field("motion_y", pa.float64(), "mean flow downwards", UNIT),
     )
 
     @property
@@ -59,34 +66,39 @@ class Farneback:
         return _Live(probe.time_base * Fraction(self.fps).limit_denominator(1001), self.short_side)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
-        return {"motion": mean_within(tracks.get("motion"), span, pairs=True)}
+        return {name: mean_within(tracks.get(name), span, pairs=True) for name in TRACKS}
 
 
 class _Live:
     def __init__(self, steps_per_tick: Fraction, short_side: int) -> None:
-        self._recorder = Recorder("motion")
+        self._recorders = [Recorder(name) for name in TRACKS]
         self._steps_per_tick = float(steps_per_tick)
         self._short_side = short_side
         self._last: Frame | None = None
 
     def see(self, frame: Frame) -> None:
-        value = math.nan
+        values = (math.nan, math.nan, math.nan)
         if self._last is not None:
             steps = (frame.pts - self._last.pts) * self._steps_per_tick
             scale = self._short_side / min(frame.pixels.shape[:2])
-            value = flow_magnitude(self._last.pixels, frame.pixels) * scale / steps
-        self._recorder.add(frame.pts, value)
+            magnitude, x, y = flow(self._last.pixels, frame.pixels)
+            values = (magnitude * scale / steps, x * scale / steps, y * scale / steps)
+        for recorder, value in zip(self._recorders, values, strict=True):
+            recorder.add(frame.pts, value)
         self._last = frame
 
     def finish(self) -> Sequence[Track]:
-        return (self._recorder.track(),)
+        return tuple(recorder.track() for recorder in self._recorders)
 
 
-def flow_magnitude(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
-    """Mean magnitude in pixels of the Farnebäck flow map between two gray frames (h, w), the map averaged down first."""
+def flow(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """Farnebäck's flow between two gray frames (h, w), its map averaged down first: mean magnitude, mean to the right
+    and mean downwards, in pixels.
+    """
     flow_hw2 = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
     height, width = flow_hw2.shape[:2]
     scale = min(1.0, MAP_SHORT_SIDE / min(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(flow_hw2, size, interpolation=cv2.INTER_AREA)
-    return float(np.hypot(small[..., 0], small[..., 1]).mean())
+    x, y = small[..., 0], small[..., 1]
+    return float(np.hypot(x, y).mean()), float(x.mean()), float(y.mean())

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from curation.scorers.clip import Clip
 from curation.scorers.text import Text
 from curation.types import Evidence, Resources
 
@@ -21,8 +22,13 @@ class Scorer(Protocol):
 
     meaning: ClassVar[int]  # raised when the code changes what the numbers mean
     columns: ClassVar[tuple[pa.Field, ...]]  # with units
-    needs: ClassVar[tuple[str, ...]]  # columns of earlier steps it reads, e.g. a caption
-    resources: ClassVar[Resources]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns of earlier steps it reads, e.g. a caption; a class variable where they are always the same."""
+
+    @property
+    def resources(self) -> Resources: ...
 
     def weights(self) -> str | None:
         """sha256 or pinned revision of the weights; part of the fingerprint."""
@@ -35,5 +41,6 @@ class Scorer(Protocol):
 
 
 SCORERS: dict[str, Any] = {
+    "clip": Clip,
     "text": Text,
 }

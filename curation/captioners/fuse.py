@@ -1,0 +1,62 @@
+"""Fuse: what a frame shows and how the clip moves, in one sentence. A merge without a model: the same words, always.
+
+SVD lets a language model merge a frame's caption and a clip's (arXiv 2311.15127, App. C); where there is none, a comma does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+
+from curation.captioners.captions import COLUMNS, caption_table
+from curation.errors import SourceError
+from curation.types import Evidence, Resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fuse:
+    """``scene``, ``motion``: the columns that hold the two captions."""
+
+    scene: str = "caption_coca"
+    motion: str = "caption_motion"
+
+    meaning: ClassVar[int] = 1
+    columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
+    resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=0.5)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.scene, self.motion)
+
+    def weights(self) -> None:
+        return None
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
+        def caption(evidence: Sequence[Evidence]) -> pa.Table:
+            return caption_table([self._clip(clip) for clip in evidence])
+
+        yield caption
+
+    def _clip(self, clip: Evidence) -> tuple[str, int]:
+        scene, motion = clip.columns[self.scene], clip.columns[self.motion]
+        if not scene or not scene.strip():
+            raise SourceError(f"{self.scene} is empty: there is no caption to add motion to")
+        text = fuse(scene, motion)
+        return text, len(text.split())
+
+
+def fuse(scene: str, motion: str | None) -> str:
+    """ "a red circle over a grey background" and "slow motion" as one sentence, without a full stop.
+
+    Motion words that the scene's caption already ends in are not said again; without any, the scene is all there is.
+    """
+    scene = " ".join(scene.split()).rstrip(" .,;")
+    motion = " ".join((motion or "").split()).strip(" .,;")
+    if not motion or scene.lower().endswith(motion.lower()):
+        return scene
+    return f"{scene}, {motion}"

@@ -1,0 +1,77 @@
+"""CLIP similarity: whether a clip shows what its caption says, on first, middle and last evidence.
+
+The cosine between the embeddings of a frame and of the caption, averaged over the three frames, as SVD filters by
+(arXiv 2311.15127, App. C). Any open_clip model will do, CLIP or CoCa; values of one model mean nothing in another's scale. The
+built-in one knows the rendered world only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pyarrow as pa
+
+from curation import openclip, schema
+from curation.errors import SourceError
+from curation.scorers.text import first_middle_last
+from curation.types import Evidence, Resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """``model``: see ``curation.openclip``. ``caption``: the column that holds the text. ``batch``: clips at once.
+    ``gpus``: what one worker gets; with none it runs on the CPU.
+    """
+
+    model: str = "zoo:coca-world"
+    caption: str = "caption_fuse"
+    batch: int = field(default=16, metadata={"meaning": False})
+    gpus: float = field(default=0, metadata={"meaning": False})
+
+    meaning: ClassVar[int] = 1
+    columns: ClassVar[tuple[pa.Field, ...]] = (
+        schema.field("clip_similarity", pa.float64(), "cosine of frame and caption, mean of three frames", "-1 to 1"),
+    )
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, not {self.batch}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.caption,)
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpus=1, gpus=self.gpus, memory_gb=4)
+
+    def weights(self) -> str:
+        return openclip.weights(self.model)
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
+        loaded = openclip.load(self.model, gpu=self.gpus > 0)
+
+        def score(evidence: Sequence[Evidence]) -> pa.Table:
+            values: list[float] = []
+            for first in range(0, len(evidence), self.batch):
+                values += self._batch(loaded, evidence[first : first + self.batch])
+            return pa.table({"clip_similarity": values}, schema=pa.schema(list(self.columns)))
+
+        yield score
+
+    def _batch(self, loaded: openclip.Loaded, clips: Sequence[Evidence]) -> list[float]:
+        import torch
+
+        texts = [clip.columns[self.caption] for clip in clips]
+        if not all(text and text.strip() for text in texts):
+            raise SourceError(f"{self.caption} is empty: there is no caption to compare with")
+        looked = [frame for clip in clips for frame in first_middle_last(clip.frames)]
+        with torch.inference_mode():
+            images_ND = loaded.model.encode_image(loaded.pixels(looked), normalize=True)  # noqa: N806
+            texts_BD = loaded.model.encode_text(loaded.tokenize(texts).to(loaded.device), normalize=True)  # noqa: N806
+            cosines = (images_ND.unflatten(0, (len(clips), 3)) * texts_BD[:, None]).sum(-1).mean(1)
+        return [float(value) for value in cosines]

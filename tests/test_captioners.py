@@ -1,0 +1,296 @@
+"""Captioners and the CLIP scorer: their contract, the decoding against brute force, and the built-in model's worth."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.captions import held_out, shares
+from curation.captioners import CAPTIONERS, COLUMNS
+from curation.captioners.captions import caption_table
+from curation.captioners.coca import Coca
+from curation.captioners.fuse import Fuse, fuse
+from curation.captioners.motion import Motion
+from curation.errors import SourceError, UsageError
+from curation.scorers.clip import Clip
+from curation.timing import Span
+from curation.types import Evidence, EvidenceFrame
+from curation.video import jpeg
+from pipelines.stages import score_rows
+
+BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin" / "coca-world"
+FIRST = 9_500_000  # held out from training and from the benchmark
+
+
+def evidence(clip_id: str = "one", frames: int = 3, **columns: Any) -> Evidence:
+    rng = np.random.default_rng(len(clip_id))
+    picture = rng.integers(0, 255, (36, 64, 3), np.uint8)
+    return Evidence(
+        clip_id=clip_id,
+        span=Span(start=0, end=100, time_base=Fraction(1, 100)),
+        frames=tuple(EvidenceFrame(pts=30 * number, jpeg=jpeg(picture, 90)) for number in range(frames)),
+        columns=columns,
+    )
+
+
+MOVING = {
+    "motion": 3.0,
+    "motion_x": -3.0,
+    "motion_y": 0.0,
+    "caption_coca": "a red ring",
+    "caption_motion": "slow motion",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("open_clip")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# ---- the contract of every captioner --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_a_captioner_keeps_its_contract(name: str) -> None:
+    made = CAPTIONERS[name]
+    spec = made(model=str(BUILTIN), beams=2, limit=6) if name == "coca" else made()
+    assert spec.columns == COLUMNS
+    assert isinstance(spec.meaning, int)
+    assert spec.resources.cpus > 0
+    clips = [evidence(f"{number}", **{need: MOVING[need] for need in spec.needs}) for number in range(3)]
+    with spec.open() as caption:
+        table = caption(clips)
+        assert table.schema.names == ["text", "tokens"]
+        assert table.num_rows == 3
+        assert all(isinstance(text, str) for text in table["text"].to_pylist())
+        alone = [caption([clip])["text"][0].as_py() for clip in clips]
+        assert alone == table["text"].to_pylist()
+        assert caption([]).num_rows == 0
+
+
+def test_a_clip_without_what_is_needed_costs_its_own_row_only() -> None:
+    clips = [evidence("a", **MOVING), evidence("b", **{**MOVING, "motion": None}), evidence("c", **MOVING)]
+    with Motion().open() as caption:
+        rows = score_rows("motion", caption, clips)
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    with Fuse().open() as caption, pytest.raises(SourceError, match="caption_coca is empty"):
+        caption([evidence("a", caption_coca=" ", caption_motion="slow motion")])
+
+
+@pytest.mark.parametrize(
+    ("measures", "words"),
+    [
+        ((0.04, 0.0, 0.0), "nothing moves"),
+        ((1.0, 0.1, 0.1), "something moves, slow motion"),
+        ((3.0, -2.9, 0.1), "everything moves left"),
+        ((9.0, 6.0, -6.0), "everything moves up and right, fast motion"),
+        ((2.0, 0.0, 2.0), "everything moves down"),
+    ],
+)
+def test_motion_words(measures: tuple[float, float, float], words: str) -> None:
+    assert Motion().words(*measures) == words
+
+
+def test_specs_refuse_what_means_nothing() -> None:
+    for wrong in ({"slow": 9.0}, {"together": 0.0}):
+        with pytest.raises(ValueError, match=r"expected|together"):
+            Motion(**wrong)
+    for wrong in ({"decode": "best"}, {"beams": 0}, {"top_p": 0.0}, {"limit": 2}):
+        with pytest.raises(ValueError, match=r"decode|beams|limit"):
+            Coca(**wrong)
+    for model, said in (("zoo:coca-world", "resolved"), ("no-such-model", "no such folder")):
+        with pytest.raises(UsageError, match=said), Coca(model=model).open():
+            pass
+
+
+def test_fusing_is_the_same_words_always() -> None:
+    assert fuse("a red ring over  sand.", "slow motion") == "a red ring over sand, slow motion"
+    assert fuse("a red ring", None) == fuse("a red ring", " ") == "a red ring"
+    assert fuse("a red ring, slow motion", "Slow motion.") == "a red ring, slow motion"
+    with Fuse().open() as caption:
+        texts = {caption([evidence(**MOVING)])["text"][0].as_py() for _ in range(3)}
+    assert texts == {"a red ring, slow motion"}
+
+
+# ---- decoding -------------------------------------------------------------------------------------------------------
+
+LIMIT, VOCABULARY = 5, 6
+
+
+@pytest.fixture(scope="module")
+def tiny() -> tuple[Any, Any, Any]:
+    """A random CoCa of six tokens, what its image tower puts out for four images, and its marks."""
+    import torch
+    from open_clip.coca_model import CoCa
+
+    from curation.openclip import Marks
+
+    torch.manual_seed(3)
+    text = {"context_length": 8, "vocab_size": VOCABULARY, "layers": 1, "heads": 2, "width": 16}
+    vision = {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8, "output_tokens": True}
+    both = {**text, "embed_cls": True, "output_tokens": True}
+    model = CoCa(embed_dim=16, multimodal_cfg=dict(text), text_cfg=both, vision_cfg=vision).eval()
+    with torch.no_grad():
+        model.text_decoder.text_projection.normal_(std=0.75)  # large, so that a random model has opinions
+        image = model._encode_image(torch.randn(4, 3, 16, 16))
+    return model, image, Marks(start=1, end=2, pad=0)
+
+
+def log_probability(tiny: tuple[Any, Any, Any], row: int, ids: list[int]) -> float:
+    """Of one whole sequence, by one forward over it; start and padding can't be said."""
+    import torch
+
+    model, (latent, tokens), marks = tiny
+    with torch.no_grad():
+        out = model(
+            None,
+            torch.tensor([ids]),
+            image_latent=latent[row : row + 1],
+            image_embs=tokens[row : row + 1],
+            output_labels=False,
+        )
+    logits = out["logits"][0]
+    logits[:, [marks.start, marks.pad]] = -torch.inf
+    return float(logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]].sum())
+
+
+def every_sequence(marks: Any) -> Iterator[list[int]]:
+    said = [token for token in range(VOCABULARY) if token not in (marks.start, marks.end, marks.pad)]
+    for length in range(LIMIT - 1):
+        for words in itertools.product(said, repeat=length):
+            yield [marks.start, *words, marks.end]
+    for words in itertools.product(said, repeat=LIMIT - 1):
+        yield [marks.start, *words]
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_a_beam_wide_enough_finds_the_best_there_is(tiny: tuple[Any, Any, Any], penalty: float) -> None:
+    import torch
+
+    from curation.captioners.decoding import beam
+
+    model, image, marks = tiny
+    with torch.no_grad():
+        found = beam(model, image, marks, LIMIT, beams=VOCABULARY**3, length_penalty=penalty)
+    for row, ids in enumerate(found.ids_BL.tolist()):
+        scores = [log_probability(tiny, row, every) / (len(every) - 1) ** penalty for every in every_sequence(marks)]
+        kept = [token for token in ids if token != marks.pad]
+        assert log_probability(tiny, row, kept) / (len(kept) - 1) ** penalty == pytest.approx(max(scores), abs=1e-4)
+        assert float(found.log_prob_B[row]) == pytest.approx(log_probability(tiny, row, kept), abs=1e-4)
+
+
+def test_one_beam_and_the_smallest_nucleus_are_greedy_and_more_beams_are_no_worse(tiny: tuple[Any, Any, Any]) -> None:
+    import torch
+
+    from curation.captioners.decoding import beam, greedy, top_p
+
+    model, image, marks = tiny
+    generators = [torch.Generator().manual_seed(row) for row in range(4)]
+    with torch.no_grad():
+        plain = greedy(model, image, marks, LIMIT)
+        one = beam(model, image, marks, LIMIT, beams=1)
+        more = beam(model, image, marks, LIMIT, beams=4, length_penalty=0)
+        least = top_p(model, image, marks, LIMIT, share=1e-6, generators=generators)
+    assert plain.words(marks) == one.words(marks) == least.words(marks)
+    torch.testing.assert_close(plain.log_prob_B, one.log_prob_B)
+    assert (more.log_prob_B >= plain.log_prob_B - 1e-5).all()
+
+
+def test_a_nucleus_draws_by_its_seeds_and_by_probability(tiny: tuple[Any, Any, Any]) -> None:
+    import torch
+
+    from curation.captioners.decoding import top_p
+
+    model, image, marks = tiny
+
+    def drawn(seed: int, share: float = 1.0, limit: int = LIMIT) -> list[list[int]]:
+        generators = [torch.Generator().manual_seed(seed + row) for row in range(len(image[0]))]
+        with torch.no_grad():
+            return top_p(model, image, marks, limit, share=share, generators=generators).words(marks)
+
+    assert drawn(5) == drawn(5)
+    assert len({str(drawn(seed)) for seed in range(20)}) > 1
+    first = [drawn(seed * 10, limit=2)[0] for seed in range(400)]
+    for token in range(3, VOCABULARY):
+        wanted = np.exp(log_probability(tiny, 0, [marks.start, token]))
+        assert first.count([token]) / 400 == pytest.approx(wanted, abs=0.08)
+    with pytest.raises(ValueError, match="share"):
+        drawn(0, share=0.0)
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_in_open_clips_format_is_captioned_with_by_its_path(tmp_path: Path) -> None:
+    """A random CoCa, saved as open_clip has it, with its own tokenizer."""
+    import torch
+
+    from pipelines.builtin.train_coca import new_model, save_settings, save_weights
+
+    torch.manual_seed(0)
+    save_settings(tmp_path)
+    save_weights(new_model(), tmp_path)
+    spec = Coca(model=str(tmp_path), decode="top_p", limit=8)
+    with spec.open() as caption:
+        rows = caption([evidence("a"), evidence("b")])
+        assert rows == caption([evidence("a"), evidence("b")])
+        assert rows["text"][1] == caption([evidence("b")])["text"][0]
+    assert max(rows["tokens"].to_pylist()) <= 7
+    assert spec.weights() != Coca(model=str(BUILTIN)).weights()
+
+
+def test_the_built_in_model_loads_as_open_clip_loads_any() -> None:
+    import open_clip
+    import torch
+    from open_clip.coca_model import CoCa
+
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{BUILTIN}")
+    assert isinstance(model, CoCa)
+    assert next(model.parameters()).dtype == torch.float32
+    again = CoCa(**{k: v for k, v in open_clip.get_model_config(f"local-dir:{BUILTIN}").items() if k != "custom_text"})
+    open_clip.load_checkpoint(again, str(BUILTIN / "open_clip_model.safetensors"))
+    ids = open_clip.get_tokenizer(f"local-dir:{BUILTIN}")(["a large red circle", "Grüße, 世界!"])
+    assert (model.encode_text(ids) == again.eval().encode_text(ids)).all()
+    assert sum(path.stat().st_size for path in BUILTIN.parent.rglob("*") if path.is_file()) < 20e6
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return list(held_out(20, tmp_path_factory.mktemp("unseen"), FIRST))
+
+
+def test_the_built_in_captions_are_right_on_clips_it_has_not_seen(unseen: list[Any]) -> None:
+    with Coca(model=str(BUILTIN)).open() as caption:
+        texts = caption([clip for clip, _, _ in unseen])["text"].to_pylist()
+    assert shares(texts, [truth for _, _, truth in unseen])["both"] >= 0.8
+
+
+def test_clip_similarity_ranks_the_true_caption_above_another(unseen: list[Any]) -> None:
+    texts = [shot.caption(180) for _, shot, _ in unseen]
+
+    def scored(captions: list[str]) -> np.ndarray[Any, Any]:
+        clips = [
+            Evidence(clip_id=clip.clip_id, span=clip.span, frames=clip.frames, columns={"caption_fuse": text})
+            for (clip, _, _), text in zip(unseen, captions, strict=True)
+        ]
+        with Clip(model=str(BUILTIN)).open() as score:
+            return score(clips)["clip_similarity"].to_numpy()
+
+    true, false = scored(texts), scored(texts[7:] + texts[:7])
+    assert (np.abs(true) <= 1.0001).all()
+    assert (true > false).mean() >= 0.8
+
+
+def test_a_table_of_captions_has_the_columns_of_all() -> None:
+    assert caption_table([("a", 1)]).schema.names == [column.name for column in COLUMNS]

@@ -1,0 +1,374 @@
+"""Training: the objective, the draws, the models' inheritance, and a run that is killed and goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+from tests.training_export import COLUMNS, build_export  # noqa: E402
+from training import batches, objective  # noqa: E402
+from training.conditioning import Condition, Encoders, Models, motion_bucket  # noqa: E402
+from training.data import Export, folder_pictures, load, parquet_pictures  # noqa: E402
+from training.draws import draw  # noqa: E402
+from training.loop import batch_loss, train  # noqa: E402
+from training.models import build, carry  # noqa: E402
+from training.pixels import psnr  # noqa: E402
+from training.recipe import Net, Phase, Recipe, load_recipe  # noqa: E402
+from training.sample import SCHEDULER, network, sample, sigmas  # noqa: E402
+from training.vae import inflate, load_vae, reconstruct  # noqa: E402
+
+BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
+MODELS = Models(
+    vae=str(BUILTIN / "vae-world"),
+    vae_temporal=str(BUILTIN / "vae-world-temporal"),
+    text=str(BUILTIN / "clip-world"),
+    image=str(BUILTIN / "clip-world"),
+)
+SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
+         "save_every": 2, "samples": 1, "sample_steps": 2}  # fmt: skip
+RECIPE = Recipe(
+    name="test",
+    net=Net(channels=(32,), attention=(True,), heads=1),
+    text_tokens=8,
+    phases=(
+        Phase(name="image", task="text-to-image", steps=4, **SMALL),
+        Phase(name="video", task="text-to-video", steps=4, frames=3, **SMALL),
+        Phase(name="hq", task="image-to-video", steps=4, frames=3, p_mean=0.7, p_std=1.6, **SMALL),
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training") / "export"
+    return build_export(folder, clips=6, size=(64, 48), frames=(24, 30), validation=3)
+
+
+@pytest.fixture(scope="session")
+def encoders() -> Encoders:
+    return Encoders(MODELS, text_tokens=8)
+
+
+# ---- objective and sampling -----------------------------------------------------------------------------------------
+
+
+def test_every_noise_level_weighs_the_same() -> None:
+    sigma = torch.logspace(-3, 3, 50, dtype=torch.float64)
+    assert torch.allclose(objective.weight(sigma) * objective.c_out(sigma) ** 2, torch.ones_like(sigma))
+    # c_in makes unit variance of σ_data² + σ²; c_skip·x + c_out·F has unit variance for F of unit variance.
+    assert torch.allclose(objective.c_in(sigma) ** 2 * (1 + sigma**2), torch.ones_like(sigma))
+    total = objective.c_skip(sigma) ** 2 * (1 + sigma**2) + objective.c_out(sigma) ** 2
+    assert torch.allclose(total, torch.ones_like(sigma))
+    assert torch.allclose(objective.c_noise(sigma), sigma.log() / 4)
+
+
+def test_the_loss_is_that_of_v_prediction() -> None:
+    clean, noise = torch.randn(2, 4, 4, 3, 3).unbind()
+    sigma = torch.tensor([0.1, 1.0, 2.0, 30.0])
+    level = sigma.reshape(-1, 1, 1, 1)
+    v = (noise - level * clean) / torch.sqrt(1 + level**2)  # what F has to say
+    assert objective.loss(lambda x, t: v, clean, noise, sigma).max() < 1e-3
+    off = objective.loss(lambda x, t: v + 1, clean, noise, sigma)
+    assert torch.allclose(off, torch.ones(4), atol=1e-3)
+
+
+def test_sampling_is_that_of_diffusers() -> None:
+    from diffusers import EulerDiscreteScheduler
+
+    scheduler = EulerDiscreteScheduler(**SCHEDULER)
+    scheduler.set_timesteps(10)
+    levels = sigmas(10)
+    assert torch.allclose(scheduler.sigmas, levels, rtol=1e-4)
+    assert torch.allclose(scheduler.timesteps, objective.c_noise(levels[:-1]), atol=1e-4)
+    torch.manual_seed(0)
+    noise, tokens = torch.randn(1, 4, 4, 4), torch.zeros(1, 1, 8)
+
+    def unet(x: torch.Tensor, t: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
+        return (torch.tanh(x) * 0.3 + t.reshape(-1, 1, 1, 1) * 0.1,)
+
+    x = noise * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        x = scheduler.step(unet(scheduler.scale_model_input(x, t), t)[0], t, x).prev_sample
+    ours = sample(unet, Condition(tokens_BLD=tokens), noise, steps=10, guidance=(1.0, 1.0))
+    assert torch.allclose(x, ours, rtol=1e-3, atol=1e-3)
+
+
+# ---- recipe and data ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"steps": 0}, "steps"), ({"size": (30, 24)}, "size"), ({"frames": 3}, "frames"), ({"p_std": 0.0}, "p_std"),
+        ({"task": "video"}, "task"), ({"drop_text": 1.5}, "drop_text"), ({"images": "folder"}, "image_path"),
+        ({"images": "web"}, "images"), ({"crop": "left"}, "crop"), ({"lr": float("nan")}, "lr"),
+    ],
+)  # fmt: skip
+def test_a_wrong_phase_is_refused_by_field(change: dict[str, object], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        dataclasses.replace(RECIPE.phases[0], **change)
+
+
+def test_a_wrong_recipe_is_refused_by_field() -> None:
+    with pytest.raises(ValueError, match=r"net\.channels"):
+        Net(channels=(48,))
+    with pytest.raises(ValueError, match="phases"):
+        dataclasses.replace(RECIPE, phases=RECIPE.phases[::-1])
+    with pytest.raises(ValueError, match="tiny"):
+        load_recipe("huge")
+    assert load_recipe("tiny").hash == load_recipe("tiny").hash
+
+
+def test_a_missing_column_is_named(tmp_path: Path, export: Path) -> None:
+    plain = build_export(
+        tmp_path / "export", clips=3, size=(64, 48), frames=(24, 24), validation=3, columns=COLUMNS[:1]
+    )
+    with pytest.raises(ValueError, match=r"caption: column 'caption_fuse' is not in the export, which has .*motion"):
+        train(RECIPE, plain, tmp_path / "run", MODELS)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="no data"):
+        Export(tmp_path)
+
+
+def test_an_epoch_holds_every_item_once() -> None:
+    items = [draw(3, "p", position, 7).item for position in range(14)]
+    assert sorted(items[:7]) == sorted(items[7:]) == list(range(7))
+    assert items[:7] != items[7:]
+
+
+def test_batches_depend_on_seed_and_position_only(export: Path, encoders: Encoders) -> None:
+    phase = RECIPE.phases[2]
+    items = load(RECIPE, phase, Export(export)).train
+
+    def make(recipe: Recipe, step: int, before: tuple[int, ...] = ()) -> batches.Batch:
+        source = batches.Batches(recipe, phase, items, encoders, 5.0)
+        for other in before:
+            source.training(other)
+        return source.training(step)
+
+    one, two = make(RECIPE, 3), make(RECIPE, 3, before=(7, 0))
+    assert one.ids == two.ids
+    for name in ("clean", "noise", "sigma"):
+        assert torch.equal(getattr(one, name), getattr(two, name))
+    assert torch.equal(one.condition.image_BCHW, two.condition.image_BCHW)
+    assert not torch.equal(one.noise, make(RECIPE, 4).noise)
+    assert not torch.equal(one.noise, make(dataclasses.replace(RECIPE, seed=1), 3).noise)
+    assert one.condition.ids_B3[:, 0].tolist() == [7.0, 7.0]
+
+
+def test_pictures_from_folders_and_parquet(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    for name in ("a", "b"):
+        Image.fromarray(np.full((30, 50, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "a.txt").write_text("one\n")
+    with pytest.raises(ValueError, match=r"b\.png has no caption"):
+        folder_pictures(tmp_path, (32, 24))
+    (tmp_path / "metadata.csv").write_text("file_name,text\nb.png,two\n")
+    pictures = folder_pictures(tmp_path, (32, 24))
+    assert pictures.captions == ["one", "two"]
+    assert pictures.frames(0).shape == (1, 24, 40, 3)
+    images = [{"bytes": (tmp_path / "a.png").read_bytes()}] * 2
+    pq.write_table(pa.table({"image": images, "text": ["x", None]}), tmp_path / "p.parquet")
+    pictures = parquet_pictures(tmp_path / "p.parquet", (32, 24))
+    assert pictures.captions == ["x", ""]
+    assert pictures.frames(1).shape == (1, 24, 40, 3)
+
+
+# ---- conditioning ---------------------------------------------------------------------------------------------------
+
+
+def test_dropping_zeroes_tokens_and_image_but_not_ids() -> None:
+    whole = Condition(tokens_BLD=torch.ones(2, 3, 4), ids_B3=torch.ones(2, 3), image_BCHW=torch.ones(2, 4, 2, 2))
+    dropped = whole.drop(torch.tensor([True, False]), torch.tensor([False, True]))
+    assert dropped.tokens_BLD.flatten(1).sum(1).tolist() == [0, 12]
+    assert dropped.image_BCHW.flatten(1).sum(1).tolist() == [16, 0]
+    assert torch.equal(dropped.ids_B3, whole.ids_B3)
+    free = whole.without()
+    assert not free.tokens_BLD.any()
+    assert not free.image_BCHW.any()
+    assert free.ids_B3.all()
+
+
+def test_motion_buckets() -> None:
+    assert [motion_bucket(m, 4.0) for m in (0.0, 4.0, 8.0, 99.0, None)] == [0, 127, 254, 255, 127]
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_video_model_starts_as_the_image_model() -> None:
+    torch.manual_seed(0)
+    net = Net(channels=(32, 64), attention=(False, True))
+    flat, deep, wide = (build(phase, net, 24, (6, 8)).eval() for phase in RECIPE.phases)
+    for parameter in flat.parameters():  # biases and zero layers too
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    assert carry(flat, deep) == []
+    x, t = torch.randn(2, 3, 4, 6, 8), torch.tensor([0.3, -0.2])
+    tokens, ids = torch.randn(2, 5, 24), torch.tensor([[7.0, 127, 0.0]] * 2)
+    with torch.no_grad():
+        video = network(deep, Condition(tokens_BLD=tokens, ids_B3=ids))(x, t)
+        image = network(flat, Condition(tokens_BLD=tokens.repeat_interleave(3, 0)))(
+            x.flatten(0, 1), t.repeat_interleave(3)
+        )
+        # float rounding, and diffusers' 1e-6 for 1e-5 in the norms of some spatio-temporal blocks
+        assert torch.allclose(video, image.reshape_as(video), atol=2e-4)
+        assert carry(deep, wide) == []
+        image_BCHW = torch.randn(2, 4, 6, 8)
+        both = network(wide, Condition(tokens_BLD=tokens, ids_B3=ids, image_BCHW=image_BCHW))(x, t)
+    assert torch.allclose(both, video, atol=1e-5)
+
+
+def test_other_tokens_start_the_cross_attention_anew() -> None:
+    net = RECIPE.net
+    narrow, wide = build(RECIPE.phases[1], net, 24, (6, 8)), build(RECIPE.phases[2], net, 40, (6, 8))
+    fresh = carry(narrow, wide)
+    assert fresh
+    assert all("attn2.to_k" in name or "attn2.to_v" in name for name in fresh)
+    with pytest.raises(ValueError, match="net: "):
+        carry(build(RECIPE.phases[0], Net(channels=(64,), attention=(True,)), 24, (6, 8)), narrow)
+
+
+def test_one_batch_can_be_overfitted(export: Path, encoders: Encoders) -> None:
+    phase, recipe = RECIPE.phases[1], dataclasses.replace(RECIPE, autocast=False)
+    batch = batches.Batches(recipe, phase, load(recipe, phase, Export(export)).train, encoders, 5.0).training(0)
+    torch.manual_seed(0)
+    unet = build(phase, RECIPE.net, encoders.width(phase.task), (6, 8))
+    optimizer = torch.optim.Adam(unet.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(120):
+        loss = batch_loss(unet, batch, recipe).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 5
+
+
+# ---- the built-in VAE -----------------------------------------------------------------------------------------------
+
+
+def test_the_builtin_vae_knows_the_world() -> None:
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    from pipelines.builtin.train_vae import HELD_OUT, render
+
+    vae = load_vae(MODELS.vae)
+    frames = render(HELD_OUT + 500, 2)[:32]
+    assert psnr(frames, reconstruct(vae, frames)) > 26
+    temporal = AutoencoderKLTemporalDecoder.from_pretrained(MODELS.vae_temporal).float()
+    assert temporal.config.scaling_factor == vae.config.scaling_factor
+    z = torch.randn(4, 4, 6, 8)
+    with torch.no_grad():
+        image, video = vae.decode(z).sample, temporal.decode(z, num_frames=4).sample
+        assert torch.allclose(image, video, atol=1e-3)
+        assert torch.allclose(image, inflate(vae).decode(z, num_frames=4).sample, atol=1e-4)
+
+
+# ---- whole runs -----------------------------------------------------------------------------------------------------
+
+
+def _lines(run: Path, phase: str) -> list[tuple[int, float]]:
+    text = (run / "phases" / phase / "metrics.jsonl").read_text()
+    return [(one["step"], one["loss"]) for one in map(json.loads, text.splitlines()) if "loss" in one]
+
+
+def _train_until_killed(export: str, out: str) -> None:
+    torch.set_num_threads(1)
+
+    def say(line: str) -> None:
+        if line.startswith("video: step 2/"):  # after its validation and before its checkpoint
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(RECIPE, export, out, MODELS, say=say)
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, export: Path) -> None:
+    whole = train(RECIPE, export, tmp_path / "whole", MODELS, say=lambda line: None)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_until_killed, args=(str(export), str(tmp_path / "killed"))
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert [entry["done"] for entry in json.loads((tmp_path / "killed" / "run.json").read_text())["phases"]] == [
+        True,
+        False,
+    ]
+    said: list[str] = []
+    again = train(RECIPE, export, tmp_path / "killed", MODELS, say=said.append)
+    assert said[0].startswith("image: done before")
+    for one, other in zip(whole.facts["phases"], again.facts["phases"], strict=True):
+        assert one["validation"] == other["validation"]
+        for kind in ("unet", "unet_ema"):
+            name = Path(one["checkpoint"]) / kind / "diffusion_pytorch_model.safetensors"
+            assert (whole.folder / name).read_bytes() == (again.folder / name).read_bytes()
+        assert _lines(whole.folder, one["name"]) == _lines(again.folder, one["name"])
+    _holds_the_contract(whole.folder)
+    with pytest.raises(ValueError, match="recipe: "):
+        train(dataclasses.replace(RECIPE, seed=5), export, tmp_path / "whole", MODELS)
+
+
+def _holds_the_contract(run: Path) -> None:
+    facts = json.loads((run / "run.json").read_text())
+    assert {"recipe", "recipe_hash", "data", "export_card", "models", "phases"} <= set(facts)
+    for entry in facts["phases"]:
+        folder = run / "phases" / entry["name"]
+        assert (folder / "latest").read_text() == Path(entry["checkpoint"]).name
+        assert (run / entry["checkpoint"] / "state.pt").exists()
+        assert (run / entry["samples"]).exists()
+        assert (folder / "sample.mp4").exists() == (entry["frames"] > 1)
+        assert entry["clips"] == 4
+        assert len(entry["first_clip_ids"]) == 4
+
+
+def test_interrupting_saves_and_a_wrong_number_names_its_samples(
+    tmp_path: Path, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import loop
+
+    recipe = dataclasses.replace(RECIPE, phases=(dataclasses.replace(RECIPE.phases[0], save_every=100),))
+    real = loop.train_step
+
+    def interrupted(*args: object) -> float:
+        if args[-1] == 1:
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
+    monkeypatch.setattr(loop, "train_step", real)
+    assert (tmp_path / "run" / "phases" / "image" / "latest").read_text() == "step-000001"
+    with pytest.raises(ValueError, match="out: "):
+        train(recipe, export, tmp_path / "run", MODELS, resume=False)
+
+    def broken(*_: object) -> torch.Tensor:
+        return torch.tensor([float("nan")], requires_grad=True)
+
+    monkeypatch.setattr(loop, "batch_loss", broken)
+    begun = time.monotonic()
+    with pytest.raises(
+        FloatingPointError, match=r"phase image, step 1: loss \(nan\) is not finite on samples [0-9a-f]{24}"
+    ):
+        train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
+    assert time.monotonic() - begun < 20

@@ -1,0 +1,476 @@
+"""The zoo: a run becomes a model that diffusers and ``dailies zoo run`` load, with a card that leads back to its clips."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curation import video
+from tests.conftest import Dailies
+from zoo import lock, weights
+from zoo.catalog import ENTRIES, built_ins, read_card, resolve
+from zoo.entry import Sampling, Sources, ZooEntry
+from zoo.errors import Damaged, NameTaken, NoSuchModel, RequestError
+from zoo.load import class_name, load_pipeline, refuse_code
+from zoo.provenance import Export
+from zoo.store import ENTRY, Store
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def entry(name: str = "one", **changes: Any) -> ZooEntry:
+    return ZooEntry(**{"name": name, "task": "component", "sources": Sources(clips=3)} | changes)
+
+
+def fill(folder: Path, name: str = "one") -> None:
+    (folder / ENTRY).write_text(entry(name).to_json())
+    (folder / "unet").mkdir()
+    (folder / "unet" / "weights.bin").write_bytes(bytes(range(200)))
+
+
+# ---- entries, locks, the store: no torch ----------------------------------------------------------------------------
+
+
+def test_an_entry_survives_json() -> None:
+    made = entry(size=(64, 32), sampling=Sampling(guidance=(2.0, 3.0)), licence="MIT")
+    assert ZooEntry.from_json(made.to_json()) == made
+
+
+def test_an_entry_of_a_later_version_is_read_and_nonsense_is_not() -> None:
+    row = json.loads(entry().to_json())
+    assert ZooEntry.from_json(json.dumps(row | {"colour": "red"})).name == "one"
+    for text in ("", "[]", "{}", json.dumps(row | {"task": "cooking"}), json.dumps(row | {"format": 99})):
+        with pytest.raises((Damaged, RequestError)):
+            ZooEntry.from_json(text)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "UP", ".hidden", "a b", "x" * 64, "a/b"])
+def test_names_are_folder_names(name: str) -> None:
+    with pytest.raises(RequestError, match="no name for a model"):
+        Store("anywhere").check_free(name)
+
+
+def test_a_flipped_byte_a_missing_and_an_extra_file_are_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.adding("one") as folder:
+        fill(folder)
+    assert lock.verify(store.open("one", deep=True)) == []
+    file = tmp_path / "one" / "unet" / "weights.bin"
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+    store.open("one")  # the sizes are right
+    assert [problem.path for problem in lock.verify(tmp_path / "one")] == ["unet/weights.bin"]
+    with pytest.raises(Damaged, match=r"unet/weights\.bin changed"):
+        store.open("one", deep=True)
+    file.unlink()
+    (tmp_path / "one" / "unet" / "extra.py").write_text("")
+    problems = {problem.path: problem.what for problem in lock.verify(tmp_path / "one", deep=False)}
+    assert problems == {"unet/extra.py": "is not in the lock", "unet/weights.bin": "is missing"}
+
+
+def test_a_lock_cannot_point_outside(tmp_path: Path) -> None:
+    (tmp_path / lock.LOCK).write_text(json.dumps({"format": 1, "files": {"../x": {"sha256": "", "bytes": 1}}}))
+    with pytest.raises(Damaged, match="outside"):
+        lock.verify(tmp_path)
+
+
+def test_what_fails_on_its_way_in_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def interrupted() -> None:
+        with store.adding("one") as folder:
+            fill(folder)
+            assert store.names() == []
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert store.names() == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_killed_publisher_leaves_nothing_visible_and_the_next_one_cleans_up(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from zoo.store import Store\n"
+        "with Store(sys.argv[1]).adding('one') as folder:\n"
+        "    (folder / 'model.json').write_text('{}'); (folder / 'dailies.lock.json').write_text('{}')\n"
+        "    print('half', flush=True); time.sleep(60)"
+    )
+    running = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, cwd=ROOT)
+    assert running.stdout is not None
+    running.stdout.readline()
+    store = Store(tmp_path)
+    with store.adding("two") as folder:  # does not take the living one's folder away
+        fill(folder, "two")
+    assert len(list(tmp_path.glob(".adding-one-*"))) == 1
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert store.names() == ["two"]
+    with store.adding("one") as folder:
+        fill(folder)
+    assert store.names() == ["one", "two"]
+    assert not list(tmp_path.glob(".adding-*"))
+
+
+def test_of_two_publishers_of_one_name_one_wins(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def both() -> None:
+        with store.adding("one") as slow:
+            fill(slow)
+            with Store(tmp_path).adding("one") as fast:
+                fill(fast)
+
+    with pytest.raises(NameTaken):
+        both()
+    assert store.names() == ["one"]
+    assert not list(tmp_path.glob(".adding-*"))
+
+
+def test_a_damaged_entry_does_not_hide_the_others(tmp_path: Path, dailies: Dailies) -> None:
+    store = Store(tmp_path)
+    for name in ("one", "two"):
+        with store.adding(name) as folder:
+            fill(folder, name)
+    (tmp_path / "one" / ENTRY).write_text("{")
+    done = dailies("zoo", "list", "--zoo", tmp_path, "--json")
+    said = json.loads(done.stdout)
+    assert [row["name"] for row in said["models"] if not row["built_in"]] == ["two"]
+    assert list(said["damaged"]) == ["one"]
+    assert dailies("zoo", "verify", "--zoo", tmp_path).returncode == 1
+    assert dailies("zoo", "verify", "two", "--zoo", tmp_path).returncode == 0
+
+
+def test_built_ins_are_found_by_their_cards(tmp_path: Path) -> None:
+    (tmp_path / "coca").mkdir()
+    (tmp_path / "coca" / "README.md").write_text("---\nlicense: MIT\n---\n\n# Coca\n\nCaptions a\nworld. And more.\n")
+    (tmp_path / "no-card").mkdir()
+    found = built_ins(tmp_path)
+    assert list(found) == ["coca"]
+    assert (found["coca"].about, found["coca"].licence, found["coca"].kind) == ("Captions a world.", "MIT", "component")
+    assert read_card("") == ({}, "")
+
+
+@pytest.mark.parametrize("name", list(ENTRIES))
+def test_every_built_in_resolves(name: str) -> None:
+    assert (resolve(f"zoo:{name}") / "README.md").is_file()
+    assert ENTRIES[name].about
+
+
+def test_references_that_lead_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="zoo:NAME"):
+        resolve("openai/clip")
+    with pytest.raises(NoSuchModel, match="nowhere"):
+        resolve("zoo:nowhere", tmp_path)
+
+
+def test_a_card_that_says_nothing_gives_nothing() -> None:
+    assert Export.from_card("") == Export()
+
+
+def index(folder: Path, **changes: Any) -> Path:
+    parts = {
+        "vae": ["diffusers", "AutoencoderKLTemporalDecoder"],
+        "unet": ["diffusers", "UNetSpatioTemporalConditionModel"],
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+    }
+    row = {"_class_name": "TextToVideoPipeline", **parts, **changes}
+    (folder / "model_index.json").write_text(json.dumps({key: value for key, value in row.items() if value}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"_class_name": ["theirs", "Pipeline"]},
+        {"_class_name": "StableDiffusionPipeline"},
+        {"unet": ["theirs", "UNetSpatioTemporalConditionModel"]},
+        {"unet": ["diffusers", "FluxTransformer2DModel"]},
+        {"safety": ["theirs", "Checker"]},
+        {"text_encoder": None},
+    ],
+)
+def test_a_folder_cannot_name_other_classes(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert class_name(index(tmp_path)) == "TextToVideoPipeline"
+    with pytest.raises(Damaged):
+        class_name(index(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("file", ["unet/model.py", "unet/diffusion_pytorch_model.bin", "vae/x.ckpt"])
+def test_a_folder_cannot_hold_code(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text("")
+    with pytest.raises(Damaged, match="may hold code"):
+        refuse_code(tmp_path)
+
+
+def test_a_clip_is_written_as_it_is(tmp_path: Path) -> None:
+    frames = np.zeros((5, 32, 64, 3), np.uint8)
+    for number in range(5):
+        frames[number, :, number * 12 :] = (200, 40 * number, 60)
+    video.write_clip(frames, 8, tmp_path / "clip.mp4")
+    back = video.decode_bytes((tmp_path / "clip.mp4").read_bytes())
+    assert back.pixels.shape == frames.shape
+    assert np.abs(back.pixels.astype(int) - frames).mean() < 4
+    assert video.probe(str(tmp_path / "clip.mp4")).fps == 8
+    with pytest.raises(ValueError, match="uint8"):
+        video.write_clip(frames / 255, 8, tmp_path / "no.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+# ---- publishing and running: tiny models in the real formats --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``run``, and ``zoo`` with both tasks published out of it."""
+    torch = pytest.importorskip("torch")
+    for library in ("diffusers", "transformers", "tokenizers"):
+        pytest.importorskip(library)
+    torch.set_num_threads(1)
+    from tests.tiny_run import make_run
+    from zoo.publish import publish
+
+    folder = tmp_path_factory.mktemp("published")
+    make_run(folder)
+    publish(folder / "run", name="animate", to=folder / "zoo", licence="Apache-2.0")
+    publish(folder / "run", name="tell", to=folder / "zoo", phase="video", which="last")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def picture(made: Path) -> Path:
+    from PIL import Image
+
+    Image.new("RGB", (301, 200), "orange").save(made / "first.png")
+    return made / "first.png"
+
+
+def test_the_last_done_phase_is_published_with_its_averaged_weights(made: Path) -> None:
+    found = Store(made / "zoo").entry("animate")
+    assert found.sampling == Sampling(steps=3, guidance=(1.0, 2.5), noise_aug=0.02)
+    assert (found.task, found.sources.phase, found.sources.weights) == ("image-to-video", "animate", "ema")
+    assert Store(made / "zoo").entry("tell").sources.weights == "last"
+    from safetensors.torch import load_file
+
+    name = "diffusion_pytorch_model.safetensors"
+    published = load_file(made / "zoo" / "animate" / "unet" / name)
+    trained = load_file(made / "run" / "phases" / "animate" / "step-000200" / "unet_ema" / name)
+    assert all(bool((published[key] == trained[key]).all()) for key in trained)
+    assert found.parameters == sum(parameters for parameters, _ in weights.parts(made / "zoo" / "animate").values())
+
+
+def test_every_file_is_as_published(made: Path, dailies: Dailies) -> None:
+    done = dailies("zoo", "verify", "--zoo", made / "zoo", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"animate": [], "tell": []})
+    assert lock.LOCK not in lock.read(made / "zoo" / "tell")
+    assert "README.md" in lock.read(made / "zoo" / "tell")
+
+
+def test_diffusers_own_pipeline_loads_and_runs_it(made: Path, picture: Path) -> None:
+    import torch
+    from diffusers import StableVideoDiffusionPipeline
+    from PIL import Image
+
+    pipe = StableVideoDiffusionPipeline.from_pretrained(str(made / "zoo" / "animate"), use_safetensors=True)
+    pipe.set_progress_bar_config(disable=True)
+    assert (pipe.scheduler.config.sigma_max, pipe.scheduler.config.sigma_min) == (80.0, 0.002)
+    pipe.scheduler.set_timesteps(3)
+    assert pipe.scheduler.timesteps[0] == pytest.approx(0.25 * np.log(80), rel=1e-5)
+    first = Image.open(picture).resize((64, 32))
+    noise = torch.Generator().manual_seed(0)
+    frames = pipe(first, 32, 64, num_inference_steps=2, num_frames=4, generator=noise, output_type="np").frames
+    assert frames.shape == (1, 4, 32, 64, 3)
+    assert np.isfinite(frames).all()
+
+
+def test_the_towers_are_those_of_the_clip_model(made: Path) -> None:
+    import torch
+    from transformers import CLIPModel
+
+    clip = CLIPModel.from_pretrained(str(made / "models" / "clip"))
+    tell, animate = (load_pipeline(made / "zoo" / name, device="cpu") for name in ("tell", "animate"))
+    ids = tell.tokenizer(["a red circle"], padding="max_length", return_tensors="pt").input_ids
+    assert ids.shape == (1, 10)  # the recipe's text_tokens, not the tokenizer's own 12
+    assert ids[0, :6].tolist() == [0, 8, 3, 5, 1, 1]
+    with torch.no_grad():
+        wanted = clip.text_model(input_ids=ids).last_hidden_state
+        torch.testing.assert_close(tell.encode_prompt(["a red circle"], "cpu"), wanted)
+        pixels = torch.rand(1, 3, 224, 224)
+        seen = clip.visual_projection(clip.vision_model(pixels).pooler_output)
+        torch.testing.assert_close(animate.image_encoder(pixels).image_embeds, seen)
+
+
+def test_guidance_is_against_a_context_of_zeros_and_grows_over_the_frames(made: Path) -> None:
+    import torch
+
+    pipe = load_pipeline(made / "zoo" / "tell", device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    size: dict[str, Any] = {"height": 32, "width": 64, "num_inference_steps": 1, "output_type": "latent"}
+    noise = torch.randn(1, 4, 4, 16, 32, generator=torch.Generator().manual_seed(0))
+
+    def sample(prompt: str, first: float, last: float) -> Any:
+        return pipe(prompt, min_guidance_scale=first, max_guidance_scale=last, latents=noise, **size).frames
+
+    plain, strong = sample("red", 1, 1), sample("red", 5, 5)
+    pipe.encode_prompt, keep = (lambda prompts, device: torch.zeros_like(keep(prompts, device))), pipe.encode_prompt
+    without = sample("red", 1, 1)
+    pipe.encode_prompt = keep
+    assert not torch.equal(plain, without)
+    torch.testing.assert_close(strong, without + 5 * (plain - without), rtol=1e-3, atol=1e-3)
+    growing = sample("red", 1, 5)
+    torch.testing.assert_close(growing[:, 0], plain[:, 0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(growing[:, -1], strong[:, -1], rtol=1e-3, atol=1e-3)
+
+
+def test_text_becomes_a_video_file(made: Path, dailies: Dailies) -> None:
+    args = ("--prompt", "a red circle falls", "--zoo", made / "zoo", "--steps", 2, "--device", "cpu", "--json")
+    done = dailies("zoo", "run", "tell", "--out", made / "deep" / "tell.mp4", *args)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["frames"] == 4
+    first = (made / "deep" / "tell.mp4").read_bytes()
+    assert video.decode_bytes(first).pixels.shape == (4, 32, 64, 3)
+    dailies("zoo", "run", "tell", "--out", made / "again.mp4", *args)
+    dailies("zoo", "run", "tell", "--out", made / "other.mp4", "--seed", 1, *args)
+    assert (made / "again.mp4").read_bytes() == first
+    assert (made / "other.mp4").read_bytes() != first
+
+
+def test_an_image_becomes_a_video_file(made: Path, picture: Path, dailies: Dailies) -> None:
+    args = ("--image", picture, "--steps", 1, "--frames", 3, "--guidance", "1:2", "--fps", 12, "--device", "cpu")
+    done = dailies("zoo", "run", made / "zoo" / "animate", "--out", made / "animate.mp4", *args)
+    assert done.returncode == 0, done.stderr
+    assert "3 frames of 64×32 at 12 fps" in done.stdout
+    assert video.probe(str(made / "animate.mp4")).fps == 12
+
+
+def test_a_clip_leads_from_its_source_to_the_card(made: Path) -> None:
+    """The export's index has the clip and its source; the card names the clip, the source, the selection, the recipes."""
+    import pyarrow.parquet as pq
+
+    from tests.tiny_run import CLIPS, SOURCE
+
+    row = pq.read_table(made / "export" / "index.parquet").to_pylist()[1]
+    assert (row["clip_id"], row["uri"]) == (CLIPS[1], SOURCE)
+    text = (made / "zoo" / "animate" / "README.md").read_text()
+    assert f"| `{CLIPS[1]}` | image, video, animate | `{SOURCE}` | 2.00 s + 2.00 s |" in text
+    assert "selection `main`" in text
+    assert "| `motion` | min_quantile 0.25 | min 1.375 |" in text
+    assert "curation recipe `quickstart`, hash `0123abcd`" in text
+    assert "Training recipe `tiny`, hash `feedc0de`" in text
+    assert f"at `{made / 'export'}`: 2 clips from 2 sources" in text
+    assert "| 1.25 (0) | 0.625 (200) |" in text
+    assert 'license: "Apache-2.0"' in text
+    assert "![samples of phase animate](samples.png)" in text
+    assert "rendered" not in text
+    found = Store(made / "zoo").entry("animate").sources
+    assert (found.selection, found.curation_hash, found.recipe_hash) == ("main", "0123abcd", "feedc0de")
+
+
+def test_list_and_show_say_what_is_there(made: Path, dailies: Dailies) -> None:
+    listed = dailies("zoo", "list", "--zoo", made / "zoo").stdout
+    assert "image-to-video" in listed
+    assert "4 × 64×32, 8 fps" in listed
+    shown = dailies("zoo", "show", "tell", "--zoo", made / "zoo").stdout
+    for what in ("TextToVideoPipeline", "feedc0de", "main", "0123abcd", "phases/video/step-000200"):
+        assert what in shown
+    assert json.loads(dailies("zoo", "show", "tell", "--zoo", made / "zoo", "--json").stdout)["kind"] == "pipeline"
+
+
+BAD_RUNS = {
+    "tell --out x.mp4": "give it a --prompt",
+    "tell --prompt red --image first.png --out x.mp4": "takes no --image",
+    "animate --out x.mp4": "give it an --image",
+    "animate --image absent.png --out x.mp4": "no file",
+    "animate --image run/run.json --out x.mp4": "cannot be read",
+    "animate --image first.png --prompt red --out x.mp4": "takes no --prompt",
+    "tell --prompt red --out x.gif": "must end in .mp4",
+    "tell --prompt red --out x.mp4 --size 60x31": "multiples of 8",
+    "tell --prompt red --out x.mp4 --size wide": "WIDTHxHEIGHT",
+    "tell --prompt red --out x.mp4 --frames 0": "frames: 0 is not within",
+    "tell --prompt red --out x.mp4 --steps 0": "steps: 0",
+    "tell --prompt red --out x.mp4 --guidance much": "FIRST:LAST",
+    "tell --prompt red --out x.mp4 --motion-bucket 300": "motion-bucket: 300",
+    "other --prompt red --out x.mp4": "no model 'other'",
+}
+
+
+@pytest.mark.parametrize("line", BAD_RUNS)
+def test_a_bad_request_is_one_line_before_any_loading(
+    made: Path, picture: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(made)
+    began = time.monotonic()
+    done = dailies("zoo", "run", *line.split(), "--zoo", made / "zoo")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert BAD_RUNS[line] in done.stderr
+    assert time.monotonic() - began < 2
+    assert not (made / "x.mp4").exists()
+
+
+BAD_PUBLISHES = {
+    "run --as animate": "published in",
+    "run --as Not/Good": "no name for a model",
+    "run --as new --phase image": "text-to-image, which cannot be published yet",
+    "run --as new --phase absent": "it has: image (done), video (done)",
+    "run --as new --phase hq": "is not done",
+    "run --as new --weights best": "allowed: ema, last",
+    "zoo --as new": "not a training run",
+}
+
+
+@pytest.mark.parametrize("line", BAD_PUBLISHES)
+def test_a_bad_publish_is_one_line_and_leaves_nothing(
+    made: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(made)
+    done = dailies("zoo", "publish", *line.split(), "--to", "zoo")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert BAD_PUBLISHES[line] in done.stderr
+    assert sorted(path.name for path in (made / "zoo").iterdir()) == [".lock", "animate", "tell"]
+
+
+def test_weights_that_do_not_fit_are_not_published(made: Path, dailies: Dailies) -> None:
+    """diffusers fills missing weights with noise and goes on; the zoo does not."""
+    from safetensors.torch import load_file, save_file
+
+    run = made / "run"
+    file = run / "phases" / "video" / "step-000200" / "unet_ema" / "diffusion_pytorch_model.safetensors"
+    whole = load_file(file)
+    save_file({key: value.clone() for key, value in whole.items() if key != "conv_out.bias"}, file)
+    done = dailies("zoo", "publish", run, "--as", "holes", "--phase", "video", "--to", made / "zoo")
+    save_file(whole, file)
+    assert done.returncode == 2
+    assert "conv_out.bias" in done.stderr
+    assert sorted(path.name for path in (made / "zoo").iterdir()) == [".lock", "animate", "tell"]
+
+
+def test_parts_that_do_not_fit_together_are_named_before_loading(made: Path, tmp_path: Path) -> None:
+    from zoo.assemble import check
+
+    run = json.loads((made / "run" / "run.json").read_text())
+    models = {name: Path(path) for name, path in run["models"].items()}
+    net = made / "run" / "phases" / "video" / "step-000200" / "unet"
+    check("text-to-video", net, models)
+    with pytest.raises(RequestError, match="takes 4 channels"):
+        check("image-to-video", net, models)
+    with pytest.raises(RequestError, match="names no model 'text'"):
+        check("text-to-video", net, {name: path for name, path in models.items() if name != "text"})
+    clip = json.loads((models["image"] / "config.json").read_text())
+    clip["vision_config"]["image_size"] = 64
+    (tmp_path / "config.json").write_text(json.dumps(clip))
+    i2v = made / "run" / "phases" / "animate" / "step-000200" / "unet"
+    with pytest.raises(RequestError, match="always shows it 224 px"):
+        check("image-to-video", i2v, models | {"image": tmp_path})

@@ -1,0 +1,65 @@
+"""A small captioned export of the rendered world, written in the schema of ``curation.export`` without curating anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curation import export, schema, world
+
+COLUMNS = [
+    schema.field("motion", pa.float32(), "how much moves", "px"),
+    schema.field("caption_fuse", pa.string(), "what it shows"),
+]
+
+
+def build_export(
+    folder: Path,
+    *,
+    clips: int,
+    seed: int = 7_000_000,
+    size: tuple[int, int] = (320, 180),
+    frames: tuple[int, int] = (36, 72),
+    validation: int = 8,
+    columns: list[pa.Field] = COLUMNS,
+) -> Path:
+    """``clips`` one-shot clips at 24 1/s; every ``validation``-th is of the validation split."""
+    (folder / "data").mkdir(parents=True)
+    rows = [_row(folder, number, seed, size, frames, validation) for number in range(clips)]
+    for split in ("train", "validation"):
+        chosen = [row for row in rows if row["split"] == split]
+        name = f"{split}-00000-of-00001.parquet"
+        export.write_shard(str(folder / "data" / name), name, chosen, columns, lambda row: {"video": row["bytes"]})
+    (folder / "README.md").write_text("# A rendered export\n", encoding="utf-8")
+    return folder
+
+
+def _row(
+    folder: Path, number: int, seed: int, size: tuple[int, int], frames: tuple[int, int], validation: int
+) -> dict[str, Any]:
+    script = world.write_script((seed, number), shots=1, size=size, shot_frames=frames, text=0, flashes=0, still=0.05)
+    path = world.encode(script, folder / "clip.mp4")
+    data = path.read_bytes()
+    path.unlink()
+    truth = world.truth(script)
+    return {
+        "clip_id": schema.digest("clip", seed, number),
+        "source_id": schema.digest("source", seed, number),
+        "content_id": schema.digest("content", seed, number),
+        "uri": f"/videos/{number}.mp4",
+        "split": "validation" if number % validation == validation - 1 else "train",
+        "start": 0,
+        "end": script.frames,
+        "time_base_num": 1,
+        "time_base_den": 24,
+        "seconds": script.frames / 24,
+        "frames": script.frames,
+        "fps": 24.0,
+        "width": size[0],
+        "height": size[1],
+        "motion": truth.shots[0].flow,
+        "caption_fuse": truth.shots[0].caption,
+        "bytes": data,
+    }

@@ -1,0 +1,120 @@
+"""What a run writes for others to read: run.json, metrics.jsonl, TensorBoard, sample pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.checkpoint import write_text
+from training.conditioning import Models
+from training.data import Export, Items
+from training.pixels import Pixels
+from training.recipe import Phase, Recipe
+
+
+class Run:
+    """RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
+
+    def __init__(self, folder: str | Path, recipe: Recipe, export: Export, models: Models) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path = self.folder / "run.json"
+        self.facts: dict[str, Any] = {
+            "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
+            "recipe_hash": recipe.hash,
+            "data": str(export.folder.resolve()),
+            "export_card": export.card,
+            "models": dataclasses.asdict(models),
+            "phases": [],
+        }
+        if self.path.exists():
+            old = json.loads(self.path.read_text(encoding="utf-8"))
+            for name, what in (("recipe_hash", "recipe"), ("data", "data")):
+                if old[name] != self.facts[name]:
+                    raise ValueError(
+                        f"{what}: {self.folder} was begun with {old[name]}, not {self.facts[name]}; take another --out"
+                    )
+            self.facts["phases"] = old["phases"]
+
+    def phase_folder(self, phase: Phase) -> Path:
+        return self.folder / "phases" / phase.name
+
+    def entry(self, phase: Phase) -> dict[str, Any] | None:
+        return next((entry for entry in self.facts["phases"] if entry["name"] == phase.name), None)
+
+    def begin(self, phase: Phase, train: Items, reference: float) -> dict[str, Any]:
+        """The phase's entry, made if it has none."""
+        entry = self.entry(phase)
+        if entry is None:
+            entry = {
+                "name": phase.name,
+                "task": phase.task,
+                "steps": phase.steps,
+                "done": False,
+                "seconds": 0.0,
+                "validation": [],
+                "checkpoint": None,
+                "samples": None,
+                "size": list(phase.size),
+                "frames": phase.frames,
+                "fps": phase.fps,
+                "clips": len(train.ids),
+                "first_clip_ids": list(train.ids[:10]),
+                "motion_reference": reference,
+            }
+            self.facts["phases"].append(entry)
+            self.write()
+        return entry
+
+    def write(self) -> None:
+        write_text(self.path, json.dumps(self.facts, indent=1))
+
+
+class Metrics:
+    """metrics.jsonl of one phase, and TensorBoard where it is installed. After a resume, steps from there on are
+    written again."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "metrics.jsonl"
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
+        # A run that was killed may have gone past its last checkpoint, and may have left half a line.
+        kept = [line for line in lines if line.endswith("\n") and _step(line) < start]
+        write_text(self._path, "".join(kept))
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)  # type: ignore[no-untyped-call]
+
+    def write(self, step: int, **values: float) -> None:
+        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _step(line: str) -> int:
+    return int(json.loads(line)["step"])
+
+
+def write_png(path: Path, picture: Pixels, enlarge: int = 2) -> None:
+    """A picture for people, each pixel ``enlarge`` times."""
+    from PIL import Image
+
+    aside = path.with_name(f".part-{path.name}")
+    Image.fromarray(np.repeat(np.repeat(picture, enlarge, 0), enlarge, 1)).save(aside)
+    aside.replace(path)

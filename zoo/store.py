@@ -1,0 +1,165 @@
+"""A zoo in a folder: one immutable folder per model, found by its ``model.json`` and its lock.
+
+::
+
+    ZOO/NAME/model.json            the entry
+             dailies.lock.json     size and SHA-256 of every file
+             README.md             the card
+             model_index.json …    what diffusers reads
+    ZOO/.adding-NAME-…             a model on its way in; whoever made it holds a lock on it
+
+A model is written into a hidden folder and renamed into place when it is whole, so that nobody sees half of one. What
+a killed process left behind is removed by the next one that adds a model.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from zoo import lock
+from zoo.entry import ZooEntry, check_name
+from zoo.errors import Damaged, NameTaken, NoSuchModel, RequestError
+
+ENTRY = "model.json"
+ADDING = ".adding-"
+ENV = "DAILIES_ZOO"
+
+
+def default_zoo() -> str:
+    """``$DAILIES_ZOO``, else ``~/.cache/dailies/zoo``."""
+    return os.environ.get(ENV) or "~/.cache/dailies/zoo"
+
+
+class Store:
+    """A zoo at a local folder, which need not exist yet. Raises ``RequestError`` for any other URL."""
+
+    def __init__(self, url: str | Path) -> None:
+        text = str(url).removeprefix("file://")
+        if "://" in text:
+            raise RequestError(f"{url}: a zoo is a local folder for now")
+        self.folder = Path(text).expanduser().absolute()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RequestError(f"{self.folder}: a file, not a zoo's folder")
+
+    # ---- reading ----
+
+    def names(self) -> list[str]:
+        """Of the folders that hold an entry and a lock, sorted."""
+        if not self.folder.is_dir():
+            return []
+        whole = (path for path in self.folder.iterdir() if (path / ENTRY).is_file() and (path / lock.LOCK).is_file())
+        return sorted(path.name for path in whole if not path.name.startswith("."))
+
+    def entries(self) -> tuple[dict[str, ZooEntry], dict[str, str]]:
+        """The entries by name, and of those that cannot be read, why."""
+        good: dict[str, ZooEntry] = {}
+        bad: dict[str, str] = {}
+        for name in self.names():
+            try:
+                good[name] = self.entry(name)
+            except Damaged as error:
+                bad[name] = str(error)
+        return good, bad
+
+    def entry(self, name: str) -> ZooEntry:
+        """Raises ``NoSuchModel``, or ``Damaged`` if its ``model.json`` is not what it should be."""
+        path = self.path(name) / ENTRY
+        try:
+            found = ZooEntry.from_json(path.read_text())
+        except (Damaged, RequestError, OSError, UnicodeDecodeError) as error:
+            raise Damaged(f"{name}: {error}") from error
+        if found.name != name:
+            raise Damaged(f"{name}: model.json is of {found.name}")
+        return found
+
+    def path(self, name: str) -> Path:
+        """Its folder, unchecked. Raises ``NoSuchModel``."""
+        if name not in self.names():
+            have = ", ".join(self.names()) or "nothing yet"
+            raise NoSuchModel(f"no model {name!r} in {self.folder}; it holds: {have}")
+        return self.folder / name
+
+    def open(self, name: str, *, deep: bool = False) -> Path:
+        """Its folder, once its files are those of its lock: by name and size, and by SHA-256 if ``deep``.
+
+        Raises ``NoSuchModel`` and ``Damaged``.
+        """
+        folder = self.path(name)
+        problems = lock.verify(folder, deep=deep)
+        if problems:
+            more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+            raise Damaged(f"{name}: {problems[0].path} {problems[0].what}{more}: see dailies zoo verify {name}")
+        return folder
+
+    # ---- adding ----
+
+    def check_free(self, name: str, built_in: Mapping[str, object] = {}) -> None:
+        """Raises ``RequestError`` if ``name`` cannot be a name, ``NameTaken`` if it is one already."""
+        check_name(name)
+        if name in built_in:
+            raise NameTaken(f"{name!r} is a model that ships with dailies: choose another name")
+        if (self.folder / name).exists():
+            raise NameTaken(
+                f"{name!r} is published in {self.folder} already: models are immutable, choose another name"
+            )
+
+    @contextmanager
+    def adding(self, name: str) -> Iterator[Path]:
+        """A hidden folder to fill; at the end of the block it is locked and becomes the model ``name``.
+
+        If the block raises, nothing is left of it. Raises ``NameTaken``, also when another process was faster.
+        """
+        self.check_free(name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._door():  # so that nobody takes the new folder for a dead one before it is held
+            self._sweep()
+            folder = Path(tempfile.mkdtemp(prefix=f"{ADDING}{name}-", dir=self.folder))
+            held = _hold(folder)
+        try:
+            yield folder
+            lock.write(folder)
+            folder.chmod(0o755)  # mkdtemp made it ours alone
+            with self._door():
+                self.check_free(name)
+                folder.rename(self.folder / name)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            if held is not None:
+                os.close(held)
+
+    @contextmanager
+    def _door(self) -> Iterator[IO[str]]:
+        """One process at a time, for the moment that this takes."""
+        with (self.folder / ".lock").open("w") as door:
+            fcntl.flock(door, fcntl.LOCK_EX)
+            yield door
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left behind: a folder on its way in that nobody holds."""
+        for folder in self.folder.glob(f"{ADDING}*"):
+            held = _hold(folder)
+            if held is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    """Hold a folder for as long as the descriptor is open; ``None`` if another process does. A kill lets go."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+    return None
