@@ -309,6 +309,48 @@ def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
     assert not (tmp_path / "dataset").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["curate"], "Missing"),
+        (["curate", "x", "--oot", "y"], "No such option: --oot"),
+        (["crate"], "No such command 'crate'"),
+        (["verify", "nowhere"], "nowhere: no dataset there"),
+        (["sql", "nowhere", "select 1"], "nowhere: no dataset there"),
+        (["cuts", "nowhere.mp4"], "no such file or folder: nowhere.mp4"),
+    ],
+)
+def test_misuse_of_any_command_is_one_line_and_exit_code_two(arguments: list[str], said: str, dailies: Dailies) -> None:
+    done = dailies(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# ---- cuts -----------------------------------------------------------------------------------------------------------
+
+
+def test_cuts_as_json_name_the_first_frame_of_each_new_shot(tmp_path: Path, dailies: Dailies) -> None:
+    script = world.write_script(2, shots=4, shot_frames=(40, 60), transitions=("cut", "cut", "cut"), still=1.0, text=0)
+    clip = world.encode(script, tmp_path / "clip.mp4")
+    done = dailies("cuts", clip, "--json")
+    assert done.returncode == 0, done.stderr
+    frames = [cut.frame for cut in world.truth(script).cuts]
+    assert json.loads(done.stdout) == {str(clip): [{"frame": frame, "end": frame, "kind": "cut"} for frame in frames]}
+
+
+def test_cuts_goes_on_past_a_broken_file(tmp_path: Path, dailies: Dailies) -> None:
+    good = world.encode(world.write_script(2, shots=1), tmp_path / "good.mp4")
+    (tmp_path / "bad.mp4").write_text("no")
+    done = dailies("cuts", tmp_path, "--json")
+    assert done.returncode == 0
+    assert list(json.loads(done.stdout)) == [str(good)]
+    assert "bad.mp4" in done.stderr
+
+
+# ---- later ----------------------------------------------------------------------------------------------------------
+
+
 def test_a_changed_source_is_done_again_and_its_old_clips_are_gone(tmp_path: Path, dailies: Dailies) -> None:
     clip = tmp_path / "videos" / "one.mp4"
     clip.parent.mkdir()
