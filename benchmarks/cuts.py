@@ -2,10 +2,10 @@
 
     python benchmarks/cuts.py FOLDER TRUTH.json [--recipe NAME] [--set STEP.KEY=VALUE] [--json]
 
-TRUTH.json: ``{video: {"events": [{"frame", "end", "kind"}]}}`` (or ``"cuts"``, as the rendered world writes it); a hard cut at frame
-f begins a new shot with f, a gradual transition spans ``[frame, end)``. A hard cut is found within two frames, a gradual one by
-the middle of the found extent, anywhere inside it or within two frames of it; one to one. A clip is impure when it holds a frame of
-a transition or of two shots.
+TRUTH.json: ``{video: {"events": [{"frame", "end", "kind"}]}}`` (or ``"cuts"``, as the rendered world writes it); a hard cut at
+frame f begins a new shot with f, a gradual transition spans ``[frame, end)``. A hard cut is found within two frames, a gradual
+one by the middle of the found extent, anywhere inside it or within two frames of it; one to one. A clip is impure when it
+holds a frame of a transition or of two shots.
 """
 
 from __future__ import annotations
