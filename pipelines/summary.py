@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -148,20 +149,28 @@ def print_summary(summary: Summary, as_json: bool) -> None:
 def _print_totals(out: Console, summary: Summary) -> None:
     sources, counts = summary.sources, summary.clips["counts"]
     broken = f", {sources.packets_broken} broken packets passed over" if sources.packets_broken else ""
-    table = RichTable.grid(padding=(0, 2))
-    table.add_row("sources", f"{sources.ok} of {sources.given} usable, {_length(sources.seconds)}{broken}")
     short = f", {counts['too_short']} shots too short" if counts["too_short"] else ""
-    table.add_row("clips", f"{counts['ok']}, {_length(summary.clips['seconds']['ok'])}{short}")
-    for selection in summary.selections:
-        table.add_row(f"select {selection.name}", f"{selection.kept} kept, {_length(selection.kept_seconds)}")
-    for export in summary.exports:
-        table.add_row(f"export {export.name}", _export_words(export))
-    table.add_row("dataset", summary.dataset)
+    lines = [
+        ("sources", f"{sources.ok} of {sources.given} usable, {_length(sources.seconds)}{broken}"),
+        ("clips", f"{counts['ok']}, {_length(summary.clips['seconds']['ok'])}{short}"),
+        *((f"select {one.name}", f"{one.kept} kept, {_length(one.kept_seconds)}") for one in summary.selections),
+        *((f"export {one.name}", _export_words(one)) for one in summary.exports),
+        ("dataset", summary.dataset),
+    ]
     for export in summary.exports:
         if export.path:
-            table.add_row("shards", f"{export.path}/data")
-            table.add_row("card", f"{export.path}/README.md")
-    out.print(table, soft_wrap=True)
+            lines += [("shards", _near(f"{export.path}/data")), ("card", _near(f"{export.path}/README.md"))]
+    width = max(len(label) for label, _ in lines)
+    for label, text in lines:
+        out.print(f"{label:<{width}}  {text}", soft_wrap=True, markup=False)
+
+
+def _near(path: str) -> str:
+    """A local path as seen from here, where that is shorter."""
+    if "://" in path:
+        return path
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(path) else path
 
 
 def print_next(summary: Summary) -> None:
@@ -221,7 +230,7 @@ def print_export(export: ExportReport, as_json: bool) -> None:
         return
     print(_export_words(export))
     if export.path:
-        print(export.path)
+        print(_near(export.path))
 
 
 def print_cuts(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
