@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.observers.tracking import Recorder, mean_within
+from curation.observers.tracking import Recorder, check_grid, mean_within
 from curation.schema import field
 from curation.timing import Span
 from curation.types import Frame, Probe, Sampling, Track
@@ -42,6 +42,9 @@ class Farneback:
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("motion", pa.float64(), "mean magnitude of averaged Farnebäck flow maps", "px per 1/2 s at 240 px"),
     )
+
+    def __post_init__(self) -> None:
+        check_grid(self.fps, self.short_side)
 
     @property
     def name(self) -> str:
