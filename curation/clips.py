@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,16 @@ from curation.observers import Observer
 from curation.timing import Span
 from curation.types import Cut, Track
 
+SPLITS = ("train", "validation", "test")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipRules:
     """How shots become clips.
 
     Shots shorter than ``min_seconds`` are kept as rows with status ``too_short``; shots longer than ``max_seconds`` are
-    split into equal parts. ``margin_frames`` are given up on either side of a cut. The shares are of content, by hash.
+    split into equal parts. ``margin_frames`` are given up on either side of a cut. The shares are of content, by hash, for
+    sources whose manifest names no ``split``.
     """
 
     min_seconds: float
@@ -71,7 +75,7 @@ def _split(shot: Piece, pts: Sequence[int], end: int, time_base: Fraction, rules
     """Equal parts by frames, as few as keep each within the maximum."""
     longest = Fraction(rules.max_seconds).limit_denominator(1000) / time_base
     count = shot.last - shot.first
-    parts = max(1, math.ceil((_end_pts(shot.last, pts, end) - pts[shot.first]) / longest))
+    parts = min(count, max(1, math.ceil((_end_pts(shot.last, pts, end) - pts[shot.first]) / longest)))
     while True:
         marks = [shot.first + count * part // parts for part in range(parts + 1)]
         lengths = [_end_pts(last, pts, end) - pts[first] for first, last in pairwise(marks)]
@@ -122,8 +126,8 @@ def _clip_row(
     out = {
         "clip_id": schema.clip_id(row["source_id"], row["content_id"], probe["stream"], span.start, span.end, base),
         **{name: row[name] for name in ("source_id", "content_id", "uri", "manifest")},
-        "split": split_of(row["content_id"], rules.validation_share, rules.test_share),
-        "status": "ok" if seconds >= rules.min_seconds else "too_short",
+        "split": _named_split(row, rules),
+        "status": _status(span, rules),
         "stream": probe["stream"],
         "start": span.start,
         "end": span.end,
@@ -155,6 +159,19 @@ def _bound(side: str, by: Cut | str | None) -> dict[str, Any]:
     if isinstance(by, Cut):
         return {f"{side}_kind": by.kind, f"{side}_detector": by.detector, f"{side}_strength": by.strength}
     return {f"{side}_kind": by or "source", f"{side}_detector": None, f"{side}_strength": None}
+
+
+def _status(span: Span, rules: ClipRules) -> str:
+    """A single frame may last longer than the maximum; nothing can be cut from it."""
+    if span.seconds < Fraction(rules.min_seconds).limit_denominator(1000):
+        return "too_short"
+    return "too_long" if span.seconds > Fraction(rules.max_seconds).limit_denominator(1000) else "ok"
+
+
+def _named_split(row: Mapping[str, Any], rules: ClipRules) -> str:
+    """The manifest's own column ``split`` where it has one, else a function of the content."""
+    given = json.loads(row["manifest"]).get("split") if row["manifest"] else None
+    return given if given in SPLITS else split_of(row["content_id"], rules.validation_share, rules.test_share)
 
 
 def split_of(content_id: str, validation_share: float, test_share: float) -> str:

@@ -13,6 +13,7 @@
         ├── Truncated            ends before its own header says it does
         ├── Broken               so many packets fail to decode that frames cannot be trusted
         ├── Changed              the bytes are no longer those that were observed
+        ├── Defect               the code failed on it in a way it should not: worth a report
         ├── Hung                 no progress within the time limit; its process was killed
         └── Crashed              its process died while decoding
 """
@@ -72,3 +73,7 @@ class Hung(SourceError):
 
 class Crashed(SourceError):
     kind = "crashed"
+
+
+class Defect(SourceError):
+    kind = "defect"

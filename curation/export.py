@@ -18,11 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import schema, video
-from curation.clips import span_of
+from curation.clips import SPLITS, span_of
 from curation.errors import Changed, SourceError
 
 ROW_GROUP_BYTES = 32_000_000
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)

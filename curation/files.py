@@ -8,6 +8,7 @@ Credentials and end points come from the usual environment (``AWS_ENDPOINT_URL``
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class Folder:
         scheme, separator, rest = text.partition("://")
         if not separator or scheme == "file":
             path = os.path.abspath(os.path.expanduser(unquote(urlsplit(text).path) if separator else text))
+            if "%" in path:
+                raise DatasetError(f"{path}: a dataset's path may not have % in it")
             return cls(path, pafs.LocalFileSystem(), path, True)
         text = text.rstrip("/")
         try:
@@ -102,14 +105,18 @@ class Folder:
         """
         path = self.file(name)
         if not self.local:
+            # Closing the stream completes the upload even of half a file, so it goes under a name that nothing refers to
+            # wherever a whole one could be lost.
+            upload = f"{path}.{uuid.uuid4().hex}.tmp" if self.holds(name) else path
             try:
-                with self.fs.open_output_stream(path) as sink:
+                with self.fs.open_output_stream(upload) as sink:
                     yield sink
             except BaseException:
-                # Closing the stream has completed the upload of half a file: nothing refers to it yet.
-                if self.holds(name):
-                    self.delete(name)
+                if self.fs.get_file_info(upload).type == pafs.FileType.File:
+                    self.fs.delete_file(upload)
                 raise
+            if upload != path:
+                self.fs.move(upload, path)
             return
         parent, base = os.path.split(path)
         os.makedirs(parent, exist_ok=True)

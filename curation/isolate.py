@@ -26,23 +26,12 @@ from functools import partial
 from types import TracebackType
 from typing import IO, Any
 
-from curation.errors import Crashed, DailiesError, Hung
+from curation.errors import Crashed, DailiesError, Defect, Hung
 
 HEADER = struct.Struct("<Q")  # length of the pickle that follows, in bytes
 BEAT_SECONDS = 0.25  # at most one heartbeat message in so long
 START_SECONDS = 60.0  # for the child's imports, on top of the stall limit
 PARENT_SECONDS = 0.5  # how often the child looks whether its parent lives
-
-
-class Raised(RuntimeError):
-    """The function raised something that is not one of ``curation.errors``. ``traceback``: the child's, as text."""
-
-    def __init__(self, message: str, traceback: str) -> None:
-        super().__init__(message, traceback)
-        self.traceback = traceback
-
-    def __str__(self) -> str:
-        return f"{self.args[0]}\n\nIn the child process:\n{self.traceback}"
 
 
 class Isolated:
@@ -91,7 +80,7 @@ class Isolated:
         """``function(*args, beat)``, where the function is to call ``beat()`` whenever it got on.
 
         Raises ``Hung`` when it did not within ``stall_seconds`` (the child is killed), ``Crashed`` when the child died,
-        the function's own exception if that is one of ``curation.errors``, else ``Raised``.
+        the function's own exception if that is one of ``curation.errors``, else ``Defect``.
         """
         try:
             if self._child is None:
@@ -236,7 +225,9 @@ def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
     except MemoryError:
         return "raised", Crashed("its process ran out of memory")
     except Exception as error:
-        return "raised", Raised(f"{type(error).__name__}: {error}", traceback.format_exc())
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return "raised", Defect(f"{said} ({os.path.basename(at.filename)}:{at.lineno})")
 
 
 def _say(answers: IO[bytes], kind: str, value: Any) -> None:
@@ -244,7 +235,7 @@ def _say(answers: IO[bytes], kind: str, value: Any) -> None:
         message = pickle.dumps((kind, value), protocol=5)
     except Exception as error:
         text = f"{kind} with {type(value).__name__}, which does not pickle: {error}"
-        message = pickle.dumps(("raised", Raised(text, traceback.format_exc())), protocol=5)
+        message = pickle.dumps(("raised", Defect(text)), protocol=5)
     answers.write(HEADER.pack(len(message)) + message)
     answers.flush()
 

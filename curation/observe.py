@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from curation import schema, video
 from curation.errors import SourceError
 from curation.observers import Live, Observer
+from curation.observers.tracking import check_grid
 from curation.timing import Grid, Span, end_of
 from curation.types import EvidenceFrame, Failure, Frame, Probe, Track
 from curation.uri import local_path
@@ -26,6 +27,11 @@ class EvidenceGrid:
     quality: int = 80
 
     meaning: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_grid(self.fps, self.short_side)
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"quality must be between 1 and 100, not {self.quality}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +126,7 @@ def observe_row(
 ) -> dict[str, Any]:
     """``observe`` as a row of ``schema.OBSERVATIONS``; a source that cannot be used is a row with a failure."""
     began = time.monotonic()
-    row = {**schema.empty_row(schema.OBSERVATIONS), **source, **_stat(source["uri"]), "segment": 0}
+    row = {**schema.empty_row(schema.OBSERVATIONS), **source, **stat_row(source["uri"]), "segment": 0}
     try:
         row |= _observed(observe(source["uri"], observers, evidence, beat))
     except SourceError as error:
@@ -128,7 +134,7 @@ def observe_row(
     return row | {"seconds_taken": time.monotonic() - began}
 
 
-def _stat(uri: str) -> dict[str, Any]:
+def stat_row(uri: str) -> dict[str, Any]:
     """Size and modification time of a local file, by which a rerun knows whether to look at it again."""
     path = local_path(uri)
     try:
@@ -155,6 +161,7 @@ def _observed(seen: Observation) -> dict[str, Any]:
         "probe": probe_row(seen.probe),
         "pts": seen.pts,
         "end": seen.end,
+        "seconds": float((seen.end - seen.pts[0]) * seen.probe.time_base),
         "packets_broken": seen.packets_broken,
         "frames_corrupt": seen.frames_corrupt,
         "tracks": [{"name": t.name, "pts": t.pts, "values": t.values} for t in seen.tracks],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +21,13 @@ import pyarrow.parquet as pq
 from curation.errors import DatasetError
 from curation.files import Folder, one_line, plain_schema, write_parquet
 
-RECEIPTS = pa.schema(
-    [
-        ("path", pa.string()),
-        ("size", pa.int64()),
-        ("rows", pa.int64()),
-        ("failed", pa.int64()),
-        ("keys", pa.list_(pa.string())),
-        ("stats", pa.string()),
-    ]
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """A part that is written and not yet committed.
 
     ``path`` is relative to the table, ``size`` in bytes; ``failed`` counts the rows with that status. ``keys`` are the
-    units whose rows it holds, ``stats`` Delta Lake's JSON of counts and bounds. Small and picklable; ``to_arrow`` and
-    ``from_arrow`` are for Ray, which passes tables.
+    units whose rows it holds, ``stats`` Delta Lake's JSON of counts and bounds. Small and picklable.
     """
 
     path: str
@@ -48,14 +36,6 @@ class Receipt:
     failed: int
     keys: tuple[str, ...]
     stats: str
-
-    @staticmethod
-    def to_arrow(receipts: Iterable[Receipt]) -> pa.Table:
-        return pa.Table.from_pylist([asdict(receipt) for receipt in receipts], schema=RECEIPTS)
-
-    @classmethod
-    def from_arrow(cls, rows: pa.Table) -> list[Receipt]:
-        return [cls(**{**row, "keys": tuple(row["keys"])}) for row in rows.select(RECEIPTS.names).to_pylist()]
 
 
 def part_name() -> str:

@@ -26,7 +26,7 @@ def digest(*parts: object) -> str:
     """24 hex digits (96 bits) over ``parts`` in order: ids and fingerprints. Stable between runs and machines."""
     hasher = hashlib.blake2b(digest_size=12)
     for part in parts:
-        text = str(part).encode()
+        text = str(part).encode(errors="surrogateescape")  # file names need not be UTF-8
         hasher.update(len(text).to_bytes(8, "little") + text)
     return hasher.hexdigest()
 
@@ -106,6 +106,7 @@ OBSERVATIONS = pa.schema(
         field("probe", PROBE, "what the container says"),
         field("pts", pa.list_(pa.int64()), "of every frame, in presentation order", "tick"),
         field("end", pa.int64(), "first tick after the last frame", "tick"),
+        field("seconds", pa.float64(), "length", "s"),
         field("packets_broken", pa.int64(), "packets that did not decode", "packet"),
         field("frames_corrupt", pa.int64(), "frames the decoder marked as damaged", "frame"),
         field("tracks", pa.list_(TRACK), "what the observers saw"),
@@ -121,7 +122,9 @@ CLIP_COLUMNS = [
     field("uri", pa.string(), "where the source lies"),
     field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
     field("split", pa.string(), "train, validation or test: a function of the content"),
-    field("status", pa.string(), "ok, or too_short: a shot under the minimum length"),
+    field(
+        "status", pa.string(), "ok; too_short: a shot under the minimum length; too_long: one frame over the maximum"
+    ),
     field("stream", pa.int32(), "index of the video stream in the container"),
     field("start", pa.int64(), "first frame's pts", "tick"),
     field("end", pa.int64(), "first tick after the last frame", "tick"),

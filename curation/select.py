@@ -61,8 +61,9 @@ def select(
     ``motion_missing``. Raises ``UsageError`` when a column is null for some clips and its rule does not say what that means.
     """
     clips = clips.sort_by("clip_id")
-    usable = np.asarray(clips["status"].to_numpy(zero_copy_only=False) == "ok", dtype=bool)
-    fell: list[tuple[str, NDArray[np.bool_]]] = [("too_short", ~usable)]
+    status = clips["status"].to_numpy(zero_copy_only=False)
+    usable = np.asarray(status == "ok", dtype=bool)
+    fell: list[tuple[str, NDArray[np.bool_]]] = [(word, status == word) for word in ("too_short", "too_long")]
     if duplicates == "drop":
         fell.append(("duplicate", usable & _copies(clips)))
     resolved: dict[str, dict[str, Any]] = {}
@@ -78,8 +79,11 @@ def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
     if not column.startswith("manifest."):
         return clips[column]
     key = column.removeprefix("manifest.")
-    rows = (json.loads(text) if text else {} for text in clips["manifest"].to_pylist())
-    return pa.chunked_array([pa.array([row.get(key) for row in rows])])
+    values = [(json.loads(text) if text else {}).get(key) for text in clips["manifest"].to_pylist()]
+    known = {type(value) for value in values if value is not None}
+    if known <= {int, float} or len(known) <= 1:
+        return pa.chunked_array([pa.array(values)])
+    return pa.chunked_array([pa.array([None if value is None else str(value) for value in values], pa.string())])
 
 
 def _judge(

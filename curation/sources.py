@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import UsageError
 from curation.schema import source_id
+from curation.uri import local_path
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .m2ts .mts .flv .mpg .mpeg .wmv .3gp .ogv .mxf .y4m .gif".split()
@@ -73,7 +74,8 @@ def _reader(argument: str) -> Iterable[Row]:
 
 
 def _absolute(path: Path | str) -> str:
-    return os.path.abspath(path)
+    """Tables hold UTF-8 only: a name that is not is written with escapes, and its row says that there is no such file."""
+    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
 
 
 def _videos_below(folder: Path) -> Iterator[Path]:
@@ -88,22 +90,32 @@ def _remote(url: str) -> Iterable[Row]:
     """A remote file, folder or glob, listed through fsspec."""
     import fsspec
 
-    protocol = url.split("://", 1)[0]
+    if Path(url).suffix.lower() in MANIFEST_SUFFIXES:
+        raise UsageError(f"a manifest must be a local file: {url}")
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise UsageError(f"cannot open {url}: {error}") from error
-    if glob.has_magic(path):
-        found = sorted(p for p in fs.glob(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
-    elif fs.isdir(path):
-        found = sorted(p for p in fs.find(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
-    elif fs.exists(path):
-        found = [path]
-    else:
+    try:
+        found = _found(fs, path)
+    except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
+        raise UsageError(f"cannot list {url}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if found is None:
         raise UsageError(f"no such file or folder: {url}")
     if not found:
         raise UsageError(f"no video at {url}; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
-    return [(f"{protocol}://{p.lstrip('/')}" if protocol != "file" else p, {}) for p in found]
+    return [(local_path(uri) or uri, {}) for uri in (fs.unstrip_protocol(p) for p in found)]
+
+
+def _found(fs: Any, path: str) -> list[str] | None:
+    """Videos at a path of a store; None where there is nothing. Only ``*`` makes a glob: keys hold ``[``, queries ``?``."""
+    if "*" in path:
+        return sorted(p for p in fs.glob(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
+    if fs.isfile(path):
+        return [path]
+    if fs.isdir(path):
+        return sorted(p for p in fs.find(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
+    return None
 
 
 # ---- manifests ------------------------------------------------------------------------------------------------------
@@ -113,11 +125,13 @@ def _manifest(path: Path) -> Iterable[Row]:
     """Rows of a manifest; relative paths are relative to the manifest's folder. Streams, so any size will do."""
     try:
         first = next(_rows(path), None)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read manifest {path}: {error}") from error
-    if first is None:
-        raise UsageError(f"manifest {path} has no rows")
-    return _resolved(path, _path_column(path, list(first)))
+        column = _path_column(path, list(first or {})) if first else ""
+        named = any(row.get(column) for row in _rows(path))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"cannot read manifest {path}: {' '.join(str(error).split())}") from error
+    if first is None or not named:
+        raise UsageError(f"manifest {path} has no rows" + (f" with a {column}" if column else ""))
+    return _resolved(path, column)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -127,7 +141,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             for batch in parquet.iter_batches(batch_size=4096):
                 yield from batch.to_pylist()
     else:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             if suffix == ".csv":
                 yield from csv.DictReader(file)
             else:
@@ -145,7 +159,7 @@ def _path_column(path: Path, names: list[str]) -> str:
 
 def _resolved(manifest: Path, column: str) -> Iterator[Row]:
     for row in _rows(manifest):
-        named = row.get(column)
+        named = str(row.get(column) or "").strip()
         if not named:
             continue
         uri = named if "://" in named else _absolute(manifest.parent / Path(named).expanduser())

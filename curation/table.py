@@ -376,6 +376,11 @@ class Committer:
         """Commit what has arrived."""
         pending, self._pending = [receipt for receipt in self._pending if receipt.rows], []
         if pending:
+            if self.table.folder.local and not self.table.folder.holds(pending[0].path):
+                raise DatasetError(
+                    f"{self.table.url}: a worker's part is not here; on several machines the dataset must lie on a disk "
+                    "that all of them share, or in an object store"
+                )
             self._delta = self.table._transact(self._delta, pending)
             self.parts += len(pending)
             self.rows += sum(receipt.rows for receipt in pending)

@@ -124,15 +124,6 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """A decision over one clip: ``reason`` is the first rule it fell by, ``reasons`` all of them, in rule order."""
-
-    keep: bool
-    reason: str | None
-    reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """What one worker of a step needs."""
 

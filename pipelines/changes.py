@@ -8,6 +8,7 @@ from typing import Any
 
 from curation import schema, video
 from curation.dataset import Dataset
+from curation.errors import SourceError
 from pipelines.recipe import Recipe, ScoreStep
 
 
@@ -37,7 +38,7 @@ def withdraw_changed(
 
 def _changed(given: dict[str, str], row: dict[str, Any]) -> bool:
     uri = given[row["source_id"]]
-    if "://" in uri or row["modified"] is None:
+    if "://" in uri:
         return False
     try:
         stat = os.stat(uri)
@@ -45,4 +46,7 @@ def _changed(given: dict[str, str], row: dict[str, Any]) -> bool:
         return False  # gone: the rows stay until they are withdrawn by command
     if (stat.st_size, stat.st_mtime_ns) == (row["bytes"], row["modified"]):
         return False
-    return row["content_id"] is None or video.content_id(uri)[0] != row["content_id"]
+    try:
+        return row["content_id"] is None or video.content_id(uri)[0] != row["content_id"]
+    except SourceError:
+        return True  # it cannot be read any more: observing it again says why

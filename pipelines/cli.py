@@ -213,10 +213,22 @@ def _engine(name: str) -> Any:
     return name
 
 
+# Typer carries its own copy of click, whose error for misuse it shows only as the base of this one.
+_Misused: Any = typer.BadParameter.__base__
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: a mistake in the request is one line and exit code 2, an interrupt says how to go on."""
     try:
-        app(arguments)
+        code = app(arguments, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _Misused as error:  # a missing argument, an unknown option
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        print(f"dailies: {' '.join(error.format_message().split())}{where}", file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:
+        print("dailies: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     except UsageError as error:
         print(f"dailies: {error}", file=sys.stderr)
         sys.exit(2)

@@ -93,7 +93,7 @@ class _Run:
             table=table.url, observers=step.observers, evidence=step.evidence, stall_seconds=step.stall_seconds
         )
         units = pa.Table.from_pylist(todo, schema=UNIT)
-        self._run(work, table, units, "sources", done=len(rows) - len(todo), most=16)
+        self._run(work, table, units, "sources", done=len(rows) - len(todo), most=4)
 
     def _cut(self, step: CutStep) -> None:
         observers = self.recipe.one(ObserveStep).observers
@@ -223,8 +223,9 @@ def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionRepo
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, SelectStep, name)
     with dataset.writer():
-        record_run(dataset, recipe)
-        return select_step(dataset, recipe, step)
+        report = select_step(dataset, recipe, step)
+        record_run(dataset, recipe)  # not before: refused rules are not what the next command goes on from
+        return report
 
 
 def export_again(

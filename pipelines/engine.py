@@ -13,6 +13,7 @@ import pickle
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from curation.errors import UsageError
 from curation.types import Resources
 
 Engine = Literal["ray", "local"]
+SLICE = 4096  # bundles in one Ray Data execution: what the driver and the object store hold at once
 Call = Callable[[pa.Table], Any]
 
 
@@ -63,7 +65,7 @@ def run(work: Work, bundles: Iterable[pa.Table], engine: Engine) -> Iterator[Any
 
     Raises ``UsageError`` before starting when the cluster cannot place a single worker.
     """
-    return _ray(work, bundles) if engine == "ray" else _loop(work, bundles)
+    return _ray(work, iter(bundles)) if engine == "ray" else _loop(work, bundles)
 
 
 def _loop(work: Work, bundles: Iterable[pa.Table]) -> Iterator[Any]:
@@ -72,13 +74,15 @@ def _loop(work: Work, bundles: Iterable[pa.Table]) -> Iterator[Any]:
             yield call(bundle)
 
 
-def _ray(work: Work, bundles: Iterable[pa.Table]) -> Iterator[Any]:
+def _ray(work: Work, bundles: Iterator[pa.Table]) -> Iterator[Any]:
+    while blocks := list(islice(bundles, SLICE)):
+        yield from _slice(work, blocks)
+
+
+def _slice(work: Work, blocks: list[pa.Table]) -> Iterator[Any]:
     import ray
     from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-    blocks = list(bundles)
-    if not blocks:
-        return
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it has set its own level
     workers = min(len(blocks), placeable(work, ray.cluster_resources()))
     DataContext.get_current().enable_progress_bars = False

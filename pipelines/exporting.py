@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import export, schema
+from curation.clips import SPLITS
 from curation.dataset import Dataset
-from curation.errors import DailiesError
 from curation.export import Encoding
 from curation.files import Folder
 from curation.isolate import Isolated
@@ -26,6 +26,7 @@ from curation.types import Resources
 from pipelines import engine as engines
 from pipelines.progress import progress
 from pipelines.recipe import ExportStep, ObserveStep, Recipe
+from pipelines.stages import MEMORY_GB
 from pipelines.summary import ExportReport
 
 
@@ -51,7 +52,7 @@ class ExportWork:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], ShardWritten]]:
-        with Isolated("curation.export:cut_clip", stall_seconds=self.stall_seconds) as child:
+        with Isolated("curation.export:cut_clip", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB) as child:
 
             def cut(clip: Mapping[str, Any]) -> Mapping[str, Any]:
                 made: Mapping[str, Any] = child.call(dict(clip), self.encoding)
@@ -94,17 +95,12 @@ def export_selection(
     if not len(clips):
         return ExportReport(name=step.name, path=None, splits={}, failed=0, bytes=0, seconds=0.0)
     encoding = Encoding(crf=step.crf, preset=step.preset, max_short_side=step.max_short_side)
-    meaning = [
-        sorted(clips["clip_id"].to_pylist()),
-        asdict(encoding),
-        encoding.meaning,
-        step.seed,
-        step.shard_mb,
-        recipe.clips,
-    ]
-    name = f"{step.name}@{schema.fingerprint([*meaning, [column.name for column in columns]])}"
+    scored = [table for table in recipe.tables().values() if not table.startswith("selections/")]
+    wanted = sorted(clips["clip_id"].to_pylist())
+    meaning = [wanted, asdict(encoding), encoding.meaning, step.seed, step.shard_mb, scored]
     exports = dataset.folder / "exports"
-    if name not in dataset.exports():
+    name, made = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
+    if not made:
         staging = exports / f".staging-{name}"
         shards = export.plan(clips, seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
         work = ExportWork(
@@ -123,14 +119,32 @@ def export_selection(
             "seed": step.seed,
             "version": version("dailies"),
         }
-        _show(staging, exports / name, shards, facts)
+        if not _show(staging, exports / name, shards, facts):
+            return ExportReport(name=step.name, path=None, splits={}, failed=len(clips), bytes=0, seconds=0.0)
     return report(step.name, exports / name)
+
+
+def _place(dataset: Dataset, name: str, wanted: Sequence[str]) -> tuple[str, bool]:
+    """The export's name, and whether it stands there with just these clips.
+
+    One that lost clips to a withdrawal keeps its name, and the new one gets a number.
+    """
+    there = dataset.exports()
+    for number in range(1, len(there) + 2):
+        numbered = name if number == 1 else f"{name}.{number}"
+        if numbered not in there:
+            return numbered, False
+        index = dataset.folder / "exports" / numbered
+        ids = pq.read_table(index.file("index.parquet"), columns=["clip_id"], filesystem=index.fs)["clip_id"]
+        if sorted(ids.to_pylist()) == wanted:
+            return numbered, True
+    raise AssertionError("there are more numbers than exports")
 
 
 def _make(
     work: ExportWork, staging: Folder, shards: Sequence[export.Shard], engine: engines.Engine, quiet: bool
 ) -> None:
-    todo = [shard for shard in shards if not (staging / "index").holds(shard.name)]
+    todo = [shard for shard in shards if not _is_done(staging, shard.name)]
     units = (shard.clips.append_column("shard", pa.array([shard.name] * len(shard.clips))) for shard in todo)
     total = sum(len(shard.clips) for shard in todo)
     done = sum(len(shard.clips) for shard in shards) - total
@@ -139,24 +153,33 @@ def _make(
             bar.advance(written.clips, written.failed)
 
 
-def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts: Mapping[str, Any]) -> None:
-    """Join the parts of the index, write the card, and move the whole into place."""
+def _is_done(staging: Folder, shard: str) -> bool:
+    """A shard of an unfinished export is done when its part of the index is there and names no failure."""
+    parts = staging / "index"
+    if not parts.holds(shard):
+        return False
+    status = pq.read_table(parts.file(shard), columns=["status"], filesystem=parts.fs)["status"]
+    return "failed" not in status.to_pylist()
+
+
+def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts: Mapping[str, Any]) -> bool:
+    """Join the parts of the index, write the card, and move the whole into place; not if no clip could be cut out."""
     parts = staging / "index"
     index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
     if not pc.any(pc.equal(index["status"], "ok")).as_py():
-        reasons = {row["failure"]["message"] for row in index.select(["failure"]).to_pylist()}
-        raise DailiesError(f"none of {len(index)} clips could be cut out: {'; '.join(sorted(reasons)[:3])}")
+        return False
     staging.write("README.md", export.card(index, facts).encode())
     _write_table(staging, "index.parquet", index)
     if staging.local:
         parts.fs.delete_dir(parts.path)
         parts.fs.move(staging.path, final.path)
-        return
+        return True
     # Object stores cannot rename a folder; an export without its index is not one yet, so the index goes last.
     names = [f"data/{(staging / 'data').relative(info)}" for info in (staging / "data").list()]
     for name in [*names, "README.md", "index.parquet"]:
         parts.fs.move(staging.file(name), final.file(name))
     parts.fs.delete_dir(staging.path)
+    return True
 
 
 def report(name: str, folder: Folder) -> ExportReport:
@@ -167,7 +190,7 @@ def report(name: str, folder: Folder) -> ExportReport:
     return ExportReport(
         name=name,
         path=folder.url,
-        splits={split: n for split in export.SPLITS if (n := sum(row["split"] == split for row in ok))},
+        splits={split: n for split in SPLITS if (n := sum(row["split"] == split for row in ok))},
         failed=len(rows) - len(ok),
         bytes=sum(row["bytes"] for row in ok),
         seconds=sum(row["seconds"] for row in ok),

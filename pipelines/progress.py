@@ -46,6 +46,7 @@ class _Plain:
         self._stage, self._total, self._unit, self._out = stage, total, unit, out
         self._done = self._failed = 0
         self._began = self._said = time.monotonic()
+        self._told = 0
 
     def advance(self, done: int = 1, failed: int = 0) -> None:
         self._done += done
@@ -56,7 +57,7 @@ class _Plain:
     def _say(self) -> None:
         if self._out is None:
             return
-        self._said = time.monotonic()
+        self._said, self._told = time.monotonic(), self._done
         taken = self._said - self._began
         rate = self._done / taken if taken > 0 else 0.0
         left = f", {_clock((self._total - self._done) / rate)} left" if rate and self._done < self._total else ""
@@ -67,7 +68,8 @@ class _Plain:
         sys.stderr.flush()
 
     def close(self) -> None:
-        self._say()
+        if self._told != self._done or not self._done:
+            self._say()
 
 
 @contextmanager

@@ -23,22 +23,23 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from curation.cuts import DETECTORS, Detector
+from curation.cuts import DETECTORS
 from curation.errors import RecipeError
 from curation.observe import EvidenceGrid
-from curation.observers import OBSERVERS, Observer
+from curation.observers import OBSERVERS
 from curation.schema import CLIP_COLUMNS, fingerprint
-from curation.scorers import SCORERS, Scorer
+from curation.scorers import SCORERS
 from curation.select import Rule
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def _build(table: Mapping[str, Any], what: str) -> BeforeValidator:
@@ -48,8 +49,10 @@ def _build(table: Mapping[str, Any], what: str) -> BeforeValidator:
         if isinstance(value, str):
             value = {value: {}}
         if not isinstance(value, dict) or len(value) != 1:
-            return value
+            raise RecipeError(f"{what}: expected a name, or one name with its parameters, not {value!r}")
         ((name, parameters),) = value.items()
+        if not isinstance(parameters or {}, dict):
+            raise RecipeError(f"the parameters of {what} {name} are a mapping, not {parameters!r}")
         if name not in table:
             raise RecipeError(f"unknown {what} {name!r}; allowed: {', '.join(table)}{_close(name, table)}")
         allowed = [f.name for f in fields(table[name])]
@@ -225,10 +228,17 @@ def load_recipe(named: str, overrides: Sequence[str] = ()) -> Recipe:
                 f"no recipe {named!r}; allowed: {allowed}, or a .yaml file{_close(named, recipe_names())}"
             )
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
+        data = _yaml(path.read_text(encoding="utf-8"), f"recipe {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error}") from None
     return parse_recipe(data, overrides, where=str(named))
+
+
+def _yaml(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def parse_recipe(data: Any, overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
@@ -237,7 +247,7 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), where: str = "recipe"
         raise RecipeError(f"recipe {where}: expected a mapping with name and steps")
     if extra := sorted(set(data) - {"name", "steps"}):
         raise RecipeError(f"recipe {where}: unknown key {extra[0]!r}; allowed: name, steps")
-    data = json.loads(json.dumps(data))
+    data = json.loads(json.dumps(data, default=str))
     for override in overrides:
         _apply(data, override)
     steps = tuple(_step(entry) for entry in data["steps"])
@@ -253,6 +263,8 @@ def _step(entry: Any) -> Step:
         raise RecipeError(f"unknown step {kind!r}; allowed: {', '.join(STEPS)}{_close(kind, STEPS)}")
     made = STEPS[kind]
     allowed = list(made.model_fields)
+    if not isinstance(body or {}, dict):
+        raise RecipeError(f"the keys of step {kind} are a mapping, not {body!r}")
     for key in body or {}:
         if key not in allowed:
             raise RecipeError(
@@ -311,10 +323,12 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if body is None:
         body = entries[name][kind] = {}
     for key in keys[:-1]:
+        if key == "detector" and isinstance(body.get(key), str):
+            body[key] = {body[key]: {}}
         if not isinstance(body.setdefault(key, {}), dict):
             raise RecipeError(f"--set {override}: {key} holds a value, not keys")
         body = body[key]
-    body[keys[-1]] = yaml.safe_load(raw)
+    body[keys[-1]] = _yaml(raw, f"--set {override}")
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
@@ -329,7 +343,7 @@ def _check(steps: Sequence[Step], where: str) -> None:
     assert isinstance(observe, ObserveStep)
     assert isinstance(cut, CutStep)
     _check_cut(observe, cut)
-    columns = _base_columns(observe)
+    columns = {field.name: field.type for field in (*CLIP_COLUMNS, *_measures(observe))}
     selections: list[str] = []
     names: list[str] = []
     for step in steps:
@@ -338,9 +352,10 @@ def _check(steps: Sequence[Step], where: str) -> None:
             raise RecipeError(f"recipe {where}: two steps are named {step.name!r}")
         if isinstance(step, ScoreStep):
             _need(step.scorer.needs, columns, f"scorer {step.name}")
-            columns += [field.name for field in step.scorer.columns]
+            columns |= {field.name: field.type for field in step.scorer.columns}
         elif isinstance(step, SelectStep):
             _need(step.rules, columns, f"select {step.name}")
+            _check_rules(step, columns)
             selections.append(step.name)
         elif isinstance(step, ExportStep) and step.select not in selections:
             raise RecipeError(
@@ -360,30 +375,26 @@ def _check_cut(observe: ObserveStep, cut: CutStep) -> None:
         )
 
 
-def _base_columns(observe: ObserveStep) -> list[str]:
-    measures = [field.name for observer in observe.observers for field in observer.measures]
-    return [field.name for field in CLIP_COLUMNS] + measures
+def _measures(observe: ObserveStep) -> list[pa.Field]:
+    return [field for observer in observe.observers for field in observer.measures]
 
 
-def _need(wanted: Iterable[str], columns: Sequence[str], who: str) -> None:
+def _check_rules(step: SelectStep, columns: Mapping[str, pa.DataType]) -> None:
+    """Limits are for numbers."""
+    for column, rule in step.rules.items():
+        kind = columns.get(column)  # a manifest's columns have no type until it is read
+        if (
+            kind is not None
+            and rule.one_of is None
+            and not pa.types.is_integer(kind)
+            and not pa.types.is_floating(kind)
+        ):
+            raise RecipeError(f"select {step.name}: column {column} is {kind}, not a number; use one_of in its rule")
+
+
+def _need(wanted: Iterable[str], columns: Iterable[str], who: str) -> None:
     for column in wanted:
         if column not in columns and not column.startswith("manifest."):
             raise RecipeError(
                 f"{who}: unknown column {column!r}; allowed: {', '.join(columns)}, manifest.NAME{_close(column, columns)}"
             )
-
-
-__all__ = [
-    "CutStep",
-    "Detector",
-    "ExportStep",
-    "ObserveStep",
-    "Observer",
-    "Recipe",
-    "ScoreStep",
-    "Scorer",
-    "SelectStep",
-    "load_recipe",
-    "parse_recipe",
-    "recipe_names",
-]

@@ -12,10 +12,13 @@ import pyarrow as pa
 from curation import observe, schema
 from curation.clips import ClipRules, clip_rows, span_of
 from curation.dataset import Receipt, read_part, write_part
-from curation.errors import Crashed, Hung, SourceError
+from curation.errors import SourceError
 from curation.isolate import Isolated
 from curation.observe import EvidenceGrid, evidence_within
 from curation.types import Evidence, EvidenceFrame, Resources
+
+MEMORY_GB = 16
+"""Address space of a child that decodes: far above what sane footage takes, under what takes a machine down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,7 @@ class ObserveWork:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Receipt]]:
-        with Isolated("curation.observe:observe_row", stall_seconds=self.stall_seconds) as child:
+        with Isolated("curation.observe:observe_row", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB) as child:
 
             def call(bundle: pa.Table) -> Receipt:
                 rows = [self._row(child, source) for source in bundle.to_pylist()]
@@ -42,8 +45,9 @@ class ObserveWork:
     def _row(self, child: Isolated, source: dict[str, Any]) -> dict[str, Any]:
         try:
             row: dict[str, Any] = child.call(source, self.observers, self.evidence)
-        except (Hung, Crashed) as error:
-            row = {**schema.empty_row(schema.OBSERVATIONS), **source, "segment": 0, **observe.failed(error)}
+        except SourceError as error:  # its process hung, crashed or tripped over a defect of ours
+            stat = observe.stat_row(source["uri"])
+            row = {**schema.empty_row(schema.OBSERVATIONS), **source, **stat, "segment": 0, **observe.failed(error)}
         return row
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 SHOWN_FAILURES = 20
@@ -86,26 +88,17 @@ class Summary:
 
 def source_report(table: Any, given: Sequence[str], changed: Sequence[str]) -> SourceReport:
     """How the sources of this run fared, from the observations."""
-    columns = ["source_id", "uri", "status", "failure", "pts", "end", "probe", "packets_broken"]
-    wanted = set(given)
-    ok, broken, seconds = 0, 0, 0.0
-    failures = []
-    for batch in table.batches(columns):
-        for row in batch.to_pylist():
-            if row["source_id"] not in wanted:
-                continue
-            if row["status"] == "failed":
-                failures.append((row["uri"], row["failure"]["kind"], row["failure"]["message"]))
-                continue
-            ok += 1
-            broken += row["packets_broken"]
-            seconds += (row["end"] - row["pts"][0]) * row["probe"]["time_base_num"] / row["probe"]["time_base_den"]
+    ids = pa.array(given, pa.string())
+    rows = table.read(["source_id", "status", "seconds", "packets_broken"])
+    ok = rows.filter(pc.and_(pc.is_in(rows["source_id"], value_set=ids), pc.equal(rows["status"], "ok")))
+    failed = table.read(["source_id", "uri", "failure"], equals={"status": "failed"})
+    failed = failed.filter(pc.is_in(failed["source_id"], value_set=ids)).to_pylist()
     return SourceReport(
-        given=len(wanted),
-        ok=ok,
-        seconds=seconds,
-        packets_broken=broken,
-        failures=tuple(sorted(failures)),
+        given=len(given),
+        ok=len(ok),
+        seconds=pc.sum(ok["seconds"]).as_py() or 0.0,
+        packets_broken=pc.sum(ok["packets_broken"]).as_py() or 0,
+        failures=tuple(sorted((row["uri"], row["failure"]["kind"], row["failure"]["message"]) for row in failed)),
         changed=tuple(changed),
     )
 
@@ -133,13 +126,13 @@ def print_summary(summary: Summary, as_json: bool) -> None:
         for name in ("source", "reason", "what was said"):
             table.add_column(name, overflow="fold")
         for uri, kind, message in sources.failures[:SHOWN_FAILURES]:
-            table.add_row(_tail(uri), kind, message)
+            table.add_row(escape(_tail(uri)), kind, escape(message))
         out.print(table)
         if len(sources.failures) > SHOWN_FAILURES:
             ask = "select uri, failure from observations where status = 'failed'"
             out.print(f'and {len(sources.failures) - SHOWN_FAILURES} more: dailies sql {summary.dataset} "{ask}"')
     for uri in sources.changed:
-        out.print(f"changed since last time, done again: {uri}")
+        out.print(f"changed since last time, done again: {uri}", markup=False)
     for selection in summary.selections:
         out.print(_selection_table(selection))
     _print_totals(out, summary)
@@ -148,20 +141,28 @@ def print_summary(summary: Summary, as_json: bool) -> None:
 def _print_totals(out: Console, summary: Summary) -> None:
     sources, counts = summary.sources, summary.clips["counts"]
     broken = f", {sources.packets_broken} broken packets passed over" if sources.packets_broken else ""
-    table = RichTable.grid(padding=(0, 2))
-    table.add_row("sources", f"{sources.ok} of {sources.given} usable, {_length(sources.seconds)}{broken}")
     short = f", {counts['too_short']} shots too short" if counts["too_short"] else ""
-    table.add_row("clips", f"{counts['ok']}, {_length(summary.clips['seconds']['ok'])}{short}")
-    for selection in summary.selections:
-        table.add_row(f"select {selection.name}", f"{selection.kept} kept, {_length(selection.kept_seconds)}")
-    for export in summary.exports:
-        table.add_row(f"export {export.name}", _export_words(export))
-    table.add_row("dataset", summary.dataset)
+    lines = [
+        ("sources", f"{sources.ok} of {sources.given} usable, {_length(sources.seconds)}{broken}"),
+        ("clips", f"{counts['ok']}, {_length(summary.clips['seconds']['ok'])}{short}"),
+        *((f"select {one.name}", f"{one.kept} kept, {_length(one.kept_seconds)}") for one in summary.selections),
+        *((f"export {one.name}", _export_words(one)) for one in summary.exports),
+        ("dataset", summary.dataset),
+    ]
     for export in summary.exports:
         if export.path:
-            table.add_row("shards", f"{export.path}/data")
-            table.add_row("card", f"{export.path}/README.md")
-    out.print(table, soft_wrap=True)
+            lines += [("shards", _near(f"{export.path}/data")), ("card", _near(f"{export.path}/README.md"))]
+    width = max(len(label) for label, _ in lines)
+    for label, text in lines:
+        out.print(f"{label:<{width}}  {text}", soft_wrap=True, markup=False)
+
+
+def _near(path: str) -> str:
+    """A local path as seen from here, where that is shorter."""
+    if "://" in path:
+        return path
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(path) else path
 
 
 def print_next(summary: Summary) -> None:
@@ -201,6 +202,8 @@ def _limit(reason: str, limits: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _export_words(export: ExportReport) -> str:
+    if export.path is None and export.failed:
+        return f"none: {export.failed} clips could not be cut out; are their sources still there?"
     if export.path is None:
         return "nothing to export: no clip was kept"
     splits = ", ".join(f"{count} {split}" for split, count in export.splits.items())
@@ -221,13 +224,13 @@ def print_export(export: ExportReport, as_json: bool) -> None:
         return
     print(_export_words(export))
     if export.path:
-        print(export.path)
+        print(_near(export.path))
 
 
 def print_cuts(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     out = stdout()
     for path, cuts in found.items():
-        table = _grid(f"{path}: {len(cuts)} cuts")
+        table = _grid(escape(f"{path}: {len(cuts)} cuts"))
         for name in ("frame", "end", "kind"):
             table.add_column(name, justify="left" if name == "kind" else "right")
         for cut in cuts:
@@ -254,7 +257,7 @@ def print_table(rows: pa.Table, form: str) -> None:
         numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         table.add_column(column.name, justify="right" if numeric else "left", overflow="fold")
     for row in rows.to_pylist():
-        table.add_row(*(_cell(_plain(value)) for value in row.values()))
+        table.add_row(*(escape(_cell(_plain(value))) for value in row.values()))
     stdout().print(table)
     print(f"{len(rows)} rows")
 
@@ -285,11 +288,11 @@ def print_problems(dataset: str, problems: Sequence[Any], as_json: bool) -> None
     elif not problems:
         print(f"{dataset}: everything holds together")
     else:
-        table = _grid(f"{len(problems)} problems in {dataset}")
+        table = _grid(escape(f"{len(problems)} problems in {dataset}"))
         for name in ("table", "where", "what"):
             table.add_column(name, overflow="fold")
         for problem in problems:
-            table.add_row(problem.table, problem.where, problem.message)
+            table.add_row(escape(problem.table), escape(problem.where), escape(problem.message))
         stdout().print(table)
 
 

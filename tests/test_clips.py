@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from curation.clips import ClipRules, frames_of, pieces, split_of
+from curation.clips import ClipRules, _named_split, frames_of, pieces, split_of
 from curation.types import Cut
 
 BASE = Fraction(1, 25)
@@ -73,3 +73,16 @@ def test_a_split_follows_the_content_and_keeps_its_shares() -> None:
     assert splits.count("test") / len(ids) == pytest.approx(0.2, abs=0.03)
     assert splits.count("validation") / len(ids) == pytest.approx(0.1, abs=0.03)
     assert {split_of(identity, 0, 0) for identity in ids} == {"train"}
+
+
+def test_a_manifests_own_split_wins() -> None:
+    rules = ClipRules(min_seconds=1, max_seconds=4, validation_share=0, test_share=0)
+    assert _named_split({"manifest": '{"split": "test"}', "content_id": "k"}, rules) == "test"
+    assert _named_split({"manifest": '{"split": "holdout"}', "content_id": "k"}, rules) == "train"
+    assert _named_split({"manifest": None, "content_id": "k"}, rules) == "train"
+
+
+def test_few_long_frames_are_pieces_of_one_frame() -> None:
+    pts = [0, 625, 1250, 1875]  # 25 s apart
+    parts = list(pieces([], pts, 2500, BASE, RULES))
+    assert [(piece.first, piece.last) for piece in parts] == [(0, 1), (1, 2), (2, 3), (3, 4)]

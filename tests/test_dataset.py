@@ -10,7 +10,7 @@ import pytest
 from dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 from curation import schema
-from curation.dataset import Committer, Dataset, Keys, Receipt, Table, read_part, write_part
+from curation.dataset import Committer, Dataset, Keys, Table, read_part, write_part
 from curation.errors import DailiesError, DatasetError
 from curation.verify import verify
 from curation.withdraw import _rewrite_shard
@@ -138,7 +138,6 @@ def test_receipts_travel(observations):
     receipt = write_part(observations.url, schema.OBSERVATIONS, [observation("a"), observation("b", status="failed")])
     assert (receipt.rows, receipt.failed, receipt.keys) == (2, 1, ("a", "b"))
     assert pickle.loads(pickle.dumps(receipt)) == receipt
-    assert Receipt.from_arrow(Receipt.to_arrow([receipt, receipt])) == [receipt, receipt]
 
 
 def test_nothing_to_write_is_a_unit_done_and_no_file(dataset):

@@ -78,6 +78,11 @@ def test_a_manifests_other_columns_are_carried_through(tree: Path, kind: str) ->
     assert json.loads(second["manifest"])["views"] == "3"
 
 
+def test_a_manifest_may_begin_with_a_byte_order_mark(tree: Path) -> None:
+    (tree / "bom.csv").write_bytes(b"\xef\xbb\xbfpath,license\nb.mp4,CC0\n")
+    assert names(tree / "bom.csv") == ["b.mp4"]
+
+
 def test_a_manifest_may_name_urls(tree: Path) -> None:
     (tree / "urls.txt").write_text("s3://bucket/one.mp4\n")
     (row,) = list_sources([str(tree / "urls.txt")])
@@ -89,7 +94,7 @@ def test_a_store_behind_fsspec_is_listed() -> None:
 
     with fsspec.open("memory://films/one.mp4", "wb") as file:
         file.write(b"x")
-    assert [row["uri"] for row in list_sources(["memory://films"])] == ["memory://films/one.mp4"]
+    assert [row["uri"] for row in list_sources(["memory://films"])] == ["memory:///films/one.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +105,8 @@ def test_a_store_behind_fsspec_is_listed() -> None:
         ("*.avi", "no file matches .*avi"),
         ("bad.csv", "has no path column; it has a, b; one of uri, url, path"),
         ("none.txt", "manifest .*none.txt has no rows"),
+        ("null.csv", "manifest .*null.csv has no rows with a path"),
+        ("s3://bucket/list.csv", "a manifest must be a local file"),
         ("bad.parquet", "cannot read manifest .*bad.parquet"),
         ("nosuch://x/y.mp4", "cannot open nosuch://x/y.mp4"),
     ],
@@ -107,6 +114,7 @@ def test_a_store_behind_fsspec_is_listed() -> None:
 def test_a_mistake_is_named(tmp_path: Path, argument: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "null.csv").write_text("path,license\n,CC-BY\n")
     (tmp_path / "none.txt").write_text("# nothing\n")
     (tmp_path / "bad.parquet").write_bytes(b"not parquet")
     named = argument if "://" in argument else str(tmp_path / argument)

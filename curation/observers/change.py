@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curation.observers.tracking import Recorder
+from curation.observers.tracking import Recorder, check_grid
 from curation.timing import Span
 from curation.types import Frame, Probe, Sampling, Track
 
@@ -30,6 +30,9 @@ class Change:
 
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = ()
+
+    def __post_init__(self) -> None:
+        check_grid(self.fps, self.short_side)
 
     @property
     def name(self) -> str:

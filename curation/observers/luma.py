@@ -9,7 +9,7 @@ from typing import ClassVar
 import cv2
 import pyarrow as pa
 
-from curation.observers.tracking import Recorder, mean_within
+from curation.observers.tracking import Recorder, check_grid, mean_within
 from curation.schema import field
 from curation.timing import Span
 from curation.types import Frame, Probe, Sampling, Track
@@ -27,9 +27,12 @@ class Luma:
         field("luma", pa.float64(), "mean full-range luma over the clip", "0-255"),
     )
 
+    def __post_init__(self) -> None:
+        check_grid(self.fps, self.short_side)
+
     @property
     def name(self) -> str:
-        return "luma"
+        return "luma" if self.fps is None else f"luma_{self.fps:g}fps"
 
     @property
     def needs(self) -> Sampling:
@@ -40,15 +43,15 @@ class Luma:
         return 0.0
 
     def start(self, probe: Probe) -> _Live:
-        return _Live()
+        return _Live(self.name)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
-        return {"luma": mean_within(tracks.get("luma"), span)}
+        return {"luma": mean_within(tracks.get(self.name), span)}
 
 
 class _Live:
-    def __init__(self) -> None:
-        self._recorder = Recorder("luma")
+    def __init__(self, name: str) -> None:
+        self._recorder = Recorder(name)
 
     def see(self, frame: Frame) -> None:
         self._recorder.add(frame.pts, cv2.mean(frame.pixels)[0])

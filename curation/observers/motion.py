@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.observers.tracking import Recorder, mean_within
+from curation.observers.tracking import Recorder, check_grid, mean_within
 from curation.schema import field
 from curation.timing import Span
 from curation.types import Frame, Probe, Sampling, Track
@@ -49,6 +49,9 @@ class Farneback:
         field("motion_x", pa.float64(), "mean flow to the right", UNIT),
         field("motion_y", pa.float64(), "mean flow downwards", UNIT),
     )
+
+    def __post_init__(self) -> None:
+        check_grid(self.fps, self.short_side)
 
     @property
     def name(self) -> str:

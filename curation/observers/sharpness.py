@@ -9,7 +9,7 @@ from typing import ClassVar
 import cv2
 import pyarrow as pa
 
-from curation.observers.tracking import Recorder, mean_within
+from curation.observers.tracking import Recorder, check_grid, mean_within
 from curation.schema import field
 from curation.timing import Span
 from curation.types import Frame, Probe, Sampling, Track
@@ -26,6 +26,9 @@ class Sharpness:
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("sharpness", pa.float64(), "mean variance of the Laplacian of luma at the analysis size", "luma²"),
     )
+
+    def __post_init__(self) -> None:
+        check_grid(self.fps, self.short_side)
 
     @property
     def name(self) -> str:

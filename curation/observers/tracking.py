@@ -45,3 +45,11 @@ def mean_within(track: Track | None, span: Span, *, pairs: bool = False) -> floa
         return None
     mean = float(values.mean(dtype=np.float64))
     return mean if math.isfinite(mean) else None
+
+
+def check_grid(fps: float | None, short_side: int) -> None:
+    """Raises ``ValueError`` for a grid that cannot be."""
+    if fps is not None and not 0 < fps <= 1000:
+        raise ValueError(f"fps must be between 0 and 1000 frames per second, not {fps}")
+    if not 16 <= short_side <= 4096:
+        raise ValueError(f"short_side must be between 16 and 4096 px, not {short_side}")

@@ -1,9 +1,9 @@
-"""Text on screen: RapidOCR (DBNet boxes, Apache-2.0, weights in its wheel) on first, middle and last evidence.
+"""Text on screen: RapidOCR's detector (DBNet, Apache-2.0, weights in its wheel) on first, middle and last evidence.
 
 SVD detects text with CRAFT on the first, middle and last frame of a clip and adds up the boxes' area (arXiv 2311.15127,
 App. C); more than 7 % of the frame is too much there. Here the area is of the boxes' union, so that overlapping boxes do
-not count twice, and a box counts only when something can be read in it: detectors of this kind also box rings, crosses and
-stripes.
+not count twice, and a box counts only when it has the shape of a line of text, in any script: the detector also boxes single
+rings and crosses, and whole frames of stripes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ POSITIONS = ("first", "middle", "last")
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """``side``: pixels of the longer side at which the detector looks."""
+    """``side``: pixels of the longer side at which the detector looks. A box counts as text when it is at least ``aspect``
+    times as long as it is high, and no higher than the share ``height`` of the frame."""
 
     side: int = 640
+    aspect: float = 1.5
+    height: float = 0.3
 
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = (
@@ -48,7 +51,7 @@ class Text:
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
     def weights(self) -> str:
-        return hashlib.sha256(b"".join(_model_path(part).read_bytes() for part in ("det", "rec"))).hexdigest()
+        return hashlib.sha256(_model_path().read_bytes()).hexdigest()
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
@@ -58,11 +61,24 @@ class Text:
             rows = []
             for clip in evidence:
                 looked = first_middle_last(clip.frames)
-                found = {frame.pts: _boxes(detector, frame) for frame in dict.fromkeys(looked)}
+                found = {frame.pts: self._look(detector, frame) for frame in dict.fromkeys(looked)}
                 rows.append(_row([found[frame.pts] for frame in looked]))
             return pa.Table.from_pylist(rows, schema=pa.schema(list(self.columns)))
 
         yield score
+
+    def _look(self, detector: Any, frame: EvidenceFrame) -> tuple[float, int]:
+        """Union of the text boxes as a share of the frame, and how many there are."""
+        rgb = video.unjpeg(frame.jpeg)
+        found = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=False).boxes
+        if found is None:
+            return 0.0, 0
+        boxes = [box for box in np.asarray(found, np.float32) if self._is_line(box, rgb.shape[0])]
+        return union_area(boxes, rgb.shape[0], rgb.shape[1]), len(boxes)
+
+    def _is_line(self, box_42: NDArray[Any], frame_height: int) -> bool:
+        height, length = sorted(cv2.minAreaRect(box_42)[1])
+        return bool(height <= self.height * frame_height and length >= self.aspect * max(height, 1.0))
 
 
 def first_middle_last(frames: Sequence[EvidenceFrame]) -> tuple[EvidenceFrame, EvidenceFrame, EvidenceFrame]:
@@ -79,22 +95,7 @@ def _row(found: Sequence[tuple[float, int]]) -> dict[str, Any]:
     }
 
 
-def _boxes(detector: Any, frame: EvidenceFrame) -> tuple[float, int]:
-    """Union of the legible text boxes as a share of the frame, and how many there are."""
-    rgb = video.unjpeg(frame.jpeg)
-    found = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=True)
-    if found.boxes is None or found.txts is None:
-        return 0.0, 0
-    boxes = [box for box, text in zip(found.boxes, found.txts, strict=True) if legible(text)]
-    return union_area(np.asarray(boxes), rgb.shape[0], rgb.shape[1]), len(boxes)
-
-
-def legible(text: str) -> bool:
-    """Whether a box was read as text: two letters or digits of any script. One alone may be a ring read as an O."""
-    return sum(character.isalnum() for character in text) >= 2
-
-
-def union_area(boxes_n42: NDArray[Any], height: int, width: int) -> float:
+def union_area(boxes_n42: Sequence[NDArray[Any]], height: int, width: int) -> float:
     """Share of a ``height`` x ``width`` frame that lies under any of the quadrilaterals (n, 4, 2) in px."""
     mask = np.zeros((height, width), np.uint8)
     for box in boxes_n42:
@@ -102,14 +103,14 @@ def union_area(boxes_n42: NDArray[Any], height: int, width: int) -> float:
     return float(mask.mean())
 
 
-def _model_path(part: str) -> Path:
-    """Weights of the detector (``det``) or the recogniser (``rec``), inside RapidOCR's wheel."""
+def _model_path() -> Path:
+    """The detector's weights, inside RapidOCR's wheel."""
     import rapidocr
 
     folder = Path(rapidocr.__file__).parent / "models"
-    found = sorted(folder.glob(f"*_{part}_*.onnx"))
+    found = sorted(folder.glob("*_det_*.onnx"))
     if len(found) != 1:
-        raise FileNotFoundError(f"expected one {part} model in {folder}, found {[path.name for path in found]}")
+        raise FileNotFoundError(f"expected one text detector in {folder}, found {[path.name for path in found]}")
     return found[0]
 
 
@@ -120,8 +121,8 @@ def _load(side: int) -> Any:
         params={
             "Global.use_cls": False,
             "Global.log_level": "critical",
-            "Det.model_path": str(_model_path("det")),
-            "Rec.model_path": str(_model_path("rec")),
+            "Global.use_rec": False,
+            "Det.model_path": str(_model_path()),
             "Det.limit_type": "max",
             "Det.limit_side_len": side,
             # One worker has one core; parallelism is over clips.

@@ -1,0 +1,114 @@
+"""How well cuts are found: precision, recall and F1 of a recipe's detector against a truth file, and how pure its clips are.
+
+    python benchmarks/cuts.py FOLDER TRUTH.json [--recipe NAME] [--set STEP.KEY=VALUE] [--json]
+
+TRUTH.json: ``{video: {"events": [{"frame", "end", "kind"}]}}`` (or ``"cuts"``, as the rendered world writes it); a hard cut at
+frame f begins a new shot with f, a gradual transition spans ``[frame, end)``. A hard cut is found within two frames, a gradual
+one by the middle of the found extent, anywhere inside it or within two frames of it; one to one. A clip is impure when it
+holds a frame of a transition or of two shots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from curation.clips import ClipRules, frames_of, pieces
+from curation.observe import Observation, observe
+from curation.types import Cut
+from pipelines.recipe import CutStep, ObserveStep, load_recipe
+
+TOLERANCE = 2  # frames
+
+Event = Mapping[str, Any]
+
+
+def matched(events: Sequence[Event], found: Sequence[int]) -> tuple[list[bool], int]:
+    """Which events are found, and how many found cuts match none. One to one, in order."""
+    free = sorted(found)
+    hits = []
+    for event in events:
+        near = [cut for cut in free if event["frame"] - TOLERANCE <= cut <= event["end"] + TOLERANCE]
+        hits.append(bool(near))
+        if near:
+            free.remove(near[0])
+    return hits, len(free)
+
+
+def impure(events: Sequence[Event], spans: Sequence[tuple[int, int]]) -> int:
+    """How many frame spans hold a frame of a transition, or frames of two shots."""
+    return sum(
+        any(first < event["frame"] < last or max(first, event["frame"]) < min(last, event["end"]) for event in events)
+        for first, last in spans
+    )
+
+
+def summarise(per_video: Sequence[tuple[Sequence[Event], Sequence[int], Sequence[tuple[int, int]]]]) -> dict[str, Any]:
+    """``per_video``: events, found cuts, clip spans."""
+    kinds: dict[str, list[int]] = {}
+    hit_count = false = clips = bad = 0
+    for events, found, spans in per_video:
+        hits, extra = matched(events, found)
+        false += extra
+        hit_count += sum(hits)
+        clips += len(spans)
+        bad += impure(events, spans)
+        for event, hit in zip(events, hits, strict=True):
+            kinds.setdefault(event["kind"], [0, 0])[0] += hit
+            kinds[event["kind"]][1] += 1
+    total = sum(count for _, count in kinds.values())
+    precision, recall = hit_count / max(1, hit_count + false), hit_count / max(1, total)
+    return {
+        "precision": round(precision, 4),
+        "recall": round(recall, 4),
+        "f1": round(2 * precision * recall / max(precision + recall, 1e-9), 4),
+        "false_cuts": false,
+        "recall_by_kind": {kind: f"{hit}/{count}" for kind, (hit, count) in sorted(kinds.items())},
+        "clips": clips,
+        "impure_clips": bad,
+    }
+
+
+def evaluate(seen: Observation, cuts: Sequence[Cut], step: CutStep) -> tuple[list[int], list[tuple[int, int]]]:
+    """Found cuts as frames (the middle of gradual ones) and clips as frame spans."""
+    base: Fraction = seen.probe.time_base
+    rules = ClipRules(**step.model_dump(exclude={"detector"}))
+    found = [(first + last) // 2 for first, last in frames_of(cuts, seen.pts)]
+    ends = [*seen.pts, seen.end]
+    spans = [
+        (piece.first, piece.last)
+        for piece in pieces(cuts, seen.pts, seen.end, base, rules)
+        if (ends[piece.last] - ends[piece.first]) * base >= step.min_seconds
+    ]
+    return found, spans
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    recipe = load_recipe(args.recipe, args.overrides)
+    step = recipe.one(CutStep)
+    observers = [o for o in recipe.one(ObserveStep).observers if o.name in step.detector.tracks]
+    truth = json.loads(args.truth.read_text())
+    per_video = []
+    for name, said in truth.items():
+        print(name, file=sys.stderr)
+        seen = observe(str(args.folder / name), observers, None)
+        cuts = step.detector.cuts({track.name: track for track in seen.tracks})
+        per_video.append((said.get("events", said.get("cuts", [])), *evaluate(seen, cuts, step)))
+    result = summarise(per_video)
+    print(json.dumps(result) if args.json else "\n".join(f"{key:<16} {value}" for key, value in result.items()))
+
+
+if __name__ == "__main__":
+    main()

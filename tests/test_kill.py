@@ -1,0 +1,147 @@
+"""Exactly once: runs killed with -9 at seeded moments and started again end in the tables of an unbroken run."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from curation import world
+from curation.errors import DatasetError
+from tests.conftest import Dailies
+from tests.test_curate import FAST, comparable, table
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("footage")
+    world.render_world(folder, seed=9, videos=4, shots=(2, 3), shot_frames=(30, 50), still=0.0, text=0.1)
+    return folder
+
+
+def start(footage: Path, out: Path, engine: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pipelines.cli", "curate", footage, "--out", out, *FAST, "--engine", engine]
+    return subprocess.Popen(
+        [*map(str, command)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def at_work(process: subprocess.Popen[bytes], out: Path) -> bool:
+    """Wait until the run holds the dataset's lock, which is when work begins; false if it ended before."""
+    while process.poll() is None:
+        lock = out / ".lock"
+        if lock.exists() and lock.read_text().startswith(f"pid {process.pid} "):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.fixture(scope="module")
+def unbroken(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A run that nobody kills, and how long it works."""
+    out = tmp_path_factory.mktemp("unbroken") / "dataset"
+    process = start(footage, out, "local")
+    assert at_work(process, out)
+    began = time.monotonic()
+    assert process.wait(timeout=120) == 0
+    return out, time.monotonic() - began
+
+
+def observed(out: Path) -> dict[str, float]:
+    """Sources whose observation is committed, with the time it took: another value would mean it was done again."""
+    try:
+        rows = table(out, "observations")
+    except (DatasetError, ValueError):
+        return {}
+    return dict(zip(rows["source_id"].to_pylist(), rows["seconds_taken"].to_pylist(), strict=True))
+
+
+def kill_until_done(footage: Path, out: Path, engine: str, moments: Iterator[float], kills: int) -> int:
+    """Kill runs at ``moments`` (seconds into their work) up to ``kills`` times or until one finishes before its moment;
+    returns how many were killed at work. In the end the dataset is complete."""
+    killed = 0
+    before: dict[str, float] = {}
+    finished = False
+    while killed < kills and not finished:
+        process = start(footage, out, engine)
+        if at_work(process, out):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=next(moments))
+        finished = process.returncode == 0
+        killed += process.poll() is None
+        process.kill()
+        process.wait()
+        now = observed(out)
+        assert before.items() <= now.items(), "committed work was done again, or lost"
+        before = now
+    if not finished:
+        assert start(footage, out, engine).wait(timeout=180) == 0
+    assert before.items() <= observed(out).items()
+    return killed
+
+
+def check_equal(out: Path, unbroken: Path, dailies: Dailies) -> None:
+    assert comparable(out) == comparable(unbroken)
+    assert dailies("verify", out, "--deep").returncode == 0
+    assert dailies("gc", out).returncode == 0
+    assert comparable(out) == comparable(unbroken)
+    assert dailies("verify", out, "--deep").returncode == 0
+    assert not list(out.rglob("*.tmp"))
+    assert not list(out.glob("exports/.staging-*"))
+
+
+# 17 moments with the plain loop and 3 on Ray.
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("seed", "kills"), [(0, 5), (1, 4), (2, 4), (3, 4)])
+def test_plain_runs_killed_and_started_again_end_like_an_unbroken_one(
+    seed: int, kills: int, footage: Path, unbroken: tuple[Path, float], tmp_path: Path, dailies: Dailies
+) -> None:
+    reference, seconds = unbroken
+    draw = random.Random(seed)
+    moments = iter(lambda: draw.uniform(0, 0.9 * seconds), None)
+    killed, number = 0, 0
+    while killed < kills:  # a run that finishes before its moment does not count: on with a new dataset
+        out = tmp_path / f"dataset-{number}"
+        killed += kill_until_done(footage, out, "local", moments, kills - killed)
+        check_equal(out, reference, dailies)
+        number += 1
+
+
+@pytest.mark.timeout(600)
+def test_ray_runs_killed_and_started_again_end_like_an_unbroken_one(
+    footage: Path, unbroken: tuple[Path, float], tmp_path: Path, dailies: Dailies
+) -> None:
+    draw = random.Random(100)
+    moments = iter(lambda: draw.uniform(4, 12), None)  # Ray takes some seconds to start
+    killed, number = 0, 0
+    while killed < 3:
+        out = tmp_path / f"dataset-{number}"
+        killed += kill_until_done(footage, out, "ray", moments, 3 - killed)
+        check_equal(out, unbroken[0], dailies)
+        number += 1
+
+
+def test_a_second_run_on_the_same_dataset_is_refused_and_a_killed_one_leaves_no_lock(
+    footage: Path, tmp_path: Path, dailies: Dailies
+) -> None:
+    out = tmp_path / "dataset"
+    first = start(footage, out, "local")
+    assert at_work(first, out)
+    refused = dailies("curate", footage, "--out", out, *FAST, "--engine", "local")
+    assert refused.returncode == 2
+    assert f"pid {first.pid}" in refused.stderr
+    first.kill()
+    first.wait()
+    assert dailies("curate", footage, "--out", out, *FAST, "--engine", "local").returncode == 0
