@@ -31,10 +31,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 class Items(Protocol):
     """What a phase draws from. ``frames(i)`` may raise one of ``curation.errors`` or ``OSError``."""
 
-    ids: Sequence[str]
-    captions: Sequence[str]
-    motions: Sequence[float | None]
-    lengths: Sequence[int]
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def captions(self) -> Sequence[str]: ...
+    @property
+    def motions(self) -> Sequence[float | None]: ...
+    @property
+    def lengths(self) -> Sequence[int]: ...
 
     def frames(self, index: int) -> Pixels: ...
 

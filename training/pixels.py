@@ -16,7 +16,7 @@ Pixels = NDArray[np.uint8]
 
 def to_tensor(pixels_NHWC: Pixels) -> Tensor:
     """uint8 RGB (N, H, W, 3) → float32 (N, 3, H, W) in [−1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels_NHWC)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(pixels_NHWC)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_pixels(x_NCHW: Tensor) -> Pixels:
@@ -36,7 +36,7 @@ def cover(pixels_NHWC: Pixels, size: tuple[int, int]) -> Pixels:
     target = max(size[1], round(height * scale)), max(size[0], round(width * scale))
     if target == (height, width):
         return pixels_NHWC
-    x = torch.from_numpy(np.ascontiguousarray(pixels_NHWC)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.array(pixels_NHWC)).permute(0, 3, 1, 2).float()
     x = F.interpolate(x, target, mode="bilinear", antialias=True, align_corners=False)
     resized: Pixels = x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     return resized
