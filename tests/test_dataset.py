@@ -7,13 +7,13 @@ import pickle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 from curation import schema
 from curation.dataset import Committer, Dataset, Keys, Table, read_part, write_part
 from curation.errors import DailiesError, DatasetError
 from curation.verify import verify
 from curation.withdraw import _rewrite_shard
+from tests.dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from dataset_builder import OBSERVATIONS, SELECTION, observation, python
 
 from curation import schema
 from curation.dataset import Dataset
 from curation.errors import DatasetError
 from curation.verify import verify
+from tests.dataset_builder import OBSERVATIONS, SELECTION, observation, python
 
 CHILDREN = Path(__file__).with_name("dataset_builder.py")
 

@@ -11,13 +11,13 @@ import urllib.error
 import urllib.request
 
 import pytest
-from dataset_builder import CLIPS, EXPORT, OBSERVATIONS, SELECTION, fill, observation
 
 from curation import schema
 from curation.dataset import Committer, Dataset, read_part
 from curation.errors import DatasetError
 from curation.sql import query
 from curation.verify import verify
+from tests.dataset_builder import CLIPS, EXPORT, OBSERVATIONS, SELECTION, fill, observation
 
 pytest.importorskip("moto.server", reason="needs moto[s3] and flask: the S3 server that datasets are tested against")
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 from curation import schema
 from curation.dataset import Dataset
 from curation.errors import Unreadable, UsageError
 from curation.sql import connect, current, query
 from curation.verify import Problem, verify
+from tests.dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 SHARD = "data/train-00000-of-00002.parquet"
 

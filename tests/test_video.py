@@ -14,12 +14,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from rendered_video import GOP, KINDS, number, numbered, render, silence
 
 from curation import video
 from curation.errors import Broken, Changed, NoVideo, TooFewFrames, Truncated, Unreadable
 from curation.timing import Span
 from curation.types import Sampling
+from tests.rendered_video import GOP, KINDS, number, numbered, render, silence
 
 ODD = Path(__file__).parents[2] / "shared/data/odd"
 needs_odd = pytest.mark.skipif(not ODD.is_dir(), reason=f"no shared data at {ODD}")
