@@ -401,27 +401,3 @@ def _frames(found: list[tuple[int, Any]], time_base: Fraction) -> Frames:
     pts = np.array([pts for pts, _ in found], np.int64)
     pixels.flags.writeable = pts.flags.writeable = False
     return Frames(pts=pts, pixels=pixels, time_base=time_base)
-
-
-# ---- made frames ----------------------------------------------------------------------------------------------------
-
-
-def write_frames(path: str | os.PathLike[str], frames: Any, fps: float, *, crf: int = 18) -> None:
-    """Write RGB frames (T, h, w, 3) uint8 with even sides, such as a model's samples, as an H.264 mp4 file at ``path``.
-
-    The file appears whole or not at all.
-    """
-    import av
-
-    aside = f"{os.fspath(path)}.part-{os.getpid()}"
-    with av.open(aside, "w", format="mp4") as container:
-        track: Any = container.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)}
-        )
-        track.height, track.width = frames.shape[1:3]
-        track.pix_fmt = "yuv420p"
-        track.codec_context.thread_count = 1
-        for pixels in frames:
-            container.mux(track.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
-        container.mux(track.encode(None))
-    os.replace(aside, path)

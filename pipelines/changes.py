@@ -9,7 +9,7 @@ from typing import Any
 from curation import schema, video
 from curation.dataset import Dataset
 from curation.errors import SourceError
-from pipelines.recipe import Recipe, ScoreStep
+from pipelines.recipe import Annotation, Recipe
 
 
 def withdraw_changed(
@@ -31,8 +31,8 @@ def withdraw_changed(
     if retry_failed:
         table.delete(given, equals={"status": "failed"})
         for step in recipe.steps:
-            if isinstance(step, ScoreStep):
-                dataset.table(recipe.scores(step)).delete(equals={"status": "failed"})
+            if isinstance(step, Annotation):
+                dataset.table(recipe.annotations(step)).delete(equals={"status": "failed"})
     return [given[identity] for identity in changed]
 
 

@@ -110,13 +110,32 @@ def export(
 
 
 @app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A training recipe: tiny.")],
+    data: Annotated[str, typer.Option("--data", "-d", metavar="EXPORT", help="A folder that curate has exported.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.")],
+    phase: Annotated[str | None, typer.Option("--phase", help="Only this phase; all by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train image, video and high-quality phases on an export, each from the last one's checkpoint."""
+    from pipelines.summary import print_training
+    from pipelines.train import train_run
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    print_training(train_run(recipe, data, out, phase=phase, resume=resume, say=say), as_json)
+
+
+@app.command()
 def quickstart(
     out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")] = "quickstart",
-    videos: Annotated[int, typer.Option("--videos", min=1, help="How many videos to render.")] = 12,
+    videos: Annotated[int, typer.Option("--videos", min=6, help="How many videos to render.")] = 18,
     seed: Annotated[int, typer.Option("--seed", help="Of the rendered world.")] = 0,
     engine: EngineName = "ray",
 ) -> None:
-    """Render a small world of videos with known truth and curate it. Offline, on two CPU cores, in two minutes."""
+    """Render a world, curate, caption, train in three phases, publish, and sample a video. Offline, on two CPU cores."""
     from pipelines.quickstart import quickstart as run
 
     run(out, videos=videos, seed=seed, engine=_engine(engine))

@@ -24,7 +24,7 @@ from pipelines import engine as engines
 from pipelines.changes import withdraw_changed
 from pipelines.exporting import export_selection
 from pipelines.progress import progress
-from pipelines.recipe import CutStep, ExportStep, ObserveStep, Recipe, ScoreStep, SelectStep, parse_recipe
+from pipelines.recipe import Annotation, CutStep, ExportStep, ObserveStep, Recipe, SelectStep, parse_recipe, resolved
 from pipelines.stages import CutWork, ObserveWork, ScoreWork
 from pipelines.summary import ExportReport, SelectionReport, Summary, source_report
 
@@ -78,8 +78,8 @@ class _Run:
             self._observe(step, rows)
         elif isinstance(step, CutStep):
             self._cut(step)
-        elif isinstance(step, ScoreStep):
-            self._score(step)
+        elif isinstance(step, Annotation):
+            self._annotate(step)
         elif isinstance(step, SelectStep):
             self.selections.append(select_step(self.dataset, self.recipe, step))
         elif isinstance(step, ExportStep):
@@ -110,17 +110,18 @@ class _Run:
         )
         self._run(work, table, units, "sources", done=len(observed) - len(units), most=256, key="source_id")
 
-    def _score(self, step: ScoreStep) -> None:
-        table = self.dataset.table(self.recipe.scores(step), schema.scores(step.scorer.columns))
+    def _annotate(self, step: Annotation) -> None:
+        spec = resolved(step.spec)
+        table = self.dataset.table(self.recipe.annotations(step), schema.scores(spec.columns))
         observed = self.dataset.table(self.recipe.observations).located(["source_id"], equals={"status": "ok"})
         wanted = ["clip_id", "source_id", "start", "end", "time_base_num", "time_base_den"]
         clips = clips_table(self.dataset, self.recipe).read(wanted, equals={"status": "ok"})
-        if step.scorer.needs:
-            have = joined(self.dataset, self.recipe, before=step).select(["clip_id", *step.scorer.needs])
+        if spec.needs:
+            have = joined(self.dataset, self.recipe, before=step).select(["clip_id", *spec.needs])
             clips = clips.join(have, "clip_id")
         units = _without(clips, "clip_id", table.keys("clip_id")).join(observed, "source_id")
         units = units.sort_by([("file", "ascending"), ("source_id", "ascending"), ("start", "ascending")])
-        work = ScoreWork(name=step.name, table=table.url, scorer=step.scorer)
+        work = ScoreWork(name=step.name, table=table.url, scorer=spec)
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
 
     def _run(
@@ -159,19 +160,14 @@ def clips_table(dataset: Dataset, recipe: Recipe) -> Table:
     return dataset.table(recipe.clips, schema.clips(measures(recipe)))
 
 
-def score_steps(recipe: Recipe, before: Any) -> list[ScoreStep]:
-    """The scoring steps that come before a step."""
-    ahead = recipe.steps[: recipe.steps.index(before)]
-    return [step for step in ahead if isinstance(step, ScoreStep)]
-
-
 def joined(dataset: Dataset, recipe: Recipe, before: Any) -> pa.Table:
-    """All clips with the columns of every scorer that comes before a step."""
+    """All clips with the columns of every scorer and captioner that comes before a step."""
     clips = clips_table(dataset, recipe).read()
-    for step in score_steps(recipe, before):
-        names = [column.name for column in step.scorer.columns]
-        table = dataset.table(recipe.scores(step), schema.scores(step.scorer.columns))
-        clips = clips.join(table.read(["clip_id", *names]), "clip_id")
+    for step in recipe.before(before):
+        table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
+        rows = table.read(["clip_id", *step.shown])
+        rows = rows.rename_columns(["clip_id", *(field.name for field in step.shown.values())])
+        clips = clips.join(rows, "clip_id")
     return clips
 
 
@@ -179,7 +175,7 @@ def select_step(dataset: Dataset, recipe: Recipe, step: SelectStep) -> Selection
     """Judge all clips of the dataset and replace the selection in one commit."""
     clips = joined(dataset, recipe, before=step)
     verdicts, limits = select(clips, step.rules, duplicates=step.duplicates)
-    read = [recipe.clips, *(recipe.scores(score) for score in score_steps(recipe, step))]
+    read = [recipe.clips, *(recipe.annotations(one) for one in recipe.before(step))]
     properties = {
         "rules": {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()},
         "duplicates": step.duplicates,
@@ -200,7 +196,7 @@ def export_step(
     selection = dataset.table(f"selections/{step.select}")
     kept = selection.read(["clip_id"], equals={"keep": True})
     clips = clips.filter(pc.is_in(clips["clip_id"], value_set=kept["clip_id"].combine_chunks()))
-    columns = measures(recipe) + [column for score in score_steps(recipe, step) for column in score.scorer.columns]
+    columns = measures(recipe) + [column for one in recipe.before(step) for column in one.shown.values()]
     return export_selection(dataset, recipe, step, clips, columns, selection.properties(), engine=engine, quiet=quiet)
 
 

@@ -10,8 +10,8 @@ A recipe is YAML (see ``pipelines/recipes``)::
       - select: {name: main, rules: {motion: {min_quantile: 0.25}, text_area: {max: 0.07}}}
       - export: {select: main}
 
-``--set NAME.key=value`` changes one value, where NAME is the step's name: ``observe``, ``cut``, a scorer's name, a selection's
-name, ``export``.
+``--set NAME.key=value`` changes one value, where NAME is the step's name: ``observe``, ``cut``, a scorer's name, ``caption_``
+and a captioner's, a selection's name, ``export``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,11 +27,12 @@ import pyarrow as pa
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from curation.captioners import CAPTIONERS
 from curation.cuts import DETECTORS
 from curation.errors import RecipeError
 from curation.observe import EvidenceGrid
 from curation.observers import OBSERVERS
-from curation.schema import CLIP_COLUMNS, fingerprint
+from curation.schema import CLIP_COLUMNS, field, fingerprint
 from curation.scorers import SCORERS
 from curation.select import Rule
 
@@ -120,6 +121,43 @@ class ScoreStep(_Strict):
     def name(self) -> str:
         return next(name for name, made in SCORERS.items() if isinstance(self.scorer, made))
 
+    @property
+    def spec(self) -> Any:
+        return self.scorer
+
+    @property
+    def group(self) -> str:
+        return "scores"
+
+    @property
+    def shown(self) -> dict[str, pa.Field]:
+        """Column of its table → the field that later steps know it by."""
+        return {column.name: column for column in self.scorer.columns}
+
+
+class CaptionStep(_Strict):
+    """Text for all clips."""
+
+    captioner: Annotated[Any, _build(CAPTIONERS, "captioner")]
+
+    @property
+    def name(self) -> str:
+        kind = next(name for name, made in CAPTIONERS.items() if isinstance(self.captioner, made))
+        return f"caption_{kind}"
+
+    @property
+    def spec(self) -> Any:
+        return self.captioner
+
+    @property
+    def group(self) -> str:
+        return "captions"
+
+    @property
+    def shown(self) -> dict[str, pa.Field]:
+        """The text goes by ``caption_NAME``."""
+        return {"text": field(self.name, pa.string(), f"caption by {self.name.removeprefix('caption_')}")}
+
 
 class SelectStep(_Strict):
     """Rules over columns; quantiles are resolved over the whole table."""
@@ -143,11 +181,13 @@ class ExportStep(_Strict):
     seed: int = 0
 
 
-Step = ObserveStep | CutStep | ScoreStep | SelectStep | ExportStep
+Annotation = ScoreStep | CaptionStep
+Step = ObserveStep | CutStep | ScoreStep | CaptionStep | SelectStep | ExportStep
 STEPS: dict[str, type[Any]] = {
     "observe": ObserveStep,
     "cut": CutStep,
     "score": ScoreStep,
+    "caption": CaptionStep,
     "select": SelectStep,
     "export": ExportStep,
 }
@@ -183,16 +223,23 @@ class Recipe(_Strict):
         own = step.model_dump(exclude={"detector"}) | {"detector": _meaning(step.detector), "meaning": CLIPS_MEANING}
         return f"clips/{detector}@{fingerprint([self.observations, own])}"
 
-    def scores(self, step: ScoreStep) -> str:
-        meaning = [self.clips, _meaning(step.scorer), step.scorer.weights()]
-        return f"scores/{step.name}@{fingerprint(meaning)}"
+    def annotations(self, step: Annotation) -> str:
+        """The table of a scorer or captioner: its meaning takes in that of the columns it reads."""
+        above = [self.annotations(one) for one in self.before(step) if _feeds(one, step)]
+        meaning = [self.clips, *above, _meaning(step.spec), resolved(step.spec).weights()]
+        return f"{step.group}/{step.name.removeprefix('caption_')}@{fingerprint(meaning)}"
+
+    def before(self, step: Any) -> list[Annotation]:
+        """The scorers and captioners that come before a step."""
+        place = next(number for number, one in enumerate(self.steps) if one is step)
+        return [one for one in self.steps[:place] if isinstance(one, Annotation)]
 
     def tables(self) -> dict[str, str]:
         """Step name to table, in order."""
         named = {"observe": self.observations, "cut": self.clips}
         for step in self.steps:
-            if isinstance(step, ScoreStep):
-                named[step.name] = self.scores(step)
+            if isinstance(step, Annotation):
+                named[step.name] = self.annotations(step)
             elif isinstance(step, SelectStep):
                 named[f"select.{step.name}"] = f"selections/{step.name}"
         return named
@@ -201,13 +248,27 @@ class Recipe(_Strict):
 CLIPS_MEANING = 1  # raised when the code changes how spans follow from cuts
 
 
+def _feeds(one: Annotation, step: Annotation) -> bool:
+    return any(field.name in step.spec.needs for field in one.shown.values())
+
+
+def resolved(spec: Any) -> Any:
+    """``spec`` with ``zoo:NAME`` replaced by the folder of that model. Raises ``RecipeError`` for a name that is none."""
+    model = getattr(spec, "model", None)
+    if not isinstance(model, str) or not model.startswith("zoo:"):
+        return spec
+    from zoo.catalog import resolve
+    from zoo.errors import ZooError
+
+    try:
+        return replace(spec, model=str(resolve(model)))
+    except ZooError as error:
+        raise RecipeError(str(error)) from error
+
+
 def _meaning(spec: Any) -> list[Any]:
-    return [
-        type(spec).__module__,
-        type(spec).__name__,
-        spec.meaning,
-        {f.name: getattr(spec, f.name) for f in fields(spec)},
-    ]
+    means = [f.name for f in fields(spec) if f.metadata.get("meaning", True)]
+    return [type(spec).__module__, type(spec).__name__, spec.meaning, {name: getattr(spec, name) for name in means}]
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -292,6 +353,9 @@ def _close(name: str, allowed: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
+SPECS = {"score": "scorer", "caption": "captioner"}
+
+
 # ---- --set ----------------------------------------------------------------------------------------------------------
 
 
@@ -299,9 +363,9 @@ def _entry_name(entry: Any) -> str:
     """The name by which ``--set`` addresses a raw step."""
     ((kind, body),) = entry.items()
     body = body or {}
-    if kind == "score":
-        scorer = body.get("scorer")
-        return next(iter(scorer)) if isinstance(scorer, dict) else str(scorer)
+    if kind in SPECS:
+        spec = body.get(SPECS[kind])
+        return ("caption_" if kind == "caption" else "") + (next(iter(spec)) if isinstance(spec, dict) else str(spec))
     return str(body.get("name", {"select": "main"}.get(kind, kind)))
 
 
@@ -316,10 +380,11 @@ def _apply(data: dict[str, Any], override: str) -> None:
             f"--set {override}: no step named {name!r}; allowed: {', '.join(entries)}{_close(name, entries)}"
         )
     ((kind, body),) = entries[name].items()
-    if kind == "score" and keys[0] != "scorer":
-        keys = ["scorer", name, *keys]  # text.side=512 means the scorer's own parameter
-        if not isinstance(body.get("scorer"), dict):
-            body["scorer"] = {name: {}}
+    if kind in SPECS and keys[0] != SPECS[kind]:
+        spec = name.removeprefix("caption_") if kind == "caption" else name
+        keys = [SPECS[kind], spec, *keys]  # text.side=512 means the scorer's own parameter
+        if not isinstance(body.get(SPECS[kind]), dict):
+            body[SPECS[kind]] = {spec: {}}
     if body is None:
         body = entries[name][kind] = {}
     for key in keys[:-1]:
@@ -350,9 +415,9 @@ def _check(steps: Sequence[Step], where: str) -> None:
         names.append(step.name)
         if names.count(step.name) > 1:
             raise RecipeError(f"recipe {where}: two steps are named {step.name!r}")
-        if isinstance(step, ScoreStep):
-            _need(step.scorer.needs, columns, f"scorer {step.name}")
-            columns |= {field.name: field.type for field in step.scorer.columns}
+        if isinstance(step, Annotation):
+            _need(step.spec.needs, columns, step.name)
+            columns |= {field.name: field.type for field in step.shown.values()}
         elif isinstance(step, SelectStep):
             _need(step.rules, columns, f"select {step.name}")
             _check_rules(step, columns)

@@ -116,7 +116,7 @@ def score_rows(
         return [{"status": "ok", "failure": None, **row} for row in score(clips).to_pylist()]
     except SourceError as error:
         if len(clips) == 1:
-            failure = {"stage": f"score {name}", "kind": error.kind, "message": str(error)}
+            failure = {"stage": name, "kind": error.kind, "message": str(error)}
             return [{"status": "failed", "failure": failure}]
         return [row for clip in clips for row in score_rows(name, score, [clip])]
 

@@ -165,14 +165,35 @@ def _near(path: str) -> str:
     return relative if len(relative) < len(path) else path
 
 
-def print_next(summary: Summary) -> None:
-    """What to try next with a dataset just made."""
-    ask = "select split, count(*) clips, round(avg(motion), 1) motion from clips group by split"
+def print_training(phases: Sequence[Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(phase) for phase in phases]))
+        return
+    table = _grid("training")
+    for name in ("phase", "task"):
+        table.add_column(name)
+    for name in ("steps", "seconds", "validation loss before", "after"):
+        table.add_column(name, justify="right")
+    for phase in phases:
+        losses = (f"{phase.first_loss:.3f}", f"{phase.last_loss:.3f}")
+        table.add_row(phase.name, phase.task, str(phase.steps), f"{phase.seconds:.0f}", *losses)
+    out = stdout()
+    out.print(table)
+    for phase in phases:
+        out.print(f"{phase.name:<8} {_near(phase.samples)}", soft_wrap=True, markup=False)
+
+
+def print_next(summary: Summary, model: str, zoo: str, video: str) -> None:
+    """Where the model and its video are, and what to try next."""
+    ask = "select caption_coca, caption_fuse, motion from export_export limit 5"
     stdout().print(
-        f"\n[bold]Next[/bold]\n"
+        f"model   {_near(zoo)}/{model}\n"
+        f"video   {_near(video)}\n\n"
+        "[bold]Next[/bold]\n"
         f'  dailies sql {summary.dataset} "{ask}"\n'
-        f"  dailies select {summary.dataset} --set main.rules.motion.min=2\n"
-        f"  dailies curate YOUR_VIDEOS --out DATASET",
+        f"  dailies select {summary.dataset} --name captioned --set captioned.rules.motion.min=2\n"
+        f"  dailies zoo show {model} --zoo {_near(zoo)}\n"
+        "  dailies curate YOUR_VIDEOS --out DATASET",
         soft_wrap=True,
     )
 
@@ -315,6 +336,7 @@ def print_withdrawn(counts: Mapping[str, int], as_json: bool) -> None:
 
 
 def print_recipes(as_json: bool) -> None:
+    from curation.captioners import CAPTIONERS
     from curation.cuts import DETECTORS
     from curation.observers import OBSERVERS
     from curation.scorers import SCORERS
@@ -325,6 +347,7 @@ def print_recipes(as_json: bool) -> None:
         "observers": list(OBSERVERS),
         "detectors": list(DETECTORS),
         "scorers": list(SCORERS),
+        "captioners": list(CAPTIONERS),
     }
     if as_json:
         print(json.dumps(have))

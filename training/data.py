@@ -178,7 +178,7 @@ def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
 
     def read(index: int) -> bytes:
         value = data[index].as_py()
-        return value["bytes"] if isinstance(value, dict) else value
+        return bytes(value["bytes"] if isinstance(value, dict) else value)
 
     return Pictures(entries, read, size)
 

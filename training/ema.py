@@ -20,5 +20,6 @@ class Ema:
     def update(self, trained: nn.Module, step: int) -> None:
         """After optimizer step number ``step``, from 0."""
         keep = min(self.decay, (1 + step) / (10 + step))
-        mine, theirs = list(self.model.parameters()), [p.detach() for p in trained.parameters()]
+        mine = [p.data for p in self.model.parameters()]
+        theirs = [p.detach() for p in trained.parameters()]
         torch._foreach_lerp_(mine, theirs, 1 - keep)

@@ -243,7 +243,7 @@ def _picture(unet: Any, batches: Batches, recipe: Recipe, folder: Path) -> None:
         write_png(folder / "samples.png", grid([np.concatenate(truth), np.concatenate(made)]))
         return
     write_png(folder / "samples.png", grid([row for pair in zip(truth, made, strict=True) for row in pair]))
-    video.write_frames(folder / "sample.mp4", np.concatenate(made, 2), phase.fps)
+    video.write_clip(np.concatenate(made, 2), phase.fps, folder / "sample.mp4")
 
 
 def _decode(vae: Any, latents_TCHW: Tensor) -> Pixels:

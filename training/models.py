@@ -6,7 +6,7 @@ State-dict keys are diffusers' own throughout, so that a checkpoint is a folder 
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import UNet2DConditionModel, UNetSpatioTemporalConditionModel
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.recipe import Net, Phase
 
-UNet = UNet2DConditionModel | UNetSpatioTemporalConditionModel
+UNet: TypeAlias = Any  # UNet2DConditionModel | UNetSpatioTemporalConditionModel, which carry no types
 # The last layers of all that the spatio-temporal model has over the image model. Zero, each passes its input on; each still
 # gets a gradient at once, because what it multiplies is not zero.
 LAST_TEMPORAL = (

@@ -29,7 +29,7 @@ class Run:
             "recipe_hash": recipe.hash,
             "data": str(export.folder.resolve()),
             "export_card": export.card,
-            "models": dataclasses.asdict(models),
+            "models": {name: str(Path(path).resolve()) for name, path in dataclasses.asdict(models).items()},
             "phases": [],
         }
         if self.path.exists():
@@ -92,7 +92,7 @@ class Metrics:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
 
     def write(self, step: int, **values: float) -> None:
         self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")

@@ -177,7 +177,7 @@ def encode_modes(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, frames_NHWC:
 def reconstruct(vae: AutoencoderKL, frames_NHWC: Pixels, chunk: int = 16) -> Pixels:
     """Frames through encoder (mode) and decoder."""
     latents = encode_modes(vae, frames_NHWC, chunk)
-    return np.concatenate([to_pixels(vae.decode(part).sample) for part in latents.split(chunk)])
+    return np.concatenate([to_pixels(vae.decode(part).sample) for part in torch.split(latents, chunk)])
 
 
 def set_scale(vae: AutoencoderKL, frames_NHWC: Pixels) -> float:

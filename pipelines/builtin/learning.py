@@ -110,7 +110,8 @@ class Optimizer:
     """
 
     def __init__(self, modules: Sequence[nn.Module], *, lr: float, steps: int) -> None:
-        hidden, rest = [], []
+        hidden: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in (pair for module in modules for pair in module.named_parameters()):
             is_matrix = parameter.ndim == 2 and (
                 "resblocks" in name or "cross_attn" in name or "encoder.layers" in name
