@@ -2,8 +2,9 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS ?= dev
-STAMP := $(VENV)/.installed-$(EXTRAS)
+EXTRAS ?= dev,models,train
+COMMA := ,
+STAMP := $(VENV)/.installed-$(subst $(COMMA),-,$(EXTRAS))
 # uv comes from pip and stays inside the environment; it never fetches a Python of its own.
 export UV_PYTHON_DOWNLOADS := never
 
@@ -17,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-# A rendered world in, a curated dataset out.
+# A rendered world in; a curated, captioned dataset, a trained model and a sampled video out.
 quickstart: $(STAMP)
 	$(BIN)/dailies quickstart
 

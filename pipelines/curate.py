@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +46,7 @@ def curate(
 
     Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used is a row.
     """
+    _check_installed(recipe)
     rows = list(sources.list_sources(arguments))
     dataset = Dataset.create(out)
     with dataset.writer(), engines.session(engine):
@@ -63,6 +65,13 @@ def curate(
             selections=tuple(run.selections),
             exports=tuple(run.exports),
         )
+
+
+def _check_installed(recipe: Recipe) -> None:
+    """What the models need that the core does not bring."""
+    needy = [step.name for step in recipe.steps if isinstance(step, Annotation) and hasattr(step.spec, "model")]
+    if needy and find_spec("open_clip") is None:
+        raise UsageError(f"step {needy[0]} needs open_clip: install dailies[models]")
 
 
 class _Run:

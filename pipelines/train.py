@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from curation.errors import UsageError
@@ -31,11 +32,8 @@ def train_run(
 
     Raises ``UsageError`` when recipe, data and folder do not fit each other, before any work.
     """
-    try:
-        import diffusers  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"training needs {error.name}: install dailies[models,train]") from error
+    if missing := [name for name in ("torch", "diffusers", "transformers") if find_spec(name) is None]:
+        raise UsageError(f"training needs {missing[0]}: install dailies[models,train]")
     from training.conditioning import Models
     from training.loop import train
 

@@ -19,7 +19,7 @@ from curation.dataset import Dataset
 from curation.sql import query
 from tests.conftest import Dailies
 
-FAST = ["--recipe", "quickstart", "--set", "export.preset=ultrafast"]
+FAST = ["--recipe", str(Path(__file__).with_name("plain.yaml")), "--set", "export.preset=ultrafast"]
 
 
 def table(dataset: Path, name: str) -> pa.Table:
@@ -314,7 +314,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
     [
         (["nowhere"], "no such file or folder: nowhere"),
         (["."], "no video in folder ."),
-        ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: default, quickstart, svd"),
+        ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, quickstart, svd"),
         ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
         ([".", "--engine", "spark"], "unknown engine 'spark'; allowed: ray, local"),

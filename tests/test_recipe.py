@@ -50,7 +50,7 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
         (changed(1, {"detector": "content", "min_seconds": 5, "max_seconds": 2}), "max_seconds 2 is below min_seconds 5"),
         (changed(1, {"detector": "content", "min_seconds": 0.1}), "min_seconds 0.1 is below the 1 s between evidence"),
         (changed(1, {"detector": "content", "min_seconds": "long"}), "min_seconds: .*number.*not 'long'"),
-        (changed(2, {"scorer": "txt"}), "unknown scorer 'txt'; allowed: text"),
+        (changed(2, {"scorer": "txt"}), "unknown scorer 'txt'; allowed: clip, text"),
         (changed(3, {"rules": {"motoin": {"min": 1}}}), "unknown column 'motoin'; allowed: .*did you mean motion"),
         (changed(3, {"rules": {"motion": {}}}), "a rule needs min, max"),
         (changed(4, {"select": "other"}), "no earlier selection 'other'; allowed: main"),
@@ -62,7 +62,7 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
         (changed(1, 5), "the keys of step cut are a mapping, not 5"),
         (changed(1, {"detector": "content", "max_seconds": float("inf")}), "max_seconds: .*finite"),
         (changed(3, {"rules": {"uri": {"min": 3}}}), "column uri is string, not a number; use one_of"),
-        ({"name": "x", "steps": [{"shuffle": {}}]}, "unknown step 'shuffle'; allowed: observe, cut, score"),
+        ({"name": "x", "steps": [{"shuffle": {}}]}, "unknown step 'shuffle'; allowed: observe, cut, score, caption"),
         ({"name": "x", "steps": PLAIN["steps"][1:]}, "first two steps must be observe and cut"),
         ({"name": "x"}, "expected a mapping with name and steps"),
         (PLAIN | {"extra": 1}, "unknown key 'extra'; allowed: name, steps"),
@@ -81,7 +81,7 @@ def test_a_recipe_that_cannot_be_is_refused_in_one_line(data: dict[str, Any], sa
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
     with pytest.raises(
-        RecipeError, match=r"no recipe 'quikstart'; allowed: default, quickstart, svd.*did you mean quick"
+        RecipeError, match=r"no recipe 'quikstart'; allowed: captioned, default, quickstart, svd.*did you mean quick"
     ):
         load_recipe("quikstart")
 

@@ -1,1 +1,1 @@
-"""Training: staged video diffusion on exported shards. The trainer lands with the next release."""
+"""Training: staged video diffusion on exported shards. Importing the package loads nothing heavy."""
