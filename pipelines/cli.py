@@ -13,7 +13,7 @@ from pipelines.zoo_cli import zoo_app
 
 app = typer.Typer(
     name="dailies",
-    help="Raw video in; a curated dataset in Parquet out.",
+    help="Raw video in; a curated, captioned dataset, a trained model and a zoo out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -203,7 +203,7 @@ def withdraw(
 
 @app.command()
 def recipes(as_json: Json = False) -> None:
-    """List the built-in recipes, observers, detectors and scorers."""
+    """List the built-in recipes, observers, detectors, scorers and captioners."""
     from pipelines.summary import print_recipes
 
     print_recipes(as_json)
