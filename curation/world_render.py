@@ -125,6 +125,20 @@ OUTLINES: dict[str, tuple[NDArray[np.float64], ...]] = {
 _SHIFT = 6  # cv2 draws at 1/64 px
 
 
+def fill_outline(
+    image: Pixels, kind: str, x: float, y: float, radius: float, value: int, *, line: int = cv2.LINE_8
+) -> None:
+    """Fill a shape's outline at ``(x, y)`` px with ``radius`` px by ``value`` into ``image``, (h, w) uint8."""
+    contours = [np.round((outline * radius + (x, y)) * (1 << _SHIFT)).astype(np.int32) for outline in OUTLINES[kind]]
+    cv2.fillPoly(image, contours, value, lineType=line, shift=_SHIFT)
+
+
+def outline_area(kind: str) -> float:
+    """Area of a shape of radius 1, its hole left out."""
+    first, *holes = [float(cv2.contourArea(outline.astype(np.float32))) for outline in OUTLINES[kind]]
+    return first - sum(holes)
+
+
 def draw_shape(frame: Pixels, shape: Shape, x: float, y: float, radius: float) -> None:
     """Draw ``shape`` at screen position ``(x, y)`` px with ``radius`` px into ``frame``, its soft shadow first."""
     height, width = frame.shape[:2]
@@ -135,11 +149,7 @@ def draw_shape(frame: Pixels, shape: Shape, x: float, y: float, radius: float) -
     if x0 >= x1 or y0 >= y1:
         return
     mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    contours = [
-        np.round((outline * radius + (x - x0, y - y0)) * (1 << _SHIFT)).astype(np.int32)
-        for outline in OUTLINES[shape.kind]
-    ]
-    cv2.fillPoly(mask, contours, 255, lineType=cv2.LINE_AA, shift=_SHIFT)
+    fill_outline(mask, shape.kind, x - x0, y - y0, radius, 255, line=cv2.LINE_AA)
     shifted = np.array([[1, 0, drop], [0, 1, 1.4 * drop]])
     shadow = cv2.warpAffine(mask, shifted, (mask.shape[1], mask.shape[0]))
     shadow = cv2.blur(shadow, (2 * int(drop) + 1, 2 * int(drop) + 1))

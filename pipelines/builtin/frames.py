@@ -8,6 +8,7 @@ the screen.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.world import BACKGROUNDS, COLORS, Shot, write_script
-from curation.world_render import Stage, to_screen
+from curation.world_render import Stage, fill_outline, outline_area, to_screen
 from curation.world_script import LARGE, ShapeKind, Texture
 
 # Seeds are tuples, so that these can't meet the small integers of the quickstart and the tests.
 TRAINING, HELD_OUT = 7_000_000, 9_000_000
 STORED = (160, 90)  # (width, height) px at which frames are kept
-MOST = 3  # shapes in a shot
+MOST = 3  # shapes in a shot, in the order in which they were drawn
 KINDS: tuple[str, ...] = get_args(ShapeKind)
 TEXTURES: tuple[str, ...] = get_args(Texture)
 COLOR_NAMES, GROUND_NAMES = tuple(COLORS), tuple(BACKGROUNDS)
@@ -46,24 +47,31 @@ class Seen:
 
 
 def seen_shapes(shot: Shot, index: int, *, size: tuple[int, int], fps: float) -> tuple[Seen, ...]:
-    """The shapes that the shot's frame ``index`` shows, from left to right; those mostly outside are left out."""
+    """The shapes that the shot's frame ``index`` shows, in the order in which they were drawn.
+
+    One of which more than half lies outside the frame or behind later ones is left out: nobody could name it.
+    """
     width, height = size
     t = index / fps
     camera = shot.camera.at(t)
-    found = []
-    for shape in shot.shapes:
+    layers = np.zeros((height, width), np.uint8)
+    drawn = []
+    for number, shape in enumerate(shot.shapes, 1):
         x, y, radius = shape.at(t)
         u, v = to_screen(x, y, camera, size)
-        if 0 <= u < width and 0 <= v < height:
-            found.append(
-                Seen(kind=shape.kind, color=shape.color, x=u / height, y=v / height, radius=radius * camera[2] / height)
-            )
-    return tuple(sorted(found, key=lambda shape: shape.x))
+        fill_outline(layers, shape.kind, u, v, radius * camera[2], number)
+        drawn.append((u, v, radius * camera[2]))
+    areas = np.bincount(layers.ravel(), minlength=len(drawn) + 1)[1:]
+    return tuple(
+        Seen(kind=shape.kind, color=shape.color, x=u / height, y=v / height, radius=radius / height)
+        for shape, (u, v, radius), area in zip(shot.shapes, drawn, areas, strict=True)
+        if area > 0.5 * outline_area(shape.kind) * radius**2
+    )
 
 
 def frame_caption(shapes: Sequence[Seen], texture: str, ground: str, words: bool) -> str:
     """What one frame shows, in the world's words."""
-    names = [f"a {shape.name}" for shape in shapes]
+    names = [f"a {shape.name}" for shape in sorted(shapes, key=lambda shape: shape.x)]
     who = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     place = f"a {texture} {ground} background"
     return f"{who} over {place}" * bool(who) + place * (not who) + ", with words on it" * words
@@ -107,8 +115,8 @@ def training_set(frames: int, folder: Path) -> FrameSet:
     )
 
 
-def rendered_set(frames: int, *, per_shot: int = 4, first: int = TRAINING, folder: Path | None = None) -> FrameSet:
-    """``frames`` frames, ``per_shot`` of a shot; kept in ``folder``, where one is given, and read back from it."""
+def rendered_set(frames: int, *, first: int = TRAINING, folder: Path | None = None) -> FrameSet:
+    """``frames`` frames, each of its own shot; kept in ``folder``, where one is given, and read back from it."""
     path = folder / f"frames-{first}-{frames}.npz" if folder else None
     if path and path.exists():
         with np.load(path) as kept:
@@ -121,7 +129,7 @@ def rendered_set(frames: int, *, per_shot: int = 4, first: int = TRAINING, folde
     pixels = np.empty((frames, STORED[1], STORED[0], 3), np.uint8)
     shapes = np.full((frames, MOST, 5), -1, np.float32)
     captions, stories = [], []
-    for row, (picture, found, caption, story) in zip(range(frames), _pictures(first, per_shot), strict=False):
+    for row, (picture, found, caption, story) in zip(range(frames), _pictures(first), strict=False):
         pixels[row] = picture
         for slot, shape in enumerate(found):
             kind, color = KINDS.index(shape.kind), COLOR_NAMES.index(shape.color)
@@ -137,23 +145,18 @@ def rendered_set(frames: int, *, per_shot: int = 4, first: int = TRAINING, folde
     return made
 
 
-def _pictures(first: int, per_shot: int) -> Iterator[tuple[NDArray[np.uint8], tuple[Seen, ...], str, str]]:
+def _pictures(first: int) -> Iterator[tuple[NDArray[np.uint8], tuple[Seen, ...], str, str]]:
     """Endless frames as evidence shows them: drawn at one of two sizes, compressed, and brought to one size."""
-    number = 0
-    while True:
-        rng = np.random.default_rng([first + number, 0xF1])
+    for number in itertools.count(first):
+        rng = np.random.default_rng([number, 0xF1])
         size = (320, 180) if rng.random() < 0.25 else (192, 108)
-        script = write_script((first + number,), shots=1, size=size)
+        script = write_script((number,), shots=1, size=size)
         shot = script.shots[0]
-        stage = Stage(shot, size=size, fps=script.fps)
-        for index in rng.choice(shot.frames, min(per_shot, shot.frames), replace=False).tolist():
-            if any(f.kind == "flash" and f.start <= index < f.start + f.frames for f in shot.flashes):
-                continue  # nearly white: there is nothing to learn from
-            picture = worn(stage.frame(index), rng)
-            found = seen_shapes(shot, index, size=size, fps=script.fps)
-            caption = shot_caption(shot, index, size=size, fps=script.fps)
-            yield cv2.resize(picture, STORED, interpolation=cv2.INTER_AREA), found, caption, shot.caption(size[1])
-        number += 1
+        index = int(rng.integers(shot.frames))
+        picture = worn(Stage(shot, size=size, fps=script.fps).frame(index), rng)
+        found = seen_shapes(shot, index, size=size, fps=script.fps)
+        caption = shot_caption(shot, index, size=size, fps=script.fps)
+        yield cv2.resize(picture, STORED, interpolation=cv2.INTER_AREA), found, caption, shot.caption(size[1])
 
 
 def worn(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
