@@ -6,7 +6,7 @@ Opens nothing: ``curation.video`` does.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +15,9 @@ from curation.uri import Remote, one_line
 
 BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
 MISSING = 0.05  # share of what the header declares that may be missing (or two frames, if that is more)
+SKIMMED = frozenset(
+    {"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"}
+)  # codecs of one frame a packet, B-frames and all
 DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it would go on for ever
 
 
@@ -25,11 +28,15 @@ class Decoder:
     and, of those, ``frames_corrupt`` that the decoder marked as damaged; ``frames_dropped`` whose pts did not rise;
     ``demux_errors``; ``last_duration``, what the container says of the last frame so far, in ticks, ``None`` if it does not.
 
+    ``skim``: leave out frames that no other frame refers to, most B-frames, which saves half of the work and more; their times
+    are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says whether
+    that is all there is to know of those left out: if not, the source is to be read again without.
+
     Figures of the header, ``None`` where it does not say: ``start``, ``duration`` (ticks), ``declared`` (frames),
     ``rate`` (frames per second), ``aspect`` (width of a pixel over its height).
     """
 
-    def __init__(self, container: Any, stream: Any, remote: Remote | None, *, threads: int) -> None:
+    def __init__(self, container: Any, stream: Any, remote: Remote | None, *, threads: int, skim: bool = False) -> None:
         self.packets = self.packets_broken = self.demux_errors = 0
         self.frames = self.frames_corrupt = self.frames_dropped = 0
         self.last_duration: int | None = None
@@ -38,6 +45,11 @@ class Decoder:
         self._container, self._stream, self._remote = container, stream, remote
         self._codec = stream.codec_context
         self._codec.thread_count = threads
+        self.skims = skim and self._codec.name in SKIMMED
+        if self.skims:
+            self._codec.skip_frame = "NONREF"
+        self._packets_shown: list[int] = []
+        self._timed = True  # every packet says when it is shown
         if threads != 1:
             self._codec.thread_type = "AUTO"
         self._end = 0  # first tick after the last frame
@@ -107,6 +119,7 @@ class Decoder:
                     # An empty packet would tell the decoder that the stream is over.
                     if packet.size and packet.stream_index == self._stream.index:
                         self.entry = self.entry or (packet.is_keyframe, packet.pts)
+                        self._note(packet)
                         yield packet
                 break
             except IndexError:
@@ -117,6 +130,26 @@ class Decoder:
                 self._said = f" ({one_line(error)})"
         if self._remote is not None and self._remote.error is not None:
             raise Unreadable(f"reading stopped: {one_line(self._remote.error)}") from self._remote.error
+
+    def _note(self, packet: Any) -> None:
+        """Remember when a packet that may be left out is shown."""
+        if self.skims and not packet.is_discard:
+            self._timed &= packet.pts is not None
+            self._packets_shown.append(packet.pts or 0)
+
+    def shown(self, decoded: Sequence[int]) -> list[int]:
+        """Times of all frames from the first of the ``decoded`` on, in order, up to the packets read."""
+        if not self.skims or not decoded:
+            return list(decoded)
+        return sorted(pts for pts in self._packets_shown if pts >= decoded[0])
+
+    def trusted(self, decoded: Sequence[int]) -> bool:
+        """Whether frames were left out of a stream that decodes without a fault and whose packets tell the time of each."""
+        if not self.skims:
+            return True
+        faults = self.packets_broken + self.frames_corrupt + self.frames_dropped + self.demux_errors + self.guessed
+        known = set(self._packets_shown)
+        return not faults and self._timed and len(known) == len(self._packets_shown) and known.issuperset(decoded)
 
     def _frames_of(self, packet: Any) -> list[Any]:
         """What the decoder gives for one packet, ``None`` being the end. One that does not decode is counted."""
@@ -129,17 +162,22 @@ class Decoder:
             self.packets_broken += packet is not None
             return []
 
+    def check_packets(self) -> None:
+        """After any frame: raise ``Broken`` as ``check`` does, of what was read so far."""
+        if self.packets_broken > BROKEN * self.packets:
+            raise Broken(f"{self.packets_broken} of {self.packets} packets do not decode{self._said}")
+        got = self.frames + self.frames_dropped
+        if self.frames_dropped > BROKEN * got:
+            raise Broken(f"{self.frames_dropped} of {got} frames are not later than the frame before")
+
     def check(self) -> None:
         """After the last frame: raise if what came cannot stand for the source.
 
         ``Broken``: over a fifth of the packets do not decode, or of the frames go back in time. ``Truncated``: it ends
         before its own header says. ``TooFewFrames``: fewer than two.
         """
-        if self.packets_broken > BROKEN * self.packets:
-            raise Broken(f"{self.packets_broken} of {self.packets} packets do not decode{self._said}")
-        got = self.frames + self.frames_dropped
-        if self.frames_dropped > BROKEN * got:
-            raise Broken(f"{self.frames_dropped} of {got} frames are not later than the frame before")
+        self.check_packets()
+        got = len(self._packets_shown) if self.skims else self.frames + self.frames_dropped
         if self.declared and self.duration:
             spared = max(2, MISSING * self.declared)
             left = (self.start or 0) + self.duration - self._end
@@ -149,5 +187,5 @@ class Decoder:
         elif self._expected and self._expected - self._heard > max(MISSING * self._expected, 2 / (self.rate or 2)):
             figures = f"ends at {float(self._heard):.2f} s of the {float(self._expected):.2f} s"
             raise Truncated(f"{figures} that the header declares{self._said}")
-        if self.frames < 2:
+        if max(self.frames, len(self._packets_shown)) < 2:
             raise TooFewFrames(f"{self.frames} frame{'' if self.frames == 1 else 's'} from {self.packets} packets")

@@ -29,6 +29,10 @@ from typing import IO, Any
 from curation.errors import Crashed, DailiesError, Defect, Hung
 
 HEADER = struct.Struct("<Q")  # length of the pickle that follows, in bytes
+# A child is one worker's hands: several of them share a machine, and sums come out the same however many cores it has.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
+)
 BEAT_SECONDS = 0.25  # at most one heartbeat message in so long
 START_SECONDS = 60.0  # for the child's imports, on top of the stall limit
 PARENT_SECONDS = 0.5  # how often the child looks whether its parent lives
@@ -107,7 +111,7 @@ class Isolated:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | ONE_THREAD | {"PYTHONPATH": path},
             start_new_session=True,  # a group of its own: killed with all that it may start, untouched by Ctrl-C
         )
         assert self._child.stdin is not None

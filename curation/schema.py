@@ -96,7 +96,10 @@ SOURCE_COLUMNS = [
 OBSERVATIONS = pa.schema(
     [
         *SOURCE_COLUMNS,
-        field("segment", pa.int32(), "0; long sources may be split"),
+        field("segment", pa.int32(), "which segment of the source, from 0; long sources are split"),
+        field("segments", pa.int32(), "how many segments the source is split into"),
+        field("origin", pa.int64(), "pts of the source's first frame", "tick"),
+        field("unit", pa.string(), "source_id/segment: the key"),
         field("content_id", pa.string(), "hash of size and sampled bytes; copies share it"),
         field("bytes", pa.int64(), "size of the source", "byte"),
         field("modified", pa.int64(), "modification time where the store has one", "ns"),

@@ -19,13 +19,15 @@ Planes = Literal["gray", "bgr"]
 class Sampling:
     """The grid on which an observer wants frames.
 
-    ``fps``: frames per second, ``None`` for every frame. ``short_side``: pixels of the shorter side after
+    ``fps``: frames per second, ``None`` for every frame that is decoded; ``every``: decode each one, leave none out that no
+    other refers to. ``short_side``: pixels of the shorter side after
     downscaling by area (never up). ``planes``: ``gray`` is luma, (h, w); ``bgr`` is (h, w, 3), as OpenCV orders it.
     """
 
     fps: float | None
     short_side: int
     planes: Planes
+    every: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

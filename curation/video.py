@@ -36,6 +36,7 @@ __all__ = [
     "cut_out",
     "decode_bytes",
     "jpeg",
+    "open_before",
     "open_source",
     "probe",
     "read_span",
@@ -55,11 +56,13 @@ class Source:
     """An open video, whose ``pictures`` are decoded once. A context manager.
 
     ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
-    decoder threads, 0 for one per core. ``decoder`` counts, and can be read after closing. Raises ``Unreadable`` and
-    ``NoVideo``.
+    decoder threads, 0 for one per core. ``skim``: leave frames out that no other refers to. ``decoder`` counts, and can be read
+    after closing. Raises ``Unreadable`` and ``NoVideo``.
     """
 
-    def __init__(self, uri: str, *, stream: int | None = None, threads: int = 1, file: Any = None) -> None:
+    def __init__(
+        self, uri: str, *, stream: int | None = None, threads: int = 1, skim: bool = False, file: Any = None
+    ) -> None:
         self.uri = uri
         self._remote = None if file is None else Remote(file)
         self._container = self._open()
@@ -69,7 +72,7 @@ class Source:
         self._canvas: Canvas
         try:
             self._stream = self._choose(stream)
-            self.decoder = Decoder(self._container, self._stream, self._remote, threads=threads)
+            self.decoder = Decoder(self._container, self._stream, self._remote, threads=threads, skim=skim)
             self._left = iter(self.decoder)
         except BaseException:
             self.close()
@@ -171,6 +174,13 @@ class Source:
             self._probe = self._describe(self._first[1].format.name)
         return self._probe
 
+    @property
+    def first_pts(self) -> int:
+        """Of a fresh source: pts of the first frame. Raises what ``probe`` does."""
+        self._begin()
+        assert self._first is not None
+        return int(self._first[0])
+
     def _describe(self, pixel_format: str) -> Probe:
         upright, decoder = self._canvas.upright, self.decoder
         width, height = upright.size(self._canvas.width, self._canvas.height)
@@ -260,9 +270,9 @@ def _words() -> Iterator[None]:
 # ---- whole sources --------------------------------------------------------------------------------------------------
 
 
-def open_source(uri: str, *, stream: int | None = None, threads: int = 1) -> Source:
+def open_source(uri: str, *, stream: int | None = None, threads: int = 1, skim: bool = False) -> Source:
     """Open a local path or any fsspec URL: see ``Source``."""
-    return Source(uri, stream=stream, threads=threads)
+    return Source(uri, stream=stream, threads=threads, skim=skim)
 
 
 def probe(uri: str, *, stream: int | None = None) -> Probe:
@@ -295,13 +305,13 @@ def count_frames(data: bytes) -> int:
 # ---- spans ----------------------------------------------------------------------------------------------------------
 
 
-def _enter(uri: str, span: Span, stream: int | None) -> Source:
+def open_before(uri: str, span: Span, *, stream: int | None = None, skim: bool = False) -> Source:
     """A source at or before the first frame of ``span``: seeks, looks where it landed, tries further back if need be.
 
     A fresh decoder for each try: one that was flushed forgets its reordering depth.
     """
     for seconds in SEEK_BACK:
-        source = open_source(uri, stream=stream)
+        source = open_source(uri, stream=stream, skim=skim)
         try:
             if source.enter_before(span, seconds):
                 return source
@@ -309,12 +319,12 @@ def _enter(uri: str, span: Span, stream: int | None) -> Source:
             source.close()
             raise
         source.close()
-    return open_source(uri, stream=stream)
+    return open_source(uri, stream=stream, skim=skim)
 
 
 def span_pictures(uri: str, span: Span, *, stream: int | None = None) -> Iterator[Picture]:
     """The frames with ``span.start <= pts < span.end``: exactly those that streaming from the start gives."""
-    with _enter(uri, span, stream) as source:
+    with open_before(uri, span, stream=stream) as source:
         yield from source.within(span)
 
 
@@ -350,7 +360,7 @@ def cut_out(
             beat()
             yield picture
 
-    with _enter(uri, span, stream) as source:
+    with open_before(uri, span, stream=stream) as source:
         return encode(
             beating(source.within(span)),
             span,

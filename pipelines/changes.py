@@ -25,7 +25,8 @@ def withdraw_changed(
         return []
     given = {row["source_id"]: row["uri"] for row in rows}
     known = table.read(["source_id", "content_id", "bytes", "modified", "status"])
-    changed = [row["source_id"] for row in known.to_pylist() if row["source_id"] in given and _changed(given, row)]
+    rows_known = [row for row in known.to_pylist() if row["source_id"] in given]
+    changed = list(dict.fromkeys(row["source_id"] for row in rows_known if _changed(given, row)))
     if changed:
         dataset.withdraw(changed)
     if retry_failed:

@@ -6,6 +6,7 @@ receipts. That is the whole of resume.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from curation import schema, sources
 from curation.clips import ClipRules
 from curation.dataset import Committer, Dataset, Table
 from curation.errors import UsageError
+from curation.observe import UNIT, unit_of
 from curation.select import select
 from pipelines import engine as engines
 from pipelines.changes import withdraw_changed
@@ -30,7 +32,6 @@ from pipelines.stages import CutWork, ObserveWork, ScoreWork
 from pipelines.summary import ExportReport, SelectionReport, Summary, source_report
 
 COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles at work
-UNIT = pa.schema([pa.field(name, pa.string()) for name in ("source_id", "uri", "manifest")])
 
 
 def curate(
@@ -95,19 +96,25 @@ class _Run:
             self.exports.append(export_step(self.dataset, self.recipe, step, engine=self.engine, quiet=self.quiet))
 
     def _observe(self, step: ObserveStep, rows: Sequence[dict[str, Any]]) -> None:
+        """First whole sources and the first segments of long ones, which tell how many there are; then the other segments."""
         table = self.dataset.table(self.recipe.observations, schema.OBSERVATIONS)
-        done = table.keys("source_id")
-        todo = [row for row in rows if row["source_id"] not in done]
         work = ObserveWork(
-            table=table.url, observers=step.observers, evidence=step.evidence, stall_seconds=step.stall_seconds
+            table=table.url,
+            observers=step.observers,
+            evidence=step.evidence,
+            stall_seconds=step.stall_seconds,
+            segment_seconds=step.segment_seconds,
         )
-        units = pa.Table.from_pylist(todo, schema=UNIT)
-        self._run(work, table, units, "sources", done=len(rows) - len(todo), most=4)
+        todo = first_units(table, rows)
+        self._run(work, table, todo, "sources", done=len(rows) - len(todo), most=4, key="unit")
+        todo = further_units(table, rows)
+        if len(todo):
+            self._run(work, table, todo, "segments", done=0, most=1, key="unit")
 
     def _cut(self, step: CutStep) -> None:
         observers = self.recipe.one(ObserveStep).observers
         table = clips_table(self.dataset, self.recipe)
-        observed = self.dataset.table(self.recipe.observations).located(["source_id"], equals={"status": "ok"})
+        observed = whole_sources(self.dataset.table(self.recipe.observations))
         done = table.keys("source_id")
         units = _without(observed, "source_id", done)
         work = CutWork(
@@ -122,14 +129,13 @@ class _Run:
     def _annotate(self, step: Annotation) -> None:
         spec = resolved(step.spec)
         table = self.dataset.table(self.recipe.annotations(step), schema.scores(spec.columns))
-        observed = self.dataset.table(self.recipe.observations).located(["source_id"], equals={"status": "ok"})
+        observed = self.dataset.table(self.recipe.observations)
         wanted = ["clip_id", "source_id", "start", "end", "time_base_num", "time_base_den"]
         clips = clips_table(self.dataset, self.recipe).read(wanted, equals={"status": "ok"})
         if spec.needs:
             have = joined(self.dataset, self.recipe, before=step).select(["clip_id", *spec.needs])
             clips = clips.join(have, "clip_id")
-        units = _without(clips, "clip_id", table.keys("clip_id")).join(observed, "source_id")
-        units = units.sort_by([("file", "ascending"), ("source_id", "ascending"), ("start", "ascending")])
+        units = with_files(_without(clips, "clip_id", table.keys("clip_id")), observed)
         work = ScoreWork(name=step.name, table=table.url, scorer=spec)
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
 
@@ -141,6 +147,75 @@ class _Run:
             for receipt in engines.run(work, bundles(units, most), self.engine):
                 committer.add(receipt)
                 bar.advance(len(receipt.keys), receipt.failed)
+
+
+# ---- units ----------------------------------------------------------------------------------------------------------
+
+
+def first_units(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Sources that have not been looked at: whole, or the first segment of a long one."""
+    done = set(table.read(["source_id"], equals={"segment": 0})["source_id"].to_pylist())
+    fresh = {"segment": 0, "segments": None, "origin": None}
+    return pa.Table.from_pylist([row | fresh for row in rows if row["source_id"] not in done], schema=UNIT)
+
+
+def further_units(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """The segments that are missing of those of ``rows`` whose first segment says that there are more."""
+    given = {row["source_id"]: row for row in rows}
+    long = table.read(
+        ["source_id", "segments", "origin"], filter=(pc.field("segment") == 0) & (pc.field("segments") > 1)
+    )
+    done = table.keys("unit")
+    units = [
+        given[first["source_id"]] | first | {"segment": number}
+        for first in long.to_pylist()
+        if first["source_id"] in given
+        for number in range(1, first["segments"])
+        if unit_of(first["source_id"], number) not in done
+    ]
+    return pa.Table.from_pylist(units, schema=UNIT)
+
+
+def whole_sources(table: Table) -> pa.Table:
+    """``source_id`` and ``files`` of the sources all of whose segments were observed, in the order of files."""
+    rows = table.located(["source_id", "segments"], equals={"status": "ok"})
+    rows = rows.group_by("source_id").aggregate([("segments", "min"), ([], "count_all"), ("file", "distinct")])
+    rows = rows.filter(pc.equal(rows["segments_min"], rows["count_all"]))
+    return rows.select(["source_id", "file_distinct"]).rename_columns(["source_id", "files"])
+
+
+def with_files(clips: pa.Table, table: Table) -> pa.Table:
+    """``clips`` with the ``files`` in which the evidence of each lies, in the order of files.
+
+    Of a source that is split these are the segments that the clip lies in, one or more.
+    """
+    rows = table.located(["source_id", "segment", "segments", "end"], equals={"status": "ok"})
+    split = pc.greater(rows["segments"], 1)
+    alone = rows.filter(pc.invert(split)).select(["source_id", "file"])
+    plain = clips.join(alone, "source_id", join_type="inner")
+    out = [plain.set_column(plain.schema.get_field_index("file"), "files", _as_lists(plain["file"]))]
+    ends: dict[str, list[tuple[int, int, str]]] = {}
+    for row in rows.filter(split).to_pylist():
+        ends.setdefault(row["source_id"], []).append((row["segment"], row["end"], row["file"]))
+    long = clips.filter(pc.is_in(clips["source_id"], value_set=pa.array(list(ends), pa.string())))
+    files = []
+    for source, start, end in zip(*(long[name].to_pylist() for name in ("source_id", "start", "end")), strict=True):
+        segments = sorted(ends[source])
+        begins = [-math.inf, *(last for _, last, _ in segments)]
+        files.append(
+            [file for begin, (_, last, file) in zip(begins, segments, strict=False) if begin < end and start < last]
+        )
+    out.append(long.append_column("files", pa.array(files, pa.list_(pa.string()))))
+    units = pa.concat_tables([table.select(out[0].column_names) for table in out])
+    order = units.append_column("file", pc.list_element(units["files"], 0))
+    order = order.sort_by([("file", "ascending"), ("source_id", "ascending"), ("start", "ascending")])
+    return order.drop_columns("file")
+
+
+def _as_lists(values: pa.ChunkedArray) -> pa.Array:
+    """Each value as a list of one."""
+    flat = values.combine_chunks()
+    return pa.ListArray.from_arrays(pa.array(range(len(flat) + 1), pa.int32()), flat)
 
 
 def bundles(units: pa.Table, most: int) -> Iterator[pa.Table]:

@@ -4,8 +4,8 @@ A recipe is YAML (see ``pipelines/recipes``)::
 
     name: quickstart
     steps:
-      - observe: {observers: [change, {change: {fps: 2}}, motion], evidence: {fps: 1}}
-      - cut: {detector: fused, min_seconds: 2, max_seconds: 10}
+      - observe: {observers: [boundary, motion], evidence: {fps: 1}}
+      - cut: {detector: boundary, min_seconds: 2, max_seconds: 10}
       - score: {scorer: text}
       - select: {name: main, rules: {motion: {min_quantile: 0.25}, text_area: {max: 0.07}}}
       - export: {select: main}
@@ -76,6 +76,7 @@ class ObserveStep(_Strict):
     observers: tuple[Annotated[Any, _build(OBSERVERS, "observer")], ...]
     evidence: EvidenceGrid = EvidenceGrid()
     stall_seconds: Annotated[float, Field(gt=0)] = 60.0
+    segment_seconds: Annotated[float, Field(ge=30)] = 900.0  # longer sources are observed in parts of about this length
 
     @model_validator(mode="after")
     def _names_differ(self) -> ObserveStep:

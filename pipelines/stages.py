@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from curation.clips import ClipRules, clip_rows, span_of
 from curation.dataset import Receipt, read_part, write_part
 from curation.errors import SourceError
 from curation.isolate import Isolated
-from curation.observe import EvidenceGrid, evidence_within
+from curation.observe import EvidenceGrid, evidence_within, joined_row
 from curation.types import Evidence, EvidenceFrame, Resources
 
 MEMORY_GB = 16
@@ -23,12 +23,13 @@ MEMORY_GB = 16
 
 @dataclass(frozen=True, kw_only=True)
 class ObserveWork:
-    """Decode sources, once each, in a child process with a time limit."""
+    """Decode sources, or segments of long ones, once each, in a child process with a time limit."""
 
     table: str
     observers: Sequence[Any]
     evidence: EvidenceGrid
     stall_seconds: float
+    segment_seconds: float
     name: ClassVar[str] = "observe"
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
@@ -38,16 +39,15 @@ class ObserveWork:
 
             def call(bundle: pa.Table) -> Receipt:
                 rows = [self._row(child, source) for source in bundle.to_pylist()]
-                return write_part(self.table, schema.OBSERVATIONS, rows, keys=_keys(rows))
+                return write_part(self.table, schema.OBSERVATIONS, rows, keys=_keys(rows, "unit"))
 
             yield call
 
     def _row(self, child: Isolated, source: dict[str, Any]) -> dict[str, Any]:
         try:
-            row: dict[str, Any] = child.call(source, self.observers, self.evidence)
+            row: dict[str, Any] = child.call(source, self.observers, self.evidence, self.segment_seconds)
         except SourceError as error:  # its process hung, crashed or tripped over a defect of ours
-            stat = observe.stat_row(source["uri"])
-            row = {**schema.empty_row(schema.OBSERVATIONS), **source, **stat, "segment": 0, **observe.failed(error)}
+            row = observe.empty_row(source) | observe.failed(error)
         return row
 
 
@@ -69,7 +69,7 @@ class CutWork:
 
         def call(bundle: pa.Table) -> Receipt:
             rows: list[dict[str, Any]] = []
-            for observed in _observed(bundle, columns):
+            for observed in _whole(_observed(bundle, columns)):
                 rows += clip_rows(observed, self.detector, self.observers, self.rules)
             return write_part(self.table, self.schema, rows, keys=tuple(bundle["source_id"].to_pylist()))
 
@@ -125,24 +125,41 @@ def score_rows(
 
 
 def _observed(bundle: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The observations rows of a bundle's sources, one file after another."""
-    for file in dict.fromkeys(bundle["file"].to_pylist()):
-        wanted = bundle.filter(pa.compute.equal(bundle["file"], file))["source_id"]
-        for batch in read_part(file, columns, source_ids=wanted.unique().to_pylist()):
+    """The observations rows that a bundle's sources have in the ``files`` it names, one file after another."""
+    wanted: dict[str, list[str]] = {}
+    for source, files in zip(bundle["source_id"].to_pylist(), bundle["files"].to_pylist(), strict=True):
+        for file in files:
+            wanted.setdefault(file, []).append(source)
+    for file, sources in wanted.items():
+        for batch in read_part(file, columns, source_ids=sorted(set(sources))):
             yield from batch.to_pylist()
 
 
+def _whole(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of split sources joined, as soon as the last of their segments has come."""
+    waiting: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        parts = waiting.setdefault(row["source_id"], [])
+        parts.append(row)
+        if len(parts) == row["segments"]:
+            yield joined_row(sorted(waiting.pop(row["source_id"]), key=lambda part: part["segment"]))
+
+
 def _evidence(bundle: pa.Table, needs: Sequence[str]) -> Iterator[Evidence]:
-    """Evidence of each clip of a bundle."""
-    clips: dict[str, list[dict[str, Any]]] = {}
-    for clip in bundle.to_pylist():
-        clips.setdefault(clip["source_id"], []).append(clip)
+    """Evidence of each clip of a bundle, in its order."""
+    clips = bundle.to_pylist()
+    of_source: dict[str, list[int]] = {}
+    for number, clip in enumerate(clips):
+        of_source.setdefault(clip["source_id"], []).append(number)
+    frames: list[dict[int, EvidenceFrame]] = [{} for _ in clips]  # by pts: a clip may lie in two segments
     for observed in _observed(bundle, ["source_id", "evidence"]):
-        frames = [EvidenceFrame(pts=frame["pts"], jpeg=frame["jpeg"]) for frame in observed["evidence"]]
-        for clip in clips[observed["source_id"]]:
-            span = span_of(clip)
-            columns = {name: clip[name] for name in needs}
-            yield Evidence(clip_id=clip["clip_id"], span=span, frames=evidence_within(frames, span), columns=columns)
+        seen = [EvidenceFrame(pts=frame["pts"], jpeg=frame["jpeg"]) for frame in observed["evidence"]]
+        for number in of_source[observed["source_id"]]:
+            frames[number] |= {frame.pts: frame for frame in evidence_within(seen, span_of(clips[number]))}
+    for clip, found in zip(clips, frames, strict=True):
+        columns = {name: clip[name] for name in needs}
+        ordered = tuple(found[pts] for pts in sorted(found))
+        yield Evidence(clip_id=clip["clip_id"], span=span_of(clip), frames=ordered, columns=columns)
 
 
 def _keys(rows: Sequence[Mapping[str, Any]], name: str = "source_id") -> tuple[str, ...]:

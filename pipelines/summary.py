@@ -89,13 +89,16 @@ class Summary:
 def source_report(table: Any, given: Sequence[str], changed: Sequence[str]) -> SourceReport:
     """How the sources of this run fared, from the observations."""
     ids = pa.array(given, pa.string())
-    rows = table.read(["source_id", "status", "seconds", "packets_broken"])
-    ok = rows.filter(pc.and_(pc.is_in(rows["source_id"], value_set=ids), pc.equal(rows["status"], "ok")))
+    rows = table.read(["source_id", "segment", "status", "seconds", "packets_broken"])
+    broken = rows.filter(pc.equal(rows["status"], "failed"))["source_id"].combine_chunks()  # a segment is enough
+    ok = rows.filter(
+        pc.and_not(pc.is_in(rows["source_id"], value_set=ids), pc.is_in(rows["source_id"], value_set=broken))
+    )
     failed = table.read(["source_id", "uri", "failure"], equals={"status": "failed"})
     failed = failed.filter(pc.is_in(failed["source_id"], value_set=ids)).to_pylist()
     return SourceReport(
         given=len(given),
-        ok=len(ok),
+        ok=len(ok.filter(pc.equal(ok["segment"], 0))),
         seconds=pc.sum(ok["seconds"]).as_py() or 0.0,
         packets_broken=pc.sum(ok["packets_broken"]).as_py() or 0,
         failures=tuple(sorted((row["uri"], row["failure"]["kind"], row["failure"]["message"]) for row in failed)),

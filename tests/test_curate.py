@@ -33,7 +33,7 @@ def comparable(dataset: Path) -> dict[str, str]:
     out: dict[str, str] = {}
     for name, key in (
         ("observations", "source_id"),
-        ("clips/fused", "clip_id"),
+        ("clips/boundary", "clip_id"),
         ("scores/text", "clip_id"),
         ("selections/main", "clip_id"),
     ):
@@ -68,7 +68,7 @@ def shots_of(truth: dict[str, Any], uri: str) -> list[tuple[int, int]]:
 
 
 def test_every_clip_is_inside_its_shot(curated: Path, truth: dict[str, Any]) -> None:
-    clips = table(curated, "clips/fused").to_pylist()
+    clips = table(curated, "clips/boundary").to_pylist()
     assert len(clips) >= 10
     for clip in clips:
         if clip["status"] == "ok":
@@ -79,7 +79,7 @@ def test_every_clip_is_inside_its_shot(curated: Path, truth: dict[str, Any]) -> 
 
 def test_most_of_the_footage_ends_up_in_clips(curated: Path, truth: dict[str, Any]) -> None:
     whole = sum(end - start for name in truth for start, end in shots_of(truth, name))
-    assert pc.sum(table(curated, "clips/fused")["frames"]).as_py() > 0.5 * whole
+    assert pc.sum(table(curated, "clips/boundary")["frames"]).as_py() > 0.5 * whole
 
 
 def test_clip_measures_follow_the_truth(curated: Path, truth: dict[str, Any]) -> None:
@@ -104,7 +104,7 @@ def test_clip_measures_follow_the_truth(curated: Path, truth: dict[str, Any]) ->
 
 def test_every_dropped_clip_has_its_reason(curated: Path) -> None:
     verdicts = table(curated, "selections/main").to_pylist()
-    assert len(verdicts) == len(table(curated, "clips/fused"))
+    assert len(verdicts) == len(table(curated, "clips/boundary"))
     assert any(row["keep"] for row in verdicts)
     assert all((row["reason"] is None) == row["keep"] == (row["reasons"] == []) for row in verdicts)
     assert all(row["keep"] or row["reason"] == row["reasons"][0] for row in verdicts)
@@ -381,11 +381,11 @@ def test_a_changed_source_is_done_again_and_its_old_clips_are_gone(tmp_path: Pat
     run = ("curate", clip.parent, "--out", tmp_path / "dataset", *FAST, "--engine", "local", "--json")
     world.encode(world.write_script(6, shots=2, text=0, still=0), clip)
     assert dailies(*run).returncode == 0
-    before = set(table(tmp_path / "dataset", "clips/fused")["clip_id"].to_pylist())
+    before = set(table(tmp_path / "dataset", "clips/boundary")["clip_id"].to_pylist())
     world.encode(world.write_script(7, shots=2, text=0, still=0), clip)
     summary = json.loads(dailies(*run).stdout)
     assert summary["sources"]["changed"] == [str(clip)]
-    after = set(table(tmp_path / "dataset", "clips/fused")["clip_id"].to_pylist())
+    after = set(table(tmp_path / "dataset", "clips/boundary")["clip_id"].to_pylist())
     assert after
     assert not before & after
     assert dailies("verify", tmp_path / "dataset").returncode == 0
@@ -439,7 +439,7 @@ def test_withdrawn_sources_leave_every_table_and_export(tmp_path: Path, small_wo
     index = pq.read_table(export_of(out) / "index.parquet").to_pylist()
     gone = index[0]["uri"]
     assert dailies("withdraw", out, gone).returncode == 0
-    for name in ("observations", "clips/fused", "scores/text", "selections/main"):
+    for name in ("observations", "clips/boundary", "scores/text", "selections/main"):
         assert index[0]["source_id"] not in table(out, name)["source_id"].to_pylist()
     assert gone not in pq.read_table(export_of(out) / "index.parquet")["uri"].to_pylist()
     assert dailies("verify", out, "--deep").returncode == 0

@@ -46,7 +46,7 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
         (changed(0, {"observers": ["change", "change"]}), "observer 'change' is listed twice"),
         (changed(0, {"observers": ["change"], "evidnce": {}}), "unknown key 'evidnce' in step observe; allowed: "),
         (changed(0, {"observers": ["motion"]}), "detector needs track 'change'; the observers give motion"),
-        (changed(1, {"detector": "magic"}), "unknown detector 'magic'; allowed: content, fused"),
+        (changed(1, {"detector": "magic"}), "unknown detector 'magic'; allowed: boundary, content"),
         (changed(1, {"detector": "content", "min_seconds": 5, "max_seconds": 2}), "max_seconds 2 is below min_seconds 5"),
         (changed(1, {"detector": "content", "min_seconds": 0.1}), "min_seconds 0.1 is below the 1 s between evidence"),
         (changed(1, {"detector": "content", "min_seconds": "long"}), "min_seconds: .*number.*not 'long'"),

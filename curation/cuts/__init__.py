@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
+from curation.cuts.boundary import Boundary
 from curation.cuts.content import Content
-from curation.cuts.fused import Fused
 from curation.types import Cut, Track
 
 
@@ -21,10 +21,10 @@ class Detector(Protocol):
         """Names of the tracks it thresholds; the recipe's observers must provide them."""
 
     def cuts(self, tracks: Mapping[str, Track]) -> list[Cut]:
-        """Cuts in order of time, none overlapping another. The first track named has every frame of the source."""
+        """Cuts in order of time, none overlapping another. A cut lies between two frames that were seen."""
 
 
 DETECTORS: dict[str, Any] = {
+    "boundary": Boundary,
     "content": Content,
-    "fused": Fused,
 }

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from curation.observers.boundary import Boundary
 from curation.observers.change import Change
 from curation.observers.luma import Luma
-from curation.observers.motion import Farneback
+from curation.observers.motion import Motion
 from curation.observers.sharpness import Sharpness
 from curation.timing import Span
 from curation.types import Frame, Probe, Sampling, Track
@@ -53,8 +54,9 @@ class Observer(Protocol):
 
 
 OBSERVERS: dict[str, Any] = {
+    "boundary": Boundary,
     "change": Change,
     "luma": Luma,
-    "motion": Farneback,
+    "motion": Motion,
     "sharpness": Sharpness,
 }

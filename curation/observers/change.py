@@ -40,7 +40,7 @@ class Change:
 
     @property
     def needs(self) -> Sampling:
-        return Sampling(fps=self.fps, short_side=self.short_side, planes="bgr")
+        return Sampling(fps=self.fps, short_side=self.short_side, planes="bgr", every=self.fps is None)
 
     @property
     def lookback(self) -> float:

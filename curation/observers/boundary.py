@@ -1,0 +1,178 @@
+"""Where shots meet: strengths of hard cuts and of gradual transitions, from a small network over likeness.
+
+Frames are compared on two grids out of one decode. The track ``boundary`` is each frame's distance from the one seen before,
+which tells exactly between which two frames a cut lies. On a grid of 12 a second, frames near and far are compared in many
+ways (``curation.observers.likeness``), and a network of 68,000 weights reads those measures with 1.3 seconds on either
+side. Several rates fused are what SVD's cascade of detectors is for (arXiv 2311.15127, App. C). The weights are those of
+``pipelines/builtin/train_cuts.py``, trained on random footage with known transitions (``docs/cuts.md``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curation.observers import likeness
+from curation.observers.likeness import LOOK, Described, Floats
+from curation.observers.tracking import Recorder, check_grid
+from curation.timing import Grid, Span
+from curation.types import Frame, Probe, Sampling, Track
+
+WEIGHTS = Path(__file__).with_name("boundary.safetensors")
+STEP = "boundary"
+TRACKS = ("boundary_cut", "boundary_middle", "boundary_blend")
+CHUNK = 96  # samples described at a time
+BLOCK = 4096  # samples that the network sees at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """``fps``: samples per second that the network compares; it was trained at 12."""
+
+    fps: float = 12.0
+
+    meaning: ClassVar[int] = 1
+    measures: ClassVar[tuple[pa.Field, ...]] = ()
+
+    def __post_init__(self) -> None:
+        check_grid(self.fps, likeness.HEIGHT)
+
+    @property
+    def name(self) -> str:
+        return "boundary"
+
+    @property
+    def needs(self) -> Sampling:
+        return Sampling(fps=None, short_side=likeness.HEIGHT, planes="bgr")
+
+    @property
+    def lookback(self) -> float:
+        # Decoders that skip frames may leave three samples a second, of sources of twelve or more.
+        return (LOOK + reach()) / 3
+
+    def start(self, probe: Probe) -> _Live:
+        return _Live(self.fps, probe)
+
+    def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
+        return {}
+
+
+class _Live:
+    """Describes frames as they come and keeps the vectors of as many as have yet to be compared."""
+
+    def __init__(self, fps: float, probe: Probe) -> None:
+        self._grid = Grid(fps, probe.time_base)
+        self._steps = Recorder(STEP)
+        self._last: NDArray[np.uint8] | None = None
+        self._pts: list[int] = []
+        self._waiting: list[NDArray[np.uint8]] = []
+        self._described: Described | None = None  # the last samples, at most 2 · LOOK + CHUNK
+        self._first = 0  # which sample the first of them is
+        self._done: list[Floats] = []  # rows of measures
+        self._rows = 0
+
+    def see(self, frame: Frame) -> None:
+        thumb = likeness.thumbnail(frame.pixels)
+        step = math.nan if self._last is None else cv2.norm(thumb, self._last, cv2.NORM_L1) / thumb.size
+        self._steps.add(frame.pts, step)
+        self._last = thumb
+        if self._grid.due(frame.pts):
+            self._pts.append(frame.pts)
+            self._waiting.append(thumb)
+            if len(self._waiting) == CHUNK:
+                self._measure(last=False)
+
+    def _measure(self, *, last: bool) -> None:
+        """Describe what waits, and measure the boundaries on both sides of which enough has been seen."""
+        if self._waiting:
+            new = likeness.describe(np.stack(self._waiting))
+            self._described = new if self._described is None else likeness.joined([self._described, new])
+            self._waiting.clear()
+        if self._described is None:
+            return
+        until = self._first + len(self._described) - (0 if last else LOOK)
+        if until > self._rows:
+            rows = likeness.measures(self._described)[self._rows - self._first : until - self._first]
+            self._done.append(rows)
+            self._rows = until
+        spare = max(0, self._rows - LOOK - self._first)
+        self._described, self._first = self._described[slice(spare, None)], self._first + spare
+
+    def finish(self) -> Sequence[Track]:
+        self._measure(last=True)
+        pts = np.asarray(self._pts, np.int64)
+        values = strengths(np.concatenate(self._done)) if self._done else np.empty((0, len(TRACKS)), np.float32)
+        return (self._steps.track(), *(Track(name=n, pts=pts, values=values[:, i]) for i, n in enumerate(TRACKS)))
+
+
+# ---- the network ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """``enter``, ``leave``: (weights, bias); ``layers``: (three matrices for the samples before, at and after, bias)."""
+
+    mean: Floats
+    scale: Floats
+    enter: tuple[Floats, Floats]
+    layers: tuple[tuple[Floats, Floats], ...]
+    leave: tuple[Floats, Floats]
+
+
+DILATIONS = (1, 2, 4, 8, 1)
+
+
+def reach() -> int:
+    """Samples on either side that one output depends on, beyond those its measures compare."""
+    return sum(DILATIONS)
+
+
+@lru_cache(maxsize=1)
+def network(path: Path = WEIGHTS) -> Network:
+    """The weights that ship with the package."""
+    from safetensors.numpy import load_file
+
+    held = load_file(path)
+    return Network(
+        mean=held["mean"],
+        scale=1 / held["deviation"],
+        enter=(held["enter.weight"].T, held["enter.bias"]),
+        layers=tuple(
+            (np.ascontiguousarray(held[f"layers.{i}.weight"].transpose(2, 1, 0)), held[f"layers.{i}.bias"])
+            for i in range(len(DILATIONS))
+        ),
+        leave=(held["leave.weight"].T, held["leave.bias"]),
+    )
+
+
+def strengths(measures: Floats, net: Network | None = None) -> Floats:
+    """(N, measures) → (N, 3) probabilities, see ``TRACKS``: a hard cut right before the sample, the middle of a gradual
+    transition right before it, the sample is a blend of two shots.
+    """
+    net = net or network()
+    out, margin = np.empty((len(measures), len(TRACKS)), np.float32), reach()
+    for start in range(0, len(measures), BLOCK):
+        low, high = max(0, start - margin), min(len(measures), start + BLOCK + margin)
+        piece = _forward(net, measures[low:high])
+        out[start : start + BLOCK] = piece[start - low : start - low + BLOCK]
+    return out
+
+
+def _forward(net: Network, measures: Floats) -> Floats:
+    x = np.maximum((measures - net.mean) * net.scale @ net.enter[0] + net.enter[1], 0)
+    for (weights, bias), dilation in zip(net.layers, DILATIONS, strict=True):
+        y = x @ weights[1] + bias
+        if len(x) > dilation:
+            y[dilation:] += x[:-dilation] @ weights[0]
+            y[:-dilation] += x[dilation:] @ weights[2]
+        x = x + np.maximum(y, 0)
+    return np.asarray(1 / (1 + np.exp(-(x @ net.leave[0] + net.leave[1]))), np.float32)

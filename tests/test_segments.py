@@ -1,0 +1,129 @@
+"""A long source observed in segments tells what the whole tells, and in less memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curation import observe, world
+from curation.clips import ClipRules, clip_rows
+from curation.cuts import DETECTORS
+from curation.observe import EvidenceGrid, Observation, Segment, joined_row, observe_row
+from curation.observers import OBSERVERS
+
+EVIDENCE = EvidenceGrid(fps=1, short_side=90, quality=80)
+CODECS = {"b-frames": {}, "no b-frames": {"bframes": 0}, "short gop": {"gop": 12}}
+
+
+@pytest.fixture(scope="module", params=CODECS)
+def film(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """75 seconds of the rendered world in three flavours."""
+    script = world.write_script((77,), shots=36, size=(128, 72), shot_frames=(24, 60))
+    path = tmp_path_factory.mktemp("segments") / "long.mp4"
+    return str(world.encode(script, path, **CODECS[request.param]))
+
+
+def observers() -> list[Any]:
+    return [made() for made in OBSERVERS.values() if not made().needs.every]
+
+
+def in_segments(path: str, seconds: float) -> list[Observation]:
+    first = observe.observe(path, observers(), EVIDENCE, segment_seconds=seconds)
+    later = [
+        observe.observe(
+            path, observers(), EVIDENCE, segment=Segment(number=number, count=first.segments, origin=first.origin)
+        )
+        for number in range(1, first.segments)
+    ]
+    return [first, *later]
+
+
+def test_segments_joined_are_the_whole(film: str) -> None:
+    whole = observe.observe(film, observers(), EVIDENCE)
+    parts = in_segments(film, 20)
+    assert len(parts) == whole_count(whole, 20) > 2
+    assert [pts for part in parts for pts in part.pts] == list(whole.pts)
+    assert [e.pts for part in parts for e in part.evidence] == [e.pts for e in whole.evidence]
+    assert [e.jpeg for part in parts for e in part.evidence] == [e.jpeg for e in whole.evidence]
+    assert parts[-1].end == whole.end
+    for part, following in zip(parts, parts[1:], strict=False):
+        assert part.end == following.pts[0]
+    for number, track in enumerate(whole.tracks):
+        pts = np.concatenate([part.tracks[number].pts for part in parts])
+        values = np.concatenate([part.tracks[number].values for part in parts])
+        np.testing.assert_array_equal(pts, track.pts)
+        np.testing.assert_allclose(values, track.values, rtol=1e-4, atol=1e-5)
+
+
+def whole_count(whole: Observation, seconds: float) -> int:
+    return round(float((whole.end - whole.pts[0]) * whole.probe.time_base) / seconds)
+
+
+def test_rows_of_segments_make_the_same_clips(film: str) -> None:
+    unit = {"source_id": "s", "uri": film, "manifest": None, "segment": 0, "segments": None, "origin": None}
+    rules = ClipRules(min_seconds=1, max_seconds=4)
+    whole = observe_row(unit, observers(), EVIDENCE)
+    first = observe_row(unit, observers(), EVIDENCE, 20)
+    rows = [first]
+    for number in range(1, first["segments"]):
+        later = unit | {"segment": number, "segments": first["segments"], "origin": first["origin"]}
+        rows.append(observe_row(later, observers(), EVIDENCE))
+    assert {row["status"] for row in rows} == {"ok"}
+    assert [row["unit"] for row in rows] == [f"s/{number}" for number in range(len(rows))]
+    made = [clip_rows(row, DETECTORS["boundary"](), observers(), rules) for row in (whole, joined_row(rows))]
+    assert [clip["clip_id"] for clip in made[0]] == [clip["clip_id"] for clip in made[1]]
+    assert len(made[0]) > 20
+
+
+def test_a_segment_that_is_not_there_says_so(film: str, tmp_path: Path) -> None:
+    from curation.errors import SourceError
+
+    cut_short = tmp_path / "short.mkv"
+    script = world.write_script((78,), shots=3, size=(128, 72))
+    world.encode(script, cut_short)
+    with pytest.raises(SourceError, match="segment 2 of 3"):
+        observe.observe(str(cut_short), observers(), None, segment=Segment(number=2, count=3, origin=10**7))
+
+
+def test_short_and_slow_sources_are_not_split(tmp_path: Path) -> None:
+    slow = world.encode(world.write_script((79,), shots=4, size=(128, 72), fps=5), tmp_path / "slow.mp4")
+    assert observe.observe(str(slow), observers(), None, segment_seconds=1).segments == 1
+
+
+def test_a_dataset_is_the_same_with_and_without_segments(dailies: Any, tmp_path: Path) -> None:
+    """Through every table, evidence of clips that lie in two segments among them."""
+    from tests.test_curate import FAST
+
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    world.encode(world.write_script((80,), shots=40, size=(128, 72), shot_frames=(36, 60)), footage / "long.mp4")
+    world.encode(world.write_script((81,), shots=2, size=(128, 72)), footage / "short.mp4")
+    found = []
+    for seconds in (30, 900):
+        out = tmp_path / str(seconds)
+        done = dailies(
+            "curate",
+            footage,
+            "--out",
+            out,
+            *FAST,
+            "--engine",
+            "local",
+            "--json",
+            "--set",
+            f"observe.segment_seconds={seconds}",
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["sources"]["ok"] == 2
+        segments = dailies("sql", out, "select count(*) as n from observations", "--json")
+        assert json.loads(segments.stdout)[0]["n"] == (2 if seconds == 900 else 4)
+        wanted = (
+            "select clip_id, start_kind, end_kind, text_area from clips join scores_text using (clip_id) order by 1"
+        )
+        found.append(dailies("sql", out, wanted, "--json").stdout)
+    assert found[0] == found[1]
+    assert len(json.loads(found[0])) > 20
