@@ -69,14 +69,18 @@ def thumbnail(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def describe(thumbs: NDArray[np.uint8]) -> Described:
     """(N, 36, 64, 3) uint8 BGR thumbnails as vectors."""
     count = len(thumbs)
-    ycc = cv2.cvtColor(thumbs.reshape(count * HEIGHT, WIDTH, 3), cv2.COLOR_BGR2YCrCb).reshape(thumbs.shape)
-    halves = thumbs.reshape(count, HEIGHT // 2, 2, WIDTH // 2, 2, 3)
-    small = ((halves.sum(axis=(2, 4), dtype=np.uint16) + 2) >> 2).astype(np.uint8)
-    gray = ycc[..., 0].reshape(count, HEIGHT // 2, 2, WIDTH // 2, 2).mean(axis=(2, 4), dtype=np.float32)
+    # Frames one below the other are one tall picture to OpenCV; sides are even, so that halving mixes no two of them.
+    tall = np.ascontiguousarray(thumbs).reshape(count * HEIGHT, WIDTH, 3)
+    half = (WIDTH // 2, count * HEIGHT // 2)
+    ycc = cv2.cvtColor(tall, cv2.COLOR_BGR2YCrCb).reshape(thumbs.shape)
+    small = cv2.resize(tall, half, interpolation=cv2.INTER_AREA).reshape(count, HEIGHT // 2, WIDTH // 2, 3)
+    wide = ycc[..., 0].reshape(count * HEIGHT, WIDTH).astype(np.float32)
+    gray = cv2.resize(wide, half, interpolation=cv2.INTER_AREA).reshape(count, HEIGHT // 2, WIDTH // 2)
     flat = gray.reshape(count, -1)
     mean, deviation = flat.mean(axis=1), flat.std(axis=1)
     structure = (flat - mean[:, None]) / (deviation[:, None] + 2) / np.float32(flat.shape[1]) ** 0.5
-    saturation = np.abs(ycc[..., 1:].astype(np.int16) - 128).mean(axis=(1, 2, 3), dtype=np.float32)
+    away = _AWAY[ycc[..., 1:]].reshape(count, -1)
+    saturation = away.mean(axis=1, dtype=np.float32)
     return Described(
         small=small,
         structure=structure.astype(np.float32),
@@ -87,6 +91,7 @@ def describe(thumbs: NDArray[np.uint8]) -> Described:
     )
 
 
+_AWAY = np.abs(np.arange(256) - 128).astype(np.uint8)
 _BLOCK = (np.arange(HEIGHT)[:, None] // (HEIGHT // ROWS)) * COLUMNS + np.arange(WIDTH) // (WIDTH // COLUMNS)
 # Chroma is finest about grey, where most of it lies.
 _CHROMA = np.searchsorted([108, 120, 128, 136, 148], np.arange(256), side="right").astype(np.int32)
@@ -191,24 +196,22 @@ def _apart(seen: Described, old: NDArray[np.intp], new: NDArray[np.intp]) -> lis
 
 def _shifted(old: NDArray[np.int16], new: NDArray[np.int16]) -> list[Floats]:
     """Luma apart under the best shift of each block: its mean, least and most over the blocks."""
-    rows, columns = old.shape[1:]
-    inner = new[:, REACH : rows - REACH, REACH : columns - REACH]
+    count, rows, columns = old.shape
+    height, width = rows - 2 * REACH, columns - 2 * REACH
+    inner = new[:, REACH : REACH + height, REACH : REACH + width]
+    apart = np.empty(inner.shape, np.int16)
     best: Floats | None = None
     for down in range(2 * REACH + 1):
         for right in range(2 * REACH + 1):
-            moved = old[:, down : down + rows - 2 * REACH, right : right + columns - 2 * REACH]
-            apart = cv2.absdiff(inner, moved) if False else np.abs(inner - moved)
-            blocks = _block_sums(apart)
-            best = blocks if best is None else np.minimum(best, blocks)
+            np.subtract(inner, old[:, down : down + height, right : right + width], out=apart)
+            np.abs(apart, out=apart)
+            tall = apart.reshape(count * height, width).astype(np.float32)
+            # The means of 2 x 4 blocks of 7 x 7.
+            blocks = cv2.resize(tall, (width // 7, count * height // 7), interpolation=cv2.INTER_AREA)
+            best = np.asarray(blocks if best is None else np.minimum(best, blocks), np.float32)
     assert best is not None
-    best = best / np.float32(40)
+    best = best.reshape(count, -1) / np.float32(40)
     return [best.mean(axis=1), best.min(axis=1), best.max(axis=1)]
-
-
-def _block_sums(apart: NDArray[np.int16]) -> Floats:
-    """(N, 14, 28) as the means of 2 x 4 blocks of 7 x 7."""
-    count = len(apart)
-    return apart.reshape(count, 2, 7, 4, 7).sum(axis=(2, 4), dtype=np.int32).reshape(count, 8) / np.float32(49)
 
 
 def _mixed(seen: Described, old: NDArray[np.intp], middle: NDArray[np.intp], new: NDArray[np.intp]) -> list[Floats]:
