@@ -28,6 +28,7 @@ TORCH_DOORS = {
     "pipelines/builtin/learning.py",
     "pipelines/builtin/train_clip.py",
     "pipelines/builtin/train_coca.py",
+    "pipelines/builtin/train_cuts.py",
 }
 VIDEO_DOORS = {
     "curation/video.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def test_segments_joined_are_the_whole(film: str) -> None:
     assert [e.pts for part in parts for e in part.evidence] == [e.pts for e in whole.evidence]
     assert [e.jpeg for part in parts for e in part.evidence] == [e.jpeg for e in whole.evidence]
     assert parts[-1].end == whole.end
-    for part, following in zip(parts, parts[1:], strict=False):
+    for part, following in itertools.pairwise(parts):
         assert part.end == following.pts[0]
     for number, track in enumerate(whole.tracks):
         pts = np.concatenate([part.tracks[number].pts for part in parts])

@@ -87,7 +87,7 @@ def describe(thumbs: NDArray[np.uint8]) -> Described:
         colors=_colors(ycc),
         edges=_edges(ycc[..., 0]),
         luma=np.rint(gray - mean[:, None, None]).astype(np.int16),
-        light=np.stack([mean, deviation, saturation], axis=1).astype(np.float32) / 255,
+        light=(np.stack([mean, deviation, saturation], axis=1) / 255).astype(np.float32),
     )
 
 
@@ -105,12 +105,12 @@ def _colors(ycc: NDArray[np.uint8]) -> Floats:
     bins += (_BLOCK * BINS).astype(np.int32)
     bins += (np.arange(count, dtype=np.int32) * (BLOCKS * BINS))[:, None, None]
     counts = np.bincount(bins.ravel(), minlength=count * BLOCKS * BINS).astype(np.float32)
-    counts = counts.reshape(count, BLOCKS, LUMA_BINS, CHROMA_BINS**2)
-    soft = 2 * counts
-    soft[:, :, 1:] += counts[:, :, :-1]
-    soft[:, :, :-1] += counts[:, :, 1:]
-    soft = soft.reshape(count, BLOCKS, BINS)
-    return np.sqrt(soft / soft.sum(axis=2, keepdims=True))
+    by_luma = counts.reshape(count, BLOCKS, LUMA_BINS, CHROMA_BINS**2)
+    blurred = 2 * by_luma
+    blurred[:, :, 1:] += by_luma[:, :, :-1]
+    blurred[:, :, :-1] += by_luma[:, :, 1:]
+    soft = blurred.reshape(count, BLOCKS, BINS)
+    return np.asarray(np.sqrt(soft / soft.sum(axis=2, keepdims=True)), np.float32)
 
 
 def _edges(luma: NDArray[np.uint8]) -> Floats:
@@ -126,8 +126,8 @@ def _edges(luma: NDArray[np.uint8]) -> Floats:
     place += (np.arange(count, dtype=np.int32) * (BLOCKS * DIRECTIONS))[:, None, None]
     weights = np.sqrt(np.abs(dx) + np.abs(dy))
     sums = np.bincount(place.ravel(), weights.ravel(), minlength=count * BLOCKS * DIRECTIONS)
-    sums = sums.astype(np.float32).reshape(count, BLOCKS, DIRECTIONS)
-    return sums / (np.linalg.norm(sums, axis=2, keepdims=True) + 60)
+    strong = sums.astype(np.float32).reshape(count, BLOCKS, DIRECTIONS)
+    return np.asarray(strong / (np.linalg.norm(strong, axis=2, keepdims=True) + 60), np.float32)
 
 
 # ---- measures -------------------------------------------------------------------------------------------------------

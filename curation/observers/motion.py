@@ -107,7 +107,7 @@ Flow = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]  # 
 
 
 def _dis() -> Flow:
-    made = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 
     def flow(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.asarray(made.calc(before, after, None), np.float32)

@@ -382,9 +382,9 @@ def _light(rng: Rng, seconds: float) -> Callable[[Pixels, float], Pixels]:
             strength = math.exp(-(((t - at) / 0.4) ** 2)) * 255
             centre = u + (t - at) * 80
             glow = np.exp(-((x - centre) ** 2 + (y - v) ** 2) / (2 * spread**2))[..., None] * color
-            return np.clip(frame + strength * glow, 0, 255).astype(np.uint8)
+            return np.asarray(np.clip(frame + strength * glow, 0, 255), np.uint8)
         if kind == "strobe":  # coloured light that jumps from one to the next, as at a concert
-            return np.clip(frame * lamps[int(t / beat) % 64], 0, 255).astype(np.uint8)
+            return np.asarray(np.clip(frame * lamps[int(t / beat) % 64], 0, 255), np.uint8)
         gain = 1 + drift * t / seconds if kind == "drift" else 1 + 0.15 * math.sin(math.tau * hertz * t)
         if kind == "switch":
             on = _smooth((t - at) / ramp)
@@ -455,7 +455,7 @@ def _title(rng: Rng, seconds: float) -> Callable[[Pixels, float], None]:
             return
         if box is not None:
             cv2.rectangle(frame, (x, y), (x + shown, y + h), box, -1)
-        for one, other in zip(words[:-1], words[1:], strict=True):
+        for one, other in itertools.pairwise(words):
             a, b = x + int(one * w) + 1, x + int(other * w) - 2
             if a < b <= x + shown:
                 cv2.rectangle(frame, (a, y + h // 4), (b, y + 3 * h // 4), ink, -1 if h < 10 else max(1, h // 5))
@@ -505,7 +505,7 @@ def _blend(rng: Rng, kind: str) -> Callable[[Pixels, Pixels, float], Pixels]:
 
     def wipe(old: Pixels, new: Pixels, share: float) -> Pixels:
         alpha = np.clip((share * (1 + soft) - order) / soft, 0, 1)[..., None]
-        return (old * (1 - alpha) + new * alpha + 0.5).astype(np.uint8)
+        return np.asarray(old * (1 - alpha) + new * alpha + 0.5, np.uint8)
 
     return wipe
 
@@ -535,7 +535,7 @@ def _order(rng: Rng) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequence_:
+class Footage:
     """``thumbs`` (N, 36, 64, 3) BGR at ``times`` (N,) s; ``events``: (first moment that is not all old, first that is all
     new, kind) in seconds, equal for a hard cut.
     """
@@ -545,7 +545,7 @@ class Sequence_:
     events: list[tuple[float, float, str]]
 
 
-def sequence(rng: Rng, material: Material, samples: int) -> Sequence_:
+def sequence(rng: Rng, material: Material, samples: int) -> Footage:
     """``samples`` frames on a grid of 12 a second, as a decoder that skips frames delivers them."""
     times = _times(rng, samples)
     cuts = _events(rng, float(times[-1]))
@@ -572,7 +572,7 @@ def sequence(rng: Rng, material: Material, samples: int) -> Sequence_:
         for title in overall:
             title(frame, t)
         thumbs[row] = finish(frame, rng)
-    return Sequence_(thumbs=thumbs, times=times, events=cuts)
+    return Footage(thumbs=thumbs, times=times, events=cuts)
 
 
 def _times(rng: Rng, samples: int) -> NDArray[np.float64]:
@@ -580,7 +580,8 @@ def _times(rng: Rng, samples: int) -> NDArray[np.float64]:
     fps = float(rng.choice([15, 24, 25, 30, 50, 60]))
     keep = int(rng.choice([1, 2, 3, 4]))
     irregular = rng.random() < 0.3
-    step, times, at, point = 1 / fps, [], 0.0, -1
+    times: list[float] = []
+    step, at, point = 1 / fps, 0.0, -1
     while len(times) < samples:
         now = math.floor(at * 12)
         if now > point:

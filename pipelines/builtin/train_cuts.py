@@ -34,6 +34,9 @@ class Network(nn.Module):
     before it, the sample is a blend.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, mean: Tensor, deviation: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)

@@ -1,0 +1,77 @@
+"""The default detector on rendered truth: every kind of transition is found, nothing else is, and no clip holds a blend."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from curation import world
+from curation.clips import frames_of
+from curation.cuts.boundary import Boundary as Detector
+from curation.observe import Observation, observe
+from curation.observers import boundary, likeness
+from curation.observers.boundary import Boundary
+from curation.world_script import TransitionKind
+
+
+def seen_of(script: world.Script, folder: Path) -> Observation:
+    return observe(str(world.encode(script, folder / "a.mp4")), [Boundary()], None)
+
+
+def found(seen: Observation, detector: Detector | None = None) -> list[tuple[int, int]]:
+    """(first frame not wholly of the old shot, first wholly of the new) of each cut."""
+    return frames_of((detector or Detector()).cuts({track.name: track for track in seen.tracks}), seen.pts)
+
+
+@pytest.mark.parametrize("kind", get_args(TransitionKind))
+def test_every_transition_is_found_and_no_clip_holds_a_frame_of_it(kind: str, tmp_path: Path) -> None:
+    for seed in range(500, 504):
+        script = world.write_script((seed,), transitions=[kind] * 4)
+        seen = seen_of(script, tmp_path)
+        cuts = found(seen)
+        truth = [(old[1], new[0]) for old, new in itertools.pairwise(script.spans)]
+        assert len(cuts) == len(truth), f"seed {seed}: {cuts}, not {truth}"
+        for (first, last), (start, end) in zip(cuts, truth, strict=True):
+            assert first <= start <= end <= last, f"seed {seed}: {first}-{last} does not cover {start}-{end}"
+            assert last - first <= end - start + 24, (
+                f"seed {seed}: {first}-{last} gives up too much around {start}-{end}"
+            )
+
+
+@pytest.mark.parametrize(
+    "fools", [{"flashes": 1.0, "cameras": {"still": 1.0}}, {"cameras": {"shake": 1.0}}, {"cameras": {"zoom": 1.0}}]
+)
+def test_flashes_lights_shakes_and_zooms_are_no_cuts(fools: dict[str, object], tmp_path: Path) -> None:
+    for seed in range(600, 604):
+        script = world.write_script((seed,), shots=1, shot_frames=(72, 96), **({"flashes": 0.0} | fools))
+        assert found(seen_of(script, tmp_path)) == [], f"seed {seed}"
+
+
+def test_a_lower_threshold_finds_no_fewer(tmp_path: Path) -> None:
+    seen = seen_of(world.write_script((510,), shots=5), tmp_path)
+    counts = [len(found(seen, Detector(hard=level, gradual=level))) for level in (0.9, 0.5, 0.05)]
+    assert counts == sorted(counts)
+
+
+def test_strengths_do_not_depend_on_how_samples_are_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).uniform(0, 1, (700, len(likeness.NAMES))).astype(np.float32)
+    whole = boundary.strengths(rows)
+    monkeypatch.setattr(boundary, "BLOCK", 64)
+    np.testing.assert_allclose(boundary.strengths(rows), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_other_weights_mean_other_numbers() -> None:
+    """Who changes the weights raises ``Boundary.meaning``, which names the tables: then these two change together."""
+    sha256 = hashlib.sha256(boundary.WEIGHTS.read_bytes()).hexdigest()
+    assert (Boundary.meaning, sha256[:16]) == (1, "178f443489b49404")
+
+
+@pytest.mark.parametrize("wrong", [{"hard": 0}, {"gradual": 1}, {"edge": -1}, {"guard": -1}])
+def test_a_threshold_that_cannot_be_is_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Detector(**wrong)  # type: ignore[arg-type]
