@@ -24,7 +24,7 @@ class Boundary:
     """
 
     hard: float = 0.5
-    gradual: float = 0.5
+    gradual: float = 0.7
     edge: float = 0.1
     guard: int = 1
 
