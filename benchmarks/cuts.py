@@ -1,6 +1,7 @@
-"""How well cuts are found: precision, recall and F1 of a recipe's detector against a truth file, and how pure its clips are.
+"""How well cuts are found against a truth file, by a recipe's detector and by those that people use: precision, recall, F1, and
+how pure the clips are that come of them.
 
-    python benchmarks/cuts.py FOLDER TRUTH.json [--recipe NAME] [--set STEP.KEY=VALUE] [--json]
+    python benchmarks/cuts.py FOLDER TRUTH.json [--recipe NAME] [--set STEP.KEY=VALUE] [--only-ours] [--json]
 
 TRUTH.json: ``{video: {"events": [{"frame", "end", "kind"}]}}`` (or ``"cuts"``, as the rendered world writes it); a hard cut at
 frame f begins a new shot with f, a gradual transition spans ``[frame, end)``. A hard cut is found within two frames, a gradual
@@ -12,12 +13,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs by its path, too
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.detectors import OTHERS, Intervals
 from curation.clips import ClipRules, frames_of, pieces
 from curation.observe import Observation, observe
 from curation.types import Cut
@@ -94,20 +103,50 @@ def main() -> None:
     parser.add_argument("truth", type=Path)
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--only-ours", action="store_true", help="leave the other detectors out")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     recipe = load_recipe(args.recipe, args.overrides)
     step = recipe.one(CutStep)
     observers = [o for o in recipe.one(ObserveStep).observers if o.name in step.detector.tracks]
-    truth = json.loads(args.truth.read_text())
-    per_video = []
-    for name, said in truth.items():
+    others = {} if args.only_ours else OTHERS
+    if others and shutil.which("ffmpeg") is None:
+        parser.error("TransNetV2 reads videos with ffmpeg: install it, or give --only-ours")
+    rows: dict[str, list[Any]] = {name: [] for name in (step.detector.name, *others)}
+    for name, said in json.loads(args.truth.read_text()).items():
         print(name, file=sys.stderr)
-        seen = observe(str(args.folder / name), observers, None)
+        path = str(args.folder / name)
+        seen, events = observe(path, observers, None), said.get("events", said.get("cuts", []))
         cuts = step.detector.cuts({track.name: track for track in seen.tracks})
-        per_video.append((said.get("events", said.get("cuts", [])), *evaluate(seen, cuts, step)))
-    result = summarise(per_video)
-    print(json.dumps(result) if args.json else "\n".join(f"{key:<16} {value}" for key, value in result.items()))
+        rows[step.detector.name].append((events, *evaluate(seen, cuts, step)))
+        for other, find in others.items():
+            rows[other].append((events, *evaluate(seen, as_cuts(other, find(path), seen.pts), step)))
+    results = {name: summarise(per_video) for name, per_video in rows.items()}
+    if args.json:
+        print(json.dumps(results))
+    else:
+        show(results)
+
+
+def as_cuts(detector: str, intervals: Intervals, pts: Sequence[int]) -> list[Cut]:
+    return [
+        Cut(start=pts[old], end=pts[min(new, len(pts) - 1)], kind="cut", detector=detector, strength=1.0)
+        for old, new in intervals
+    ]
+
+
+def show(results: Mapping[str, Mapping[str, Any]]) -> None:
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    kinds = list(next(iter(results.values()))["recall_by_kind"])
+    for heading in ("", "P", "R", "F1", "false", *kinds, "impure"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for name, row in results.items():
+        shares = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
+        impure_share = f"{row['impure_clips']}/{row['clips']}"
+        table.add_row(name, *shares, str(row["false_cuts"]), *row["recall_by_kind"].values(), impure_share)
+    console = Console()
+    console.width = max(console.width, 110)  # a table that is piped is not to be squeezed
+    console.print(table)
 
 
 if __name__ == "__main__":
