@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from curation.observers import likeness
-from pipelines.builtin.footage import Material, load, sequence
+from pipelines.builtin.footage.material import Material, load
+from pipelines.builtin.footage.sequences import sequence
 
 SAMPLES = 120  # of one sequence: ten seconds
 CHUNK = 200  # sequences in one file
