@@ -119,7 +119,10 @@ class _Live:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """``enter``, ``leave``: (weights, bias); ``layers``: (three matrices for the samples before, at and after, bias)."""
+    """Members that were trained apart and whose logits are averaged, stacked along the first axis of every array.
+
+    ``enter``, ``leave``: (weights, bias); ``layers``: (three matrices for the samples before, at and after, bias).
+    """
 
     mean: Floats
     scale: Floats
@@ -143,14 +146,14 @@ def network(path: Path = WEIGHTS) -> Network:
 
     held = load_file(path)
     return Network(
-        mean=held["mean"],
-        scale=1 / held["deviation"],
-        enter=(held["enter.weight"].T, held["enter.bias"]),
+        mean=held["mean"][:, None],
+        scale=1 / held["deviation"][:, None],
+        enter=(held["enter.weight"].transpose(0, 2, 1), held["enter.bias"][:, None]),
         layers=tuple(
-            (np.ascontiguousarray(held[f"layers.{i}.weight"].transpose(2, 1, 0)), held[f"layers.{i}.bias"])
+            (np.ascontiguousarray(held[f"layers.{i}.weight"].transpose(3, 0, 2, 1)), held[f"layers.{i}.bias"][:, None])
             for i in range(len(DILATIONS))
         ),
-        leave=(held["leave.weight"].T, held["leave.bias"]),
+        leave=(held["leave.weight"].transpose(0, 2, 1), held["leave.bias"][:, None]),
     )
 
 
@@ -171,8 +174,9 @@ def _forward(net: Network, measures: Floats) -> Floats:
     x = np.maximum((measures - net.mean) * net.scale @ net.enter[0] + net.enter[1], 0)
     for (weights, bias), dilation in zip(net.layers, DILATIONS, strict=True):
         y = x @ weights[1] + bias
-        if len(x) > dilation:
-            y[dilation:] += x[:-dilation] @ weights[0]
-            y[:-dilation] += x[dilation:] @ weights[2]
+        if x.shape[1] > dilation:
+            y[:, dilation:] += x[:, :-dilation] @ weights[0]
+            y[:, :-dilation] += x[:, dilation:] @ weights[2]
         x = x + np.maximum(y, 0)
-    return np.asarray(1 / (1 + np.exp(-(x @ net.leave[0] + net.leave[1]))), np.float32)
+    logits = (x @ net.leave[0] + net.leave[1]).mean(axis=0)
+    return np.asarray(1 / (1 + np.exp(-logits)), np.float32)

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -127,11 +130,20 @@ def train(x: Tensor, y: Tensor, *, steps: int, batch: int, lr: float, seed: int)
     return network
 
 
-def save(network: Network, out: Path) -> None:
+def member(args: argparse.Namespace, number: int) -> dict[str, Tensor]:
+    """Weights of one member, from every chunk that is kept."""
+    torch.set_num_threads(args.threads)
+    chunks = [measured(chunk, Material(pictures=()), args.kept) for chunk in range(args.chunks)]
+    x, y = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*chunks, strict=True))
+    network = train(x, y, steps=args.steps, batch=args.batch, lr=args.lr, seed=args.seed + number)
+    return {name: value.detach() for name, value in network.state_dict().items()}
+
+
+def save(members: list[dict[str, Tensor]], out: Path) -> None:
     from safetensors.torch import save_file
 
     hidden = out.with_name(f".part-{out.name}")
-    save_file({name: value.detach().contiguous() for name, value in network.state_dict().items()}, hidden)
+    save_file({name: torch.stack([each[name] for each in members]) for name in members[0]}, hidden)
     hidden.replace(out)
 
 
@@ -145,26 +157,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--members", type=int, default=3, help="networks trained apart, whose logits are averaged")
+    parser.add_argument("--workers", type=int, default=2, help="how many of them are trained at a time")
+    parser.add_argument("--threads", type=int, default=1, help="of each worker")
     parser.add_argument("--only-measure", action="store_true")
     parser.add_argument("--part", default="0/1", help="which of how many parts of the chunks to measure")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     args.kept.mkdir(parents=True, exist_ok=True)
     part, parts = (int(value) for value in args.part.split("/"))
     material = load(args.pictures)
-    xs, ys = [], []
     for number in range(part, args.chunks, parts):
-        x, y = measured(number, material, args.kept)
-        xs.append(torch.from_numpy(x))
-        ys.append(torch.from_numpy(y))
+        measured(number, material, args.kept)
         print(f"measured {number}", flush=True)
     if not args.only_measure:
-        save(
-            train(torch.cat(xs), torch.cat(ys), steps=args.steps, batch=args.batch, lr=args.lr, seed=args.seed),
-            args.out,
-        )
+        with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+            save(list(pool.map(partial(member, args), range(args.members))), args.out)
 
 
 if __name__ == "__main__":
