@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -213,3 +216,36 @@ def test_evidence_of_a_clip_is_what_lies_inside_it(seen: Observation) -> None:
     span = Span(start=second, end=third, time_base=seen.probe.time_base)
     assert [frame.pts for frame in evidence_within(seen.evidence, span)] == [second]
     assert first < second
+
+
+def test_memory_does_not_grow_with_what_was_seen(tmp_path: Path) -> None:
+    """Three hundred times the frames: their thumbnails alone would take 100 MB, their times and strengths take little."""
+    short = film(tmp_path / "short.mp4", moving(20), fps=24)
+    long = repeated(short, tmp_path / "long.mp4", 300)
+    few, many = (peak_of_observing(path) for path in (short, long))
+    assert many - few < 40e6
+
+
+def repeated(path: str, to: Path, times: int) -> str:
+    """The packets of ``path`` again and again, without decoding."""
+    with av.open(path) as source, av.open(str(to), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        length = sum(packet.duration or 0 for packet in packets)
+        stamps = [(packet.pts, packet.dts) for packet in packets]
+        for turn in range(times):
+            for packet, (pts, dts) in zip(packets, stamps, strict=True):
+                packet.stream, packet.pts, packet.dts = stream, pts + turn * length, dts + turn * length
+                out.mux(packet)
+    return str(to)
+
+
+def peak_of_observing(path: str) -> int:
+    """Bytes, of a process of its own."""
+    script = (
+        "import resource, sys; from curation.observe import observe; from pipelines.recipe import ObserveStep, load_recipe;"
+        "step = load_recipe('default', []).one(ObserveStep); seen = observe(sys.argv[1], step.observers, None);"
+        "print(len(seen.pts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    out = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True).stdout
+    return int(out.split()[1]) * (1 if sys.platform == "darwin" else 1024)
