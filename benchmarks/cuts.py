@@ -30,7 +30,8 @@ from benchmarks.detectors import OTHERS, Intervals
 from curation.clips import ClipRules, frames_of, pieces
 from curation.observe import Observation, observe
 from curation.types import Cut
-from pipelines.recipe import CutStep, ObserveStep, load_recipe
+from pipelines.recipe import load_recipe
+from pipelines.steps import CutStep, ObserveStep
 
 TOLERANCE = 2  # frames
 

@@ -28,7 +28,8 @@ from curation import world
 from curation.errors import SourceError
 from curation.isolate import ONE_THREAD
 from curation.observe import observe
-from pipelines.recipe import ObserveStep, load_recipe
+from pipelines.recipe import load_recipe
+from pipelines.steps import ObserveStep
 
 
 def ours(path: str, recipe: str) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 from curation import schema, video
 from curation.dataset import Dataset
 from curation.errors import SourceError
-from pipelines.recipe import Annotation, Recipe
+from pipelines.recipe import Recipe
+from pipelines.steps import Annotation
 
 
 def withdraw_changed(

@@ -27,8 +27,9 @@ from pipelines import engine as engines
 from pipelines.changes import withdraw_changed
 from pipelines.exporting import export_selection
 from pipelines.progress import progress
-from pipelines.recipe import Annotation, CutStep, ExportStep, ObserveStep, Recipe, SelectStep, parse_recipe, resolved
+from pipelines.recipe import Recipe, parse_recipe, resolved
 from pipelines.stages import CutWork, ObserveWork, ScoreWork
+from pipelines.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
 from pipelines.summary import ExportReport, SelectionReport, Summary, source_report
 
 COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles at work

@@ -11,7 +11,8 @@ from curation.isolate import Isolated
 from curation.observe import Observation
 from curation.sources import list_sources
 from pipelines.progress import progress
-from pipelines.recipe import CutStep, ObserveStep, Recipe
+from pipelines.recipe import Recipe
+from pipelines.steps import CutStep, ObserveStep
 
 
 def find_cuts(

@@ -25,8 +25,9 @@ from curation.isolate import Isolated
 from curation.types import Resources
 from pipelines import engine as engines
 from pipelines.progress import progress
-from pipelines.recipe import ExportStep, ObserveStep, Recipe
+from pipelines.recipe import Recipe
 from pipelines.stages import MEMORY_GB
+from pipelines.steps import ExportStep, ObserveStep
 from pipelines.summary import ExportReport
 
 

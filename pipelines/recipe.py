@@ -16,185 +16,36 @@ and a captioner's, a selection's name, ``export``.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ValidationError
 
-from curation.captioners import CAPTIONERS
 from curation.cuts import DETECTORS
 from curation.errors import RecipeError
-from curation.observe import EvidenceGrid
-from curation.observers import OBSERVERS
-from curation.schema import CLIP_COLUMNS, field, fingerprint
-from curation.scorers import SCORERS
-from curation.select import Rule
+from curation.schema import CLIP_COLUMNS, fingerprint
+from pipelines.steps import (
+    STEPS,
+    Annotation,
+    CutStep,
+    ExportStep,
+    ObserveStep,
+    SelectStep,
+    Step,
+    Strict,
+    close_to,
+    one_line,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-
-
-def _build(table: Mapping[str, Any], what: str) -> BeforeValidator:
-    """``name`` or ``{name: {parameter: value}}`` → the spec that ``table`` makes of it."""
-
-    def build(value: Any) -> Any:
-        if isinstance(value, str):
-            value = {value: {}}
-        if not isinstance(value, dict) or len(value) != 1:
-            raise RecipeError(f"{what}: expected a name, or one name with its parameters, not {value!r}")
-        ((name, parameters),) = value.items()
-        if not isinstance(parameters or {}, dict):
-            raise RecipeError(f"the parameters of {what} {name} are a mapping, not {parameters!r}")
-        if name not in table:
-            raise RecipeError(f"unknown {what} {name!r}; allowed: {', '.join(table)}{_close(name, table)}")
-        allowed = [f.name for f in fields(table[name])]
-        for key in parameters or {}:
-            if key not in allowed:
-                raise RecipeError(
-                    f"unknown parameter {key!r} of {what} {name}; allowed: {', '.join(allowed)}{_close(key, allowed)}"
-                )
-        try:
-            return TypeAdapter(table[name]).validate_python(parameters or {})
-        except ValidationError as error:
-            raise RecipeError(f"{what} {name}: {_one_line(error)}") from None
-
-    return BeforeValidator(build)
-
-
-class ObserveStep(_Strict):
-    """One decode of each source."""
-
-    observers: tuple[Annotated[Any, _build(OBSERVERS, "observer")], ...]
-    evidence: EvidenceGrid = EvidenceGrid()
-    stall_seconds: Annotated[float, Field(gt=0)] = 60.0
-    segment_seconds: Annotated[float, Field(ge=30)] = 900.0  # longer sources are observed in parts of about this length
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> ObserveStep:
-        names = [observer.name for observer in self.observers]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"observer {twice[0]!r} is listed twice")
-        return self
-
-    @property
-    def name(self) -> str:
-        return "observe"
-
-
-class CutStep(_Strict):
-    """Tracks to clips."""
-
-    detector: Annotated[Any, _build(DETECTORS, "detector")]
-    min_seconds: Annotated[float, Field(gt=0)] = 2.0
-    max_seconds: Annotated[float, Field(gt=0)] = 10.0
-    margin_frames: Annotated[int, Field(ge=0)] = 0
-    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
-
-    @model_validator(mode="after")
-    def _in_order(self) -> CutStep:
-        if self.max_seconds < self.min_seconds:
-            raise ValueError(f"max_seconds {self.max_seconds:g} is below min_seconds {self.min_seconds:g}")
-        if self.validation_share + self.test_share >= 1:
-            raise ValueError("validation_share and test_share leave nothing to train on")
-        return self
-
-    @property
-    def name(self) -> str:
-        return "cut"
-
-
-class ScoreStep(_Strict):
-    """One model over the evidence of all clips."""
-
-    scorer: Annotated[Any, _build(SCORERS, "scorer")]
-
-    @property
-    def name(self) -> str:
-        return next(name for name, made in SCORERS.items() if isinstance(self.scorer, made))
-
-    @property
-    def spec(self) -> Any:
-        return self.scorer
-
-    @property
-    def group(self) -> str:
-        return "scores"
-
-    @property
-    def shown(self) -> dict[str, pa.Field]:
-        """Column of its table → the field that later steps know it by."""
-        return {column.name: column for column in self.scorer.columns}
-
-
-class CaptionStep(_Strict):
-    """Text for all clips."""
-
-    captioner: Annotated[Any, _build(CAPTIONERS, "captioner")]
-
-    @property
-    def name(self) -> str:
-        kind = next(name for name, made in CAPTIONERS.items() if isinstance(self.captioner, made))
-        return f"caption_{kind}"
-
-    @property
-    def spec(self) -> Any:
-        return self.captioner
-
-    @property
-    def group(self) -> str:
-        return "captions"
-
-    @property
-    def shown(self) -> dict[str, pa.Field]:
-        """The text goes by ``caption_NAME``."""
-        return {"text": field(self.name, pa.string(), f"caption by {self.name.removeprefix('caption_')}")}
-
-
-class SelectStep(_Strict):
-    """Rules over columns; quantiles are resolved over the whole table."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "main"
-    rules: dict[str, Rule] = {}
-    duplicates: Literal["drop", "keep"] = "drop"
-
-
-class ExportStep(_Strict):
-    """Selected clips to training shards."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "export"
-    select: str = "main"
-    crf: Annotated[int, Field(ge=0, le=51)] = 18
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"] = (
-        "veryfast"
-    )
-    max_short_side: Annotated[int, Field(ge=16)] | None = None
-    shard_mb: Annotated[int, Field(ge=1)] = 256
-    seed: int = 0
-
-
-Annotation = ScoreStep | CaptionStep
-Step = ObserveStep | CutStep | ScoreStep | CaptionStep | SelectStep | ExportStep
-STEPS: dict[str, type[Any]] = {
-    "observe": ObserveStep,
-    "cut": CutStep,
-    "score": ScoreStep,
-    "caption": CaptionStep,
-    "select": SelectStep,
-    "export": ExportStep,
-}
-
-
-class Recipe(_Strict):
+class Recipe(Strict):
     """``source``: the recipe as plain data with overrides applied; what is written down and fingerprinted."""
 
     name: str
@@ -287,7 +138,7 @@ def load_recipe(named: str, overrides: Sequence[str] = ()) -> Recipe:
         if path.suffix not in (".yaml", ".yml") or not path.exists():
             allowed = ", ".join(recipe_names())
             raise RecipeError(
-                f"no recipe {named!r}; allowed: {allowed}, or a .yaml file{_close(named, recipe_names())}"
+                f"no recipe {named!r}; allowed: {allowed}, or a .yaml file{close_to(named, recipe_names())}"
             )
     try:
         data = _yaml(path.read_text(encoding="utf-8"), f"recipe {path}")
@@ -322,7 +173,7 @@ def _step(entry: Any) -> Step:
         raise RecipeError(f"a step is one of {', '.join(STEPS)} with its keys, not {entry!r}")
     ((kind, body),) = entry.items()
     if kind not in STEPS:
-        raise RecipeError(f"unknown step {kind!r}; allowed: {', '.join(STEPS)}{_close(kind, STEPS)}")
+        raise RecipeError(f"unknown step {kind!r}; allowed: {', '.join(STEPS)}{close_to(kind, STEPS)}")
     made = STEPS[kind]
     allowed = list(made.model_fields)
     if not isinstance(body or {}, dict):
@@ -330,28 +181,13 @@ def _step(entry: Any) -> Step:
     for key in body or {}:
         if key not in allowed:
             raise RecipeError(
-                f"unknown key {key!r} in step {kind}; allowed: {', '.join(allowed)}{_close(key, allowed)}"
+                f"unknown key {key!r} in step {kind}; allowed: {', '.join(allowed)}{close_to(key, allowed)}"
             )
     try:
         step: Step = made.model_validate(body or {})
     except ValidationError as error:
-        raise RecipeError(f"step {kind}: {_one_line(error)}") from None
+        raise RecipeError(f"step {kind}: {one_line(error)}") from None
     return step
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key {place!r}"
-    said = f"{place}: " if place else ""
-    shown = f", not {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
-    return f"{said}{first['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def _close(name: str, allowed: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(allowed), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 SPECS = {"score": "scorer", "caption": "captioner"}
@@ -378,7 +214,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     entries = {_entry_name(entry): entry for entry in data["steps"] if isinstance(entry, dict) and len(entry) == 1}
     if name not in entries:
         raise RecipeError(
-            f"--set {override}: no step named {name!r}; allowed: {', '.join(entries)}{_close(name, entries)}"
+            f"--set {override}: no step named {name!r}; allowed: {', '.join(entries)}{close_to(name, entries)}"
         )
     ((kind, body),) = entries[name].items()
     if kind in SPECS and keys[0] != SPECS[kind]:
@@ -462,5 +298,5 @@ def _need(wanted: Iterable[str], columns: Iterable[str], who: str) -> None:
     for column in wanted:
         if column not in columns and not column.startswith("manifest."):
             raise RecipeError(
-                f"{who}: unknown column {column!r}; allowed: {', '.join(columns)}, manifest.NAME{_close(column, columns)}"
+                f"{who}: unknown column {column!r}; allowed: {', '.join(columns)}, manifest.NAME{close_to(column, columns)}"
             )

@@ -193,7 +193,8 @@ def test_open_files_and_working_directory_do_not_matter(tmp_path: Path, monkeypa
 # ---- no process is left behind --------------------------------------------------------------------------------------
 
 PARENT = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 sys.path[:0] = [{tests!r}, {root!r}]
 from curation.isolate import Isolated
 with Isolated("test_isolate:hang_with_grandchild") as child:

@@ -243,7 +243,8 @@ def repeated(path: str, to: Path, times: int) -> str:
 def peak_of_observing(path: str) -> int:
     """Bytes, of a process of its own."""
     script = (
-        "import resource, sys; from curation.observe import observe; from pipelines.recipe import ObserveStep, load_recipe;"
+        "import resource, sys; from curation.observe import observe; from pipelines.recipe import load_recipe;"
+        "from pipelines.steps import ObserveStep;"
         "step = load_recipe('default', []).one(ObserveStep); seen = observe(sys.argv[1], step.observers, None);"
         "print(len(seen.pts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

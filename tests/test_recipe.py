@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from curation.errors import RecipeError
-from pipelines.recipe import CutStep, ObserveStep, ScoreStep, SelectStep, load_recipe, parse_recipe, recipe_names
+from pipelines.recipe import load_recipe, parse_recipe, recipe_names
+from pipelines.steps import CutStep, ObserveStep, ScoreStep, SelectStep
 
 PLAIN: dict[str, Any] = {
     "name": "plain",

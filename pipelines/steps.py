@@ -1,0 +1,193 @@
+"""The steps of a curation recipe: their keys, what is allowed in them and what they stand for when left out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from curation.captioners import CAPTIONERS
+from curation.cuts import DETECTORS
+from curation.errors import RecipeError
+from curation.observe import EvidenceGrid
+from curation.observers import OBSERVERS
+from curation.schema import field
+from curation.scorers import SCORERS
+from curation.select import Rule
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+def _build(table: Mapping[str, Any], what: str) -> BeforeValidator:
+    """``name`` or ``{name: {parameter: value}}`` → the spec that ``table`` makes of it."""
+
+    def build(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {value: {}}
+        if not isinstance(value, dict) or len(value) != 1:
+            raise RecipeError(f"{what}: expected a name, or one name with its parameters, not {value!r}")
+        ((name, parameters),) = value.items()
+        if not isinstance(parameters or {}, dict):
+            raise RecipeError(f"the parameters of {what} {name} are a mapping, not {parameters!r}")
+        if name not in table:
+            raise RecipeError(f"unknown {what} {name!r}; allowed: {', '.join(table)}{close_to(name, table)}")
+        allowed = [f.name for f in fields(table[name])]
+        for key in parameters or {}:
+            if key not in allowed:
+                raise RecipeError(
+                    f"unknown parameter {key!r} of {what} {name}; allowed: {', '.join(allowed)}{close_to(key, allowed)}"
+                )
+        try:
+            return TypeAdapter(table[name]).validate_python(parameters or {})
+        except ValidationError as error:
+            raise RecipeError(f"{what} {name}: {one_line(error)}") from None
+
+    return BeforeValidator(build)
+
+
+class ObserveStep(Strict):
+    """One decode of each source."""
+
+    observers: tuple[Annotated[Any, _build(OBSERVERS, "observer")], ...]
+    evidence: EvidenceGrid = EvidenceGrid()
+    stall_seconds: Annotated[float, Field(gt=0)] = 60.0
+    segment_seconds: Annotated[float, Field(ge=30)] = 900.0  # longer sources are observed in parts of about this length
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> ObserveStep:
+        names = [observer.name for observer in self.observers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"observer {twice[0]!r} is listed twice")
+        return self
+
+    @property
+    def name(self) -> str:
+        return "observe"
+
+
+class CutStep(Strict):
+    """Tracks to clips."""
+
+    detector: Annotated[Any, _build(DETECTORS, "detector")]
+    min_seconds: Annotated[float, Field(gt=0)] = 2.0
+    max_seconds: Annotated[float, Field(gt=0)] = 10.0
+    margin_frames: Annotated[int, Field(ge=0)] = 0
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CutStep:
+        if self.max_seconds < self.min_seconds:
+            raise ValueError(f"max_seconds {self.max_seconds:g} is below min_seconds {self.min_seconds:g}")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave nothing to train on")
+        return self
+
+    @property
+    def name(self) -> str:
+        return "cut"
+
+
+class ScoreStep(Strict):
+    """One model over the evidence of all clips."""
+
+    scorer: Annotated[Any, _build(SCORERS, "scorer")]
+
+    @property
+    def name(self) -> str:
+        return next(name for name, made in SCORERS.items() if isinstance(self.scorer, made))
+
+    @property
+    def spec(self) -> Any:
+        return self.scorer
+
+    @property
+    def group(self) -> str:
+        return "scores"
+
+    @property
+    def shown(self) -> dict[str, pa.Field]:
+        """Column of its table → the field that later steps know it by."""
+        return {column.name: column for column in self.scorer.columns}
+
+
+class CaptionStep(Strict):
+    """Text for all clips."""
+
+    captioner: Annotated[Any, _build(CAPTIONERS, "captioner")]
+
+    @property
+    def name(self) -> str:
+        kind = next(name for name, made in CAPTIONERS.items() if isinstance(self.captioner, made))
+        return f"caption_{kind}"
+
+    @property
+    def spec(self) -> Any:
+        return self.captioner
+
+    @property
+    def group(self) -> str:
+        return "captions"
+
+    @property
+    def shown(self) -> dict[str, pa.Field]:
+        """The text goes by ``caption_NAME``."""
+        return {"text": field(self.name, pa.string(), f"caption by {self.name.removeprefix('caption_')}")}
+
+
+class SelectStep(Strict):
+    """Rules over columns; quantiles are resolved over the whole table."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "main"
+    rules: dict[str, Rule] = {}
+    duplicates: Literal["drop", "keep"] = "drop"
+
+
+class ExportStep(Strict):
+    """Selected clips to training shards."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "export"
+    select: str = "main"
+    crf: Annotated[int, Field(ge=0, le=51)] = 18
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"] = (
+        "veryfast"
+    )
+    max_short_side: Annotated[int, Field(ge=16)] | None = None
+    shard_mb: Annotated[int, Field(ge=1)] = 256
+    seed: int = 0
+
+
+Annotation = ScoreStep | CaptionStep
+Step = ObserveStep | CutStep | ScoreStep | CaptionStep | SelectStep | ExportStep
+STEPS: dict[str, type[Any]] = {
+    "observe": ObserveStep,
+    "cut": CutStep,
+    "score": ScoreStep,
+    "caption": CaptionStep,
+    "select": SelectStep,
+    "export": ExportStep,
+}
+
+
+# ---- what errors say ---------------------------------------------------------------------------------------------------
+
+
+def one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key {place!r}"
+    said = f"{place}: " if place else ""
+    shown = f", not {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
+    return f"{said}{first['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def close_to(name: str, allowed: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(allowed), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
