@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 from curation import schema, video
 from curation.clips import SPLITS, span_of
 from curation.errors import Changed, SourceError
-
-ROW_GROUP_BYTES = 32_000_000
+from curation.files import ROW_GROUP_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from curation import video
 from curation.errors import UsageError
-from curation.types import EvidenceFrame
+from curation.types import EvidenceFrame, Resources
 
 ZOO, HUB = "zoo:", "hf-hub:"
 
@@ -30,6 +30,29 @@ class Marks:
 
 
 _CLIP_MARKS = Marks(start=49406, end=49407, pad=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenClip:
+    """What a captioner and a scorer by such a model have in common. ``model``: see above. ``batch``: frames or clips at once.
+    ``gpus``: what one worker gets; with none it runs on the CPU. Raises ``ValueError`` for a batch of nothing.
+    """
+
+    model: str = "zoo:coca-world"
+    batch: int = field(default=16, metadata={"meaning": False})
+    gpus: float = field(default=0, metadata={"meaning": False})
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, not {self.batch}")
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpus=1, gpus=self.gpus, memory_gb=4)
+
+    def weights(self) -> str:
+        """What tells these weights from others."""
+        return weights(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)

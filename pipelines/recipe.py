@@ -39,7 +39,7 @@ from pipelines.steps import (
     Step,
     Strict,
     close_to,
-    one_line,
+    complaint,
 )
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -186,7 +186,7 @@ def _step(entry: Any) -> Step:
     try:
         step: Step = made.model_validate(body or {})
     except ValidationError as error:
-        raise RecipeError(f"step {kind}: {one_line(error)}") from None
+        raise RecipeError(f"step {kind}: {complaint(error)}") from None
     return step
 
 

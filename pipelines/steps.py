@@ -46,7 +46,7 @@ def _build(table: Mapping[str, Any], what: str) -> BeforeValidator:
         try:
             return TypeAdapter(table[name]).validate_python(parameters or {})
         except ValidationError as error:
-            raise RecipeError(f"{what} {name}: {one_line(error)}") from None
+            raise RecipeError(f"{what} {name}: {complaint(error)}") from None
 
     return BeforeValidator(build)
 
@@ -178,7 +178,7 @@ STEPS: dict[str, type[Any]] = {
 # ---- what errors say ---------------------------------------------------------------------------------------------------
 
 
-def one_line(error: ValidationError) -> str:
+def complaint(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

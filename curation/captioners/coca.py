@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -18,48 +18,39 @@ from curation.captioners import decoding
 from curation.captioners.captions import COLUMNS, caption_table
 from curation.errors import UsageError
 from curation.schema import digest
-from curation.types import Evidence, Resources
+from curation.types import Evidence
 
 Decode = Literal["beam", "greedy", "top_p"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coca:
-    """``model``: see ``curation.openclip``. ``beams`` and ``length_penalty`` rule where ``decode`` is beam, ``top_p`` (the
-    nucleus' share) and ``seed`` where it is top_p. ``limit``: most tokens of a caption with its marks, the model's own
-    limit if ``None``. ``batch``: frames at once. ``gpus``: what one worker gets; with none it runs on the CPU.
+class Coca(openclip.OpenClip):
+    """``beams`` and ``length_penalty`` rule where ``decode`` is beam, ``top_p`` (the nucleus' share) and ``seed`` where it
+    is top_p. ``limit``: most tokens of a caption with its marks, the model's own limit if ``None``. For the rest see
+    ``curation.openclip``.
 
     Raises ``ValueError`` for numbers that mean nothing.
     """
 
-    model: str = "zoo:coca-world"
     decode: Decode = "beam"
     beams: int = 4
     length_penalty: float = 1.0
     top_p: float = 0.9
     seed: int = 0
     limit: int | None = None
-    batch: int = field(default=16, metadata={"meaning": False})
-    gpus: float = field(default=0, metadata={"meaning": False})
 
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.decode not in ("beam", "greedy", "top_p"):
             raise ValueError(f"decode must be beam, greedy or top_p, not {self.decode!r}")
-        if self.beams < 1 or self.batch < 1 or not 0 < self.top_p <= 1:
-            raise ValueError("beams and batch must be at least 1 and top_p in (0, 1]")
+        if self.beams < 1 or not 0 < self.top_p <= 1:
+            raise ValueError("beams must be at least 1 and top_p in (0, 1]")
         if self.limit is not None and self.limit < 3:
             raise ValueError(f"limit must leave room for a word between two marks, not {self.limit}")
-
-    @property
-    def resources(self) -> Resources:
-        return Resources(cpus=1, gpus=self.gpus, memory_gb=4)
-
-    def weights(self) -> str:
-        return openclip.weights(self.model)
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:

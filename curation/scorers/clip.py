@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
@@ -17,39 +17,23 @@ import pyarrow as pa
 from curation import openclip, schema
 from curation.errors import SourceError
 from curation.scorers.text import first_middle_last
-from curation.types import Evidence, Resources
+from curation.types import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
-    """``model``: see ``curation.openclip``. ``caption``: the column that holds the text. ``batch``: clips at once.
-    ``gpus``: what one worker gets; with none it runs on the CPU.
-    """
+class Clip(openclip.OpenClip):
+    """``caption``: the column that holds the text. For the rest see ``curation.openclip``."""
 
-    model: str = "zoo:coca-world"
     caption: str = "caption_fuse"
-    batch: int = field(default=16, metadata={"meaning": False})
-    gpus: float = field(default=0, metadata={"meaning": False})
 
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = (
         schema.field("clip_similarity", pa.float64(), "cosine of frame and caption, mean of three frames", "-1 to 1"),
     )
 
-    def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, not {self.batch}")
-
     @property
     def needs(self) -> tuple[str, ...]:
         return (self.caption,)
-
-    @property
-    def resources(self) -> Resources:
-        return Resources(cpus=1, gpus=self.gpus, memory_gb=4)
-
-    def weights(self) -> str:
-        return openclip.weights(self.model)
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
