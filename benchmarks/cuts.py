@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.detectors import OTHERS, Intervals
-from curation.clips import ClipRules, frames_of, pieces
+from curation.clips import ClipRules, pieces, places_of
 from curation.observe import Observation, observe
 from curation.types import Cut
 from pipelines.recipe import load_recipe
@@ -88,7 +88,7 @@ def evaluate(seen: Observation, cuts: Sequence[Cut], step: CutStep) -> tuple[lis
     """Found cuts as frames (the middle of gradual ones) and clips as frame spans."""
     base: Fraction = seen.probe.time_base
     rules = ClipRules(**step.model_dump(exclude={"detector"}))
-    found = [(first + last) // 2 for first, last in frames_of(cuts, seen.pts)]
+    found = [(first + last) // 2 for first, last in places_of(cuts, seen.pts)]
     ends = [*seen.pts, seen.end]
     spans = [
         (piece.first, piece.last)

@@ -56,6 +56,20 @@ def frames_of(cuts: Sequence[Cut], pts: Sequence[int]) -> list[tuple[int, int]]:
     return [(index[cut.start] + 1, index[cut.end]) for cut in cuts]
 
 
+def places_of(cuts: Sequence[Cut], pts: Sequence[int]) -> list[tuple[int, int]]:
+    """Where each cut is, as frame indexes, for who asks for it: a hard cut's new shot begins with the first of the two, which
+    is the same as the second; a gradual transition is ``[first, second)``.
+
+    Of frames that were not seen, the middle one stands for where between them a cut is.
+    """
+    index = {value: number for number, value in enumerate(pts)}
+    out = []
+    for cut, (first, last) in zip(cuts, frames_of(cuts, pts), strict=True):
+        middle = (first + last) // 2
+        out.append((index[cut.core[0]], index[cut.core[1]] + 1) if cut.core else (middle, middle))
+    return out
+
+
 def pieces(cuts: Sequence[Cut], pts: Sequence[int], end: int, time_base: Fraction, rules: ClipRules) -> Iterator[Piece]:
     """The shots between ``cuts``, those too long split into equal parts.
 

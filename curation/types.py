@@ -87,8 +87,8 @@ class Track:
 class Cut:
     """Where shots meet: the old shot's last frame is at ``start`` (pts), the new shot's first at ``end`` (pts).
 
-    Frames strictly between the two belong to neither shot. ``strength`` is in units of the detector's threshold: 1 is
-    just over it.
+    Frames strictly between the two belong to neither shot, or may do so. ``core``: of a gradual transition, its first and last
+    frame (pts) as near as can be told. ``strength`` is in units of the detector's threshold: 1 is just over it.
     """
 
     start: int
@@ -96,6 +96,7 @@ class Cut:
     kind: Literal["cut", "dissolve", "fade"]
     detector: str
     strength: float
+    core: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

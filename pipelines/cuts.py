@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curation.clips import frames_of
+from curation.clips import places_of
 from curation.errors import SourceError
 from curation.isolate import Isolated
 from curation.observe import Observation
@@ -40,7 +40,7 @@ def find_cuts(
                 bar.advance(failed=1)
                 continue
             cuts = detector.cuts({track.name: track for track in seen.tracks})
-            places = frames_of(cuts, seen.pts)
+            places = places_of(cuts, seen.pts)
             found[row["uri"]] = [
                 {"frame": frame, "end": end, "kind": cut.kind} for (frame, end), cut in zip(places, cuts, strict=True)
             ]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from curation.clips import ClipRules, _named_split, frames_of, pieces, split_of
+from curation.clips import ClipRules, _named_split, frames_of, pieces, places_of, split_of
 from curation.types import Cut
 
 BASE = Fraction(1, 25)
@@ -25,6 +25,11 @@ def spans(cuts: list[Cut], count: int, rules: ClipRules = RULES) -> list[tuple[i
 def test_a_hard_cut_is_where_the_new_shot_begins() -> None:
     assert frames_of([cut(9, 10), cut(19, 25)], range(40)) == [(10, 10), (20, 25)]
     assert spans([cut(9, 10)], 30) == [(0, 10), (10, 30)]
+
+
+def test_a_cut_is_said_to_be_in_the_middle_of_what_was_not_seen_and_a_transition_where_it_surely_is() -> None:
+    gradual = Cut(start=15, end=29, kind="dissolve", detector="x", strength=1.0, core=(18, 25))
+    assert places_of([cut(9, 10), gradual, cut(33, 36)], range(40)) == [(10, 10), (18, 26), (35, 35)]
 
 
 def test_frames_of_a_gradual_transition_are_in_no_clip() -> None:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from curation import world
-from curation.clips import frames_of
+from curation.clips import frames_of, places_of
 from curation.cuts.boundary import Boundary as Detector
 from curation.observe import Observation, observe
 from curation.observers import boundary, likeness
 from curation.observers.boundary import Boundary
+from curation.types import Cut
 from curation.world_script import TransitionKind
 
 
@@ -23,9 +24,13 @@ def seen_of(script: world.Script, folder: Path) -> Observation:
     return observe(str(world.encode(script, folder / "a.mp4")), [Boundary()], None)
 
 
+def cuts_of(seen: Observation, detector: Detector | None = None) -> list[Cut]:
+    return (detector or Detector()).cuts({track.name: track for track in seen.tracks})
+
+
 def found(seen: Observation, detector: Detector | None = None) -> list[tuple[int, int]]:
     """(first frame not wholly of the old shot, first wholly of the new) of each cut."""
-    return frames_of((detector or Detector()).cuts({track.name: track for track in seen.tracks}), seen.pts)
+    return frames_of(cuts_of(seen, detector), seen.pts)
 
 
 @pytest.mark.parametrize("kind", get_args(TransitionKind))
@@ -40,6 +45,10 @@ def test_every_transition_is_found_and_no_clip_holds_a_frame_of_it(kind: str, tm
             assert first <= start <= end <= last, f"seed {seed}: {first}-{last} does not cover {start}-{end}"
             assert last - first <= end - start + 24, (
                 f"seed {seed}: {first}-{last} gives up too much around {start}-{end}"
+            )
+        for (first, last), (start, end) in zip(places_of(cuts_of(seen), seen.pts), truth, strict=True):
+            assert max(abs(first - start), abs(last - end)) <= 4, (
+                f"seed {seed}: {first}-{last} is said of {start}-{end}"
             )
 
 

@@ -75,8 +75,16 @@ class Boundary:
                 continue
             # Samples stand for the frames up to the next ones.
             old, new = max(0, first - 1 - self.guard), min(len(pts) - 1, last + 1 + self.guard)
-            start, end = int(pts[old]), int(pts[new])
-            found.append(Cut(start=start, end=end, kind="dissolve", detector=self.name, strength=peak / self.gradual))
+            found.append(
+                Cut(
+                    start=int(pts[old]),
+                    end=int(pts[new]),
+                    kind="dissolve",
+                    detector=self.name,
+                    strength=peak / self.gradual,
+                    core=_core(pts[first : last + 1], blend.values[first : last + 1]),
+                )
+            )
         return _merged(found)
 
 
@@ -93,6 +101,12 @@ def _runs(high: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
+def _core(pts: NDArray[np.int64], blend: Floats) -> tuple[int, int]:
+    """First and last sample that rather is a blend than not."""
+    likely = np.flatnonzero(blend >= min(0.5, float(blend.max())))
+    return int(pts[likely[0]]), int(pts[likely[-1]])
+
+
 def _merged(found: list[Cut]) -> list[Cut]:
     out: list[Cut] = []
     for span in found:
@@ -105,6 +119,7 @@ def _merged(found: list[Cut]) -> list[Cut]:
                 kind=best.kind,
                 detector=best.detector,
                 strength=best.strength,
+                core=best.core,
             )
         out.append(span)
     return out

@@ -10,6 +10,7 @@ processes may fill it at once (``--only-measure --part 0/2``).
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -135,6 +136,8 @@ def member(args: argparse.Namespace, number: int) -> dict[str, Tensor]:
     torch.set_num_threads(args.threads)
     chunks = [measured(chunk, Material(pictures=()), args.kept) for chunk in range(args.chunks)]
     x, y = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*chunks, strict=True))
+    if args.without:
+        x[..., [bool(re.search(args.without, name)) for name in likeness.NAMES]] = 0
     network = train(x, y, steps=args.steps, batch=args.batch, lr=args.lr, seed=args.seed + number)
     return {name: value.detach() for name, value in network.state_dict().items()}
 
@@ -157,6 +160,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--without", help="leave out measures whose names match this expression, to see what they bring"
+    )
     parser.add_argument("--members", type=int, default=3, help="networks trained apart, whose logits are averaged")
     parser.add_argument("--workers", type=int, default=2, help="how many of them are trained at a time")
     parser.add_argument("--threads", type=int, default=1, help="of each worker")
