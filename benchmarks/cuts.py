@@ -88,7 +88,7 @@ def evaluate(seen: Observation, cuts: Sequence[Cut], step: CutStep) -> tuple[lis
     """Found cuts as frames (the middle of gradual ones) and clips as frame spans."""
     base: Fraction = seen.probe.time_base
     rules = ClipRules(**step.model_dump(exclude={"detector"}))
-    found = [(first + last) // 2 for first, last in places_of(cuts, seen.pts)]
+    found = [(first + last) // 2 for first, last in places_of([cut for cut in cuts if cut.kind != "fade"], seen.pts)]
     ends = [*seen.pts, seen.end]
     spans = [
         (piece.first, piece.last)

@@ -80,11 +80,14 @@ def main() -> None:
     inside = sorted(args.folder.iterdir()) if args.folder.is_dir() else [args.folder]
     # The longest first, or one process would be left with it at the end.
     paths = sorted((str(p) for p in inside if p.suffix.lower() in endings), key=os.path.getsize, reverse=True)
-    os.environ |= ONE_THREAD
     rows, peak = [], 0
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool, tempfile.TemporaryDirectory() as folder:
         short = str(world.encode(world.write_script((0,), shots=1), Path(folder) / "short.mp4"))
+        usual = dict(os.environ)
+        os.environ |= ONE_THREAD  # what is spawned takes it on
         list(pool.map(warm, [short] * 2, [args.recipe] * 2))
+        os.environ.clear()
+        os.environ.update(usual)
         for _ in range(args.runs):
             began = time.monotonic()
             peak = max([peak, *pool.map(ours, paths, [args.recipe] * len(paths))])

@@ -86,23 +86,31 @@ def pieces(cuts: Sequence[Cut], pts: Sequence[int], end: int, time_base: Fractio
 
 
 def _split(shot: Piece, pts: Sequence[int], end: int, time_base: Fraction, rules: ClipRules) -> Iterator[Piece]:
-    """Equal parts by frames, as few as keep each within the maximum."""
+    """Equal parts by frames, as few as keep each within the maximum; a frame that alone is longer stands by itself."""
     longest = Fraction(rules.max_seconds).limit_denominator(1000) / time_base
-    count = shot.last - shot.first
-    parts = min(count, max(1, math.ceil((_end_pts(shot.last, pts, end) - pts[shot.first]) / longest)))
-    while True:
-        marks = [shot.first + count * part // parts for part in range(parts + 1)]
-        lengths = [_end_pts(last, pts, end) - pts[first] for first, last in pairwise(marks)]
-        if parts >= count or max(lengths) <= longest:
-            break
-        parts += 1
-    for number, (first, last) in enumerate(pairwise(marks)):
+    paused = [at for at in range(shot.first, shot.last) if _end_pts(at + 1, pts, end) - pts[at] > longest]
+    stretches = sorted({shot.first, shot.last, *paused, *(at + 1 for at in paused)})
+    marks = [shot.first]
+    for first, last in pairwise(stretches):
+        marks += _equal(first, last, pts, end, longest)
+    for first, last in pairwise(marks):
         yield Piece(
             first=first,
             last=last,
-            before=shot.before if number == 0 else "length",
-            after=shot.after if number == parts - 1 else "length",
+            before=shot.before if first == shot.first else "length",
+            after=shot.after if last == shot.last else "length",
         )
+
+
+def _equal(first: int, last: int, pts: Sequence[int], end: int, longest: Fraction) -> list[int]:
+    """Where the equal parts of frames ``[first, last)`` end."""
+    count = last - first
+    parts = min(count, max(1, math.ceil((_end_pts(last, pts, end) - pts[first]) / longest)))
+    while True:
+        marks = [first + count * part // parts for part in range(parts + 1)]
+        if parts >= count or max(_end_pts(b, pts, end) - pts[a] for a, b in pairwise(marks)) <= longest:
+            return marks[1:]
+        parts += 1
 
 
 def _end_pts(last: int, pts: Sequence[int], end: int) -> int:

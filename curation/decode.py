@@ -15,18 +15,18 @@ from curation.uri import Remote, one_line
 
 BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
 MISSING = 0.05  # share of what the header declares that may be missing (or two frames, if that is more)
-SKIMMED = frozenset(
-    {"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"}
-)  # codecs of one frame a packet, B-frames and all
+SKIMMED = frozenset({"h264", "hevc", "mpeg2video", "mpeg1video"})  # codecs of one frame a packet, B-frames and all
+SPARSE = 6  # frames per second: where skimming leaves fewer, too much would be missed
 DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it would go on for ever
 
 
 class Decoder:
     """Decodes ``stream`` of ``container``; ``remote`` is the file below it, if it is not libav's own.
 
-    Counters, right at any time: ``packets`` and, of those, ``packets_broken`` that did not decode; ``frames`` given out
-    and, of those, ``frames_corrupt`` that the decoder marked as damaged; ``frames_dropped`` whose pts did not rise;
-    ``demux_errors``; ``last_duration``, what the container says of the last frame so far, in ticks, ``None`` if it does not.
+    Counters, right at any time: ``packets`` and, of those, ``packets_broken`` that did not decode and ``packets_marked`` that
+    the demuxer calls damaged; ``frames`` given out and, of those, ``frames_corrupt`` that the decoder marked as damaged;
+    ``frames_dropped`` whose pts did not rise; ``demux_errors``; ``last_duration``, what the container says of the last frame
+    so far, in ticks, ``None`` if it does not.
 
     ``skim``: leave out frames that no other frame refers to, most B-frames, which saves half of the work and more; their times
     are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says whether
@@ -38,7 +38,9 @@ class Decoder:
 
     def __init__(self, container: Any, stream: Any, remote: Remote | None, *, threads: int, skim: bool = False) -> None:
         self.packets = self.packets_broken = self.demux_errors = 0
-        self.frames = self.frames_corrupt = self.frames_dropped = 0
+        self.frames = self.frames_corrupt = self.frames_dropped = self.packets_marked = 0
+        self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
+        self.seeking = False  # packets before the first keyframe are of no use
         self.last_duration: int | None = None
         self.guessed = False  # a frame without any timestamp was given one
         self.entry: tuple[bool, int | None] | None = None  # the first packet: is it a keyframe, its pts
@@ -102,7 +104,9 @@ class Decoder:
                 last, self.last_duration = pts, (frame.duration or None) if self._states_durations else None
                 self._end = pts + (self.last_duration or gap)
                 self.frames += 1
-                self.frames_corrupt += frame.is_corrupt
+                if frame.is_corrupt:
+                    self.frames_corrupt += 1
+                    self.faults_at.append(("frames_corrupt", pts))
                 yield pts, frame
 
     def _packets(self) -> Iterator[Any]:
@@ -118,6 +122,9 @@ class Decoder:
                         self._heard = max(self._heard, (packet.pts + (packet.duration or 0)) * packet.time_base)
                     # An empty packet would tell the decoder that the stream is over.
                     if packet.size and packet.stream_index == self._stream.index:
+                        if self.seeking and not packet.is_keyframe:
+                            continue
+                        self.seeking = False
                         self.entry = self.entry or (packet.is_keyframe, packet.pts)
                         self._note(packet)
                         yield packet
@@ -133,6 +140,7 @@ class Decoder:
 
     def _note(self, packet: Any) -> None:
         """Remember when a packet that may be left out is shown."""
+        self.packets_marked += packet.is_corrupt
         if self.skims and not packet.is_discard:
             self._timed &= packet.pts is not None
             self._packets_shown.append(packet.pts or 0)
@@ -144,12 +152,25 @@ class Decoder:
         return sorted(pts for pts in self._packets_shown if pts >= decoded[0])
 
     def trusted(self, decoded: Sequence[int]) -> bool:
-        """Whether frames were left out of a stream that decodes without a fault and whose packets tell the time of each."""
+        """Whether frames were left out of a stream that decodes without a fault, whose packets tell the time of each, and of
+        which enough was seen."""
         if not self.skims:
             return True
-        faults = self.packets_broken + self.frames_corrupt + self.frames_dropped + self.demux_errors + self.guessed
         known = set(self._packets_shown)
-        return not faults and self._timed and len(known) == len(self._packets_shown) and known.issuperset(decoded)
+        seconds = (decoded[-1] - decoded[0]) * self.time_base if decoded else 0
+        enough = len(decoded) >= min(len(known), SPARSE * seconds)
+        return enough and not self.faulty and len(known) == len(self._packets_shown) and known.issuperset(decoded)
+
+    @property
+    def faulty(self) -> bool:
+        """Whether anything was wrong so far. Faults within frames that are left out do not show."""
+        faults = self.packets_broken + self.packets_marked + self.frames_corrupt + self.frames_dropped
+        return bool(faults or self.demux_errors or self.guessed or not self._timed)
+
+    @property
+    def end(self) -> int:
+        """First tick after the last frame so far."""
+        return self._end
 
     def _frames_of(self, packet: Any) -> list[Any]:
         """What the decoder gives for one packet, ``None`` being the end. One that does not decode is counted."""
@@ -159,7 +180,9 @@ class Decoder:
         try:
             return list(self._codec.decode(packet))
         except av.FFmpegError:
-            self.packets_broken += packet is not None
+            if packet is not None:
+                self.packets_broken += 1
+                self.faults_at.append(("packets_broken", packet.pts))
             return []
 
     def check_packets(self) -> None:
@@ -170,6 +193,16 @@ class Decoder:
         if self.frames_dropped > BROKEN * got:
             raise Broken(f"{self.frames_dropped} of {got} frames are not later than the frame before")
 
+    def check_end(self, said: str = "") -> None:
+        """After the last frame, wherever reading began: raise ``Truncated`` as ``check`` does."""
+        if self.declared and self.duration:
+            left = (self.start or 0) + self.duration - self._end
+            if left > max(2, MISSING * self.declared) * self.duration / self.declared:
+                raise Truncated(f"{said}ends {float(left * self.time_base):.2f} s early{self._said}")
+        elif self._expected and self._expected - self._heard > max(MISSING * self._expected, 2 / (self.rate or 2)):
+            figures = f"ends at {float(self._heard):.2f} s of the {float(self._expected):.2f} s"
+            raise Truncated(f"{figures} that the header declares{self._said}")
+
     def check(self) -> None:
         """After the last frame: raise if what came cannot stand for the source.
 
@@ -178,14 +211,7 @@ class Decoder:
         """
         self.check_packets()
         got = len(self._packets_shown) if self.skims else self.frames + self.frames_dropped
-        if self.declared and self.duration:
-            spared = max(2, MISSING * self.declared)
-            left = (self.start or 0) + self.duration - self._end
-            if self.declared - got > spared and left > spared * self.duration / self.declared:
-                figures = f"{got} of the {self.declared} frames that the header declares"
-                raise Truncated(f"{figures}: ends {float(left * self.time_base):.2f} s early{self._said}")
-        elif self._expected and self._expected - self._heard > max(MISSING * self._expected, 2 / (self.rate or 2)):
-            figures = f"ends at {float(self._heard):.2f} s of the {float(self._expected):.2f} s"
-            raise Truncated(f"{figures} that the header declares{self._said}")
+        if self.declared is None or self.declared - got > max(2, MISSING * self.declared):
+            self.check_end(f"{got} of the {self.declared} frames that the header declares: " if self.declared else "")
         if max(self.frames, len(self._packets_shown)) < 2:
             raise TooFewFrames(f"{self.frames} frame{'' if self.frames == 1 else 's'} from {self.packets} packets")

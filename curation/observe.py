@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation import schema, video
-from curation.errors import SourceError, Truncated
+from curation.errors import SourceError
 from curation.observers import Live, Observer
 from curation.observers.tracking import check_grid
 from curation.timing import Grid, Span, end_of, ticks
@@ -82,10 +83,12 @@ def observe(
     """Decode ``uri`` once and let every observer see the frames due on its grid.
 
     Frames that no other frame refers to are left out where the codec has such: their times are known all the same, and half
-    the work or more is saved. A source with any fault is read again with every frame, so that each one is counted.
+    the work or more is saved. A source in which a fault shows, or of which too little would be seen, is read again with
+    every frame. Faults within the frames left out do not show.
 
     ``segment_seconds``: of a source half as long again or longer, observe only the first of equal segments of about that
-    length; the others are for calls with ``segment``. What segments tell, joined, is what the whole tells.
+    length; the others are for calls with ``segment``. What segments tell, joined, is what the whole tells; only where a
+    source has faults may the numbers around them differ a little.
 
     ``beat`` is called for every frame, so that a watcher can tell slow from stuck. Raises ``SourceError`` when the source
     cannot be used.
@@ -122,12 +125,14 @@ def _watch(
         fan, ended = _Fan(probe, observers, evidence, segment.origin), True
         for picture in source.pictures():
             beat()
+            if skim and source.decoder.faulty:
+                return None
             if high is not None and picture.pts >= high + lookback:
                 ended = False
                 break
             if low is None or picture.pts >= low - lookback:
                 fan.see(picture)
-        _check(source, segment, fan.pts, low, ended=ended)
+        _check(source, segment, ended=ended)
         if not source.decoder.trusted(fan.pts):
             return None
         return _kept(source, fan, segment, low, high)
@@ -170,17 +175,14 @@ def _bounds(segment: Segment, probe: Probe) -> tuple[int | None, int | None]:
     return (low if segment.number else None), (high if segment.number + 1 < segment.count else None)
 
 
-def _check(source: video.Source, segment: Segment, pts: Sequence[int], low: int | None, *, ended: bool) -> None:
-    """Raise what is wrong with a source, or with a segment: ``Truncated`` if there is nothing of a later one."""
+def _check(source: video.Source, segment: Segment, *, ended: bool) -> None:
+    """Raise what is wrong with a source, or with a segment: what was not read is not its matter."""
     if segment.count == 1:
         source.check()
         return
     source.decoder.check_packets()
-    if not pts or (low is not None and pts[-1] < low) or (ended and segment.number + 1 < segment.count):
-        reached = f"{float((pts[-1] - segment.origin) * source.time_base):.2f} s" if pts else "nothing"
-        raise Truncated(
-            f"segment {segment.number} of {segment.count} ends early: {reached} of the source could be read"
-        )
+    if ended:
+        source.decoder.check_end(f"segment {segment.number} of {segment.count}: ")
 
 
 def _kept(source: video.Source, fan: _Fan, segment: Segment, low: int | None, high: int | None) -> Observation:
@@ -188,8 +190,16 @@ def _kept(source: video.Source, fan: _Fan, segment: Segment, low: int | None, hi
     every = source.decoder.shown(fan.pts)
     first = 0 if low is None else bisect_left(every, low)
     last = len(every) if high is None else bisect_left(every, high)
-    end = (
-        every[last] if last < len(every) else end_of(every, source.last_duration if every[-1] == fan.pts[-1] else None)
+    if last < len(every):
+        end = every[last]
+    elif first < last:
+        end = end_of(every, source.last_duration if every[-1] == fan.pts[-1] else None)
+    else:
+        end = source.decoder.end  # a stream that ends before its container does may leave nothing for the last segment
+    faults = Counter(
+        name
+        for name, pts in source.decoder.faults_at
+        if pts is None or ((low is None or pts >= low) and (high is None or pts < high))
     )
     return Observation(
         content_id="",
@@ -199,8 +209,8 @@ def _kept(source: video.Source, fan: _Fan, segment: Segment, low: int | None, hi
         end=end,
         tracks=[_within(track, low, high) for track in fan.finish()],
         evidence=[e for e in fan.evidence if (low is None or e.pts >= low) and (high is None or e.pts < high)],
-        packets_broken=source.packets_broken,
-        frames_corrupt=source.frames_corrupt,
+        packets_broken=faults["packets_broken"],
+        frames_corrupt=faults["frames_corrupt"],
         segments=segment.count,
         origin=segment.origin,
     )

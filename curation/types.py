@@ -88,7 +88,9 @@ class Cut:
     """Where shots meet: the old shot's last frame is at ``start`` (pts), the new shot's first at ``end`` (pts).
 
     Frames strictly between the two belong to neither shot, or may do so. ``core``: of a gradual transition, its first and last
-    frame (pts) as near as can be told. ``strength`` is in units of the detector's threshold: 1 is just over it.
+    frame (pts) as near as can be told. A ``fade`` is one of the source itself, in from or out to nothing at one of its ends:
+    no shots meet there, but its frames belong to no clip. ``strength`` is in units of the detector's threshold: 1 is just
+    over it.
     """
 
     start: int

@@ -225,6 +225,7 @@ class Source:
         if target <= (decoder.start or 0):
             return True  # the beginning, where a fresh source stands
         assert self._left is not None
+        decoder.seeking = True
         try:
             self._container.seek(target, stream=self._stream)
         except av.FFmpegError:

@@ -39,7 +39,8 @@ def find_cuts(
                 failed[row["uri"]] = str(error)
                 bar.advance(failed=1)
                 continue
-            cuts = detector.cuts({track.name: track for track in seen.tracks})
+            tracks = {track.name: track for track in seen.tracks}
+            cuts = [cut for cut in detector.cuts(tracks) if cut.kind != "fade"]
             places = places_of(cuts, seen.pts)
             found[row["uri"]] = [
                 {"frame": frame, "end": end, "kind": cut.kind} for (frame, end), cut in zip(places, cuts, strict=True)

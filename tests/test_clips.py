@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from itertools import pairwise
 
@@ -56,6 +57,16 @@ def test_long_shots_are_split_evenly_and_completely(count: int, longest: float) 
     lengths = [last - first for first, last in parts]
     assert max(lengths) * BASE <= Fraction(longest).limit_denominator(1000)
     assert max(lengths) - min(lengths) <= 1
+
+
+def test_a_pause_longer_than_the_maximum_stands_by_itself() -> None:
+    pts = [*range(100), *range(300, 340)]  # frame 99 is shown for over eight seconds
+    found = [(p.first, p.last) for p in pieces([], pts, 340, BASE, RULES)]
+    assert (99, 100) in found
+    assert found[0][0] == 0
+    assert found[-1][1] == 140
+    assert all(last == first for (_, last), (first, _) in itertools.pairwise(found))
+    assert len(found) < 8
 
 
 def test_the_maximum_holds_where_the_frame_rate_varies() -> None:

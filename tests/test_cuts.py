@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from curation import world
-from curation.clips import frames_of, places_of
+from curation.clips import ClipRules, frames_of, pieces, places_of
 from curation.cuts.boundary import Boundary as Detector
 from curation.observe import Observation, observe
 from curation.observers import boundary, likeness
@@ -61,10 +61,24 @@ def test_flashes_lights_shakes_and_zooms_are_no_cuts(fools: dict[str, object], t
         assert found(seen_of(script, tmp_path)) == [], f"seed {seed}"
 
 
+def test_a_source_that_fades_in_and_out_keeps_none_of_it(tmp_path: Path) -> None:
+    pictures = list(world.frames(world.write_script((79,), shots=1, shot_frames=(96, 97))))
+    last = len(pictures) - 1
+    faded = [np.uint8(picture * min(1, at / 24, (last - at) / 24)) for at, picture in enumerate(pictures)]
+    seen = observe(str(world.encode(faded, tmp_path / "faded.mp4", fps=24)), [Boundary()], None)
+    cuts = cuts_of(seen)
+    assert cuts[0].kind == "fade"
+    rules = ClipRules(min_seconds=1, max_seconds=10)
+    spans = [(p.first, p.last) for p in pieces(cuts, seen.pts, seen.end, seen.probe.time_base, rules)]
+    ((first, end),) = [(first, end) for first, end in spans if end - first >= 24]
+    assert first >= 22
+    assert end <= last - 22
+
+
 def test_a_lower_threshold_finds_no_fewer(tmp_path: Path) -> None:
     seen = seen_of(world.write_script((510,), shots=5), tmp_path)
-    counts = [len(found(seen, Detector(hard=level, gradual=level))) for level in (0.9, 0.5, 0.05)]
-    assert counts == sorted(counts)
+    counts = [len(found(seen, Detector(hard=level, gradual=level))) for level in (0.999999, 0.5, 0.0001)]
+    assert counts[0] < counts[1] < counts[2]
 
 
 def test_strengths_do_not_depend_on_how_samples_are_blocked(monkeypatch: pytest.MonkeyPatch) -> None:

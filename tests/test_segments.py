@@ -7,25 +7,34 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from curation import observe, world
 from curation.clips import ClipRules, clip_rows
 from curation.cuts import DETECTORS
+from curation.errors import Truncated
 from curation.observe import EvidenceGrid, Observation, Segment, joined_row, observe_row
 from curation.observers import OBSERVERS
 
 EVIDENCE = EvidenceGrid(fps=1, short_side=90, quality=80)
-CODECS = {"b-frames": {}, "no b-frames": {"bframes": 0}, "short gop": {"gop": 12}}
+CODECS = {
+    "b-frames": ("mp4", {}),
+    "no b-frames": ("mp4", {"bframes": 0}),
+    "short gop": ("mp4", {"gop": 12}),
+    "transport stream": ("ts", {"gop": 48}),
+    "matroska": ("mkv", {"gop": 48}),
+}
 
 
 @pytest.fixture(scope="module", params=CODECS)
 def film(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """75 seconds of the rendered world in three flavours."""
+    """75 seconds of the rendered world in several flavours."""
     script = world.write_script((77,), shots=36, size=(128, 72), shot_frames=(24, 60))
-    path = tmp_path_factory.mktemp("segments") / "long.mp4"
-    return str(world.encode(script, path, **CODECS[request.param]))
+    container, options = CODECS[request.param]
+    path = tmp_path_factory.mktemp("segments") / f"long.{container}"
+    return str(world.encode(script, path, **options))
 
 
 def observers() -> list[Any]:
@@ -80,14 +89,47 @@ def test_rows_of_segments_make_the_same_clips(film: str) -> None:
     assert len(made[0]) > 20
 
 
-def test_a_segment_that_is_not_there_says_so(film: str, tmp_path: Path) -> None:
-    from curation.errors import SourceError
+def test_a_truncated_source_says_so_in_its_last_segments(tmp_path: Path) -> None:
+    film = str(world.encode(world.write_script((78,), shots=16, size=(128, 72)), tmp_path / "film.mp4"))
+    data = Path(faststart(film, tmp_path / "whole.mp4")).read_bytes()
+    cut_short = tmp_path / "short.mp4"
+    cut_short.write_bytes(data[: int(0.8 * len(data))])
+    with pytest.raises(Truncated, match="ends"):
+        observe.observe(str(cut_short), observers(), None)
+    with pytest.raises(Truncated, match=r"segment \d of \d: ends"):
+        in_segments(str(cut_short), 10)
 
-    cut_short = tmp_path / "short.mkv"
-    script = world.write_script((78,), shots=3, size=(128, 72))
-    world.encode(script, cut_short)
-    with pytest.raises(SourceError, match="segment 2 of 3"):
-        observe.observe(str(cut_short), observers(), None, segment=Segment(number=2, count=3, origin=10**7))
+
+def faststart(path: str, to: Path) -> str:
+    """The same packets, the header first."""
+    with av.open(path) as source, av.open(str(to), "w", options={"movflags": "faststart"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    return str(to)
+
+
+def test_sound_that_outlasts_the_picture_is_no_reason_to_fail(tmp_path: Path) -> None:
+    """Matroska says how long the longest stream is: the last segments hold no frame, and that is all."""
+    script = world.write_script((78,), shots=8, size=(128, 72), shot_frames=(48, 60))
+    film, both = world.encode(script, tmp_path / "film.mp4"), tmp_path / "both.mkv"
+    with av.open(str(film)) as source, av.open(str(both), "w") as out:
+        picture = out.add_stream_from_template(source.streams.video[0])
+        sound = out.add_stream("aac", rate=48000)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = picture
+                out.mux(packet)
+        for at in range(0, 60 * 48000, 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48000, at
+            out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    whole, parts = observe.observe(str(both), observers(), None), in_segments(str(both), 10)
+    assert not parts[-1].pts
+    assert [pts for part in parts for pts in part.pts] == list(whole.pts)
 
 
 def test_short_and_slow_sources_are_not_split(tmp_path: Path) -> None:

@@ -70,7 +70,10 @@ class Boundary:
         pts = cut.pts
         found: list[Cut] = []
         for first, last in _runs(blend.values >= self.edge):
-            peak = float(min(blend.values[first : last + 1].max(), 2 * middle.values[first : last + 2].max()))
+            peak = float(blend.values[first : last + 1].max())
+            at_an_end = first == 0 or last == len(pts) - 1  # a fade in from nothing or out to nothing has no middle
+            if not at_an_end:
+                peak = min(peak, 2 * float(middle.values[first : last + 2].max()))
             if peak < self.gradual:
                 continue
             # Samples stand for the frames up to the next ones.
@@ -79,7 +82,7 @@ class Boundary:
                 Cut(
                     start=int(pts[old]),
                     end=int(pts[new]),
-                    kind="dissolve",
+                    kind="fade" if at_an_end else "dissolve",
                     detector=self.name,
                     strength=peak / self.gradual,
                     core=_core(pts[first : last + 1], blend.values[first : last + 1]),
