@@ -21,7 +21,8 @@ def find_cuts(
     """Path → cuts, and path → reason for those that could not be read.
 
     A cut is ``{"frame", "end", "kind"}``: ``frame`` is the index, in presentation order from 0, of the first frame of the new
-    shot; a gradual transition is ``[frame, end)``. Raises ``UsageError`` for a path that is not there.
+    shot; a gradual transition is ``[frame, end)``. Both as near as the frames that were decoded tell: clips keep clear of
+    more. Raises ``UsageError`` for a path that is not there.
     """
     rows = list(list_sources(videos))
     step, detector = recipe.one(ObserveStep), recipe.one(CutStep).detector
