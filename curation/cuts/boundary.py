@@ -13,6 +13,7 @@ from curation.observers.boundary import STEP, TRACKS
 from curation.types import Cut, Track
 
 Floats = NDArray[np.float32]
+MIDDLE = 0.25  # least strength of a transition's middle: a run of blends without one is motion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +70,10 @@ class Boundary:
         cut, middle, blend = (tracks[name] for name in TRACKS)
         pts = cut.pts
         found: list[Cut] = []
-        for first, last in _runs(blend.values >= self.edge):
+        for first, last in runs(blend.values >= self.edge):
             peak = float(blend.values[first : last + 1].max())
             at_an_end = first == 0 or last == len(pts) - 1  # a fade in from nothing or out to nothing has no middle
-            if not at_an_end:
-                peak = min(peak, 2 * float(middle.values[first : last + 2].max()))
-            if peak < self.gradual:
+            if peak < self.gradual or not (at_an_end or middle.values[first : last + 2].max() >= MIDDLE):
                 continue
             # Samples stand for the frames up to the next ones.
             old, new = max(0, first - 1 - self.guard), min(len(pts) - 1, last + 1 + self.guard)
@@ -98,7 +97,7 @@ def _place(step: Track, before: int, after: int) -> tuple[int, int]:
     return int(step.pts[at - 1]), int(step.pts[at])
 
 
-def _runs(high: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def runs(high: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First and last index of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], high, [False]]).astype(np.int8)))
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
