@@ -25,12 +25,12 @@ class Boundary:
     """
 
     hard: float = 0.5
-    gradual: float = 0.7
+    gradual: float = 0.9
     edge: float = 0.1
     guard: int = 1
 
     name: ClassVar[str] = "boundary"
-    meaning: ClassVar[int] = 1
+    meaning: ClassVar[int] = 2
     tracks: ClassVar[tuple[str, ...]] = ("boundary",)
 
     def __post_init__(self) -> None:
@@ -72,7 +72,8 @@ class Boundary:
         found: list[Cut] = []
         for first, last in runs(blend.values >= self.edge):
             peak = float(blend.values[first : last + 1].max())
-            at_an_end = first == 0 or last == len(pts) - 1  # a fade in from nothing or out to nothing has no middle
+            # A fade in from nothing or out to nothing has no middle; its last sample may be nothing.
+            at_an_end = first <= 1 or last >= len(pts) - 2
             if peak < self.gradual or not (at_an_end or middle.values[first : last + 2].max() >= MIDDLE):
                 continue
             # Samples stand for the frames up to the next ones.

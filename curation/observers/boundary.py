@@ -2,7 +2,7 @@
 
 Frames are compared on two grids out of one decode. The track ``boundary`` is each frame's distance from the one seen before,
 which tells exactly between which two frames a cut lies. On a grid of 12 a second, frames near and far are compared in many
-ways (``curation.observers.likeness``), and three small networks, averaged, read those measures with 1.3 seconds on either
+ways (``curation.observers.likeness``), and four small networks, averaged, read those measures with 1.3 seconds on either
 side. Several rates fused are what SVD's cascade of detectors is for (arXiv 2311.15127, App. C). The weights are those of
 ``pipelines/builtin/train_cuts.py``, trained on random footage with known transitions (``docs/cuts.md``).
 """
@@ -40,7 +40,7 @@ class Boundary:
 
     fps: float = 12.0
 
-    meaning: ClassVar[int] = 2
+    meaning: ClassVar[int] = 3
     measures: ClassVar[tuple[pa.Field, ...]] = ()
 
     def __post_init__(self) -> None:

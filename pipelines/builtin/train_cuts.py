@@ -156,14 +156,14 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("curation/observers/boundary.safetensors"))
     parser.add_argument("--chunks", type=int, default=20, help="of 200 sequences of 10 s")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--without", help="leave out measures whose names match this expression, to see what they bring"
     )
-    parser.add_argument("--members", type=int, default=3, help="networks trained apart, whose logits are averaged")
+    parser.add_argument("--members", type=int, default=4, help="networks trained apart, whose logits are averaged")
     parser.add_argument("--workers", type=int, default=2, help="how many of them are trained at a time")
     parser.add_argument("--threads", type=int, default=1, help="of each worker")
     parser.add_argument("--only-measure", action="store_true")
