@@ -105,9 +105,10 @@ def runs(high: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _core(pts: NDArray[np.int64], blend: Floats) -> tuple[int, int]:
-    """First and last sample that rather is a blend than not."""
-    likely = np.flatnonzero(blend >= min(0.5, float(blend.max())))
-    return int(pts[likely[0]]), int(pts[likely[-1]])
+    """First and last of the samples about the strongest one that rather are blends than not."""
+    peak = int(blend.argmax())
+    ((first, last),) = [run for run in runs(blend >= min(0.5, float(blend[peak]))) if run[0] <= peak <= run[1]]
+    return int(pts[first]), int(pts[last])
 
 
 def _merged(found: list[Cut]) -> list[Cut]:
