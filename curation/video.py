@@ -142,14 +142,6 @@ class Source:
         return self.decoder.time_base
 
     @property
-    def packets_broken(self) -> int:
-        return self.decoder.packets_broken
-
-    @property
-    def frames_corrupt(self) -> int:
-        return self.decoder.frames_corrupt
-
-    @property
     def last_duration(self) -> int | None:
         """What the container says of the last frame so far, in ticks."""
         return self.decoder.last_duration

@@ -16,7 +16,7 @@ from curation.cuts.boundary import Boundary as Detector
 from curation.observe import Observation, observe
 from curation.observers import boundary, likeness
 from curation.observers.boundary import Boundary
-from curation.types import Cut
+from curation.types import Cut, Track
 from curation.world_script import TransitionKind
 
 
@@ -73,6 +73,15 @@ def test_a_source_that_fades_in_and_out_keeps_none_of_it(tmp_path: Path) -> None
     ((first, end),) = [(first, end) for first, end in spans if end - first >= 24]
     assert first >= 22
     assert end <= last - 22
+
+
+def test_a_fade_in_does_not_hide_the_transition_right_after_it() -> None:
+    pts = np.arange(40)
+    blend, middle = np.zeros(40, np.float32), np.zeros(40, np.float32)
+    blend[0:4], blend[6:12], middle[9] = 1.0, 0.95, 0.8
+    values = {"boundary": blend, "boundary_cut": 0 * blend, "boundary_middle": middle, "boundary_blend": blend}
+    (cut,) = Detector().cuts({name: Track(name=name, pts=pts, values=track) for name, track in values.items()})
+    assert (cut.kind, cut.start, cut.core) == ("dissolve", 0, (6, 11))
 
 
 def test_a_lower_threshold_finds_no_fewer(tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_one_broken_packet_is_counted_and_the_rest_is_used(bad: Path, tmp_path: 
     path.write_bytes(damaged((bad / "early.mp4").read_bytes(), 20))
     source = video.open_source(str(path))
     seen = list(video.stream(source))
-    assert source.packets_broken == 1
+    assert source.decoder.packets_broken == 1
     assert len(seen) == 35
 
 
@@ -441,7 +441,7 @@ def test_real_rotations() -> None:
 def test_real_broken_packets_are_counted_and_no_reason_to_fail() -> None:
     source = video.open_source(str(ODD / "broken-packets.mp4"))
     assert len(list(video.stream(source))) == 49
-    assert source.packets_broken == 1
+    assert source.decoder.packets_broken == 1
 
 
 @needs_odd

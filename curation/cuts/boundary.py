@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -112,18 +112,12 @@ def _core(pts: NDArray[np.int64], blend: Floats) -> tuple[int, int]:
 
 
 def _merged(found: list[Cut]) -> list[Cut]:
+    """Those that overlap as one, which is named by the strongest of them that shots meet at."""
     out: list[Cut] = []
     for span in found:
         if out and span.start < out[-1].end:
             last = out.pop()
-            best = max(last, span, key=lambda cut: cut.strength)
-            span = Cut(
-                start=last.start,
-                end=max(last.end, span.end),
-                kind=best.kind,
-                detector=best.detector,
-                strength=best.strength,
-                core=best.core,
-            )
+            best = max(last, span, key=lambda cut: (cut.kind != "fade", cut.strength))
+            span = replace(best, start=last.start, end=max(last.end, span.end))
         out.append(span)
     return out
