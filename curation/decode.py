@@ -16,7 +16,9 @@ from curation.uri import Remote, one_line
 BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
 MISSING = 0.05  # share of what the header declares that may be missing (or two frames, if that is more)
 SKIMMED = frozenset({"h264", "hevc", "mpeg2video", "mpeg1video"})  # codecs of one frame a packet, B-frames and all
+STRICT = frozenset({"mjpeg"})  # codecs whose decoder makes a picture of anything unless told to refuse what is damaged
 SPARSE = 6  # frames per second: where skimming leaves fewer, too much would be missed
+TIMED = frozenset({"matroska", "flv", "mxf", "mp4"})  # demuxers whose duration is what a header says, not an estimate
 DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it would go on for ever
 
 
@@ -25,8 +27,8 @@ class Decoder:
 
     Counters, right at any time: ``packets`` and, of those, ``packets_broken`` that did not decode and ``packets_marked`` that
     the demuxer calls damaged; ``frames`` given out and, of those, ``frames_corrupt`` that the decoder marked as damaged;
-    ``frames_dropped`` whose pts did not rise; ``demux_errors``; ``last_duration``, what the container says of the last frame
-    so far, in ticks, ``None`` if it does not.
+    ``frames_dropped`` whose pts did not rise; ``frames_guessed`` whose time is made up; ``demux_errors``; ``last_duration``,
+    what the container says of the last frame so far, in ticks, ``None`` if it does not.
 
     ``skim``: leave out frames that no other frame refers to, most B-frames, which saves half of the work and more; their times
     are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says whether
@@ -38,20 +40,28 @@ class Decoder:
 
     def __init__(self, container: Any, stream: Any, remote: Remote | None, *, threads: int, skim: bool = False) -> None:
         self.packets = self.packets_broken = self.demux_errors = 0
-        self.frames = self.frames_corrupt = self.frames_dropped = self.packets_marked = 0
+        self.frames = self.frames_corrupt = self.frames_dropped = self.frames_guessed = self.packets_marked = 0
         self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
         self.seeking = False  # packets before the first keyframe are of no use
         self.last_duration: int | None = None
-        self.guessed = False  # a frame without any timestamp was given one
+        self.guessed = False  # a frame without any timestamp was given one, or that of a packet before or after it
         self.entry: tuple[bool, int | None] | None = None  # the first packet: is it a keyframe, its pts
         self._container, self._stream, self._remote = container, stream, remote
         self._codec = stream.codec_context
         self._codec.thread_count = threads
-        self.skims = skim and self._codec.name in SKIMMED
+        if self._codec.name in STRICT:
+            self._codec.options = {"err_detect": "explode"}
+        # AVI says when a packet is due, not when its frame is shown: libav can tell the latter but for these.
+        self._slots = container.format.name == "avi" and self._codec.name in ("h264", "hevc")
+        self.skims = skim and self._codec.name in SKIMMED and not self._slots
         if self.skims:
             self._codec.skip_frame = "NONREF"
         self._packets_shown: list[int] = []
+        self._told = False  # some frame came with a time
         self._timed = True  # every packet says when it is shown
+        self._trimmed = False  # the first packets are only there for others to refer to: an edit list leaves them out
+        self._fell: int | None = None  # the time that did not rise, of the frame just dropped
+        self._restart: tuple[int, int] | None = None  # from where to where the time jumped back
         if threads != 1:
             self._codec.thread_type = "AUTO"
         self._end = 0  # first tick after the last frame
@@ -75,8 +85,9 @@ class Decoder:
         seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
         if self.duration is None and seconds is not None:
             self.duration = round(seconds / self.time_base)
-        # Matroska counts no frames: that it ends early shows only in how far its packets of any stream reach.
-        self._expected = seconds if self.declared is None and "matroska" in container.format.name else None
+        # Where a header counts no frames, that a file ends early shows only in how far its packets of any stream reach.
+        timed = any(name in TIMED for name in container.format.name.split(","))
+        self._expected = seconds if self.declared is None and timed else None
         if self._expected is None:
             for other in container.streams:
                 if other.index != stream.index:
@@ -85,22 +96,27 @@ class Decoder:
     def __iter__(self) -> Generator[tuple[int, Any], None, None]:
         """(pts, libav's frame) in presentation order, pts strictly rising: a frame whose pts does not rise is dropped.
 
-        Where the pts is missing the dts stands in for it, or else the time one frame after the last. To be closed
-        before the container is.
+        Where the pts is missing the dts of the packet that brought the frame out stands in for it, or else the time one
+        frame after the last. To be closed before the container is.
         """
         gap = round(1 / (self.rate * self.time_base)) if self.rate else 1
         last: int | None = None
         for packet in itertools.chain(self._packets(), (None,)):
             for frame in self._frames_of(packet):
-                pts = frame.dts if frame.pts is None else frame.pts
-                if frame.pts is None and (pts is None or (last is not None and pts <= last)):
+                untimed = frame.pts is None or self._slots
+                pts = frame.dts if untimed else frame.pts
+                self._told |= pts is not None
+                self.guessed |= self._slots and self._codec.has_b_frames
+                if untimed and (pts is None or (last is not None and pts <= last)):
                     pts = (self.start or 0) if last is None else last + gap
                     self.guessed = True
+                    self.frames_guessed += packet is not None  # of those that come out at the end no one knows more
                 if last is not None:
                     if pts <= last:
-                        self.frames_dropped += 1
+                        self._drop(pts, last)
                         continue
                     gap = pts - last
+                self._fell = None
                 last, self.last_duration = pts, (frame.duration or None) if self._states_durations else None
                 self._end = pts + (self.last_duration or gap)
                 self.frames += 1
@@ -108,6 +124,13 @@ class Decoder:
                     self.frames_corrupt += 1
                     self.faults_at.append(("frames_corrupt", pts))
                 yield pts, frame
+
+    def _drop(self, pts: int, last: int) -> None:
+        """Leave a frame out that is not later than the ``last``. Where more follow, and rise, time has begun anew."""
+        if self._restart is None and self._fell is not None and pts > self._fell:
+            self._restart = last, self._fell
+        self._fell = pts
+        self.frames_dropped += 1
 
     def _packets(self) -> Iterator[Any]:
         """The stream's packets that hold data. A demuxer's errors are counted, and it is asked to go on."""
@@ -141,6 +164,7 @@ class Decoder:
     def _note(self, packet: Any) -> None:
         """Remember when a packet that may be left out is shown."""
         self.packets_marked += packet.is_corrupt
+        self._trimmed |= packet.is_discard and not self._packets_shown
         if self.skims and not packet.is_discard:
             self._timed &= packet.pts is not None
             self._packets_shown.append(packet.pts or 0)
@@ -157,6 +181,8 @@ class Decoder:
         if not self.skims:
             return True
         known = set(self._packets_shown)
+        if self._trimmed and decoded and min(known, default=decoded[0]) < decoded[0]:
+            return False  # the first frame is one that was left out
         seconds = (decoded[-1] - decoded[0]) * self.time_base if decoded else 0
         enough = len(decoded) >= min(len(known), SPARSE * seconds)
         return enough and not self.faulty and len(known) == len(self._packets_shown) and known.issuperset(decoded)
@@ -189,6 +215,11 @@ class Decoder:
         """After any frame: raise ``Broken`` as ``check`` does, of what was read so far."""
         if self.packets_broken > BROKEN * self.packets:
             raise Broken(f"{self.packets_broken} of {self.packets} packets do not decode{self._said}")
+        if self._restart:
+            last, first = (float(pts * self.time_base) for pts in self._restart)
+            raise Broken(f"time jumps back from {last:.2f} s to {first:.2f} s: a time stands for more than one frame")
+        if self._told and self.frames_guessed > BROKEN * self.frames:
+            raise Broken(f"{self.frames_guessed} of {self.frames} frames have no time")
         got = self.frames + self.frames_dropped
         if self.frames_dropped > BROKEN * got:
             raise Broken(f"{self.frames_dropped} of {got} frames are not later than the frame before")
@@ -206,7 +237,8 @@ class Decoder:
     def check(self) -> None:
         """After the last frame: raise if what came cannot stand for the source.
 
-        ``Broken``: over a fifth of the packets do not decode, or of the frames go back in time. ``Truncated``: it ends
+        ``Broken``: over a fifth of the packets do not decode, or of the frames go back in time or have none while others
+        have, or time jumps back and goes on from there. ``Truncated``: it ends
         before its own header says. ``TooFewFrames``: fewer than two.
         """
         self.check_packets()

@@ -12,6 +12,7 @@
         ├── TooFewFrames         fewer than two decodable frames
         ├── Truncated            ends before its own header says it does
         ├── Broken               so many packets fail to decode that frames cannot be trusted
+        ├── NotCopied            its packets cannot be cut out as they are
         ├── Changed              the bytes are no longer those that were observed
         ├── Defect               the code failed on it in a way it should not: worth a report
         ├── Hung                 no progress within the time limit; its process was killed
@@ -61,6 +62,10 @@ class Truncated(SourceError):
 
 class Broken(SourceError):
     kind = "broken"
+
+
+class NotCopied(SourceError):
+    kind = "not_copied"
 
 
 class Changed(SourceError):

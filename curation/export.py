@@ -1,37 +1,49 @@
 """Export: selected clips → training shards, an index of them, and a card.
-
-An export is plain Parquet, immutable, made in one go: ``data/SPLIT-00000-of-00004.parquet`` with the clips' bytes
+ An export is plain Parquet, immutable, made in one go: ``data/SPLIT-00000-of-00004.parquet`` with the clips' bytes
 uncompressed in row groups of at most 32 MB, ``index.parquet`` with where each clip lies, ``README.md`` that says where
-it all came from. Rows stand in the canonical order hash(seed, clip_id), so a reader that goes front to back sees
-a shuffled dataset.
+it all came from (``curation.export_card``). Rows stand in the canonical order hash(seed, clip_id), so a reader that
+goes front to back sees a shuffled dataset.
+ Clips of one source lie all over the shards, and a source is opened once: so batches of sources are cut out first, each
+into a file of its own with a row group per clip, and the shards are put together from these.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import schema, video
 from curation.clips import SPLITS, span_of
+from curation.cutout import Cutting, Mode
+from curation.encode import Cutout, Encoding
 from curation.errors import Changed, SourceError
 from curation.files import ROW_GROUP_BYTES
+from curation.types import Crop
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """How clips are cut out: x264's ``crf`` and ``preset``; ``max_short_side`` in px downscales, ``None`` keeps the size."""
+class CutSettings:
+    """How clips are cut out: a mode of ``curation.cutout``, the ``Encoding`` of what is encoded, and whether the
+    borders found are cropped."""
 
-    crf: int = 18
-    preset: str = "veryfast"
-    max_short_side: int | None = None
+    mode: Mode = "encode"
+    encoding: Encoding = field(default_factory=Encoding)
+    crop: bool = False
 
-    meaning: ClassVar[int] = 1
+    @property
+    def meaning(self) -> list[Any]:
+        """What gives an export's bytes their meaning."""
+        return [self.mode, asdict(self.encoding), self.encoding.meaning, self.crop]
+
+
+# ---- the plan -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +63,7 @@ def plan(clips: pa.Table, *, seed: int, shard_bytes: int) -> list[Shard]:
     clips = clips.append_column("_order", pa.array(order, pa.string())).sort_by("_order").drop_columns("_order")
     shards = []
     for split in SPLITS:
-        rows = clips.filter(pa.compute.equal(clips["split"], split))
+        rows = clips.filter(pc.equal(clips["split"], split))
         if not len(rows):
             continue
         estimate = sum(map(_expected_bytes, rows.select(["width", "height", "frames"]).to_pylist()))
@@ -68,27 +80,141 @@ def _expected_bytes(row: Mapping[str, Any]) -> float:
     return float(row["width"] * row["height"] * row["frames"] * 0.15 / 8)
 
 
+ROW_GROUP_CLIPS = 4096  # in one row group, where clips hold no bytes of their own
+BATCH = 64  # clips, at most, unless one source has more
+LONG = 256  # clips of one source after which it is opened again, so that a stop loses no more, and others can help
+
+
+def by_source(clips: pa.Table) -> list[Shard]:
+    """``clips`` in batches of whole sources but for very long ones, each in the order of time: what is cut out in one
+    go, into a file of that name.
+
+    A function of the clips alone. Batches are small enough to share out over workers.
+    """
+    most = max(1, min(BATCH, len(clips) // 64))
+    clips = clips.sort_by([("uri", "ascending"), ("stream", "ascending"), ("start", "ascending")])
+    sources = clips["source_id"].to_pylist()
+    begins = [n for n in range(len(sources)) if n == 0 or sources[n] != sources[n - 1]]
+    ends = sorted({m for n, end in pairwise([*begins, len(sources)]) for m in (*range(n + LONG, end, LONG), end)})
+    batches, start, last = [], 0, 0
+    for end in ends:
+        if last > start and end - start > most:
+            batches.append((start, last))
+            start = last
+        last = end
+    batches += [(start, last)] if last > start else []
+    parts = [clips.slice(start, end - start) for start, end in batches]
+    return [Shard(name=f"{schema.digest(*part['clip_id'].to_pylist())}.parquet", clips=part) for part in parts]
+
+
 # ---- one clip -------------------------------------------------------------------------------------------------------
 
+CUTS = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("failure", schema.FAILURE),
+        *(column for column in schema.EXPORT_COLUMNS if column.name in schema.CUT_COLUMNS),
+        schema.VIDEO,
+    ]
+)
+"""What is known of a clip once it is cut out, or why it could not be."""
 
-def cut_clip(clip: Mapping[str, Any], encoding: Encoding, beat: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """The clip's bytes and what they hold. Raises ``SourceError``, ``Changed`` if the source is not what was observed."""
-    content, _ = video.content_id(clip["uri"])
-    if content != clip["content_id"]:
-        raise Changed(f"{clip['uri']} changed since it was observed")
-    beat()
-    cut = video.cut_out(
-        clip["uri"],
-        span_of(clip),
-        crf=encoding.crf,
-        preset=encoding.preset,
-        max_short_side=encoding.max_short_side,
-        stream=clip["stream"],
-        beat=beat,
-    )
-    if cut.frames != clip["frames"]:
-        raise SourceError(f"{cut.frames} frames decoded in the span where {clip['frames']} were observed")
-    return {"video": cut.data, "frames": cut.frames, "width": cut.width, "height": cut.height}
+
+class _Cutter:
+    """Cuts clips out, in a child process; the source last opened stays open, since its next clip comes next."""
+
+    def __init__(self) -> None:
+        self._cutting: Cutting | None = None
+        self._of: tuple[str, str, int] | None = None
+
+    def __call__(
+        self, clip: Mapping[str, Any], settings: CutSettings, beat: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        """The columns ``schema.CUT_COLUMNS`` and the bytes. Raises ``SourceError``, ``Changed`` if the source is not
+        what was observed.
+
+        A source in which faults showed is encoded, whatever the mode but ``none``: copies would take the faults along.
+        """
+        cutting = self._opened(clip, beat)
+        mode: Mode = "encode" if clip.get("faulty") and settings.mode != "none" else settings.mode
+        crop = crop_of(clip) if settings.crop else None
+        cut = cutting.cut(span_of(clip), mode, encoding=settings.encoding, crop=crop, beat=beat)
+        whole = mode != "copy" and (mode != "encode" or settings.encoding.max_fps is None)
+        if whole and cut.frames != clip["frames"]:
+            raise SourceError(f"{cut.frames} frames decoded in the span where {clip['frames']} were observed")
+        return cut_row(clip, cut, mode, crop or Crop()) | {"video": cut.data}
+
+    def _opened(self, clip: Mapping[str, Any], beat: Callable[[], None]) -> Cutting:
+        of = (clip["uri"], clip["content_id"], clip["stream"])
+        if self._cutting is None or self._of != of:
+            if self._cutting is not None:
+                self._cutting.close()
+                self._cutting = None
+            content, _ = video.content_id(clip["uri"])
+            if content != clip["content_id"]:
+                raise Changed(f"{clip['uri']} changed since it was observed")
+            beat()
+            self._cutting, self._of = Cutting(clip["uri"], stream=clip["stream"]), of
+        return self._cutting
+
+
+cut_clip = _Cutter()
+
+
+def crop_of(clip: Mapping[str, Any]) -> Crop:
+    """The borders found, as what to take off; none where they could not be told."""
+    found = {side: clip.get(f"border_{side}") for side in ("left", "top", "right", "bottom")}
+    return Crop(**{side: math.ceil(depth or 0) for side, depth in found.items()})
+
+
+def cut_row(clip: Mapping[str, Any], cut: Cutout, mode: Mode, crop: Crop) -> dict[str, Any]:
+    """``schema.CUT_COLUMNS`` of one clip."""
+    made = "encode" if cut.encoded == cut.frames else "copy" if mode == "smart" and not cut.encoded else mode
+    return {
+        "cut": made,
+        "source_start": cut.span.start,
+        "source_end": cut.span.end,
+        "lost_seconds": float(span_of(clip).seconds - cut.span.seconds),
+        "seconds": float(cut.span.seconds),
+        "frames": cut.frames,
+        "frames_encoded": cut.encoded,
+        "encoder": cut.encoder,
+        "fps": cut.fps,
+        "width": cut.width,
+        "height": cut.height,
+        "crop_left": crop.left,
+        "crop_top": crop.top,
+        "crop_right": crop.right,
+        "crop_bottom": crop.bottom,
+    }
+
+
+def write_cuts(
+    path: Any, clips: Iterable[Mapping[str, Any]], cut: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> int:
+    """Cut ``clips`` out into the local path or open file ``path``, a row group each, in order; returns how many
+    failed."""
+    lost = 0
+    with pq.ParquetWriter(path, CUTS, compression="none", write_statistics=False) as writer:
+        for clip in clips:
+            row: dict[str, Any] = dict.fromkeys(CUTS.names) | {"clip_id": clip["clip_id"]}
+            try:
+                row |= cut(clip)
+            except SourceError as error:
+                row["failure"] = {"stage": "export", "kind": error.kind, "message": str(error)}
+                lost += 1
+            writer.write_table(pa.Table.from_pylist([row], schema=CUTS))
+    return lost
+
+
+def read_cut(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``CUTS`` as what ``write_shard`` asks of a clip. Raises the failure that it tells of."""
+    failure = row["failure"]
+    if failure is not None:
+        error = SourceError(failure["message"])
+        error.kind = failure["kind"]
+        raise error
+    return {name: row[name] for name in CUTS.names if name not in ("clip_id", "failure")}
 
 
 # ---- one shard ------------------------------------------------------------------------------------------------------
@@ -101,7 +227,8 @@ def write_shard(
     columns: Sequence[pa.Field],
     cut: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Write one shard at the local path or open file ``path``; returns its rows of the index, failed clips among them."""
+    """Write one shard at the local path or open file ``path``; returns its rows of the index, failed clips among
+    them."""
     shard_schema = schema.export(columns)
     media = [column.name for column in shard_schema if column.type == pa.binary()]
     plain = [column.name for column in shard_schema if column.name not in media]
@@ -127,7 +254,7 @@ def _groups(
     cut: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     failed: list[dict[str, Any]],
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows in groups of at most 32 MB of media; clips that cannot be cut go to ``failed``."""
+    """Rows in groups of at most 32 MB of media, or so many rows; clips that cannot be cut go to ``failed``."""
     rows: list[dict[str, Any]] = []
     held = 0
     for clip in clips:
@@ -138,11 +265,12 @@ def _groups(
             failure = {"stage": "export", "kind": error.kind, "message": str(error)}
             failed.append(_index_row(row, failure=failure))
             continue
-        if rows and held + len(row["video"]) > ROW_GROUP_BYTES:
+        size = len(row["video"] or b"")
+        if rows and (held + size > ROW_GROUP_BYTES or len(rows) == ROW_GROUP_CLIPS):
             yield rows
             rows, held = [], 0
         rows.append(row)
-        held += len(row["video"])
+        held += size
     if rows:
         yield rows
 
@@ -168,100 +296,5 @@ def _index_row(
         "shard": shard,
         "row_group": row_group,
         "row": row,
-        "bytes": None if failure else len(clip["video"]),
+        "bytes": None if failure else len(clip["video"] or b""),
     }
-
-
-# ---- the card -------------------------------------------------------------------------------------------------------
-
-
-def card(index: pa.Table, facts: Mapping[str, Any]) -> str:
-    """README.md of an export: front matter for Hugging Face ``datasets``, then what it holds and where it came from.
-
-    ``facts``: ``name``, ``recipe`` (name), ``recipe_hash``, ``selection``, ``rules``, ``limits``, ``tables`` (name → version),
-    ``encoding``, ``seed``, ``version``.
-    """
-    ok = index.filter(pa.compute.equal(index["status"], "ok"))
-    per_split = {split: ok.filter(pa.compute.equal(ok["split"], split)) for split in SPLITS}
-    per_split = {split: rows for split, rows in per_split.items() if len(rows)}
-    files = [f"  - split: {split}\n    path: data/{split}-*.parquet" for split in per_split]
-    lines = [f"| {split} | {len(rows)} | {_minutes(rows)} | {_megabytes(rows)} |" for split, rows in per_split.items()]
-    lost = len(index) - len(ok)
-    front = [
-        "---",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        *files,
-        "tags:",
-        "- video",
-        "- dailies",
-        "---",
-    ]
-    return "\n".join(
-        [
-            *front,
-            "",
-            f"# {facts['name']}",
-            "",
-            f"{len(ok)} clips of one shot each, cut from {len(set(ok['source_id'].to_pylist()))} sources.",
-            "",
-            "| split | clips | minutes | MB |",
-            "|---|---:|---:|---:|",
-            *lines,
-            "",
-            *([f"{lost} selected clips could not be cut out; `index.parquet` says why.", ""] if lost else []),
-            "**Audio is dropped.** Clips are H.264 in mp4, frame-exact, upright, with their source's frame times.",
-            "",
-            *_reading(next(iter(per_split), "train")),
-            *_columns(index),
-            *_origin(facts),
-        ]
-    )
-
-
-def _reading(split: str) -> list[str]:
-    return [
-        "## Reading",
-        "",
-        "```python",
-        "from datasets import load_dataset, Video",
-        f'clips = load_dataset("path/to/this/folder", split="{split}")',
-        'clips[0]["video"]                            # the bytes of an mp4 file',
-        'clips = clips.cast_column("video", Video())  # decoded by datasets, if torchcodec is there',
-        "",
-        "import pyarrow.parquet as pq",
-        'index = pq.read_table("index.parquet")       # where each clip lies; no media is read',
-        "```",
-        "",
-    ]
-
-
-def _columns(index: pa.Table) -> list[str]:
-    rows = []
-    for column in index.schema:
-        said = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
-        rows.append(f"| `{column.name}` | {said.get('doc', '')} | {said.get('unit', '')} |")
-    return ["## Columns of the index", "", "| column | what | unit |", "|---|---|---|", *rows, ""]
-
-
-def _origin(facts: Mapping[str, Any]) -> list[str]:
-    limits = json.dumps(facts["limits"], sort_keys=True)
-    return [
-        "## Where it came from",
-        "",
-        f"- recipe `{facts['recipe']}`, hash `{facts['recipe_hash']}`, dailies {facts['version']}",
-        f"- selection `{facts['selection']}`: rules `{json.dumps(facts['rules'], sort_keys=True)}`",
-        f"- limits that the rules came to: `{limits}`",
-        f"- encoding `{json.dumps(facts['encoding'], sort_keys=True)}`, order seed {facts['seed']}",
-        "- tables read: " + ", ".join(f"`{name}` version {number}" for name, number in facts["tables"].items()),
-        "",
-    ]
-
-
-def _minutes(rows: pa.Table) -> str:
-    return f"{sum(rows['seconds'].to_pylist()) / 60:.1f}"
-
-
-def _megabytes(rows: pa.Table) -> str:
-    return f"{sum(rows['bytes'].to_pylist()) / 1e6:.1f}"

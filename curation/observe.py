@@ -33,7 +33,7 @@ class EvidenceGrid:
     short_side: int = 384
     quality: int = 80
 
-    meaning: ClassVar[int] = 1
+    meaning: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_grid(self.fps, self.short_side)
@@ -341,6 +341,9 @@ def probe_row(probe: Probe) -> dict[str, Any]:
         "height": probe.height,
         "rotation": probe.rotation,
         "pixel_format": probe.pixel_format,
+        "pixel_aspect": probe.pixel_aspect,
+        "interlaced": probe.interlaced,
+        "hdr": probe.hdr,
         "time_base_num": probe.time_base.numerator,
         "time_base_den": probe.time_base.denominator,
         "start": probe.start,

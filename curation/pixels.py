@@ -1,4 +1,4 @@
-"""From libav's frames to arrays: upright, downscaled by area, full range. And to JPEG and back.
+"""From libav's frames to arrays: upright, of square pixels, downscaled by area, full range, SDR. And to JPEG and back.
 
 Opens nothing. Arrays are read-only and contiguous, so that several observers can share them.
 """
@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curation import tonemap
 from curation.errors import Broken, Unreadable
 from curation.types import Planes, Sampling
 
 UNSPECIFIED = 2  # AVColorSpace
 BT709, BT601 = 1, 5  # swscale's names of the matrices
 MATRICES = frozenset({1, 4, 5, 6, 7, 9, 10})  # AVColorSpace values that swscale converts
+UNREAD = {8: "YCgCo", 11: "SMPTE ST 2085", 12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp", 15: "IPT-C2"}
+UNREAD |= {16: "YCgCo-Re", 17: "YCgCo-Ro"}  # AVColorSpace values that it takes for something else
 LIMITED_RANGE, FULL_RANGE = 1, 2  # AVColorRange
 HD_LINES = 720  # from so many lines on, a video that names no matrix is taken to use BT.709, below it BT.601
+OBLONG = 10  # a pixel longer or wider than so many times its other side is a mistake in the file
 FORMATS: dict[Planes, str] = {"gray": "gray", "bgr": "bgr24"}
 
 
@@ -65,6 +70,16 @@ def is_yuv(frame: Any) -> bool:
     return not frame.format.is_rgb and not frame.format.has_palette
 
 
+def is_squeezed(frame: Any) -> bool:
+    """Whether it is gray in limited range, which swscale takes for full range."""
+    return frame.color_range == LIMITED_RANGE and frame.format.name.startswith(("gray", "ya"))
+
+
+def is_hdr(frame: Any) -> bool:
+    """Whether its transfer characteristic is PQ or HLG, whatever its bit depth. ``Canvas.scale`` makes it SDR."""
+    return frame.color_trc in (tonemap.PQ, tonemap.HLG)
+
+
 def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
     """(width, height) with the shorter side brought down to ``short_side``, never up; ``None`` leaves them.
 
@@ -80,26 +95,58 @@ def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
 class Canvas:
     """Converts the frames of one source, whose ``width`` and ``height`` as decoded are those of its first frame.
 
-    Scalers are kept: one rebuilt per frame costs more than the decode.
+    ``aspect``: width of its pixels over their height, 1 where the source says nothing or something absurd. ``square``:
+    (width, height) of the picture as decoded, not turned, once its pixels are square: the width gives way. Raises
+    ``Unreadable`` for colours that cannot be converted. Scalers are kept: one rebuilt per frame costs more than the decode.
     """
 
-    def __init__(self, first: Any) -> None:
+    def __init__(self, first: Any, aspect: Fraction | None = None) -> None:
+        if is_yuv(first) and first.colorspace in UNREAD:
+            raise Unreadable(f"its colours are in {UNREAD[first.colorspace]}, which is not read")
         self.upright = Upright.of(first)
         self.width, self.height = first.width, first.height
+        sane = aspect is not None and Fraction(1, OBLONG) <= aspect <= OBLONG
+        self.aspect = aspect if aspect is not None and sane else Fraction(1)
+        self.square = (max(1, round(self.width * self.aspect)), self.height)
         self._scalers: dict[tuple[int, int, str], Any] = {}
 
     def scale(self, frame: Any, width: int, height: int, form: str, *, range_: int) -> Any:
         """libav's frame in pixel format ``form``, as decoded (not turned), scaled by area. Raises ``Broken``.
 
-        A frame that is YUV keeps its matrix where ``form`` is YUV or gray; RGB becomes BT.709 there.
+        ``form``: gray, bgr24, rgb24 or yuv420p. A frame that is YUV keeps its matrix where ``form`` is YUV or gray; RGB
+        becomes BT.709 there. An HDR frame becomes SDR, in BT.709: see ``curation.tonemap``.
         """
+        if is_squeezed(frame):
+            frame = self._stretched(frame, width, height)
+        if not is_hdr(frame):
+            return self._reformat(frame, width, height, form, range_)
+        import av
+
+        if form == "gray":
+            luma = self._reformat(frame, width, height, "gray16le", FULL_RANGE).to_ndarray()
+            return av.VideoFrame.from_ndarray(tonemap.sdr_gray(luma, frame.color_trc), "gray")
+        codes = self._reformat(frame, width, height, "rgb48le", FULL_RANGE).to_ndarray()
+        rgb = tonemap.sdr_rgb(codes, frame.color_trc, frame.color_primaries)
+        return self._reformat(av.VideoFrame.from_ndarray(rgb, "rgb24"), width, height, form, range_)
+
+    def _stretched(self, frame: Any, width: int, height: int) -> Any:
+        """Gray of limited range as gray of full range and 16 bits, scaled."""
+        import av
+
+        luma = self._reformat(frame, width, height, "gray16le", FULL_RANGE).to_ndarray() / 65535
+        stretched = np.clip((luma * 255 - 16) / 219, 0, 1) * 65535
+        full = av.VideoFrame.from_ndarray(np.rint(stretched).astype(np.uint16), "gray16le")
+        full.color_trc, full.color_primaries = frame.color_trc, frame.color_primaries
+        return full
+
+    def _reformat(self, frame: Any, width: int, height: int, form: str, range_: int) -> Any:
         import av
         from av.video.reformatter import Interpolation, VideoReformatter
 
         scaler = self._scalers.get((width, height, form))
         if scaler is None:
             scaler = self._scalers[width, height, form] = VideoReformatter()
-        if form not in ("gray", "yuv420p"):
+        if form not in ("gray", "gray16le", "yuv420p"):
             source, target = matrix(frame), None
         elif is_yuv(frame):
             source = target = BT601  # any, but the same twice: else swscale goes from one to the other through RGB
@@ -121,8 +168,8 @@ class Canvas:
             raise Broken(f"a frame of {frame.format.name} does not convert to {form}: {error.strerror}") from error
 
     def array(self, frame: Any, short_side: int | None, form: str) -> NDArray[np.uint8]:
-        """Upright (h, w) or (h, w, 3), full range, contiguous, read-only."""
-        width, height = fit(self.width, self.height, short_side)
+        """Upright (h, w) or (h, w, 3), square pixels, full range, contiguous, read-only."""
+        width, height = fit(*self.square, short_side)
         scaled = self.scale(frame, width, height, form, range_=FULL_RANGE)
         array = np.ascontiguousarray(self.upright(scaled.to_ndarray()))
         array.flags.writeable = False

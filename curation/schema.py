@@ -59,10 +59,13 @@ PROBE = pa.struct(
         field("container", pa.string(), "demuxer's name"),
         field("codec", pa.string(), "decoder's name"),
         field("stream", pa.int32(), "index of the video stream in the container"),
-        field("width", pa.int32(), "of the upright picture", "px"),
-        field("height", pa.int32(), "of the upright picture", "px"),
+        field("width", pa.int32(), "of the upright picture, in square pixels", "px"),
+        field("height", pa.int32(), "of the upright picture, in square pixels", "px"),
         field("rotation", pa.int32(), "counter-clockwise turn that makes frames upright", "degree"),
         field("pixel_format", pa.string(), "as decoded"),
+        field("pixel_aspect", pa.float64(), "width over height of a pixel as decoded; 1 is square"),
+        field("interlaced", pa.bool_(), "whether the first frame is two fields woven into one picture, which they stay"),
+        field("hdr", pa.bool_(), "whether it is PQ or HLG; pictures of it are tone-mapped"),
         field("time_base_num", pa.int64(), "numerator of one tick in seconds"),
         field("time_base_den", pa.int64(), "denominator of one tick in seconds"),
         field("start", pa.int64(), "first pts by the header", "tick"),
@@ -199,21 +202,39 @@ EXPORT_COLUMNS = [
     field("uri", pa.string(), "where the source lay"),
     field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
     field("split", pa.string(), "train, validation or test"),
+    field("stream", pa.int32(), "index of the video stream in the source"),
+    field("cut", pa.string(), "how its bytes were made: encode, copy, smart (both), or none: the clip is in its source"),
     field("source_start", pa.int64(), "first frame's pts in the source", "tick"),
     field("source_end", pa.int64(), "first tick after the last frame in the source", "tick"),
     field("time_base_num", pa.int64(), "numerator of one tick of the source in seconds"),
     field("time_base_den", pa.int64(), "denominator of one tick of the source in seconds"),
+    field("lost_seconds", pa.float64(), "of the clip, not in the bytes, since copies begin at a keyframe", "s"),
     field("seconds", pa.float64(), "length", "s"),
     field("frames", pa.int64(), "frames in the clip's bytes", "frame"),
+    field("frames_encoded", pa.int64(), "of these, those encoded anew; the others are the source's own bits", "frame"),
+    field("encoder", pa.string(), "by which encoder, null if none"),
     field("fps", pa.float64(), "frames over seconds", "1/s"),
-    field("width", pa.int32(), "of the clip's bytes", "px"),
-    field("height", pa.int32(), "of the clip's bytes", "px"),
+    field("width", pa.int32(), "of the clip's bytes, upright", "px"),
+    field("height", pa.int32(), "of the clip's bytes, upright", "px"),
+    *(
+        field(f"crop_{side}", pa.int32(), f"taken off the upright source at the {side}", "px of the source")
+        for side in ("left", "top", "right", "bottom")
+    ),
 ]
+CUT_COLUMNS = frozenset(
+    {"cut", "source_start", "source_end", "lost_seconds", "seconds", "frames", "frames_encoded", "encoder", "fps"}
+    | {"width", "height", "crop_left", "crop_top", "crop_right", "crop_bottom"}
+)
+"""Of ``EXPORT_COLUMNS``, those that cutting a clip out tells."""
+
+VIDEO = field(
+    "video", pa.binary(), "the clip, an mp4 file (mov or mkv where its codec asks for it), no audio; null if cut is none"
+)
 
 
 def export(columns: Iterable[pa.Field]) -> pa.Schema:
     """A training shard: identity, conditioning, score columns, and the clip's bytes last."""
-    return pa.schema([*EXPORT_COLUMNS, *columns, field("video", pa.binary(), "the clip, an mp4 file without audio")])
+    return pa.schema([*EXPORT_COLUMNS, *columns, VIDEO])
 
 
 def export_index(columns: Iterable[pa.Field]) -> pa.Schema:

@@ -34,9 +34,11 @@ class Sampling:
 class Probe:
     """What the container says of a source's chosen video stream, before any frame is decoded.
 
-    ``width`` and ``height`` are of the upright picture in pixels (rotation applied). ``rotation`` is the counter-clockwise
-    turn in degrees (0, 90, 180, 270) that makes decoded frames upright. ``duration`` is in units of ``time_base``;
-    it and ``frames`` are ``None`` where the container does not say. ``fps`` is the average rate, for people to read.
+    ``width`` and ``height`` are of the upright picture in square pixels (rotation applied). ``rotation`` is the counter-clockwise
+    turn in degrees (0, 90, 180, 270) that makes decoded frames upright. ``pixel_aspect``: width over height of a pixel as
+    decoded. ``interlaced``: the first frame is two fields, which stay woven. ``hdr``: it is PQ or HLG, and every picture of it
+    is tone-mapped. ``duration`` is in units of ``time_base``; it and ``frames`` are ``None`` where the container does not say.
+    ``fps`` is the average rate, for people to read.
     """
 
     container: str
@@ -46,6 +48,9 @@ class Probe:
     height: int
     rotation: int
     pixel_format: str
+    pixel_aspect: float
+    interlaced: bool
+    hdr: bool
     time_base: Fraction
     start: int | None
     duration: int | None
@@ -69,6 +74,21 @@ class Frames:
     pts: NDArray[np.int64]
     pixels: NDArray[np.uint8]
     time_base: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """What is taken off the upright picture at each side, in px of the source."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether it takes anything off."""
+        return any((self.left, self.top, self.right, self.bottom))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

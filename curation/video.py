@@ -10,27 +10,31 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curation.decode import Decoder
-from curation.encode import Cutout, encode
+from curation.encode import Cutout, Encoding, encode
 from curation.errors import Changed, NoVideo, TooFewFrames, Unreadable
-from curation.pixels import Canvas, Picture, jpeg, unjpeg
+from curation.pixels import Canvas, Picture, fit, is_hdr, jpeg, unjpeg
 from curation.timing import Span, ticks
-from curation.types import Frames, Probe
+from curation.types import Crop, Frames, Probe
 from curation.uri import Remote, content_id, local_path, one_line
 
 __all__ = [
+    "Crop",
     "Cutout",
+    "Encoding",
+    "Frames",
     "Picture",
     "Source",
+    "clip_frames",
     "content_id",
     "count_frames",
     "cut_out",
@@ -46,6 +50,8 @@ __all__ = [
     "write_clip",
 ]
 
+WRITTEN = Encoding(crf=16, preset="medium")
+PACKETS_BACK = (0, 10)  # the same, where packets alone are wanted
 SEEK_BACK = (0, 2, 10)  # seconds before a span at which to look for a keyframe, before decoding from the start
 
 
@@ -56,8 +62,8 @@ class Source:
     """An open video, whose ``pictures`` are decoded once. A context manager.
 
     ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
-    decoder threads, 0 for one per core. ``skim``: leave frames out that no other refers to. ``decoder`` counts, and can be read
-    after closing. Raises ``Unreadable`` and ``NoVideo``.
+    decoder threads, 0 for one per core. ``skim``: leave frames out that no other refers to. ``decoder`` counts, and can
+    be read after closing. Raises ``Unreadable`` and ``NoVideo``.
     """
 
     def __init__(
@@ -162,8 +168,8 @@ class Source:
             if self._first is None:
                 self.check()
                 raise TooFewFrames("no frame")
-            self._canvas = Canvas(self._first[1])
-            self._probe = self._describe(self._first[1].format.name)
+            self._canvas = Canvas(self._first[1], self.decoder.aspect)
+            self._probe = self._describe(self._first[1])
         return self._probe
 
     @property
@@ -173,9 +179,16 @@ class Source:
         assert self._first is not None
         return int(self._first[0])
 
-    def _describe(self, pixel_format: str) -> Probe:
+    @property
+    def first_frame(self) -> Any:
+        """Of a fresh source: libav's first frame. Raises what ``probe`` does."""
+        self._begin()
+        assert self._first is not None
+        return self._first[1]
+
+    def _describe(self, first: Any) -> Probe:
         upright, decoder = self._canvas.upright, self.decoder
-        width, height = upright.size(self._canvas.width, self._canvas.height)
+        width, height = upright.size(*self._canvas.square)
         return Probe(
             container=self._container.format.name,
             codec=self._stream.codec_context.name,
@@ -183,7 +196,10 @@ class Source:
             width=width,
             height=height,
             rotation=90 * upright.turns,
-            pixel_format=pixel_format,
+            pixel_format=first.format.name,
+            pixel_aspect=float(self._canvas.aspect),
+            interlaced=first.interlaced_frame,
+            hdr=is_hdr(first),
             time_base=decoder.time_base,
             start=decoder.start,
             duration=decoder.duration,
@@ -231,14 +247,43 @@ class Source:
         return is_key and shown is not None and shown <= span.start and self._first[0] <= span.start
 
     def within(self, span: Span) -> Iterator[Picture]:
-        """The pictures with ``span.start <= pts < span.end``. Raises ``Changed`` if the source's ticks are not its own."""
+        """The pictures with ``span.start <= pts < span.end``. Raises ``Changed`` if the source's ticks are not its
+        own."""
         if span.time_base != self.time_base:
             raise Changed(f"its ticks are {self.time_base} s, not {span.time_base} s")
         for picture in self.pictures():
             if picture.pts >= span.end:
+                self._first = (picture.pts, picture.frame)  # the next span may begin with it
                 return
             if picture.pts >= span.start:
                 yield picture
+
+    # ---- without decoding ----
+
+    @property
+    def video_stream(self) -> Any:
+        """libav's stream, whose packets and pictures these are."""
+        return self._stream
+
+    def coded(self, span: Span) -> Iterator[Any] | None:
+        """Of a source whose pictures are not asked for: libav's packets from a keyframe at or before ``span`` on.
+
+        ``None`` where the container cannot go there: a fresh source stands at the beginning.
+        """
+        import av
+
+        if span.time_base != self.time_base:
+            raise Changed(f"its ticks are {self.time_base} s, not {span.time_base} s")
+        for seconds in PACKETS_BACK:
+            try:
+                self._container.seek(span.start - ticks(seconds, self.time_base), stream=self._stream)
+            except av.FFmpegError:
+                continue
+            packets = self.decoder._packets()
+            first = next(packets, None)
+            if first is not None and first.is_keyframe and first.pts is not None and first.pts <= span.start:
+                return itertools.chain((first,), packets)
+        return None
 
 
 @contextmanager
@@ -321,48 +366,69 @@ def span_pictures(uri: str, span: Span, *, stream: int | None = None) -> Iterato
         yield from source.within(span)
 
 
-def read_span(uri: str, span: Span, *, stream: int | None = None, short_side: int | None = None) -> Frames:
-    """The span's frames as RGB, downscaled by area to ``short_side`` if given. Raises ``TooFewFrames`` if it has none.
+def read_span(
+    uri: str, span: Span, *, stream: int | None = None, short_side: int | None = None, crop: Crop | None = None
+) -> Frames:
+    """The span's frames as RGB, without ``crop``, downscaled by area to ``short_side`` if given. Raises
+    ``TooFewFrames`` if it has none.
 
     ``pts`` are the source's, over the source's time base.
     """
-    found = [(picture.pts, picture.rgb(short_side)) for picture in span_pictures(uri, span, stream=stream)]
+    found = [(picture.pts, _inner(picture, short_side, crop)) for picture in span_pictures(uri, span, stream=stream)]
     if not found:
         raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
     return _frames(found, span.time_base)
 
 
+def _inner(picture: Picture, short_side: int | None, crop: Crop | None) -> NDArray[np.uint8]:
+    if crop is None or not crop.any:
+        return picture.rgb(short_side)
+    import cv2
+
+    rgb = picture.rgb()
+    inner = rgb[crop.top : rgb.shape[0] - crop.bottom, crop.left : rgb.shape[1] - crop.right]
+    if not inner.size:
+        raise Unreadable(f"nothing is left of {rgb.shape[1]}×{rgb.shape[0]} without {crop}")
+    size = fit(inner.shape[1], inner.shape[0], short_side)
+    return np.asarray(cv2.resize(inner, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def clip_frames(row: Mapping[str, Any]) -> Frames:
+    """The frames of a row of an export: of its bytes or, where it was made by mode ``none``, of its source.
+
+    Raises ``SourceError``, such as ``Changed`` for a source that is no longer what was curated.
+    """
+    if row["video"] is not None:
+        return decode_bytes(row["video"])
+    if content_id(row["uri"])[0] != row["content_id"]:
+        raise Changed(f"{row['uri']} changed since it was observed")
+    base = Fraction(row["time_base_num"], row["time_base_den"])
+    span = Span(start=row["source_start"], end=row["source_end"], time_base=base)
+    crop = Crop(**{side: row[f"crop_{side}"] for side in ("left", "top", "right", "bottom")})
+    return read_span(row["uri"], span, stream=row["stream"], crop=crop)
+
+
 def cut_out(
     uri: str,
     span: Span,
+    mode: Literal["encode", "copy", "smart", "none"] = "encode",
     *,
-    crf: int = 18,
-    preset: str = "medium",
-    max_short_side: int | None = None,
+    encoding: Encoding | None = None,
+    crop: Crop | None = None,
     stream: int | None = None,
-    threads: int = 1,
     beat: Callable[[], None] = lambda: None,
 ) -> Cutout:
-    """The span's frames, and no others, as an mp4 file: see ``curation.encode``. ``beat`` is called for every frame.
+    """The span as a file of its own: see ``curation.cutout`` for the modes, ``Encoding`` for its settings.
 
-    x264 aims at quality ``crf``, 0–51, with effort ``preset``. The same call gives the same bytes. Raises ``SourceError``.
+    ``encode`` gives the span's frames, and no others, upright with square pixels, ``crop`` taken off. The other modes
+    leave the pictures as they are, turned by the container where the source is, and know no crop, size or rate.
+    ``beat`` is called for every frame. Raises ``SourceError``, of which
+    ``NotCopied`` where ``copy`` finds no keyframe.
     """
+    from curation.cutout import Cutting
 
-    def beating(pictures: Iterator[Picture]) -> Iterator[Picture]:
-        for picture in pictures:
-            beat()
-            yield picture
-
-    with open_before(uri, span, stream=stream) as source:
-        return encode(
-            beating(source.within(span)),
-            span,
-            crf=crf,
-            preset=preset,
-            max_short_side=max_short_side,
-            aspect=source.decoder.aspect,
-            threads=threads,
-        )
+    with Cutting(uri, stream=stream) as cutting:
+        return cutting.cut(span, mode, encoding=encoding, crop=crop, beat=beat)
 
 
 # ---- new clips ------------------------------------------------------------------------------------------------------
@@ -373,13 +439,12 @@ def write_clip(
     fps: float | Fraction,
     path: str | os.PathLike[str],
     *,
-    crf: int = 16,
-    preset: str = "medium",
+    encoding: Encoding | None = None,
 ) -> Cutout:
     """Write RGB ``frames``, (t, h, w, 3), as an mp4 file of ``fps`` frames per second; it appears whole or not at all.
 
-    Encoded as ``cut_out`` does: H.264, yuv420p, an odd side loses its last row or column. Raises ``ValueError`` for
-    an array of another form, ``SourceError`` if x264 refuses it.
+    Encoded as ``cut_out`` does, by default H.264 at crf 16; an odd side loses its last row or column. Raises
+    ``ValueError`` for an array of another form, ``SourceError`` if the encoder refuses it.
     """
     import av
 
@@ -388,7 +453,8 @@ def write_clip(
     shown = [av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24") for rgb in frames]
     canvas = Canvas(shown[0])
     span = Span(start=0, end=len(shown), time_base=1 / Fraction(fps).limit_denominator(1001))
-    clip = encode((Picture(pts, frame, canvas) for pts, frame in enumerate(shown)), span, crf=crf, preset=preset)
+    clip = encode((Picture(pts, frame, canvas) for pts, frame in enumerate(shown)), span, encoding or WRITTEN)
+    assert clip.data is not None
     final = Path(path)
     hidden = final.with_name(f".part-{os.getpid()}-{final.name}")
     try:

@@ -1,14 +1,14 @@
-"""Exporting a selection: shards made in a staging folder, one file at a time, and shown when all are there.
-
-The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same one
-is never made twice. A shard is done when its part of the index is there; a killed export goes on with the next shard.
+"""Exporting a selection: clips cut out source by source and put together to shards in a staging folder, one file at a
+time, and shown when all are there.
+ The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
+one is never made twice. A file is done when it is there; a killed export goes on with the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation import export, schema
+from curation import export, export_card, schema
 from curation.clips import SPLITS
-from curation.dataset import Dataset
-from curation.export import Encoding
+from curation.dataset import Dataset, Table
+from curation.errors import NotCopied
+from curation.export import CutSettings
 from curation.files import Folder
 from curation.isolate import Isolated
 from curation.types import Resources
@@ -32,8 +33,8 @@ from pipelines.summary import ExportReport
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardWritten:
-    """Receipt of one shard."""
+class Written:
+    """Receipt of one file: of a batch's clips, or of a shard."""
 
     name: str
     clips: int
@@ -41,39 +42,80 @@ class ShardWritten:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportWork:
-    """Make shards in ``staging``, cutting clips out in a child process with a time limit."""
+class CutOutWork:
+    """Cut batches of clips out into files under ``staging``, in a child process with a time limit."""
 
     staging: str
-    encoding: Encoding
-    columns: Sequence[pa.Field]
+    settings: CutSettings
     stall_seconds: float
-    name: ClassVar[str] = "export"
+    name: ClassVar[str] = "cut out"
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[pa.Table], ShardWritten]]:
+    def open(self) -> Iterator[Callable[[pa.Table], Written]]:
         with Isolated("curation.export:cut_clip", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB) as child:
 
             def cut(clip: Mapping[str, Any]) -> Mapping[str, Any]:
-                made: Mapping[str, Any] = child.call(dict(clip), self.encoding)
+                made: Mapping[str, Any] = child.call(dict(clip), self.settings)
                 return made
 
-            index_schema = schema.export_index(self.columns)
-
-            def call(bundle: pa.Table) -> ShardWritten:
-                name = bundle["shard"][0].as_py()
-                clips = bundle.drop_columns("shard").to_pylist()
-                staging = Folder.at(self.staging)
-                with (staging / "data").new_file(name) as file:
-                    index = export.write_shard(file, name, clips, self.columns, cut)
-                ok = sum(row["status"] == "ok" for row in index)
-                if not ok:
-                    (staging / "data").delete(name)
-                _write_table(staging / "index", name, pa.Table.from_pylist(index, schema=index_schema))
-                return ShardWritten(name=name, clips=len(index), failed=len(index) - ok)
+            def call(bundle: pa.Table) -> Written:
+                name = bundle["file"][0].as_py()
+                with (Folder.at(self.staging) / "cuts").new_file(name) as file:
+                    failed = export.write_cuts(file, bundle.drop_columns("file").to_pylist(), cut)
+                return Written(name=name, clips=len(bundle), failed=failed)
 
             yield call
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardWork:
+    """Put shards in ``staging`` together from the files that clips were cut out into."""
+
+    staging: str
+    columns: Sequence[pa.Field]
+    memory_gb: float
+    name: ClassVar[str] = "export"
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpus=1, memory_gb=self.memory_gb)
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[pa.Table], Written]]:
+        staging, index_schema = Folder.at(self.staging), schema.export_index(self.columns)
+
+        def call(bundle: pa.Table) -> Written:
+            name = bundle["file"][0].as_py()
+            cuts = _read_cuts(staging / "cuts", bundle)
+
+            def cut(clip: Mapping[str, Any]) -> Mapping[str, Any]:
+                return export.read_cut(cuts.pop(clip["clip_id"]))
+
+            clips = bundle.drop_columns(["file", "cuts", "at"]).to_pylist()
+            with (staging / "data").new_file(name) as file:
+                index = export.write_shard(file, name, clips, self.columns, cut)
+            ok = sum(row["status"] == "ok" for row in index)
+            if not ok:
+                (staging / "data").delete(name)
+            _write_table(staging / "index", name, pa.Table.from_pylist(index, schema=index_schema))
+            return Written(name=name, clips=len(index), failed=len(index) - ok)
+
+        yield call
+
+
+def _read_cuts(folder: Folder, bundle: pa.Table) -> dict[str, dict[str, Any]]:
+    """Rows of ``export.CUTS`` by clip, for the clips of a shard; each file is opened once."""
+    places: dict[str, list[int]] = {}
+    for name, at in zip(bundle["cuts"].to_pylist(), bundle["at"].to_pylist(), strict=True):
+        places.setdefault(name, []).append(at)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, groups in places.items():
+        with pq.ParquetFile(folder.file(name), filesystem=folder.fs) as file:
+            for group in groups:
+                (row,) = file.read_row_group(group).to_pylist()
+                rows[row["clip_id"]] = row
+    return rows
 
 
 def _write_table(folder: Folder, name: str, table: pa.Table) -> None:
@@ -94,20 +136,24 @@ def export_selection(
 ) -> ExportReport:
     """Make the export of ``clips`` (the kept ones, with ``columns``), or find it made already."""
     if not len(clips):
-        return ExportReport(name=step.name, path=None, splits={}, failed=0, bytes=0, seconds=0.0)
-    encoding = Encoding(crf=step.crf, preset=step.preset, max_short_side=step.max_short_side)
+        return ExportReport(name=step.name, path=None, splits={}, failed=0)
+    settings = step.settings
     scored = [table for table in recipe.tables().values() if not table.startswith("selections/")]
     wanted = sorted(clips["clip_id"].to_pylist())
-    meaning = [wanted, asdict(encoding), encoding.meaning, step.seed, step.shard_mb, scored]
+    meaning = [wanted, settings.meaning, step.seed, step.shard_mb, scored]
     exports = dataset.folder / "exports"
     name, made = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
     if not made:
         staging = exports / f".staging-{name}"
-        shards = export.plan(clips, seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
-        work = ExportWork(
-            staging=staging.url, encoding=encoding, columns=columns, stall_seconds=recipe.one(ObserveStep).stall_seconds
+        batches = export.by_source(_marked(clips, dataset.table(recipe.observations)))
+        cutting = CutOutWork(
+            staging=staging.url, settings=settings, stall_seconds=recipe.one(ObserveStep).stall_seconds
         )
-        _make(work, staging, shards, engine, quiet)
+        _make(cutting, staging / "cuts", batches, engine, quiet)
+        shards = export.plan(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
+        # A shard's clips are held at once, as they were read and as they are written.
+        putting = ShardWork(staging=staging.url, columns=columns, memory_gb=1 + 2 * step.shard_mb / 1000)
+        _make(putting, staging / "index", shards, engine, quiet)
         facts = {
             "name": name,
             "recipe": recipe.name,
@@ -116,12 +162,12 @@ def export_selection(
             "rules": selection["rules"],
             "limits": selection["limits"],
             "tables": {**selection["tables"], recipe.observations: dataset.table(recipe.observations).version()},
-            "encoding": asdict(encoding),
+            "cutting": step.cutting,
             "seed": step.seed,
             "version": version("dailies"),
         }
         if not _show(staging, exports / name, shards, facts):
-            return ExportReport(name=step.name, path=None, splits={}, failed=len(clips), bytes=0, seconds=0.0)
+            return ExportReport(name=step.name, path=None, splits={}, failed=len(clips))
     return report(step.name, exports / name)
 
 
@@ -142,25 +188,45 @@ def _place(dataset: Dataset, name: str, wanted: Sequence[str]) -> tuple[str, boo
     raise AssertionError("there are more numbers than exports")
 
 
+def _marked(clips: pa.Table, observations: Table) -> pa.Table:
+    """``clips`` with a column ``faulty``: whether anything was wrong when their source was decoded."""
+    seen = observations.read(["source_id", "packets_broken", "frames_corrupt"], equals={"status": "ok"})
+    faults = pc.add(pc.fill_null(seen["packets_broken"], 0), pc.fill_null(seen["frames_corrupt"], 0))
+    sources = pc.unique(seen["source_id"].filter(pc.greater(faults, 0)))
+    return clips.append_column("faulty", pc.is_in(clips["source_id"], value_set=sources))
+
+
+def _located(clips: pa.Table, batches: Sequence[export.Shard]) -> pa.Table:
+    """``clips`` with the file that each is cut out into, ``cuts``, and its row group, ``at``."""
+    at = pa.table(
+        {
+            "clip_id": pa.chunked_array([c for batch in batches for c in batch.clips["clip_id"].chunks], pa.string()),
+            "cuts": pa.array([batch.name for batch in batches for _ in range(len(batch.clips))], pa.string()),
+            "at": pa.array([n for batch in batches for n in range(len(batch.clips))], pa.int32()),
+        }
+    )
+    return clips.join(at, "clip_id", join_type="inner")
+
+
 def _make(
-    work: ExportWork, staging: Folder, shards: Sequence[export.Shard], engine: engines.Engine, quiet: bool
+    work: CutOutWork | ShardWork, done: Folder, files: Sequence[export.Shard], engine: engines.Engine, quiet: bool
 ) -> None:
-    todo = [shard for shard in shards if not _is_done(staging, shard.name)]
-    units = (shard.clips.append_column("shard", pa.array([shard.name] * len(shard.clips))) for shard in todo)
-    total = sum(len(shard.clips) for shard in todo)
-    done = sum(len(shard.clips) for shard in shards) - total
-    with progress("export", total, "clips", already=done, quiet=quiet) as bar:
+    """Carry ``work`` out for those of ``files`` that ``done`` does not hold whole."""
+    todo = [file for file in files if not _is_done(done, file.name)]
+    units = (file.clips.append_column("file", pa.array([file.name] * len(file.clips))) for file in todo)
+    total = sum(len(file.clips) for file in files)
+    already = total - sum(len(file.clips) for file in todo)
+    with progress(work.name, total - already, "clips", already=already, quiet=quiet) as bar:
         for written in engines.run(work, (unit.combine_chunks() for unit in units), engine):
             bar.advance(written.clips, written.failed)
 
 
-def _is_done(staging: Folder, shard: str) -> bool:
-    """A shard of an unfinished export is done when its part of the index is there and names no failure."""
-    parts = staging / "index"
-    if not parts.holds(shard):
+def _is_done(folder: Folder, name: str) -> bool:
+    """A file of an unfinished export is done when it is there and names no failure."""
+    if not folder.holds(name):
         return False
-    status = pq.read_table(parts.file(shard), columns=["status"], filesystem=parts.fs)["status"]
-    return "failed" not in status.to_pylist()
+    failures = pq.read_table(folder.file(name), columns=["failure"], filesystem=folder.fs)["failure"]
+    return bool(failures.null_count == len(failures))
 
 
 def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts: Mapping[str, Any]) -> bool:
@@ -169,10 +235,11 @@ def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts:
     index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
     if not pc.any(pc.equal(index["status"], "ok")).as_py():
         return False
-    staging.write("README.md", export.card(index, facts).encode())
+    staging.write("README.md", export_card.card(index, facts).encode())
     _write_table(staging, "index.parquet", index)
     if staging.local:
-        parts.fs.delete_dir(parts.path)
+        for folder in (staging / "cuts", parts):
+            folder.fs.delete_dir(folder.path)
         parts.fs.move(staging.path, final.path)
         return True
     # Object stores cannot rename a folder; an export without its index is not one yet, so the index goes last.
@@ -185,7 +252,7 @@ def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts:
 
 def report(name: str, folder: Folder) -> ExportReport:
     """What an export holds, from its index."""
-    columns = ["split", "status", "bytes", "seconds"]
+    columns = ["split", "status", "bytes", "seconds", "lost_seconds", "failure"]
     rows = pq.read_table(folder.file("index.parquet"), columns=columns, filesystem=folder.fs).to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]
     return ExportReport(
@@ -195,4 +262,6 @@ def report(name: str, folder: Folder) -> ExportReport:
         failed=len(rows) - len(ok),
         bytes=sum(row["bytes"] for row in ok),
         seconds=sum(row["seconds"] for row in ok),
+        lost_seconds=sum(row["lost_seconds"] for row in ok),
+        without_keyframe=sum(row["failure"] is not None and row["failure"]["kind"] == NotCopied.kind for row in rows),
     )

@@ -9,9 +9,8 @@ A recipe is YAML (see ``pipelines/recipes``)::
       - score: {scorer: text}
       - select: {name: main, rules: {motion: {min_quantile: 0.25}, text_area: {max: 0.07}}}
       - export: {select: main}
-
-``--set NAME.key=value`` changes one value, where NAME is the step's name: ``observe``, ``cut``, a scorer's name, ``caption_``
-and a captioner's, a selection's name, ``export``.
+ ``--set NAME.key=value`` changes one value, where NAME is the step's name: ``observe``, ``cut``, a scorer's name,
+``caption_`` and a captioner's, a selection's name, ``export``.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ class Recipe(Strict):
         return named
 
 
-CLIPS_MEANING = 1  # raised when the code changes how spans follow from cuts
+CLIPS_MEANING = 2  # raised when the code changes how spans follow from cuts
 
 
 def _feeds(one: Annotation, step: Annotation) -> bool:
@@ -105,7 +104,8 @@ def _feeds(one: Annotation, step: Annotation) -> bool:
 
 
 def resolved(spec: Any) -> Any:
-    """``spec`` with ``zoo:NAME`` replaced by the folder of that model. Raises ``RecipeError`` for a name that is none."""
+    """``spec`` with ``zoo:NAME`` replaced by the folder of that model. Raises ``RecipeError`` for a name that is
+    none."""
     model = getattr(spec, "model", None)
     if not isinstance(model, str) or not model.startswith("zoo:"):
         return spec
@@ -259,10 +259,15 @@ def _check(steps: Sequence[Step], where: str) -> None:
             _need(step.rules, columns, f"select {step.name}")
             _check_rules(step, columns)
             selections.append(step.name)
-        elif isinstance(step, ExportStep) and step.select not in selections:
-            raise RecipeError(
-                f"step {step.name}: no earlier selection {step.select!r}; allowed: {', '.join(selections)}"
-            )
+        elif isinstance(step, ExportStep):
+            _check_export(step, selections, columns)
+
+
+def _check_export(step: ExportStep, selections: Sequence[str], columns: Iterable[str]) -> None:
+    if step.select not in selections:
+        raise RecipeError(f"step {step.name}: no earlier selection {step.select!r}; allowed: {', '.join(selections)}")
+    if step.crop == "borders" and "border_left" not in columns:
+        raise RecipeError(f"step {step.name}: crop needs the observer borders in step observe")
 
 
 def _check_cut(observe: ObserveStep, cut: CutStep) -> None:

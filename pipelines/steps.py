@@ -11,8 +11,11 @@ import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from curation.captioners import CAPTIONERS
+from curation.cutout import Mode
 from curation.cuts import DETECTORS
+from curation.encode import Encoding
 from curation.errors import RecipeError
+from curation.export import CutSettings
 from curation.observe import EvidenceGrid
 from curation.observers import OBSERVERS
 from curation.schema import field
@@ -154,15 +157,50 @@ class ExportStep(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "export"
     select: str = "main"
-    crf: Annotated[int, Field(ge=0, le=51)] = 18
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"] = (
-        "veryfast"
-    )
-    max_short_side: Annotated[int, Field(ge=16)] | None = None
+    mode: Mode = "encode"
+    codec: Literal["h264", "hevc", "av1"] = "h264"
+    crf: int = 18
+    preset: str = "veryfast"
+    encoder: Literal["software", "auto"] = "software"
+    max_short_side: int | None = None
+    max_fps: float | None = None
+    crop: Literal["none", "borders"] = "none"
     shard_mb: Annotated[int, Field(ge=1)] = 256
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _holds_together(self) -> ExportStep:
+        _ = self.settings.encoding  # refuses what cannot be
+        allowed = {
+            "encode": list(CUTTING),
+            "smart": ["mode", "crf", "preset"],
+            "none": ["mode", "crop"],
+            "copy": ["mode"],
+        }
+        for key in CUTTING:
+            if key not in allowed[self.mode] and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is for mode encode; mode {self.mode} leaves pictures as they are")
+        return self
 
+    @property
+    def settings(self) -> CutSettings:
+        encoding = Encoding(
+            codec=self.codec,
+            crf=self.crf,
+            preset=self.preset,
+            encoder=self.encoder,
+            max_short_side=self.max_short_side,
+            max_fps=self.max_fps,
+        )
+        return CutSettings(mode=self.mode, encoding=encoding, crop=self.crop == "borders")
+
+    @property
+    def cutting(self) -> dict[str, Any]:
+        """How clips are cut out, by key."""
+        return self.model_dump(include=set(CUTTING))
+
+
+CUTTING = ("mode", "codec", "crf", "preset", "encoder", "max_short_side", "max_fps", "crop")
 Annotation = ScoreStep | CaptionStep
 Step = ObserveStep | CutStep | ScoreStep | CaptionStep | SelectStep | ExportStep
 STEPS: dict[str, type[Any]] = {

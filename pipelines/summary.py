@@ -59,14 +59,20 @@ class SelectionReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """One export; ``path`` is None when no clip was kept."""
+    """One export; ``path`` is None when no clip was kept.
+
+    ``lost_seconds``: of clips copied from a keyframe on, what lay outside; ``without_keyframe``: how many of the
+    ``failed`` could not be copied.
+    """
 
     name: str
     path: str | None
     splits: Mapping[str, int]
     failed: int
-    bytes: int
-    seconds: float
+    bytes: int = 0
+    seconds: float = 0.0
+    lost_seconds: float = 0.0
+    without_keyframe: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,8 +237,15 @@ def _export_words(export: ExportReport) -> str:
     if export.path is None:
         return "nothing to export: no clip was kept"
     splits = ", ".join(f"{count} {split}" for split, count in export.splits.items())
-    failed = f", {export.failed} could not be cut out" if export.failed else ""
-    return f"{splits}; {_length(export.seconds)}, {export.bytes / 1e6:.1f} MB{failed}"
+    whole = export.seconds + export.lost_seconds
+    lost = (
+        f", {_length(export.lost_seconds)} ({export.lost_seconds / whole:.0%}) lost to keyframes"
+        if export.lost_seconds
+        else ""
+    )
+    why = f" ({export.without_keyframe} hold no keyframe)" if export.without_keyframe else ""
+    failed = f", {export.failed} could not be cut out{why}" if export.failed else ""
+    return f"{splits}; {_length(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}"
 
 
 def print_selection(selection: SelectionReport, as_json: bool) -> None:

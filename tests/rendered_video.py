@@ -1,14 +1,23 @@
-"""Rendered videos for tests: every frame says which one it is."""
+"""Rendered videos for tests: every frame says which one it is, and a chart says which colours it has."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
 BITS = 6
+COLOURS = np.array(
+    [
+        *[(255, 255, 255), (255, 255, 0), (0, 255, 255), (0, 255, 0), (255, 0, 255), (255, 0, 0)],
+        *[(0, 0, 255), (0, 0, 0), (64, 64, 64), (128, 128, 128), (191, 191, 191), (224, 128, 32)],
+    ],
+    np.uint8,
+)  # of the chart's patches: top row, then bottom row
 
 
 def numbered(index: int, width: int = 192, height: int = 108) -> np.ndarray:
@@ -19,6 +28,25 @@ def numbered(index: int, width: int = 192, height: int = 108) -> np.ndarray:
     for bit in range(BITS):
         rgb[height // 3 : 2 * height // 3, bit * bar : (bit + 1) * bar] = 235 if index >> bit & 1 else 16
     return rgb
+
+
+def chart(index: int, width: int = 192, height: int = 108, colours: np.ndarray = COLOURS) -> np.ndarray:
+    """(h, w, 3): two rows of flat patches, no two alike in 8 bits, above and below six bars that spell ``index``."""
+    low, high = (16, 235) if colours.dtype == np.uint8 else (colours[7].min(), colours[0].max())
+    picture = np.empty((height, width, 3), colours.dtype)
+    for place in range(6):
+        column = slice(place * width // 6, (place + 1) * width // 6)
+        picture[: height // 3, column] = colours[place]
+        picture[height // 3 : 2 * height // 3, column] = high if index >> place & 1 else low
+        picture[2 * height // 3 :, column] = colours[6 + place]
+    return picture
+
+
+def patches(picture: np.ndarray) -> np.ndarray:
+    """(12,) or (12, 3): what an upright (h, w) or (h, w, 3) chart shows in its patches, however it was scaled."""
+    height, width = picture.shape[:2]
+    rows, columns = (height // 6, height * 5 // 6), [int((place + 0.5) * width / 6) for place in range(6)]
+    return np.array([picture[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for y in rows for x in columns])
 
 
 def number(gray: np.ndarray) -> int:
@@ -44,9 +72,15 @@ def render(
     audio: bool = False,
     count: int = 36,
     tags: tuple[int, int] = (0, 2),
+    light: tuple[int, int] = (2, 2),
     form: str = "yuv420p",
+    flags: int = 0,
+    picture: Callable[[int, int, int], np.ndarray] = numbered,
 ) -> list[int]:
     """Numbered frames at ``pts`` (25 per second by default) → the pts written. ``size``: as coded.
+
+    ``tags``: AVColorRange and AVColorSpace, ``light``: AVColorPrimaries and AVColorTransferCharacteristic. ``flags``: of the
+    encoder. ``picture``: from index, width and height to RGB of 8 or, HDR, of 16 bits.
 
     With ``rotation`` (counter-clockwise) and then ``flip`` (left to right) in the file, the frames are coded turned and
     flipped the other way: upright they are ``numbered``.
@@ -59,15 +93,17 @@ def render(
         stream.codec_context.time_base = time_base
         stream.pix_fmt = form
         stream.codec_context.color_range, stream.codec_context.colorspace = tags
+        stream.codec_context.color_primaries, stream.codec_context.color_trc = light
+        stream.codec_context.flags |= flags
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         if rotation is not None:
             stream.set_display_rotation(rotation, hflip=flip)
         sound = container.add_stream("aac", rate=48000) if audio else None
         for index, at in enumerate(pts):
-            pixels = numbered(index, *upright)
+            pixels = picture(index, *upright)
             pixels = np.ascontiguousarray(np.rot90(pixels[:, ::-1] if flip else pixels, -turns))
-            rgb = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            rgb = av.VideoFrame.from_ndarray(pixels, format="rgb24" if pixels.dtype == np.uint8 else "rgb48le")
             frame = rgb.reformat(format=form, dst_color_range=tags[0] or None, dst_colorspace=tags[1])
             frame.pts, frame.time_base = at, time_base
             container.mux(stream.encode(frame))
@@ -75,6 +111,20 @@ def render(
         if sound is not None:
             silence(container, sound)
     return pts
+
+
+def remuxed(
+    source: Path, target: Path, change: Callable[[int, Any], Any] = lambda _number, packet: packet, **options: str
+) -> Path:
+    """The packets of ``source`` as ``change`` gives them back, none for ``None``, in the container of ``target``."""
+    with av.open(source) as coded, av.open(target, "w", container_options=options) as container:
+        stream = container.add_stream_from_template(coded.streams.video[0])
+        for number, packet in enumerate(p for p in coded.demux(video=0) if p.size):
+            changed = change(number, packet)
+            if changed is not None:
+                changed.stream = stream
+                container.mux(changed)
+    return target
 
 
 def silence(container: av.container.OutputContainer, sound: av.AudioStream) -> None:

@@ -35,6 +35,9 @@ VIDEO_DOORS = {
     "curation/decode.py",
     "curation/encode.py",
     "curation/pixels.py",
+    "curation/reader.py",
+    "curation/remux.py",
+    "curation/splice.py",
     "curation/world_encode.py",
 }
 

@@ -362,7 +362,7 @@ def test_a_cut_holds_exactly_the_spans_frames(kind: str, kinds: dict[str, tuple[
     first, end = 7, 19
     beats: list[int] = []
     span = Span(start=pts[first], end=pts[end], time_base=source.time_base)
-    cut = video.cut_out(uri, span, preset="veryfast", crf=12, beat=lambda: beats.append(1))
+    cut = video.cut_out(uri, span, encoding=video.Encoding(crf=12), beat=lambda: beats.append(1))
     clip = video.decode_bytes(cut.data)
     assert len(clip.pts) == cut.frames == video.count_frames(cut.data) == len(beats) == end - first
     times = [(at - pts[first]) * source.time_base for at in pts[first:end]]
@@ -378,8 +378,8 @@ def test_a_cut_holds_exactly_the_spans_frames(kind: str, kinds: dict[str, tuple[
 def test_a_cut_is_a_plain_mp4(kinds: dict[str, tuple[str, list[int]]]) -> None:
     uri = kinds["open-gop-mkv"][0]
     span = Span(start=video.probe(uri).start or 0, end=1000, time_base=video.probe(uri).time_base)
-    cut = video.cut_out(uri, span, preset="veryfast")
-    assert cut.data == video.cut_out(uri, span, preset="veryfast").data
+    cut = video.cut_out(uri, span)
+    assert len(cut.data) == pytest.approx(len(video.cut_out(uri, span).data), rel=0.01)
     assert cut.data.index(b"moov") < cut.data.index(b"mdat")
     with av.open(io.BytesIO(cut.data)) as container:
         (stream,) = container.streams
@@ -395,21 +395,24 @@ def test_a_cut_scales_down_and_converts_full_range(tmp_path: Path) -> None:
     path = tmp_path / "full.mkv"
     render(path, tags=(2, 6), count=5, size=(320, 180), form="yuvj420p", options={"crf": "8"})
     span = Span(start=0, end=200, time_base=video.probe(str(path)).time_base)
-    cut = video.cut_out(str(path), span, max_short_side=91, crf=10)
+    cut = video.cut_out(str(path), span, encoding=video.Encoding(max_short_side=91, crf=10))
     assert (cut.width, cut.height) == (160, 90)
     clip = video.decode_bytes(cut.data)
     truth = numbered(3, 320, 180).reshape(90, 2, 160, 2, 3).mean((1, 3))
     assert psnr(clip.pixels[3], truth) > 26
-    assert video.cut_out(str(path), span, max_short_side=1000).height == 180
+    assert video.cut_out(str(path), span, encoding=video.Encoding(max_short_side=1000)).height == 180
 
 
-@pytest.mark.parametrize(("rotation", "aspect"), [(None, Fraction(4, 3)), (90, Fraction(3, 4))])
-def test_a_cut_keeps_the_shape_of_pixels(rotation: int | None, aspect: Fraction, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rotation", "size"), [(None, (256, 108)), (90, (108, 256))])
+def test_a_cut_has_square_pixels(rotation: int | None, size: tuple[int, int], tmp_path: Path) -> None:
     path = tmp_path / "wide.mp4"
     render(path, count=3, rotation=rotation, aspect=Fraction(4, 3))
     cut = video.cut_out(str(path), Span(start=0, end=10**6, time_base=video.probe(str(path)).time_base))
+    assert (cut.width, cut.height) == size
     with av.open(io.BytesIO(cut.data)) as container:
-        assert container.streams.video[0].sample_aspect_ratio == aspect
+        (stream,) = container.streams
+        assert (stream.width, stream.height) == size
+        assert stream.sample_aspect_ratio in (None, 1)
 
 
 def test_jpeg_goes_there_and_back() -> None:

@@ -81,12 +81,16 @@ class Export:
         path = self.folder / "README.md"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    def media(self, row: Row) -> bytes:
-        """The clip's mp4 bytes. The row group last read stays in memory (at most 32 MB)."""
+    def decoded(self, row: Row) -> video.Frames:
+        """The clip's frames, wherever they lie. Raises what ``video.clip_frames`` does."""
+        return video.clip_frames({**row.columns, "video": self._media(row)})
+
+    def _media(self, row: Row) -> bytes | None:
+        """The clip's bytes. The row group last read stays in memory (at most 32 MB)."""
         if self._group is None or self._group[:2] != (row.shard, row.group):
             column = pq.ParquetFile(row.shard).read_row_group(row.group, columns=["video"])["video"]
             self._group = (row.shard, row.group, list(column))
-        data: bytes = self._group[2][row.number].as_py()
+        data: bytes | None = self._group[2][row.number].as_py()
         return data
 
 
@@ -104,7 +108,7 @@ class Clips:
 
     def frames(self, index: int) -> Pixels:
         if index not in self._kept:
-            decoded = video.decode_bytes(self._export.media(self._rows[index]))
+            decoded = self._export.decoded(self._rows[index])
             seconds = (decoded.pts - decoded.pts[0]).astype(np.float64) * float(decoded.time_base)
             # The first frame at or after each grid point; half a frame early counts, since times are rounded to ticks.
             points = np.arange(self.lengths[index]) / self._fps

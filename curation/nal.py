@@ -1,0 +1,109 @@
+"""NAL units of H.264 and HEVC, as far as joining coded pictures of two encoders takes: told apart, repacked, parameter
+sets found.
+ Bytes only; nothing is decoded. ITU-T H.264 and H.265: Annex B (start codes), 7.3.1 and 7.4.2 (types); ISO/IEC
+14496-15: avcC and hvcC (length prefixes, parameter sets).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+START = b"\x00\x00\x00\x01"
+_START = re.compile(rb"\x00\x00\x01")
+H264_IDR, H264_SETS = 5, (7, 8)  # SPS, PPS
+HEVC_CRA, HEVC_BLA, HEVC_SETS = 21, 18, (32, 33, 34)  # BLA: without leading pictures; VPS, SPS, PPS
+HEVC_STARTS = range(16, 21)  # BLA and IDR: a decoder begins anew at them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """How a stream packs NAL units. ``length``: bytes of the length before each, 0 for start codes; ``sets``: the
+    parameter sets that its header holds, in order."""
+
+    length: int
+    sets: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, codec: str, extradata: bytes) -> Packing:
+        """By the codec's header, ``h264`` or ``hevc``. Raises ``ValueError`` for one that is cut short."""
+        if not extradata or extradata[:3] == b"\x00\x00\x01" or extradata[:4] == START:
+            return cls(length=0, sets=tuple(split(extradata, 0)))
+        try:
+            return _avcc(extradata) if codec == "h264" else _hvcc(extradata)
+        except IndexError as error:
+            raise ValueError("its codec header is cut short") from error
+
+
+def _avcc(data: bytes) -> Packing:
+    """ISO/IEC 14496-15, 5.3.3.1."""
+    sets, at = [], 6
+    for count in (data[5] & 31, None):
+        if count is None:
+            count, at = data[at], at + 1
+        for _ in range(count):
+            size = _number(data, at, 2)
+            sets.append(data[at + 2 : at + 2 + size])
+            at += 2 + size
+    return Packing(length=(data[4] & 3) + 1, sets=tuple(sets))
+
+
+def _hvcc(data: bytes) -> Packing:
+    """ISO/IEC 14496-15, 8.3.3.1."""
+    sets, at = [], 23
+    for _ in range(data[22]):
+        count, at = _number(data, at + 1, 2), at + 3
+        for _ in range(count):
+            size = _number(data, at, 2)
+            sets.append(data[at + 2 : at + 2 + size])
+            at += 2 + size
+    return Packing(length=(data[21] & 3) + 1, sets=tuple(one for one in sets if kind("hevc", one) in HEVC_SETS))
+
+
+def _number(data: bytes, at: int, size: int) -> int:
+    if at + size > len(data):
+        raise IndexError(at)
+    return int.from_bytes(data[at : at + size], "big")
+
+
+def split(data: bytes, length: int) -> list[bytes]:
+    """The NAL units of one packet, without what packs them. Raises ``ValueError`` where lengths do not add up."""
+    if not length:
+        marks = [match.start() for match in _START.finditer(data)]
+        return [data[a + 3 : b].rstrip(b"\x00") for a, b in zip(marks, [*marks[1:], len(data)], strict=True)]
+    units, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + length], "big")
+        if at + length + size > len(data):
+            raise ValueError("a packet's lengths do not add up")
+        units.append(data[at + length : at + length + size])
+        at += length + size
+    return units
+
+
+def join(units: Sequence[bytes], length: int) -> bytes:
+    """NAL units as one packet."""
+    return b"".join((len(unit).to_bytes(length, "big") if length else START) + unit for unit in units)
+
+
+def kind(codec: str, unit: bytes) -> int:
+    """nal_unit_type."""
+    return -1 if not unit else unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63
+
+
+def starting(codec: str, units: Sequence[bytes]) -> list[bytes] | None:
+    """The packet's units so that a decoder begins anew at them, ``None`` if it cannot.
+
+    An IDR picture does. An HEVC decoder also does at a CRA picture marked as BLA, which is what the standard has them
+    for (H.265, 7.4.2.2); the pictures shown before it must be left out.
+    """
+    kinds = [kind(codec, unit) for unit in units]
+    if codec == "h264":
+        return list(units) if H264_IDR in kinds else None
+    if HEVC_CRA in kinds:
+        return [
+            bytes([unit[0] & 0x81 | HEVC_BLA << 1]) + unit[1:] if number == HEVC_CRA else unit
+            for number, unit in zip(kinds, units, strict=True)
+        ]
+    return list(units) if any(number in HEVC_STARTS for number in kinds) else None

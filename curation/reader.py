@@ -1,0 +1,1 @@
+from curation.video import Source as Source, open_before as open_before
