@@ -38,6 +38,7 @@ class Cutting:
         self._decoding: Source | None = None
         self._at: int | None = None  # pts from which on ``_decoding`` goes
         self._packets: Source | None = None
+        self._joint: splice.Joint | None = None
 
     def __enter__(self) -> Cutting:
         return self
@@ -134,8 +135,7 @@ class Cutting:
 
     def _spliced(self, span: Span, encoding: Encoding, beat: Callable[[], None]) -> Cutout:
         """Raises ``NotCopied`` where the span is to be encoded as a whole."""
-        with Source(self._uri, stream=self._stream) as source:
-            joint = splice.Joint.of(source.video_stream, source.first_frame)
+        joint = self._joint = self._joint or self._look()
         held = stretch(self._coded(span, beat), span, starts=joint.starts)
         parts: list[list[Coded]] = []
         for start, end in ((span.start, held.span.start), (held.span.end, span.end)):
@@ -146,6 +146,10 @@ class Cutting:
         data = mux(self._header, whole, span, tag=joint.tag if head or tail else None)
         encoded = len(head) + len(tail)
         return _cutout(data, span, len(whole), joint.encoder if encoded else None, encoded)
+
+    def _look(self) -> splice.Joint:
+        with Source(self._uri, stream=self._stream) as source:
+            return splice.Joint.of(source.video_stream, source.first_frame)
 
     def _left(self, span: Span, crop: Crop | None, beat: Callable[[], None]) -> Cutout:
         with Source(self._uri, stream=self._stream) as source:

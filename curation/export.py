@@ -139,8 +139,10 @@ class _Cutter:
         mode: Mode = "encode" if clip.get("faulty") and settings.mode != "none" else settings.mode
         crop = crop_of(clip) if settings.crop else None
         cut = cutting.cut(span_of(clip), mode, encoding=settings.encoding, crop=crop, beat=beat)
-        whole = mode != "copy" and (mode != "encode" or settings.encoding.max_fps is None)
-        if whole and cut.frames != clip["frames"]:
+        if mode == "smart" and cut.frames != clip["frames"]:  # packets that do not decode, or decode to nothing
+            cut = cutting.cut(span_of(clip), "encode", encoding=settings.encoding, beat=beat)
+        thinned = mode == "encode" and settings.encoding.max_fps is not None
+        if mode != "copy" and not thinned and cut.frames != clip["frames"]:
             raise SourceError(f"{cut.frames} frames decoded in the span where {clip['frames']} were observed")
         return cut_row(clip, cut, mode, crop or Crop()) | {"video": cut.data}
 

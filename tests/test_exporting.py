@@ -1,0 +1,177 @@
+"""Exports in every mode, through the command line: what they hold, what they say they lost, and how they are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation import video
+from curation.errors import RecipeError
+from curation.export import BATCH, LONG, by_source
+from pipelines.recipe import load_recipe
+from tests.conftest import Dailies
+from training.data import Clips, Export
+
+PLAIN = "boundary, motion"
+RECIPE = """
+name: modes
+steps:
+  - observe: {observers: [boundary, motion, borders], evidence: {fps: 2, short_side: 180}}
+  - cut: {detector: boundary, min_seconds: 1, max_seconds: 4, validation_share: 0, test_share: 0}
+  - select: {rules: {motion: {min: 0.1, nulls: drop}}}
+  - export: {preset: ultrafast, shard_mb: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(small_world: Path, tmp_path_factory: pytest.TempPathFactory, dailies: Dailies) -> Path:
+    folder = tmp_path_factory.mktemp("modes")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    arguments = ("--recipe", folder / "recipe.yaml", "--engine", "local", "--json")
+    done = dailies("curate", small_world, "--out", folder / "dataset", *arguments)
+    assert done.returncode == 0, done.stderr
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def exported(dataset: Path, dailies: Dailies) -> dict[str, tuple[dict[str, Any], Path]]:
+    """Mode → the report and the folder."""
+    out = {}
+    for mode in ("encode", "smart", "copy", "none"):
+        sets = ["--set", f"export.mode={mode}"]
+        if mode in ("copy", "none"):
+            sets += ["--set", "export.preset=veryfast"]
+        done = dailies("export", dataset, *sets, "--engine", "local", "--json")
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        out[mode] = (report, Path(report["path"]))
+    return out
+
+
+def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["clip_id"]: row for row in pq.read_table(folder / "data").to_pylist()}
+
+
+@pytest.mark.parametrize("mode", ["smart", "copy", "none"])
+def test_every_mode_holds_the_same_clips_and_their_frames(
+    mode: str, exported: dict[str, tuple[dict[str, Any], Path]]
+) -> None:
+    whole, others = rows_of(exported["encode"][1]), rows_of(exported[mode][1])
+    assert set(others) <= set(whole)
+    if mode != "copy":
+        assert set(others) == set(whole)
+    for clip, row in others.items():
+        assert row["cut"] in {"smart": ("smart", "copy", "encode"), "copy": ("copy",), "none": ("none",)}[mode]
+        assert (row["video"] is None) == (mode == "none")
+        frames, wanted = video.clip_frames(row), video.clip_frames(whole[clip])
+        skipped = round((row["source_start"] - whole[clip]["source_start"]) / (whole[clip]["time_base_den"] / 24))
+        assert len(frames.pts) == row["frames"]
+        assert frames.pixels.shape[1:] == (row["height"], row["width"], 3)
+        for ours, theirs in zip(frames.pixels, wanted.pixels[skipped:], strict=False):
+            assert np.abs(ours.astype(int) - theirs).mean() < 4
+
+
+def test_copies_say_what_they_lost(exported: dict[str, tuple[dict[str, Any], Path]]) -> None:
+    report, folder = exported["copy"]
+    index = pq.read_table(folder / "index.parquet").to_pylist()
+    whole = {row["clip_id"]: row["seconds"] for row in rows_of(exported["encode"][1]).values()}
+    copied = [row for row in index if row["status"] == "ok"]
+    assert report["lost_seconds"] == pytest.approx(sum(row["lost_seconds"] for row in copied))
+    for row in copied:
+        assert row["seconds"] + row["lost_seconds"] == pytest.approx(whole[row["clip_id"]])
+        assert row["frames_encoded"] == 0
+    failed = [row for row in index if row["status"] == "failed"]
+    assert {row["failure"]["kind"] for row in failed} <= {"not_copied"}
+    assert report["without_keyframe"] == len(failed) == report["failed"]
+    assert len(index) == len(whole)
+    if report["lost_seconds"]:
+        assert "lay before a clip's first keyframe" in (folder / "README.md").read_text()
+
+
+def test_an_export_is_not_made_twice_and_leaves_nothing_behind(
+    dataset: Path, exported: dict[str, tuple[dict[str, Any], Path]], dailies: Dailies
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in exported["smart"][1].rglob("*")}
+    dailies("export", dataset, "--set", "export.mode=smart", "--engine", "local")
+    assert {path: path.stat().st_mtime_ns for path in exported["smart"][1].rglob("*")} == before
+    assert {path.name for path in exported["smart"][1].iterdir()} == {"data", "index.parquet", "README.md"}
+    assert not list((dataset / "exports").glob(".staging*"))
+
+
+@pytest.mark.usefixtures("exported")
+def test_verify_finds_every_export_whole(dataset: Path, dailies: Dailies) -> None:
+    done = dailies("verify", dataset, "--deep")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_trainer_reads_clips_where_they_lie(exported: dict[str, tuple[dict[str, Any], Path]]) -> None:
+    seen = []
+    for mode in ("encode", "none"):
+        export = Export(exported[mode][1])
+        rows = sorted(export.rows, key=lambda row: str(row.columns["clip_id"]))[:2]
+        clips = Clips(export, rows, "clip_id", 8.0, (32, 48))
+        seen.append([clips.frames(number) for number in range(len(rows))])
+    for encoded, left in zip(*seen, strict=True):
+        assert encoded.shape == left.shape
+        assert np.abs(encoded.astype(int) - left).mean() < 4
+
+
+def test_a_source_that_changed_is_not_read_for_a_clip_left_in_it(
+    exported: dict[str, tuple[dict[str, Any], Path]],
+) -> None:
+    row = next(iter(rows_of(exported["none"][1]).values()))
+    with pytest.raises(video.Changed, match="changed since it was observed"):
+        video.clip_frames(row | {"content_id": "0" * 24})
+
+
+def test_size_and_rate_are_limited(dataset: Path, dailies: Dailies) -> None:
+    sets = ("--set", "export.mode=encode", "--set", "export.max_short_side=90", "--set", "export.max_fps=6")
+    done = dailies("export", dataset, *sets, "--set", "export.codec=hevc", "--engine", "local", "--json")
+    for row in rows_of(Path(json.loads(done.stdout)["path"])).values():
+        assert min(row["width"], row["height"]) == 90
+        assert row["fps"] == pytest.approx(6, rel=0.2)
+        assert row["encoder"] == "libx265"
+        assert video.count_frames(row["video"]) == row["frames"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["mode=copy", "max_fps=5"], "max_fps is for mode encode"),
+        (["mode=smart", "codec=av1"], "codec is for mode encode"),
+        (["mode=copy", "crop=borders"], "crop is for mode encode"),
+        (["mode=cut"], "mode: Input should be 'encode', 'copy', 'smart' or 'none'"),
+        (["crf=60"], "crf of h264 must be between 0 and 51"),
+        (["crop=borders"], "crop needs the observer borders"),
+    ],
+)
+def test_what_a_mode_cannot_do_is_refused_before_work(sets: list[str], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load_recipe("default", [f"observe.observers=[{PLAIN}]", *(f"export.{one}" for one in sets)])
+
+
+def test_batches_are_whole_sources_in_the_order_of_time() -> None:
+    counts = {"a": 3, "b": 1, "c": LONG + 40, "d": 1, "e": 70}
+    rows = [
+        {"clip_id": f"{name}{n:04}", "source_id": name, "uri": name, "stream": 0, "start": n}
+        for name, count in counts.items()
+        for n in reversed(range(count))
+    ]
+    batches = by_source(pa.Table.from_pylist(rows))
+    assert sorted(clip for batch in batches for clip in batch.clips["clip_id"].to_pylist()) == sorted(
+        row["clip_id"] for row in rows
+    )
+    for batch in batches:
+        pairs = list(zip(batch.clips["uri"].to_pylist(), batch.clips["start"].to_pylist(), strict=True))
+        assert pairs == sorted(pairs)
+        assert len(pairs) <= LONG
+        assert len(pairs) <= BATCH or len({uri for uri, _ in pairs}) == 1
+    homes = {name: sum(name in batch.clips["uri"].to_pylist() for batch in batches) for name in counts}
+    assert homes == {"a": 1, "b": 1, "c": 2, "d": 1, "e": 1}
+    assert [batch.name for batch in batches] == [batch.name for batch in by_source(pa.Table.from_pylist(rows[::-1]))]
