@@ -66,6 +66,8 @@ def stretch(
     while (hole := min((pts for pts in rest if pts > first), default=span.end)) < max(one.pts for one in held):
         late = next(number for number, one in enumerate(held) if one.pts > hole)
         rest, held = [*rest, *(one.pts for one in held[late:])], held[:late]
+    if len(held) < 2:
+        raise NotCopied("from its keyframe on, no more than one frame can be copied")
     return Stretch(packets=held, span=Span(start=first, end=min(hole, span.end), time_base=span.time_base))
 
 

@@ -255,6 +255,7 @@ def report(name: str, folder: Folder) -> ExportReport:
     columns = ["split", "status", "bytes", "seconds", "lost_seconds", "failure"]
     rows = pq.read_table(folder.file("index.parquet"), columns=columns, filesystem=folder.fs).to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]
+    uncopied = [row for row in rows if row["status"] == "failed" and row["failure"]["kind"] == NotCopied.kind]
     return ExportReport(
         name=name,
         path=folder.url,
@@ -262,6 +263,6 @@ def report(name: str, folder: Folder) -> ExportReport:
         failed=len(rows) - len(ok),
         bytes=sum(row["bytes"] for row in ok),
         seconds=sum(row["seconds"] for row in ok),
-        lost_seconds=sum(row["lost_seconds"] for row in ok),
-        without_keyframe=sum(row["failure"] is not None and row["failure"]["kind"] == NotCopied.kind for row in rows),
+        lost_seconds=sum(row["lost_seconds"] for row in ok) + sum(row["seconds"] for row in uncopied),
+        without_keyframe=len(uncopied),
     )

@@ -61,8 +61,8 @@ class SelectionReport:
 class ExportReport:
     """One export; ``path`` is None when no clip was kept.
 
-    ``lost_seconds``: of clips copied from a keyframe on, what lay outside; ``without_keyframe``: how many of the
-    ``failed`` could not be copied.
+    ``lost_seconds``: of clips copied from keyframe to keyframe, what lay outside, and the whole of those that hold no
+    keyframe, ``without_keyframe`` of the ``failed``.
     """
 
     name: str

@@ -12,8 +12,11 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from curation.observers.borders import Borders
 from curation.observers.boundary import Boundary
 from curation.observers.change import Change
+from curation.observers.combing import Combing
+from curation.observers.duplicates import Duplicates
 from curation.observers.luma import Luma
 from curation.observers.motion import Motion
 from curation.observers.sharpness import Sharpness
@@ -49,13 +52,16 @@ class Observer(Protocol):
 
     def start(self, probe: Probe) -> Live: ...
 
-    def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
+    def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         """The measures over one clip; ``None`` where the clip holds too few samples."""
 
 
 OBSERVERS: dict[str, Any] = {
+    "borders": Borders,
     "boundary": Boundary,
     "change": Change,
+    "combing": Combing,
+    "duplicates": Duplicates,
     "luma": Luma,
     "motion": Motion,
     "sharpness": Sharpness,

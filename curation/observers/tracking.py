@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curation.timing import Span
 from curation.types import Track
+
+FULL_SIZE = 16384  # px: a short side that no source exceeds, for who looks at sources in full size
+# Of frames in full size a little more than one a second, so that each clip of a second has one, and 28 frames apart at
+# 30 fps: that meets all of the five frames after which telecine repeats its pattern in turn.
+FULL_FPS = 15 / 14
 
 
 class Recorder:
@@ -28,6 +34,14 @@ class Recorder:
             pts=np.asarray(self._pts, dtype=np.int64),
             values=np.asarray(self._values, dtype=np.float32),
         )
+
+
+def within(track: Track | None, span: Span) -> NDArray[np.float32]:
+    """The values whose frames lie in ``span``; none without a track."""
+    if track is None:
+        return np.empty(0, np.float32)
+    first, last = np.searchsorted(track.pts, (span.start, span.end))
+    return track.values[first:last]
 
 
 def mean_within(track: Track | None, span: Span, *, pairs: bool = False) -> float | None:
@@ -51,5 +65,5 @@ def check_grid(fps: float | None, short_side: int) -> None:
     """Raises ``ValueError`` for a grid that cannot be."""
     if fps is not None and not 0 < fps <= 1000:
         raise ValueError(f"fps must be between 0 and 1000 frames per second, not {fps}")
-    if not 16 <= short_side <= 4096:
-        raise ValueError(f"short_side must be between 16 and 4096 px, not {short_side}")
+    if not 16 <= short_side <= FULL_SIZE:
+        raise ValueError(f"short_side must be between 16 and {FULL_SIZE} px, not {short_side}")
