@@ -112,7 +112,7 @@ class Cutting:
         if packets is None:
             self._packets.close()
             self._packets = Source(self._uri, stream=self._stream)
-            packets = self._packets.decoder._packets()
+            packets = self._packets.decoder.coded()
         for packet in packets:
             beat()
             yield packet

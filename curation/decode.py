@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from curation.errors import Broken, TooFewFrames, Truncated, Unreadable
+from curation.pixels import UNSPECIFIED
 from curation.uri import Remote, one_line
 
 BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
@@ -18,6 +19,7 @@ MISSING = 0.05  # share of what the header declares that may be missing (or two 
 SKIMMED = frozenset({"h264", "hevc", "mpeg2video", "mpeg1video"})  # codecs of one frame a packet, B-frames and all
 STRICT = frozenset({"mjpeg"})  # codecs whose decoder makes a picture of anything unless told to refuse what is damaged
 SPARSE = 6  # frames per second: where skimming leaves fewer, too much would be missed
+COLOURS = ("colorspace", "color_primaries", "color_trc")
 TIMED = frozenset({"matroska", "flv", "mxf", "mp4"})  # demuxers whose duration is what a header says, not an estimate
 DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it would go on for ever
 
@@ -52,10 +54,13 @@ class Decoder:
         if self._codec.name in STRICT:
             self._codec.options = {"err_detect": "explode"}
         # AVI says when a packet is due, not when its frame is shown: libav can tell the latter but for these.
-        self._slots = container.format.name == "avi" and self._codec.name in ("h264", "hevc")
-        self.skims = skim and self._codec.name in SKIMMED and not self._slots
+        self.slots = container.format.name == "avi" and self._codec.name in ("h264", "hevc")
+        self.skims = skim and self._codec.name in SKIMMED and not self.slots
         if self.skims:
             self._codec.skip_frame = "NONREF"
+        # What the container says of colours: some decoders forget it where the frames themselves say nothing.
+        named = {name: getattr(self._codec, name) for name in COLOURS}
+        self._colours = {name: value for name, value in named.items() if value != UNSPECIFIED}
         self._packets_shown: list[int] = []
         self._told = False  # some frame came with a time
         self._timed = True  # every packet says when it is shown
@@ -101,12 +106,12 @@ class Decoder:
         """
         gap = round(1 / (self.rate * self.time_base)) if self.rate else 1
         last: int | None = None
-        for packet in itertools.chain(self._packets(), (None,)):
+        for packet in itertools.chain(self.coded(), (None,)):
             for frame in self._frames_of(packet):
-                untimed = frame.pts is None or self._slots
+                untimed = frame.pts is None or self.slots
                 pts = frame.dts if untimed else frame.pts
                 self._told |= pts is not None
-                self.guessed |= self._slots and self._codec.has_b_frames
+                self.guessed |= self.slots and self._codec.has_b_frames
                 if untimed and (pts is None or (last is not None and pts <= last)):
                     pts = (self.start or 0) if last is None else last + gap
                     self.guessed = True
@@ -123,6 +128,9 @@ class Decoder:
                 if frame.is_corrupt:
                     self.frames_corrupt += 1
                     self.faults_at.append(("frames_corrupt", pts))
+                for name, value in self._colours.items():
+                    if getattr(frame, name) == UNSPECIFIED:
+                        setattr(frame, name, value)
                 yield pts, frame
 
     def _drop(self, pts: int, last: int) -> None:
@@ -132,7 +140,7 @@ class Decoder:
         self._fell = pts
         self.frames_dropped += 1
 
-    def _packets(self) -> Iterator[Any]:
+    def coded(self) -> Iterator[Any]:
         """The stream's packets that hold data. A demuxer's errors are counted, and it is asked to go on."""
         import av
 
@@ -215,12 +223,12 @@ class Decoder:
         """After any frame: raise ``Broken`` as ``check`` does, of what was read so far."""
         if self.packets_broken > BROKEN * self.packets:
             raise Broken(f"{self.packets_broken} of {self.packets} packets do not decode{self._said}")
+        got = self.frames + self.frames_dropped
+        if self._told and self.frames_guessed > BROKEN * got:
+            raise Broken(f"{self.frames_guessed} of {got} frames have no time")
         if self._restart:
             last, first = (float(pts * self.time_base) for pts in self._restart)
             raise Broken(f"time jumps back from {last:.2f} s to {first:.2f} s: a time stands for more than one frame")
-        if self._told and self.frames_guessed > BROKEN * self.frames:
-            raise Broken(f"{self.frames_guessed} of {self.frames} frames have no time")
-        got = self.frames + self.frames_dropped
         if self.frames_dropped > BROKEN * got:
             raise Broken(f"{self.frames_dropped} of {got} frames are not later than the frame before")
 
@@ -237,9 +245,9 @@ class Decoder:
     def check(self) -> None:
         """After the last frame: raise if what came cannot stand for the source.
 
-        ``Broken``: over a fifth of the packets do not decode, or of the frames go back in time or have none while others
-        have, or time jumps back and goes on from there. ``Truncated``: it ends
-        before its own header says. ``TooFewFrames``: fewer than two.
+        ``Broken``: over a fifth of the packets do not decode, or of the frames go back in time, or have none while others
+        have; or time jumps back and goes on from there. ``Truncated``: it ends before its own header says.
+        ``TooFewFrames``: fewer than two.
         """
         self.check_packets()
         got = len(self._packets_shown) if self.skims else self.frames + self.frames_dropped

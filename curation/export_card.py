@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from curation.clips import SPLITS
 
-
 WAYS = {
     "encode": "Clips are mp4 files, encoded anew: frame-exact, upright, square pixels, with their source's frame times.",
     "copy": "Clips are copies of their source's packets, from keyframe to keyframe; the container says how to turn them.",

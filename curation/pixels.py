@@ -17,7 +17,7 @@ from curation import tonemap
 from curation.errors import Broken, Unreadable
 from curation.types import Planes, Sampling
 
-UNSPECIFIED = 2  # AVColorSpace
+UNSPECIFIED = 2  # of AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic
 BT709, BT601 = 1, 5  # swscale's names of the matrices
 MATRICES = frozenset({1, 4, 5, 6, 7, 9, 10})  # AVColorSpace values that swscale converts
 UNREAD = {8: "YCgCo", 11: "SMPTE ST 2085", 12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp", 15: "IPT-C2"}
@@ -72,7 +72,7 @@ def is_yuv(frame: Any) -> bool:
 
 def is_squeezed(frame: Any) -> bool:
     """Whether it is gray in limited range, which swscale takes for full range."""
-    return frame.color_range == LIMITED_RANGE and frame.format.name.startswith(("gray", "ya"))
+    return bool(frame.color_range == LIMITED_RANGE) and str(frame.format.name).startswith(("gray", "ya"))
 
 
 def is_hdr(frame: Any) -> bool:
@@ -116,18 +116,18 @@ class Canvas:
         ``form``: gray, bgr24, rgb24 or yuv420p. A frame that is YUV keeps its matrix where ``form`` is YUV or gray; RGB
         becomes BT.709 there. An HDR frame becomes SDR, in BT.709: see ``curation.tonemap``.
         """
-        if is_squeezed(frame):
-            frame = self._stretched(frame, width, height)
-        if not is_hdr(frame):
-            return self._reformat(frame, width, height, form, range_)
         import av
 
-        if form == "gray":
-            luma = self._reformat(frame, width, height, "gray16le", FULL_RANGE).to_ndarray()
-            return av.VideoFrame.from_ndarray(tonemap.sdr_gray(luma, frame.color_trc), "gray")
-        codes = self._reformat(frame, width, height, "rgb48le", FULL_RANGE).to_ndarray()
-        rgb = tonemap.sdr_rgb(codes, frame.color_trc, frame.color_primaries)
-        return self._reformat(av.VideoFrame.from_ndarray(rgb, "rgb24"), width, height, form, range_)
+        if is_squeezed(frame):
+            frame = self._stretched(frame, width, height)
+        if is_hdr(frame):
+            codes = self._reformat(frame, width, height, "rgb48le", FULL_RANGE).to_ndarray()
+            rgb = tonemap.sdr_rgb(codes, frame.color_trc, frame.color_primaries)
+            frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
+        if form == "gray" and not is_yuv(frame):  # swscale would take BT.601's luma of RGB
+            luma = self._reformat(frame, width, height, "yuv444p", range_).to_ndarray()[0]
+            return av.VideoFrame.from_ndarray(luma, "gray")
+        return self._reformat(frame, width, height, form, range_)
 
     def _stretched(self, frame: Any, width: int, height: int) -> Any:
         """Gray of limited range as gray of full range and 16 bits, scaled."""
@@ -146,7 +146,7 @@ class Canvas:
         scaler = self._scalers.get((width, height, form))
         if scaler is None:
             scaler = self._scalers[width, height, form] = VideoReformatter()
-        if form not in ("gray", "gray16le", "yuv420p"):
+        if form not in ("gray", "gray16le", "yuv420p", "yuv444p"):
             source, target = matrix(frame), None
         elif is_yuv(frame):
             source = target = BT601  # any, but the same twice: else swscale goes from one to the other through RGB

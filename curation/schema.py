@@ -64,7 +64,7 @@ PROBE = pa.struct(
         field("rotation", pa.int32(), "counter-clockwise turn that makes frames upright", "degree"),
         field("pixel_format", pa.string(), "as decoded"),
         field("pixel_aspect", pa.float64(), "width over height of a pixel as decoded; 1 is square"),
-        field("interlaced", pa.bool_(), "whether the first frame is two fields woven into one picture, which they stay"),
+        field("interlaced", pa.bool_(), "whether the first frame is two fields woven into one picture"),
         field("hdr", pa.bool_(), "whether it is PQ or HLG; pictures of it are tone-mapped"),
         field("time_base_num", pa.int64(), "numerator of one tick in seconds"),
         field("time_base_den", pa.int64(), "denominator of one tick in seconds"),
@@ -203,7 +203,9 @@ EXPORT_COLUMNS = [
     field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
     field("split", pa.string(), "train, validation or test"),
     field("stream", pa.int32(), "index of the video stream in the source"),
-    field("cut", pa.string(), "how its bytes were made: encode, copy, smart (both), or none: the clip is in its source"),
+    field(
+        "cut", pa.string(), "how its bytes were made: encode, copy, smart (both), or none: the clip is in its source"
+    ),
     field("source_start", pa.int64(), "first frame's pts in the source", "tick"),
     field("source_end", pa.int64(), "first tick after the last frame in the source", "tick"),
     field("time_base_num", pa.int64(), "numerator of one tick of the source in seconds"),
@@ -228,7 +230,9 @@ CUT_COLUMNS = frozenset(
 """Of ``EXPORT_COLUMNS``, those that cutting a clip out tells."""
 
 VIDEO = field(
-    "video", pa.binary(), "the clip, an mp4 file (mov or mkv where its codec asks for it), no audio; null if cut is none"
+    "video",
+    pa.binary(),
+    "the clip, an mp4 file (mov or mkv where its codec asks for it), no audio; null if cut is none",
 )
 
 

@@ -1,7 +1,7 @@
 """HDR into SDR: pictures in PQ or HLG of ITU-R BT.2100 as a BT.709 screen of today shows them. Pure functions on arrays.
 
 One chain for both, so that the same light gives the same pixel: code values → light of a display whose brightest white is
-``PEAK`` → its highlights rolled off to ``WHITE``, which becomes the brightest SDR white (BT.2390 §5.4) → BT.709 primaries
+``PEAK`` → its highlights rolled off to ``WHITE``, which becomes the brightest SDR white (BT.2390 §5.4.1) → BT.709 primaries
 → 8-bit code values for the display of BT.1886. Light below the knee of the roll-off, 88 cd/m², keeps its proportions.
 
 What a file says of its mastering display is not asked: it is often missing or wrong, and at some places in a file only.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 PQ, HLG = 16, 18  # AVColorTransferCharacteristic: SMPTE ST 2084, ARIB STD-B67
-PEAK = 1000.0  # cd/m²: HLG's nominal peak (BT.2100 table 5, note 5f) and what most PQ is graded for (BT.2408 §2)
+PEAK = 1000.0  # cd/m²: HLG's nominal peak (BT.2100 table 5), at which BT.2408 §6.2 has PQ and HLG show the same
 WHITE = 203.0  # cd/m² of HDR reference white, BT.2408 §2.1: SDR's white, after the roll-off of what is brighter
 GAMMA = 2.4  # of the SDR display, BT.1886
 
@@ -30,8 +30,9 @@ PRIMARIES = {
 }
 D65 = (0.3127, 0.3290)
 BT709, BT2020 = 1, 9
-LUMINANCE = (0.2627, 0.6780, 0.0593)  # of R, G, B: BT.2100 table 5, note 5h
-STEPS = 4095  # of the square root of light, the index of tables over light: fine where the eye is
+LUMINANCE = (0.2627, 0.6780, 0.0593)  # of R, G, B: BT.2100 table 5
+STRIP = 64  # rows done at a time, so that what comes in between stays in the cache: it takes two thirds of the time
+STEPS = 65535  # of the square root of light, the index of tables over light: fine where the eye is
 
 
 # ---- the standards' functions ---------------------------------------------------------------------------------------
@@ -93,25 +94,29 @@ def sdr_rgb(codes: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray
     """(h, w, 3) R'G'B', full range of 16 bits, in ``PQ`` or ``HLG`` → (h, w, 3) R'G'B' of BT.709, 8 bits.
 
     The brightest of the three tells how far all three are rolled off, so that a highlight keeps its hue. Colours beyond
-    BT.709 are clipped channel by channel (BT.2407 annex 2).
+    BT.709 are clipped channel by channel (BT.2407 §2).
     """
+    rgb = np.empty(codes.shape, np.uint8)
+    for top in range(0, len(codes), STRIP):
+        rgb[top : top + STRIP] = _sdr_strip(codes[top : top + STRIP], transfer, primaries)
+    return rgb
+
+
+def _sdr_strip(codes: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
     import cv2
 
     light = _light(transfer)[codes]
     if transfer == HLG:  # the OOTF, BT.2100 table 5: of a display of PEAK, whose system gamma is 1.2
         light *= cv2.pow(cv2.transform(light, np.array([LUMINANCE], np.float32)), 0.2)[..., None]
     brightest = np.maximum(np.maximum(light[..., 0], light[..., 1]), light[..., 2])
-    light *= _gain()[_index(brightest)][..., None]
-    light = cv2.transform(light, to_bt709(primaries).astype(np.float32))
+    light *= (_rolled()[_index(brightest)] / np.maximum(brightest, 1e-9))[..., None]
+    light = cv2.transform(light, _matrix(primaries))
     return _sdr()[_index(np.clip(light, 0, 1, out=light))]
 
 
-def sdr_gray(codes: NDArray[np.uint16], transfer: int) -> NDArray[np.uint8]:
-    """(h, w) luma, full range of 16 bits, in ``PQ`` or ``HLG`` → 8 bits.
-
-    One table: exact for greys, and near the luma of ``sdr_rgb`` elsewhere.
-    """
-    return _gray(transfer)[codes]
+@lru_cache
+def _matrix(primaries: int) -> NDArray[np.float32]:
+    return to_bt709(primaries).astype(np.float32)
 
 
 @lru_cache
@@ -123,26 +128,15 @@ def _light(transfer: int) -> NDArray[np.float32]:
 
 
 @lru_cache
-def _gain() -> NDArray[np.float32]:
-    """By index: what takes light in units of ``PEAK`` to rolled off light in units of ``WHITE``."""
-    light = (np.maximum(np.arange(STEPS + 1), 1) / STEPS) ** 2 * PEAK
-    return np.asarray(roll_off(light) / light * PEAK / WHITE, np.float32)
+def _rolled() -> NDArray[np.float32]:
+    """By index of light in units of ``PEAK``: that light rolled off, in units of ``WHITE``."""
+    return np.asarray(roll_off((np.arange(STEPS + 1) / STEPS) ** 2 * PEAK) / WHITE, np.float32)
 
 
 @lru_cache
 def _sdr() -> NDArray[np.uint8]:
     """By index: 8-bit code of light in units of ``WHITE``."""
-    return _coded((np.arange(STEPS + 1) / STEPS) ** 2)
-
-
-@lru_cache
-def _gray(transfer: int) -> NDArray[np.uint8]:
-    light = _light(transfer).astype(np.float64)
-    return _coded(roll_off((light**1.2 if transfer == HLG else light) * PEAK) / WHITE)
-
-
-def _coded(light: Floats) -> NDArray[np.uint8]:
-    return np.rint(255 * np.clip(light, 0, 1) ** (1 / GAMMA)).astype(np.uint8)
+    return np.rint(255 * (np.arange(STEPS + 1) / STEPS) ** (2 / GAMMA)).astype(np.uint8)
 
 
 def _index(light: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -34,11 +34,11 @@ class Sampling:
 class Probe:
     """What the container says of a source's chosen video stream, before any frame is decoded.
 
-    ``width`` and ``height`` are of the upright picture in square pixels (rotation applied). ``rotation`` is the counter-clockwise
-    turn in degrees (0, 90, 180, 270) that makes decoded frames upright. ``pixel_aspect``: width over height of a pixel as
-    decoded. ``interlaced``: the first frame is two fields, which stay woven. ``hdr``: it is PQ or HLG, and every picture of it
-    is tone-mapped. ``duration`` is in units of ``time_base``; it and ``frames`` are ``None`` where the container does not say.
-    ``fps`` is the average rate, for people to read.
+    ``width`` and ``height`` are of the upright picture in square pixels (rotation applied). ``rotation`` is the
+    counter-clockwise turn in degrees (0, 90, 180, 270) that makes decoded frames upright. ``pixel_aspect``: width over height
+    of a pixel as decoded. ``interlaced``: the first frame is two fields, which stay woven. ``hdr``: it is PQ or HLG, and
+    every picture of it is tone-mapped. ``duration`` is in units of ``time_base``; it and ``frames`` are ``None`` where the
+    container does not say. ``fps`` is the average rate, for people to read.
     """
 
     container: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
+os.environ.setdefault("SVT_LOG", "1")  # errors only: it would tell on stderr how it was set
 BITS = 6
 COLOURS = np.array(
     [
@@ -31,7 +33,7 @@ def numbered(index: int, width: int = 192, height: int = 108) -> np.ndarray:
 
 
 def chart(index: int, width: int = 192, height: int = 108, colours: np.ndarray = COLOURS) -> np.ndarray:
-    """(h, w, 3): two rows of flat patches, no two alike in 8 bits, above and below six bars that spell ``index``."""
+    """(h, w, 3): rows of flat patches above and below six bars that spell ``index``. No patch is like another."""
     low, high = (16, 235) if colours.dtype == np.uint8 else (colours[7].min(), colours[0].max())
     picture = np.empty((height, width, 3), colours.dtype)
     for place in range(6):

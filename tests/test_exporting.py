@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import video
-from curation.errors import RecipeError
+from curation.errors import Changed, RecipeError
 from curation.export import BATCH, LONG, by_source
 from pipelines.recipe import load_recipe
 from tests.conftest import Dailies
@@ -127,7 +127,7 @@ def test_a_source_that_changed_is_not_read_for_a_clip_left_in_it(
     exported: dict[str, tuple[dict[str, Any], Path]],
 ) -> None:
     row = next(iter(rows_of(exported["none"][1]).values()))
-    with pytest.raises(video.Changed, match="changed since it was observed"):
+    with pytest.raises(Changed, match="changed since it was observed"):
         video.clip_frames(row | {"content_id": "0" * 24})
 
 

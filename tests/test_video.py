@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from curation import video
-from curation.errors import Broken, Changed, NoVideo, TooFewFrames, Truncated, Unreadable
+from curation.errors import Changed, TooFewFrames, Unreadable
 from curation.timing import Span
 from curation.types import Sampling
-from tests.rendered_video import GOP, KINDS, number, numbered, render, silence
+from tests.rendered_video import KINDS, number, numbered, render
 
 ODD = Path(__file__).parents[2] / "shared/data/odd"
 needs_odd = pytest.mark.skipif(not ODD.is_dir(), reason=f"no shared data at {ODD}")
@@ -152,19 +152,6 @@ def test_planes_are_shared_read_only_and_never_scaled_up(plain: str) -> None:
         assert picture.rgb(54).shape == (54, 96, 3)
 
 
-@pytest.mark.parametrize("tags", [(1, 1), (1, 6), (2, 1), (2, 6)])
-def test_colours_are_full_range_by_the_matrix_the_file_names(tags: tuple[int, int], tmp_path: Path) -> None:
-    path = tmp_path / "colours.mp4"
-    render(path, tags=tags, count=2, options={"crf": "6"}, form="yuv444p")
-    truth = numbered(0)
-    with video.open_source(str(path)) as source:
-        picture = next(source.pictures())
-        assert psnr(picture.rgb(), truth) > 35
-        weights = [0.2126, 0.7152, 0.0722] if tags[1] == 1 else [0.299, 0.587, 0.114]
-        gray = picture.planes(Sampling(fps=None, short_side=108, planes="gray"))
-        assert np.abs(gray - truth @ weights).mean() < 2
-
-
 @pytest.mark.parametrize(("lines", "matrix"), [(240, 6), (720, 1)])
 def test_an_unnamed_matrix_is_told_by_the_size(lines: int, matrix: int, tmp_path: Path) -> None:
     named, unnamed = tmp_path / "named.mkv", tmp_path / "unnamed.avi"
@@ -236,97 +223,6 @@ def test_a_store_that_fails_in_between_is_unreadable_not_truncated(
     with pytest.raises(Unreadable, match="the store went away"):
         list(video.stream(source))
     assert capfd.readouterr().err == ""
-
-
-# ---- what cannot be used --------------------------------------------------------------------------------------------
-
-
-def damaged(data: bytes, every: int) -> bytes:
-    """The mp4 with noise over the slices of every n-th frame. Its ``mdat`` is the last box."""
-    body = bytearray(data)
-    with av.open(io.BytesIO(data)) as container:
-        for count, packet in enumerate(container.demux(video=0)):
-            if packet.size > 16 and packet.pos and count and count % every == 0:
-                body[packet.pos + 4 : packet.pos + packet.size] = b"\xff" * (packet.size - 4)
-    return bytes(body)
-
-
-BAD = {
-    "empty": (Unreadable, "empty"),
-    "text": (Unreadable, "Invalid data"),
-    "index-lost": (Unreadable, "moov atom not found"),
-    "audio": (NoVideo, "audio"),
-    "cover": (NoVideo, "audio"),
-    "one-frame": (TooFewFrames, "1 frame "),
-    "cut-short": (Truncated, "of the 36 frames that the header declares: ends"),
-    "cut-short-mkv": (Truncated, "that the header declares"),
-    "noise": (Broken, "of 36 packets"),
-}
-
-
-@pytest.fixture(scope="module")
-def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bad")
-    (folder / "empty").write_bytes(b"")
-    (folder / "text").write_text("not a video\n" * 1000)
-    render(folder / "late.mp4", options={"x264-params": GOP})
-    (folder / "index-lost").write_bytes((folder / "late.mp4").read_bytes()[:-2000])
-    render(folder / "early.mp4", options={"x264-params": GOP}, movflags="faststart")
-    early = (folder / "early.mp4").read_bytes()
-    media = early.index(b"mdat")
-    (folder / "cut-short").write_bytes(early[: media + (len(early) - media) // 2])
-    (folder / "noise").write_bytes(damaged(early, 2))
-    render(folder / "whole.mkv", options={"x264-params": GOP})
-    whole = (folder / "whole.mkv").read_bytes()
-    (folder / "cut-short-mkv").write_bytes(whole[: len(whole) // 2])
-    render(folder / "one.mp4", count=1)
-    (folder / "one.mp4").rename(folder / "one-frame")
-    for name in ("audio", "cover"):
-        with av.open(folder / name, "w", format="mp4") as container:
-            sound = container.add_stream("aac", rate=48000)
-            if name == "cover":
-                picture = container.add_stream("mjpeg", width=64, height=64, pix_fmt="yuvj420p")
-                picture.disposition = av.stream.Disposition.attached_pic
-                container.mux(picture.encode(av.VideoFrame(64, 64, "yuvj420p")))
-                container.mux(picture.encode(None))
-            silence(container, sound)
-    return folder
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_source_that_cannot_be_used_says_why(name: str, bad: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    kind, words = BAD[name]
-    with pytest.raises(kind, match=words) as caught:
-        list(video.stream(video.open_source(str(bad / name))))
-    assert "\n" not in str(caught.value)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_cover_art_beside_a_video_is_not_the_video(bad: Path, tmp_path: Path, plain: str) -> None:
-    path = tmp_path / "both.mp4"
-    with av.open(plain) as source, av.open(path, "w") as container:
-        picture = container.add_stream("mjpeg", width=640, height=640, pix_fmt="yuvj420p")
-        picture.disposition = av.stream.Disposition.attached_pic
-        copy = container.add_stream_from_template(source.streams.video[0])
-        container.mux(picture.encode(av.VideoFrame(640, 640, "yuvj420p")))
-        container.mux(picture.encode(None))
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = copy
-                container.mux(packet)
-    probe = video.probe(str(path))
-    assert (probe.codec, probe.width) == ("h264", 192)
-    with pytest.raises(NoVideo, match="stream 7"):
-        video.probe(str(path), stream=7)
-
-
-def test_one_broken_packet_is_counted_and_the_rest_is_used(bad: Path, tmp_path: Path) -> None:
-    path = tmp_path / "scratched.mp4"
-    path.write_bytes(damaged((bad / "early.mp4").read_bytes(), 20))
-    source = video.open_source(str(path))
-    seen = list(video.stream(source))
-    assert source.decoder.packets_broken == 1
-    assert len(seen) == 35
 
 
 # ---- spans ----------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class Change:
     fps: float | None = None
     short_side: int = 144
 
-    meaning: ClassVar[int] = 1
+    meaning: ClassVar[int] = 2
     measures: ClassVar[tuple[pa.Field, ...]] = ()
 
     def __post_init__(self) -> None:
