@@ -40,7 +40,7 @@ class Boundary:
 
     fps: float = 12.0
 
-    meaning: ClassVar[int] = 4
+    meaning: ClassVar[int] = 3
     measures: ClassVar[tuple[pa.Field, ...]] = ()
 
     def __post_init__(self) -> None:
