@@ -1,55 +1,114 @@
-"""How true motion scores are: on rendered pans whose speed is known, and how the methods rank a folder's videos.
+"""How true motion scores are: on rendered pans, zooms, rolls and things of known speed, and how the methods rank a folder.
 
     python benchmarks/motion.py [FOLDER] [--json]
 
-Each pan is rendered at 360 px, encoded as H.264 and observed as any source is. Motion is stated in pixels at 240 px per half
-second. With FOLDER: Spearman's rank correlation of the videos' mean motion between DIS at 120 px (default) and Farnebäck at
-240 px (SVD's), and CPU milliseconds of each per second of video.
+Each scene is rendered at 360 px, encoded as H.264 and observed as any source is. Pans are stated in pixels at 240 px per half
+second, zooms in percent and rolls in degrees per half second. With FOLDER: Spearman's rank correlation of its videos' mean
+motion between DIS (default) and Farnebäck (SVD's), cuts and all, and CPU milliseconds of each per second of video.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs by its path, too
 
 from curation import video, world
 from curation.observe import observe
-from curation.observers.motion import REFERENCE, Motion
+from curation.observers.camera import REFERENCE
+from curation.observers.motion import Motion
 from curation.timing import Grid, Span
 from curation.types import Frame
 from curation.world_script import Background, Camera, Script, Shape, Shot
 
-METHODS = {"dis": Motion(), "farneback": Motion(method="farneback", short_side=240)}
+METHODS = {name: Motion(method=name) for name in ("dis", "farneback")}
 SPEEDS = (0, 5, 10, 20, 40, 80, 150)  # px per second at 360 px
+ZOOMS = (0.02, 0.05, 0.1, 0.2, -0.1)  # 1/s
+ROLLS = (0.5, 1, 2, 4, -2)  # degrees per half second
+THINGS = (5, 10, 20, 40)  # px per second at 360 px
+FPS, SECONDS = 24, 4
 TEXTURES = ("cloudy", "dotted", "shaded")
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"}
 
 
-def pans(folder: Path) -> list[dict[str, Any]]:
+Row = dict[str, Any]
+
+
+def pans(folder: Path) -> list[Row]:
+    return [
+        {"scene": "pan", "true": round(speed / 2 * REFERENCE / 360, 2)}
+        | scored("motion", [shot(texture, Camera(velocity=(speed, 0))) for texture in TEXTURES], folder)
+        for speed in SPEEDS
+    ]
+
+
+def zooms(folder: Path) -> list[Row]:
+    return [
+        {"scene": "zoom", "true": round(100 * (math.exp(rate / 2) - 1), 2)}
+        | scored("motion_zoom", [shot(texture, Camera(zoom_rate=rate)) for texture in TEXTURES], folder)
+        for rate in ZOOMS
+    ]
+
+
+def rolls(folder: Path) -> list[Row]:
+    """The rendered world does not roll: one picture of it is turned."""
     rows = []
-    for speed in SPEEDS:
-        row: dict[str, Any] = {"true": round(speed / 2 * REFERENCE / 360, 2)}
-        found: dict[str, list[float]] = {name: [] for name in METHODS}
+    for degrees in ROLLS:
+        films = []
         for texture in TEXTURES:
-            ground = Background(texture=texture, color="grey", seed=3)
-            shape = Shape(kind="circle", color="red", radius=20, x=100, y=60)
-            shot = Shot(frames=97, background=ground, camera=Camera(velocity=(speed, 0)), shapes=(shape,))
-            path = world.encode(Script(shots=(shot,), size=(640, 360), fps=24), folder / f"{texture}-{speed}.mp4")
-            for name, method in METHODS.items():
-                seen = observe(str(path), [method], None)
-                whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
-                found[name].append(float(method.reduce({t.name: t for t in seen.tracks}, whole)["motion"] or 0))
-        rows.append(row | {name: round(float(np.median(values)), 2) for name, values in found.items()})
+            large = next(world.frames(Script(shots=(shot(texture, Camera()),), size=(1000, 1000))))
+            films.append([turned(large, degrees * 2 * frame / FPS) for frame in range(SECONDS * FPS)])
+        rows.append({"scene": "roll", "true": degrees} | scored("motion_roll", films, folder))
     return rows
+
+
+def things(folder: Path) -> list[Row]:
+    """Local motion of a disc of a radius of a quarter of the height, before a still camera."""
+    share = math.pi * 90**2 / (640 * 360)
+    return [
+        {"scene": "thing", "true": round(share * speed / 2 * REFERENCE / 360, 2)}
+        | scored("motion_local", [shot(texture, Camera(), radius=90, speed=speed) for texture in TEXTURES], folder)
+        for speed in THINGS
+    ]
+
+
+def shot(texture: Any, camera: Camera, *, radius: float = 20, speed: float = 0) -> Shot:
+    """Its disc passes the middle half way."""
+    ground = Background(texture=texture, color="grey", seed=3)
+    x, y = (320 - speed * SECONDS / 2, 180) if speed else (100, 60)
+    shape = Shape(kind="circle", color="red", radius=radius, x=x, y=y, velocity=(speed, 0))
+    return Shot(frames=SECONDS * FPS + 1, background=ground, camera=camera, shapes=(shape,))
+
+
+def turned(picture: Any, degrees: float) -> Any:
+    """Its middle, turned anticlockwise, as a camera sees it that turns clockwise."""
+    size = picture.shape[1], picture.shape[0]
+    matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), degrees, 1)
+    return cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_CUBIC)[320:680, 180:820]
+
+
+def scored(column: str, films: Sequence[Any], folder: Path) -> Row:
+    """Median over films, by method."""
+    found: dict[str, list[float]] = {name: [] for name in METHODS}
+    for film in films:
+        source = Script(shots=(film,), size=(640, 360), fps=FPS) if isinstance(film, Shot) else film
+        path = world.encode(source, folder / "film.mp4", fps=FPS)
+        for name, method in METHODS.items():
+            seen = observe(str(path), [method], None)
+            whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
+            found[name].append(float(method.reduce({t.name: t for t in seen.tracks}, whole)[column] or 0))
+    return {name: round(float(np.median(values)), 2) for name, values in found.items()}
 
 
 def ranks(folder: Path) -> dict[str, Any]:
@@ -92,15 +151,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result: dict[str, Any] = {"pans": pans(Path(folder))}
+        scenes = [row for made in (pans, zooms, rolls, things) for row in made(Path(folder))]
+    result: dict[str, Any] = {"scenes": scenes}
     if args.folder:
         result |= ranks(args.folder)
     if args.json:
         print(json.dumps(result))
         return
-    print(f"{'true':>8}" + "".join(f"{name:>12}" for name in METHODS))
-    for row in result.pop("pans"):
-        print(f"{row['true']:8.2f}" + "".join(f"{row[name]:12.2f}" for name in METHODS))
+    print(f"{'scene':<6}{'true':>8}" + "".join(f"{name:>12}" for name in METHODS))
+    for row in result.pop("scenes"):
+        print(f"{row['scene']:<6}{row['true']:8.2f}" + "".join(f"{row[name]:12.2f}" for name in METHODS))
     for key, value in result.items():
         print(f"{key:<18} {value}")
 

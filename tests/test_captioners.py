@@ -41,8 +41,8 @@ def evidence(clip_id: str = "one", frames: int = 3, **columns: Any) -> Evidence:
 
 MOVING = {
     "motion": 3.0,
-    "motion_x": -3.0,
-    "motion_y": 0.0,
+    "motion_local": 0.1,
+    "motion_camera": "pan right",
     "caption_coca": "a red ring",
     "caption_motion": "slow motion",
 }
@@ -91,20 +91,22 @@ def test_a_clip_without_what_is_needed_costs_its_own_row_only() -> None:
 @pytest.mark.parametrize(
     ("measures", "words"),
     [
-        ((0.04, 0.0, 0.0), "nothing moves"),
-        ((1.0, 0.1, 0.1), "something moves, slow motion"),
-        ((3.0, -2.9, 0.1), "everything moves left"),
-        ((9.0, 6.0, -6.0), "everything moves up and right, fast motion"),
-        ((2.0, 0.0, 2.0), "everything moves down"),
+        ((0.04, 0.04, "static"), "nothing moves"),
+        ((1.0, 1.0, "static"), "something moves, slow motion"),
+        ((3.0, 0.1, "pan right"), "the camera pans right"),
+        ((9.0, 0.8, "tilt up, zoom in"), "the camera tilts up and zooms in, fast motion"),
+        ((4.0, 1.5, "handheld"), "the camera shakes, something moves"),
+        ((2.0, 0.3, "pan"), "the camera pans"),
+        ((5.0, 4.8, "unclear"), "something moves"),
     ],
 )
-def test_motion_words(measures: tuple[float, float, float], words: str) -> None:
+def test_motion_words(measures: tuple[float, float, str], words: str) -> None:
     assert Motion().words(*measures) == words
 
 
 def test_specs_refuse_what_means_nothing() -> None:
-    for wrong in ({"slow": 9.0}, {"together": 0.0}):
-        with pytest.raises(ValueError, match=r"expected|together"):
+    for wrong in ({"slow": 9.0}, {"apart": 0.0}):
+        with pytest.raises(ValueError, match=r"expected|apart"):
             Motion(**wrong)
     for wrong in ({"decode": "best"}, {"beams": 0}, {"top_p": 0.0}, {"limit": 2}):
         with pytest.raises(ValueError, match=r"decode|beams|limit"):

@@ -25,6 +25,7 @@ TORCH_DOORS = {
     "curation/captioners/coca.py",
     "curation/captioners/decoding.py",
     "curation/scorers/clip.py",
+    "curation/scorers/raft.py",
     "pipelines/builtin/learning.py",
     "pipelines/builtin/train_clip.py",
     "pipelines/builtin/train_coca.py",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from curation import world
@@ -18,11 +18,10 @@ from curation.observe import EvidenceGrid, Observation, evidence_within, observe
 from curation.observers import OBSERVERS
 from curation.observers.change import Change
 from curation.observers.luma import Luma
-from curation.observers.motion import Motion
 from curation.observers.sharpness import Sharpness
 from curation.timing import Span
 from curation.video import unjpeg
-from curation.world import Background, Camera, Script, Shape, Shot
+from curation.world import Background, Script, Shape, Shot
 
 
 def ground(seed: int = 1, texture: str = "cloudy") -> Background:
@@ -37,7 +36,7 @@ def film(path: Path, *shots: Shot, fps: float = 24, size: tuple[int, int] = (320
     )
 
 
-def measured(path: str, observer: object) -> dict[str, float | None]:
+def measured(path: str, observer: object) -> dict[str, float | str | None]:
     seen = observe(path, [observer], None)
     whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
     return dict(observer.reduce({track.name: track for track in seen.tracks}, whole))
@@ -69,7 +68,8 @@ def test_an_observer_keeps_its_contract(name: str, some_video: str) -> None:
     tracks = {track.name: track for track in seen.tracks}
     measures = observer.reduce(tracks, whole)
     assert set(measures) == {column.name for column in observer.measures}
-    assert all(isinstance(value, float) for value in measures.values())
+    kinds = {column.name: str if column.type == pa.string() else float for column in observer.measures}
+    assert all(isinstance(value, kinds[name]) for name, value in measures.items())
     nothing = Span(start=seen.end + 10, end=seen.end + 20, time_base=whole.time_base)
     assert set(observer.reduce(tracks, nothing).values()) <= {None}
 
@@ -119,49 +119,6 @@ def test_change_at_a_lower_rate_compares_frames_further_apart(some_video: str) -
 def moving(speed: float, seed: int = 3) -> Shot:
     shape = Shape(kind="circle", color="red", radius=40, x=60, y=90, velocity=(speed, 0))
     return Shot(frames=48, background=ground(seed), shapes=(shape,))
-
-
-def panning(speed: float) -> Shot:
-    return Shot(frames=48, background=ground(3), camera=Camera(velocity=(speed, 0)))
-
-
-def test_a_static_shot_scores_near_zero_and_motion_ranks_by_speed(tmp_path: Path) -> None:
-    scores = [
-        measured(film(tmp_path / f"{number}.mp4", shot), Motion())["motion"]
-        for number, shot in enumerate([moving(0), moving(10), moving(20), panning(10), panning(30)])
-    ]
-    assert scores[0] < 0.05
-    assert scores == sorted(scores)
-    assert scores[1] > 0.2
-
-
-@pytest.mark.parametrize("scale", [1, 2, 3])
-def test_a_pan_scores_its_speed_whatever_the_size(tmp_path: Path, scale: int) -> None:
-    """10 px/s in a picture 180 px high is 6.7 px in half a second at 240."""
-    small = world.frames(Script(shots=(panning(10),)))
-    pictures = (cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for picture in small)
-    path = str(world.encode(pictures, tmp_path / "pan.mp4", fps=24))
-    assert measured(path, Motion())["motion"] == pytest.approx(6.67, rel=0.05)
-
-
-@pytest.mark.parametrize(("velocity", "signs"), [((20, 0), (-1, 0)), ((0, -20), (0, 1)), ((14, 14), (-1, -1))])
-def test_the_picture_moves_against_the_camera(
-    tmp_path: Path, velocity: tuple[int, int], signs: tuple[int, int]
-) -> None:
-    """Right and down are positive; along the way that nothing moves there is next to nothing."""
-    shot = Shot(frames=48, background=ground(3), camera=Camera(velocity=velocity))
-    found = measured(film(tmp_path / "pan.mp4", shot), Motion())
-    for axis, sign in zip(("motion_x", "motion_y"), signs, strict=True):
-        if sign:
-            assert found[axis] * sign > 0.5 * found["motion"]
-        else:
-            assert abs(found[axis]) < 0.1 * found["motion"]
-
-
-def test_motion_of_the_same_content_hardly_depends_on_frame_rate(tmp_path: Path) -> None:
-    slow = measured(film(tmp_path / "a.mp4", panning(20), fps=24), Motion())["motion"]
-    fast = measured(film(tmp_path / "b.mp4", replace(panning(20), frames=120), fps=60), Motion())["motion"]
-    assert fast == pytest.approx(slow, rel=0.1)
 
 
 def test_luma_follows_brightness(tmp_path: Path) -> None:

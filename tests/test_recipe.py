@@ -42,7 +42,7 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (changed(0, {"observers": ["chnge"]}), "unknown observer 'chnge'; allowed: boundary, .*did you mean change"),
+        (changed(0, {"observers": ["chnge"]}), "unknown observer 'chnge'; allowed: borders, boundary, .*did you mean change"),
         (changed(0, {"observers": [{"change": {"fsp": 2}}]}), "unknown parameter 'fsp' of observer change; allowed: fps"),
         (changed(0, {"observers": ["change", "change"]}), "observer 'change' is listed twice"),
         (changed(0, {"observers": ["change"], "evidnce": {}}), "unknown key 'evidnce' in step observe; allowed: "),
@@ -51,7 +51,7 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
         (changed(1, {"detector": "content", "min_seconds": 5, "max_seconds": 2}), "max_seconds 2 is below min_seconds 5"),
         (changed(1, {"detector": "content", "min_seconds": 0.1}), "min_seconds 0.1 is below the 1 s between evidence"),
         (changed(1, {"detector": "content", "min_seconds": "long"}), "min_seconds: .*number.*not 'long'"),
-        (changed(2, {"scorer": "txt"}), "unknown scorer 'txt'; allowed: clip, text"),
+        (changed(2, {"scorer": "txt"}), "unknown scorer 'txt'; allowed: clip, raft, text"),
         (changed(3, {"rules": {"motoin": {"min": 1}}}), "unknown column 'motoin'; allowed: .*did you mean motion"),
         (changed(3, {"rules": {"motion": {}}}), "a rule needs min, max"),
         (changed(4, {"select": "other"}), "no earlier selection 'other'; allowed: main"),

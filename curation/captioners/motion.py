@@ -1,13 +1,11 @@
-"""Motion words: how much and which way a clip's picture moves, from the flow track's measures alone.
+"""Motion words: what the camera does, whether something moves before it, and how fast, from the flow's measures alone.
 
-Optical flow says what the caption of one frame can't. The words are a threshold over ``motion`` (mean speed of the flow)
-and over ``motion_x, motion_y`` (mean signed flow): where everything moves alike the vector mean is nearly as long as
-the mean of lengths, and the camera is what moved; where one thing moves before a still ground, it is much shorter.
+Optical flow says what the caption of one frame can't. The camera's words are its label in ``motion_camera``; something moves
+where it leaves flow unexplained (``motion_local``); speed is ``motion``, the mean over the picture.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +15,15 @@ import pyarrow as pa
 
 from curation.captioners.captions import COLUMNS, caption_table
 from curation.errors import SourceError
+from curation.observers.camera import HANDHELD, STATIC, UNCLEAR, WORDS
 from curation.types import Evidence, Resources
 
-# To the nearest of eight, clockwise from the right, as y grows downwards.
-DIRECTIONS = ("right", "down and right", "down", "down and left", "left", "up and left", "up", "up and right")
 STILL, SOME, SLOW, FAST = "nothing moves", "something moves", "slow motion", "fast motion"
-VOCABULARY = (STILL, SOME, SLOW, FAST, "motion", *(f"everything moves {direction}" for direction in DIRECTIONS))
+UNSURE = 0.5  # px: flow leaves so much unexplained where only the camera moves
+VOCABULARY = (
+    *(STILL, SOME, SLOW, FAST, "motion", "the camera shakes"),
+    *(f"the camera {name}s {way}" for name, *ways in WORDS for way in ways),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,36 +31,35 @@ class Motion:
     """Words for the flow. Units are those of ``motion``: px per half second at a short side of 240 px.
 
     Below ``still`` nothing moves; below ``slow`` it is slow motion and from ``fast`` on fast motion; between the two
-    no speed is worth a word. ``together``: the share of the mean speed that the mean velocity must have for everything
-    to move one way. Raises ``ValueError`` when the thresholds are not in order.
+    no speed is worth a word. ``apart``: the share of the mean speed that is local where something moves before a moving
+    camera. Raises ``ValueError`` when the thresholds are not in order.
     """
 
     still: float = 0.15
     slow: float = 1.5
     fast: float = 6.0
-    together: float = 0.75
+    apart: float = 0.1
 
-    meaning: ClassVar[int] = 1
+    meaning: ClassVar[int] = 2
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
-    needs: ClassVar[tuple[str, ...]] = ("motion", "motion_x", "motion_y")
+    needs: ClassVar[tuple[str, ...]] = ("motion", "motion_local", "motion_camera")
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=0.5)
 
     def __post_init__(self) -> None:
         if not 0 <= self.still <= self.slow <= self.fast:
             raise ValueError(f"0 <= still <= slow <= fast expected, not {self.still}, {self.slow}, {self.fast}")
-        if not 0 < self.together <= 1:
-            raise ValueError(f"together must be in (0, 1], not {self.together}")
+        if not 0 < self.apart <= 1:
+            raise ValueError(f"apart must be in (0, 1], not {self.apart}")
 
     def weights(self) -> None:
         return None
 
-    def words(self, motion: float, x: float, y: float) -> str:
-        """ "everything moves left, fast motion"; ``x`` right and ``y`` down, all in the unit of the thresholds."""
+    def words(self, motion: float, local: float, camera: str) -> str:
+        """ "the camera pans left and zooms in, something moves, fast motion"; in the unit of the thresholds."""
         if motion < self.still:
             return STILL
-        clauses = [SOME]
-        if math.hypot(x, y) >= self.together * motion:
-            clauses = [f"everything moves {DIRECTIONS[round(math.atan2(y, x) / (math.pi / 4)) % 8]}"]
+        clauses = [] if camera in (STATIC, UNCLEAR) else [f"the camera {' and '.join(map(_verb, camera.split(', ')))}"]
+        clauses += [SOME] if not clauses or local >= max(UNSURE, self.apart * motion) else []
         clauses += [SLOW] if motion < self.slow else [FAST] if motion >= self.fast else []
         return ", ".join(clauses)
 
@@ -77,3 +77,9 @@ class Motion:
             raise SourceError("the clip holds too few samples of the flow to say how it moves")
         text = self.words(*values)
         return text, len(text.split())
+
+
+def _verb(label: str) -> str:
+    """ "pan right" as "pans right"."""
+    name, *way = label.split()
+    return " ".join(["shakes" if name == HANDHELD else f"{name}s", *way])

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from curation.scorers.clip import Clip
+from curation.scorers.raft import Raft
 from curation.scorers.text import Text
 from curation.types import Evidence, Resources
 
@@ -42,5 +43,6 @@ class Scorer(Protocol):
 
 SCORERS: dict[str, Any] = {
     "clip": Clip,
+    "raft": Raft,
     "text": Text,
 }

@@ -1,0 +1,176 @@
+"""RAFT: the motion measures from a learnt flow (arXiv 2003.12039), over the evidence frames of a clip.
+
+SVD scores the motion of its high-quality subset with RAFT at 800 x 450 (arXiv 2311.15127, App. C). Flow between each two
+consecutive evidence frames is reduced as the observer ``motion`` does it, to the same units; with evidence at 1 fps, the
+default, what happens within a second is a straight line. torchvision's model, small or large as the weights say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curation import video
+from curation.errors import TooFewFrames, UsageError
+from curation.observers import camera
+from curation.observers.motion import TRACKS, Motion, reduced
+from curation.types import Evidence, EvidenceFrame, Resources
+
+SUFFIXES = (".pth", ".pt", ".safetensors")
+SIZES = ("raft_small", "raft_large")
+
+
+def _name(measure: str) -> str:
+    """A measure of the observer ``motion`` as RAFT's: ``raft_motion``, ``raft_pan``."""
+    return "raft_" + measure.removeprefix("motion_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raft:
+    """``model``: a file with the state dict of torchvision's ``raft_small`` or ``raft_large``, .pth, .pt or .safetensors.
+
+    ``short_side``: px, with the longer side the nearest multiple of 8 that keeps the shape: RAFT needs multiples, and
+    16:9 becomes 800 x 448. Smaller evidence is brought up to it. ``updates``: of the flow, per pair. ``batch``: pairs at once.
+    ``gpus``: what one worker gets; with none it runs on the CPU. Raises ``ValueError`` for a file that is not there.
+    """
+
+    model: str
+    short_side: int = 448
+    updates: int = 12
+    batch: int = field(default=4, metadata={"meaning": False})
+    gpus: float = field(default=0, metadata={"meaning": False})
+
+    meaning: ClassVar[int] = 1
+    columns: ClassVar[tuple[pa.Field, ...]] = tuple(
+        measure.with_name(_name(measure.name)) for measure in Motion.measures
+    )
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if self.short_side < 128 or self.short_side % 8:  # smaller, its pyramid of correlations has nothing left
+            raise ValueError(f"short_side must be a multiple of 8 from 128 px on, not {self.short_side}")
+        if self.updates < 1 or self.batch < 1:
+            raise ValueError(f"updates and batch must be at least 1, not {self.updates} and {self.batch}")
+        if Path(self.model).suffix not in SUFFIXES or not Path(self.model).is_file():
+            raise ValueError(f"model must be a file with RAFT's weights ({', '.join(SUFFIXES)}), not {self.model!r}")
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpus=1, gpus=self.gpus, memory_gb=4)
+
+    def weights(self) -> str:
+        """sha256 of the file. Raises ``UsageError`` when it holds something else than a RAFT, where torch is there to tell."""
+        if find_spec("torchvision"):
+            _size(self.model, Path(self.model).stat().st_mtime_ns)
+        return hashlib.sha256(Path(self.model).read_bytes()).hexdigest()
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
+        flow = _load(self.model, gpu=self.gpus > 0, updates=self.updates)
+
+        def score(evidence: Sequence[Evidence]) -> pa.Table:
+            rows = [self._clip(flow, clip) for clip in evidence]
+            return pa.Table.from_pylist(rows, schema=pa.schema(list(self.columns)))
+
+        yield score
+
+    def _clip(self, flow: Flow, clip: Evidence) -> dict[str, Any]:
+        if len(clip.frames) < 2:
+            raise TooFewFrames(f"RAFT needs two evidence frames of a clip, not {len(clip.frames)}")
+        values: list[tuple[float, ...]] = []  # of ``TRACKS``, one for each pair
+        pairs = pairwise((frame.pts, self._picture(frame)) for frame in clip.frames)
+        while batch := list(islice(pairs, self.batch)):
+            flows = flow([before for (_, before), _ in batch], [after for _, (_, after) in batch])
+            for ((start, _), (end, _)), flow_hw2 in zip(batch, flows, strict=True):
+                values.append(reduced(flow_hw2, float((end - start) * clip.span.time_base)))
+        of_track = dict(zip(TRACKS, np.array(values).T, strict=True))
+        row = {_name(track): float(values.mean()) for track, values in of_track.items()}
+        return {**row, _name("motion_camera"): camera.label(*of_track.values())}
+
+    def _picture(self, frame: EvidenceFrame) -> NDArray[np.uint8]:
+        """(h, w, 3) RGB as RAFT takes it."""
+        rgb = video.unjpeg(frame.jpeg)
+        height, width = rgb.shape[:2]
+        scale = self.short_side / min(height, width)
+        size = tuple(max(self.short_side, 8 * round(side * scale / 8)) for side in (width, height))
+        return np.asarray(
+            cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8
+        )
+
+
+# ---- the model ------------------------------------------------------------------------------------------------------
+
+# n RGB pictures (h, w, 3) and what follows each → n flow maps (h, w, 2) px
+Flow = Callable[[Sequence[NDArray[np.uint8]], Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.float32]]]
+
+
+def _load(path: str, *, gpu: bool, updates: int) -> Flow:
+    import torch
+
+    device = "cuda" if gpu else "cpu"
+    model = _made(_size(path, Path(path).stat().st_mtime_ns))
+    model.load_state_dict(_state(path))
+    model.eval().to(device)
+
+    def ready(pictures: Sequence[NDArray[np.uint8]]) -> Any:
+        return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def flow(before: Sequence[NDArray[np.uint8]], after: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.float32]]:
+        with torch.inference_mode():
+            last = model(ready(before), ready(after), num_flow_updates=updates)[-1]
+            return list(last.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+    return flow
+
+
+def _made(size: str) -> Any:
+    from torchvision.models import optical_flow  # type: ignore[import-untyped,unused-ignore]
+
+    return getattr(optical_flow, size)(weights=None)
+
+
+@lru_cache(maxsize=4)
+def _size(path: str, modified: int) -> str:
+    """Which of ``SIZES`` a file holds, as it was at ``modified``. Raises ``UsageError`` for none."""
+    import torch
+
+    held = {name: tuple(tensor.shape) for name, tensor in _state(path).items()}
+    for size in SIZES:
+        with torch.device("meta"):
+            wanted = _made(size).state_dict()
+        if held == {name: tuple(tensor.shape) for name, tensor in wanted.items()}:
+            return size
+    raise UsageError(f"{path} is not the state dict of torchvision's {' or '.join(SIZES)}")
+
+
+def _state(path: str) -> dict[str, Any]:
+    """Names and tensors. Raises ``UsageError`` for a file that holds something else."""
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.endswith(".safetensors"):
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UsageError(f"{path} holds no weights that can be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UsageError(
+            f"{path} is not a state dict: names and tensors, as torch.save(model.state_dict(), path) writes"
+        )
+    return state
