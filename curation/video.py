@@ -1,15 +1,14 @@
 """Videos, for who reads or writes them: probe, stream, read a span, cut a span out, write a clip.
-
-Time is integer pts over the stream's own time base, pixels are upright, square and SDR, and what goes wrong is one of
-``curation.errors``. PyAV is imported when a video is opened, not with this module: a reader of finished tables has no need
-of it.
+ Time is integer pts over the stream's own time base, pixels are upright, square and SDR, and what goes wrong is one of
+``curation.errors``. PyAV is imported when a video is opened, not with this module: a reader of finished tables has no
+need of it.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -118,19 +117,48 @@ def _inner(picture: Picture, short_side: int | None, crop: Crop | None) -> NDArr
     return np.asarray(cv2.resize(inner, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def clip_frames(row: Mapping[str, Any]) -> Frames:
+def clip_frames(row: Mapping[str, Any], *, at: Sequence[float] | None = None, short_side: int | None = None) -> Frames:
     """The frames of a row of an export: of its bytes or, where it was made by mode ``none``, of its source.
 
-    Raises ``SourceError``, such as ``Changed`` for a source that is no longer what was curated.
+    ``at``: for each of these times, in seconds from the first frame on and rising, the first frame at or after it, the
+    last one past the end; without it all frames. ``short_side`` scales down. Raises ``SourceError``, such as
+    ``Changed`` for a source that is no longer what was curated.
     """
     if row["video"] is not None:
-        return decode_bytes(row["video"])
+        with Source("memory", file=io.BytesIO(row["video"])) as source:
+            return _frames(list(_chosen(stream(source), at, source.time_base, short_side, None)), source.time_base)
     if content_id(row["uri"])[0] != row["content_id"]:
         raise Changed(f"{row['uri']} changed since it was observed")
     base = Fraction(row["time_base_num"], row["time_base_den"])
     span = Span(start=row["source_start"], end=row["source_end"], time_base=base)
     crop = Crop(**{side: row[f"crop_{side}"] for side in ("left", "top", "right", "bottom")})
-    return read_span(row["uri"], span, stream=row["stream"], crop=crop)
+    pictures = span_pictures(row["uri"], span, stream=row["stream"])
+    found = list(_chosen(pictures, at, base, short_side, crop))
+    if not found:
+        raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {base} s")
+    return _frames(found, base)
+
+
+def _chosen(
+    pictures: Iterator[Picture], at: Sequence[float] | None, base: Fraction, short_side: int | None, crop: Crop | None
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(pts, RGB) of the frames wanted; others are not converted, and what comes after the last is not decoded."""
+    first: int | None = None
+    last: Picture | None = None
+    given = 0
+    for picture in pictures:
+        last, first = picture, picture.pts if first is None else first
+        if at is None:
+            yield picture.pts, _inner(picture, short_side, crop)
+            continue
+        seconds = float((picture.pts - first) * base)
+        while given < len(at) and at[given] <= seconds:
+            yield picture.pts, _inner(picture, short_side, crop)
+            given += 1
+        if given == len(at):
+            return
+    if last is not None and at is not None:
+        yield from [(last.pts, _inner(last, short_side, crop))] * (len(at) - given)
 
 
 def cut_out(

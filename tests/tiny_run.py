@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
 from curation import schema
-from curation.export import card
+from curation.export_card import card
 
 WIDTH, HEIGHT, FRAMES, FPS = 64, 32, 4, 8
 CLIPS = ("aaaa1111bbbb2222cccc3333", "dddd4444eeee5555ffff6666")
@@ -112,7 +112,7 @@ def make_export(folder: Path) -> str:
         "rules": RULES,
         "limits": LIMITS,
         "tables": {"selections/main": 3},
-        "encoding": {"crf": 18},
+        "cutting": {"mode": "encode", "crf": 18},
         "seed": 0,
         "version": "0.1.0",
     }

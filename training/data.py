@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow.parquet as pq
 
-from curation import video
 from curation.schema import digest
 from training.draws import Draw
 from training.pixels import Pixels, cover, crop
+from training.reader import Backend, read
 from training.recipe import Phase, Recipe, check_columns
 
 CACHE_BYTES = 1 << 30
@@ -81,24 +81,27 @@ class Export:
         path = self.folder / "README.md"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    def decoded(self, row: Row) -> video.Frames:
-        """The clip's frames, wherever they lie. Raises what ``video.clip_frames`` does."""
-        return video.clip_frames({**row.columns, "video": self._media(row)})
-
-    def _media(self, row: Row) -> bytes | None:
-        """The clip's bytes. The row group last read stays in memory (at most 32 MB)."""
+    def whole(self, row: Row) -> dict[str, Any]:
+        """The row with its media. The row group last read stays in memory (at most 32 MB)."""
         if self._group is None or self._group[:2] != (row.shard, row.group):
             column = pq.ParquetFile(row.shard).read_row_group(row.group, columns=["video"])["video"]
             self._group = (row.shard, row.group, list(column))
-        data: bytes | None = self._group[2][row.number].as_py()
-        return data
+        return {**row.columns, "video": self._group[2][row.number].as_py()}
 
 
 class Clips:
     """Clips of an export on a grid of ``fps``, decoded once and kept resized while they fit into ``CACHE_BYTES``."""
 
-    def __init__(self, export: Export, rows: Sequence[Row], caption: str, fps: float, size: tuple[int, int]) -> None:
-        self._export, self._rows, self._fps, self._size = export, list(rows), fps, size
+    def __init__(
+        self,
+        export: Export,
+        rows: Sequence[Row],
+        caption: str,
+        fps: float,
+        size: tuple[int, int],
+        backend: Backend = "pyav",
+    ) -> None:
+        self._export, self._rows, self._fps, self._size, self._backend = export, list(rows), fps, size, backend
         self.ids = [row.columns["clip_id"] for row in self._rows]
         self.captions = [row.columns[caption] or "" for row in self._rows]
         self.motions = [row.columns.get("motion") for row in self._rows]
@@ -108,13 +111,8 @@ class Clips:
 
     def frames(self, index: int) -> Pixels:
         if index not in self._kept:
-            decoded = self._export.decoded(self._rows[index])
-            seconds = (decoded.pts - decoded.pts[0]).astype(np.float64) * float(decoded.time_base)
-            # The first frame at or after each grid point; half a frame early counts, since times are rounded to ticks.
-            points = np.arange(self.lengths[index]) / self._fps
-            half = 0.5 / self._rows[index].columns["fps"]
-            chosen = np.minimum(np.searchsorted(seconds, points - half), len(seconds) - 1)
-            self._kept[index] = cover(decoded.pixels[chosen], self._size)
+            row = self._export.whole(self._rows[index])
+            self._kept[index] = read(row, self._fps, self.lengths[index], self._size, self._backend)
             self._held += self._kept[index].nbytes
             while self._held > CACHE_BYTES and len(self._kept) > 1:
                 self._held -= self._kept.popitem(last=False)[1].nbytes
@@ -228,7 +226,7 @@ def load(recipe: Recipe, phase: Phase, export: Export) -> Split:
 
     def clips(split: str) -> Clips:
         chosen = [row for row in rows if row.columns["split"] == split and _long_enough(row.columns, phase)]
-        return Clips(export, chosen, recipe.caption, phase.fps, phase.size)
+        return Clips(export, chosen, recipe.caption, phase.fps, phase.size, recipe.reader)
 
     held_out = clips("validation")
     if len(held_out.ids):

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 from curation.schema import fingerprint
@@ -151,7 +152,8 @@ class Phase:
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Phases in order, one network, one seed. ``caption``: the export's column that texts come from; ``text_tokens``: how
-    many tokens a text is padded or cut to. ``autocast``: bfloat16 arithmetic with float32 weights."""
+    many tokens a text is padded or cut to. ``autocast``: bfloat16 arithmetic with float32 weights. ``reader``: see
+    ``training.reader``."""
 
     name: str
     phases: tuple[Phase, ...]
@@ -160,6 +162,7 @@ class Recipe:
     text_tokens: int = 32
     seed: int = 0
     autocast: bool = True
+    reader: Literal["pyav", "decord"] = "pyav"
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]
@@ -173,6 +176,10 @@ class Recipe:
             "images before videos, and text before image",
         )
         _check(self.text_tokens > 0, "text_tokens", self.text_tokens, "a positive number")
+        _check(self.reader in ("pyav", "decord"), "reader", self.reader, "pyav or decord")
+        _check(
+            self.reader == "pyav" or find_spec("decord") is not None, "reader", self.reader, "pyav: decord is missing"
+        )
         _check(bool(self.caption), "caption", self.caption, "a column's name")
 
     @property
