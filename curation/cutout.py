@@ -1,5 +1,6 @@
 """Cutting spans out of one open source, in four ways.
- ``encode`` makes every frame anew: exact, in any size. ``copy`` takes packets as they are, from keyframe to keyframe:
+
+``encode`` makes every frame anew: exact, in any size. ``copy`` takes packets as they are, from keyframe to keyframe:
 fast, loses a little at both ends, see ``curation.remux``. ``smart`` copies what it can and encodes the rest in the same
 codec: exact, near the cost of a copy; where the codec does not allow it, it encodes all. ``none`` leaves the clip where
 it is.
@@ -16,11 +17,11 @@ from typing import Any, Literal, get_args
 from curation import splice
 from curation.encode import Cutout, Encoding, encode
 from curation.errors import NotCopied, SourceError, TooFewFrames
-from curation.pixels import Picture
+from curation.pixels import Canvas, Picture
 from curation.reader import Source, open_before
 from curation.remux import REORDER, Coded, mux, stretch, timed
 from curation.timing import Grid, Span, ticks
-from curation.types import Crop
+from curation.types import Crop, Probe
 
 Mode = Literal["encode", "copy", "smart", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -37,8 +38,9 @@ class Cutting:
         self._uri, self._stream = uri, stream
         self._decoding: Source | None = None
         self._at: int | None = None  # pts from which on ``_decoding`` goes
+        self._seen = 0  # frames of the span at hand
         self._packets: Source | None = None
-        self._joint: splice.Joint | None = None
+        self._known: tuple[Canvas, Probe, splice.Joint | NotCopied] | None = None
 
     def __enter__(self) -> Cutting:
         return self
@@ -62,21 +64,27 @@ class Cutting:
         *,
         encoding: Encoding | None = None,
         crop: Crop | None = None,
+        expect: int | None = None,
         beat: Callable[[], None] = lambda: None,
     ) -> Cutout:
-        """See ``curation.video.cut_out``."""
+        """See ``curation.video.cut_out``. ``expect``: how many frames the span is known to hold; another number in the
+        modes that hold all of them raises ``SourceError``."""
         encoding = encoding or Encoding()
         try:
-            if mode == "none":
-                return self._left(span, crop, beat)
             if mode == "copy":
                 return self._copied(span, beat)
             if mode == "smart":
-                try:
-                    return self._spliced(span, encoding, beat)
-                except NotCopied:
-                    pass
-            return encode(self._pictures(span, encoding.max_fps, beat), span, encoding, crop)
+                with suppress(NotCopied):
+                    cut = self._spliced(span, encoding, beat)
+                    if expect in (None, cut.frames):  # else some packets decode to nothing
+                        return cut
+            if mode == "none":
+                cut = self._left(span, crop, expect, beat)
+            else:
+                cut = encode(self._pictures(span, encoding.max_fps, beat), span, encoding, crop)
+            if expect not in (None, self._seen):
+                raise SourceError(f"{self._seen} frames decoded in the span where {expect} were observed")
+            return cut
         except SourceError:
             self.close()  # what failed in the middle stands nowhere
             raise
@@ -87,20 +95,38 @@ class Cutting:
         """The span's frames, those due on a grid of ``max_fps`` from its start on."""
         source = self._reach(span)
         grid = Grid(max_fps, span.time_base, span.start)
-        self._at = span.end
+        self._at, self._seen = span.end, 0
         for picture in source.within(span):
             beat()
+            self._seen += 1
             if grid.due(picture.pts):
                 yield picture
 
     def _reach(self, span: Span) -> Source:
-        """A source from which the span's frames come next: the open one where it stands a little before the span."""
-        near = ticks(AHEAD, span.time_base)
-        if self._decoding is None or self._at is None or not self._at <= span.start <= self._at + near:
-            if self._decoding is not None:
-                self._decoding.close()
-            self._decoding = open_before(self._uri, span, stream=self._stream)
+        """A source from which the span's frames come next: the open one where it stands a little before the span, or
+        cannot be entered elsewhere."""
+        canvas, _, _ = self._source()
+        if self._decoding is not None and self._at is not None and self._at <= span.start:
+            near = self._at + ticks(AHEAD, span.time_base)
+            if span.start <= near or not self._decoding.decoder.seeks:
+                return self._decoding
+        if self._decoding is not None:
+            self._decoding.close()
+        self._decoding = open_before(self._uri, span, stream=self._stream, canvas=canvas)
         return self._decoding
+
+    def _source(self) -> tuple[Canvas, Probe, splice.Joint | NotCopied]:
+        """What the source's first frame tells: how frames become pictures, what the container says, what can be joined.
+
+        The source that it was read from stands at the beginning then, for the first span."""
+        if self._known is None:
+            source = self._decoding = Source(self._uri, stream=self._stream)
+            try:
+                joint: splice.Joint | NotCopied = splice.Joint.of(source.video_stream, source.first_frame)
+            except NotCopied as error:
+                joint = error
+            self._known, self._at = (source.canvas, source.probe, joint), source.first_pts
+        return self._known
 
     # ---- packets ----
 
@@ -115,6 +141,8 @@ class Cutting:
             packets = self._packets.decoder.coded()
         for packet in packets:
             beat()
+            if self._packets.decoder.reheaded:
+                raise NotCopied("the codec's header changes on the way")
             yield packet
 
     @property
@@ -131,11 +159,14 @@ class Cutting:
             after = held.packets[0].pts
             data = mux(self._header, [Coded(packet=one, pts=one.pts) for one in held.packets], held.span)
             with suppress(NotCopied):
-                return _cutout(data, held.span, len(held.packets), None, 0)
+                self._check(data, None)
+                return self._cutout(data, held.span, len(held.packets), None, 0)
 
     def _spliced(self, span: Span, encoding: Encoding, beat: Callable[[], None]) -> Cutout:
         """Raises ``NotCopied`` where the span is to be encoded as a whole."""
-        joint = self._joint = self._joint or self._look()
+        _, _, joint = self._source()
+        if isinstance(joint, NotCopied):
+            raise joint
         held = stretch(self._coded(span, beat), span, starts=joint.starts)
         parts: list[list[Coded]] = []
         for start, end in ((span.start, held.span.start), (held.span.end, span.end)):
@@ -144,61 +175,63 @@ class Cutting:
         head, tail = parts
         whole = [*head, *joint.joined(held.packets, behind=bool(head)), *tail]
         data = mux(self._header, whole, span, tag=joint.tag if head or tail else None)
+        self._check(data, len(whole))
         encoded = len(head) + len(tail)
-        return _cutout(data, span, len(whole), joint.encoder if encoded else None, encoded)
+        return self._cutout(data, span, len(whole), joint.encoder if encoded else None, encoded)
 
-    def _look(self) -> splice.Joint:
-        with Source(self._uri, stream=self._stream) as source:
-            return splice.Joint.of(source.video_stream, source.first_frame)
+    def _check(self, data: bytes, frames: int | None) -> None:
+        """Decode what was made of packets: its first frame, since not every keyframe is one to begin at, or all of its
+        ``frames``. Raises ``NotCopied`` if it is not as it should be."""
+        _, probe, _ = self._source()
+        try:
+            with Source("memory", file=io.BytesIO(data)) as made:
+                begins, size = made.first_pts, (made.probe.width, made.probe.height)
+                count = None if frames is None else sum(1 for _ in made.pictures())
+                sound = count == frames and not (frames and made.decoder.faulty)
+        except SourceError as error:
+            raise NotCopied(f"what was copied does not decode: {error}") from error
+        if begins or not sound:
+            raise NotCopied("what was copied does not decode by itself")
+        if size != (probe.width, probe.height):
+            raise NotCopied("its pictures change size on the way")
 
-    def _left(self, span: Span, crop: Crop | None, beat: Callable[[], None]) -> Cutout:
-        with Source(self._uri, stream=self._stream) as source:
-            probe = source.probe
-        crop, frames = crop or Crop(), self._count(span, beat)
+    def _cutout(
+        self, data: bytes | None, span: Span, frames: int, encoder: str | None, encoded: int, crop: Crop | None = None
+    ) -> Cutout:
+        _, probe, _ = self._source()
+        crop = crop or Crop()
         return Cutout(
-            data=None,
+            data=data,
             span=span,
             frames=frames,
             width=probe.width - crop.left - crop.right,
             height=probe.height - crop.top - crop.bottom,
             fps=frames / float(span.seconds),
-            encoder=None,
-            encoded=0,
+            encoder=encoder,
+            encoded=encoded,
         )
 
-    def _count(self, span: Span, beat: Callable[[], None]) -> int:
-        """The span's frames, by their packets where these are sound and say their times, else by decoding."""
-        try:
-            held, beyond = 0, 0
-            for packet in timed(self._coded(span, beat)):
-                held += span.start <= packet.pts < span.end and not packet.is_discard
-                beyond += packet.pts >= span.end
-                if beyond > REORDER:
-                    break
-        except NotCopied:
-            return sum(1 for _ in self._pictures(span, None, beat))
-        if not held:
+    def _left(self, span: Span, crop: Crop | None, expect: int | None, beat: Callable[[], None]) -> Cutout:
+        """Frames are counted by their packets where these are sound and say their times, else by decoding."""
+        with suppress(NotCopied):
+            self._seen = self._count(span, beat)
+            if self._seen and expect in (None, self._seen):
+                return self._cutout(None, span, self._seen, None, 0, crop)
+        frames = sum(1 for _ in self._pictures(span, None, beat))
+        if not frames:
             raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
-        return held
+        return self._cutout(None, span, frames, None, 0, crop)
 
-
-def _cutout(data: bytes, span: Span, frames: int, encoder: str | None, encoded: int) -> Cutout:
-    """What a file made of packets holds. Raises ``NotCopied`` if its first frame does not decode: not every keyframe is
-    one to begin at."""
-    with Source("memory", file=io.BytesIO(data)) as made:
-        try:
-            first, probe = made.first_pts, made.probe
-        except SourceError as error:
-            raise NotCopied(f"what was copied does not decode: {error}") from error
-        if first:
-            raise NotCopied("its first keyframe does not decode by itself")
-    return Cutout(
-        data=data,
-        span=span,
-        frames=frames,
-        width=probe.width,
-        height=probe.height,
-        fps=frames / float(span.seconds),
-        encoder=encoder,
-        encoded=encoded,
-    )
+    def _count(self, span: Span, beat: Callable[[], None]) -> int:
+        """Packets whose pictures the span shows."""
+        shown: set[int] = set()
+        beyond = 0
+        for packet in timed(self._coded(span, beat)):
+            if span.start <= packet.pts < span.end:
+                if packet.is_discard or packet.pts in shown:
+                    raise NotCopied("not every picture is shown, or two at the same time")
+                shown.add(packet.pts)
+            beyond += packet.pts >= span.end
+            if beyond > REORDER:
+                break
+        return len(shown)

@@ -47,7 +47,7 @@ class Decoder:
         self.seeking = False  # packets before the first keyframe are of no use
         self.last_duration: int | None = None
         self.guessed = False  # a frame without any timestamp was given one, or that of a packet before or after it
-        self.entry: tuple[bool, int | None] | None = None  # the first packet: is it a keyframe, its pts
+        self.entry: tuple[bool, int | None] | None = None  # the first packet: a keyframe that is shown, its pts
         self._container, self._stream, self._remote = container, stream, remote
         self._codec = stream.codec_context
         self._codec.thread_count = threads
@@ -67,6 +67,9 @@ class Decoder:
         self._trimmed = False  # the first packets are only there for others to refer to: an edit list leaves them out
         self._fell: int | None = None  # the time that did not rise, of the frame just dropped
         self._restart: tuple[int, int] | None = None  # from where to where the time jumped back
+        self._own_header = self._header = bytes(self._codec.extradata or b"")
+        # FLV has its codec headers among the packets: who goes into its middle has the wrong one.
+        self.seeks = container.format.name != "flv"
         if threads != 1:
             self._codec.thread_type = "AUTO"
         self._end = 0  # first tick after the last frame
@@ -156,7 +159,9 @@ class Decoder:
                         if self.seeking and not packet.is_keyframe:
                             continue
                         self.seeking = False
-                        self.entry = self.entry or (packet.is_keyframe, packet.pts)
+                        self.entry = self.entry or (packet.is_keyframe and not packet.is_discard, packet.pts)
+                        if packet.has_sidedata("new_extradata"):
+                            self._header = bytes(packet.get_sidedata("new_extradata"))
                         self._note(packet)
                         yield packet
                 break
@@ -176,6 +181,11 @@ class Decoder:
         if self.skims and not packet.is_discard:
             self._timed &= packet.pts is not None
             self._packets_shown.append(packet.pts or 0)
+
+    @property
+    def reheaded(self) -> bool:
+        """Whether another codec header is in force than the one that the stream came with."""
+        return self._header != self._own_header
 
     def shown(self, decoded: Sequence[int]) -> list[int]:
         """Times of all frames from the first of the ``decoded`` on, in order, up to the packets read."""

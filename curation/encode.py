@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -162,12 +162,8 @@ def encode(pictures: Iterable[Picture], span: Span, encoding: Encoding, crop: Cr
     import av
 
     buffer, encoder, last, count = io.BytesIO(), None, None, 0
-
-    def reread(_url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
-        return io.BytesIO(buffer.getvalue())  # faststart reads what was written, once, to move the index to the front
-
     try:
-        with av.open(buffer, "w", format="mp4", options={"movflags": "+faststart"}, io_open=reread) as container:
+        with new_file(buffer, "mp4") as container:
             for picture in pictures:
                 encoder = encoder or _Encoder(container, picture, span, encoding, crop)
                 if last is not None:
@@ -189,6 +185,17 @@ def encode(pictures: Iterable[Picture], span: Span, encoding: Encoding, crop: Cr
         encoder=encoder.name,
         encoded=count,
     )
+
+
+def new_file(buffer: io.BytesIO, form: str) -> Any:
+    """libav's container of format ``form`` to write into ``buffer``; mp4 and mov get their index at the front."""
+    import av
+
+    def reread(_url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
+        return io.BytesIO(buffer.getvalue())  # to move the index it reads what was written, once
+
+    options = {"movflags": "+faststart"} if form in ("mp4", "mov") else {}
+    return av.open(buffer, "w", format=form, options=options, io_open=reread)
 
 
 class _Encoder:
@@ -273,10 +280,20 @@ class Framing:
         if min(inner) < 2:
             raise Unreadable(f"too small to encode: {full[0]}×{full[1]}" + (f" without {crop}" if crop.any else ""))
         fitted = fit(*inner, None if max_short_side is None else max(2, max_short_side // 2 * 2))
+        found = cls._at(full, crop, inner, fitted, 0)
+        # What is left begins and ends at even pixels, which may take two or four from what was asked for.
+        more = (2, 4, 6) if fitted != inner else ()
+        tries = (cls._at(full, crop, inner, fitted, spare) for spare in more)
+        whole = next((one for one in (found, *tries) if (one.width, one.height) == fitted), found)
+        return replace(whole, scaled=upright.size(*whole.scaled))
+
+    @classmethod
+    def _at(
+        cls, full: tuple[int, int], crop: Crop, inner: tuple[int, int], fitted: tuple[int, int], spare: int
+    ) -> Framing:
+        """With what is left scaled to ``fitted`` and ``spare`` px more, of which ``fitted`` is kept; as if upright."""
         share = 1.0
         if fitted != inner:
-            # With a crop 2 px more, since what is left begins at an even one.
-            spare = 2 if crop.any else 0
             share = max((want + spare) / have for want, have in zip(fitted, inner, strict=True))
         scaled = full if share == 1 else (2 * round(full[0] * share / 2), 2 * round(full[1] * share / 2))
         # Of an odd size the last column or row goes, as decoded: chroma samples are shared from the first on.
@@ -286,7 +303,7 @@ class Framing:
         )
         left, top = (2 * -int(-(start * share - 1e-6) // 2) for start in (crop.left, crop.top))
         return cls(
-            scaled=upright.size(*scaled),
+            scaled=scaled,
             left=left,
             top=top,
             width=min(fitted[0], int(ends[0] - left + 1e-6)) // 2 * 2,

@@ -138,12 +138,7 @@ class _Cutter:
         cutting = self._opened(clip, beat)
         mode: Mode = "encode" if clip.get("faulty") and settings.mode != "none" else settings.mode
         crop = crop_of(clip) if settings.crop else None
-        cut = cutting.cut(span_of(clip), mode, encoding=settings.encoding, crop=crop, beat=beat)
-        if mode == "smart" and cut.frames != clip["frames"]:  # packets that do not decode, or decode to nothing
-            cut = cutting.cut(span_of(clip), "encode", encoding=settings.encoding, beat=beat)
-        thinned = mode == "encode" and settings.encoding.max_fps is not None
-        if mode != "copy" and not thinned and cut.frames != clip["frames"]:
-            raise SourceError(f"{cut.frames} frames decoded in the span where {clip['frames']} were observed")
+        cut = cutting.cut(span_of(clip), mode, encoding=settings.encoding, crop=crop, expect=clip["frames"], beat=beat)
         return cut_row(clip, cut, mode, crop or Crop()) | {"video": cut.data}
 
     def _opened(self, clip: Mapping[str, Any], beat: Callable[[], None]) -> Cutting:
@@ -203,10 +198,14 @@ def write_cuts(
             try:
                 row |= cut(clip)
             except SourceError as error:
-                row["failure"] = {"stage": "export", "kind": error.kind, "message": str(error)}
+                row["failure"] = _failure(error)
                 lost += 1
             writer.write_table(pa.Table.from_pylist([row], schema=CUTS))
     return lost
+
+
+def _failure(error: SourceError) -> dict[str, str]:
+    return {"stage": "export", "kind": error.kind, "message": str(error)}
 
 
 def read_cut(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,8 +263,7 @@ def _groups(
         try:
             row |= cut(clip)
         except SourceError as error:
-            failure = {"stage": "export", "kind": error.kind, "message": str(error)}
-            failed.append(_index_row(row, failure=failure))
+            failed.append(_index_row(row, failure=_failure(error)))
             continue
         size = len(row["video"] or b"")
         if rows and (held + size > ROW_GROUP_BYTES or len(rows) == ROW_GROUP_CLIPS):

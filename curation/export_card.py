@@ -14,9 +14,11 @@ from curation.clips import SPLITS
 
 WAYS = {
     "encode": "Clips are mp4 files, encoded anew: frame-exact, upright, square pixels, with their source's frame times.",
-    "copy": "Clips are copies of their source's packets, from keyframe to keyframe; the container says how to turn them.",
-    "smart": "Clips are frame-exact; what a keyframe allows is copied from the source (`frames_encoded` says how "
-    "much is not), and the container says how to turn them.",
+    "copy": "Clips are copies of their source's packets, from keyframe to keyframe, in mp4, mov or mkv; the container says how "
+    "to turn them. Those of damaged sources are encoded (`cut` says which), as H.264 of 8 bits.",
+    "smart": "Clips are frame-exact. What a keyframe allows is copied from the source, in mp4, mov or mkv, and the container "
+    "says how to turn it; `frames_encoded` says how much is not. Where nothing can be copied (`cut` is encode) they are H.264 "
+    "of 8 bits.",
     "none": "Clips stay in their sources: `uri`, `source_start` and `source_end` say where.",
 }
 
@@ -60,7 +62,7 @@ def card(index: pa.Table, facts: Mapping[str, Any]) -> str:
             f"**Audio is dropped.** {WAYS[facts['cutting']['mode']]}",
             *_lost(ok),
             "",
-            *_reading(next(iter(per_split), "train")),
+            *_reading(next(iter(per_split), "train"), facts["cutting"]["mode"]),
             *_columns(index),
             *_origin(facts),
         ]
@@ -79,14 +81,26 @@ def _lost(rows: pa.Table) -> list[str]:
     ]
 
 
-def _reading(split: str) -> list[str]:
+def _reading(split: str, mode: str) -> list[str]:
+    if mode == "none":
+        return [
+            "## Reading",
+            "",
+            "```python",
+            "import pyarrow.parquet as pq",
+            "from curation.video import clip_frames",
+            'row = pq.read_table("data").slice(0, 1).to_pylist()[0]',
+            "frames = clip_frames(row).pixels             # (t, h, w, 3) RGB, read from the source",
+            "```",
+            "",
+        ]
     return [
         "## Reading",
         "",
         "```python",
         "from datasets import load_dataset, Video",
         f'clips = load_dataset("path/to/this/folder", split="{split}")',
-        'clips[0]["video"]                            # the bytes of an mp4 file',
+        'clips[0]["video"]                            # the bytes of a video file',
         'clips = clips.cast_column("video", Video())  # decoded by datasets, if torchcodec is there',
         "",
         "import pyarrow.parquet as pq",

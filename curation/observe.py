@@ -153,7 +153,8 @@ def _opened(uri: str, observers: Sequence[Observer], segment: Segment | None, *,
         assert low is not None
         start = max(segment.origin, low - _lookback(observers, source.time_base))
         span = Span(start=start, end=low + 1, time_base=source.time_base)
-    return video.open_before(uri, span, skim=skim)
+        canvas = source.canvas
+    return video.open_before(uri, span, skim=skim, canvas=canvas)
 
 
 SEGMENTED_FPS = 12  # a slower source is small, and what its observers need around a segment would be long
@@ -163,6 +164,8 @@ def _segments(probe: Probe, segment_seconds: float | None) -> int:
     """How many segments a source is worth."""
     if segment_seconds is None or not probe.duration or not probe.fps or probe.fps < SEGMENTED_FPS:
         return 1
+    if probe.container == "flv":
+        return 1  # it is read from its start, wherever one wants to be
     seconds = float(probe.duration * probe.time_base)
     return round(seconds / segment_seconds) if seconds >= 1.5 * segment_seconds else 1
 

@@ -1,7 +1,7 @@
-"""An open video: which of its streams, what its container says, its frames or its packets, and where to enter it for a span.
-
-PyAV is imported when a video is opened, not with this module. libav writes nothing on stderr: PyAV silences it, and ``_words``
-keeps what it said.
+"""An open video: which of its streams, what its container says, its frames or its packets, and where to enter it for a
+span.
+ PyAV is imported when a video is opened, not with this module. libav writes nothing on stderr: PyAV silences it, and
+``_words`` keeps what it said.
 """
 
 from __future__ import annotations
@@ -29,11 +29,19 @@ class Source:
 
     ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
     decoder threads, 0 for one per core. ``skim``: leave frames out that no other refers to. ``decoder`` counts, and can
-    be read after closing. Raises ``Unreadable`` and ``NoVideo``.
+    be read after closing. ``canvas``: of the same source read from its first frame, which alone tells size and turn,
+    for one that is entered elsewhere. Raises ``Unreadable`` and ``NoVideo``.
     """
 
     def __init__(
-        self, uri: str, *, stream: int | None = None, threads: int = 1, skim: bool = False, file: Any = None
+        self,
+        uri: str,
+        *,
+        stream: int | None = None,
+        threads: int = 1,
+        skim: bool = False,
+        file: Any = None,
+        canvas: Canvas | None = None,
     ) -> None:
         self.uri = uri
         self._remote = None if file is None else Remote(file)
@@ -41,7 +49,7 @@ class Source:
         self._left: Generator[tuple[int, Any], None, None] | None = None
         self._first: tuple[int, Any] | None = None
         self._probe: Probe | None = None
-        self._canvas: Canvas
+        self._canvas = canvas
         try:
             self._stream = self._choose(stream)
             self.decoder = Decoder(self._container, self._stream, self._remote, threads=threads, skim=skim)
@@ -134,9 +142,16 @@ class Source:
             if self._first is None:
                 self.check()
                 raise TooFewFrames("no frame")
-            self._canvas = Canvas(self._first[1], self.decoder.aspect)
-            self._probe = self._describe(self._first[1])
+            self._canvas = self._canvas or Canvas(self._first[1], self.decoder.aspect)
+            self._probe = self._describe(self._first[1], self._canvas)
         return self._probe
+
+    @property
+    def canvas(self) -> Canvas:
+        """How its frames become pictures: by the size and turn of the first. Raises what ``probe`` does."""
+        self._begin()
+        assert self._canvas is not None
+        return self._canvas
 
     @property
     def first_pts(self) -> int:
@@ -152,9 +167,9 @@ class Source:
         assert self._first is not None
         return self._first[1]
 
-    def _describe(self, first: Any) -> Probe:
-        upright, decoder = self._canvas.upright, self.decoder
-        width, height = upright.size(*self._canvas.square)
+    def _describe(self, first: Any, canvas: Canvas) -> Probe:
+        upright, decoder = canvas.upright, self.decoder
+        width, height = upright.size(*canvas.square)
         return Probe(
             container=self._container.format.name,
             codec=self._stream.codec_context.name,
@@ -163,7 +178,7 @@ class Source:
             height=height,
             rotation=90 * upright.turns,
             pixel_format=first.format.name,
-            pixel_aspect=float(self._canvas.aspect),
+            pixel_aspect=float(canvas.aspect),
             interlaced=first.interlaced_frame,
             hdr=is_hdr(first),
             time_base=decoder.time_base,
@@ -178,11 +193,11 @@ class Source:
 
     def pictures(self) -> Iterator[Picture]:
         """Every frame, in presentation order, decoded once, pts strictly rising. ``check`` afterwards."""
-        self._begin()
+        canvas = self.canvas
         assert self._left is not None
         first, self._first = self._first, None
         for pts, frame in itertools.chain(() if first is None else (first,), self._left):
-            yield Picture(pts, frame, self._canvas)
+            yield Picture(pts, frame, canvas)
 
     def check(self) -> None:
         """After the last picture: raise ``Broken``, ``Truncated`` or ``TooFewFrames`` if what came cannot stand for the
@@ -198,6 +213,8 @@ class Source:
         target = span.start - ticks(seconds, self.time_base)
         if target <= (decoder.start or 0):
             return True  # the beginning, where a fresh source stands
+        if not decoder.seeks:
+            return False
         assert self._left is not None
         decoder.seeking = True
         try:
@@ -242,7 +259,7 @@ class Source:
             raise Changed(f"its ticks are {self.time_base} s, not {span.time_base} s")
         if self.decoder.slots:
             raise NotCopied("the times of its packets are not those of its frames")
-        for seconds in PACKETS_BACK:
+        for seconds in PACKETS_BACK if self.decoder.seeks else ():
             try:
                 self._container.seek(span.start - ticks(seconds, self.time_base), stream=self._stream)
             except av.FFmpegError:
@@ -278,13 +295,19 @@ def open_source(uri: str, *, stream: int | None = None, threads: int = 1, skim: 
     return Source(uri, stream=stream, threads=threads, skim=skim)
 
 
-def open_before(uri: str, span: Span, *, stream: int | None = None, skim: bool = False) -> Source:
+def open_before(
+    uri: str, span: Span, *, stream: int | None = None, skim: bool = False, canvas: Canvas | None = None
+) -> Source:
     """A source at or before the first frame of ``span``: seeks, looks where it landed, tries further back if need be.
 
-    A fresh decoder for each try: one that was flushed forgets its reordering depth.
+    A fresh decoder for each try: one that was flushed forgets its reordering depth. ``canvas``: the source's, where it
+    is known.
     """
+    if canvas is None:
+        with Source(uri, stream=stream) as whole:
+            canvas = whole.canvas
     for seconds in SEEK_BACK:
-        source = open_source(uri, stream=stream, skim=skim)
+        source = Source(uri, stream=stream, skim=skim, canvas=canvas)
         try:
             if source.enter_before(span, seconds):
                 return source
@@ -292,4 +315,4 @@ def open_before(uri: str, span: Span, *, stream: int | None = None, skim: bool =
             source.close()
             raise
         source.close()
-    return open_source(uri, stream=stream, skim=skim)
+    return Source(uri, stream=stream, skim=skim, canvas=canvas)

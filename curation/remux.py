@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curation.encode import new_file
 from curation.errors import NotCopied
 from curation.timing import Span
 from curation.uri import one_line
@@ -22,7 +23,7 @@ REORDER = (
 )
 CONTAINERS = {
     **dict.fromkeys(("h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg"), "mp4"),
-    "prores": "mov",
+    **dict.fromkeys(("prores", "dnxhd", "png"), "mov"),
 }  # any other codec goes into Matroska
 
 
@@ -48,10 +49,16 @@ def stretch(
         if packet.pts >= span.end:
             break
         if held:
+            if packet.is_discard:
+                raise NotCopied("an edit list leaves pictures out in the middle of it")
             if packet.pts > held[0].pts:
                 held.append(packet)
         elif (
-            packet.is_keyframe and packet.pts >= span.start and (after is None or packet.pts > after) and starts(packet)
+            packet.is_keyframe
+            and not packet.is_discard
+            and packet.pts >= span.start
+            and (after is None or packet.pts > after)
+            and starts(packet)
         ):
             held.append(packet)
     else:
@@ -61,10 +68,11 @@ def stretch(
             "no keyframe inside the span" if after is None else "no keyframe inside the span decodes by itself"
         )
     first = held[0].pts
-    rest = [] if packet is None else [packet.pts, *(one.pts for one, _ in zip(waiting, range(REORDER), strict=False))]
+    after_it = [] if packet is None else [packet, *(one for one, _ in zip(waiting, range(REORDER), strict=False))]
+    rest = [one.pts for one in after_it if not one.is_discard]
     # A picture that comes later and is shown earlier than one held would leave a hole.
-    while (hole := min((pts for pts in rest if pts > first), default=span.end)) < max(one.pts for one in held):
-        late = next(number for number, one in enumerate(held) if one.pts > hole)
+    while (hole := min((pts for pts in rest if pts > first), default=span.end)) <= max(one.pts for one in held):
+        late = next(number for number, one in enumerate(held) if one.pts >= hole)
         rest, held = [*rest, *(one.pts for one in held[late:])], held[:late]
     if len(held) < 2:
         raise NotCopied("from its keyframe on, no more than one frame can be copied")
@@ -107,13 +115,8 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
     form = CONTAINERS.get(codec_of(stream), "matroska")
     times = decode_times([one.pts for one in coded])
     lasts = dict(zip(sorted(one.pts for one in coded), [*sorted(one.pts for one in coded)[1:], span.end], strict=True))
-
-    def reread(_url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
-        return io.BytesIO(buffer.getvalue())  # see curation.encode
-
-    options = {} if form == "matroska" else {"movflags": "+faststart"}
     try:
-        with av.open(buffer, "w", format=form, options=options, io_open=reread) as container:
+        with new_file(buffer, form) as container:
             out = container.add_stream_from_template(stream, opaque=True)  # opaque: there need be no encoder
             out.time_base = span.time_base
             if tag is not None:
@@ -121,11 +124,9 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
             for one, dts in zip(coded, times, strict=True):
                 packet = one.packet
                 packet.stream, packet.time_base = out, span.time_base
-                packet.pts, packet.dts, packet.duration = (
-                    one.pts - span.start,
-                    dts - span.start,
-                    lasts[one.pts] - one.pts,
-                )
+                packet.pts, packet.dts = one.pts - span.start, dts - span.start
+                # Matroska would count a last duration in its header and state it nowhere else.
+                packet.duration = 0 if form == "matroska" else lasts[one.pts] - one.pts
                 container.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         raise NotCopied(f"{form} does not take its packets: {one_line(error)}") from error

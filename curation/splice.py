@@ -24,7 +24,7 @@ from curation.uri import one_line
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 TAGS = {"h264": "avc3", "hevc": "hev1"}  # ISO/IEC 14496-15: parameter sets may stand among the pictures
-INTRA = frozenset({"mjpeg", "prores", "ffv1", "dnxhd", "rawvideo", "huffyuv", "utvideo", "png", "jpeg2000"})
+INTRA = frozenset({"mjpeg", "prores", "ffv1", "dnxhd", "png"})
 SEQUENCE_HEADER = 1  # obu_type, AV1 6.2.2
 
 

@@ -192,7 +192,10 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
     table = f"exports/{name}"
     try:
         columns = ["clip_id", "status", "frames", "cut", "shard", "row_group", "row"]
-        index = pq.read_table(folder.file("index.parquet"), columns=columns, filesystem=folder.fs)
+        there = pq.read_schema(folder.file("index.parquet"), filesystem=folder.fs).names  # old ones know no ``cut``
+        index = pq.read_table(
+            folder.file("index.parquet"), columns=[name for name in columns if name in there], filesystem=folder.fs
+        )
     except (OSError, pa.ArrowException, DatasetError) as error:
         yield Problem(table, "index.parquet", f"cannot be read: {one_line(error)}")
         return
@@ -231,7 +234,7 @@ def _shard(
                     yield Problem(table, clip, f"{place} is not in the index")
                 elif row["clip_id"] != clip:
                     yield Problem(table, row["clip_id"], f"{place} holds {clip} instead")
-                elif videos is not None and check_media is not None and row["cut"] != "none":
+                elif videos is not None and check_media is not None and row.get("cut") != "none":
                     yield from _media(table, row, videos[number].as_py(), check_media)
     for (group, number), row in said.items():
         yield Problem(table, row["clip_id"], f"there is no row {number} in row group {group} of {shard}")

@@ -238,6 +238,9 @@ def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts:
     staging.write("README.md", export_card.card(index, facts).encode())
     _write_table(staging, "index.parquet", index)
     if staging.local:
+        for info in (staging / "data").list():  # what a killed run was writing
+            if info.path.endswith(".tmp"):
+                parts.fs.delete_file(info.path)
         for folder in (staging / "cuts", parts):
             folder.fs.delete_dir(folder.path)
         parts.fs.move(staging.path, final.path)
@@ -264,5 +267,5 @@ def report(name: str, folder: Folder) -> ExportReport:
         bytes=sum(row["bytes"] for row in ok),
         seconds=sum(row["seconds"] for row in ok),
         lost_seconds=sum(row["lost_seconds"] for row in ok) + sum(row["seconds"] for row in uncopied),
-        without_keyframe=len(uncopied),
+        not_copied=len(uncopied),
     )

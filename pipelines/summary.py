@@ -61,8 +61,8 @@ class SelectionReport:
 class ExportReport:
     """One export; ``path`` is None when no clip was kept.
 
-    ``lost_seconds``: of clips copied from keyframe to keyframe, what lay outside, and the whole of those that hold no
-    keyframe, ``without_keyframe`` of the ``failed``.
+    ``lost_seconds``: of clips copied from keyframe to keyframe, what lay outside, and the whole of those that cannot be
+    copied, ``not_copied`` of the ``failed``.
     """
 
     name: str
@@ -72,7 +72,7 @@ class ExportReport:
     bytes: int = 0
     seconds: float = 0.0
     lost_seconds: float = 0.0
-    without_keyframe: int = 0
+    not_copied: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +243,7 @@ def _export_words(export: ExportReport) -> str:
         if export.lost_seconds
         else ""
     )
-    why = f" ({export.without_keyframe} hold no keyframe)" if export.without_keyframe else ""
+    why = f" ({export.not_copied} cannot be copied)" if export.not_copied else ""
     failed = f", {export.failed} could not be cut out{why}" if export.failed else ""
     return f"{splits}; {_length(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}"
 

@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -14,12 +15,13 @@ import pytest
 
 from curation import cutout, video
 from curation.cutout import Cutting
-from curation.encode import CODECS
-from curation.errors import NotCopied, TooFewFrames
+from curation.encode import CODECS, Framing
+from curation.errors import NotCopied, SourceError, TooFewFrames
+from curation.pixels import Upright
 from curation.remux import decode_times
 from curation.timing import Span
 from curation.types import Crop
-from tests.rendered_video import GOP, KINDS, UNEVEN, numbered, render
+from tests.rendered_video import GOP, KINDS, UNEVEN, number, numbered, render
 
 EVEN = {"time_base": Fraction(1, 25), "pts": list(range(36))}  # for codecs that know few time bases
 X265 = "keyint=9:min-keyint=9:log-level=none"
@@ -42,6 +44,17 @@ SOURCES: dict[str, tuple[str, dict[str, Any], str]] = {
     "mpeg2": ("ts", {"codec": "mpeg2video", "options": {"g": "9", "bf": "2", "b": "2M"}, **EVEN}, "encodes"),
     "mpeg4-avi": ("avi", {"codec": "mpeg4", "options": {"g": "9", "bf": "2"}, **EVEN}, "encodes"),
     "mjpeg": ("avi", {"codec": "mjpeg", "form": "yuvj420p", **EVEN}, "copies"),
+    "vp8-uneven": (
+        "webm",
+        {"codec": "libvpx", "options": {"g": "9", "b": "2M", "deadline": "realtime"}, "pts": UNEVEN},
+        "encodes",
+    ),
+    "ffv1-uneven": ("mkv", {"codec": "ffv1", "options": {"g": "1"}, "pts": UNEVEN}, "copies"),
+    "dnxhr": (
+        "mov",
+        {"codec": "dnxhd", "form": "yuv422p", "size": (480, 270), "options": {"profile": "dnxhr_lb"}, **EVEN},
+        "copies",
+    ),
     "h264-avi": ("avi", {"options": {"x264-params": f"{GOP}:bframes=2"}, **EVEN}, "encodes"),
     "prores": ("mov", {"codec": "prores_ks", "form": "yuv422p10le", **EVEN}, "copies"),
 }
@@ -54,10 +67,11 @@ FIRST, END = 4, 22  # keyframes stand at 0, 9, 18, 27
 
 
 class Seen:
-    """A rendered source and what streaming it gives."""
+    """A source and what streaming it gives. With ``settings`` it is rendered first."""
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        render(path, **settings)
+    def __init__(self, path: Path, settings: dict[str, Any] | None = None) -> None:
+        if settings is not None:
+            render(path, **settings)
         self.uri = str(path)
         source = video.open_source(self.uri)
         frames = [(picture.pts, picture.rgb()) for picture in video.stream(source)]
@@ -190,11 +204,15 @@ def test_each_codec_encodes_exactly_and_the_same_again(codec: str, seen: dict[st
         assert stream.codec_context.codec.canonical_name == codec
 
 
-def test_a_hardware_encoder_is_taken_where_there_is_one(seen: dict[str, Seen]) -> None:
+def test_a_hardware_encoder_is_taken_where_there_is_one(seen: dict[str, Seen], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here none may open, so one that opens everywhere stands for it, behind one that opens nowhere."""
+    coder = replace(CODECS["h264"], hardware=("h264_v4l2m2m", "libopenh264", "mpeg4"))
+    monkeypatch.setitem(CODECS, "h264", coder)
     source = seen["b-frames"]
-    cut = video.cut_out(source.uri, source.span(0, 9), encoding=video.Encoding(crf=18, encoder="auto"))
-    assert cut.encoder in (CODECS["h264"].software, *CODECS["h264"].hardware)
-    source.holds(cut)
+    for encoder, taken in (("auto", "mpeg4"), ("software", "libx264")):
+        cut = video.cut_out(source.uri, source.span(0, 9), encoding=video.Encoding(encoder=encoder))
+        assert cut.encoder == taken
+        assert video.count_frames(cut.data or b"") == 9
 
 
 def test_a_limit_of_frames_per_second_leaves_frames_out_and_keeps_times(seen: dict[str, Seen]) -> None:
@@ -266,4 +284,165 @@ def test_spans_of_one_source_come_out_as_they_would_alone(
             assert ours is not None
             assert theirs is not None
             assert np.abs(video.decode_bytes(ours).pixels.astype(int) - video.decode_bytes(theirs).pixels).max() <= 8
-    assert opened == [spans[0], spans[-1]]  # which lies before the one cut out last
+    assert opened == [spans[-1]]  # which lies before the one cut out last
+
+
+# ---- sources that change on the way -----------------------------------------------------------------------------------
+
+
+def joined_flv(path: Path) -> Path:
+    """Two recordings in one FLV, the second with a codec header of its own: the script tags and packets of both, one
+    after the other."""
+    for part, quality in (("a", 12), ("b", 34)):
+        settings: dict[str, Any] = {**EVEN, "pts": list(range(30))}
+        options = {"x264-params": f"{GOP}:bframes=2:qp={quality}"}
+        late = (lambda index, width, height: numbered(index + 30, width, height)) if part == "b" else numbered
+        render(path.with_name(f"{part}.flv"), options=options, picture=late, **settings)
+    out = bytearray(path.with_name("a.flv").read_bytes())
+    second, at = path.with_name("b.flv").read_bytes(), 13
+    while at < len(second):
+        length = int.from_bytes(second[at + 1 : at + 4], "big")
+        tag = bytearray(second[at : at + 15 + length])
+        if tag[0] == 9:  # video: its time, in ms
+            time = int.from_bytes(tag[4:7], "big") + 1320
+            tag[4:7] = time.to_bytes(3, "big")
+            out += tag
+        at += 15 + length
+    path.write_bytes(bytes(out))
+    return path
+
+
+@pytest.fixture(scope="module")
+def reheaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
+    folder = tmp_path_factory.mktemp("reheaded")
+    flv = joined_flv(folder / "x.flv")
+    with av.open(str(flv)) as coded, av.open(str(folder / "x.mp4"), "w") as container:
+        stream = container.add_stream_from_template(coded.streams.video[0])
+        for packet in coded.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    return {suffix: Seen(folder / f"x.{suffix}") for suffix in ("flv", "mp4")}
+
+
+@pytest.mark.parametrize("suffix", ["flv", "mp4"])
+@pytest.mark.parametrize(("first", "end"), [(4, 24), (34, 52), (20, 50)])
+def test_a_codec_header_that_changes_on_the_way_spoils_no_clip(
+    first: int, end: int, suffix: str, reheaded: dict[str, Seen]
+) -> None:
+    source = reheaded[suffix]
+    assert len(source.pts) == 60
+    span = source.span(first, end)
+    for mode in ("encode", "smart"):
+        cut = video.cut_out(source.uri, span, mode, encoding=video.Encoding(crf=8))
+        assert source.holds(cut) == (first, end)
+    assert np.array_equal(video.read_span(source.uri, span).pixels, np.stack(source.pixels[first:end]))
+    if first >= 30:
+        with pytest.raises(NotCopied, match="header changes"):
+            video.cut_out(source.uri, span, "copy")
+
+
+def test_clips_of_a_source_whose_size_changes_have_the_first_size(tmp_path: Path) -> None:
+    """Whatever was cut out before, and wherever reading begins."""
+    for part, size in enumerate([(192, 108), (320, 180)]):
+        render(tmp_path / f"{part}.ts", size=size, **{**EVEN, "pts": list(range(150))}, options={"x264-params": GOP})
+    with av.open(str(tmp_path / "x.ts"), "w") as container:
+        stream: Any = None
+        for part in range(2):
+            with av.open(str(tmp_path / f"{part}.ts")) as coded:
+                stream = stream or container.add_stream_from_template(coded.streams.video[0])
+                for packet in coded.demux(video=0):
+                    if packet.size:
+                        packet.stream = stream
+                        packet.pts += part * 150 * 3600
+                        packet.dts += part * 150 * 3600
+                        container.mux(packet)
+    source = Seen(tmp_path / "x.ts")
+    late, crop = source.span(250, 270), Crop(top=12, bottom=12)
+    for before in ((), (source.span(140, 149),)):
+        with Cutting(source.uri) as cutting:
+            for span in before:
+                cutting.cut(span)
+            cut = cutting.cut(late, crop=crop)
+            assert (cut.width, cut.height, cut.frames) == (192, 84, 20)
+    assert video.read_span(source.uri, late).pixels.shape == (20, 108, 192, 3)
+    with pytest.raises(NotCopied):
+        video.cut_out(source.uri, source.span(200, 270), "copy")
+
+
+def test_pictures_that_an_edit_list_leaves_out_are_in_no_clip(tmp_path: Path) -> None:
+    """The list shows frames 2 to 20 and 31 to 47, neither beginning at a keyframe."""
+    path = tmp_path / "edits.mp4"
+    render(path, count=48, options={"x264-params": "keyint=9:min-keyint=9:scenecut=0:bframes=0"})
+    path.write_bytes(with_edits(path.read_bytes(), [(2, 19), (31, 17)]))
+    source = Seen(path)
+    shown = [*range(2, 21), *range(31, 48)]
+    assert [number(rgb.mean(-1)) for rgb in source.pixels] == shown
+    for first, end in ((0, 18), (12, 30), (20, 35)):
+        for mode in ("encode", "smart"):
+            cut = video.cut_out(source.uri, source.span(first, end), mode, encoding=video.Encoding(crf=8))
+            assert source.holds(cut) == (first, end)
+        assert video.cut_out(source.uri, source.span(first, end), "none").frames == end - first
+        try:
+            copy = video.cut_out(source.uri, source.span(first, end), "copy")
+        except NotCopied:
+            assert first == 12  # the one that reaches over what is left out
+        else:
+            source.holds(copy, apart=0)
+
+
+def with_edits(data: bytes, edits: list[tuple[int, int]]) -> bytes:
+    """An mp4 that ends in its ``moov``, of 25 frames per second, with an edit list of (first frame, frames)."""
+
+    def place(path: list[bytes], start: int = 0, end: int | None = None) -> tuple[int, int]:
+        at = start
+        while at < (end or len(data)):
+            size = int.from_bytes(data[at : at + 4], "big")
+            if data[at + 4 : at + 8] == path[0]:
+                return (at, size) if len(path) == 1 else place(path[1:], at + 8, at + size)
+            at += size
+        raise AssertionError(path)
+
+    def stamp(path: list[bytes], offset: int) -> int:
+        at, _ = place(path)
+        return int.from_bytes(data[at + offset : at + offset + 4], "big")
+
+    movie, media = stamp([b"moov", b"mvhd"], 20), stamp([b"moov", b"trak", b"mdia", b"mdhd"], 20)
+    entries = [
+        (frames * movie // 25).to_bytes(4, "big") + (first * media // 25).to_bytes(4, "big") + b"\0\1\0\0"
+        for first, frames in edits
+    ]
+    body = bytes(4) + len(edits).to_bytes(4, "big") + b"".join(entries)
+    box = (8 + len(body)).to_bytes(4, "big") + b"elst" + body
+    box = (8 + len(box)).to_bytes(4, "big") + b"edts" + box
+    (old, length), (head, size) = place([b"moov", b"trak", b"edts"]), place([b"moov", b"trak", b"tkhd"])
+    out = bytearray(data)
+    out[old : old + length] = box
+    assert old >= head + size
+    for path in ([b"moov"], [b"moov", b"trak"]):
+        at, size = place(path)
+        out[at : at + 4] = (size + len(box) - length).to_bytes(4, "big")
+    return bytes(out)
+
+
+def test_another_number_of_frames_than_was_seen_is_an_error(seen: dict[str, Seen]) -> None:
+    source = seen["b-frames"]
+    with Cutting(source.uri) as cutting:
+        for mode, encoding in (("encode", video.Encoding(max_fps=5)), ("smart", None), ("none", None)):
+            with pytest.raises(SourceError, match="18 frames decoded in the span where 17 were observed"):
+                cutting.cut(source.span(FIRST, END), mode, encoding=encoding, expect=17)  # type: ignore[arg-type]
+            assert cutting.cut(source.span(FIRST, END), mode, encoding=encoding, expect=18).frames  # type: ignore[arg-type]
+
+
+def test_every_crop_comes_to_the_size_asked_for() -> None:
+    upright = Upright(turns=0, mirror=False)
+    for width, height in ((1280, 720), (640, 480), (854, 480), (1920, 1080), (321, 181)):
+        canvas: Any = SimpleNamespace(upright=upright, square=(width, height))
+        for edge in range(0, height // 4, 3):
+            for crop in (Crop(top=edge, bottom=edge), Crop(left=edge, right=edge + 1), Crop(top=edge, right=edge)):
+                for side in (96, 144, 360, 480):
+                    inner = min(width - crop.left - crop.right, height - crop.top - crop.bottom)
+                    framing = Framing.of(canvas, side, crop)
+                    assert 0 <= min(side, inner) - min(framing.width, framing.height) <= (3 if inner <= side else 0)
+                    assert framing.left + framing.width <= framing.scaled[0]
+                    assert framing.top + framing.height <= framing.scaled[1]

@@ -152,6 +152,12 @@ def test_damage_is_found(dataset, damage, message):
     assert any(re.search(message, problem) for problem in problems), problems
 
 
+def test_an_export_from_before_clips_told_how_they_were_cut_is_as_good(dataset):
+    path = dataset.folder.file(f"exports/{EXPORT}/index.parquet")
+    pq.write_table(pq.read_table(path).drop_columns(["cut"]), path)
+    assert list(verify(dataset)) == []
+
+
 def test_many_problems_of_a_kind_are_summed_up(dataset):
     dataset.table(SCORES).append([{"clip_id": f"z-{n}"} for n in range(50)])
     problems = verify(dataset)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from curation.observers import camera
 from curation.observers.camera import REFERENCE
-from curation.observers.tracking import Recorder, check_grid, mean_within
+from curation.observers.tracking import Recorder, check_grid, mean_within, within
 from curation.schema import field
 from curation.timing import Span
 from curation.types import Frame, Probe, Sampling, Track
@@ -88,15 +88,10 @@ class Motion:
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         means = {name: mean_within(tracks.get(name), span, pairs=True) for name in TRACKS}
-        return {**means, "motion_camera": camera.label(*(_within(tracks.get(name), span) for name in TRACKS))}
-
-
-def _within(track: Track | None, span: Span) -> NDArray[np.float64]:
-    """The values that compare two samples of ``span``."""
-    if track is None:
-        return np.empty(0)
-    first, last = np.searchsorted(track.pts, (span.start, span.end))
-    return track.values[first + 1 : last].astype(np.float64)
+        return {
+            **means,
+            "motion_camera": camera.label(*(within(tracks.get(name), span)[1:].astype(np.float64) for name in TRACKS)),
+        }
 
 
 class _Live:
