@@ -26,7 +26,8 @@ from training.conditioning import Encoders, Models
 from training.data import Export, Split, load
 from training.draws import generator, normal
 from training.ema import Ema
-from training.models import UNet, build, carry, load_unet, parameters
+from training.models import VideoUNet, build, carry, parameters
+from training.models import load as load_unet
 from training.pixels import Pixels, grid, to_pixels
 from training.recipe import Phase, Recipe, check_columns
 from training.record import Metrics, Run, write_png
@@ -132,12 +133,12 @@ def _train_phase(recipe: Recipe, phase: Phase, split: Split, run: Run, encoders:
 
 def _start(
     recipe: Recipe, phase: Phase, run: Run, encoders: Encoders, reference: float, say: Say
-) -> tuple[Any, Ema, torch.optim.AdamW, int]:
+) -> tuple[VideoUNet, Ema, torch.optim.AdamW, int]:
     """The UNet, its average, the optimizer, and how many steps are done."""
     torch.manual_seed(recipe.seed)  # initial weights; nothing is drawn from the global generator later
     size = (phase.size[1] // FACTOR, phase.size[0] // FACTOR)
-    unet: Any = build(phase, recipe.net, encoders.width(phase.task), size)
-    unet.register_to_config(motion_reference=reference, task=phase.task)
+    unet = build(phase, recipe.net, encoders.width(phase.task), size)
+    unet.facts = {"motion_reference": reference, "task": phase.task}
     ema = Ema(copy.deepcopy(unet), phase.ema)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=phase.lr, betas=(0.9, 0.99), weight_decay=phase.weight_decay)
     newest = checkpoint.latest(run.phase_folder(phase))
@@ -158,7 +159,7 @@ def _start(
     return unet, ema, optimizer, 0
 
 
-def _before(recipe: Recipe, phase: Phase, run: Run) -> UNet | None:
+def _before(recipe: Recipe, phase: Phase, run: Run) -> VideoUNet | None:
     """The averaged weights of the phase before, ``None`` for the first. Raises ``ValueError`` if that has not been finished."""
     number = [one.name for one in recipe.phases].index(phase.name)
     if number == 0:
@@ -167,7 +168,7 @@ def _before(recipe: Recipe, phase: Phase, run: Run) -> UNet | None:
     entry = run.entry(last)
     if entry is None or not entry["done"]:
         raise ValueError(f"phase: {phase.name} starts from {last.name}, which is not finished in {run.folder}")
-    return load_unet(run.folder / entry["checkpoint"] / "unet_ema", video=last.frames > 1)
+    return load_unet(run.folder / entry["checkpoint"] / "unet_ema")
 
 
 # ---- one step -------------------------------------------------------------------------------------------------------

@@ -44,22 +44,13 @@ def sigmas(steps: int, sigma_max: float = SIGMA_MAX, sigma_min: float = SIGMA_MI
 
 
 def network(unet: Any, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
-    """F(x, c_noise) of a UNet under a condition; x is (B, 4, h, w), or (B, T, 4, h, w) for a spatio-temporal one."""
+    """F(x, c_noise) of a UNet under a condition; x is (B, 4, h, w) of images or (B, T, 4, h, w) of videos."""
 
     def forward(x: Tensor, noise_B: Tensor) -> Tensor:
-        if condition.ids_B3 is None:
-            out: Tensor = unet(x, noise_B, encoder_hidden_states=condition.tokens_BLD, return_dict=False)[0]
-            return out
         if condition.image_BCHW is not None:
             x = torch.cat([x, condition.image_BCHW[:, None].expand(-1, x.shape[1], -1, -1, -1)], 2)
-        out = unet(
-            x,
-            noise_B,
-            encoder_hidden_states=condition.tokens_BLD,
-            added_time_ids=condition.ids_B3,
-            return_dict=False,
-        )[0]
-        return out  # noqa: RET504
+        out: Tensor = unet(x, noise_B, condition.tokens_BLD, condition.ids_B3)
+        return out
 
     return forward
 

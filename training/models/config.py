@@ -1,0 +1,140 @@
+"""The shape of a ``VideoUNet``, in our words and in diffusers'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+KIND = "UNetSpatioTemporalConditionModel"
+OWN_KIND = "VideoUNet"  # without added ids, which diffusers' class cannot do
+
+
+def _check(fine: bool, name: str, value: object, wanted: str) -> None:
+    if not fine:
+        raise ValueError(f"{name}: {wanted} expected, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Levels go from the largest pictures to the smallest; each tuple has one number for each.
+
+    ``in_channels``: 4 of latents, and those concatenated to them. ``attention``: which levels have transformers (the middle
+    always has one). ``layers``: ResBlocks on each level down; up there is one more. ``heads``, ``transformer_layers``: of each
+    level's transformers. ``cross_attention_dim``: width of the tokens. ``id_width``: width of the sinusoids of each of
+    ``ids`` added numbers (fps − 1, motion bucket, noise augmentation); ``None`` for a model without them. ``frames`` and
+    ``sample_size`` (latent height, width) say what it was made for and limit nothing.
+    Raises ``ValueError`` naming the field.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 4
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention: tuple[bool, ...] = (True, True, True, False)
+    layers: int = 2
+    heads: tuple[int, ...] = (5, 10, 20, 20)
+    transformer_layers: tuple[int, ...] = (1, 1, 1, 1)
+    cross_attention_dim: int = 1024
+    id_width: int | None = 256
+    ids: int = 3
+    frames: int = 25
+    sample_size: int | tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        levels = len(self.channels)
+        _check(levels > 0, "channels", self.channels, "at least one level")
+        _check(all(c > 0 and c % 32 == 0 for c in self.channels), "channels", self.channels, "multiples of 32")
+        for name in ("attention", "heads", "transformer_layers"):
+            _check(len(getattr(self, name)) == levels, name, getattr(self, name), f"one for each of {levels} levels")
+        fits = all(h > 0 and c % h == 0 for c, h in zip(self.channels, self.heads, strict=True))
+        _check(fits, "heads", self.heads, f"divisors of {self.channels}")
+        _check(min(self.transformer_layers) > 0, "transformer_layers", self.transformer_layers, "positive numbers")
+        for name in ("in_channels", "out_channels", "layers", "cross_attention_dim", "ids", "frames"):
+            _check(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+        even = self.id_width is None or (self.id_width > 0 and self.id_width % 2 == 0)
+        _check(even, "id_width", self.id_width, "an even, positive number, or None")
+
+    @property
+    def time_width(self) -> int:
+        """Width of the time embedding."""
+        return 4 * self.channels[0]
+
+    def to_diffusers(self) -> dict[str, Any]:
+        """What stands in ``config.json``; ``_class_name`` is our own for a model without added ids."""
+        kinds = ["CrossAttn" if has else "" for has in self.attention]
+        size = self.sample_size
+        return {
+            "_class_name": KIND if self.id_width is not None else OWN_KIND,
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "block_out_channels": list(self.channels),
+            "down_block_types": [f"{kind}DownBlockSpatioTemporal" for kind in kinds],
+            "up_block_types": [f"{kind}UpBlockSpatioTemporal" for kind in reversed(kinds)],
+            "layers_per_block": self.layers,
+            "num_attention_heads": list(self.heads),
+            "transformer_layers_per_block": list(self.transformer_layers),
+            "cross_attention_dim": self.cross_attention_dim,
+            "addition_time_embed_dim": self.id_width,
+            "projection_class_embeddings_input_dim": None if self.id_width is None else self.ids * self.id_width,
+            "num_frames": self.frames,
+            "sample_size": list(size) if isinstance(size, tuple) else size,
+        }
+
+    @classmethod
+    def from_diffusers(cls, row: Mapping[str, Any]) -> UNetConfig:
+        """The inverse, with diffusers' defaults for what is left out. Entries that are not the network's are passed over.
+
+        Raises ``ValueError`` for another class, and for what we do not build: levels of unequal ``layers_per_block`` or
+        ``cross_attention_dim``, blocks that are not SVD's, a way up that does not mirror the way down.
+        """
+        kind = row.get("_class_name", KIND)
+        _check(kind in (KIND, OWN_KIND), "_class_name", kind, KIND)
+        channels = tuple(row.get("block_out_channels", (320, 640, 1280, 1280)))
+        attention = _attention(row, len(channels))
+        width = row.get("addition_time_embed_dim", 256)
+        projected = row.get("projection_class_embeddings_input_dim", 768)
+        _check(width is None or projected % width == 0, "projection_class_embeddings_input_dim", projected,
+               f"a multiple of addition_time_embed_dim = {width}")  # fmt: skip
+        size = row.get("sample_size")
+        return cls(
+            in_channels=row.get("in_channels", 8),
+            out_channels=row.get("out_channels", 4),
+            channels=channels,
+            attention=attention,
+            layers=_one(row, "layers_per_block", 2),
+            heads=_each(row.get("num_attention_heads", (5, 10, 20, 20)), len(channels)),
+            transformer_layers=_each(row.get("transformer_layers_per_block", 1), len(channels)),
+            cross_attention_dim=_one(row, "cross_attention_dim", 1024),
+            id_width=width,
+            ids=3 if width is None else projected // width,
+            frames=row.get("num_frames", 25),
+            sample_size=tuple(size) if isinstance(size, (list, tuple)) else size,
+        )
+
+
+def _attention(row: Mapping[str, Any], levels: int) -> tuple[bool, ...]:
+    plain, attends = "DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"
+    down = tuple(row.get("down_block_types", (attends,) * 3 + (plain,)))
+    _check(set(down) <= {plain, attends}, "down_block_types", down, f"{attends} and {plain}")
+    _check(len(down) == levels, "down_block_types", down, f"one for each of {levels} levels")
+    mirrored = tuple(kind.replace("Down", "Up") for kind in reversed(down))
+    up = tuple(row.get("up_block_types", mirrored))
+    _check(up == mirrored, "up_block_types", up, f"the way down mirrored, {mirrored},")
+    return tuple(kind == attends for kind in down)
+
+
+def _each(value: Any, levels: int) -> tuple[int, ...]:
+    return (value,) * levels if isinstance(value, int) else tuple(value)
+
+
+def _one(row: Mapping[str, Any], name: str, usual: int) -> int:
+    value = row.get(name, usual)
+    values = {value} if isinstance(value, int) else set(value)
+    _check(len(values) == 1, name, value, "the same for all levels")
+    return int(values.pop())
+
+
+# config.json of stabilityai/stable-video-diffusion-img2vid-xt; and the paper's video model, before image-to-video: no
+# concatenated image, and no added ids (arXiv 2311.15127, App. D: 1521M parameters, of which 656M are temporal).
+SVD = UNetConfig(in_channels=8, frames=25, sample_size=96)
+SVD_TEXT = UNetConfig(in_channels=4, id_width=None, frames=14)

@@ -1,0 +1,87 @@
+"""Low-rank adapters (arXiv 2106.09685, by peft) on named parts of a ``VideoUNet``.
+
+Stable Video Diffusion's camera motions are such adapters of rank 16 on temporal attention (arXiv 2311.15127, §4.3).
+peft is imported inside functions: only who adds adapters pays for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.models.video_unet import VideoUNet
+
+ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Linear layers by a pattern of their names, and the rank that is usual for them."""
+
+    pattern: str
+    rank: int
+
+
+PARTS: Mapping[str, Part] = {
+    "spatial_attention": Part(rf".*\.transformer_blocks\.\d+\.{ATTENTION}", 16),
+    "temporal_attention": Part(rf".*\.temporal_transformer_blocks\.\d+\.{ATTENTION}", 16),
+    "spatial_feed_forward": Part(r".*\.transformer_blocks\.\d+\.ff\.net\.(0\.proj|2)", 16),
+    "temporal_feed_forward": Part(r".*\.temporal_transformer_blocks\.\d+\.(ff|ff_in)\.net\.(0\.proj|2)", 16),
+    "camera": Part(rf".*\.temporal_transformer_blocks\.\d+\.{ATTENTION}", 16),
+}
+
+
+def add_lora(
+    model: VideoUNet, parts: Collection[str], rank: int | None = None, *, alpha: float | None = None
+) -> VideoUNet:
+    """Add adapters to ``parts`` of ``PARTS``, in place: they alone train, and change nothing at first. Returns ``model``.
+
+    ``rank``: by default the largest that is usual for the parts. W becomes W + (α/rank)·B·A; ``alpha``: by default the rank.
+    Raises ``ValueError`` for an unknown part, a rank below 1, and a model that has adapters.
+    """
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown or not parts:
+        raise ValueError(f"parts: some of {', '.join(PARTS)} expected, not {unknown[0] if unknown else 'none'!r}")
+    rank = max(PARTS[part].rank for part in parts) if rank is None else rank
+    if rank < 1:
+        raise ValueError(f"rank: a positive number expected, not {rank}")
+    if _adapted(model):
+        raise ValueError("model: it has adapters already; merge them first")
+    from peft import LoraConfig, inject_adapter_in_model
+
+    pattern = "|".join(f"(?:{PARTS[part].pattern})" for part in sorted(set(parts)))
+    config = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=pattern)
+    inject_adapter_in_model(config, model)
+    return model
+
+
+def lora_weights(model: VideoUNet) -> dict[str, Tensor]:
+    """The adapters' weights alone, by name: what is to be kept of such a training.
+
+    ``load_state_dict(weights, strict=False)`` puts them back into a model with the same adapters.
+    """
+    return {name: value for name, value in model.state_dict().items() if ".lora_" in name}
+
+
+def merge_lora(model: VideoUNet) -> VideoUNet:
+    """Add the adapters into the weights, in place, and take them off: the keys are diffusers' again, and all weights train.
+
+    Raises ``ValueError`` for a model without adapters.
+    """
+    adapted = _adapted(model)
+    if not adapted:
+        raise ValueError("model: it has no adapters")
+    with torch.no_grad():
+        for name, layer in adapted.items():
+            layer.merge(safe_merge=True)
+            model.set_submodule(name, layer.get_base_layer())
+    model.requires_grad_(True)
+    return model
+
+
+def _adapted(model: VideoUNet) -> dict[str, Any]:
+    return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}

@@ -1,0 +1,147 @@
+"""Stable Video Diffusion's UNet, for images and videos alike (arXiv 2311.15127, App. D).
+
+State-dict keys, shapes and function are those of diffusers' ``UNetSpatioTemporalConditionModel``. What differs:
+
+- each sample says whether it is a video, and an image passes no temporal layer (diffusers: all are videos);
+- a new model's temporal layers change nothing, exactly, so that it begins as its own image model;
+- keys and values of the context are computed once a sample, not for each pixel or frame;
+- activation checkpointing covers temporal layers as well, and is chosen by level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.models.blocks import Down, Level, Middle, Up
+from training.models.config import UNetConfig
+from training.models.embeddings import Embedding, sinusoids
+from training.models.frames import Frames
+
+# The last layers of all that a video model has over an image model. Zero, each passes its input on; each still gets a gradient
+# at once, because what it multiplies is not zero.
+LAST_TEMPORAL = (
+    "temporal_res_block.conv2.",
+    ".ff_in.net.2.",
+    ".attn1.to_out.0.",
+    ".attn2.to_out.0.",
+    ".ff.net.2.",
+    "time_pos_embed.linear_2.",
+)
+
+
+def is_temporal(name: str) -> bool:
+    """Whether a parameter belongs to the temporal layers, by its state-dict key."""
+    return "temporal" in name or "time_pos_embed" in name or "time_mixer" in name
+
+
+def is_last(name: str) -> bool:
+    """Whether a parameter belongs to a layer that is zero at first: ``LAST_TEMPORAL``, and the added ids' embedding."""
+    last = is_temporal(name) and any(part in name for part in LAST_TEMPORAL)
+    return last or name.startswith("add_embedding.linear_2.")
+
+
+class VideoUNet(nn.Module):
+    """F(x; c_noise, context, ids). ``facts``: further entries for ``config.json``, which say what it was trained for."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.facts: dict[str, Any] = {}
+        channels, time = config.channels, config.time_width
+        levels = range(len(channels))
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.time_embedding = Embedding(channels[0], time, time)
+        if config.id_width is not None:
+            self.add_embedding = Embedding(config.ids * config.id_width, time, time)
+        self.down_blocks = nn.ModuleList(Down(config, level) for level in levels)
+        self.mid_block = Middle(config)
+        self.up_blocks = nn.ModuleList(Up(config, level) for level in reversed(levels))
+        self.conv_norm_out = nn.GroupNorm(32, channels[0], eps=1e-5)
+        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+        self.begin_as_image_model()
+
+    @torch.no_grad()
+    def begin_as_image_model(self) -> None:
+        """Zero what the temporal layers and the added ids give. ``forward`` is then that of the image model, exactly."""
+        for name, parameter in self.named_parameters():
+            if is_last(name):
+                parameter.zero_()
+
+    def forward(
+        self,
+        x: Tensor,
+        c_noise_B: Tensor,
+        context_BLD: Tensor,
+        ids_BK: Tensor | None = None,
+        image_only_B: Tensor | None = None,
+    ) -> Tensor:
+        """Latents, with what is concatenated to them, → F, of the same shape with ``out_channels``.
+
+        ``x``: (B, T, C, H, W), or (B, C, H, W) for images. ``c_noise_B``: ¼ ln σ. ``context_BLD``: tokens, the same for all
+        frames of a sample. ``ids_BK``: fps − 1, motion bucket, noise augmentation; without, none are added. ``image_only_B``:
+        bool; these samples pass no temporal layer, and their T frames are T images. If all are, no temporal layer runs and
+        none gets a gradient. Given on the CPU, it costs no wait for an accelerator.
+        Raises ``ValueError`` for ids that the model was not built for, or another shape.
+        """
+        if x.ndim == 4:
+            frames = Frames(len(x), 1, torch.empty(0, dtype=torch.long, device=x.device))
+        elif x.ndim == 5:
+            videos = None if image_only_B is None else (~image_only_B.bool()).nonzero()[:, 0].to(x.device)
+            frames = Frames(x.shape[0], x.shape[1], None if videos is None or len(videos) == len(x) else videos)
+        else:
+            raise ValueError(f"x: (B, T, C, H, W) or (B, C, H, W) expected, not {tuple(x.shape)}")
+        time_BE = self._time(c_noise_B, ids_BK, frames.samples, x.dtype)
+        h_NCHW = self.conv_in(x.reshape(-1, *x.shape[-3:]))
+        left = [h_NCHW]
+        for down in self.down_blocks:
+            h_NCHW, more = down(h_NCHW, time_BE, context_BLD, frames)
+            left += more
+        h_NCHW = self.mid_block(h_NCHW, time_BE, context_BLD, frames)
+        for up in self.up_blocks:
+            h_NCHW = up(h_NCHW, left, time_BE, context_BLD, frames)
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(h_NCHW)))
+        return out.reshape(*x.shape[:-3], *out.shape[1:])
+
+    def _time(self, c_noise_B: Tensor, ids_BK: Tensor | None, samples: int, dtype: torch.dtype) -> Tensor:
+        """The time embedding, (B, E), the added ids in it."""
+        config = self.config
+        sines_BC = sinusoids(c_noise_B.expand(samples), config.channels[0])
+        time_BE: Tensor = self.time_embedding(sines_BC.to(dtype))
+        if ids_BK is None:
+            return time_BE
+        if config.id_width is None or ids_BK.shape != (samples, config.ids):
+            there = "none" if config.id_width is None else f"({samples}, {config.ids})"
+            raise ValueError(f"ids_BK: {there} expected, not {tuple(ids_BK.shape)}")
+        sines_BM = sinusoids(ids_BK.flatten(), config.id_width).reshape(samples, -1)
+        added_BE: Tensor = self.add_embedding(sines_BM.to(time_BE.dtype))
+        return time_BE + added_BE
+
+    def checkpoint_levels(self, levels: Collection[int]) -> None:
+        """Recompute in the backward pass the activations of these levels, 0 being that of the largest pictures.
+
+        The middle counts as the last level. Raises ``ValueError`` for a level that is not there.
+        """
+        count = len(self.config.channels)
+        if strangers := sorted(set(levels) - set(range(count))):
+            raise ValueError(f"levels: 0 to {count - 1} expected, not {strangers[0]}")
+        pairs = zip(self.down_blocks, reversed(self.up_blocks), strict=True)
+        blocks = [(number, block) for number, pair in enumerate(pairs) for block in pair]
+        for number, block in [*blocks, (count - 1, self.mid_block)]:
+            assert isinstance(block, Level)
+            block.checkpointed = number in levels
+
+    @property
+    def device(self) -> torch.device:
+        return self.conv_in.weight.device
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """``training.models.save``, by the name that diffusers' models have."""
+        from training.models.folder import save
+
+        save(self, folder)
