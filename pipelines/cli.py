@@ -111,19 +111,30 @@ def export(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A training recipe: tiny.")],
-    data: Annotated[str, typer.Option("--data", "-d", metavar="EXPORT", help="A folder that curate has exported.")],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A training recipe: tiny, svd.")],
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", metavar="EXPORT", help="A folder that curate has exported.")
+    ] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.")] = None,
     phase: Annotated[str | None, typer.Option("--phase", help="Only this phase; all by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what it would cost, needs and lacks; --data is optional.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train image, video and high-quality phases on an export, each from the last one's checkpoint."""
-    from pipelines.summary import print_training
-    from pipelines.train import train_run
+    from pipelines.train import plan_run, train_run
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+
+    if dry_run:
+        from pipelines.plan_summary import print_plan
+
+        print_plan(plan_run(recipe, data, phase=phase, say=say), as_json)
+        return
+    from pipelines.summary import print_training
 
     print_training(train_run(recipe, data, out, phase=phase, resume=resume, say=say), as_json)
 

@@ -18,15 +18,15 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from tests.training_export import COLUMNS, build_export  # noqa: E402
-from training import batches, objective  # noqa: E402
+from training import batches  # noqa: E402
 from training.conditioning import Condition, Encoders, Models, motion_bucket  # noqa: E402
 from training.data import Export, folder_pictures, load, parquet_pictures  # noqa: E402
 from training.draws import draw  # noqa: E402
-from training.loop import batch_loss, train  # noqa: E402
+from training.loop import train  # noqa: E402
 from training.models import build, carry, is_temporal  # noqa: E402
 from training.pixels import psnr  # noqa: E402
 from training.recipe import Net, Phase, Recipe, load_recipe  # noqa: E402
-from training.sample import SCHEDULER, network, sample, sigmas  # noqa: E402
+from training.sample import network  # noqa: E402
 from training.vae import inflate, load_vae, reconstruct  # noqa: E402
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
@@ -64,50 +64,6 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encoders() -> Encoders:
     return Encoders(MODELS, text_tokens=8)
-
-
-# ---- objective and sampling -----------------------------------------------------------------------------------------
-
-
-def test_every_noise_level_weighs_the_same() -> None:
-    sigma = torch.logspace(-3, 3, 50, dtype=torch.float64)
-    assert torch.allclose(objective.weight(sigma) * objective.c_out(sigma) ** 2, torch.ones_like(sigma))
-    # c_in makes unit variance of σ_data² + σ²; c_skip·x + c_out·F has unit variance for F of unit variance.
-    assert torch.allclose(objective.c_in(sigma) ** 2 * (1 + sigma**2), torch.ones_like(sigma))
-    total = objective.c_skip(sigma) ** 2 * (1 + sigma**2) + objective.c_out(sigma) ** 2
-    assert torch.allclose(total, torch.ones_like(sigma))
-    assert torch.allclose(objective.c_noise(sigma), sigma.log() / 4)
-
-
-def test_the_loss_is_that_of_v_prediction() -> None:
-    clean, noise = torch.randn(2, 4, 4, 3, 3).unbind()
-    sigma = torch.tensor([0.1, 1.0, 2.0, 30.0])
-    level = sigma.reshape(-1, 1, 1, 1)
-    v = (noise - level * clean) / torch.sqrt(1 + level**2)  # what F has to say
-    assert objective.loss(lambda x, t: v, clean, noise, sigma).max() < 1e-3
-    off = objective.loss(lambda x, t: v + 1, clean, noise, sigma)
-    assert torch.allclose(off, torch.ones(4), atol=1e-3)
-
-
-def test_sampling_is_that_of_diffusers() -> None:
-    from diffusers import EulerDiscreteScheduler
-
-    scheduler = EulerDiscreteScheduler(**SCHEDULER)
-    scheduler.set_timesteps(10)
-    levels = sigmas(10)
-    assert torch.allclose(scheduler.sigmas, levels, rtol=1e-4)
-    assert torch.allclose(scheduler.timesteps, objective.c_noise(levels[:-1]), atol=1e-4)
-    torch.manual_seed(0)
-    noise, tokens = torch.randn(1, 4, 4, 4), torch.zeros(1, 1, 8)
-
-    def unet(x: torch.Tensor, t: torch.Tensor, *_: object) -> torch.Tensor:
-        return torch.tanh(x) * 0.3 + t.reshape(-1, 1, 1, 1) * 0.1
-
-    x = noise * scheduler.init_noise_sigma
-    for t in scheduler.timesteps:
-        x = scheduler.step(unet(scheduler.scale_model_input(x, t), t), t, x).prev_sample
-    ours = sample(unet, Condition(tokens_BLD=tokens), noise, steps=10, guidance=(1.0, 1.0))
-    assert torch.allclose(x, ours, rtol=1e-3, atol=1e-3)
 
 
 # ---- recipe and data ------------------------------------------------------------------------------------------------
@@ -248,22 +204,6 @@ def test_other_tokens_start_the_cross_attention_anew() -> None:
         carry(build(RECIPE.phases[0], Net(channels=(64,), attention=(True,)), 24, (6, 8)), narrow)
 
 
-def test_one_batch_can_be_overfitted(export: Path, encoders: Encoders) -> None:
-    phase, recipe = RECIPE.phases[1], dataclasses.replace(RECIPE, autocast=False)
-    batch = batches.Batches(recipe, phase, load(recipe, phase, Export(export)).train, encoders, 5.0).training(0)
-    torch.manual_seed(0)
-    unet = build(phase, RECIPE.net, encoders.width(phase.task), (6, 8))
-    optimizer = torch.optim.Adam(unet.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(120):
-        loss = batch_loss(unet, batch, recipe).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] / 5
-
-
 # ---- the built-in VAE -----------------------------------------------------------------------------------------------
 
 
@@ -357,14 +297,15 @@ def test_interrupting_saves_and_a_wrong_number_names_its_samples(
 
     def interrupted(*args: object) -> float:
         if args[-1] == 1:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)  # within the step, which is finished before all is saved
         return real(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
     monkeypatch.setattr(loop, "train_step", real)
-    assert (tmp_path / "run" / "phases" / "image" / "latest").read_text() == "step-000001"
+    assert (tmp_path / "run" / "phases" / "image" / "latest").read_text() == "step-000002"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(ValueError, match="out: "):
         train(recipe, export, tmp_path / "run", MODELS, resume=False)
 
@@ -374,7 +315,7 @@ def test_interrupting_saves_and_a_wrong_number_names_its_samples(
     monkeypatch.setattr(loop, "batch_loss", broken)
     begun = time.monotonic()
     with pytest.raises(
-        FloatingPointError, match=r"phase image, step 1: loss \(nan\) is not finite on samples [0-9a-f]{24}"
+        FloatingPointError, match=r"phase image, step 2: loss \(nan\) is not finite on samples [0-9a-f]{24}"
     ):
         train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
     assert time.monotonic() - begun < 20

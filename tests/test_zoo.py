@@ -457,6 +457,19 @@ def test_weights_that_do_not_fit_are_not_published(made: Path, dailies: Dailies)
     assert sorted(path.name for path in (made / "zoo").iterdir()) == [".lock", "animate", "tell"]
 
 
+def test_what_no_pipeline_samples_is_not_published(made: Path, dailies: Dailies) -> None:
+    path = made / "run" / "run.json"
+    whole = path.read_text()
+    facts = json.loads(whole)
+    phases = [row for row in facts["recipe"].get("phases", []) if row.get("name") != "video"]
+    facts["recipe"]["phases"] = [*phases, {"name": "video", "objective": "flow"}]
+    path.write_text(json.dumps(facts))
+    done = dailies("zoo", "publish", made / "run", "--as", "flowing", "--phase", "video", "--to", made / "zoo")
+    path.write_text(whole)
+    assert done.returncode == 2
+    assert "trained by flow matching" in done.stderr
+
+
 def test_parts_that_do_not_fit_together_are_named_before_loading(made: Path, tmp_path: Path) -> None:
     from zoo.assemble import check
 

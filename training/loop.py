@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +27,9 @@ from training.conditioning import Encoders, Models
 from training.data import Export, Split, load
 from training.draws import generator, normal
 from training.ema import Ema
+from training.flops import Pace, pace
+from training.interrupt import interrupts_wait
+from training.memory import memory_named
 from training.models import VideoUNet, build, carry, parameters
 from training.models import load as load_unet
 from training.pixels import Pixels, grid, to_pixels
@@ -50,11 +54,20 @@ def train(
     """Train ``recipe`` on the export at ``data`` into the run folder ``out``; all phases, or only the one named.
 
     ``resume=False`` refuses a folder in which something was begun. Raises ``ValueError`` before any work where recipe, data,
-    models and folder do not fit, and ``FloatingPointError`` naming the samples when a loss is not finite.
+    models and folder do not fit, ``FloatingPointError`` naming the samples when a loss is not finite, and ``MemoryError``
+    naming the settings to lower when memory runs out in a step.
     """
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
+    if lacking := recipe.frozen.missing:
+        raise ValueError(f"models: {recipe.name} asks for weights that cannot be given yet: {', '.join(lacking)}")
     export = Export(data)
     check_columns(recipe, export.columns)
+    levels = len(recipe.net.channels)
+    for one in chosen:
+        if max(one.checkpoint_levels, default=0) >= levels:
+            raise ValueError(
+                f"phase {one.name}: checkpoint_levels: 0 to {levels - 1} expected, not {one.checkpoint_levels}"
+            )
     if not resume and (Path(out) / "run.json").exists():
         raise ValueError(f"out: {out} holds a run already; resume it or take another folder")
     splits = {one.name: load(recipe, one, export) for one in chosen}
@@ -73,57 +86,55 @@ def _train_phase(recipe: Recipe, phase: Phase, split: Split, run: Run, encoders:
     begun = time.monotonic()
     for note in split.notes:
         say(f"{phase.name}: {note}")
-    scores = [motion for motion in split.train.motions if motion is not None]
-    reference = float(median(scores)) if scores else 0.0
+    reference = _reference(split)
     entry = run.begin(phase, split.train, reference)
-    spent = entry["seconds"]
-
+    spent = entry["seconds"]  # by earlier calls
     unet, ema, optimizer, start = _start(recipe, phase, run, encoders, reference, say)
+    done = start
     batches = Batches(recipe, phase, split.train, encoders, reference)
     held_out = Batches(recipe, phase, split.validation, encoders, reference)
-    metrics = Metrics(folder, start)
+    metrics, rates = Metrics(folder, start), _rates(unet, held_out, recipe)
     entry["validation"] = [pair for pair in entry["validation"] if pair[0] <= start]
 
     def validate(done: int) -> None:
         if not any(pair[0] == done for pair in entry["validation"]):
-            value = validation_loss(ema.model, held_out, recipe)
+            value, seconds = validation_loss(ema.model, held_out, recipe), time.monotonic() - begun
             entry["validation"].append([done, value])
             metrics.write(done, validation_loss=value)
-            say(
-                f"{phase.name}: step {done}/{phase.steps}, validation loss {value:.4f}, {time.monotonic() - begun:.0f} s"
-            )
+            say(f"{phase.name}: step {done}/{phase.steps}, validation loss {value:.4f}, {seconds:.0f} s")
 
     def save(done: int) -> None:
         path = checkpoint.save(folder, done, unet, ema.model, optimizer, keep=phase.keep)
-        entry["checkpoint"] = str(path.relative_to(run.folder))
-        entry["seconds"] = round(spent + time.monotonic() - begun, 2)
+        seconds = round(spent + time.monotonic() - begun, 2)
+        entry.update(checkpoint=str(path.relative_to(run.folder)), seconds=seconds)
         run.write()
 
-    done = start
     try:
-        validate(start) if start == 0 else None
-        for step in range(start, phase.steps):
-            loss = train_step(unet, optimizer, batches.training(step), recipe, phase, step)
-            ema.update(unet, step)
-            done = step + 1
-            metrics.write(step, loss=loss, lr=learning_rate(phase, step))
-            if done % phase.validate_every == 0 or done == phase.steps:
-                validate(done)
-            if done % phase.save_every == 0 or done == phase.steps:
-                save(done)
+        with memory_named(phase, len(recipe.net.channels)), interrupts_wait(say) as check:
+            validate(start) if start == 0 else None
+            for step in range(start, phase.steps):
+                since = time.perf_counter()
+                loss = train_step(unet, optimizer, batches.training(step), recipe, phase, step)
+                ema.update(unet, step)
+                done = step + 1
+                metrics.write(step, loss=loss, lr=learning_rate(phase, step), **rates(time.perf_counter() - since))
+                if done % phase.validate_every == 0 or done == phase.steps:
+                    validate(done)
+                if done % phase.save_every == 0 or done == phase.steps:
+                    save(done)
+                check()
     except KeyboardInterrupt:
         save(done)
         say(f"{phase.name}: interrupted; step {done} is saved, the same command goes on from there")
         raise
     finally:
         metrics.close()
-    for batch_side, name in ((batches, "training"), (held_out, "validation")):
-        if batch_side.failed:
-            say(f"{phase.name}: {len(batch_side.failed)} {name} items could not be read and were replaced")
+    for side, name in ((batches, "training"), (held_out, "validation")):
+        if side.failed:
+            say(f"{phase.name}: {len(side.failed)} {name} items could not be read and were replaced")
     _picture(ema.model, held_out, recipe, folder)
-    entry["samples"] = str((folder / "samples.png").relative_to(run.folder))
-    entry["seconds"] = round(spent + time.monotonic() - begun, 2)
-    entry["done"] = True
+    seconds, samples = round(spent + time.monotonic() - begun, 2), (folder / "samples.png").relative_to(run.folder)
+    entry.update(done=True, seconds=seconds, samples=str(samples))
     run.write()
     say(f"{phase.name}: done in {entry['seconds']:.0f} s, samples in {run.folder / entry['samples']}")
 
@@ -138,7 +149,8 @@ def _start(
     torch.manual_seed(recipe.seed)  # initial weights; nothing is drawn from the global generator later
     size = (phase.size[1] // FACTOR, phase.size[0] // FACTOR)
     unet = build(phase, recipe.net, encoders.width(phase.task), size)
-    unet.facts = {"motion_reference": reference, "task": phase.task}
+    unet.facts = {"motion_reference": reference, "task": phase.task, "objective": phase.objective}
+    unet.checkpoint_levels(phase.checkpoint_levels)
     ema = Ema(copy.deepcopy(unet), phase.ema)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=phase.lr, betas=(0.9, 0.99), weight_decay=phase.weight_decay)
     newest = checkpoint.latest(run.phase_folder(phase))
@@ -157,6 +169,19 @@ def _start(
         )
     say(f"{phase.name}: {parameters(unet) / 1e6:.1f} M parameters, {words}")
     return unet, ema, optimizer, 0
+
+
+def _reference(split: Split) -> float:
+    """The motion score that becomes motion bucket 127: the median of the training clips, 0 where none has one."""
+    scores = [motion for motion in split.train.motions if motion is not None]
+    return float(median(scores)) if scores else 0.0
+
+
+def _rates(unet: VideoUNet, held_out: Batches, recipe: Recipe) -> Pace:
+    """What a step's seconds amount to; the FLOPs are those of a validation sample, which has the shapes of all."""
+    phase = held_out.phase
+    one = held_out.make(validation_draws(recipe.seed, phase, held_out.items)[:1], drop=False)
+    return pace(unet, one, objective.of(phase), phase.batch, autocast=recipe.autocast)
 
 
 def _before(recipe: Recipe, phase: Phase, run: Run) -> VideoUNet | None:
@@ -181,10 +206,25 @@ def learning_rate(phase: Phase, step: int) -> float:
     return phase.lr * min(1.0, up, down)
 
 
-def batch_loss(unet: Any, batch: Batch, recipe: Recipe) -> Tensor:
-    """λ-weighted EDM loss per sample: (B,)."""
+def batch_loss(unet: Any, batch: Batch, recipe: Recipe, phase: Phase) -> Tensor:
+    """The phase's objective per sample: (B,)."""
     with torch.autocast(unet.device.type, torch.bfloat16, enabled=recipe.autocast):
-        return objective.loss(network(unet, batch.condition), batch.clean, batch.noise, batch.sigma)
+        return objective.of(phase).loss(network(unet, batch.condition), batch.clean, batch.noise, batch.sigma)
+
+
+def parts(batch: Batch, count: int) -> Iterator[Batch]:
+    """``count`` equal parts of a batch, its samples in the same order."""
+    size = len(batch.ids) // count
+    for start in range(0, len(batch.ids), size):
+        cut = slice(start, start + size)
+        yield replace(
+            batch,
+            ids=batch.ids[cut],
+            clean=batch.clean[cut],
+            noise=batch.noise[cut],
+            sigma=batch.sigma[cut],
+            condition=batch.condition.rows(start, start + size),
+        )
 
 
 def train_step(
@@ -195,28 +235,32 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(phase, step)
     optimizer.zero_grad(set_to_none=True)
-    loss = batch_loss(unet, batch, recipe).mean()
-    value = loss.item()
-    if math.isfinite(value):
+    total = torch.zeros((), device=unet.device)
+    for part in parts(batch, phase.accumulate):
+        # Divided, so that the parts' gradients sum to that of the whole batch's mean.
+        loss = batch_loss(unet, part, recipe, phase).mean() / phase.accumulate
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(torch.nn.utils.clip_grad_norm_(unet.parameters(), phase.clip_grad))
-        if math.isfinite(norm):
-            optimizer.step()
-            return value
+        total += loss.detach()
+    norm = torch.nn.utils.clip_grad_norm_(unet.parameters(), phase.clip_grad)
+    value = total.item()
+    if math.isfinite(value) and math.isfinite(float(norm)):
+        optimizer.step()
+        return value
     what = "gradient" if math.isfinite(value) else f"loss ({value})"
     raise FloatingPointError(f"phase {phase.name}, step {step}: {what} is not finite on samples {', '.join(batch.ids)}")
 
 
 @torch.no_grad()
 def validation_loss(unet: Any, batches: Batches, recipe: Recipe) -> float:
-    """The mean λ-weighted loss over the phase's fixed validation samples, noise and noise levels; nothing is dropped."""
+    """The objective's mean over the phase's fixed validation samples, noise and noise levels; nothing is dropped."""
     unet.eval()
     phase, losses = batches.phase, []
+    size = phase.batch // phase.accumulate  # no more at a time than training has memory for
     for sigma in phase.validation_sigmas:
         draws = validation_draws(recipe.seed, phase, batches.items)
-        for start in range(0, len(draws), phase.batch):
-            batch = batches.make(draws[start : start + phase.batch], sigma, drop=False)
-            losses.append(batch_loss(unet, batch, recipe))
+        for start in range(0, len(draws), size):
+            batch = batches.make(draws[start : start + size], sigma, drop=False)
+            losses.append(batch_loss(unet, batch, recipe, phase))
     return float(torch.cat(losses).mean())
 
 
@@ -237,7 +281,7 @@ def _picture(unet: Any, batches: Batches, recipe: Recipe, folder: Path) -> None:
     unet.eval()
     with torch.autocast(unet.device.type, torch.bfloat16, enabled=recipe.autocast):
         latents = sample(
-            unet, batch.condition, noise, steps=phase.sample_steps, sigma_max=phase.sigma_max, guidance=phase.guidance
+            unet, batch.condition, noise, objective.of(phase), steps=phase.sample_steps, guidance=phase.guidance
         )
     made = [_decode(batches.encoders.vae, one if one.ndim == 4 else one[None]) for one in latents]
     if phase.frames == 1:

@@ -19,9 +19,39 @@ Task = Literal["text-to-image", "text-to-video", "image-to-video"]
 ImageSource = Literal["frames", "folder", "parquet"]
 
 
+# Fields younger than the first runs: left out of a recipe's hash while at their default, so that a run begun before there were
+# such fields goes on.
+LATER = frozenset({"head_width", "models", "objective", "accumulate", "checkpoint_levels"})
+
+
 def _check(condition: bool, name: str, value: object, allowed: str) -> None:
     if not condition:
         raise ValueError(f"{name}: {allowed} expected, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """The frozen models that pictures and captions pass, as far as they fix the network's shapes.
+
+    ``factor``: px per latent on each side. ``text_width``, ``image_width``: of the tokens attended to. ``missing``: weights
+    that are not in the package and that a run cannot be given yet.
+    """
+
+    factor: int
+    text_width: int
+    image_width: int
+    missing: tuple[str, ...] = ()
+
+
+FROZEN = {
+    "world": Frozen(factor=4, text_width=96, image_width=96),  # zoo/builtin: vae-world, clip-world
+    "sd": Frozen(
+        factor=8,
+        text_width=1024,
+        image_width=1024,
+        missing=("SD 2.1's UNet to start from", "SD 2.1's VAE", "OpenCLIP ViT-H/14 for text and for images"),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +62,7 @@ class Net:
     width of the
     sinusoids of each of the three added ids. diffusers' temporal ResBlocks fix 32 groups, so channels are multiples of 32; with
     just 32 each group is one channel and the last norm washes out what is constant over a picture, its mean colour.
+    ``heads``: on each level; or ``head_width``, channels of a head, so that wider levels have more of them.
     """
 
     channels: tuple[int, ...] = (64, 64)
@@ -39,6 +70,7 @@ class Net:
     heads: int = 2
     layers: int = 1
     time_ids: int = 32
+    head_width: int | None = None
 
     def __post_init__(self) -> None:
         _check(all(c > 0 and c % 32 == 0 for c in self.channels), "net.channels", self.channels, "multiples of 32")
@@ -50,6 +82,14 @@ class Net:
         _check(fits, "net.heads", self.heads, f"a divisor of each of {self.channels}")
         _check(self.layers > 0, "net.layers", self.layers, "a positive number")
         _check(self.time_ids > 0 and self.time_ids % 2 == 0, "net.time_ids", self.time_ids, "an even, positive number")
+        width = self.head_width
+        even = width is None or (width > 0 and all(c % width == 0 for c in self.channels))
+        _check(even, "net.head_width", width, f"None or a divisor of each of {self.channels}")
+
+    @property
+    def level_heads(self) -> tuple[int, ...]:
+        """Heads on each level."""
+        return tuple(self.heads if self.head_width is None else c // self.head_width for c in self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +137,9 @@ class Phase:
     sample_steps: int = 16
     sigma_max: float = 80.0
     guidance: tuple[float, float] = (1.0, 2.5)
+    objective: Literal["edm", "flow"] = "edm"  # of flow, p_mean and p_std are those of the logit of t
+    accumulate: int = 1  # in how many parts a batch's gradient is computed; the same but for rounding
+    checkpoint_levels: tuple[int, ...] = ()  # whose activations are computed again in the backward pass, 0 the largest
 
     def __post_init__(self) -> None:
         at = f"phase {self.name}: "
@@ -142,6 +185,11 @@ class Phase:
         _check(self.sigma_max > 1, at + "sigma_max", self.sigma_max, "more than 1")
         for rule in self.select:
             _check(len(rule) == 3, at + "select", rule, "(column, least, most)")
+        _check(self.objective in ("edm", "flow"), at + "objective", self.objective, "edm or flow")
+        parts = isinstance(self.accumulate, int) and self.accumulate > 0 and self.batch % self.accumulate == 0
+        _check(parts, at + "accumulate", self.accumulate, f"a divisor of the batch of {self.batch}")
+        levels = all(isinstance(level, int) and level >= 0 for level in self.checkpoint_levels)
+        _check(levels, at + "checkpoint_levels", self.checkpoint_levels, "numbers of levels from 0")
 
     @property
     def in_channels(self) -> int:
@@ -153,7 +201,7 @@ class Phase:
 class Recipe:
     """Phases in order, one network, one seed. ``caption``: the export's column that texts come from; ``text_tokens``: how
     many tokens a text is padded or cut to. ``autocast``: bfloat16 arithmetic with float32 weights. ``reader``: see
-    ``training.reader``."""
+    ``training.reader``. ``models``: which of ``FROZEN`` it is made for."""
 
     name: str
     phases: tuple[Phase, ...]
@@ -163,6 +211,7 @@ class Recipe:
     seed: int = 0
     autocast: bool = True
     reader: Literal["pyav", "decord"] = "pyav"
+    models: Literal["world", "sd"] = "world"
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]
@@ -181,10 +230,28 @@ class Recipe:
             self.reader == "pyav" or find_spec("decord") is not None, "reader", self.reader, "pyav: decord is missing"
         )
         _check(bool(self.caption), "caption", self.caption, "a column's name")
+        _check(self.models in FROZEN, "models", self.models, f"one of {', '.join(FROZEN)}")
+        # Our UNet takes any latents; diffusers', which published models must load in, takes those that halve exactly.
+        step = self.frozen.factor * 2 ** (len(self.net.channels) - 1)
+        for phase in self.phases:
+            wanted = f"multiples of {step} px ({self.frozen.factor} px a latent, halved from level to level)"
+            _check(all(side % step == 0 for side in phase.size), f"phase {phase.name}: size", phase.size, wanted)
+
+    @property
+    def frozen(self) -> Frozen:
+        return FROZEN[self.models]
 
     @property
     def hash(self) -> str:
-        return fingerprint(dataclasses.asdict(self))
+        """8 hex digits over all values but those of ``LATER`` that are at their default."""
+        meaning = dataclasses.asdict(self)
+        phases = zip(meaning["phases"], self.phases, strict=True)
+        parts: list[tuple[dict[str, Any], Any]] = [(meaning, self), (meaning["net"], self.net), *phases]
+        for row, made in parts:
+            for one in dataclasses.fields(made):
+                if one.name in LATER and getattr(made, one.name) == one.default:
+                    del row[one.name]
+        return fingerprint(meaning)
 
     def phase(self, name: str) -> Phase:
         """Raises ``ValueError`` naming the phases there are."""

@@ -17,6 +17,12 @@ from training.pixels import Pixels
 from training.recipe import Phase, Recipe
 
 
+def _hash(recipe: Recipe) -> str:
+    """The recipe's hash without how a step is computed, so that a run which ran out of memory goes on in smaller parts."""
+    phases = tuple(dataclasses.replace(phase, accumulate=1, checkpoint_levels=()) for phase in recipe.phases)
+    return dataclasses.replace(recipe, phases=phases).hash
+
+
 class Run:
     """RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
 
@@ -26,7 +32,7 @@ class Run:
         self.path = self.folder / "run.json"
         self.facts: dict[str, Any] = {
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
-            "recipe_hash": recipe.hash,
+            "recipe_hash": _hash(recipe),
             "data": str(export.folder.resolve()),
             "export_card": export.card,
             "models": {name: str(Path(path).resolve()) for name, path in dataclasses.asdict(models).items()},

@@ -1,13 +1,11 @@
-"""Sampling: Euler over EDM noise levels with guidance that grows over the frames.
+"""Sampling: Euler over an objective's noise levels with guidance that grows over the frames.
 
-Karras et al. 2022 (arXiv 2206.00364), Alg. 1 without churn and eq. 5 (ρ = 7); guidance as
-StableVideoDiffusionPipeline: linear from
-the first frame to the last. ``SCHEDULER`` says the same to diffusers.
+Guidance is StableVideoDiffusionPipeline's: linear from the first frame to the last. ``SCHEDULER`` says to diffusers what
+``Edm`` does; its video pipelines have none that does what ``Flow`` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +13,7 @@ import torch
 from torch import Tensor
 
 from training.conditioning import Condition
-from training.objective import denoise, expand
-
-SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0
+from training.objective import SIGMA_MAX, SIGMA_MIN, Edm, Network, Objective
 
 # EulerDiscreteScheduler of the published image-to-video models. ``sigma_max`` is a phase's own.
 SCHEDULER: dict[str, Any] = {
@@ -36,15 +32,8 @@ SCHEDULER: dict[str, Any] = {
 }
 
 
-def sigmas(steps: int, sigma_max: float = SIGMA_MAX, sigma_min: float = SIGMA_MIN, rho: float = RHO) -> Tensor:
-    """σ_0 … σ_{N−1} from ``sigma_max`` down to ``sigma_min``, then 0 (Karras eq. 5): (steps + 1,)."""
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)]).float()
-
-
-def network(unet: Any, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
-    """F(x, c_noise) of a UNet under a condition; x is (B, 4, h, w) of images or (B, T, 4, h, w) of videos."""
+def network(unet: Any, condition: Condition) -> Network:
+    """F of a UNet under a condition; x is (B, 4, h, w) of images or (B, T, 4, h, w) of videos."""
 
     def forward(x: Tensor, noise_B: Tensor) -> Tensor:
         if condition.image_BCHW is not None:
@@ -60,24 +49,23 @@ def sample(
     unet: Any,
     condition: Condition,
     noise: Tensor,
+    objective: Objective = Edm(),  # noqa: B008  (frozen)
     *,
     steps: int = 25,
-    sigma_max: float = SIGMA_MAX,
     guidance: tuple[float, float] = (1.0, 3.0),
 ) -> Tensor:
     """Latents of ``noise``'s shape, unit variance, scaled. ``guidance``: of the first and the last frame; 1 is none."""
-    levels = sigmas(steps, sigma_max)
-    # EulerDiscreteScheduler.init_noise_sigma with "leading" spacing: √(σ_max² + 1).
-    x = noise * (levels[0] ** 2 + 1).sqrt()
+    levels = objective.levels(steps)
+    x = objective.start(noise, levels[0])
     conditional, free = network(unet, condition), network(unet, condition.without())
     scale = torch.tensor(guidance[1])
     if x.ndim == 5:
         scale = torch.linspace(*guidance, x.shape[1]).reshape(1, -1, 1, 1, 1)
     for sigma, after in pairwise(levels):
         sigma_B = sigma.expand(len(x))
-        clean = denoise(conditional, x, sigma_B).float()
+        clean = objective.denoise(conditional, x, sigma_B).float()
         if max(guidance) > 1:
-            without = denoise(free, x, sigma_B).float()
+            without = objective.denoise(free, x, sigma_B).float()
             clean = without + scale * (clean - without)
-        x = x + (x - clean) / expand(sigma_B, x) * (after - sigma)  # Euler along dx/dσ = (x − D)/σ
+        x = objective.step(x, clean, sigma, after)
     return x

@@ -76,6 +76,10 @@ def _unet(run: Run, phase: Phase, which: str) -> Path:
             f"phase {phase.name!r} is {phase.task}, which cannot be published yet"
             f" ({', '.join(assemble.NEEDS)} can){hint}"
         )
+    if run.objective(phase) != "edm":
+        raise RequestError(
+            f"phase {phase.name!r} was trained by {run.objective(phase)} matching, which the published pipelines do not sample"
+        )
     if not phase.checkpoint:
         raise RequestError(f"phase {phase.name!r} of {run.folder} has no checkpoint")
     folder = run.folder / phase.checkpoint / WEIGHTS[which]

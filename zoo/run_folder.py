@@ -104,15 +104,21 @@ class Run:
         ``sampling`` alone: a phase's ``noise_aug`` is a distribution to train on), and ``text_tokens``.
         """
         said = dict(self.recipe.get("sampling") or {})
-        ours: Mapping[str, Any] = next(
-            (row for row in self.recipe.get("phases") or () if row.get("name") == phase.name), {}
-        )
+        ours = self._said(phase)
         for key, theirs in (("steps", "sample_steps"), ("guidance", "guidance"), ("sigma_max", "sigma_max")):
             if ours.get(theirs) is not None:
                 said[key] = ours[theirs]
         if self.recipe.get("text_tokens") is not None:
             said["text_tokens"] = self.recipe["text_tokens"]
         return said
+
+    def objective(self, phase: Phase) -> str:
+        """What ``phase`` was trained by: ``edm``, or ``flow``."""
+        return str(self._said(phase).get("objective", "edm"))
+
+    def _said(self, phase: Phase) -> Mapping[str, Any]:
+        """The recipe's entry of ``phase``."""
+        return next((row for row in self.recipe.get("phases") or () if row.get("name") == phase.name), {})
 
 
 def _phase(row: Mapping[str, Any]) -> Phase:

@@ -22,7 +22,7 @@ def build(phase: Phase, net: Net, cross_dim: int, sample_size: tuple[int, int]) 
         channels=net.channels,
         attention=net.attention,
         layers=net.layers,
-        heads=(net.heads,) * levels,
+        heads=net.level_heads,
         transformer_layers=(1,) * levels,
         cross_attention_dim=cross_dim,
         id_width=net.time_ids,

@@ -1,0 +1,256 @@
+"""The training loop on batches made of random numbers: parts of a batch, memory, counted FLOPs, one batch overfitted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from tests.training_export import build_export  # noqa: E402
+from training import flops, loop, memory, objective  # noqa: E402
+from training.batches import Batch  # noqa: E402
+from training.conditioning import Condition, Models  # noqa: E402
+from training.models import VideoUNet, build  # noqa: E402
+from training.models import blocks as model_blocks  # noqa: E402
+from training.recipe import Net, Phase, Recipe, load_recipe  # noqa: E402
+from training.sample import network  # noqa: E402
+
+BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
+MODELS = Models(
+    vae=str(BUILTIN / "vae-world"),
+    vae_temporal=str(BUILTIN / "vae-world-temporal"),
+    text=str(BUILTIN / "clip-world"),
+    image=str(BUILTIN / "clip-world"),
+)
+PHASE = Phase(
+    name="video", task="text-to-video", steps=40, batch=4, size=(32, 24), frames=3, warmup=0, lr=3e-3, validate_every=2,
+    validation_clips=1, validation_sigmas=(1.0,), save_every=1, samples=1, sample_steps=2,
+)  # fmt: skip
+IMAGE = dataclasses.replace(PHASE, name="image", task="text-to-image", frames=1, steps=2, batch=2)
+RECIPE = Recipe(
+    name="test", net=Net(channels=(32,), attention=(True,), heads=1), text_tokens=8, phases=(PHASE,), autocast=False
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _unet(phase: Phase = PHASE) -> VideoUNet:
+    torch.manual_seed(0)
+    return build(phase, RECIPE.net, 24, (6, 8))
+
+
+def _batch(count: int = PHASE.batch) -> Batch:
+    made = torch.Generator().manual_seed(1)
+    clean, noise = torch.randn(2, count, 3, 4, 6, 8, generator=made).unbind()
+    ids = torch.tensor([7.0, 127.0, 0.0]).expand(count, 3)
+    return Batch(
+        ids=tuple(f"clip{i}" for i in range(count)),
+        clean=clean,
+        noise=noise,
+        sigma=torch.linspace(-2, 2, count).exp(),
+        condition=Condition(tokens_BLD=torch.randn(count, 8, 24, generator=made), ids_B3=ids),
+    )
+
+
+# ---- one step -------------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_the_batch_in_its_order() -> None:
+    batch = _batch()
+    cut = list(loop.parts(batch, 2))
+    assert [part.ids for part in cut] == [("clip0", "clip1"), ("clip2", "clip3")]
+    for name in ("clean", "noise", "sigma"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in cut]), getattr(batch, name))
+    for name in ("tokens_BLD", "ids_B3"):
+        whole = getattr(batch.condition, name)
+        assert torch.equal(torch.cat([getattr(part.condition, name) for part in cut]), whole)
+
+
+@pytest.mark.parametrize("kind", ["edm", "flow"])
+@pytest.mark.parametrize("clip", [1e-2, 1e6])
+def test_parts_have_the_gradient_of_the_large_batch(kind: str, clip: float) -> None:
+    def step(accumulate: int) -> tuple[float, VideoUNet]:
+        phase = dataclasses.replace(PHASE, accumulate=accumulate, clip_grad=clip, objective=kind)
+        unet = _unet()
+        return loop.train_step(unet, torch.optim.SGD(unet.parameters()), _batch(), RECIPE, phase, 0), unet
+
+    (loss, whole), *others = [step(accumulate) for accumulate in (1, 2, 4)]
+    norm = torch.cat([p.grad.flatten() for p in whole.parameters() if p.grad is not None]).norm().item()
+    assert norm == pytest.approx(clip, rel=1e-3) if clip < 1 else 0.1 < norm < clip
+    for again, parted in others:
+        assert again == pytest.approx(loss, rel=1e-5)
+        for (name, one), other in zip(whole.named_parameters(), parted.parameters(), strict=True):
+            assert (one.grad is None) == (other.grad is None), name
+            if one.grad is not None:
+                assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6 * norm), name
+
+
+def test_a_wrong_number_in_any_part_stops_before_the_weights_change() -> None:
+    batch = _batch()
+    batch.clean[3, 0, 0, 0, 0] = float("nan")
+    unet = _unet()
+    before = {name: value.clone() for name, value in unet.state_dict().items()}
+    optimizer = torch.optim.AdamW(unet.parameters())
+    with pytest.raises(FloatingPointError, match=r"step 5: loss \(nan\) .* samples clip0, clip1, clip2, clip3$"):
+        loop.train_step(unet, optimizer, batch, RECIPE, dataclasses.replace(PHASE, accumulate=4), 5)
+    assert all(torch.equal(before[name], value) for name, value in unet.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["edm", "flow"])
+def test_one_batch_can_be_overfitted(kind: str) -> None:
+    phase = dataclasses.replace(PHASE, objective=kind, batch=2)
+    batch, unet = _batch(2), _unet()
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=phase.lr)
+    losses = [loop.train_step(unet, optimizer, batch, RECIPE, phase, step) for step in range(phase.steps)]
+    assert losses[-1] < losses[0] / 50
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_advice_begins_with_what_changes_no_result() -> None:
+    said = memory.advice(PHASE, 2)
+    order = [
+        "accumulate = 2 in place of 1",
+        "checkpoint_levels = (0,)",
+        "fewer frames than 3",
+        "smaller size than 32×24",
+    ]
+    assert sorted(order, key=said.index) == order
+    assert "4 samples at a time of 3 frames" in said
+    least = dataclasses.replace(PHASE, accumulate=4, checkpoint_levels=(0, 1))
+    assert "accumulate" not in memory.advice(least, 2)
+    assert "checkpoint_levels" not in memory.advice(least, 2)
+    assert "checkpoint_levels = (0, 1)" in memory.advice(dataclasses.replace(PHASE, checkpoint_levels=(1,)), 2)
+    assert "fewer frames" not in memory.advice(IMAGE, 2)
+
+
+def _exhaust_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def _exhaust_cpu() -> None:
+    torch.empty(10**16)
+
+
+@pytest.mark.parametrize("exhaust", [_exhaust_gpu, _exhaust_cpu])
+def test_out_of_memory_says_what_to_lower(exhaust: Callable[[], None]) -> None:
+    with (
+        pytest.raises(MemoryError, match="phase video: out of memory at 4 samples") as caught,
+        memory.memory_named(PHASE, 2),
+    ):
+        exhaust()
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="mat1"), memory.memory_named(PHASE, 2):
+        torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"accumulate": 3}, "accumulate"), ({"accumulate": 0}, "accumulate"), ({"checkpoint_levels": (-1,)}, "levels")],
+)
+def test_wrong_settings_are_refused_by_field(change: dict[str, object], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        dataclasses.replace(PHASE, **change)
+
+
+# ---- counted FLOPs --------------------------------------------------------------------------------------------------
+
+
+def test_flops_without_memory_are_those_of_a_real_step() -> None:
+    how = objective.Flow()
+    unet, batch = _unet(), _batch(2)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        how.loss(network(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean().backward()
+    counted = flops.training_flops(unet, batch, how)
+    assert counted == counter.get_total_flops()
+    # All but the embedding of the frames' numbers, which samples share.
+    assert counted == pytest.approx(2 * flops.training_flops(unet, _batch(1), how), rel=0.01)
+    unet.checkpoint_levels((0,))  # work done twice is no progress
+    assert flops.training_flops(unet, batch, how) == counted
+
+
+def test_counting_draws_nothing_and_leaves_the_model() -> None:
+    unet = _unet()
+    before, weights = torch.get_rng_state(), {name: value.clone() for name, value in unet.state_dict().items()}
+    made = flops.pace(unet, _batch(1), objective.Edm(), 4, autocast=True)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(weights[name], value) for name, value in unet.state_dict().items())
+    assert all(parameter.grad is None for parameter in unet.parameters())
+    assert made.peak is None  # of a CPU none is known
+    assert made.flops % 4 == 0
+    assert made.flops > 4 * 6 * sum(p.numel() for p in unet.parameters())  # each weight meets many pixels
+
+
+def test_rates() -> None:
+    assert flops.Pace(flops=6 * 10**12, samples=3)(2.0) == {"samples_per_second": 1.5, "tflops_per_second": 3.0}
+    h100 = flops.peak_of("NVIDIA H100 80GB HBM3")
+    assert h100 == 989e12
+    assert flops.Pace(flops=10**15, samples=3, peak=h100)(2.0)["mfu"] == pytest.approx(500 / 989)
+    names = ("NVIDIA H100 PCIe", "NVIDIA A100-SXM4-80GB", "NVIDIA H200", "NVIDIA GeForce GTX 1080")
+    assert [flops.peak_of(name) for name in names] == [756e12, 312e12, 989e12, None]
+
+
+# ---- a run ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = build_export(tmp_path / "export", clips=3, size=(64, 48), frames=(12, 12), validation=3)
+    recipe = dataclasses.replace(RECIPE, phases=(dataclasses.replace(IMAGE, objective="flow"),))
+    real, calls = loop.network, []
+
+    def exhausted(unet: VideoUNet, condition: Condition) -> Callable[..., torch.Tensor]:
+        calls.append(unet.training)
+        if calls.count(True) == 2:  # the second step
+            torch.empty(10**16)
+        return real(unet, condition)
+
+    monkeypatch.setattr(loop, "network", exhausted)
+    with pytest.raises(MemoryError, match=r"phase image: .* accumulate = 2 .* checkpoint_levels = \(0,\)"):
+        loop.train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
+    monkeypatch.setattr(loop, "network", real)
+
+    lower = dataclasses.replace(recipe.phases[0], accumulate=2, checkpoint_levels=(0,))
+    checkpoint, again = model_blocks.checkpoint, []
+    monkeypatch.setattr(model_blocks, "checkpoint", lambda *args, **how: (again.append(1), checkpoint(*args, **how))[1])
+    said: list[str] = []
+    run = loop.train(dataclasses.replace(recipe, phases=(lower,)), export, tmp_path / "run", MODELS, say=said.append)
+    assert "image: goes on from step 1" in said
+    # A step of two parts, in each the only level's layers: one down, two in the middle, two up.
+    assert len(again) == 2 * 5
+    lines = [json.loads(line) for line in (run.folder / "phases" / "image" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == [0, 1]
+    ratio = [line["tflops_per_second"] / line["samples_per_second"] for line in steps]
+    assert ratio == pytest.approx([ratio[0]] * 2)  # FLOPs of a sample: the same however a step is cut
+    assert ratio[0] > 0
+    assert not any("mfu" in line for line in steps)
+    with pytest.raises(ValueError, match="recipe: "):
+        loop.train(dataclasses.replace(recipe, seed=1), export, tmp_path / "run", MODELS)
+    deeper = dataclasses.replace(lower, checkpoint_levels=(1,))
+    with pytest.raises(ValueError, match=r"checkpoint_levels: 0 to 0 expected, not \(1,\)"):
+        loop.train(dataclasses.replace(recipe, phases=(deeper,)), export, tmp_path / "other", MODELS)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_recipe_whose_weights_cannot_be_given_is_refused_before_work(tmp_path: Path) -> None:
+    models = Models(vae="", vae_temporal="", text="", image="")
+    with pytest.raises(ValueError, match="SD 2.1's VAE"):
+        loop.train(load_recipe("svd"), tmp_path / "none", tmp_path / "run", models)
+    assert not list(tmp_path.iterdir())

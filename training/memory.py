@@ -1,0 +1,46 @@
+"""Out of memory, in words that say which setting to lower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from training.recipe import Phase
+
+# CUDA's, and the CPU allocator's on Linux and on Windows; torch raises all of them as RuntimeError or a class of it.
+SAID = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@contextmanager
+def memory_named(phase: Phase, levels: int) -> Iterator[None]:
+    """Within it, running out of memory raises ``MemoryError`` that names the phase and what to lower.
+
+    ``levels``: how many the network has.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in SAID):
+            raise MemoryError(advice(phase, levels)) from error
+        raise
+
+
+def advice(phase: Phase, levels: int) -> str:
+    """What to lower, what costs least first: time, then how much of a video there is, then its size."""
+    part = phase.batch // phase.accumulate
+    width, height = phase.size
+    free, costly = [], []
+    if part > 1:
+        more = next(n for n in range(phase.accumulate + 1, phase.batch + 1) if phase.batch % n == 0)
+        free.append(f"accumulate = {more} in place of {phase.accumulate}")
+    if left := sorted(set(range(levels)) - set(phase.checkpoint_levels)):
+        free.append(f"checkpoint_levels = {tuple(sorted({*phase.checkpoint_levels, left[0]}))}")
+    if phase.frames > 1:
+        costly.append(f"fewer frames than {phase.frames}")
+    costly.append(f"a smaller size than {width}×{height}")
+    words = f"phase {phase.name}: out of memory at {part} samples at a time of {phase.frames} frames of {width}×{height} px. "
+    if free:
+        words += f"Try, in this order: {'; '.join(free)}: slower, same results, and the run goes on. Then "
+    else:
+        words += "Try, in this order: "
+    return words + "; ".join(costly) + ": another recipe, so another run."
