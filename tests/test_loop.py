@@ -251,6 +251,6 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
 
 def test_a_recipe_whose_weights_cannot_be_given_is_refused_before_work(tmp_path: Path) -> None:
     models = Models(vae="", vae_temporal="", text="", image="")
-    with pytest.raises(ValueError, match="SD 2.1's VAE"):
+    with pytest.raises(ValueError, match=r"SD 2\.1's VAE"):
         loop.train(load_recipe("svd"), tmp_path / "none", tmp_path / "run", models)
     assert not list(tmp_path.iterdir())
