@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from tests.training_export import build_export  # noqa: E402
+from tests.training_export import MODELS, build_export  # noqa: E402
 from training import flops, loop, memory, objective  # noqa: E402
 from training.batches import Batch  # noqa: E402
 from training.conditioning import Condition, Models  # noqa: E402
@@ -25,13 +25,6 @@ from training.models import blocks as model_blocks  # noqa: E402
 from training.recipe import Net, Phase, Recipe, load_recipe  # noqa: E402
 from training.sample import network  # noqa: E402
 
-BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
-MODELS = Models(
-    vae=str(BUILTIN / "vae-world"),
-    vae_temporal=str(BUILTIN / "vae-world-temporal"),
-    text=str(BUILTIN / "clip-world"),
-    image=str(BUILTIN / "clip-world"),
-)
 PHASE = Phase(
     name="video", task="text-to-video", steps=40, batch=4, size=(32, 24), frames=3, warmup=0, lr=3e-3, validate_every=2,
     validation_clips=1, validation_sigmas=(1.0,), save_every=1, samples=1, sample_steps=2,

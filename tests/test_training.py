@@ -17,9 +17,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from tests.training_export import COLUMNS, build_export  # noqa: E402
+from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
 from training import batches  # noqa: E402
-from training.conditioning import Condition, Encoders, Models, motion_bucket  # noqa: E402
+from training.conditioning import Condition, Encoders, motion_bucket  # noqa: E402
 from training.data import Export, folder_pictures, load, parquet_pictures  # noqa: E402
 from training.draws import draw  # noqa: E402
 from training.loop import train  # noqa: E402
@@ -29,13 +29,6 @@ from training.recipe import Net, Phase, Recipe, load_recipe  # noqa: E402
 from training.sample import network  # noqa: E402
 from training.vae import inflate, load_vae, reconstruct  # noqa: E402
 
-BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
-MODELS = Models(
-    vae=str(BUILTIN / "vae-world"),
-    vae_temporal=str(BUILTIN / "vae-world-temporal"),
-    text=str(BUILTIN / "clip-world"),
-    image=str(BUILTIN / "clip-world"),
-)
 SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 1, "sample_steps": 2}  # fmt: skip
 RECIPE = Recipe(

@@ -1,4 +1,5 @@
-"""A small captioned export of the rendered world, written in the schema of ``curation.export`` without curating anything."""
+"""A small captioned export of the rendered world, written in the schema of ``curation.export`` without curating
+anything, and the built-in models that go with it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,15 @@ from typing import Any
 import pyarrow as pa
 
 from curation import export, schema, world
+from training.conditioning import Models
 
+BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
+MODELS = Models(
+    vae=str(BUILTIN / "vae-world"),
+    vae_temporal=str(BUILTIN / "vae-world-temporal"),
+    text=str(BUILTIN / "clip-world"),
+    image=str(BUILTIN / "clip-world"),
+)
 COLUMNS = [
     schema.field("motion", pa.float32(), "how much moves", "px"),
     schema.field("caption_fuse", pa.string(), "what it shows"),
