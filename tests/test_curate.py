@@ -120,6 +120,11 @@ def export_of(dataset: Path) -> Path:
     return dataset / "exports" / name
 
 
+def splits_of(dataset: Path) -> list[str]:
+    """The splits the export has: which they are follows from the bytes of the few sources, thus from the encoder."""
+    return sorted(set(pq.read_table(export_of(dataset) / "index.parquet")["split"].to_pylist()))
+
+
 def test_shards_hold_exactly_the_kept_clips(curated: Path) -> None:
     index = pq.read_table(export_of(curated) / "index.parquet")
     kept = table(curated, "selections/main").filter(pc.field("keep"))
@@ -149,7 +154,7 @@ def test_exported_clips_are_the_sources_frames(curated: Path) -> None:
 
 
 def test_media_lies_uncompressed_in_small_row_groups(curated: Path) -> None:
-    shard = next((export_of(curated) / "data").glob("train-*.parquet"))
+    shard = next((export_of(curated) / "data").glob("*.parquet"))
     group = pq.ParquetFile(shard).metadata.row_group(0)
     columns = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
     assert columns["video"].compression == "UNCOMPRESSED"
@@ -160,16 +165,18 @@ def test_media_lies_uncompressed_in_small_row_groups(curated: Path) -> None:
 def test_a_shard_opens_in_datasets_and_its_clips_play(curated: Path, tmp_path: Path) -> None:
     from datasets import load_dataset
 
-    rows = load_dataset(str(export_of(curated)), split="train", cache_dir=str(tmp_path))
-    assert video.count_frames(rows[0]["video"]) == rows[0]["frames"]
-    stream = load_dataset(str(export_of(curated)), split="train", streaming=True, cache_dir=str(tmp_path))
-    assert next(iter(stream))["clip_id"] == rows[0]["clip_id"]
+    for split in splits_of(curated):
+        rows = load_dataset(str(export_of(curated)), split=split, cache_dir=str(tmp_path))
+        assert video.count_frames(rows[0]["video"]) == rows[0]["frames"]
+        stream = load_dataset(str(export_of(curated)), split=split, streaming=True, cache_dir=str(tmp_path))
+        assert next(iter(stream))["clip_id"] == rows[0]["clip_id"]
 
 
 def test_the_card_says_where_it_came_from(curated: Path) -> None:
     card = (export_of(curated) / "README.md").read_text()
     run = table(curated, "runs").to_pylist()[0]
-    for said in ("Audio is dropped", run["recipe_hash"], '"motion": {"min": 0.5', "version", "| train |"):
+    splits = [f"| {split} |" for split in splits_of(curated)]
+    for said in ("Audio is dropped", run["recipe_hash"], '"motion": {"min": 0.5', "version", *splits):
         assert said in card
 
 
