@@ -111,32 +111,55 @@ def export(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A training recipe: tiny, svd.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="tiny, svd, finetune, lora, or a FILE.py with a function recipe().")
+    ],
     data: Annotated[
-        str | None, typer.Option("--data", "-d", metavar="EXPORT", help="A folder that curate has exported.")
-    ] = None,
+        list[str],
+        typer.Option("--data", "-d", metavar="[NAME=]EXPORT", help="A folder that curate has exported; repeatable."),
+    ] = [],  # noqa: B006
     out: Annotated[str | None, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Start from this: a diffusers folder, zoo:NAME or a hub id."),
+    ] = None,
+    vae: Annotated[str | None, typer.Option("--vae", metavar="MODEL", help="A VAE in place of its.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text-encoder", metavar="MODEL", help="A text encoder in place of its.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image-encoder", metavar="MODEL", help="An image encoder in place of its.")
+    ] = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", "-s", metavar="[PHASE.]FIELD=VALUE", help="Change the recipe; repeatable.")
+    ] = [],  # noqa: B006
     phase: Annotated[str | None, typer.Option("--phase", help="Only this phase; all by default.")] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda:0, …; auto takes a GPU where there is one.")
+    ] = "auto",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes on Ray that share each batch.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what it would cost, needs and lacks; --data is optional.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train image, video and high-quality phases on an export, each from the last one's checkpoint."""
-    from pipelines.train import plan_run, train_run
+    """Train image, video and high-quality phases on an export, each from the last one's checkpoint; or finetune."""
+    from pipelines.train import Request, plan_run, train_run
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    parts = {"vae": vae, "text": text, "image": image}
+    request = Request(recipe=recipe, sets=set_, data=data, start=start, parts=parts, phase=phase)
     if dry_run:
         from pipelines.plan_summary import print_plan
 
-        print_plan(plan_run(recipe, data, phase=phase, say=say), as_json)
+        print_plan(plan_run(request, say=say), as_json)
         return
     from pipelines.summary import print_training
 
-    print_training(train_run(recipe, data, out, phase=phase, resume=resume, say=say), as_json)
+    print_training(train_run(request, out, resume=resume, device=device, workers=workers, say=say), as_json)
 
 
 @app.command()

@@ -29,7 +29,6 @@ def print_plan(plan: Plan, as_json: bool) -> None:
     out.print(_data(plan))
     lacks = {phase.name: "; ".join(phase.lacks) for phase in plan.phases if phase.lacks}
     _print_lines(out, "what is lacking", [("all", one) for one in plan.lacks] + list(lacks.items()))
-    _print_lines(out, "not in the recipe", list(plan.left_out.items()))
     _print_lines(out, "not quite the paper's", [("·", one) for one in plan.differs])
     _print_lines(out, "how it is counted", [("·", one) for one in plan.notes])
 

@@ -19,7 +19,7 @@ from pipelines.engine import Engine
 from pipelines.progress import progress, stderr
 from pipelines.recipe import load_recipe
 from pipelines.summary import print_next, print_summary, print_training
-from pipelines.train import train_run
+from pipelines.train import Request, train_run
 
 MODEL = "quickstart"
 
@@ -38,7 +38,7 @@ def quickstart(out: str, *, videos: int, seed: int, engine: Engine) -> None:
     (export,) = summary.exports
     if export.path is None:
         raise DailiesError("no clip was kept, so there is nothing to train on; give more --videos")
-    phases = train_run("tiny", export.path, str(folder / "run"), phase=None, resume=True, say=_say)
+    phases = train_run(Request(recipe="tiny", data=[export.path]), str(folder / "run"), resume=True, say=_say)
     zoo, video = folder / "zoo", folder / "sample.mp4"
     publish_once(folder / "run", zoo)
     if not video.exists():

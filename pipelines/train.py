@@ -1,19 +1,24 @@
-"""Training from an export: resolves the models that a recipe is conditioned on, and runs its phases."""
+"""Training from exports: resolves the models that a recipe is conditioned on, and runs its phases, here or on Ray Train."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from curation.errors import DailiesError, UsageError
-from training.recipe import Recipe, load_recipe
-from zoo.catalog import resolve
+from pipelines.weights import models_of
+from training.phase import MAIN
+from training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from training.encoders import Models
     from training.plan import Plan
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,62 +34,105 @@ class PhaseReport:
     samples: str
 
 
-def plan_run(recipe: str, data: str | None, *, phase: str | None, say: Callable[[str], None]) -> Plan:
-    """What ``recipe`` costs, needs and lacks, over the export at ``data`` if given. Raises ``UsageError`` as
-    ``train_run``."""
-    made = _recipe(recipe)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be trained. ``recipe``: a name or ``FILE.py:FUNCTION``; ``sets``: see ``training.overrides``.
+    ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``. ``start``, ``parts``: see ``pipelines.weights``."""
+
+    recipe: str
+    sets: Sequence[str] = ()
+    data: Sequence[str] = ()
+    start: str | None = None
+    parts: Mapping[str, str | None] = field(default_factory=dict)
+    phase: str | None = None
+
+
+def plan_run(request: Request, *, say: Say) -> Plan:
+    """What a recipe costs, needs and lacks, over the exports if given. Raises ``UsageError`` as ``train_run``."""
+    made = _recipe(request)
     _need("torch")
-    if data is not None:
-        _need_export(data)
-    from training.data import Export
+    data = _exports(request.data)
+    from training.items import Export
     from training.plan import plan
 
-    say(f"{recipe}: counting operations, a few seconds a phase")
+    say(f"{request.recipe}: counting operations, a few seconds a phase")
     try:
-        return plan(made, None if data is None else Export(data), phase=phase)
+        exports = {name: Export(path) for name, path in data.items()} or None
+        return plan(made, exports, models_of(made, start=request.start, **request.parts), phase=request.phase)
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
 
 
 def train_run(
-    recipe: str, data: str | None, out: str | None, *, phase: str | None, resume: bool, say: Callable[[str], None]
+    request: Request, out: str | None, *, resume: bool, device: str = "auto", workers: int = 1, say: Say
 ) -> list[PhaseReport]:
-    """Train ``recipe`` on the export at ``data`` into ``out``; goes on where an earlier call stopped.
+    """Train a recipe on its exports into ``out``; goes on where an earlier call stopped. ``workers``: processes on Ray Train
+    that share each batch.
 
-    Raises ``UsageError`` when recipe, data and folder do not fit each other, before any work, and ``DailiesError`` when
+    Raises ``UsageError`` when recipe, models, data and folder do not fit each other, before any work, and ``DailiesError`` when
     a loss is not finite or memory runs out.
     """
-    made = _recipe(recipe)
-    if lacking := made.frozen.missing:
-        raise UsageError(
-            f"{recipe} cannot be trained yet, for these weights cannot be given: {', '.join(lacking)}; "
-            f"what it takes: dailies train {recipe} --dry-run"
-        )
-    if data is None or out is None:
-        raise UsageError(f"training needs {'--data EXPORT' if data is None else '--out RUN'}; --dry-run needs neither")
+    made = _recipe(request)
+    if not request.data or out is None:
+        lacks = "--data EXPORT" if not request.data else "--out RUN"
+        raise UsageError(f"training needs {lacks}; --dry-run needs neither")
     _need("torch", "diffusers", "transformers")
-    from training.conditioning import Models
-    from training.loop import train
-
-    models = Models(
-        vae=str(resolve("zoo:vae-world")),
-        vae_temporal=str(resolve("zoo:vae-world-temporal")),
-        text=str(resolve("zoo:clip-world")),
-        image=str(resolve("zoo:clip-world")),
-    )
-    _need_export(data)
+    models = models_of(made, start=request.start, **request.parts)
+    data = _exports(request.data)
+    arguments = {"phase": request.phase, "resume": resume, "device": device}
     try:
-        run = train(made, data, out, models, phase=phase, resume=resume, say=say)
+        if workers > 1:
+            _on_ray(made, data, out, models, workers, arguments)
+        else:
+            from training.loop import train
+
+            train(made, data, out, models, say=say, **arguments)  # type: ignore[arg-type]
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
     except (FloatingPointError, MemoryError) as error:
         raise DailiesError(" ".join(str(error).split())) from error
-    return reports(run.facts["phases"], Path(out))
+    return reports(Path(out))
 
 
-def _recipe(name: str) -> Recipe:
+def _on_ray(
+    recipe: Recipe, data: Mapping[str, str], out: str, models: Models, workers: int, arguments: Mapping[str, Any]
+) -> None:
+    """``train`` in ``workers`` processes on Ray Train, a GPU for each where there are some. ``out`` must be a folder that all
+    can reach. A worker that dies is started again and the run goes on from its last checkpoint."""
+    import torch
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.base_trainer import TrainingFailedError
+    from ray.train.torch import TorchTrainer
+
+    from training.loop import train
+    from training.start import check
+
+    # What is wrong with the request is said here, not by each worker.
+    check(recipe, recipe.phases if arguments["phase"] is None else (recipe.phase(arguments["phase"]),), models)
+
+    def work(_: Mapping[str, Any]) -> None:
+        train(recipe, data, out, models, say=lambda line: print(line, flush=True), **arguments)
+
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available()),
+        run_config=RunConfig(
+            name="ray", storage_path=str(Path(out).resolve()), failure_config=FailureConfig(max_failures=3)
+        ),
+    )
     try:
-        return load_recipe(name)
+        trainer.fit()
+    except TrainingFailedError as error:
+        cause = error.__cause__ or error
+        raise DailiesError(f"training failed on {workers} workers: {' '.join(str(cause).split())[-500:]}") from error
+
+
+def _recipe(request: Request) -> Recipe:
+    from training.recipes import load_recipe
+
+    try:
+        return load_recipe(request.recipe, request.sets)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -94,21 +142,32 @@ def _need(*libraries: str) -> None:
         raise UsageError(f"training needs {missing[0]}: install dailies[models,train]")
 
 
-def _need_export(data: str) -> None:
-    if not (Path(data) / "index.parquet").is_file():
-        raise UsageError(f"no export at {data}: expected a folder with index.parquet, as dailies export makes it")
+def _exports(data: Sequence[str]) -> dict[str, str]:
+    """Name → folder. Raises ``UsageError`` for one that is no export, or a name given twice."""
+    found: dict[str, str] = {}
+    for one in data:
+        name, equals, path = one.partition("=")
+        if not equals or "/" in name or Path(one).exists():
+            name, path = MAIN, one
+        if name in found:
+            raise UsageError(f"--data: {name} is given twice; further exports have names: --data NAME=EXPORT")
+        if not (Path(path) / "index.parquet").is_file():
+            raise UsageError(f"no export at {path}: expected a folder with index.parquet, as dailies export makes it")
+        found[name] = path
+    return found
 
 
-def reports(phases: Sequence[dict[str, object]], out: Path) -> list[PhaseReport]:
+def reports(out: Path) -> list[PhaseReport]:
+    """The phases of a run folder that are begun."""
     made = []
-    for entry in phases:
-        validation: list[list[float]] = entry["validation"]  # type: ignore[assignment]
+    for entry in json.loads((out / "run.json").read_text(encoding="utf-8"))["phases"]:
+        validation: list[list[float]] = entry["validation"]
         made.append(
             PhaseReport(
-                name=str(entry["name"]),
-                task=str(entry["task"]),
-                steps=int(entry["steps"]),  # type: ignore[call-overload]
-                seconds=float(entry["seconds"]),  # type: ignore[arg-type]
+                name=entry["name"],
+                task=entry["task"],
+                steps=entry["steps"],
+                seconds=entry["seconds"],
                 first_loss=validation[0][1],
                 last_loss=validation[-1][1],
                 samples=str(out / str(entry["samples"])),

@@ -16,7 +16,7 @@ from curation.errors import Changed, RecipeError
 from curation.export import BATCH, LONG, by_source
 from pipelines.recipe import load_recipe
 from tests.conftest import Dailies
-from training.data import Clips, Export
+from training.items import Clips, Export
 
 PLAIN = "boundary, motion"
 RECIPE = """
@@ -116,8 +116,8 @@ def test_the_trainer_reads_clips_where_they_lie(exported: dict[str, tuple[dict[s
     for mode in ("encode", "none"):
         export = Export(exported[mode][1])
         rows = sorted(export.rows, key=lambda row: str(row.columns["clip_id"]))[:2]
-        clips = Clips(export, rows, "clip_id", 8.0, (32, 48))
-        seen.append([clips.frames(number) for number in range(len(rows))])
+        clips = Clips(export, rows, 8.0, (32, 48))
+        seen.append([clips.frames(number, 0, clips.lengths[number]) for number in range(len(rows))])
     for encoded, left in zip(*seen, strict=True):
         assert encoded.shape == left.shape
         assert np.abs(encoded.astype(int) - left).mean() < 4

@@ -67,7 +67,7 @@ def test_one_draw_is_log_normal_in_sigma_and_logit_normal_in_t() -> None:
 def test_a_phase_says_its_objective() -> None:
     assert objective.of(PHASE) == Edm(sigma_max=50.0)
     assert objective.of(dataclasses.replace(PHASE, objective="flow")) == Flow()
-    with pytest.raises(ValueError, match="objective: edm or flow expected"):
+    with pytest.raises(ValueError, match="objective: one of edm, flow expected"):
         dataclasses.replace(PHASE, objective="ddpm")
 
 

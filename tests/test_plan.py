@@ -14,13 +14,13 @@ torch = pytest.importorskip("torch")
 from curation.errors import UsageError  # noqa: E402
 from pipelines.cli import app  # noqa: E402
 from pipelines.plan_summary import print_plan  # noqa: E402
-from pipelines.train import plan_run, train_run  # noqa: E402
-from tests.training_export import COLUMNS, build_export  # noqa: E402
-from training.data import Export  # noqa: E402
+from pipelines.train import Request, plan_run, train_run  # noqa: E402
+from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
+from training.items import Export  # noqa: E402
 from training.models import SVD, SVD_TEXT, VideoUNet, parameters  # noqa: E402
 from training.plan import Plan, available, cost, plan  # noqa: E402
-from training.recipe import FROZEN, Net, Phase, Recipe, load_recipe  # noqa: E402
-from training.recipes import LACKING  # noqa: E402
+from training.recipe import FROZEN, MAIN, Net, Phase, Recipe  # noqa: E402
+from training.recipes import load_recipe  # noqa: E402
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
 VIDEO = Phase(name="video", task="text-to-video", steps=10, batch=3, size=(32, 24), frames=3, fps=8.0)
@@ -43,29 +43,40 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_runs_begun_before_there_were_newer_fields_go_on() -> None:
-    tiny = load_recipe("tiny")
-    assert tiny.hash == "431838ed"  # that of run folders made before head_width and models were there
-    assert dataclasses.replace(tiny, net=dataclasses.replace(tiny.net, head_width=32)).hash != tiny.hash
-    assert dataclasses.replace(tiny, seed=1).hash != tiny.hash
+    assert SMALL.hash == "ac919566"  # that of run folders made before the fields of LATER were there
+    assert dataclasses.replace(SMALL, net=dataclasses.replace(SMALL.net, head_width=32)).hash != SMALL.hash
+    assert dataclasses.replace(SMALL, phases=(dataclasses.replace(VIDEO, image_share=0.4),)).hash != SMALL.hash
+    assert dataclasses.replace(SMALL, seed=1).hash != SMALL.hash
 
 
 def test_svd_is_the_papers_table() -> None:
+    low, middle, high, square = (384, 256), (576, 320), (1024, 576), (576, 576)
     rows = {
-        # name: (task, size, frames, steps, batch, lr, P_mean, P_std); None where the paper does not say
-        "I-b": ("text-to-image", (384, 256), 1, 30_000, None, None, -1.2, 1.0),
-        "II-a": ("text-to-video", (384, 256), 14, 150_000, 1536, 1e-4, -1.2, 1.0),
-        "II-b": ("text-to-video", (576, 320), 14, 100_000, 768, 1e-4, 0.0, None),
-        "III": ("text-to-video", (1024, 576), 14, 50_000, 768, 3e-5, 0.5, 1.4),
-        "i2v-base": ("image-to-video", (576, 320), 14, 50_000, 768, 3e-5, 0.7, 1.6),
-        "i2v-hq-14": ("image-to-video", (1024, 576), 14, 50_000, 768, 3e-5, 1.0, 1.6),
-        "i2v-hq-25": ("image-to-video", (1024, 576), 25, 50_000, 768, 3e-5, 1.0, 1.6),
+        # name: (task, from, size, frames, steps, batch, lr, P_mean, P_std); None where the paper does not say
+        "I-a": ("text-to-image", None, (512, 512), 1, 1000, None, None, -1.2, 1.0),
+        "I-b": ("text-to-image", "I-a", low, 1, 30_000, None, None, -1.2, 1.0),
+        "II-a": ("text-to-video", "I-b", low, 14, 150_000, 1536, 1e-4, -1.2, 1.0),
+        "II-b": ("text-to-video", "II-a", middle, 14, 100_000, 768, 1e-4, 0.0, None),
+        "III": ("text-to-video", "II-b", high, 14, 50_000, 768, 3e-5, 0.5, 1.4),
+        "i2v-base": ("image-to-video", "II-b", middle, 14, 50_000, 768, 3e-5, 0.7, 1.6),
+        "i2v-hq-14": ("image-to-video", "i2v-base", high, 14, 50_000, 768, 3e-5, 1.0, 1.6),
+        "i2v-hq-25": ("image-to-video", "i2v-base", high, 25, 50_000, 768, 3e-5, 1.0, 1.6),
+        "interpolation": ("interpolation", "i2v-base", middle, 5, 10_000, 256, 1e-4, 1.0, 1.2),
+        "multi-view": ("multi-view", "i2v-base", square, 21, 12_000, 16, 1e-5, None, None),
+        "camera": ("image-to-video", "i2v-base", middle, 14, 5000, None, None, None, None),
     }
     recipe = load_recipe("svd")
     assert [phase.name for phase in recipe.phases] == list(rows)
     for phase in recipe.phases:
-        said = (phase.task, phase.size, phase.frames, phase.steps, phase.batch, phase.lr, phase.p_mean, phase.p_std)
+        before = recipe.before(phase)
+        said = (phase.task, before and before.name, phase.size, phase.frames, phase.steps, phase.batch, phase.lr)
+        said += (phase.p_mean, phase.p_std)
         assert all(wanted is None or wanted == value for wanted, value in zip(rows[phase.name], said, strict=True))
-        assert (phase.ema, phase.drop_text, phase.noise_aug) == (0.9999, 0.15, (-3.0, 0.5))
+        assert (phase.ema, phase.drop_text) == (0.9999, 0.15)
+        assert phase.noise_aug == (None if phase.task == "interpolation" else (-3.0, 0.5))
+    assert recipe.phase("I-a").trains == "time-embedding"
+    assert recipe.phase("camera").lora == ("camera",)
+    assert [share for _, share in recipe.captions] == [0.5, 0.25, 0.25]
     net = recipe.net
     assert (net.channels, net.attention, net.layers) == (SVD.channels, SVD.attention, SVD.layers)
     assert (net.level_heads, net.time_ids) == (SVD.heads, SVD.id_width)
@@ -85,7 +96,7 @@ def test_a_size_that_the_model_cannot_halve_is_refused() -> None:
     with pytest.raises(ValueError, match=r"phase video: size: multiples of 16 px .* not \(32, 24\)"):
         dataclasses.replace(SMALL, net=deep)
     svd = load_recipe("svd")
-    with pytest.raises(ValueError, match=r"phase I-b: size: multiples of 64 px"):
+    with pytest.raises(ValueError, match=r"phase I-a: size: multiples of 64 px"):
         dataclasses.replace(svd, phases=(dataclasses.replace(svd.phases[0], size=(384, 224)),))
     with pytest.raises(ValueError, match=r"net\.head_width: .* not 48"):
         Net(channels=(64, 128), head_width=48)
@@ -151,7 +162,7 @@ def test_svd_in_its_cheapest_shape(svd_image: Plan) -> None:
 def look(export: Path, **change: object) -> tuple[int | None, tuple[str, ...]]:
     """(clips, lacks) of the video phase, changed."""
     phase = dataclasses.replace(VIDEO, **change)  # type: ignore[arg-type]
-    return available(dataclasses.replace(SMALL, phases=(phase,)), phase, Export(export))
+    return available(dataclasses.replace(SMALL, phases=(phase,)), phase, {MAIN: Export(export)})
 
 
 def test_the_clips_of_an_export_are_counted(export: Path) -> None:
@@ -159,7 +170,7 @@ def test_the_clips_of_an_export_are_counted(export: Path) -> None:
     assert look(export, batch=6) == (4, ("2 more clips for one batch without repeats",))
     assert look(export, size=(128, 96)) == (4, ("pixels: 4 of 4 clips would be enlarged",))
     assert look(export, frames=30) == (0, ("clips of 30 frames at 8 1/s: the longest has 10",))
-    none = ("no training item of 3 frames at 8 1/s passes select",)
+    none = ("frames: no training clip of 3 frames at 8 1/s passes select",)
     assert look(export, select=(("motion", 1e9, None),)) == (0, none)
 
 
@@ -171,15 +182,15 @@ def test_each_missing_column_is_named_by_phase(tmp_path: Path) -> None:
 
 
 def test_a_plan_adds_up(export: Path) -> None:
-    made = plan(SMALL, Export(export), tflops=2.0)
+    made = plan(SMALL, {MAIN: Export(export)}, MODELS, tflops=2.0)
     row = made.phases[0]
     assert (row.samples, row.clips, row.epochs) == (30, 4, 30 / 4)
     assert row.eflop == pytest.approx(30 * row.tflop / 1e6)
     assert row.gpu_hours == pytest.approx(row.eflop * 1e6 / 2 / 3600)
     assert row.seconds == 2 / 8
     assert row.columns == ("caption_fuse", "motion")
-    assert (made.lacks, made.left_out, made.differs) == ((), {}, ())
-    bare = plan(SMALL)
+    assert (made.lacks, made.differs) == ((), ())
+    bare = plan(SMALL, models=MODELS)
     assert (bare.lacks, bare.phases[0].clips, bare.phases[0].epochs) == (
         ("an export of clips to train on",),
         None,
@@ -190,7 +201,7 @@ def test_a_plan_adds_up(export: Path) -> None:
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
-def test_the_plan_says_what_is_left_out_and_lacking(
+def test_the_plan_says_what_is_lacking(
     svd_image: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
@@ -198,7 +209,7 @@ def test_the_plan_says_what_is_left_out_and_lacking(
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 120
     assert "…" not in text
-    for words in (*LACKING["svd"], *FROZEN["sd"].missing, "46,080,000", "1,524.6", "865.9", "37.9", "26.3", "1e-4"):
+    for words in ("a VAE", "a text encoder", "46,080,000", "1,524.6", "865.9", "37.9", "26.3", "1e-4"):
         assert words in text
     print_plan(svd_image, as_json=True)
     assert json.loads(capsys.readouterr().out)["phases"][0]["trained"] == svd_image.phases[0].trained
@@ -210,21 +221,31 @@ def test_a_dry_run_of_tiny_needs_no_data() -> None:
     assert [row["name"] for row in json.loads(done.stdout)["phases"]] == ["hq"]
 
 
-def test_svd_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"svd cannot be trained yet, .*SD 2\.1's VAE.* --dry-run$") as caught:
-        train_run("svd", str(tmp_path), str(tmp_path / "run"), phase=None, resume=False, say=print)
+def test_svd_without_weights_is_refused_before_any_work(tmp_path: Path, export: Path) -> None:
+    with pytest.raises(UsageError, match=r"svd needs weights to start from, a VAE, a text encoder") as caught:
+        train_run(Request(recipe="svd", data=[str(indexed(export))]), str(tmp_path / "run"), resume=False, say=print)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
+def indexed(export: Path) -> Path:
+    (export / "index.parquet").touch()
+    return export
+
+
 def test_what_is_missing_of_the_request_is_said(tmp_path: Path) -> None:
+    tiny = Request(recipe="tiny")
     with pytest.raises(UsageError, match="--data EXPORT"):
-        train_run("tiny", None, "run", phase=None, resume=False, say=print)
+        train_run(tiny, "run", resume=False, say=print)
     with pytest.raises(UsageError, match="--out RUN"):
-        train_run("tiny", "data", None, phase=None, resume=False, say=print)
-    with pytest.raises(UsageError, match="one of svd, tiny expected"):
-        plan_run("huge", None, phase=None, say=print)
+        train_run(dataclasses.replace(tiny, data=["data"]), None, resume=False, say=print)
+    with pytest.raises(UsageError, match=r"one of tiny, svd, finetune, lora or a FILE\.py expected"):
+        plan_run(Request(recipe="huge"), say=print)
     with pytest.raises(UsageError, match="phase: one of image, video, hq expected, not 'last'"):
-        plan_run("tiny", None, phase="last", say=print)
+        plan_run(dataclasses.replace(tiny, phase="last"), say=print)
     with pytest.raises(UsageError, match="no export at"):
-        plan_run("tiny", str(tmp_path), phase=None, say=print)
+        plan_run(dataclasses.replace(tiny, data=[str(tmp_path)]), say=print)
+    with pytest.raises(UsageError, match="finetune takes its shape from what is given, and lacks weights to start"):
+        plan_run(Request(recipe="finetune"), say=print)
+    with pytest.raises(UsageError, match=r"no-such-thing: a folder, zoo:NAME or a hub id ORG/NAME expected"):
+        plan_run(dataclasses.replace(tiny, start="no-such-thing"), say=print)

@@ -19,13 +19,16 @@ pytest.importorskip("transformers")
 
 from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
 from training import batches  # noqa: E402
-from training.conditioning import Condition, Encoders, motion_bucket  # noqa: E402
-from training.data import Export, folder_pictures, load, parquet_pictures  # noqa: E402
+from training.conditioning import Condition, motion_bucket  # noqa: E402
+from training.data import MAIN, load  # noqa: E402
 from training.draws import draw  # noqa: E402
+from training.encoders import Encoders  # noqa: E402
+from training.items import Export, folder_pictures, parquet_pictures  # noqa: E402
 from training.loop import train  # noqa: E402
 from training.models import build, carry, is_temporal  # noqa: E402
 from training.pixels import psnr  # noqa: E402
-from training.recipe import Net, Phase, Recipe, load_recipe  # noqa: E402
+from training.recipe import Net, Phase, Recipe  # noqa: E402
+from training.recipes import load_recipe  # noqa: E402
 from training.sample import network  # noqa: E402
 from training.vae import inflate, load_vae, reconstruct  # noqa: E402
 
@@ -104,22 +107,23 @@ def test_an_epoch_holds_every_item_once() -> None:
 
 def test_batches_depend_on_seed_and_position_only(export: Path, encoders: Encoders) -> None:
     phase = RECIPE.phases[2]
-    items = load(RECIPE, phase, Export(export)).train
+    split = load(RECIPE, phase, {MAIN: Export(export)})
 
     def make(recipe: Recipe, step: int, before: tuple[int, ...] = ()) -> batches.Batch:
-        source = batches.Batches(recipe, phase, items, encoders, 5.0)
+        source = batches.Batches(recipe, phase, split, encoders, 5.0)
         for other in before:
             source.training(other)
-        return source.training(step)
+        (batch,) = source.training(step)
+        return batch
 
-    one, two = make(RECIPE, 3), make(RECIPE, 3, before=(7, 0))
+    one, two = make(RECIPE, 3), make(RECIPE, 3, before=(2, 0))
     assert one.ids == two.ids
     for name in ("clean", "noise", "sigma"):
         assert torch.equal(getattr(one, name), getattr(two, name))
-    assert torch.equal(one.condition.image_BCHW, two.condition.image_BCHW)
-    assert not torch.equal(one.noise, make(RECIPE, 4).noise)
+    assert torch.equal(one.condition.shown_BSCHW, two.condition.shown_BSCHW)
+    assert not torch.equal(one.noise, make(RECIPE, 1).noise)
     assert not torch.equal(one.noise, make(dataclasses.replace(RECIPE, seed=1), 3).noise)
-    assert one.condition.ids_B3[:, 0].tolist() == [7.0, 7.0]
+    assert one.condition.ids_BK[:, 0].tolist() == [7.0, 7.0]
 
 
 def test_pictures_from_folders_and_parquet(tmp_path: Path) -> None:
@@ -135,27 +139,27 @@ def test_pictures_from_folders_and_parquet(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\nb.png,two\n")
     pictures = folder_pictures(tmp_path, (32, 24))
     assert pictures.captions == ["one", "two"]
-    assert pictures.frames(0).shape == (1, 24, 40, 3)
+    assert pictures.frames(0, 0, 1).shape == (1, 24, 40, 3)
     images = [{"bytes": (tmp_path / "a.png").read_bytes()}] * 2
     pq.write_table(pa.table({"image": images, "text": ["x", None]}), tmp_path / "p.parquet")
     pictures = parquet_pictures(tmp_path / "p.parquet", (32, 24))
     assert pictures.captions == ["x", ""]
-    assert pictures.frames(1).shape == (1, 24, 40, 3)
+    assert pictures.frames(1, 0, 1).shape == (1, 24, 40, 3)
 
 
 # ---- conditioning ---------------------------------------------------------------------------------------------------
 
 
 def test_dropping_zeroes_tokens_and_image_but_not_ids() -> None:
-    whole = Condition(tokens_BLD=torch.ones(2, 3, 4), ids_B3=torch.ones(2, 3), image_BCHW=torch.ones(2, 4, 2, 2))
+    whole = Condition(tokens_BLD=torch.ones(2, 3, 4), ids_BK=torch.ones(2, 3), shown_BSCHW=torch.ones(2, 1, 4, 2, 2))
     dropped = whole.drop(torch.tensor([True, False]), torch.tensor([False, True]))
     assert dropped.tokens_BLD.flatten(1).sum(1).tolist() == [0, 12]
-    assert dropped.image_BCHW.flatten(1).sum(1).tolist() == [16, 0]
-    assert torch.equal(dropped.ids_B3, whole.ids_B3)
+    assert dropped.beside(3).flatten(1).sum(1).tolist() == [3 * 16, 0]
+    assert torch.equal(dropped.ids_BK, whole.ids_BK)
     free = whole.without()
     assert not free.tokens_BLD.any()
-    assert not free.image_BCHW.any()
-    assert free.ids_B3.all()
+    assert not free.beside(3).any()
+    assert free.ids_BK.all()
 
 
 def test_motion_buckets() -> None:
@@ -176,14 +180,14 @@ def test_the_video_model_starts_as_the_image_model() -> None:
     x, t = torch.randn(2, 3, 4, 6, 8), torch.tensor([0.3, -0.2])
     tokens, ids = torch.randn(2, 5, 24), torch.tensor([[7.0, 127, 0.0]] * 2)
     with torch.no_grad():
-        video = network(deep, Condition(tokens_BLD=tokens, ids_B3=ids))(x, t)
+        video = network(deep, Condition(tokens_BLD=tokens, ids_BK=ids))(x, t)
         image = network(flat, Condition(tokens_BLD=tokens.repeat_interleave(3, 0)))(
             x.flatten(0, 1), t.repeat_interleave(3)
         )
         assert torch.allclose(video, image.reshape_as(video), atol=1e-5)
         assert carry(deep, wide) == []
-        image_BCHW = torch.randn(2, 4, 6, 8)
-        both = network(wide, Condition(tokens_BLD=tokens, ids_B3=ids, image_BCHW=image_BCHW))(x, t)
+        shown = torch.randn(2, 1, 4, 6, 8)
+        both = network(wide, Condition(tokens_BLD=tokens, ids_BK=ids, shown_BSCHW=shown))(x, t)
     assert torch.allclose(both, video, atol=1e-5)
 
 
@@ -305,7 +309,7 @@ def test_interrupting_saves_and_a_wrong_number_names_its_samples(
     def broken(*_: object) -> torch.Tensor:
         return torch.tensor([float("nan")], requires_grad=True)
 
-    monkeypatch.setattr(loop, "batch_loss", broken)
+    monkeypatch.setattr("training.step.batch_loss", broken)
     begun = time.monotonic()
     with pytest.raises(
         FloatingPointError, match=r"phase image, step 2: loss \(nan\) is not finite on samples [0-9a-f]{24}"

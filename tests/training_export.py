@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation import export, schema, world
-from training.conditioning import Models
+from training.encoders import Models
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
 MODELS = Models(

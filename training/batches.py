@@ -1,21 +1,26 @@
-"""Positions → what the network sees: latents, noise, noise levels and conditions."""
+"""Samples → what the network sees: latents, noise, noise levels and conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from training import objective
-from training.conditioning import Condition, Encoders, added_ids, image_latent, motion_bucket
-from training.data import Items, cropped, window
-from training.draws import Draw, draw, generator, normal
+from training.conditioning import Condition, added_ids, motion_bucket
+from training.data import Split, cropped, window
+from training.draws import Draw, generator, normal
+from training.encoders import Encoders
+from training.lanes import Lane, Ranks, Schedule
+from training.phase import Phase
 from training.pixels import Pixels, to_tensor
-from training.recipe import Phase, Recipe
+from training.recipe import Recipe
+
+ALONE = Ranks()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,131 +33,193 @@ class Batch:
     sigma: Tensor
     condition: Condition
 
+    def rows(self, start: int, stop: int) -> Batch:
+        """Some of its samples."""
+        cut = slice(start, stop)
+        return Batch(
+            ids=self.ids[cut],
+            clean=self.clean[cut],
+            noise=self.noise[cut],
+            sigma=self.sigma[cut],
+            condition=self.condition.rows(start, stop),
+        )
+
+    def to(self, device: torch.device) -> Batch:
+        def moved(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            clean=moved(self.clean),
+            noise=moved(self.noise),
+            sigma=moved(self.sigma),
+            condition=self.condition.to(device),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a draw took. ``draw``: its item is another where its own could not be read."""
+
+    draw: Draw
+    pixels: Pixels
+
 
 class Batches:
     """Makes batches of one phase. A sample depends on (seed, phase, position) and the items alone.
 
-    With a center crop an item's posterior moments are worked out once and kept; the whole item is encoded in one go, so that
-    they are bit for bit the same whatever was asked for first.
+    Where all of a lane's items fit into memory, and crops are in the middle, an item's posterior moments are worked out
+    once and kept; the whole item is then encoded in one go, so that they are bit for bit the same whatever was asked
+    for first.
     """
 
-    def __init__(self, recipe: Recipe, phase: Phase, items: Items, encoders: Encoders, reference: float) -> None:
-        self.recipe, self.phase, self.items, self.encoders = recipe, phase, items, encoders
+    def __init__(
+        self, recipe: Recipe, phase: Phase, split: Split, encoders: Encoders, reference: float, *, readers: int = 4
+    ) -> None:
+        self.recipe, self.phase, self.split, self.encoders = recipe, phase, split, encoders
         self.reference = reference
         self.failed: dict[str, str] = {}
-        self._moments: dict[int, Tensor] = {}
-        self._tokens: dict[tuple[int, int], Tensor] = {}
+        self._schedule = Schedule(recipe.seed, phase, split.train, split.pictures)
+        self._moments: dict[tuple[int, int], Tensor] = {}
+        self._tokens: dict[tuple[int, int, int], Tensor] = {}
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
 
-    def training(self, step: int) -> Batch:
-        """The batch of optimizer step ``step``, conditions dropped at the phase's rates."""
-        first = step * self.phase.batch
-        count = len(self.items.ids)
-        return self.make([draw(self.recipe.seed, self.phase.name, first + i, count) for i in range(self.phase.batch)])
+    def training(self, step: int, ranks: Ranks = ALONE) -> list[Batch]:
+        """The batches of optimizer step ``step``, conditions dropped at the phase's rates: pictures and videos
+        apart."""
+        return [self.make(one.lane, one.draws) for one in self._schedule.step(step, ranks)]
 
-    def make(self, draws: Sequence[Draw], sigma: float | None = None, *, drop: bool = True) -> Batch:
+    def validation(self, sigma: float | None = None, most: int | None = None) -> Iterator[Batch]:
+        """The fixed validation samples, ``most`` at a time, nothing dropped. ``sigma``: in place of the drawn ones."""
+        for lane, draws in self.held_out():
+            size = most or len(draws)
+            for start in range(0, len(draws), size):
+                yield self.make(lane, draws[start : start + size], sigma, drop=False)
+
+    def held_out(self) -> list[tuple[Lane, list[Draw]]]:
+        """The validation samples of each lane: one for an item, its middle window. Fresh generators each call."""
+        phase, lanes = self.phase, self.split.validation
+        each = -(-phase.validation_clips // len(lanes))
+        return [
+            (lane, [_middle(self.recipe.seed, phase, i) for i in range(min(each, len(lane.items.ids)))])
+            for lane in lanes
+        ]
+
+    def make(self, lane: Lane, draws: Sequence[Draw], sigma: float | None = None, *, drop: bool = True) -> Batch:
         """The samples that ``draws`` say. ``sigma``: for all of them, in place of the drawn ones."""
         phase = self.phase
-        draws = [self._readable(d) for d in draws]
-        moments = torch.stack([self._window(d) for d in draws])
+        samples = list(self._readers.map(lambda d: self._sample(lane, d), draws))
+        draws = [one.draw for one in samples]
+        moments = torch.stack([self._latents(lane, one) for one in samples])
         mean, logvar = moments.chunk(2, dim=2)
         posterior = torch.stack([normal(d.rng, m.shape) for d, m in zip(draws, mean, strict=True)])
-        # Latents are scaled to unit variance, which σ_data = 1 counts on.
-        clean = (mean + (0.5 * logvar.clamp(-30, 20)).exp() * posterior) * self.encoders.vae.config.scaling_factor
+        clean = (mean + (0.5 * logvar.clamp(-30, 20)).exp() * posterior) * self.encoders.vae.scale
         noise = torch.stack([normal(d.rng, m.shape) for d, m in zip(draws, mean, strict=True)])
         drawn = objective.draw_sigma(torch.tensor([d.sigma for d in draws]), phase.p_mean, phase.p_std)
-        condition = self._condition(draws)
+        condition = self._condition(lane, samples)
         if drop:
             condition = condition.drop(
                 torch.tensor([d.drop_text < phase.drop_text for d in draws]),
                 torch.tensor([d.drop_image < phase.drop_image for d in draws]),
             )
-        image = phase.frames == 1
+        image = lane.shape.frames == 1
         return Batch(
-            ids=tuple(self.items.ids[d.item] for d in draws),
+            ids=tuple(lane.items.ids[d.item] for d in draws),
             clean=clean[:, 0] if image else clean,
             noise=noise[:, 0] if image else noise,
             sigma=drawn if sigma is None else torch.full_like(drawn, sigma),
             condition=condition,
         )
 
-    def pixels(self, draw: Draw) -> Pixels:
+    def pixels(self, lane: Lane, draw: Draw) -> Pixels:
         """The frames a draw takes: uint8 (T, H, W, 3)."""
-        first, last = window(self.items, self.phase, draw)
-        return cropped(self.items.frames(draw.item)[first:last], self.phase, draw)
+        return self._sample(lane, draw).pixels
 
     # ---- parts ----
 
-    def _readable(self, draw: Draw) -> Draw:
-        """``draw``, on the next item that can be read where its own cannot; which ones could not is kept in ``failed``."""
-        count = len(self.items.ids)
-        for step in range(count):
-            item = (draw.item + step) % count
-            name = self.items.ids[item]
+    def _sample(self, lane: Lane, draw: Draw) -> Sample:
+        """What ``draw`` takes, of the next item that can be read where its own cannot; which ones could not is kept in
+        ``failed``."""
+        items = lane.items
+        for step in range(len(items.ids)):
+            other = replace(draw, item=(draw.item + step) % len(items.ids))
+            name = items.ids[other.item]
             if name in self.failed:
                 continue
             try:
-                self.items.frames(item)
+                frames = items.frames(other.item, *window(lane, other))
             except Exception as error:
                 if not (isinstance(error, OSError) or type(error).__module__ == "curation.errors"):
                     raise
                 self.failed[name] = str(error)
             else:
-                return replace(draw, item=item)
-        raise ValueError(f"data: none of {count} items can be read: {next(iter(self.failed.values()))}")
+                return Sample(draw=other, pixels=cropped(frames, lane, self.phase, other))
+        raise ValueError(f"data: none of {len(items.ids)} items can be read: {next(iter(self.failed.values()))}")
 
-    @torch.no_grad()
-    def _window(self, draw: Draw) -> Tensor:
-        """Posterior moments of a draw's frames: (T, 8, h, w)."""
-        if self.phase.crop == "random":
-            return self._encode(self.pixels(draw))
-        if draw.item not in self._moments:
-            self._moments[draw.item] = self._encode(cropped(self.items.frames(draw.item), self.phase, draw))
-        first, last = window(self.items, self.phase, draw)
-        return self._moments[draw.item][first:last]
+    def _latents(self, lane: Lane, sample: Sample) -> Tensor:
+        """Posterior moments of a sample's frames: (T, 8, h, w)."""
+        if self.phase.crop == "random" or not lane.items.fits:
+            return self.encoders.vae.moments(sample.pixels)
+        item = sample.draw.item
+        key = id(lane), item
+        if key not in self._moments:
+            frames = lane.items.frames(item, 0, lane.items.lengths[item])
+            self._moments[key] = self.encoders.vae.moments(cropped(frames, lane, self.phase, sample.draw))
+        first, last = window(lane, sample.draw)
+        return self._moments[key][first:last]
 
-    @torch.no_grad()
-    def _encode(self, frames_THWC: Pixels) -> Tensor:
-        vae: Any = self.encoders.vae
-        parts = []
-        for start in range(0, len(frames_THWC), 16):
-            posterior = vae.encode(to_tensor(frames_THWC[start : start + 16]).to(vae.device)).latent_dist
-            parts.append(torch.cat([posterior.mean, posterior.logvar], 1).float().cpu())
-        return torch.cat(parts)
-
-    def _condition(self, draws: Sequence[Draw]) -> Condition:
-        phase = self.phase
-        buckets = [motion_bucket(self.items.motions[d.item], self.reference) for d in draws]
-        if phase.task != "image-to-video":
-            tokens = self.encoders.text([self.items.captions[d.item] for d in draws])
-            ids = None if phase.frames == 1 else added_ids(phase.fps, buckets, torch.zeros(len(draws)))
-            return Condition(tokens_BLD=tokens, ids_B3=ids)
-        firsts = np.stack([self.pixels(d)[0] for d in draws])
-        shape = (3, *firsts.shape[1:3])
+    def _condition(self, lane: Lane, samples: Sequence[Sample]) -> Condition:
+        phase, items = self.phase, lane.items
+        draws = [one.draw for one in samples]
+        kind = phase.kind
+        buckets = [motion_bucket(items.number(d.item, "motion"), self.reference) for d in draws]
+        if kind.context == "text":
+            tokens = self.encoders.text([items.caption(d.item, self._column(d)) for d in draws])
+            ids = None if lane.shape.frames == 1 else added_ids(phase.fps, buckets, torch.zeros(len(draws)))
+            return Condition(tokens_BLD=tokens, ids_BK=ids)
+        shown = np.stack([one.pixels[list(kind.shown)] for one in samples])
         # Noise augmentation: ln σ ~ N(−3, 0.5²) on pixels in [−1, 1].
-        sigma = objective.draw_sigma(torch.tensor([d.aug for d in draws], dtype=torch.float32), *phase.noise_aug)
-        noise = torch.stack([normal(d.rng, shape) for d in draws])
+        sigma = torch.zeros(len(draws))
+        if phase.noise_aug is not None:
+            sigma = objective.draw_sigma(torch.tensor([d.aug for d in draws], dtype=torch.float32), *phase.noise_aug)
+        noise = torch.stack([normal(d.rng, (len(kind.shown), 3, *shown.shape[2:4])) for d in draws])
+        elevation = [items.number(d.item, "elevation") or 0.0 for d in draws] if kind.ids == 5 else None
         return Condition(
-            tokens_BLD=torch.cat([self._image_token(d, first) for d, first in zip(draws, firsts, strict=True)]),
-            ids_B3=added_ids(phase.fps, buckets, sigma),
-            image_BCHW=image_latent(self.encoders.vae, firsts, noise, sigma),
+            tokens_BLD=torch.stack([self._tokens_of(lane, one) for one in samples]),
+            ids_BK=added_ids(phase.fps, buckets, sigma, elevation),
+            shown_BSCHW=self._shown(shown, noise, sigma),
         )
 
-    def _image_token(self, draw: Draw, first_HWC: Pixels) -> Tensor:
-        """The CLIP token of a draw's first frame; kept where frame and crop come again."""
-        if self.phase.crop == "random":
-            return self.encoders.image(first_HWC[None])
-        key = draw.item, window(self.items, self.phase, draw)[0]
+    def _shown(self, shown_BSHWC: Pixels, noise_BSCHW: Tensor, sigma_B: Tensor) -> Tensor:
+        """The VAE mode of x + σ·n, x in [−1, 1], not scaled: (B, S, 4, h, w)."""
+        count = shown_BSHWC.shape[1]
+        x = to_tensor(shown_BSHWC.reshape(-1, *shown_BSHWC.shape[2:]))
+        sigma = sigma_B.repeat_interleave(count)[:, None, None, None]
+        modes = self.encoders.vae.modes(x + sigma * noise_BSCHW.flatten(0, 1))
+        return modes.reshape(-1, count, *modes.shape[1:])
+
+    def _tokens_of(self, lane: Lane, sample: Sample) -> Tensor:
+        """The CLIP tokens of a sample's shown frames, (S, D); kept where frame and crop come again."""
+        shown = sample.pixels[list(self.phase.kind.shown)]
+        if self.phase.crop == "random" or not lane.items.fits:
+            return self.encoders.image(shown)[:, 0]
+        key = id(lane), sample.draw.item, window(lane, sample.draw)[0]
         if key not in self._tokens:
-            self._tokens[key] = self.encoders.image(first_HWC[None])
+            self._tokens[key] = self.encoders.image(shown)[:, 0]
         return self._tokens[key]
 
+    def _column(self, draw: Draw) -> str:
+        """The column whose caption a draw takes."""
+        before = 0.0
+        for column, share in self.recipe.captions:
+            before += share
+            if draw.caption < before:
+                return column
+        return self.recipe.captions[-1][0]
 
-def validation_draws(seed: int, phase: Phase, items: Items) -> list[Draw]:
-    """The fixed samples of the validation loss: one per item, its middle window, nothing dropped. Fresh generators
-    each call."""
-    count = min(phase.validation_clips, len(items.ids))
-    return [
-        Draw(position=i, item=i, offset=0.5, crop=(0.5, 0.5), sigma=0.0, aug=0.0, drop_text=1.0, drop_image=1.0,
-             rng=generator(seed, f"{phase.name} validation", i))
-        for i in range(count)
-    ]  # fmt: skip
+
+def _middle(seed: int, phase: Phase, item: int) -> Draw:
+    return Draw(
+        position=item, item=item, offset=0.5, crop=(0.5, 0.5), sigma=0.0, aug=0.0, drop_text=1.0, drop_image=1.0,
+        rng=generator(seed, f"{phase.name} validation", item),
+    )  # fmt: skip

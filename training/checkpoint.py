@@ -2,8 +2,9 @@
 
 ::
 
-    RUN/phases/NAME/step-000200/unet/ unet_ema/     diffusers folders, safetensors, float32
-    RUN/phases/NAME/step-000200/state.pt            optimizer, step, extra
+    RUN/phases/NAME/step-000200/unet/ unet_ema/     diffusers folders, safetensors, float32; adapters merged into them
+    RUN/phases/NAME/step-000200/lora.safetensors    the averaged adapters alone, where a phase trains such
+    RUN/phases/NAME/step-000200/state.pt            optimizer, step, adapters
     RUN/phases/NAME/latest                          "step-000200"
 
 No state of a random generator is kept: every draw follows from (seed, position).
@@ -11,14 +12,18 @@ No state of a random generator is kept: every draw follows from (seed, position)
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from training.models.lora import lora_weights, merge_lora
+
+LORA = "lora.safetensors"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -39,11 +44,15 @@ def save(folder: Path, step: int, unet: Any, ema: Any, optimizer: torch.optim.Op
     if not final.exists():
         aside = folder / f".part-{os.getpid()}-{final.name}"
         shutil.rmtree(aside, ignore_errors=True)
-        unet.save_pretrained(aside / "unet")
-        ema.save_pretrained(aside / "unet_ema")
+        adapters = {"unet": lora_weights(unet), "unet_ema": lora_weights(ema)}
+        for name, model in (("unet", unet), ("unet_ema", ema)):
+            (merge_lora(copy.deepcopy(model)) if adapters[name] else model).save_pretrained(aside / name)
+        if adapters["unet_ema"]:
+            save_file({name: value.contiguous() for name, value in adapters["unet_ema"].items()}, aside / LORA)
         for written in aside.rglob("*.safetensors"):
             written.chmod(0o644)  # safetensors writes 0600
-        torch.save({"step": step, "optimizer": optimizer.state_dict()}, aside / "state.pt")
+        state = {"step": step, "optimizer": optimizer.state_dict(), "adapters": adapters}
+        torch.save(state, aside / "state.pt")
         os.replace(aside, final)
     write_text(folder / "latest", final.name)
     for old in sorted(folder.glob("step-*"))[:-keep]:
@@ -52,7 +61,8 @@ def save(folder: Path, step: int, unet: Any, ema: Any, optimizer: torch.optim.Op
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a phase, ``None`` where there is none. Half-written ones of dead runs are removed."""
+    """The newest whole checkpoint of a phase, ``None`` where there is none. Half-written ones of dead runs are
+    removed."""
     if not folder.exists():
         return None
     for left in folder.glob(".part-*"):
@@ -65,9 +75,14 @@ def latest(folder: Path) -> Path | None:
 
 
 def restore(path: Path, unet: Any, ema: Any, optimizer: torch.optim.Optimizer) -> int:
-    """Load weights and optimizer in place; returns the number of steps done."""
-    unet.load_state_dict(load_file(path / "unet" / WEIGHTS))
-    ema.load_state_dict(load_file(path / "unet_ema" / WEIGHTS))
+    """Load weights and optimizer in place; returns the number of steps done. Adapters are put onto the weights that the
+    phase started from, which are not in the checkpoint by themselves."""
     state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+    adapters = state.get("adapters", {})
+    for name, model in (("unet", unet), ("unet_ema", ema)):
+        if adapters.get(name):
+            model.load_state_dict(adapters[name], strict=False)
+        else:
+            model.load_state_dict(load_file(path / name / WEIGHTS))
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])

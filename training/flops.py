@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from training import objective
 from training.batches import Batch
-from training.conditioning import Condition
-from training.models import VideoUNet
+from training.models import VideoUNet, prepare
 from training.objective import Objective
+from training.phase import Phase
 from training.sample import network
 
 # FLOP/s of dense bfloat16 matrix products, from NVIDIA's data sheets (those that state "with sparsity" halved). The first
@@ -33,43 +33,74 @@ def peak_of(name: str) -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
-def training_flops(unet: VideoUNet, batch: Batch, objective: Objective) -> int:
-    """FLOPs of forward and backward for ``batch``, a product and a sum being two.
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """FLOPs of one pass, a product and a sum being two: forward, and of both, forward and backward."""
 
-    Counted on a copy without memory (the meta device): nothing is computed, and attention is two plain products, where
-    fused kernels would be counted differently by each device. What checkpointed levels compute twice counts once, as
-    for the MFU of Chowdhery et al. 2022 (arXiv 2204.02311, App. B).
+    forward: int
+    both: int
+
+
+def counted(unet: VideoUNet, batch: Batch, how: Objective) -> Counted:
+    """FLOPs of ``batch`` through ``unet``, by torch's counter; both on the meta device to count without computing.
+
+    There attention is two plain products, where fused kernels would be counted differently by each device. What the
+    unet's checkpointed levels compute twice counts twice.
     """
+    with FlopCounterMode(display=False) as forward:
+        loss = how.loss(network(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean()
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()  # type: ignore[no-untyped-call]
+    there = forward.get_total_flops()
+    return Counted(forward=there, both=there + backward.get_total_flops())
 
-    def bare(tensor: Tensor | None) -> Any:
-        return None if tensor is None else torch.empty_like(tensor, device="meta")
 
+def training_flops(unet: VideoUNet, batch: Batch, how: Objective, phase: Phase | None = None) -> int:
+    """FLOPs of forward and backward for ``batch``, counted on a copy without memory: nothing is computed.
+
+    ``phase``: only what it trains gets a gradient; by default all does. What checkpointed levels compute twice counts
+    once, as for the MFU of Chowdhery et al. 2022 (arXiv 2204.02311, App. B).
+    """
     with torch.device("meta"):
         empty = VideoUNet(unet.config)
-    tensors = (bare(value) for value in (batch.clean, batch.noise, batch.sigma))
-    condition = Condition(**{name: bare(value) for name, value in vars(batch.condition).items()})
-    with FlopCounterMode(display=False) as counter:
-        objective.loss(network(empty, condition), *tensors).mean().backward()  # type: ignore[no-untyped-call]
-    return int(counter.get_total_flops())
+        if phase is not None:
+            prepare(empty, replace(phase, checkpoint_levels=()))
+    return counted(empty, batch.to(torch.device("meta")), how).both
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """``flops``: of a step. ``samples``: in a step. ``peak``: FLOP/s, where there is one to compare with."""
+    """``peak``: FLOP/s of all accelerators at work, where there is one to compare with."""
 
-    flops: int
-    samples: int
     peak: float | None = None
 
-    def __call__(self, seconds: float) -> dict[str, float]:
-        """What a step of ``seconds`` amounts to: samples/s, TFLOP/s, and the share of the peak (MFU, 0–1)."""
-        rate = self.flops / seconds
-        said = {"samples_per_second": self.samples / seconds, "tflops_per_second": rate / 1e12}
+    def __call__(self, flops: int, samples: int, seconds: float) -> dict[str, float]:
+        """What a step of ``samples`` and ``flops`` in ``seconds`` amounts to: samples/s, TFLOP/s, and the share of the
+        peak (MFU, 0–1)."""
+        rate = flops / seconds
+        said = {"samples_per_second": samples / seconds, "tflops_per_second": rate / 1e12}
         return said if self.peak is None else said | {"mfu": rate / self.peak}
 
 
-def pace(unet: VideoUNet, one: Batch, objective: Objective, samples: int, *, autocast: bool) -> Pace:
-    """The pace of steps of ``samples`` samples like the single one in ``one``. Float32 has no MFU: the peaks are bfloat16's."""
-    on_gpu = autocast and unet.device.type == "cuda"
-    peak = peak_of(torch.cuda.get_device_name(unet.device)) if on_gpu else None
-    return Pace(flops=samples * training_flops(unet, one, objective), samples=samples, peak=peak)
+class StepRates:
+    """The pace of a phase's steps. FLOPs are counted once for each shape of sample, and scale with their number."""
+
+    def __init__(
+        self, unet: VideoUNet, phase: Phase, device: torch.device, *, autocast: bool, processes: int = 1
+    ) -> None:
+        self._unet, self._phase, self._processes = unet, phase, processes
+        # Float32 has no MFU: the peaks are bfloat16's.
+        peak = peak_of(torch.cuda.get_device_name(device)) if autocast and device.type == "cuda" else None
+        self._pace = Pace(peak=None if peak is None else processes * peak)
+        self._counted: dict[torch.Size, int] = {}
+
+    def __call__(self, batches: Sequence[Batch], seconds: float) -> dict[str, float]:
+        """Of a step in which each process took as much as ``batches``."""
+        flops = 0
+        for batch in batches:
+            shape = batch.clean.shape[1:]
+            if shape not in self._counted:
+                one = batch.rows(0, 1)
+                self._counted[shape] = training_flops(self._unet, one, objective.of(self._phase), self._phase)
+            flops += len(batch.ids) * self._counted[shape]
+        return self._pace(flops * self._processes, self._phase.batch, seconds)

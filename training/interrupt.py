@@ -10,11 +10,12 @@ from types import FrameType
 
 
 @contextmanager
-def interrupts_wait(say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Within it Ctrl-C waits for the next call of the function that is given, which raises ``KeyboardInterrupt``.
+def interrupts_wait(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Within it Ctrl-C waits: the function that is given says whether it came.
 
-    Weights, their average, the optimizer and the number of steps belong together: cut in half, a step must not be saved. A
-    second Ctrl-C ends the process at once. Off the main thread, where Python takes no signals, nothing is changed.
+    Weights, their average, the optimizer and the number of steps belong together: cut in half, a step must not be
+    saved. A second Ctrl-C ends the process at once. Off the main thread, where Python takes no signals, nothing is
+    changed.
     """
     asked = False
 
@@ -25,15 +26,14 @@ def interrupts_wait(say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
         asked = True
         say("stopping after this step; Ctrl-C again stops at once and saves nothing")
 
-    def check() -> None:
-        if asked:
-            raise KeyboardInterrupt
+    def came() -> bool:
+        return asked
 
     if threading.current_thread() is not threading.main_thread():
-        yield check
+        yield came
         return
     before = signal.signal(signal.SIGINT, ask)
     try:
-        yield check
+        yield came
     finally:
         signal.signal(signal.SIGINT, before)

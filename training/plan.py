@@ -1,7 +1,6 @@
 """What a recipe would cost, need and lack, before any work: ``dailies train RECIPE --dry-run``.
-
-Operations are counted, not estimated: each phase's network runs forward and backward on torch's meta device, which holds
-shapes and no numbers, under torch's FLOP counter. A multiplication with its addition is 2 FLOP.
+ Operations are counted, not estimated: each phase's network runs forward and backward on torch's meta device, which
+holds shapes and no numbers, under torch's FLOP counter. A multiplication with its addition is 2 FLOP.
 """
 
 from __future__ import annotations
@@ -9,20 +8,27 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from training.data import Export, grid_length, load
-from training.models import VideoUNet, build, is_temporal
-from training.recipe import Phase, Recipe, columns_needed
-from training.recipes import DIFFERS, LACKING
+from training import objective
+from training.batches import Batch
+from training.conditioning import Condition
+from training.data import MAIN, Exports, load
+from training.encoders import Models
+from training.flops import counted
+from training.items import grid_length
+from training.models import VideoUNet, build, is_temporal, prepare
+from training.phase import Phase
+from training.recipe import Frozen, Recipe, columns_needed
+from training.recipes import DIFFERS
+from training.start import check, lacking, net_of
 
 TFLOPS = 400.0  # sustained on one GPU, in 10¹² FLOP/s: 40 % of an H100's dense bfloat16 peak of 989, a usual share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of one sample through one phase's network. ``trained``: weights that get a gradient; images pass no temporal layer.
-    ``forward``, ``both``: FLOP, without and with the backward pass."""
+    """Of one sample through one phase's network. ``trained``: weights that get a gradient; images pass no temporal
+    layer. ``forward``, ``both``: FLOP, without and with the backward pass."""
 
     parameters: int
     temporal: int
@@ -33,8 +39,8 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhasePlan:
-    """One phase. ``clips``: those of the export's train split that pass and are long enough, ``None`` where that cannot be
-    said; ``epochs`` over them. ``seconds``: the least length of a clip. ``gigabytes``: see ``gigabytes``."""
+    """One phase. ``clips``: those of the export's train split that pass and are long enough, ``None`` where that cannot
+    be said; ``epochs`` over them. ``seconds``: the least length of a clip. ``gigabytes``: see ``gigabytes``."""
 
     name: str
     task: str
@@ -64,33 +70,45 @@ class PhasePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``lacks``: what the whole recipe is without. ``left_out``: runs of its paper that it does not have, each with the reason;
-    ``differs``: where it departs from the paper. ``notes``: what the figures take for granted."""
+    """``lacks``: what the whole recipe is without. ``differs``: where it departs from its paper. ``notes``: what the
+    figures take for granted."""
 
     recipe: str
     recipe_hash: str
     tflops: float
     phases: tuple[PhasePlan, ...]
     lacks: tuple[str, ...]
-    left_out: dict[str, str]
     differs: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def plan(recipe: Recipe, export: Export | None = None, *, phase: str | None = None, tflops: float = TFLOPS) -> Plan:
-    """The plan of ``recipe``, or of its phase ``phase``, over ``export``'s clips if given. Reads no video, starts nothing.
+def plan(
+    recipe: Recipe,
+    exports: Exports | None = None,
+    models: Models | None = None,
+    *,
+    phase: str | None = None,
+    tflops: float = TFLOPS,
+) -> Plan:
+    """The plan of ``recipe``, or of its phase ``phase``, over ``exports``' clips if given. Reads no video and no
+    weight.
 
-    Raises ``ValueError`` for a phase, or a level in its ``checkpoint_levels``, that is not there.
+    Raises ``ValueError`` for a phase, or a level in its ``checkpoint_levels``, that is not there, and where the models
+    given do not fit.
     """
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
-    missing = recipe.frozen.missing + (() if export is not None else ("an export of clips to train on",))
+    models = models or Models()
+    missing = lacking(recipe, chosen, models)
+    frozen = recipe.frozen if missing else check(recipe, chosen, models)
+    if frozen is None:
+        raise ValueError(f"models: {recipe.name} takes its shape from what is given, and lacks {', '.join(missing)}")
+    lacks = (*missing, *(() if exports is not None else ("an export of clips to train on",)))
     return Plan(
         recipe=recipe.name,
         recipe_hash=recipe.hash,
         tflops=tflops,
-        phases=tuple(_phase_plan(recipe, one, export, tflops) for one in chosen),
-        lacks=missing,
-        left_out=dict(LACKING.get(recipe.name, {})),
+        phases=tuple(_phase_plan(recipe, one, exports, frozen, models, tflops) for one in chosen),
+        lacks=lacks,
         differs=DIFFERS.get(recipe.name, ()),
         notes=(
             "FLOP forward, and trained (forward and backward): of one sample through the UNet, counted by torch's counter; "
@@ -102,10 +120,12 @@ def plan(recipe: Recipe, export: Export | None = None, *, phase: str | None = No
     )
 
 
-def _phase_plan(recipe: Recipe, phase: Phase, export: Export | None, tflops: float) -> PhasePlan:
-    spent = cost(recipe, phase)
+def _phase_plan(
+    recipe: Recipe, phase: Phase, exports: Exports | None, frozen: Frozen, models: Models, tflops: float
+) -> PhasePlan:
+    spent = cost(recipe, phase, frozen, models)
     samples = phase.steps * phase.batch
-    clips, lacks = (None, ()) if export is None else available(recipe, phase, export)
+    clips, lacks = (None, ()) if exports is None else available(recipe, phase, exports)
     return PhasePlan(
         name=phase.name,
         task=phase.task,
@@ -134,43 +154,45 @@ def _phase_plan(recipe: Recipe, phase: Phase, export: Export | None, tflops: flo
     )
 
 
-def cost(recipe: Recipe, phase: Phase) -> Cost:
+def cost(recipe: Recipe, phase: Phase, frozen: Frozen | None = None, models: Models | None = None) -> Cost:
     """Runs one sample through the phase's network on the meta device: no memory, a few seconds for a large one.
 
-    What ``checkpoint_levels`` has computed twice counts twice, for it costs GPU-hours; an MFU counts it once.
-    Raises ``ValueError`` for a level that is not there.
+    What ``checkpoint_levels`` has computed twice counts twice, for it costs GPU-hours; an MFU counts it once. Of a
+    phase with buckets, the shape of its ``size`` and ``frames``. Raises ``ValueError`` for a level that is not there.
     """
-    frozen = recipe.frozen
+    frozen = frozen or recipe.frozen
+    assert frozen is not None
+    kind, frames = phase.kind, () if phase.frames == 1 else (phase.frames,)
     width, height = (side // frozen.factor for side in phase.size)
-    image = phase.task == "image-to-video"
-    context = (1, frozen.image_width) if image else (recipe.text_tokens, frozen.text_width)
-    frames = () if phase.frames == 1 else (phase.frames,)
+    text = kind.context == "text"
+    width_of_tokens = (frozen.text_width if text else frozen.image_width) or 0
+    tokens = (recipe.text_tokens if text else len(kind.shown), width_of_tokens)
     with torch.device("meta"):
-        unet = build(phase, recipe.net, context[1], (height, width))
-        x = torch.empty(1, *frames, phase.in_channels, height, width)
-        c_noise_B, context_BLD = torch.empty(1), torch.empty(1, *context)
-        ids_BK = torch.empty(1, unet.config.ids) if frames else None
-    unet.checkpoint_levels(phase.checkpoint_levels)
-    with FlopCounterMode(display=False) as forward:
-        out = unet(x, c_noise_B, context_BLD, ids_BK)
-    with FlopCounterMode(display=False) as backward:
-        out.sum().backward()
-    there = forward.get_total_flops()
+        unet = build(phase, net_of(recipe, models or Models()), tokens[1], (height, width))
+        prepare(unet, phase)
+        x = torch.empty(1, *frames, 4, height, width)
+        condition = Condition(
+            tokens_BLD=torch.empty(1, *tokens),
+            ids_BK=torch.empty(1, kind.ids) if frames else None,
+            shown_BSCHW=torch.empty(1, len(kind.shown), 4, height, width) if kind.shown else None,
+        )
+        batch = Batch(ids=("",), clean=x, noise=x, sigma=torch.empty(1), condition=condition)
+        spent = counted(unet, batch, objective.of(phase))
     return Cost(
         parameters=_count(unet),
         temporal=_count(unet, temporal=True),
         trained=_count(unet, trained=True),
-        forward=there,
-        both=there + backward.get_total_flops(),
+        forward=spent.forward,
+        both=spent.both,
     )
 
 
 def _count(unet: VideoUNet, *, temporal: bool = False, trained: bool = False) -> int:
-    """Weights, or only the temporal ones, or only those with a gradient."""
+    """Weights, or only the temporal ones, or only those that take a gradient."""
     return sum(
         weight.numel()
         for name, weight in unet.named_parameters()
-        if (is_temporal(name) or not temporal) and (weight.grad is not None or not trained)
+        if (is_temporal(name) or not temporal) and (weight.requires_grad or not trained)
     )
 
 
@@ -180,27 +202,33 @@ def gigabytes(spent: Cost) -> float:
     return 4 * (2 * spent.parameters + 3 * spent.trained) / 1e9
 
 
-def available(recipe: Recipe, phase: Phase, export: Export) -> tuple[int | None, tuple[str, ...]]:
+def available(recipe: Recipe, phase: Phase, exports: Exports) -> tuple[int | None, tuple[str, ...]]:
     """How many items the phase would train on, and what it would still lack."""
     needed = columns_needed(replace(recipe, phases=(phase,)))
-    if absent := [name for name in needed if name not in export.columns]:
+    used = [exports[share.data] for share in phase.shares if share.data in exports]
+    if absent := [name for name in needed if any(name not in export.columns for export in used)]:
         return None, tuple(f"column {name}" for name in absent)
-    if phase.images == "frames":
-        lengths = [grid_length(row.columns["frames"], row.columns["fps"], phase.fps) for row in export.rows]
-        longest = max(lengths, default=0)
-        if longest < phase.frames:
-            return 0, (f"clips of {phase.frames} frames at {phase.fps:g} 1/s: the longest has {longest}",)
+    rows = [row.columns for export in used for row in export.rows]
+    if phase.images == "frames" and used:
+        longest = max((grid_length(row["frames"], row["fps"], phase.fps) for row in rows), default=0)
+        least = min(shape.frames for shape in phase.shapes)
+        if longest < least:
+            return 0, (f"clips of {least} frames at {phase.fps:g} 1/s: the longest has {longest}",)
     try:
-        items = load(recipe, phase, export).train
+        split = load(recipe, phase, exports)
     except (ValueError, OSError) as error:
         return 0, (str(error).removeprefix(f"phase {phase.name}: "),)
     lacks = []
-    if len(items.ids) < phase.batch:
-        lacks.append(f"{phase.batch - len(items.ids)} more clips for one batch without repeats")
+    chosen = set(split.ids)
+    if len(chosen) < phase.batch:
+        lacks.append(f"{phase.batch - len(chosen)} more clips for one batch without repeats")
     if phase.images == "frames":
-        chosen = set(items.ids)
-        rows = [row.columns for row in export.rows if row.columns["clip_id"] in chosen]
-        small = sum(row["width"] < phase.size[0] or row["height"] < phase.size[1] for row in rows)
+        there = [row for row in rows if row["clip_id"] in chosen]
+        least_size = [min(shape.size[side] for shape in phase.shapes) for side in (0, 1)]
+        small = sum(row["width"] < least_size[0] or row["height"] < least_size[1] for row in there)
         if small:
-            lacks.append(f"pixels: {small} of {len(rows)} clips would be enlarged")
-    return len(items.ids), tuple(lacks)
+            lacks.append(f"pixels: {small} of {len(there)} clips would be enlarged")
+    return len(chosen), tuple(lacks)
+
+
+__all__ = ["MAIN", "Cost", "PhasePlan", "Plan", "available", "cost", "gigabytes", "plan"]

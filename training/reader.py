@@ -20,13 +20,21 @@ from training.pixels import Pixels, cover
 Backend = Literal["pyav", "decord"]
 
 
-def read(row: Mapping[str, Any], fps: float, count: int, size: tuple[int, int], backend: Backend = "pyav") -> Pixels:
-    """(count, h, w, 3) RGB of an export's ``row``: the first frame at or after each point of a grid of ``fps``, the
-    last one past its end; resized to cover ``size`` (width, height) px.
+def read(
+    row: Mapping[str, Any],
+    fps: float,
+    count: int,
+    size: tuple[int, int],
+    backend: Backend = "pyav",
+    *,
+    first: int = 0,
+) -> Pixels:
+    """(count, h, w, 3) RGB of an export's ``row``: the first frame at or after each point of a grid of ``fps`` from its
+    point number ``first`` on, the last one past its end; resized to cover ``size`` (width, height) px.
 
     Half a frame early counts, since times are rounded to ticks. Raises ``SourceError`` of ``curation.errors``.
     """
-    points = np.arange(count) / fps - 0.5 / row["fps"]
+    points = (first + np.arange(count)) / fps - 0.5 / row["fps"]
     if backend == "decord" and row.get("cut", "encode") == "encode":
         return cover(_by_decord(row["video"], points), size)
     share = max(size[0] / row["width"], size[1] / row["height"])

@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from training.checkpoint import write_text
-from training.conditioning import Models
-from training.data import Export, Items
+from training.data import Export, Split
+from training.encoders import Models
+from training.phase import Phase
 from training.pixels import Pixels
-from training.recipe import Phase, Recipe
+from training.recipe import Recipe
 
 
 def _hash(recipe: Recipe) -> str:
-    """The recipe's hash without how a step is computed, so that a run which ran out of memory goes on in smaller parts."""
+    """The recipe's hash without how a step is computed, so that a run which ran out of memory goes on in smaller
+    parts."""
     phases = tuple(dataclasses.replace(phase, accumulate=1, checkpoint_levels=()) for phase in recipe.phases)
     return dataclasses.replace(recipe, phases=phases).hash
 
@@ -26,24 +29,30 @@ def _hash(recipe: Recipe) -> str:
 class Run:
     """RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
 
-    def __init__(self, folder: str | Path, recipe: Recipe, export: Export, models: Models) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self, folder: str | Path, recipe: Recipe, exports: Mapping[str, Export], models: Models, *, writes: bool = True
+    ) -> None:
+        self.folder, self.models, self.writes = Path(folder), models, writes
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / "run.json"
+        export = next(iter(exports.values()))
+        places = {name: str(one.folder.resolve()) for name, one in exports.items()}
         self.facts: dict[str, Any] = {
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
             "recipe_hash": _hash(recipe),
             "data": str(export.folder.resolve()),
+            **({"exports": places} if len(places) > 1 else {}),
             "export_card": export.card,
-            "models": {name: str(Path(path).resolve()) for name, path in dataclasses.asdict(models).items()},
+            "models": {name: str(Path(path).resolve()) for name, path in dataclasses.asdict(models).items() if path},
             "phases": [],
         }
         if self.path.exists():
             old = json.loads(self.path.read_text(encoding="utf-8"))
-            for name, what in (("recipe_hash", "recipe"), ("data", "data")):
-                if old[name] != self.facts[name]:
+            for name, what in (("recipe_hash", "recipe"), ("data", "data"), ("exports", "data")):
+                if old.get(name) != self.facts.get(name):
                     raise ValueError(
-                        f"{what}: {self.folder} was begun with {old[name]}, not {self.facts[name]}; take another --out"
+                        f"{what}: {self.folder} was begun with {old.get(name)}, not {self.facts.get(name)}; "
+                        "take another --out"
                     )
             self.facts["phases"] = old["phases"]
 
@@ -53,10 +62,11 @@ class Run:
     def entry(self, phase: Phase) -> dict[str, Any] | None:
         return next((entry for entry in self.facts["phases"] if entry["name"] == phase.name), None)
 
-    def begin(self, phase: Phase, train: Items, reference: float) -> dict[str, Any]:
+    def begin(self, phase: Phase, split: Split, reference: float) -> dict[str, Any]:
         """The phase's entry, made if it has none."""
         entry = self.entry(phase)
         if entry is None:
+            ids = split.ids
             entry = {
                 "name": phase.name,
                 "task": phase.task,
@@ -69,8 +79,9 @@ class Run:
                 "size": list(phase.size),
                 "frames": phase.frames,
                 "fps": phase.fps,
-                "clips": len(train.ids),
-                "first_clip_ids": list(train.ids[:10]),
+                "clips": len(ids),
+                "first_clip_ids": ids[:10],
+                "too_short": {"clips": len(split.short), "first_clip_ids": list(split.short[:10])},
                 "motion_reference": reference,
             }
             self.facts["phases"].append(entry)
@@ -78,14 +89,25 @@ class Run:
         return entry
 
     def write(self) -> None:
-        write_text(self.path, json.dumps(self.facts, indent=1))
+        """All of it; of several processes one alone writes."""
+        if self.writes:
+            write_text(self.path, json.dumps(self.facts, indent=1))
+
+    def refresh(self) -> None:
+        """Take over what the process that writes has written."""
+        if not self.writes:
+            self.facts["phases"] = json.loads(self.path.read_text(encoding="utf-8"))["phases"]
 
 
 class Metrics:
     """metrics.jsonl of one phase, and TensorBoard where it is installed. After a resume, steps from there on are
     written again."""
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, start: int, *, writes: bool = True) -> None:
+        self._file: IO[str] | None = None
+        self._board: Any = None
+        if not writes:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "metrics.jsonl"
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
@@ -93,7 +115,6 @@ class Metrics:
         kept = [line for line in lines if line.endswith("\n") and _step(line) < start]
         write_text(self._path, "".join(kept))
         self._file = self._path.open("a", encoding="utf-8")
-        self._board: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -101,6 +122,8 @@ class Metrics:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
 
     def write(self, step: int, **values: float) -> None:
+        if self._file is None:
+            return
         self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -108,7 +131,8 @@ class Metrics:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

@@ -1,7 +1,6 @@
 """Sampling: Euler over an objective's noise levels with guidance that grows over the frames.
-
-Guidance is StableVideoDiffusionPipeline's: linear from the first frame to the last. ``SCHEDULER`` says to diffusers what
-``Edm`` does; its video pipelines have none that does what ``Flow`` does.
+ Guidance is StableVideoDiffusionPipeline's: linear from the first frame to the last. ``SCHEDULER`` says to diffusers
+what ``Edm`` does; its video pipelines have none that does what ``Flow`` does.
 """
 
 from __future__ import annotations
@@ -33,12 +32,15 @@ SCHEDULER: dict[str, Any] = {
 
 
 def network(unet: Any, condition: Condition) -> Network:
-    """F of a UNet under a condition; x is (B, 4, h, w) of images or (B, T, 4, h, w) of videos."""
+    """F of a UNet under a condition; x is (B, 4, h, w) of images or (B, T, 4, h, w) of videos. ``unet`` may be wrapped
+    for several processes."""
+    masked = getattr(getattr(unet, "module", unet), "masked_latent", None)
 
     def forward(x: Tensor, noise_B: Tensor) -> Tensor:
-        if condition.image_BCHW is not None:
-            x = torch.cat([x, condition.image_BCHW[:, None].expand(-1, x.shape[1], -1, -1, -1)], 2)
-        out: Tensor = unet(x, noise_B, condition.tokens_BLD, condition.ids_B3)
+        beside = condition.beside(x.shape[1], masked)
+        out: Tensor = unet(
+            x if beside is None else torch.cat([x, beside], 2), noise_B, condition.tokens_BLD, condition.ids_BK
+        )
         return out
 
     return forward
@@ -55,12 +57,12 @@ def sample(
     guidance: tuple[float, float] = (1.0, 3.0),
 ) -> Tensor:
     """Latents of ``noise``'s shape, unit variance, scaled. ``guidance``: of the first and the last frame; 1 is none."""
-    levels = objective.levels(steps)
+    levels = objective.levels(steps).to(noise.device)
     x = objective.start(noise, levels[0])
     conditional, free = network(unet, condition), network(unet, condition.without())
-    scale = torch.tensor(guidance[1])
+    scale = torch.tensor(guidance[1], device=noise.device)
     if x.ndim == 5:
-        scale = torch.linspace(*guidance, x.shape[1]).reshape(1, -1, 1, 1, 1)
+        scale = torch.linspace(*guidance, x.shape[1], device=noise.device).reshape(1, -1, 1, 1, 1)
     for sigma, after in pairwise(levels):
         sigma_B = sigma.expand(len(x))
         clean = objective.denoise(conditional, x, sigma_B).float()

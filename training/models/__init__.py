@@ -4,7 +4,7 @@ from training.models.config import SVD, SVD_TEXT, UNetConfig
 from training.models.folder import load, save
 from training.models.insert import insert_temporal, widen_input
 from training.models.lora import add_lora, lora_weights, merge_lora
-from training.models.phases import build, carry, parameters
+from training.models.phases import build, carry, config_of, given, given_config, parameters, prepare, trained
 from training.models.video_unet import VideoUNet, is_last, is_temporal
 
 __all__ = [
@@ -15,6 +15,9 @@ __all__ = [
     "add_lora",
     "build",
     "carry",
+    "config_of",
+    "given",
+    "given_config",
     "insert_temporal",
     "is_last",
     "is_temporal",
@@ -22,6 +25,8 @@ __all__ = [
     "lora_weights",
     "merge_lora",
     "parameters",
+    "prepare",
     "save",
+    "trained",
     "widen_input",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KIND = "UNetSpatioTemporalConditionModel"
-OWN_KIND = "VideoUNet"  # without added ids, which diffusers' class cannot do
+OWN_KIND = "VideoUNet"  # without added ids or with a masked latent, which diffusers' class cannot do
 
 
 def _check(fine: bool, name: str, value: object, wanted: str) -> None:
@@ -22,8 +22,9 @@ class UNetConfig:
     ``in_channels``: 4 of latents, and those concatenated to them. ``attention``: which levels have transformers (the middle
     always has one). ``layers``: ResBlocks on each level down; up there is one more. ``heads``, ``transformer_layers``: of each
     level's transformers. ``cross_attention_dim``: width of the tokens. ``id_width``: width of the sinusoids of each of
-    ``ids`` added numbers (fps − 1, motion bucket, noise augmentation); ``None`` for a model without them. ``frames`` and
-    ``sample_size`` (latent height, width) say what it was made for and limit nothing.
+    ``ids`` added numbers (fps − 1, motion bucket, noise augmentation); ``None`` for a model without them. ``masked``: it learns
+    a latent that stands for frames that are not shown. ``frames`` and ``sample_size`` (latent height, width) say what it was
+    made for and limit nothing.
     Raises ``ValueError`` naming the field.
     """
 
@@ -37,6 +38,7 @@ class UNetConfig:
     cross_attention_dim: int = 1024
     id_width: int | None = 256
     ids: int = 3
+    masked: bool = False
     frames: int = 25
     sample_size: int | tuple[int, int] | None = None
 
@@ -64,7 +66,7 @@ class UNetConfig:
         kinds = ["CrossAttn" if has else "" for has in self.attention]
         size = self.sample_size
         return {
-            "_class_name": KIND if self.id_width is not None else OWN_KIND,
+            "_class_name": KIND if self.id_width is not None and not self.masked else OWN_KIND,
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
             "block_out_channels": list(self.channels),
@@ -78,6 +80,7 @@ class UNetConfig:
             "projection_class_embeddings_input_dim": None if self.id_width is None else self.ids * self.id_width,
             "num_frames": self.frames,
             "sample_size": list(size) if isinstance(size, tuple) else size,
+            **({"masked_latent": True} if self.masked else {}),
         }
 
     @classmethod
@@ -107,6 +110,7 @@ class UNetConfig:
             cross_attention_dim=_one(row, "cross_attention_dim", 1024),
             id_width=width,
             ids=3 if width is None else projected // width,
+            masked=bool(row.get("masked_latent", False)),
             frames=row.get("num_frames", 25),
             sample_size=tuple(size) if isinstance(size, (list, tuple)) else size,
         )

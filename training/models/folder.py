@@ -66,6 +66,23 @@ def load(
     return model
 
 
+def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
+    """A model's config.json. Raises ``ValueError`` where there is none."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"start: no model in {folder}: config.json is missing")
+    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return row
+
+
+def load_image_model(folder: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict in float32 and config.json of a diffusers ``UNet2DConditionModel``."""
+    state: dict[str, Tensor] = {}
+    for file in weight_files(Path(folder)):
+        state |= {name: value.float() for name, value in load_file(file).items()}
+    return state, read_config(folder)
+
+
 def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
     """The safetensors files of a model's folder: one, or those that an index names. Raises ``FileNotFoundError``."""
     for name in [variant] if variant is not None else [None, "fp16"]:

@@ -56,7 +56,7 @@ def insert_temporal(
     state: Mapping[str, Tensor] = unet2d.state_dict() if isinstance(unet2d, nn.Module) else unet2d
     if row is None:
         raise ValueError("config: the image model's config.json is needed with a state dict")
-    model = VideoUNet(_video_config(row, frames=frames, id_width=id_width, ids=ids))
+    model = VideoUNet(video_config(row, frames=frames, id_width=id_width, ids=ids))
     copy_spatial(state, model)
     return model
 
@@ -110,7 +110,9 @@ def _spatial(name: str) -> str:
     return f"{head}.resnets.{number}.spatial_res_block.{rest}"
 
 
-def _video_config(row: Mapping[str, Any], *, frames: int, id_width: int | None, ids: int) -> UNetConfig:
+def video_config(row: Mapping[str, Any], *, frames: int = 14, id_width: int | None = 256, ids: int = 3) -> UNetConfig:
+    """The shape of the video model that an image model's ``config.json`` becomes. Raises ``ValueError`` naming the entry
+    that is not SD's."""
     for name, allowed in PLAIN.items():
         if name in row and row[name] not in allowed:
             raise ValueError(f"{name}: {allowed[0]!r} expected, not {row[name]!r}")

@@ -59,6 +59,8 @@ class VideoUNet(nn.Module):
         self.time_embedding = Embedding(channels[0], time, time)
         if config.id_width is not None:
             self.add_embedding = Embedding(config.ids * config.id_width, time, time)
+        # What stands for frames that are not shown, learned (arXiv 2311.15127, App. D: interpolation's z_m).
+        self.masked_latent = nn.Parameter(torch.zeros(config.out_channels)) if config.masked else None
         self.down_blocks = nn.ModuleList(Down(config, level) for level in levels)
         self.mid_block = Middle(config)
         self.up_blocks = nn.ModuleList(Up(config, level) for level in reversed(levels))

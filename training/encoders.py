@@ -1,0 +1,222 @@
+"""The frozen models that pictures and captions pass on their way to the network, from folders in diffusers' format.
+
+Shape suffixes: B batch, L tokens, D token width, T frames, H, W height and width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.pixels import Pixels, to_pixels, to_tensor
+from training.recipe import Frozen
+
+CAPTIONS = 4096  # whose hidden states are kept
+CHUNK = 16  # pictures that the VAE takes at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Folders: the VAE that clips pass, an image's or a video's; its temporal sibling (for what is published); the
+    CLIPs for text and image; and the UNet to ``start`` from, an image model's or a video model's. ``None`` for what is
+    not given."""
+
+    vae: str | None = None
+    vae_temporal: str | None = None
+    text: str | None = None
+    image: str | None = None
+    start: str | None = None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and no reports of a CLIP's other half while loading."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _beside(folder: Path, name: str, marks: Sequence[str]) -> Path:
+    """Where a diffusers pipeline keeps what belongs to a model: in the model's folder, or in the folder ``name`` beside
+    it."""
+    if any((folder / mark).exists() for mark in marks) or not (folder.parent / name).is_dir():
+        return folder
+    return folder.parent / name
+
+
+def _config(folder: str | PathLike[str]) -> dict[str, Any]:
+    """A model's config.json. Raises ``ValueError`` where there is none."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"models: no model in {folder}: config.json is missing")
+    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return row
+
+
+def look(models: Models) -> Frozen:
+    """What the given folders say of themselves; no weight is read. Raises ``ValueError`` without a VAE, or for one that
+    is not of 4 latent channels."""
+    if models.vae is None:
+        raise ValueError("models: a VAE is needed")
+    vae = _config(models.vae)
+    if vae.get("latent_channels", 4) != 4:
+        raise ValueError(f"models: {models.vae} has {vae['latent_channels']} latent channels, 4 expected")
+    text = image = None
+    if models.text is not None:
+        row = _config(models.text)
+        text = int((row.get("text_config") or row)["hidden_size"])
+    if models.image is not None:
+        image = int(_config(models.image)["projection_dim"])
+    return Frozen(factor=2 ** (len(vae["block_out_channels"]) - 1), text_width=text, image_width=image)
+
+
+class TextEncoder:
+    """Captions → last hidden states of a CLIP text model, (B, L, D). Frozen; each caption is run once, by itself."""
+
+    def __init__(self, folder: str | PathLike[str], tokens: int, device: torch.device) -> None:
+        from transformers import AutoTokenizer, CLIPTextModel
+
+        with quiet():
+            model = CLIPTextModel.from_pretrained(folder, torch_dtype=torch.float32)
+        self.model = model.eval().requires_grad_(False).to(device)
+        marks = ("tokenizer.json", "vocab.json", "tokenizer_config.json")
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(_beside(Path(folder), "tokenizer", marks))
+        self.tokens = min(tokens, self.model.config.max_position_embeddings)
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+
+    @torch.no_grad()
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        return torch.stack([self._one(caption) for caption in captions])
+
+    def _one(self, caption: str) -> Tensor:
+        if caption not in self._kept:
+            words = self.tokenizer(
+                caption, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt"
+            )
+            ids = words.input_ids.to(self.model.device)
+            self._kept[caption] = self.model(input_ids=ids).last_hidden_state[0].float().cpu()
+            while len(self._kept) > CAPTIONS:
+                self._kept.popitem(last=False)
+        return self._kept[caption]
+
+
+class ImageEncoder:
+    """Images → the projected embedding of a CLIP vision model as one token, (B, 1, D), as StableVideoDiffusionPipeline
+    does: resized with its antialiasing to the model's size, sides not in proportion, then normalised."""
+
+    def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
+        from transformers import AutoImageProcessor, CLIPConfig, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        if _config(folder).get("model_type") == "clip_vision_model":  # SVD's image_encoder
+            vision = CLIPVisionConfig.from_pretrained(folder)
+        else:
+            config = CLIPConfig.from_pretrained(folder)
+            vision = config.vision_config
+            vision.projection_dim = config.projection_dim  # a CLIPModel's folder may state it only once
+        with quiet():
+            loaded = CLIPVisionModelWithProjection.from_pretrained(folder, config=vision, torch_dtype=torch.float32)
+        self.model = loaded.eval().requires_grad_(False).to(device)
+        marks = ("preprocessor_config.json", "processor_config.json")
+        processor: Any = AutoImageProcessor.from_pretrained(_beside(Path(folder), "feature_extractor", marks))
+        self.mean = torch.tensor(processor.image_mean).reshape(1, 3, 1, 1)
+        self.std = torch.tensor(processor.image_std).reshape(1, 3, 1, 1)
+        self.side = int(vision.image_size)
+
+    @torch.no_grad()
+    def __call__(self, images_BHWC: Pixels) -> Tensor:
+        from diffusers.pipelines.stable_video_diffusion import pipeline_stable_video_diffusion as svd
+
+        x = svd._resize_with_antialiasing(to_tensor(images_BHWC), (self.side, self.side))  # in [−1, 1], as there
+        x = ((x + 1) / 2 - self.mean) / self.std
+        tokens: Tensor = self.model(x.to(self.model.device)).image_embeds.float().cpu()
+        return tokens[:, None]
+
+
+class VideoVae:
+    """Pictures ↔ latents of either kind of VAE, frozen, float32. What comes out is on the CPU."""
+
+    def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
+        from training.vae import load_vae
+
+        temporal = _config(folder).get("_class_name") == "AutoencoderKLTemporalDecoder"
+        if temporal:
+            from diffusers import AutoencoderKLTemporalDecoder
+
+            self.model: Any = AutoencoderKLTemporalDecoder.from_pretrained(folder, torch_dtype=torch.float32)
+        else:
+            self.model = load_vae(folder)
+        self.model = self.model.eval().requires_grad_(False).to(device)
+        self._temporal = temporal
+
+    @property
+    def scale(self) -> float:
+        """Latents times this have unit variance, which σ_data = 1 counts on."""
+        return float(self.model.config.scaling_factor)
+
+    @torch.no_grad()
+    def moments(self, frames_THWC: Pixels) -> Tensor:
+        """Mean and log-variance of each frame's posterior, not scaled: (T, 8, h, w)."""
+        parts = []
+        for start in range(0, len(frames_THWC), CHUNK):
+            x = to_tensor(frames_THWC[start : start + CHUNK])
+            posterior = self.model.encode(x.to(self.model.device)).latent_dist
+            parts.append(torch.cat([posterior.mean, posterior.logvar], 1).float().cpu())
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def modes(self, x_NCHW: Tensor) -> Tensor:
+        """The posterior's mode of pictures in [−1, 1], not scaled: (N, 4, h, w)."""
+        modes: Tensor = self.model.encode(x_NCHW.to(self.model.device)).latent_dist.mode().float().cpu()
+        return modes
+
+    @torch.no_grad()
+    def decode(self, latents_TCHW: Tensor) -> Pixels:
+        """Scaled latents of one video's frames → uint8 (T, H, W, 3)."""
+        z = latents_TCHW.float().to(self.model.device) / self.scale
+        if self._temporal:
+            return to_pixels(self.model.decode(z, num_frames=len(z)).sample)
+        return to_pixels(self.model.decode(z).sample)
+
+
+class Encoders:
+    """The frozen models of a run on one device, each loaded when first needed."""
+
+    def __init__(self, models: Models, *, text_tokens: int, device: torch.device | str = "cpu") -> None:
+        self.models, self._tokens, self.device = models, text_tokens, torch.device(device)
+
+    @cached_property
+    def text(self) -> TextEncoder:
+        return TextEncoder(self._given("text"), self._tokens, self.device)
+
+    @cached_property
+    def image(self) -> ImageEncoder:
+        return ImageEncoder(self._given("image"), self.device)
+
+    @cached_property
+    def vae(self) -> VideoVae:
+        return VideoVae(self._given("vae"), self.device)
+
+    def _given(self, name: str) -> str:
+        folder = getattr(self.models, name)
+        if folder is None:
+            raise ValueError(f"models: {name} is needed and not given")
+        return str(folder)

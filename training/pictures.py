@@ -1,0 +1,43 @@
+"""What a model makes of the held-out samples, for people to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from curation import video
+from training import objective
+from training.batches import Batches
+from training.draws import generator, normal
+from training.pixels import grid
+from training.recipe import Recipe
+from training.record import write_png
+from training.sample import sample
+
+
+@torch.no_grad()
+def picture(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str, device: torch.device) -> None:
+    """FOLDER/NAME.png: for videos two rows a sample, truth above; for images truth in the first row. NAME.mp4
+    (sample.mp4 of samples.png): the samples beside one another. The truth and the noise are the same each time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    phase = batches.phase
+    lane, draws = batches.held_out()[0]
+    draws = draws[: phase.samples]
+    truth = [batches.pixels(lane, draw) for draw in draws]
+    batch = batches.make(lane, draws, drop=False).to(device)
+    shape = batch.clean.shape[1:]
+    noise = torch.stack([normal(generator(recipe.seed, "samples", i), shape) for i in range(len(draws))]).to(device)
+    unet.eval()
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast):
+        how = objective.of(phase)
+        latents = sample(unet, batch.condition, noise, how, steps=phase.sample_steps, guidance=phase.guidance)
+    vae = batches.encoders.vae
+    made = [vae.decode(one if one.ndim == 4 else one[None]) for one in latents]
+    if lane.shape.frames == 1:
+        write_png(folder / f"{name}.png", grid([np.concatenate(truth), np.concatenate(made)]))
+        return
+    write_png(folder / f"{name}.png", grid([row for pair in zip(truth, made, strict=True) for row in pair]))
+    video.write_clip(np.concatenate(made, 2), phase.fps, folder / f"{'sample' if name == 'samples' else name}.mp4")

@@ -1,0 +1,88 @@
+"""One optimizer step, and the loss on samples held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training import objective, parallel
+from training.batches import Batch, Batches
+from training.phase import Phase
+from training.recipe import Recipe
+from training.sample import network
+
+
+def learning_rate(phase: Phase, step: int) -> float:
+    """Linear up over ``warmup`` steps, flat, and linear down to 0 over the last ``decay`` of all steps."""
+    up = (step + 1) / max(1, phase.warmup)
+    down = (phase.steps - step) / max(1.0, phase.decay * phase.steps) if phase.decay else 1.0
+    return phase.lr * min(1.0, up, down)
+
+
+def batch_loss(unet: Any, batch: Batch, recipe: Recipe, phase: Phase) -> Tensor:
+    """The phase's objective per sample: (B,)."""
+    with torch.autocast(batch.clean.device.type, torch.bfloat16, enabled=recipe.autocast):
+        return objective.of(phase).loss(network(unet, batch.condition), batch.clean, batch.noise, batch.sigma)
+
+
+def at_once(phase: Phase) -> int:
+    """How many samples a process computes at a time."""
+    return max(1, phase.batch // phase.accumulate // parallel.ranks().count)
+
+
+def parts(batch: Batch, most: int) -> Iterator[Batch]:
+    """A batch in parts of at most ``most`` samples, in their order."""
+    for start in range(0, len(batch.ids), most):
+        yield batch.rows(start, min(start + most, len(batch.ids)))
+
+
+def train_step(
+    unet: Any, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], recipe: Recipe, phase: Phase, step: int
+) -> float:
+    """One optimizer step on what this process has of the step's samples; returns the loss over all processes' samples.
+    Pictures and videos weigh by their number. Raises ``FloatingPointError`` with the samples' ids when it is not
+    finite."""
+    unet.train()
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(phase, step)
+    optimizer.zero_grad(set_to_none=True)
+    processes = parallel.ranks().count
+    todo = [part for batch in batches for part in parts(batch, at_once(phase))]
+    value = torch.zeros((), device=todo[0].clean.device)
+    for number, part in enumerate(todo):
+        # Divided, so that the parts' gradients sum to that of the whole batch's mean; processes' gradients are averaged.
+        with nullcontext() if number == len(todo) - 1 else parallel.apart(unet):
+            loss = batch_loss(unet, part, recipe, phase).sum() / phase.batch
+            (loss * processes).backward()  # type: ignore[no-untyped-call]
+        value += loss.detach()
+    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(weights, phase.clip_grad))
+    mean = float(parallel.total(value))
+    if math.isfinite(mean) and math.isfinite(norm):
+        optimizer.step()
+        return mean
+    what = "gradient" if math.isfinite(mean) else f"loss ({mean})"
+    names = ", ".join(parallel.gathered(tuple(name for batch in batches for name in batch.ids)))
+    raise FloatingPointError(f"phase {phase.name}, step {step}: {what} is not finite on samples {names}")
+
+
+@torch.no_grad()
+def validation_loss(unet: Any, batches: Batches, recipe: Recipe, device: torch.device) -> float:
+    """The objective's mean over the phase's fixed validation samples, noise and noise levels; nothing is dropped."""
+    unet.eval()
+    phase, ranks = batches.phase, parallel.ranks()
+    summed = torch.zeros(2, dtype=torch.float64, device=device)  # of losses, and of samples
+    number = 0
+    for sigma in phase.validation_sigmas:
+        for batch in batches.validation(sigma, at_once(phase)):
+            if number % ranks.count == ranks.rank:
+                loss = batch_loss(unet, batch.to(device), recipe, phase)
+                summed += torch.stack([loss.double().sum(), loss.new_tensor(len(loss)).double()])
+            number += 1
+    losses, samples = parallel.total(summed).tolist()
+    return float(losses / samples)
