@@ -1,7 +1,8 @@
 """How fast clips are cut out in each mode, against ffmpeg doing the same, in paired runs on one thread each.
 
     python benchmarks/cut_out.py FOLDER [--seconds 4] [--runs 3] [--json]
- Every video of FOLDER is cut into clips of ``--seconds`` at times that no keyframe is asked about, to files in memory.
+
+Every video of FOLDER is cut into clips of ``--seconds`` at times that no keyframe is asked about, to files in memory.
 ffmpeg: one process per clip, as the scripts do that people write, with ``-ss`` before ``-i``: encode ``-c:v libx264
 -crf 18 -preset veryfast``, copy ``-c copy``. ffmpeg has no smart cut. Videos that cannot be cut in a mode count for
 both sides of its ratio. Ratio: ffmpeg's time over ours, the median of the runs.

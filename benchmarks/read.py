@@ -1,7 +1,8 @@
 """How fast clips of an export are read for training, by PyAV and by decord, in paired runs on one thread.
 
     python benchmarks/read.py EXPORT [--fps 7] [--frames 14] [--runs 3] [--json]
- EXPORT: a folder that ``dailies export`` made. Each clip is read from its first frame on, so many frames on a grid of
+
+EXPORT: a folder that ``dailies export`` made. Each clip is read from its first frame on, so many frames on a grid of
 so many a second, at the sizes of SVD's phases. Milliseconds per clip, the median of the runs.
 """
 

@@ -1,9 +1,11 @@
 """Export: selected clips → training shards, an index of them, and a card.
- An export is plain Parquet, immutable, made in one go: ``data/SPLIT-00000-of-00004.parquet`` with the clips' bytes
+
+An export is plain Parquet, immutable, made in one go: ``data/SPLIT-00000-of-00004.parquet`` with the clips' bytes
 uncompressed in row groups of at most 32 MB, ``index.parquet`` with where each clip lies, ``README.md`` that says where
 it all came from (``curation.export_card``). Rows stand in the canonical order hash(seed, clip_id), so a reader that
 goes front to back sees a shuffled dataset.
- Clips of one source lie all over the shards, and a source is opened once: so batches of sources are cut out first, each
+
+Clips of one source lie all over the shards, and a source is opened once: so batches of sources are cut out first, each
 into a file of its own with a row group per clip, and the shards are put together from these.
 """
 

@@ -1,6 +1,7 @@
 """NAL units of H.264 and HEVC, as far as joining coded pictures of two encoders takes: told apart, repacked, parameter
 sets found.
- Bytes only; nothing is decoded. ITU-T H.264 and H.265: Annex B (start codes), 7.3.1 and 7.4.2 (types); ISO/IEC
+
+Bytes only; nothing is decoded. ITU-T H.264 and H.265: Annex B (start codes), 7.3.1 and 7.4.2 (types); ISO/IEC
 14496-15: avcC and hvcC (length prefixes, parameter sets).
 """
 

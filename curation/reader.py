@@ -1,6 +1,7 @@
 """An open video: which of its streams, what its container says, its frames or its packets, and where to enter it for a
 span.
- PyAV is imported when a video is opened, not with this module. libav writes nothing on stderr: PyAV silences it, and
+
+PyAV is imported when a video is opened, not with this module. libav writes nothing on stderr: PyAV silences it, and
 ``_words`` keeps what it said.
 """
 

@@ -1,5 +1,6 @@
 """Cutting out without decoding: the coded pictures of a span, copied from keyframe to keyframe.
- Packets come in coded order, in which a picture stands after all that it refers to. What is copied is a stretch of them
+
+Packets come in coded order, in which a picture stands after all that it refers to. What is copied is a stretch of them
 that needs nothing from outside and shows no picture from outside: from a keyframe in the span, without the pictures
 shown before it, up to the first picture that the span does not hold. So clips never reach over a cut; they lose what is
 shown before the keyframe, as SVD's did (arXiv 2311.15127, App. C), and at the end a few pictures that refer to one

@@ -1,5 +1,6 @@
 """Coded pictures of two encoders in one stream: what a smart cut encodes at its ends, and what it copies between them.
- A decoder can go from one encoder's pictures to another's where the second begin with one that needs nothing before it
+
+A decoder can go from one encoder's pictures to another's where the second begin with one that needs nothing before it
 and brings its own parameter sets: an IDR picture of H.264, an IDR or CRA picture of HEVC, a key frame of AV1 or VP9.
 Codecs of keyframes alone need no joint. Whatever else is left to ``curation.encode``.
 """

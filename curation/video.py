@@ -1,5 +1,6 @@
 """Videos, for who reads or writes them: probe, stream, read a span, cut a span out, write a clip.
- Time is integer pts over the stream's own time base, pixels are upright, square and SDR, and what goes wrong is one of
+
+Time is integer pts over the stream's own time base, pixels are upright, square and SDR, and what goes wrong is one of
 ``curation.errors``. PyAV is imported when a video is opened, not with this module: a reader of finished tables has no
 need of it.
 """

@@ -1,6 +1,7 @@
 """Exporting a selection: clips cut out source by source and put together to shards in a staging folder, one file at a
 time, and shown when all are there.
- The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
+
+The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
 one is never made twice. A file is done when it is there; a killed export goes on with the next.
 """
 

@@ -9,7 +9,8 @@ A recipe is YAML (see ``pipelines/recipes``)::
       - score: {scorer: text}
       - select: {name: main, rules: {motion: {min_quantile: 0.25}, text_area: {max: 0.07}}}
       - export: {select: main}
- ``--set NAME.key=value`` changes one value, where NAME is the step's name: ``observe``, ``cut``, a scorer's name,
+
+``--set NAME.key=value`` changes one value, where NAME is the step's name: ``observe``, ``cut``, a scorer's name,
 ``caption_`` and a captioner's, a selection's name, ``export``.
 """
 

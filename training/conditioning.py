@@ -1,10 +1,12 @@
 """What each task tells the network besides the noisy latents, and how that is dropped: the same for training and
 sampling.
- Blattmann et al. 2023, Stable Video Diffusion (arXiv 2311.15127), App. D: text as CLIP's hidden states; an image as one
+
+Blattmann et al. 2023, Stable Video Diffusion (arXiv 2311.15127), App. D: text as CLIP's hidden states; an image as one
 CLIP token for cross-attention and as the VAE mode of the noised image, not scaled, on four more input channels; fps −
 1, motion bucket and noise augmentation as added ids. The unconditional branch zeroes cross-attention and the further
 channels only.
- Shape suffixes: B batch, L tokens, D token width, T frames, S frames shown, K ids, C channels, H, W latent height and
+
+Shape suffixes: B batch, L tokens, D token width, T frames, S frames shown, K ids, C channels, H, W latent height and
 width.
 """
 

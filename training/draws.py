@@ -1,5 +1,6 @@
 """Random draws that follow from (seed, global position) alone.
- A counter-based generator (Philox, Salmon et al. 2011) is keyed by (seed and purpose, position), so that no state is
+
+A counter-based generator (Philox, Salmon et al. 2011) is keyed by (seed and purpose, position), so that no state is
 kept, any position can be drawn first, and a run that was killed goes on with the draws it would have had.
 """
 

@@ -1,5 +1,6 @@
 """In which order a phase sees its data: lanes of items of one shape, planned for all steps at once.
- A lane is a bucket of one share of the mix. Each step's videos are of one lane, drawn by the lanes' weights, so that
+
+A lane is a bucket of one share of the mix. Each step's videos are of one lane, drawn by the lanes' weights, so that
 they make one tensor; its pictures, where there are any, are of a lane of their own. Which lane a step has, and how far
 that lane has come, follow from (seed, phase, step) alone, so that any step can be made first and on any machine.
 """

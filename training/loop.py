@@ -1,5 +1,6 @@
 """``train(recipe, data, out, models)``: the phases in order, each from its start's averaged weights.
- The same call goes on where an earlier one was killed: weights, optimizer and step come from the newest whole
+
+The same call goes on where an earlier one was killed: weights, optimizer and step come from the newest whole
 checkpoint, and every draw from (seed, position), so that losses and final weights are bit for bit those of a run that
 was never killed, on the same machine with as many threads.
 """

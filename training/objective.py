@@ -1,6 +1,7 @@
 """What the network learns, and how pictures are made with it: EDM or flow matching, behind one interface.
- A noise level is σ, how much noise there is for each part of signal, whatever the objective, so that draws and
-validation levels mean the same for both. Latents have unit variance.
+
+A noise level is σ, how much noise there is for each part of signal, whatever the objective, so that draws and validation
+levels mean the same for both. Latents have unit variance.
 
 EDM is Karras et al. 2022 (arXiv 2206.00364), with σ_data = 1 and the v-like network of Stable Video Diffusion (arXiv
 2311.15127, App. D.2; Stability's ``VScalingWithEDMcNoise``):
@@ -10,8 +11,9 @@ EDM is Karras et al. 2022 (arXiv 2206.00364), with σ_data = 1 and the v-like ne
 Flow matching is the straight path of Liu et al. 2022 (arXiv 2209.03003) and Lipman et al. 2022 (arXiv 2210.02747):
 
     x = (1 − t)·y + t·n,  F(x; 1000·t) → n − y,  t = σ/(1 + σ)
- Pure tensor functions, y being clean latents and n standard normal noise. Shape suffixes: B batch, then whatever
-follows; σ and t are (B,).
+
+Pure tensor functions, y being clean latents and n standard normal noise. Shape suffixes: B batch, then whatever follows; σ and
+t are (B,).
 """
 
 from __future__ import annotations

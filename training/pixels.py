@@ -27,8 +27,7 @@ def to_pixels(x_NCHW: Tensor) -> Pixels:
 
 
 def cover(pixels_NHWC: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resized, sides in proportion, so that ``size`` (width, height) px is just covered: one side fits, one may be
-    longer.
+    """Resized, sides in proportion, so that ``size`` (width, height) px is just covered: one side fits, one may be longer.
 
     Bilinear with antialiasing, as torchvision resizes tensors.
     """

@@ -1,5 +1,6 @@
 """What a recipe would cost, need and lack, before any work: ``dailies train RECIPE --dry-run``.
- Operations are counted, not estimated: each phase's network runs forward and backward on torch's meta device, which
+
+Operations are counted, not estimated: each phase's network runs forward and backward on torch's meta device, which
 holds shapes and no numbers, under torch's FLOP counter. A multiplication with its addition is 2 FLOP.
 """
 

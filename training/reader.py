@@ -1,5 +1,6 @@
 """Frames of a clip on a phase's grid, scaled to what the phase needs, by PyAV or decord.
- PyAV reads clips of every mode, in their bytes or in their sources, and what it gives is upright, of square pixels and
+
+PyAV reads clips of every mode, in their bytes or in their sources, and what it gives is upright, of square pixels and
 SDR. decord reads bytes as they are stored, so it is for clips that an export encoded. Both choose frames by the same
 times. Which is the faster depends on the clips (``benchmarks/read.py``).
 """

@@ -1,5 +1,6 @@
 """What a training run does, as frozen values that are checked before any work.
- A recipe is a Python function that returns a ``Recipe`` (``training.recipes``); a variant derives with
+
+A recipe is a Python function that returns a ``Recipe`` (``training.recipes``); a variant derives with
 ``dataclasses.replace``. Nothing here imports torch.
 """
 

@@ -1,5 +1,6 @@
 """Sampling: Euler over an objective's noise levels with guidance that grows over the frames.
- Guidance is StableVideoDiffusionPipeline's: linear from the first frame to the last. ``SCHEDULER`` says to diffusers
+
+Guidance is StableVideoDiffusionPipeline's: linear from the first frame to the last. ``SCHEDULER`` says to diffusers
 what ``Edm`` does; its video pipelines have none that does what ``Flow`` does.
 """
 
