@@ -22,6 +22,11 @@ COLUMNS = [
     schema.field("motion", pa.float32(), "how much moves", "px"),
     schema.field("caption_fuse", pa.string(), "what it shows"),
 ]
+MORE = [
+    *COLUMNS,
+    schema.field("caption_coca", pa.string(), "what its middle frame shows"),
+    schema.field("elevation", pa.float32(), "of the camera", "°"),
+]
 
 
 def build_export(
@@ -70,5 +75,7 @@ def _row(
         "height": size[1],
         "motion": truth.shots[0].flow,
         "caption_fuse": truth.shots[0].caption,
+        "caption_coca": f"{number} of a world",
+        "elevation": float(10 * number),
         "bytes": data,
     }

@@ -45,7 +45,7 @@ def load(recipe: Recipe, phase: Phase, exports: Exports) -> Split:
                 f"phase {phase.name}: mix: export {share.data!r} is not given; given: {', '.join(exports) or 'none'}"
             )
     for name in dict.fromkeys(share.data for share in shares):
-        check_columns(recipe, exports[name].columns)
+        check_columns(recipe, (phase,), exports[name].columns)
     if phase.images != "frames" and not phase.kind.video:
         return _of_pictures(phase)
     found = [_sorted(recipe, phase, share, number, exports[share.data]) for number, share in enumerate(shares)]

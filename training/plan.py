@@ -6,7 +6,7 @@ holds shapes and no numbers, under torch's FLOP counter. A multiplication with i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -147,7 +147,7 @@ def _phase_plan(
         eflop=samples * spent.both / 1e18,
         gpu_hours=samples * spent.both / (tflops * 1e12) / 3600,
         gigabytes=gigabytes(spent),
-        columns=tuple(columns_needed(replace(recipe, phases=(phase,)))),
+        columns=tuple(columns_needed(recipe, (phase,))),
         seconds=(phase.frames - 1) / phase.fps,
         clips=clips,
         epochs=samples / clips if clips else None,
@@ -205,7 +205,7 @@ def gigabytes(spent: Cost) -> float:
 
 def available(recipe: Recipe, phase: Phase, exports: Exports) -> tuple[int | None, tuple[str, ...]]:
     """How many items the phase would train on, and what it would still lack."""
-    needed = columns_needed(replace(recipe, phases=(phase,)))
+    needed = columns_needed(recipe, (phase,))
     used = [exports[share.data] for share in phase.shares if share.data in exports]
     if absent := [name for name in needed if any(name not in export.columns for export in used)]:
         return None, tuple(f"column {name}" for name in absent)

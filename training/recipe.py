@@ -194,20 +194,20 @@ def check_sizes(recipe: Recipe, channels: Sequence[int], factor: int) -> None:
             check(all(side % step == 0 for side in shape.size), f"phase {phase.name}: size", shape.size, wanted)
 
 
-def columns_needed(recipe: Recipe) -> dict[str, str]:
-    """The export's columns a recipe reads besides the contract's own, each with what asks for it."""
+def columns_needed(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, str]:
+    """The export's columns that ``phases`` read besides the contract's own, each with what asks for it."""
     needed: dict[str, str] = {}
-    if any(phase.kind.context == "text" for phase in recipe.phases):
+    if any(phase.kind.context == "text" for phase in phases):
         needed |= {column: "caption" for column, _ in recipe.captions}
-    for phase in recipe.phases:
+    for phase in phases:
         for rules in (phase.select, *(share.select for share in phase.shares)):
             needed |= {column: f"phase {phase.name}: select" for column, _, _ in rules}
         needed |= {column: f"the {column} of phase {phase.name}" for column in phase.kind.columns}
     return needed
 
 
-def check_columns(recipe: Recipe, there: Any) -> None:
+def check_columns(recipe: Recipe, phases: Sequence[Phase], there: Any) -> None:
     """Raises ``ValueError`` naming the missing column, what asks for it, and the columns there are."""
-    for column, why in columns_needed(recipe).items():
+    for column, why in columns_needed(recipe, phases).items():
         if column not in there:
             raise ValueError(f"{why}: column {column!r} is not in the export, which has {', '.join(sorted(there))}")
