@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from curation.cutout import Cutting, Mode
 from curation.encode import Cutout, Encoding, encode
-from curation.errors import Changed, TooFewFrames, Unreadable
+from curation.errors import Changed, SourceError, TooFewFrames, Unreadable
 from curation.pixels import Canvas, Picture, fit, jpeg, unjpeg
 from curation.reader import Source, open_before, open_source
 from curation.timing import Span
@@ -33,6 +33,7 @@ __all__ = [
     "Frames",
     "Picture",
     "Source",
+    "SourceError",
     "clip_frames",
     "content_id",
     "count_frames",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -96,13 +97,49 @@ def select(
 
 @app.command()
 def export(
-    dataset: Dataset,
-    set_: Overrides = [],  # noqa: B006
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET|EXPORT", help="A dataset; with --latents a folder that was exported.")
+    ],
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set", "-s", metavar="STEP.KEY=VALUE", help="Change the recipe, with --latents the training one."
+        ),
+    ] = [],  # noqa: B006
     name: Annotated[str, typer.Option("--name", help="Which export of the recipe.")] = "export",
+    latents: Annotated[
+        str | None,
+        typer.Option(
+            "--latents", metavar="RECIPE[:PHASE]", help="Encode an export's clips as this training phase asks."
+        ),
+    ] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where the latents go.")] = None,
+    views: Annotated[int, typer.Option("--views", min=1, help="Latents of so many windows of each clip.")] = 4,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="The models to encode with, as for train.")
+    ] = None,
+    vae: Annotated[str | None, typer.Option("--vae", metavar="MODEL", help="A VAE in place of its.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text-encoder", metavar="MODEL", help="A text encoder in place of its.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="For latents: cpu, cuda:0, …; auto: a GPU if any.")] = "auto",
     engine: EngineName = "ray",
     as_json: Json = False,
 ) -> None:
-    """Cut the selected clips out into training shards."""
+    """Cut the selected clips out into training shards; or encode those of an export, for training that only reads."""
+    if latents is not None:
+        if out is None:
+            raise UsageError("export --latents needs --out FOLDER")
+        from pipelines.latents import Request, export_latents, print_latents
+
+        parts = {"vae": vae, "text": text}
+        request = Request(
+            export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
+        )
+        print_latents(export_latents(request, engine=_engine(engine), quiet=as_json), as_json)
+        return
+    if extra := [flag for flag, value in (("--out", out), ("--from", start), ("--vae", vae)) if value is not None]:
+        raise UsageError(f"{extra[0]} is for export --latents")
     from pipelines import curate as room
     from pipelines.summary import print_export
 
@@ -112,7 +149,8 @@ def export(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="tiny, svd, finetune, lora, or a FILE.py with a function recipe().")
+        str,
+        typer.Argument(metavar="RECIPE", help="tiny, svd, finetune, lora, vae, or a FILE.py with a function recipe()."),
     ],
     data: Annotated[
         list[str],
@@ -150,6 +188,9 @@ def train(
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    if recipe == "vae":
+        _train_vae(start or vae, data, out, set_, device, resume, dry_run, say, as_json)
+        return
     parts = {"vae": vae, "text": text, "image": image}
     request = Request(recipe=recipe, sets=set_, data=data, start=start, parts=parts, phase=phase)
     if dry_run:
@@ -160,6 +201,26 @@ def train(
     from pipelines.summary import print_training
 
     print_training(train_run(request, out, resume=resume, device=device, workers=workers, say=say), as_json)
+
+
+def _train_vae(
+    start: str | None,
+    data: list[str],
+    out: str | None,
+    sets: list[str],
+    device: str,
+    resume: bool,
+    dry_run: bool,
+    say: Callable[[str], None],
+    as_json: bool,
+) -> None:
+    """``dailies train vae``: the temporal decoder alone, which has no phases."""
+    from pipelines.summary import print_vae
+    from pipelines.train_vae import train_vae_run
+
+    if dry_run or start is None or len(data) != 1 or out is None:
+        raise UsageError("train vae needs --from MODEL, one --data EXPORT and --out FOLDER, and has no --dry-run")
+    print_vae(train_vae_run(start, data[0], out, sets=sets, device=device, resume=resume, say=say), as_json)
 
 
 @app.command()

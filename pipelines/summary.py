@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +15,9 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
+
+if TYPE_CHECKING:
+    from pipelines.train_vae import VaeTrained
 
 SHOWN_FAILURES = 20
 
@@ -190,6 +193,26 @@ def print_training(phases: Sequence[Any], as_json: bool) -> None:
     out.print(table)
     for phase in phases:
         out.print(f"{phase.name:<8} {_near(phase.samples)}", soft_wrap=True, markup=False)
+
+
+def print_vae(done: VaeTrained, as_json: bool) -> None:
+    """What finetuning a temporal decoder changed on clips held out."""
+    if as_json:
+        print(json.dumps(asdict(done)))
+        return
+    table = _grid(f"temporal decoder, {done.steps} steps in {done.seconds:.0f} s")
+    table.add_column("on clips held out")
+    for name in ("PSNR, dB", "flicker error, levels of 255"):
+        table.add_column(name, justify="right")
+    rows = {"image decoder": done.image, "before the first step": done.before, "after the last": done.after}
+    for name, figures in rows.items():
+        if figures is not None:
+            table.add_row(name, f"{figures[0]:.2f}", f"{figures[1]:.2f}")
+    out = stdout()
+    out.print(table)
+    for note in done.notes:
+        out.print(note, markup=False)
+    out.print(f"vae      {_near(done.folder)}", soft_wrap=True, markup=False)
 
 
 def print_next(summary: Summary, model: str, zoo: str, video: str) -> None:

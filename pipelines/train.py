@@ -99,11 +99,11 @@ def _on_ray(
 ) -> None:
     """``train`` in ``workers`` processes on Ray Train, a GPU for each where there are some. ``out`` must be a folder that all
     can reach. A worker that dies is started again and the run goes on from its last checkpoint."""
-    import torch
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.base_trainer import TrainingFailedError
     from ray.train.torch import TorchTrainer
 
+    from training import parallel
     from training.loop import train
     from training.start import check
 
@@ -116,7 +116,9 @@ def _on_ray(
     trainer = TorchTrainer(
         work,
         train_loop_config={},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available()),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=parallel.pick_device(arguments["device"]).type == "cuda"
+        ),
         run_config=RunConfig(
             name="ray", storage_path=str(Path(out).resolve()), failure_config=FailureConfig(max_failures=3)
         ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from curation.errors import UsageError
 from zoo.catalog import SCHEME, resolve
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from training.encoders import Models
@@ -68,7 +69,10 @@ def _class(folder: str) -> str | None:
 def fetch(reference: str) -> Path:
     """The folder behind a folder's path, ``zoo:NAME``, or a hub id, which is downloaded. Raises ``UsageError``."""
     if reference.startswith(SCHEME):
-        return resolve(reference)
+        try:
+            return resolve(reference)
+        except (ZooError, ValueError) as error:
+            raise UsageError(str(error)) from error
     if Path(reference).is_dir():
         return Path(reference)
     if not HUB_ID.fullmatch(reference):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,13 @@ from curation.sql import query
 from tests.conftest import Dailies
 
 FAST = ["--recipe", str(Path(__file__).with_name("plain.yaml")), "--set", "export.preset=ultrafast"]
+# For what is about sources and clips only: no text to find, nothing to encode, and one child process less to start.
+CLIPS = """
+name: clips
+steps:
+  - observe: {observers: [boundary, motion], evidence: {fps: 2, short_side: 90}}
+  - cut: {detector: boundary, min_seconds: 1, max_seconds: 4}
+"""
 
 
 def table(dataset: Path, name: str) -> pa.Table:
@@ -52,6 +60,13 @@ def curated(small_world: Path, tmp_path_factory: pytest.TempPathFactory, dailies
     done = dailies("curate", small_world, "--out", out, *FAST, "--engine", "local")
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="module")
+def clips_only(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    path = tmp_path_factory.mktemp("recipe") / "clips.yaml"
+    path.write_text(CLIPS)
+    return ["--recipe", str(path), "--engine", "local"]
 
 
 # ---- what comes out -------------------------------------------------------------------------------------------------
@@ -195,6 +210,7 @@ def test_a_second_run_does_nothing_again(curated: Path, small_world: Path, daili
     ] == []
 
 
+@pytest.mark.slow  # test_kill's run on Ray is compared with one of the plain loop, too
 def test_ray_and_the_plain_loop_make_the_same_tables(
     curated: Path, small_world: Path, tmp_path: Path, dailies: Dailies
 ) -> None:
@@ -281,10 +297,10 @@ def test_bad_files_are_rows_with_reasons_and_the_rest_goes_on(
     assert set(export_rows["status"].to_pylist()) == {"ok"}
 
 
-def test_failed_sources_are_done_until_asked_for_again(tmp_path: Path, dailies: Dailies) -> None:
+def test_failed_sources_are_done_until_asked_for_again(tmp_path: Path, dailies: Dailies, clips_only: list[str]) -> None:
     (tmp_path / "bad.mp4").write_text("nothing")
     world.encode(world.write_script(4, shots=1), tmp_path / "good.mp4")
-    run = ("curate", tmp_path, "--out", tmp_path / "dataset", *FAST, "--engine", "local")
+    run = ("curate", tmp_path, "--out", tmp_path / "dataset", *clips_only)
 
     def taken() -> dict[str, float]:
         rows = table(tmp_path / "dataset", "observations").to_pylist()
@@ -300,10 +316,12 @@ def test_failed_sources_are_done_until_asked_for_again(tmp_path: Path, dailies: 
     assert again["bad.mp4"] != first["bad.mp4"]
 
 
-def test_a_missing_file_is_a_row_and_is_done_when_it_is_there(tmp_path: Path, dailies: Dailies) -> None:
+def test_a_missing_file_is_a_row_and_is_done_when_it_is_there(
+    tmp_path: Path, dailies: Dailies, clips_only: list[str]
+) -> None:
     (tmp_path / "list.txt").write_text("later.mp4\nother.mp4\n")
     world.encode(world.write_script(4, shots=1), tmp_path / "other.mp4")
-    run = ("curate", tmp_path / "list.txt", "--out", tmp_path / "dataset", *FAST, "--engine", "local", "--json")
+    run = ("curate", tmp_path / "list.txt", "--out", tmp_path / "dataset", *clips_only, "--json")
     assert json.loads(dailies(*run).stdout)["sources"]["ok"] == 1
     world.encode(world.write_script(5, shots=1), tmp_path / "later.mp4")
     assert json.loads(dailies(*run).stdout)["sources"]["ok"] == 2
@@ -440,9 +458,9 @@ def test_names_that_look_like_markup_or_are_not_utf8(tmp_path: Path, dailies: Da
     assert "[dqw4w9]" in done.stdout
 
 
-def test_withdrawn_sources_leave_every_table_and_export(tmp_path: Path, small_world: Path, dailies: Dailies) -> None:
+def test_withdrawn_sources_leave_every_table_and_export(tmp_path: Path, curated: Path, dailies: Dailies) -> None:
     out = tmp_path / "dataset"
-    assert dailies("curate", small_world, "--out", out, *FAST, "--engine", "local").returncode == 0
+    shutil.copytree(curated, out)  # one that was moved is as good
     index = pq.read_table(export_of(out) / "index.parquet").to_pylist()
     gone = index[0]["uri"]
     assert dailies("withdraw", out, gone).returncode == 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,24 @@ VIDEO_DOORS = {
 }
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def named(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Every module that a file imports, inside functions too."""
+    return tuple(named(ast.walk(tree(path))))
 
 
 def files(*rooms: str) -> list[Path]:
@@ -114,9 +125,26 @@ def everything(*rooms: str) -> str:
     return "import " + ", ".join(modules)
 
 
+BARE = ("ray", "decord", "av", "cv2", "scenedetect", "rapidocr", "deltalake", "duckdb")
+
+
+@pytest.mark.slow  # it imports diffusers, transformers and peft anew
 def test_training_and_zoo_work_on_a_bare_gpu_box() -> None:
-    blocked = ("ray", "decord", "av", "cv2", "scenedetect", "rapidocr", "deltalake", "duckdb")
-    assert not loaded_after(everything("training", "zoo"), blocked) & set(blocked)
+    assert not loaded_after(everything("training", "zoo"), BARE) & set(BARE)
+
+
+def test_training_and_zoo_import_nothing_that_a_bare_gpu_box_lacks() -> None:
+    left, seen, ours = files("training", "zoo"), set[Path](), set(files(*ROOMS))
+    while left:
+        path = left.pop()
+        seen.add(path)
+        for module in named(tree(path).body):  # what stands in functions is imported when they are called
+            parts = module.split(".")
+            assert parts[0] not in BARE, f"{path.relative_to(ROOT)} imports {module}"
+            for end in range(1, len(parts) + 1):
+                inside = ROOT.joinpath(*parts[:end])
+                left += {inside.with_suffix(".py"), inside / "__init__.py"} & ours - seen
+    assert ROOT / "curation" / "schema.py" in seen
 
 
 def test_curation_works_without_torch() -> None:

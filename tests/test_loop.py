@@ -145,14 +145,14 @@ def _exhaust_cpu() -> None:
 def test_out_of_memory_says_what_to_lower(exhaust: Callable[[], None]) -> None:
     with (
         pytest.raises(MemoryError, match="phase video: out of memory at 4 samples") as caught,
-        memory.memory_named(PHASE, 2),
+        memory.memory_named(lambda: memory.advice(PHASE, 2)),
     ):
         exhaust()
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="mat1"), memory.memory_named(PHASE, 2):
+    with pytest.raises(RuntimeError, match="mat1"), memory.memory_named(lambda: memory.advice(PHASE, 2)):
         torch.ones(2, 3) @ torch.ones(2, 3)
 
 

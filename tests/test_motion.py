@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -79,6 +79,19 @@ def filmed(scene: Scene, path: Path, *, fps: int = 24, height: int = 252, second
     return world.encode((picture(scene, n / fps, height) for n in range(count)), path, fps=fps, **codec)
 
 
+@pytest.fixture(scope="module")
+def filmed_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Scene], Path]:
+    """A scene, filmed for every method together."""
+    folder, films = tmp_path_factory.mktemp("scenes"), dict[Scene, Path]()
+
+    def film(scene: Scene) -> Path:
+        if scene not in films:
+            films[scene] = filmed(scene, folder / f"{len(films)}.mp4")
+        return films[scene]
+
+    return film
+
+
 def measured(path: Path, observer: Motion) -> dict[str, Any]:
     seen = observe(str(path), [observer], None)
     whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
@@ -104,9 +117,11 @@ def measured(path: Path, observer: Motion) -> dict[str, Any]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_the_camera_does_is_measured_and_named(tmp_path: Path, method: str, scene: Scene, label: str) -> None:
+def test_what_the_camera_does_is_measured_and_named(
+    filmed_once: Callable[[Scene], Path], method: str, scene: Scene, label: str
+) -> None:
     """Within 5 % and 0.1; what it leaves over is less than a tenth of the whole."""
-    found = measured(filmed(scene, tmp_path / "a.mp4"), Motion(method=method))
+    found = measured(filmed_once(scene), Motion(method=method))
     for name in ("pan", "tilt", "zoom", "roll"):
         assert found[f"motion_{name}"] == pytest.approx(getattr(scene, name), rel=0.05, abs=0.1), name
     assert found["motion_local"] < 0.1 * found["motion"] + 0.05
@@ -114,9 +129,11 @@ def test_what_the_camera_does_is_measured_and_named(tmp_path: Path, method: str,
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_thing_that_moves_before_a_still_camera_is_local_motion_only(tmp_path: Path, method: str) -> None:
+def test_a_thing_that_moves_before_a_still_camera_is_local_motion_only(
+    filmed_once: Callable[[Scene], Path], method: str
+) -> None:
     """The flow of a thing spreads a little past its edges, which makes its share of the frame larger."""
-    found = measured(filmed(Scene(thing=13), tmp_path / "a.mp4"), Motion(method=method))
+    found = measured(filmed_once(Scene(thing=13)), Motion(method=method))
     share = math.pi * DISC**2 / (240 * 240 * 16 / 9)
     assert found["motion_local"] == pytest.approx(13 * share, rel=0.2)
     assert found["motion_local"] == pytest.approx(found["motion"], rel=0.1)
@@ -125,9 +142,9 @@ def test_a_thing_that_moves_before_a_still_camera_is_local_motion_only(tmp_path:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_pan_past_a_moving_thing_is_both(tmp_path: Path, method: str) -> None:
+def test_a_pan_past_a_moving_thing_is_both(filmed_once: Callable[[Scene], Path], method: str) -> None:
     """The camera is measured as if there were no thing."""
-    found = measured(filmed(Scene(pan=6, thing=6), tmp_path / "a.mp4"), Motion(method=method))
+    found = measured(filmed_once(Scene(pan=6, thing=6)), Motion(method=method))
     share = math.pi * DISC**2 / (240 * 240 * 16 / 9)
     assert found["motion_pan"] == pytest.approx(6, rel=0.05)
     assert found["motion_local"] == pytest.approx((6 + 6) * share, rel=0.25)
@@ -267,7 +284,16 @@ def variants(scene: Scene, folder: Path) -> Iterator[tuple[str, Path]]:
         yield name, filmed(scene, folder / "variant.mp4", **how)
 
 
-@pytest.mark.parametrize("name", SCENES)
+SLOW = (
+    "pan",
+    "thing",
+    "roll",
+)  # "pan past a thing" pans and moves a thing, and "zoom" turns the picture about its middle, too
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SCENES]
+)
 def test_the_same_content_scores_the_same_however_it_is_encoded(tmp_path: Path, name: str) -> None:
     """Within 10 % and 0.02, by both methods: the score, and the measure that the scene is about."""
     scene, own = SCENES[name]

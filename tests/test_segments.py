@@ -28,13 +28,18 @@ CODECS = {
 }
 
 
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    """Fifty seconds of the rendered world."""
+    return list(world.frames(world.write_script((77,), shots=26, size=(128, 72), shot_frames=(24, 60))))
+
+
 @pytest.fixture(scope="module", params=CODECS)
-def film(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """75 seconds of the rendered world in several flavours."""
-    script = world.write_script((77,), shots=36, size=(128, 72), shot_frames=(24, 60))
+def film(request: pytest.FixtureRequest, pictures: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The pictures in several flavours."""
     container, options = CODECS[request.param]
     path = tmp_path_factory.mktemp("segments") / f"long.{container}"
-    return str(world.encode(script, path, **options))
+    return str(world.encode(iter(pictures), path, fps=24, **options))
 
 
 def observers() -> list[Any]:
@@ -54,8 +59,8 @@ def in_segments(path: str, seconds: float) -> list[Observation]:
 
 def test_segments_joined_are_the_whole(film: str) -> None:
     whole = observe.observe(film, observers(), EVIDENCE)
-    parts = in_segments(film, 20)
-    assert len(parts) == whole_count(whole, 20) > 2
+    parts = in_segments(film, 13)
+    assert len(parts) == whole_count(whole, 13) > 2
     assert [pts for part in parts for pts in part.pts] == list(whole.pts)
     assert [e.pts for part in parts for e in part.evidence] == [e.pts for e in whole.evidence]
     assert [e.jpeg for part in parts for e in part.evidence] == [e.jpeg for e in whole.evidence]
@@ -77,7 +82,7 @@ def test_rows_of_segments_make_the_same_clips(film: str) -> None:
     unit = {"source_id": "s", "uri": film, "manifest": None, "segment": 0, "segments": None, "origin": None}
     rules = ClipRules(min_seconds=1, max_seconds=4)
     whole = observe_row(unit, observers(), EVIDENCE)
-    first = observe_row(unit, observers(), EVIDENCE, 20)
+    first = observe_row(unit, observers(), EVIDENCE, 13)
     rows = [first]
     for number in range(1, first["segments"]):
         later = unit | {"segment": number, "segments": first["segments"], "origin": first["origin"]}
@@ -143,7 +148,10 @@ def test_a_dataset_is_the_same_with_and_without_segments(dailies: Any, tmp_path:
 
     footage = tmp_path / "footage"
     footage.mkdir()
-    world.encode(world.write_script((80,), shots=40, size=(128, 72), shot_frames=(36, 60)), footage / "long.mp4")
+    script = world.write_script(
+        (80,), shots=40, size=(128, 72), fps=12, shot_frames=(18, 30), transition_frames=(4, 10)
+    )
+    world.encode(script, footage / "long.mp4")
     world.encode(world.write_script((81,), shots=2, size=(128, 72)), footage / "short.mp4")
     found = []
     for seconds in (30, 900):
@@ -157,6 +165,8 @@ def test_a_dataset_is_the_same_with_and_without_segments(dailies: Any, tmp_path:
             "--engine",
             "local",
             "--json",
+            "--set",
+            "text.side=320",  # finding text would take most of the time
             "--set",
             f"observe.segment_seconds={seconds}",
         )

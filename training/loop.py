@@ -19,7 +19,7 @@ from training.encoders import Encoders, Models
 from training.flops import StepRates
 from training.interrupt import interrupts_wait
 from training.lanes import Ranks
-from training.memory import memory_named
+from training.memory import advice, memory_named
 from training.phase import Phase
 from training.pictures import picture
 from training.recipe import Frozen, Recipe
@@ -88,7 +88,7 @@ def _train_phase(
     entry = run.begin(phase, split, reference)
     spent = entry["seconds"]  # by earlier calls
     done = state.done
-    unet = parallel.wrapped(state.unet, device)
+    unet, levels = parallel.wrapped(state.unet, device), len(state.unet.config.channels)
     batches = Batches(recipe, phase, split, encoders, reference)
     metrics = Metrics(folder, done, writes=run.writes)
     rates = StepRates(state.unet, phase, device, autocast=recipe.autocast, processes=parallel.ranks().count)
@@ -113,7 +113,7 @@ def _train_phase(
         return [batch.to(device) for batch in batches.training(step, parallel.ranks())]
 
     try:
-        with memory_named(phase, len(state.unet.config.channels)), interrupts_wait(say) as asked:
+        with memory_named(lambda: advice(phase, levels)), interrupts_wait(say) as asked:
             validate(done) if done == 0 else None
             since = time.perf_counter()
             coming = ahead(make, done, phase.steps, 0 if device.type == "cpu" else AHEAD)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from training.recipe import Phase
@@ -12,21 +12,21 @@ SAID = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
-def memory_named(phase: Phase, levels: int) -> Iterator[None]:
-    """Within it, running out of memory raises ``MemoryError`` that names the phase and what to lower.
-
-    ``levels``: how many the network has.
-    """
+def memory_named(words: Callable[[], str]) -> Iterator[None]:
+    """Within it, running out of memory raises ``MemoryError`` with ``words``, which say what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in SAID):
-            raise MemoryError(advice(phase, levels)) from error
+        if isinstance(error, MemoryError) or any(said in str(error) for said in SAID):
+            raise MemoryError(words()) from error
         raise
 
 
 def advice(phase: Phase, levels: int) -> str:
-    """What to lower, what costs least first: time, then how much of a video there is, then its size."""
+    """What to lower in ``phase``, what costs least first: time, then how much of a video there is, then its size.
+
+    ``levels``: how many the network has.
+    """
     part = phase.batch // phase.accumulate
     width, height = phase.size
     free, costly = [], []

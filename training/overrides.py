@@ -36,7 +36,18 @@ def override(recipe: Recipe, sets: Sequence[str]) -> Recipe:
     return dataclasses.replace(recipe, phases=made, **own)
 
 
-def _value(owner: type[Recipe] | type[Phase], key: str, text: str, fixed: tuple[str, ...]) -> Any:
+def fields_of(owner: type[Any], sets: Sequence[str]) -> dict[str, Any]:
+    """The values of ``FIELD=VALUE`` by field, for a dataclass. Raises ``ValueError`` as ``override``."""
+    found = {}
+    for one in sets:
+        key, equals, text = one.partition("=")
+        if not equals:
+            raise ValueError(f"set: FIELD=VALUE expected, not {one!r}")
+        found[key.strip()] = _value(owner, key.strip(), text)
+    return found
+
+
+def _value(owner: type[Any], key: str, text: str, fixed: tuple[str, ...] = ()) -> Any:
     """``text`` as the field's type. ``fixed``: fields that are not to be set."""
     fields = [field.name for field in dataclasses.fields(owner) if field.name not in fixed]
     if key not in fields:

@@ -1,0 +1,378 @@
+"""The temporal VAE decoder: inflation of Stable Diffusion's kind of VAE, loading, finetuning, resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from curation.errors import UsageError  # noqa: E402
+from pipelines.train_vae import train_vae_run  # noqa: E402
+from tests.training_export import BUILTIN, build_export  # noqa: E402
+from training import vae_loop  # noqa: E402
+from training.data import Export  # noqa: E402
+from training.temporal_vae import TEMPORAL, VaeRecipe, Windows, split  # noqa: E402
+from training.vae import inflate, load_temporal, load_vae, save_half  # noqa: E402
+from training.vae_loop import train_temporal_vae  # noqa: E402
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+RECIPE = VaeRecipe(
+    steps=4, batch=1, frames=3, size=(24, 16), warmup=2, validation_clips=2, validate_every=2, save_every=2
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vae") / "export"
+    return build_export(folder, clips=6, size=(96, 64), frames=(12, 20), validation=3)
+
+
+def image_vae(**settings: Any) -> AutoencoderKL:
+    """Stable Diffusion's VAE in small: two layers a block, attention in the middle, quant and post_quant convolutions."""
+    torch.manual_seed(1)
+    shape = {
+        "block_out_channels": (32, 64),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "scaling_factor": 0.18215,
+    }
+    return AutoencoderKL(**{**shape, **settings}).eval()
+
+
+def decoded(vae: AutoencoderKL, frames: int, clips: int = 1) -> tuple[Any, Any]:
+    """What the image decoder and the inflated one make of the same latents, of the size of SD's (std 1/0.18215)."""
+    z = torch.randn(clips * frames, 4, 12, 16, generator=torch.Generator().manual_seed(2)) / 0.18215
+    with torch.no_grad():
+        return vae.decode(z).sample, inflate(vae).decode(z, num_frames=frames).sample
+
+
+# ---- inflation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_post_quant_conv": False},
+        {"use_post_quant_conv": False, "layers_per_block": 3},
+        {"use_post_quant_conv": False, "use_quant_conv": False, "mid_block_add_attention": False},
+    ],
+)
+def test_inflated_decodes_each_frame_as_before(settings: dict[str, Any], frames: int) -> None:
+    image, video = decoded(image_vae(**settings), frames, clips=2)
+    assert image.std() > 0.05
+    assert torch.allclose(image, video, atol=1e-5)
+
+
+def test_post_quant_conv_is_folded_exactly_but_for_its_bias_at_the_border() -> None:
+    vae = image_vae()
+    with torch.no_grad():
+        vae.post_quant_conv.bias.zero_()
+    image, video = decoded(vae, 4)
+    assert torch.allclose(image, video, atol=1e-5)
+    with torch.no_grad():
+        vae.post_quant_conv.bias.copy_(torch.tensor([0.3, -0.2, 0.25, 0.1]))
+        z = torch.randn(2, 4, 12, 16, generator=torch.Generator().manual_seed(2))
+        before = vae.decoder.conv_in(vae.post_quant_conv(z))
+        after = inflate(vae).decoder.conv_in(z)
+    assert torch.allclose(before[..., 1:-1, 1:-1], after[..., 1:-1, 1:-1], atol=1e-5)
+    assert not torch.allclose(before, after, atol=1e-3)
+    image, video = decoded(vae, 4)
+    assert 1e-6 < (image - video).abs().mean() / image.std() < 0.02
+
+
+def test_the_encoder_is_kept() -> None:
+    for settings in ({}, {"use_quant_conv": False, "mid_block_add_attention": False}):
+        vae = image_vae(**settings)
+        x = torch.rand(2, 3, 24, 32) * 2 - 1
+        with torch.no_grad():
+            one, other = vae.encode(x).latent_dist, inflate(vae).encode(x).latent_dist
+        assert torch.allclose(one.parameters, other.parameters, atol=1e-5)
+
+
+def test_inflation_is_a_function_of_the_vae_alone() -> None:
+    vae = image_vae()
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    one = inflate(vae).state_dict()
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(6)
+    assert all(torch.equal(value, one[name]) for name, value in inflate(vae).state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"norm_num_groups": 16}, "norm_num_groups"),
+        ({"act_fn": "relu"}, "act_fn"),
+        ({"shift_factor": 0.1}, "shift_factor"),
+        ({"up_block_types": ("UpDecoderBlock2D", "AttnUpDecoderBlock2D")}, "AttnUpDecoderBlock2D"),
+        ({"layers_per_block": 1}, r"decoder\.mid_block\..* must be zero"),
+    ],
+)
+def test_what_the_temporal_class_lacks_is_named(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        inflate(image_vae(**settings))
+
+
+# ---- loading --------------------------------------------------------------------------------------------------------
+
+
+def test_an_sd_folder_loads_in_each_way_it_is_published(tmp_path: Path) -> None:
+    vae = image_vae()
+    vae.save_pretrained(tmp_path / "full")
+    vae.save_pretrained(tmp_path / "pipeline" / "vae")
+    save_half(vae, tmp_path / "half")
+    save_half(vae, tmp_path / "variant")
+    (tmp_path / "variant" / WEIGHTS).rename(tmp_path / "variant" / WEIGHTS.replace(".safe", ".fp16.safe"))
+    # Stable Diffusion's own files name the attention's layers as diffusers did then.
+    vae.save_pretrained(tmp_path / "old")
+    renamed = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = load_file(tmp_path / "old" / WEIGHTS)
+    for new, old in renamed.items():
+        state = {name.replace(f"attentions.0.{new}", f"attentions.0.{old}"): value for name, value in state.items()}
+    save_file(state, tmp_path / "old" / WEIGHTS, {"format": "pt"})
+    for name, tolerance in (("full", 0.0), ("pipeline", 0.0), ("old", 0.0), ("half", 1e-3), ("variant", 1e-3)):
+        loaded = load_vae(tmp_path / name)
+        assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+        assert not any(weight.requires_grad for weight in loaded.parameters())
+        for key, value in vae.state_dict().items():
+            assert torch.allclose(loaded.state_dict()[key], value, atol=tolerance, rtol=0), (name, key)
+
+
+def test_a_saved_temporal_decoder_is_what_svd_takes(tmp_path: Path) -> None:
+    made = inflate(image_vae())
+    made.save_pretrained(tmp_path)
+    loaded = load_temporal(tmp_path)
+    assert StableVideoDiffusionPipeline.__init__.__annotations__["vae"] in (
+        AutoencoderKLTemporalDecoder,
+        "AutoencoderKLTemporalDecoder",
+    )
+    assert isinstance(loaded, AutoencoderKLTemporalDecoder)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in made.state_dict().items())
+
+
+def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="vae-world-temporal: holds AutoencoderKLTemporalDecoder, where AutoencoderKL is"
+    ):
+        load_vae(BUILTIN / "vae-world-temporal")
+    with pytest.raises(ValueError, match="vae-world: holds AutoencoderKL, where AutoencoderKLTemporalDecoder is"):
+        load_temporal(BUILTIN / "vae-world")
+    with pytest.raises(ValueError, match=r"absent: a folder with the config\.json of a diffusers VAE"):
+        load_vae(tmp_path / "absent")
+    image_vae().save_pretrained(tmp_path / "lacking")
+    state = load_file(tmp_path / "lacking" / WEIGHTS)
+    del state["decoder.conv_in.weight"]
+    save_file(state, tmp_path / "lacking" / WEIGHTS, {"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"lacking: 1 weights do not fit AutoencoderKL, decoder\.conv_in\.weight first"
+    ):
+        load_vae(tmp_path / "lacking")
+    (tmp_path / "lacking" / WEIGHTS).unlink()
+    with pytest.raises(ValueError, match=r"holds no diffusion_pytorch_model\.safetensors"):
+        load_vae(tmp_path / "lacking")
+
+
+# ---- windows --------------------------------------------------------------------------------------------------------
+
+
+def test_windows_are_consecutive_frames_drawn_from_the_position_alone(
+    export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, held_out, notes = split(Export(export), RECIPE)
+    assert (len(train), len(held_out), notes) == (4, 2, ())
+    ids = [train.drawn(position)[0] for position in range(8)]
+    assert sorted(ids[:4]) == sorted(ids[4:]) == sorted(train.ids)
+    monkeypatch.setattr("training.temporal_vae.CACHE_BYTES", 0)
+    uncached = split(Export(export), RECIPE)[0]
+    for position in (5, 2):
+        name, frames, rng = uncached.drawn(position)
+        again = train.drawn(position)
+        assert name == again[0]
+        assert frames.shape == (3, 16, 24, 3)
+        assert (frames == again[1]).all()
+        assert rng.random() == again[2].random()
+
+
+def test_clips_that_cannot_serve_are_left_out_and_said(export: Path) -> None:
+    with pytest.raises(ValueError, match="no training clip of 3 frames at 30 1/s"):
+        split(Export(export), dataclasses.replace(RECIPE, fps=30))
+    with pytest.raises(ValueError, match="no training clip of 50 frames"):
+        split(Export(export), dataclasses.replace(RECIPE, frames=50))
+    _, _, notes = split(Export(export), dataclasses.replace(RECIPE, size=(128, 128), fps=12))
+    assert notes == ("4 of 4 training clips are smaller than size and are enlarged",)
+
+
+def test_a_clip_that_cannot_be_read_is_replaced(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Export(export)
+    train = split(opened, RECIPE)[0]
+    whole = opened.whole
+    bad = train.ids[1]
+
+    def damaged(row: Any) -> dict[str, Any]:
+        row = whole(row)
+        return {**row, "video": b"\0" * 100} if row["clip_id"] == bad else row
+
+    monkeypatch.setattr(opened, "whole", damaged)
+    assert bad not in [train.drawn(position)[0] for position in range(8)]
+    assert list(train.failed) == [bad]
+
+
+# ---- finetuning -----------------------------------------------------------------------------------------------------
+
+
+def _flickering(folder: Path) -> Path:
+    """The built-in VAE with a posterior half as wide as its latents: noise that differs from frame to frame, so flicker."""
+    vae = load_vae(BUILTIN / "vae-world")
+    with torch.no_grad():
+        vae.quant_conv.weight[4:] = 0
+        vae.quant_conv.bias[4:] = 2 * math.log(0.15)
+    vae.save_pretrained(folder)
+    return folder
+
+
+def test_it_takes_flicker_away_and_changes_only_what_it_may(export: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=12, frames=4, lr=1e-3, edges=0.0, validate_every=4)
+    source, out = _flickering(tmp_path / "start"), tmp_path / "out"
+    report = train_temporal_vae(source, Export(export), out, recipe=recipe, device="cpu", say=lambda line: None)
+    assert report.image is not None
+    assert report.before.psnr == pytest.approx(report.image.psnr, abs=1e-3)
+    assert report.before.flicker == pytest.approx(report.image.flicker, abs=1e-3)
+    assert report.after.flicker < 0.85 * report.image.flicker
+    assert report.after.psnr > report.image.psnr + 0.3
+    made, start = load_temporal(report.folder).state_dict(), inflate(load_vae(source)).state_dict()
+    changed = {name for name, value in made.items() if not torch.equal(value, start[name])}
+    assert changed
+    assert all(name.startswith("decoder.") and any(part in name for part in TEMPORAL) for name in changed)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(12))
+    assert all({"loss", "pixel", "edges", "flicker", "lr"} <= set(row) for row in rows)
+    assert [row["step"] for row in rows if "held_out_psnr" in row] == [3, 7]
+    assert train_temporal_vae(source, Export(export), out, recipe=recipe, say=lambda line: None) == report
+
+
+class Killed(BaseException):
+    """Nothing in the loop handles it, so that what is left is what kill -9 leaves."""
+
+
+LONGER = dataclasses.replace(RECIPE, steps=5, trains="decoder")
+
+
+def test_killed_and_interrupted_runs_go_on_bit_for_bit(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = tmp_path / "start"
+    image_vae(block_out_channels=(32, 32)).save_pretrained(start)
+
+    def run(out: str, say: Callable[[str], None] = lambda line: None) -> Path:
+        made = train_temporal_vae(start, Export(export), tmp_path / out, recipe=LONGER, device="cpu", say=say)
+        return made.folder / WEIGHTS
+
+    def die(line: str) -> None:
+        if line.startswith("step 4/"):  # after four steps, of which the first two are saved
+            raise Killed
+
+    whole = run("whole").read_bytes()
+    with pytest.raises(Killed):
+        run("killed", die)
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["step-000002"]
+    (checkpoints / ".part-1-step-000004" / "vae").mkdir(parents=True)
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    assert run("killed").read_bytes() == whole
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["step-000004", "step-000005"]
+
+    step = vae_loop._Training._step
+
+    def interrupted(self: Any, train: Windows, number: int) -> dict[str, float]:
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, train, number)
+
+    monkeypatch.setattr(vae_loop._Training, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped")
+    monkeypatch.undo()
+    assert (tmp_path / "stopped" / "checkpoints" / "step-000003").is_dir()
+    assert run("stopped").read_bytes() == whole
+    losses = [
+        [(row["step"], row["loss"]) for row in map(json.loads, (tmp_path / out / "metrics.jsonl").open())]
+        for out in ("whole", "killed", "stopped")
+    ]
+    assert losses[0] == losses[1] == losses[2]
+    assert len(losses[0]) == 5
+
+
+def test_a_wrong_number_stops_before_the_weights_change(export: Path, tmp_path: Path) -> None:
+    made = inflate(image_vae(block_out_channels=(32, 32)))
+    with torch.no_grad():
+        made.decoder.time_conv_out.bias[0] = float("nan")
+    made.save_pretrained(tmp_path / "start")
+    opened = Export(export)
+    first = split(opened, RECIPE)[0].drawn(0)[0]
+    with pytest.raises(FloatingPointError, match=rf"step 0: loss \(nan\) is not finite on samples {first}$"):
+        train_temporal_vae(tmp_path / "start", opened, tmp_path / "out", recipe=RECIPE, device="cpu")
+    assert not (tmp_path / "out" / "vae").exists()
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 0), ("batch", 0), ("frames", 1), ("size", (24,)), ("fps", -1.0), ("lr", float("nan")), ("decay", 2.0),
+     ("edges", -1.0), ("flicker", float("inf")), ("trains", "encoder"), ("reader", "opencv"), ("keep", 0)],
+)  # fmt: skip
+def test_a_wrong_value_names_its_field(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: "):
+        dataclasses.replace(RECIPE, **{field: value})
+
+
+def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> None:
+    def run(start: str = "zoo:vae-world", data: Path = export, device: str = "cpu", **settings: object) -> None:
+        given = {"frames": 3, "size": [24, 16], **settings}
+        sets = [f"{name}={value}" for name, value in given.items()]
+        train_vae_run(
+            start, str(data), str(tmp_path / "out"), sets=sets, device=device, resume=False, say=lambda line: None
+        )
+
+    for named, change in {
+        "no model 'nothing'": {"start": "zoo:nothing"},
+        "nothing: a folder, zoo:NAME or a hub id": {"start": "nothing"},
+        "start: .* holds None": {"start": str(BUILTIN / "clip-world")},
+        "no export at": {"data": tmp_path / "empty"},
+        "has no field 'colour' to set, but steps": {"colour": 1},
+        "size: multiples of 4 px": {"size": [26, 16]},
+        "set: trains=encoder: Input should be 'temporal' or 'decoder'": {"trains": "encoder"},
+        "device: ": {"device": "abacus"},
+    }.items():
+        with pytest.raises(UsageError, match=named):
+            run(**change)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "vae.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"out: .* holds a run already"):
+        run()
