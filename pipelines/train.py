@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.errors import DailiesError, UsageError
+from pipelines import engine as engines
 from pipelines.weights import models_of
 from training.phase import MAIN
 from training.recipe import Recipe
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from training.plan import Plan
 
 Say = Callable[[str], None]
+RESTARTS = 3  # of workers that died
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,9 @@ def train_run(
     arguments = {"phase": request.phase, "resume": resume, "device": device}
     try:
         if workers > 1:
-            _on_ray(made, data, out, models, workers, arguments)
+            if not resume and (Path(out) / "run.json").exists():
+                raise ValueError(f"out: {out} holds a run already; resume it or take another folder")
+            _on_ray(made, data, out, models, workers, arguments, say)
         else:
             from training.loop import train
 
@@ -95,7 +102,13 @@ def train_run(
 
 
 def _on_ray(
-    recipe: Recipe, data: Mapping[str, str], out: str, models: Models, workers: int, arguments: Mapping[str, Any]
+    recipe: Recipe,
+    data: Mapping[str, str],
+    out: str,
+    models: Models,
+    workers: int,
+    arguments: Mapping[str, Any],
+    say: Say,
 ) -> None:
     """``train`` in ``workers`` processes on Ray Train, a GPU for each where there are some. ``out`` must be a folder that all
     can reach. A worker that dies is started again and the run goes on from its last checkpoint."""
@@ -109,25 +122,58 @@ def _on_ray(
 
     # What is wrong with the request is said here, not by each worker.
     check(recipe, recipe.phases if arguments["phase"] is None else (recipe.phase(arguments["phase"]),), models)
+    folder = Path(out).resolve()
+    log = folder / "ray" / "said.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("", encoding="utf-8")
 
     def work(_: Mapping[str, Any]) -> None:
-        train(recipe, data, out, models, say=lambda line: print(line, flush=True), **arguments)
+        def tell(line: str) -> None:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
 
-    trainer = TorchTrainer(
-        work,
-        train_loop_config={},
-        scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=parallel.pick_device(arguments["device"]).type == "cuda"
-        ),
-        run_config=RunConfig(
-            name="ray", storage_path=str(Path(out).resolve()), failure_config=FailureConfig(max_failures=3)
-        ),
-    )
+        train(recipe, data, folder, models, say=tell, **{**arguments, "resume": True})
+
+    gpu = parallel.pick_device(arguments["device"]).type == "cuda"
+    with engines.session("ray"), _told(log, say):
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={},
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+            run_config=RunConfig(
+                name="ray", storage_path=str(folder), failure_config=FailureConfig(max_failures=RESTARTS)
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            cause = " ".join(str(error.__cause__ or error).split())
+            raise DailiesError(f"training failed on {workers} workers: {cause[-500:]}") from error
+    shutil.rmtree(log.parent)
+
+
+@contextmanager
+def _told(log: Path, say: Say) -> Iterator[None]:
+    """Within it, lines that a worker appends to ``log`` are said here."""
+    stop = threading.Event()
+
+    def follow() -> None:
+        with log.open(encoding="utf-8") as file:
+            while True:
+                ended = stop.is_set()
+                for line in file:
+                    say(line.rstrip("\n"))
+                if ended:
+                    return
+                stop.wait(0.5)
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
     try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        cause = error.__cause__ or error
-        raise DailiesError(f"training failed on {workers} workers: {' '.join(str(cause).split())[-500:]}") from error
+        yield
+    finally:
+        stop.set()
+        follower.join()
 
 
 def _recipe(request: Request) -> Recipe:

@@ -18,6 +18,7 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
 from training.ahead import ahead  # noqa: E402
 from training.batches import Batch, Batches  # noqa: E402
@@ -28,6 +29,7 @@ from training.recipe import Net, Recipe  # noqa: E402
 
 SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 2, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 1, "sample_steps": 2, "steps": 3, "warmup": 0}  # fmt: skip
+LISTS = ("size", "validation_sigmas")
 RECIPE = Recipe(
     name="ranks",
     net=Net(channels=(32,), attention=(True,), heads=1),
@@ -119,6 +121,40 @@ def test_two_processes_train_as_one(export: Path, tmp_path: Path) -> None:
         )
         assert entry["done"]
         assert other["done"]
+
+
+@pytest.mark.slow
+def test_workers_on_ray_train_as_one_process(export: Path, tmp_path: Path, dailies: Dailies) -> None:
+    (export / "index.parquet").touch()
+    less = [
+        word
+        for name, value in SMALL.items()
+        for word in ("--set", f"image.{name}={list(value) if name in LISTS else value}")
+    ]
+    losses = []
+    for workers in (1, 2):
+        out = tmp_path / f"run{workers}"
+        words = (
+            "train",
+            "tiny",
+            "--phase",
+            "image",
+            "--data",
+            export,
+            "--out",
+            out,
+            "--workers",
+            workers,
+            "--device",
+            "cpu",
+        )
+        done = dailies(*words, *less, "--set", "autocast=false", "--json")
+        assert done.returncode == 0, done.stderr
+        assert "image: done in" in done.stderr
+        assert not (out / "ray").exists()
+        (report,) = json.loads(done.stdout)
+        losses.append([report["first_loss"], report["last_loss"]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(export: Path, tmp_path: Path) -> None:

@@ -1,0 +1,408 @@
+"""Latents made beforehand: what they hold, what a run from them sees, how they are made, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+from pipelines.latents import LatentsReport, Request, export_latents  # noqa: E402
+from tests.conftest import Dailies  # noqa: E402
+from tests.training_export import BUILTIN, MODELS, MORE, build_export  # noqa: E402
+from training import views  # noqa: E402
+from training.batches import Batches  # noqa: E402
+from training.data import MAIN, load  # noqa: E402
+from training.encoders import Encoders  # noqa: E402
+from training.items import Clips, Export  # noqa: E402
+from training.loop import train  # noqa: E402
+from training.phase import Bucket, Phase  # noqa: E402
+from training.pixels import crop  # noqa: E402
+from training.recipe import Net, Recipe  # noqa: E402
+from training.recipes import load_recipe  # noqa: E402
+
+K = 3
+SMALL = {"batch": 2, "size": (32, 24), "steps": 3, "warmup": 0, "validate_every": 3, "validation_clips": 2,
+         "validation_sigmas": (1.0,), "save_every": 3, "samples": 1, "sample_steps": 2}  # fmt: skip
+RECIPE = Recipe(
+    name="latents",
+    net=Net(channels=(32,), attention=(True,), heads=1),
+    text_tokens=8,
+    autocast=False,
+    caption=(("caption_coca", 0.5), ("caption_fuse", 0.5)),
+    phases=(
+        Phase(name="text", task="text-to-video", frames=9, crop="random", **SMALL),
+        Phase(name="hq", task="image-to-video", frames=8, **SMALL),
+    ),
+)
+TEXT, HQ = RECIPE.phases
+
+
+def recipe() -> Recipe:
+    """What ``FILE.py`` gives on the command line."""
+    return RECIPE
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def encoders() -> Encoders:
+    return Encoders(MODELS, text_tokens=8)
+
+
+# ---- exports, and latents of them -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def even(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of just the frames that a phase takes, so that all of their windows are the same."""
+    folder = tmp_path_factory.mktemp("even") / "export"
+    build_export(folder, clips=6, size=(64, 48), frames=(24, 24), validation=3, columns=MORE)
+    (folder / "index.parquet").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of different length, the first of which is no video."""
+    folder = tmp_path_factory.mktemp("broken") / "export"
+    build_export(folder, clips=8, size=(64, 40), frames=(22, 40), validation=4, columns=MORE)
+    (folder / "index.parquet").touch()
+    shard = folder / "data" / "train-00000-of-00001.parquet"
+    table = pq.read_table(shard)
+    videos = [b"no video", *table["video"].to_pylist()[1:]]
+    pq.write_table(table.set_column(table.schema.get_field_index("video"), "video", pa.array(videos)), shard)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_command(even: Path, dailies: Dailies) -> dict[str, Any]:
+    """What the command line reports of the latents it made."""
+    out = even.parent / "latents"
+    arguments = ("--latents", f"{__file__}:hq", "--out", out, "--views", K, "--engine", "local", "--json")
+    done = dailies("export", even, *arguments, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    again = dailies("export", even, *arguments)
+    assert again.stdout == done.stdout  # they are there
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def latents(by_command: dict[str, Any]) -> Path:
+    return Path(by_command["path"])
+
+
+def make(export: Path, out: Path, *sets: str, phase: str = "text") -> LatentsReport:
+    request = Request(export=str(export), latents=f"{__file__}:{phase}", out=str(out), views=K, sets=sets, device="cpu")
+    return export_latents(request, engine="local", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def with_text(broken: Path) -> LatentsReport:
+    return make(broken, broken.parent / "latents")
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted((folder / "data").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+# ---- what they hold -------------------------------------------------------------------------------------------------
+
+
+def online(export: Path, phase: Phase, row: dict[str, Any], view: dict[str, Any]) -> np.ndarray:
+    """The pixels of a view, decoded from the export."""
+    opened = Export(export)
+    (place,) = [one for one in opened.rows if one.columns["clip_id"] == row["clip_id"]]
+    frames = Clips(opened, [place], phase.fps, phase.size).frames(0, view["first"], view["first"] + phase.frames)
+    return crop(frames, phase.size, (view["crop_x"], view["crop_y"]))
+
+
+def test_views_hold_what_the_models_see(
+    even: Path, latents: Path, broken: Path, with_text: LatentsReport, encoders: Encoders
+) -> None:
+    for export, made, phase in ((even, latents, HQ), (broken, Path(with_text.path), TEXT)):
+        found = rows(made)
+        assert found
+        for row in found[::2]:
+            assert len(row["views"]) == K
+            for view in row["views"][:2]:
+                pixels = online(export, phase, row, view)
+                moments = np.frombuffer(view["moments"], np.float16).reshape(phase.frames, 8, 6, 8)
+                wanted = encoders.vae.moments(pixels).numpy()
+                assert np.abs(moments - wanted).max() < 2e-3 * np.abs(wanted).max()
+                shown = [np.asarray(views._picture(png)) for png in view["shown"]]
+                assert len(shown) == len(phase.kind.shown)
+                assert all(map(np.array_equal, shown, pixels[list(phase.kind.shown)]))
+            for column in ("caption_coca", "caption_fuse") if phase is TEXT else ():
+                tokens = np.frombuffer(row[f"text_{column}"], np.float16).reshape(8, 96)
+                assert np.abs(tokens - encoders.text([row[column]])[0].numpy()).max() < 5e-3
+
+
+def test_views_are_drawn_and_the_first_of_a_held_out_clip_is_its_middle(with_text: LatentsReport) -> None:
+    found = rows(Path(with_text.path))
+    for row in found:
+        room = (row["frames"] - 1) // 3 + 1 - TEXT.frames
+        first = row["views"][0]
+        middle = (min(room, (room + 1) // 2), 0.5, 0.5)
+        assert ((first["first"], first["crop_x"], first["crop_y"]) == middle) == (row["split"] == "validation")
+        assert all(0 <= view["first"] <= room for view in row["views"])
+    assert len({view["crop_x"] for row in found for view in row["views"]}) > len(found)
+
+
+def test_what_cannot_be_encoded_is_a_row_with_a_reason(broken: Path, with_text: LatentsReport) -> None:
+    folder = Path(with_text.path)
+    given = rows(broken)
+    index = pq.read_table(folder / "index.parquet").to_pylist()
+    assert [row["clip_id"] for row in index] == [row["clip_id"] for row in given]
+    assert (index[0]["status"], index[0]["failure"]["kind"], index[0]["shard"]) == ("failed", "unreadable", None)
+    short = [row["clip_id"] for row in given if (row["frames"] - 1) // 3 + 1 < TEXT.frames]
+    assert short
+    assert [row["clip_id"] for row in index if (row["failure"] or {}).get("kind") == "too_short"] == short
+    ok = [row for row in index if row["status"] == "ok"]
+    assert [row["clip_id"] for row in ok] == [row["clip_id"] for row in rows(folder)]
+    assert with_text.failed == 1 + len(short)
+    assert with_text.reasons == {"unreadable": 1, "too_short": len(short)}
+    for row in ok:
+        group = pq.ParquetFile(folder / row["shard"]).read_row_group(row["row_group"], columns=["clip_id"])
+        assert group["clip_id"][row["row"]].as_py() == row["clip_id"]
+    assert "1 clips have none (unreadable)" in (folder / "README.md").read_text()
+
+
+def test_datasets_loads_them(latents: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    loaded = datasets.load_dataset(str(latents), split="train", cache_dir=str(tmp_path))
+    assert len(loaded) == 4
+    assert len(loaded[0]["views"]) == K
+    assert len(loaded[0]["views"][0]["moments"]) == 2 * 8 * 8 * 6 * 8
+
+
+def test_groups_are_small_and_media_is_stored_as_it_is(latents: Path) -> None:
+    (shard, *_) = sorted((latents / "data").iterdir())
+    group = pq.ParquetFile(shard).metadata.row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    assert {c.compression for c in columns if "moments" in c.path_in_schema or "shown" in c.path_in_schema} == {
+        "UNCOMPRESSED"
+    }
+    assert not any(name.startswith(".") for name in os.listdir(latents.parent))
+
+
+# ---- training from them ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_from_latents_is_the_run_from_clips(
+    even: Path, latents: Path, encoders: Encoders, tmp_path: Path
+) -> None:
+    splits = [load(RECIPE, HQ, {MAIN: Export(folder)}, MODELS) for folder in (even, latents)]
+    makers = [Batches(RECIPE, HQ, split, encoders, 5.0) for split in splits]
+    for step in range(3):
+        (one,), (other,) = (maker.training(step) for maker in makers)
+        assert one.ids == other.ids
+        for name in ("noise", "sigma"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+        assert torch.allclose(one.clean, other.clean, atol=2e-3 * one.clean.abs().max().item())
+        for name in ("tokens_BLD", "ids_BK", "shown_BSCHW", "kept_B"):
+            assert torch.equal(getattr(one.condition, name), getattr(other.condition, name)), name
+    for lane, draws in makers[1].held_out():
+        assert makers[1].pixels(lane, draws[0]).shape == (8, 24, 32, 3)  # decoded, for people to look at
+
+    alone = dataclasses.replace(RECIPE, phases=(HQ,))
+    runs = [
+        train(alone, folder, tmp_path / name, MODELS, say=lambda line: None)
+        for name, folder in (("clips", even), ("latents", latents))
+    ]
+    losses = [
+        [json.loads(line)["loss"] for line in (run.folder / "phases/hq/metrics.jsonl").open() if '"loss"' in line]
+        for run in runs
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
+    validation = [run.facts["phases"][0]["validation"][-1][1] for run in runs]
+    assert validation[0] == pytest.approx(validation[1], rel=5e-3)
+
+
+def test_training_on_text_loads_neither_vae_nor_text_encoder(with_text: LatentsReport) -> None:
+    fresh = Encoders(MODELS, text_tokens=8)
+    split = load(RECIPE, TEXT, {MAIN: Export(with_text.path)}, MODELS)
+    made = Batches(RECIPE, TEXT, split, fresh, 5.0)
+    seen = Counter(name for step in range(3) for batch in made.training(step) for name in batch.ids)
+    assert set(seen) <= set(split.ids)
+    (batch,) = made.validation(1.0)
+    assert batch.condition.tokens_BLD.shape[1:] == (8, 96)
+    assert {"vae", "text", "image"}.isdisjoint(vars(fresh))
+
+
+def test_pictures_beside_videos_are_first_frames_of_views(with_text: LatentsReport, encoders: Encoders) -> None:
+    joint = dataclasses.replace(TEXT, image_share=0.5)
+    split = load(RECIPE, joint, {MAIN: Export(with_text.path)}, MODELS)
+    pictures, videos = Batches(RECIPE, joint, split, encoders, 5.0).training(0)
+    assert (pictures.clean.shape, videos.clean.shape) == ((1, 4, 6, 8), (1, 9, 4, 6, 8))
+
+
+def test_views_are_read_again_where_they_do_not_fit(latents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = load(RECIPE, HQ, {MAIN: Export(latents)}, MODELS)
+    kept = split.train[0].items
+    monkeypatch.setattr(views, "CACHE_BYTES", 0)
+    read = load(RECIPE, HQ, {MAIN: Export(latents)}, MODELS).train[0].items
+    assert (kept.fits, read.fits) == (True, False)
+    assert kept.view(1, 2) is kept.view(1, 2)
+    assert read.view(1, 2) is not read.view(1, 2)
+    assert torch.equal(kept.view(1, 2).moments, read.view(1, 2).moments)
+    assert [kept.which(offset) for offset in (0.0, 0.34, 0.99)] == [0, 1, 2]
+
+
+# ---- what does not fit ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_recipe", "words"),
+    [
+        ({"fps": 4.0}, {}, r"fps: the latents in .* are for 8 1/s, and 4 1/s is asked"),
+        ({"size": (48, 32)}, {}, r"size: .* are for 32x24 px × 9, and 48x32 px × 9 is asked"),
+        ({"frames": 5}, {}, r"frames: .* × 9, and 32x24 px × 5 is asked"),
+        ({"buckets": (Bucket(size=(32, 24), frames=9), Bucket(size=(24, 32), frames=9))}, {}, "buckets: "),
+        ({"crop": "center"}, {}, "crop: .* are for random, and center is asked"),
+        (
+            {"task": "image-to-video"},
+            {},
+            "task: .* for text-to-video, with no frames kept as pixels, and image-to-video",
+        ),
+        ({}, {"text_tokens": 12}, "text_tokens: .* for 8, and 12 is asked"),
+        ({}, {"caption": "uri"}, "caption: .* texts of caption_coca, caption_fuse, and uri is asked"),
+    ],
+)
+def test_a_phase_that_does_not_fit_is_refused_by_field(
+    changes: dict[str, Any], of_recipe: dict[str, Any], words: str, with_text: LatentsReport, tmp_path: Path
+) -> None:
+    phase = dataclasses.replace(TEXT, **changes)
+    asked = dataclasses.replace(RECIPE, phases=(phase,), **of_recipe)
+    with pytest.raises(ValueError, match=f"phase text: {words}"):
+        train(asked, with_text.path, tmp_path / "run", MODELS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_weights_are_refused(with_text: LatentsReport, latents: Path) -> None:
+    other_vae = dataclasses.replace(MODELS, vae=MODELS.vae_temporal)
+    other_text = dataclasses.replace(MODELS, text=str(BUILTIN / "coca-world"))
+    exports = {MAIN: Export(with_text.path)}
+    with pytest.raises(ValueError, match=r"phase text: vae: .* sha256 31d402dbbae2d933…, and .*vae-world-temporal of"):
+        load(RECIPE, TEXT, exports, other_vae)
+    with pytest.raises(ValueError, match=r"text encoder: .*coca-world"):
+        load(RECIPE, TEXT, exports, other_text)
+    split = load(RECIPE, TEXT, exports)
+    with pytest.raises(ValueError, match="vae: "):
+        Batches(RECIPE, TEXT, split, Encoders(other_vae, text_tokens=8), 5.0)
+    load(RECIPE, HQ, {MAIN: Export(latents)}, other_text)  # which an image's phase does not ask
+
+
+def test_random_crops_are_not_had_from_views_of_the_middle(latents: Path) -> None:
+    with pytest.raises(ValueError, match=r"phase hq: crop: .* for center, and random"):
+        load(RECIPE, dataclasses.replace(HQ, crop="random"), {MAIN: Export(latents)})
+    with pytest.raises(ValueError, match=r"holds latents of .*; its videos are needed"):
+        Export(latents).whole(Export(latents).rows[0])
+
+
+def test_a_rule_that_latents_were_made_by_is_told(latents: Path, tmp_path: Path) -> None:
+    shutil.copytree(latents, tmp_path / "latents")
+    facts = json.loads((latents / "latents.json").read_text())
+    (tmp_path / "latents" / "latents.json").write_text(json.dumps(facts | {"select": [["motion", 0.5, None]]}))
+    (note,) = load(RECIPE, HQ, {MAIN: Export(tmp_path / "latents")}).notes
+    assert "made with select ('motion', 0.5, None)" in note
+    (tmp_path / "latents" / "latents.json").write_text(json.dumps(facts | {"views": "many"}))
+    with pytest.raises(ValueError, match=r"latents\.json: views: "):
+        Export(tmp_path / "latents")
+
+
+# ---- making them ----------------------------------------------------------------------------------------------------
+
+
+def _killed_on_the_way(export: str, out: str) -> None:
+    torch.set_num_threads(1)
+    real, made = views.encode_views, iter(range(99))
+
+    def encode(*arguments: Any) -> Any:
+        found = real(*arguments)
+        if arguments[2][0].crop == views.MIDDLE and next(made) == 1:  # the second clip of the validation shard
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    views.encode_views = encode
+    make(Path(export), Path(out))
+
+
+def test_a_killed_run_goes_on_shard_by_shard(broken: Path, with_text: LatentsReport, tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=_killed_on_the_way, args=(str(broken), str(tmp_path / "latents"))
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    (staging,) = tmp_path.iterdir()
+    assert staging.name.startswith(".staging-latents-")
+    done = staging / "data" / "train-00000-of-00001.parquet"
+    before = done.stat().st_mtime_ns
+    assert any(name.endswith(".tmp") for name in os.listdir(staging / "data"))
+    report = make(broken, tmp_path / "latents")
+    assert [path.name for path in tmp_path.iterdir()] == ["latents"]
+    assert (tmp_path / "latents" / "data" / done.name).stat().st_mtime_ns == before
+    assert dataclasses.replace(report, path=with_text.path) == with_text
+    files = [path.relative_to(tmp_path / "latents") for path in sorted((tmp_path / "latents").rglob("*.*"))]
+    assert files == [path.relative_to(with_text.path) for path in sorted(Path(with_text.path).rglob("*.*"))]
+    for name in files:
+        assert (tmp_path / "latents" / name).read_bytes() == (Path(with_text.path) / name).read_bytes(), name
+
+
+def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Path, latents: Path) -> None:
+    assert by_command["splits"] == {"train": 4, "validation": 2}
+    assert (by_command["phase"], by_command["views"], by_command["failed"]) == ("latents:hq", K, 0)
+    assert by_command["bytes"] > 6 * K * 2 * 8 * 8 * 6 * 8
+    assert load_recipe(f"{__file__}").phase("hq") == HQ
+    assert Export(latents).columns[-1] == "views"
+    assert [row.columns["clip_id"] for row in Export(latents).rows] == [r.columns["clip_id"] for r in Export(even).rows]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--latents", f"{__file__}:hq"), "needs --out"),
+        (("--latents", f"{__file__}:other", "--out", "{out}"), "phase: one of text, hq expected, not 'other'"),
+        (("--latents", "huge", "--out", "{out}"), "recipe: one of tiny"),
+        (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.size=[32]"), "set: size"),
+        (("--latents", f"{__file__}:hq", "--out", "{out}", "--device", "cuda:9"), "device: 'cuda:9' is not there"),
+        (("--latents", f"{__file__}:hq", "--out", "{latents}", "--views", "2"), "holds other latents"),
+        (("--latents", f"{__file__}:hq", "--out", "{export}"), "is not empty"),
+        (("--latents", "svd:II-a", "--out", "{out}"), "a VAE is needed"),
+        (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[motion,99,null]]"), "no clip of"),
+        (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[blur,0,null]]"), "column 'blur'"),
+        (("--vae", "x"), "--vae is for export --latents"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_work(
+    arguments: tuple[str, ...], words: str, even: Path, latents: Path, tmp_path: Path, dailies: Dailies
+) -> None:
+    places = {"out": tmp_path / "out", "latents": latents, "export": even}
+    done = dailies("export", even, *(one.format(**places) if "{" in one else one for one in arguments))
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_latents_are_not_made_of_latents(latents: Path, tmp_path: Path, dailies: Dailies) -> None:
+    done = dailies("export", latents, "--latents", f"{__file__}:hq", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "holds latents already" in done.stderr
