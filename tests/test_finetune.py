@@ -83,6 +83,11 @@ def test_the_documented_finetune_of_an_svd_checkpoint(
     assert changed
     assert recipe == "finetune" or all("temporal" in name and ".attn" in name for name in changed)
     _pipeline_runs(svd, tmp_path / "run" / entry["checkpoint"] / "unet_ema")
+    words = documented("zoo publish")
+    words[words.index("my-run")], words[words.index("my-zoo")] = str(tmp_path / "run"), str(tmp_path / "zoo")
+    done = dailies(*words)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "zoo" / "my-model" / "model_index.json").is_file()
 
 
 def _pipeline_runs(svd: Path, unet: Path) -> None:

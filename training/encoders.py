@@ -20,6 +20,7 @@ from torch import Tensor
 
 from training.pixels import Pixels, to_pixels, to_tensor
 from training.recipe import Frozen
+from zoo.towers import processor_folder, text_row, tokenizer_folder, vision_config
 
 CAPTIONS = 4096  # whose hidden states are kept
 CHUNK = 16  # pictures that the VAE takes at once
@@ -55,14 +56,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _beside(folder: Path, name: str, marks: Sequence[str]) -> Path:
-    """Where a diffusers pipeline keeps what belongs to a model: in the model's folder, or in the folder ``name`` beside
-    it."""
-    if any((folder / mark).exists() for mark in marks) or not (folder.parent / name).is_dir():
-        return folder
-    return folder.parent / name
-
-
 def _config(folder: str | PathLike[str]) -> dict[str, Any]:
     """A model's config.json. Raises ``ValueError`` where there is none."""
     path = Path(folder) / "config.json"
@@ -82,8 +75,7 @@ def look(models: Models) -> Frozen:
         raise ValueError(f"models: {models.vae} has {vae['latent_channels']} latent channels, 4 expected")
     text = image = None
     if models.text is not None:
-        row = _config(models.text)
-        text = int((row.get("text_config") or row)["hidden_size"])
+        text = int(text_row(_config(models.text))["hidden_size"])
     if models.image is not None:
         image = int(_config(models.image)["projection_dim"])
     return Frozen(factor=2 ** (len(vae["block_out_channels"]) - 1), text_width=text, image_width=image)
@@ -98,8 +90,7 @@ class TextEncoder:
         with quiet():
             model = CLIPTextModel.from_pretrained(folder, torch_dtype=torch.float32)
         self.model = model.eval().requires_grad_(False).to(device)
-        marks = ("tokenizer.json", "vocab.json", "tokenizer_config.json")
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(_beside(Path(folder), "tokenizer", marks))
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder(Path(folder)))
         self.tokens = min(tokens, self.model.config.max_position_embeddings)
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -124,19 +115,13 @@ class ImageEncoder:
     does: resized with its antialiasing to the model's size, sides not in proportion, then normalised."""
 
     def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
-        from transformers import AutoImageProcessor, CLIPConfig, CLIPVisionConfig, CLIPVisionModelWithProjection
+        from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
-        if _config(folder).get("model_type") == "clip_vision_model":  # SVD's image_encoder
-            vision = CLIPVisionConfig.from_pretrained(folder)
-        else:
-            config = CLIPConfig.from_pretrained(folder)
-            vision = config.vision_config
-            vision.projection_dim = config.projection_dim  # a CLIPModel's folder may state it only once
+        vision = vision_config(Path(folder))
         with quiet():
             loaded = CLIPVisionModelWithProjection.from_pretrained(folder, config=vision, torch_dtype=torch.float32)
         self.model = loaded.eval().requires_grad_(False).to(device)
-        marks = ("preprocessor_config.json", "processor_config.json")
-        processor: Any = AutoImageProcessor.from_pretrained(_beside(Path(folder), "feature_extractor", marks))
+        processor: Any = AutoImageProcessor.from_pretrained(processor_folder(Path(folder)))
         self.mean = torch.tensor(processor.image_mean).reshape(1, 3, 1, 1)
         self.std = torch.tensor(processor.image_std).reshape(1, 3, 1, 1)
         self.side = int(vision.image_size)

@@ -190,6 +190,21 @@ def set_scale(vae: AutoencoderKL, frames_NHWC: Pixels) -> float:
     return factor
 
 
+@torch.no_grad()
+def stretch_latents(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, factor: float) -> None:
+    """Multiply the latents by ``factor``, in place; decoded pictures stay the same. Exact in float32 for powers of 2.
+
+    An image-to-video model is given the image's latent as the VAE gives it, not scaled, beside noisy latents of unit variance,
+    and its new input weights begin at zero: how large the latents are says how soon it learns to look. SD's have a standard
+    deviation of about 5 (1/0.18215).
+    """
+    vae.quant_conv.weight[:4] *= factor
+    vae.quant_conv.bias[:4] *= factor
+    vae.quant_conv.bias[4:] += 2 * math.log(factor)  # log-variance
+    vae.decoder.conv_in.weight /= factor
+    vae.register_to_config(scaling_factor=vae.config.scaling_factor / factor)
+
+
 def load_vae(folder: str | PathLike[str]) -> AutoencoderKL:
     """The image VAE of a diffusers folder in float32, frozen, for inference; float16 files serve too.
 
@@ -255,7 +270,15 @@ def _variant(place: Path) -> str | None:
 
 def save_half(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, folder: str | PathLike[str]) -> None:
     """Write a copy in float16 safetensors; the model stays as it is."""
-    copy.deepcopy(vae).half().save_pretrained(folder)
+    save_whole(copy.deepcopy(vae).half(), folder)
+
+
+def save_whole(vae: Any, folder: str | PathLike[str]) -> None:
+    """Write a diffusers folder as the model is, in safetensors that all may read, without the path it was loaded from."""
+    vae.save_pretrained(folder)
+    config = Path(folder) / "config.json"
+    row = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
+    config.write_text(json.dumps(row, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for written in Path(folder).glob("*.safetensors"):
         written.chmod(0o644)  # safetensors writes 0600
 

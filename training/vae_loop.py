@@ -47,7 +47,7 @@ from training.temporal_vae import (
     trained,
     units,
 )
-from training.vae import inflate, load_temporal, load_vae, read_config
+from training.vae import inflate, load_temporal, load_vae, read_config, save_whole
 
 Say = Callable[[str], None]
 KINDS = ("AutoencoderKL", "AutoencoderKLTemporalDecoder")
@@ -322,13 +322,6 @@ def _optimizer(chosen: Sequence[tuple[str, Tensor]], units: dict[str, float]) ->
         groups.setdefault(units[name], []).append(weight)
     made = [{"params": weights, "unit": unit} for unit, weights in groups.items() if unit > 0]
     return torch.optim.AdamW(made, lr=1.0, betas=(0.9, 0.99), weight_decay=0.0)
-
-
-def save_whole(vae: Any, folder: Path) -> None:
-    """A diffusers folder as the model is, in float32 safetensors that all may read."""
-    vae.save_pretrained(folder)
-    for written in folder.glob("*.safetensors"):
-        written.chmod(0o644)  # safetensors writes 0600
 
 
 def _advice(recipe: VaeRecipe) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from zoo.errors import RequestError
 from zoo.load import quiet
+from zoo.towers import processor_folder, text_row, tokenizer_folder, vision_config, vision_row
 
 CLIP_SIDE = 224
 """px; ``StableVideoDiffusionPipeline`` resizes the image for CLIP to this, whatever the model's own size."""
@@ -50,13 +51,13 @@ def check(task: str, unet: Path, models: Mapping[str, Path]) -> None:
         _same_latents(config(models["vae"]), vae, models)
     clip = config(models[NEEDS[task][1]])
     if task == "image-to-video":
-        side, width = clip["vision_config"].get("image_size", CLIP_SIDE), clip.get("projection_dim", 512)
+        side, width = vision_row(clip).get("image_size", CLIP_SIDE), clip.get("projection_dim", 512)
         if side != CLIP_SIDE:
             raise RequestError(
                 f"{models['image']}: sees {side} px; StableVideoDiffusionPipeline always shows it {CLIP_SIDE} px"
             )
     else:
-        width = clip["text_config"].get("hidden_size", 512)
+        width = text_row(clip).get("hidden_size", 512)
     crossed = net["cross_attention_dim"]
     if any(one != width for one in (crossed if isinstance(crossed, list) else [crossed])):
         raise RequestError(f"{unet}: cross-attention takes {crossed} numbers a token, the encoder gives {width}")
@@ -88,17 +89,16 @@ def _image_to_video(unet: Path, models: Mapping[str, Path], sampling: Mapping[st
         StableVideoDiffusionPipeline,
         UNetSpatioTemporalConditionModel,
     )
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPVisionModelWithProjection
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-    clip: Any = CLIPConfig.from_pretrained(str(models["image"]), local_files_only=True)
-    # A CLIPModel's projection is as wide as its own configuration says; its vision tower's may still say 512.
-    clip.vision_config.projection_dim = clip.projection_dim
+    processor = str(processor_folder(models["image"]))
+    vision = vision_config(models["image"])
     return StableVideoDiffusionPipeline(
         vae=_load(AutoencoderKLTemporalDecoder, models["vae_temporal"]),
-        image_encoder=_load(CLIPVisionModelWithProjection, models["image"], part=True, config=clip.vision_config),
+        image_encoder=_load(CLIPVisionModelWithProjection, models["image"], part=True, config=vision),
         unet=_load(UNetSpatioTemporalConditionModel, unet),
         scheduler=_scheduler(sampling),
-        feature_extractor=CLIPImageProcessor.from_pretrained(str(models["image"]), local_files_only=True),
+        feature_extractor=CLIPImageProcessor.from_pretrained(processor, local_files_only=True),
     )
 
 
@@ -110,7 +110,9 @@ def _text_to_video(unet: Path, models: Mapping[str, Path], sampling: Mapping[str
 
     # Not CLIPTokenizer: transformers 5 rebuilds that from a vocabulary and merges, so that the words of a tokenizer of
     # another kind would all silently become the unknown one.
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(models["text"]), local_files_only=True, trust_remote_code=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        str(tokenizer_folder(models["text"])), local_files_only=True, trust_remote_code=False
+    )
     if "text_tokens" in sampling:  # the length that the network was trained with, padding and all
         tokenizer.model_max_length = int(sampling["text_tokens"])
     return TextToVideoPipeline(

@@ -11,6 +11,7 @@ Seeds from 8 000 000 are the VAE's: those it trains on, and those from 8 900 000
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -30,10 +31,12 @@ from training.vae import (
     set_threads,
     soften_norms,
     start_as_blur,
+    stretch_latents,
 )
 
 SEED, HELD_OUT = 8_000_000, 8_900_000
 SIZE = (112, 64)
+DEVIATION = 5.0  # of the latents, as of SD's
 FOLDER = Path(__file__).resolve().parents[2] / "zoo" / "builtin"
 
 CARD = """---
@@ -46,7 +49,7 @@ library_name: diffusers
 **It knows the rendered world only**: flat shapes on textured grounds, as `curation.world` draws them. Of photographs it keeps
 rough colours and little else. It is here so that the quickstart and the tests run without a network.
 
-A diffusers `{kind}`: 4 latent channels, one latent for 4×4 px, `scaling_factor` {factor} for unit variance. {more}
+A diffusers `{kind}`: 4 latent channels, one latent for 4×4 px, `scaling_factor` {factor:g} for unit variance. {more}
 
 - Trained by `python -m pipelines.builtin.train_vae` ({steps} steps on one CPU core) on frames of world seeds from {seed}.
 - PSNR {psnr:.2f} dB over 300 held-out frames at 112×64 px: `python -m pipelines.builtin.train_vae --measure`.
@@ -98,7 +101,8 @@ def train(folder: Path, *, steps: int, seed: int = 0) -> None:
     fit_vae(vae, frames, steps=steps, seed=seed, say=say)
     harden_norms(vae)
     factor = set_scale(vae, frames[:: max(1, len(frames) // 500)])
-    print(f"scaling factor {factor:.4f}")
+    stretch_latents(vae, 2.0 ** round(math.log2(DEVIATION * factor)))
+    print(f"scaling factor {vae.config.scaling_factor:.4f}")
     save_half(vae, folder / "vae-world")
     save_half(inflate(vae), folder / "vae-world-temporal")
     value = measure(folder / "vae-world")

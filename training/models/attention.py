@@ -11,12 +11,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.models.embeddings import Embedding, sinusoids
 from training.models.frames import Frames, Mixer
 
 # CUDA's kernels take no larger batch (pytorch/pytorch#146704); temporal attention has one sequence for each pixel.
 MOST = 2**16 - 1
+# Queries × keys up to which plain matrix products are faster on a CPU than its flash attention, whose backward pass is slow.
+SHORT = 2**16
 
 
 class Attention(nn.Module):
@@ -36,9 +39,14 @@ class Attention(nn.Module):
             to(y).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for to, y in ((self.to_q, x_BQC), (self.to_k, source), (self.to_v, source))
         )
-        parts = zip(*(y_BHLd.split(MOST) for y_BHLd in (q, k, v)), strict=True)
-        mixed = [F.scaled_dot_product_attention(*part) for part in parts]
-        mixed_BHQd = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        if q.device.type == "cpu" and q.shape[2] * k.shape[2] <= SHORT:
+            with sdpa_kernel(SDPBackend.MATH):
+                mixed_BHQd = F.scaled_dot_product_attention(q, k, v)
+        elif len(q) <= MOST:
+            mixed_BHQd = F.scaled_dot_product_attention(q, k, v)
+        else:  # even a split into one part would cost a copy of each gradient
+            parts = zip(*(y_BHLd.split(MOST) for y_BHLd in (q, k, v)), strict=True)
+            mixed_BHQd = torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
         out: Tensor = self.to_out[0](mixed_BHQd.transpose(1, 2).flatten(2))
         return out
 

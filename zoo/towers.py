@@ -1,0 +1,50 @@
+"""CLIP's towers in the two ways that people have them: a CLIPModel's folder, and the parts of a diffusers pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+VISION = "clip_vision_model"  # model_type of SVD's image_encoder
+
+
+def text_row(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a config.json says of the text tower."""
+    row: Mapping[str, Any] = config.get("text_config") or config
+    return row
+
+
+def vision_row(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a config.json says of the vision tower."""
+    row: Mapping[str, Any] = config.get("vision_config") or config
+    return row
+
+
+def vision_config(folder: Path) -> Any:
+    """transformers' configuration of the vision tower in ``folder``, with the width of its projection."""
+    from transformers import CLIPConfig, CLIPVisionConfig
+
+    if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == VISION:
+        return CLIPVisionConfig.from_pretrained(str(folder), local_files_only=True)
+    whole: Any = CLIPConfig.from_pretrained(str(folder), local_files_only=True)
+    # A CLIPModel's projection is as wide as its own configuration says; its vision tower's may still say 512.
+    whole.vision_config.projection_dim = whole.projection_dim
+    return whole.vision_config
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Where the tokenizer of the text encoder in ``folder`` lies: there, or in the folder beside it."""
+    return _beside(folder, "tokenizer", ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
+
+
+def processor_folder(folder: Path) -> Path:
+    """The same of the image encoder's processor."""
+    return _beside(folder, "feature_extractor", ("preprocessor_config.json", "processor_config.json"))
+
+
+def _beside(folder: Path, name: str, marks: tuple[str, ...]) -> Path:
+    if any((folder / mark).exists() for mark in marks) or not (folder.parent / name).is_dir():
+        return folder
+    return folder.parent / name
