@@ -248,7 +248,7 @@ def _flickering(folder: Path) -> Path:
     vae = load_vae(BUILTIN / "vae-world")
     with torch.no_grad():
         vae.quant_conv.weight[4:] = 0
-        vae.quant_conv.bias[4:] = 2 * math.log(0.15)
+        vae.quant_conv.bias[4:] = 2 * math.log(0.54 / vae.config.scaling_factor)
     vae.save_pretrained(folder)
     return folder
 
