@@ -118,10 +118,10 @@ def export(
     start: Annotated[
         str | None, typer.Option("--from", metavar="MODEL", help="The models to encode with, as for train.")
     ] = None,
-    vae: Annotated[str | None, typer.Option("--vae", metavar="MODEL", help="A VAE in place of its.")] = None,
-    text: Annotated[
-        str | None, typer.Option("--text-encoder", metavar="MODEL", help="A text encoder in place of its.")
+    vae: Annotated[
+        str | None, typer.Option("--vae", metavar="MODEL", help="A VAE, in place of the one in --from.")
     ] = None,
+    text: Annotated[str | None, typer.Option("--text-encoder", metavar="MODEL", help="Likewise: of captions.")] = None,
     device: Annotated[str, typer.Option("--device", help="For latents: cpu, cuda:0, …; auto: a GPU if any.")] = "auto",
     engine: EngineName = "ray",
     as_json: Json = False,
@@ -161,12 +161,12 @@ def train(
         str | None,
         typer.Option("--from", metavar="MODEL", help="Start from this: a diffusers folder, zoo:NAME or a hub id."),
     ] = None,
-    vae: Annotated[str | None, typer.Option("--vae", metavar="MODEL", help="A VAE in place of its.")] = None,
-    text: Annotated[
-        str | None, typer.Option("--text-encoder", metavar="MODEL", help="A text encoder in place of its.")
+    vae: Annotated[
+        str | None, typer.Option("--vae", metavar="MODEL", help="A VAE, in place of the one in --from.")
     ] = None,
+    text: Annotated[str | None, typer.Option("--text-encoder", metavar="MODEL", help="Likewise: of captions.")] = None,
     image: Annotated[
-        str | None, typer.Option("--image-encoder", metavar="MODEL", help="An image encoder in place of its.")
+        str | None, typer.Option("--image-encoder", metavar="MODEL", help="Likewise: of shown frames.")
     ] = None,
     set_: Annotated[
         list[str], typer.Option("--set", "-s", metavar="[PHASE.]FIELD=VALUE", help="Change the recipe; repeatable.")
