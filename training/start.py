@@ -108,7 +108,9 @@ def start(
     width = frozen.text_width if phase.kind.context == "text" else frozen.image_width
     assert width is not None  # ``check`` has seen to it
     unet = build(phase, net_of(recipe, run.models), width, size)
-    unet.facts = {"motion_reference": reference, "task": phase.task, "objective": phase.objective}
+    # What sampling must know to ask as training asked.
+    facts = {"motion_reference": reference, "task": phase.task, "objective": phase.objective, "fps": phase.fps}
+    unet.facts = facts
     newest = checkpoint.latest(run.phase_folder(phase))
     before, words = (None, "") if newest is not None and not phase.lora else _before(recipe, phase, run)
     if before is not None:
