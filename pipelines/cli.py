@@ -138,7 +138,8 @@ def export(
         )
         print_latents(export_latents(request, engine=_engine(engine), quiet=as_json), as_json)
         return
-    if extra := [flag for flag, value in (("--out", out), ("--from", start), ("--vae", vae)) if value is not None]:
+    given = {"--out": out, "--from": start, "--vae": vae, "--text-encoder": text}
+    if extra := [flag for flag, value in given.items() if value is not None]:
         raise UsageError(f"{extra[0]} is for export --latents")
     from pipelines import curate as room
     from pipelines.summary import print_export

@@ -16,9 +16,11 @@ from training.data import Split, cropped, window
 from training.draws import Draw, generator, normal
 from training.encoders import Encoders
 from training.lanes import Lane, Ranks, Schedule
+from training.latents import check_weights
 from training.phase import Phase
 from training.pixels import Pixels, to_tensor
 from training.recipe import Recipe
+from training.views import View, Views
 
 ALONE = Ranks()
 
@@ -59,10 +61,13 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a draw took. ``draw``: its item is another where its own could not be read."""
+    """What a draw took. ``draw``: its item is another where its own could not be read. ``shown``: the frames that the
+    task shows. Either all frames' ``pixels``, or a ``view`` of latents."""
 
     draw: Draw
-    pixels: Pixels
+    shown: Pixels
+    pixels: Pixels | None = None
+    view: View | None = None
 
 
 class Batches:
@@ -70,7 +75,8 @@ class Batches:
 
     Where all of a lane's items fit into memory, and crops are in the middle, an item's posterior moments are worked out
     once and kept; the whole item is then encoded in one go, so that they are bit for bit the same whatever was asked
-    for first.
+    for first. Of latents, moments and texts are read and not worked out, so that neither VAE nor text encoder is loaded
+    for a phase that attends to text; the rest is the same.
     """
 
     def __init__(
@@ -83,6 +89,9 @@ class Batches:
         self._moments: dict[tuple[int, int], Tensor] = {}
         self._tokens: dict[tuple[int, int, int], Tensor] = {}
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
+        for lane in (*split.train, *split.validation):  # whoever sorted them may not have known the models
+            if isinstance(lane.items, Views):
+                check_weights(phase, lane.items.facts, encoders.models)
 
     def training(self, step: int, ranks: Ranks = ALONE) -> list[Batch]:
         """The batches of optimizer step ``step``, conditions dropped at the phase's rates: pictures and videos
@@ -101,7 +110,7 @@ class Batches:
         phase, lanes = self.phase, self.split.validation
         each = -(-phase.validation_clips // len(lanes))
         return [
-            (lane, [_middle(self.recipe.seed, phase, i) for i in range(min(each, len(lane.items.ids)))])
+            (lane, [_middle(self.recipe.seed, phase, lane, i) for i in range(min(each, len(lane.items.ids)))])
             for lane in lanes
         ]
 
@@ -113,7 +122,7 @@ class Batches:
         moments = torch.stack([self._latents(lane, one) for one in samples])
         mean, logvar = moments.chunk(2, dim=2)
         posterior = torch.stack([normal(d.rng, m.shape) for d, m in zip(draws, mean, strict=True)])
-        clean = (mean + (0.5 * logvar.clamp(-30, 20)).exp() * posterior) * self.encoders.vae.scale
+        clean = (mean + (0.5 * logvar.clamp(-30, 20)).exp() * posterior) * self._scale(lane)
         noise = torch.stack([normal(d.rng, m.shape) for d, m in zip(draws, mean, strict=True)])
         drawn = objective.draw_sigma(torch.tensor([d.sigma for d in draws]), phase.p_mean, phase.p_std)
         condition = self._condition(lane, samples)
@@ -132,8 +141,12 @@ class Batches:
         )
 
     def pixels(self, lane: Lane, draw: Draw) -> Pixels:
-        """The frames a draw takes: uint8 (T, H, W, 3)."""
-        return self._sample(lane, draw).pixels
+        """The frames a draw takes: uint8 (T, H, W, 3); of latents, as the VAE decodes their mean."""
+        sample = self._sample(lane, draw)
+        if sample.pixels is not None:
+            return sample.pixels
+        mean = self._latents(lane, sample).chunk(2, dim=1)[0]
+        return self.encoders.vae.decode(mean * self._scale(lane))
 
     # ---- parts ----
 
@@ -147,23 +160,39 @@ class Batches:
             if name in self.failed:
                 continue
             try:
-                frames = items.frames(other.item, *window(lane, other))
+                return self._taken(lane, other)
             except Exception as error:
                 if not (isinstance(error, OSError) or type(error).__module__ == "curation.errors"):
                     raise
                 self.failed[name] = str(error)
-            else:
-                return Sample(draw=other, pixels=cropped(frames, lane, self.phase, other))
         raise ValueError(f"data: none of {len(items.ids)} items can be read: {next(iter(self.failed.values()))}")
+
+    def _taken(self, lane: Lane, draw: Draw) -> Sample:
+        """Raises what reading the draw's item raises."""
+        items, kind = lane.items, self.phase.kind
+        if isinstance(items, Views):
+            column = self._column(draw) if kind.context == "text" else None
+            view = items.view(draw.item, items.which(draw.offset), column)
+            return Sample(draw=draw, shown=view.shown, view=view)
+        pixels = cropped(items.frames(draw.item, *window(lane, draw)), lane, self.phase, draw)
+        return Sample(draw=draw, shown=pixels[list(kind.shown)], pixels=pixels)
+
+    def _scale(self, lane: Lane) -> float:
+        """Latents times this have unit variance."""
+        return lane.items.facts.scaling_factor if isinstance(lane.items, Views) else self.encoders.vae.scale
 
     def _latents(self, lane: Lane, sample: Sample) -> Tensor:
         """Posterior moments of a sample's frames: (T, 8, h, w)."""
-        if self.phase.crop == "random" or not lane.items.fits:
+        items, item = lane.items, sample.draw.item
+        if isinstance(items, Views):
+            assert sample.view is not None
+            return sample.view.moments.float()
+        assert sample.pixels is not None
+        if self.phase.crop == "random" or not items.fits:
             return self.encoders.vae.moments(sample.pixels)
-        item = sample.draw.item
         key = id(lane), item
         if key not in self._moments:
-            frames = lane.items.frames(item, 0, lane.items.lengths[item])
+            frames = items.frames(item, 0, items.lengths[item])
             self._moments[key] = self.encoders.vae.moments(cropped(frames, lane, self.phase, sample.draw))
         first, last = window(lane, sample.draw)
         return self._moments[key][first:last]
@@ -174,10 +203,10 @@ class Batches:
         kind = phase.kind
         buckets = [motion_bucket(items.number(d.item, "motion"), self.reference) for d in draws]
         if kind.context == "text":
-            tokens = self.encoders.text([items.caption(d.item, self._column(d)) for d in draws])
+            tokens = self._texts(lane, samples)
             ids = None if lane.shape.frames == 1 else added_ids(phase.fps, buckets, torch.zeros(len(draws)))
             return Condition(tokens_BLD=tokens, ids_BK=ids)
-        shown = np.stack([one.pixels[list(kind.shown)] for one in samples])
+        shown = np.stack([one.shown for one in samples])
         # Noise augmentation: ln σ ~ N(−3, 0.5²) on pixels in [−1, 1].
         sigma = torch.zeros(len(draws))
         if phase.noise_aug is not None:
@@ -190,6 +219,14 @@ class Batches:
             shown_BSCHW=self._shown(shown, noise, sigma),
         )
 
+    def _texts(self, lane: Lane, samples: Sequence[Sample]) -> Tensor:
+        """The tokens of a caption of each: (B, L, D)."""
+        kept = [one.view.text.float() for one in samples if one.view is not None and one.view.text is not None]
+        if len(kept) == len(samples):
+            return torch.stack(kept)
+        captions = [lane.items.caption(one.draw.item, self._column(one.draw)) for one in samples]
+        return self.encoders.text(captions)
+
     def _shown(self, shown_BSHWC: Pixels, noise_BSCHW: Tensor, sigma_B: Tensor) -> Tensor:
         """The VAE mode of x + σ·n, x in [−1, 1], not scaled: (B, S, 4, h, w)."""
         count = shown_BSHWC.shape[1]
@@ -200,12 +237,16 @@ class Batches:
 
     def _tokens_of(self, lane: Lane, sample: Sample) -> Tensor:
         """The CLIP tokens of a sample's shown frames, (S, D); kept where frame and crop come again."""
-        shown = sample.pixels[list(self.phase.kind.shown)]
-        if self.phase.crop == "random" or not lane.items.fits:
-            return self.encoders.image(shown)[:, 0]
-        key = id(lane), sample.draw.item, window(lane, sample.draw)[0]
+        items, draw = lane.items, sample.draw
+        if isinstance(items, Views):  # which come again, wherever they lie
+            place, again = items.which(draw.offset), items.fits
+        else:
+            place, again = window(lane, draw)[0], items.fits and self.phase.crop != "random"
+        if not again:
+            return self.encoders.image(sample.shown)[:, 0]
+        key = id(lane), draw.item, place
         if key not in self._tokens:
-            self._tokens[key] = self.encoders.image(shown)[:, 0]
+            self._tokens[key] = self.encoders.image(sample.shown)[:, 0]
         return self._tokens[key]
 
     def _column(self, draw: Draw) -> str:
@@ -218,8 +259,10 @@ class Batches:
         return self.recipe.captions[-1][0]
 
 
-def _middle(seed: int, phase: Phase, item: int) -> Draw:
+def _middle(seed: int, phase: Phase, lane: Lane, item: int) -> Draw:
+    """The middle window, which of latents is the first view."""
+    offset = 0.0 if isinstance(lane.items, Views) else 0.5
     return Draw(
-        position=item, item=item, offset=0.5, crop=(0.5, 0.5), sigma=0.0, aug=0.0, drop_text=1.0, drop_image=1.0,
+        position=item, item=item, offset=offset, crop=(0.5, 0.5), sigma=0.0, aug=0.0, drop_text=1.0, drop_image=1.0,
         rng=generator(seed, f"{phase.name} validation", item),
     )  # fmt: skip

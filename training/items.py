@@ -1,4 +1,5 @@
-"""What a phase draws from: clips of an export on a grid of frames, or pictures, which are clips of one frame."""
+"""What a phase draws from: clips of an export on a grid of frames, as pixels or as latents made of them beforehand
+(``training.views``), or pictures, which are clips of one frame."""
 
 from __future__ import annotations
 
@@ -13,18 +14,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from training.latents import read_facts
 from training.pixels import Pixels, cover
 from training.reader import Backend, read
+from training.views import TEXT, VIEWS, Views
 
 CACHE_BYTES = 1 << 30
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
-class Items(Protocol):
-    """``lengths``: frames of each on the phase's grid. ``fits``: whether all of them, decoded, fit into
-    ``CACHE_BYTES``."""
+class Filmed(Protocol):
+    """Items that are read as pixels. ``lengths``: frames of each on the phase's grid. ``fits``: whether all of them,
+    decoded, fit into ``CACHE_BYTES``."""
 
     @property
     def ids(self) -> Sequence[str]: ...
@@ -49,6 +53,9 @@ class Items(Protocol):
         ...
 
 
+Items = Filmed | Views
+
+
 # ---- clips of an export ---------------------------------------------------------------------------------------------
 
 
@@ -63,24 +70,31 @@ class Row:
 
 
 class Export:
-    """An export's rows; media are read when asked for. Raises ``ValueError`` where there are no shards."""
+    """An export's rows; media are read when asked for. ``latents``: what they are where it holds them and no videos.
+
+    Raises ``ValueError`` where there are no shards, or a latents.json that cannot be read."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         shards = sorted((self.folder / "data").glob("*.parquet"))
         if not shards:
             raise ValueError(f"data: {self.folder} holds no data/*.parquet; an export of dailies is expected")
+        self.latents = read_facts(self.folder)
         self.columns: list[str] = pq.read_schema(shards[0]).names
+        media = {VIEWS, *(TEXT + name for name in self.latents.captions)} if self.latents else {"video"}
+        self._plain = [name for name in self.columns if name not in media]
+        self._footers: dict[Path, pq.FileMetaData] = {}
         self.rows = [row for shard in shards for row in self._read(shard)]
         self._group: tuple[Path, int, list[Any]] | None = None
         self._lock = threading.Lock()
 
     def _read(self, shard: Path) -> Iterable[Row]:
         file = pq.ParquetFile(shard)
-        plain = [name for name in self.columns if name != "video"]
-        for group in range(file.num_row_groups):
-            for number, columns in enumerate(file.read_row_group(group, columns=plain).to_pylist()):
-                yield Row(shard=shard, group=group, number=number, columns=columns)
+        self._footers[shard] = file.metadata
+        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        places = ((group, number) for group, count in enumerate(counts) for number in range(count))
+        for (group, number), columns in zip(places, file.read(columns=self._plain).to_pylist(), strict=True):
+            yield Row(shard=shard, group=group, number=number, columns=columns)
 
     @property
     def card(self) -> str:
@@ -89,12 +103,21 @@ class Export:
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def whole(self, row: Row) -> dict[str, Any]:
-        """The row with its media. The row group last read stays in memory (at most 32 MB)."""
+        """The row with its video. The row group last read stays in memory (at most 32 MB). Raises ``ValueError`` where
+        latents stand in place of videos."""
+        if self.latents is not None:
+            raise ValueError(f"data: {self.folder} holds latents of {self.latents.source_path}; its videos are needed")
         with self._lock:
             if self._group is None or self._group[:2] != (row.shard, row.group):
                 column = pq.ParquetFile(row.shard).read_row_group(row.group, columns=["video"])["video"]
                 self._group = (row.shard, row.group, list(column))
             return {**row.columns, "video": self._group[2][row.number].as_py()}
+
+    def cells(self, row: Row, columns: Sequence[str]) -> dict[str, pa.Scalar]:
+        """Media columns of one row; its row group of them is read. Callable from threads."""
+        with pq.ParquetFile(row.shard, metadata=self._footers[row.shard]) as file:
+            table = file.read_row_group(row.group, columns=list(columns), use_threads=False)
+        return {name: table[name][row.number] for name in columns}
 
 
 class Clips:
@@ -217,7 +240,7 @@ def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
 class Part:
     """Some of the items, as items."""
 
-    def __init__(self, items: Items, chosen: Sequence[int]) -> None:
+    def __init__(self, items: Filmed, chosen: Sequence[int]) -> None:
         self._items, self._chosen = items, list(chosen)
         self.ids, self.lengths = [items.ids[i] for i in chosen], [items.lengths[i] for i in chosen]
         self.fits = items.fits

@@ -55,7 +55,7 @@ def train(
     exports = {name: Export(path) for name, path in (data if isinstance(data, Mapping) else {MAIN: data}).items()}
     if not resume and (Path(out) / "run.json").exists():
         raise ValueError(f"out: {out} holds a run already; resume it or take another folder")
-    splits = {one.name: load(recipe, one, exports) for one in chosen}
+    splits = {one.name: load(recipe, one, exports, models) for one in chosen}
     place = parallel.pick_device(device)
     with parallel.joined(place) as ranks:
         _enough(chosen, ranks)
