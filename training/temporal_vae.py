@@ -200,6 +200,8 @@ def split(export: Export, recipe: VaeRecipe) -> tuple[Windows, Windows, tuple[st
     Clips too short for a window are left out, as are those of fewer frames a second than the grid: repeated frames
     would teach that nothing moves. Raises ``ValueError`` where no training clip is left.
     """
+    if export.latents is not None:
+        raise ValueError(f"data: {export.folder} holds latents; the clips that they were made of are needed")
     if lacking := [name for name in NEEDED if name not in export.columns]:
         raise ValueError(f"data: {export.folder} has no column {lacking[0]}")
     serving = [number for number, row in enumerate(export.rows) if _serves(row.columns, recipe)]
