@@ -94,7 +94,7 @@ def train_run(
             from training.loop import train
 
             train(made, data, out, models, say=say, **arguments)  # type: ignore[arg-type]
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise UsageError(" ".join(str(error).split())) from error
     except (FloatingPointError, MemoryError) as error:
         raise DailiesError(" ".join(str(error).split())) from error
@@ -112,27 +112,30 @@ def _on_ray(
 ) -> None:
     """``train`` in ``workers`` processes on Ray Train, a GPU for each where there are some. ``out`` must be a folder that all
     can reach. A worker that dies is started again and the run goes on from its last checkpoint."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.base_trainer import TrainingFailedError
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
     from training import parallel
-    from training.loop import train
-    from training.start import check
+    from training.loop import prepared, train
 
-    # What is wrong with the request is said here, not by each worker.
-    check(recipe, recipe.phases if arguments["phase"] is None else (recipe.phase(arguments["phase"]),), models)
+    prepared(
+        recipe, data, models, arguments["phase"]
+    )  # what is wrong with the request is said here, not by each worker
     folder = Path(out).resolve()
-    log = folder / "ray" / "said.txt"
+    log, failed = folder / "ray" / "said.txt", folder / "ray" / "failed.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
+    failed.unlink(missing_ok=True)
 
     def work(_: Mapping[str, Any]) -> None:
         def tell(line: str) -> None:
             with log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
-        train(recipe, data, folder, models, say=tell, **{**arguments, "resume": True})
+        try:
+            train(recipe, data, folder, models, say=tell, **{**arguments, "resume": True})
+        except (ValueError, FloatingPointError) as error:  # all workers raise it together, and would again
+            failed.write_text(str(error), encoding="utf-8")
 
     gpu = parallel.pick_device(arguments["device"]).type == "cuda"
     with engines.session("ray"), _told(log, say):
@@ -149,7 +152,10 @@ def _on_ray(
         except TrainingFailedError as error:
             cause = " ".join(str(error.__cause__ or error).split())
             raise DailiesError(f"training failed on {workers} workers: {cause[-500:]}") from error
+    said = failed.read_text(encoding="utf-8") if failed.exists() else None
     shutil.rmtree(log.parent)
+    if said is not None:
+        raise FloatingPointError(said)
 
 
 @contextmanager
@@ -210,6 +216,8 @@ def reports(out: Path) -> list[PhaseReport]:
     made = []
     for entry in json.loads((out / "run.json").read_text(encoding="utf-8"))["phases"]:
         validation: list[list[float]] = entry["validation"]
+        if not validation:
+            continue  # begun and killed before its first figure
         made.append(
             PhaseReport(
                 name=entry["name"],

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 PARTS = {"start": "unet", "vae": "vae", "text": "text_encoder", "image": "image_encoder"}
 TEMPORAL = "AutoencoderKLTemporalDecoder"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-WANTED = ("*.json", "*.txt", "*.model", *(f"{part}/*.safetensors" for part in PARTS.values()))
+FILES = (
+    "diffusion_pytorch_model*.safetensors",
+    "model*.safetensors",
+)  # and not the whole model in one file beside them
+WANTED = ("*.json", "*.txt", "*.model", *FILES, *(f"{part}/{file}" for part in PARTS.values() for file in FILES))
 
 
 def models_of(recipe: Recipe, *, start: str | None = None, **parts: str | None) -> Models:
@@ -46,10 +50,12 @@ def models_of(recipe: Recipe, *, start: str | None = None, **parts: str | None) 
                 f"{start}: no unet/config.json, as in a diffusers pipeline, nor a config.json of a UNet alone"
             )
         models = replace(models, **found)
-    models = replace(models, **{name: _part(name, value) for name, value in parts.items() if value is not None})
-    if models.vae is not None and _class(models.vae) == TEMPORAL:
-        models = replace(models, vae_temporal=models.vae)
-    return models
+    given: dict[str, str] = {name: _part(name, value) for name, value in parts.items() if value is not None}
+    models = replace(models, **given)
+    itself: str | None = models.vae if models.vae is not None and _class(models.vae) == TEMPORAL else None
+    # The built-in image VAE has a temporal sibling; another VAE has none but itself.
+    sibling: str | None = models.vae_temporal if models.vae == str(resolve("zoo:vae-world")) else None
+    return replace(models, vae_temporal=itself or sibling)
 
 
 def _part(name: str, reference: str) -> str:
@@ -81,7 +87,10 @@ def fetch(reference: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(reference, allow_patterns=list(WANTED)))
+        folder = Path(snapshot_download(reference, allow_patterns=list(WANTED), ignore_patterns=["*.fp16.*"]))
+        if not any(folder.rglob("*.safetensors")):  # some are there in half precision alone
+            folder = Path(snapshot_download(reference, allow_patterns=list(WANTED)))
+        return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UsageError(
             f"{reference}: no such folder, and not to be had from the hub: {type(error).__name__}"

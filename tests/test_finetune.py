@@ -62,7 +62,7 @@ def documented(name: str) -> list[str]:
     """The words after ``dailies`` of the command in docs/training.md that begins so."""
     blocks = re.findall(r"```sh\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.S)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    (found,) = [line for line in lines if line.startswith(f"dailies {name} ") and "--dry-run" not in line]
+    found = next(line for line in lines if line.startswith(f"dailies {name} ") and "--dry-run" not in line)
     return shlex.split(found, comments=True)[1:]
 
 

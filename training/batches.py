@@ -98,12 +98,16 @@ class Batches:
         apart."""
         return [self.make(one.lane, one.draws) for one in self._schedule.step(step, ranks)]
 
-    def validation(self, sigma: float | None = None, most: int | None = None) -> Iterator[Batch]:
-        """The fixed validation samples, ``most`` at a time, nothing dropped. ``sigma``: in place of the drawn ones."""
+    def validation(self, sigma: float | None = None, most: int | None = None, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """The fixed validation samples, ``most`` at a time, nothing dropped: those batches that are this rank's.
+        ``sigma``: in place of the drawn ones."""
+        number = 0
         for lane, draws in self.held_out():
             size = most or len(draws)
             for start in range(0, len(draws), size):
-                yield self.make(lane, draws[start : start + size], sigma, drop=False)
+                if number % ranks.count == ranks.rank:
+                    yield self.make(lane, draws[start : start + size], sigma, drop=False)
+                number += 1
 
     def held_out(self) -> list[tuple[Lane, list[Draw]]]:
         """The validation samples of each lane: one for an item, its middle window. Fresh generators each call."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,20 @@ def write_text(path: Path, text: str) -> None:
     os.replace(aside, path)
 
 
-def save(folder: Path, step: int, unet: Any, ema: Any, optimizer: torch.optim.Optimizer, *, keep: int = 2) -> Path:
-    """Write the checkpoint of ``step`` under a phase's ``folder`` and forget those older than the ``keep`` newest."""
+def save(
+    folder: Path,
+    step: int,
+    unet: Any,
+    ema: Any,
+    optimizer: torch.optim.Optimizer,
+    *,
+    keep: int = 2,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the checkpoint of ``step`` under a phase's ``folder`` and forget those older than the ``keep`` newest.
+
+    ``facts``: what of run.json belongs to the step, kept here too because a kill may come between the two.
+    """
     final = folder / step_name(step)
     if not final.exists():
         aside = folder / f".part-{os.getpid()}-{final.name}"
@@ -51,11 +64,11 @@ def save(folder: Path, step: int, unet: Any, ema: Any, optimizer: torch.optim.Op
             save_file({name: value.contiguous() for name, value in adapters["unet_ema"].items()}, aside / LORA)
         for written in aside.rglob("*.safetensors"):
             written.chmod(0o644)  # safetensors writes 0600
-        state = {"step": step, "optimizer": optimizer.state_dict(), "adapters": adapters}
+        state = {"step": step, "optimizer": optimizer.state_dict(), "adapters": adapters, "facts": dict(facts or {})}
         torch.save(state, aside / "state.pt")
         os.replace(aside, final)
     write_text(folder / "latest", final.name)
-    for old in sorted(folder.glob("step-*"))[:-keep]:
+    for old in _by_step(folder)[:-keep]:
         shutil.rmtree(old)
     return final
 
@@ -70,13 +83,19 @@ def latest(folder: Path) -> Path | None:
             shutil.rmtree(left)
         else:
             left.unlink()
-    whole = sorted(folder.glob("step-*"))
+    whole = _by_step(folder)
     return whole[-1] if whole else None
 
 
-def restore(path: Path, unet: Any, ema: Any, optimizer: torch.optim.Optimizer) -> int:
-    """Load weights and optimizer in place; returns the number of steps done. Adapters are put onto the weights that the
-    phase started from, which are not in the checkpoint by themselves."""
+def _by_step(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def restore(path: Path, unet: Any, ema: Any, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+    """Load weights and optimizer in place; returns the number of steps done and the facts kept with them.
+
+    Adapters are put onto the weights that the phase started from, which are not in the checkpoint by themselves.
+    """
     state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
     adapters = state.get("adapters", {})
     for name, model in (("unet", unet), ("unet_ema", ema)):
@@ -85,4 +104,4 @@ def restore(path: Path, unet: Any, ema: Any, optimizer: torch.optim.Optimizer) -
         else:
             model.load_state_dict(load_file(path / name / WEIGHTS))
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    return int(state["step"]), state.get("facts", {})

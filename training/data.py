@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from curation.schema import digest
 from training.draws import Draw
 from training.encoders import Models
-from training.items import Clips, Export, Filmed, Items, Part, Row, folder_pictures, grid_length, parquet_pictures
+from training.items import (
+    Clips,
+    Export,
+    Filmed,
+    Items,
+    Part,
+    Row,
+    folder_pictures,
+    grid_length,
+    parquet_pictures,
+)
 from training.lanes import Lane, bucket_of
 from training.latents import Facts, check_fit
 from training.phase import MAIN, Bucket, Phase, Rule, Share
 from training.pixels import Pixels, crop
+from training.reader import a_number
 from training.recipe import Recipe, check_columns
 from training.views import Views, first_frame
 
@@ -44,6 +56,8 @@ def load(recipe: Recipe, phase: Phase, exports: Exports, models: Models | None =
     what latents are not made for; that they are of other weights shows where ``models`` are given.
     """
     shares = phase.shares
+    if phase.images != "frames" and not phase.kind.video:
+        return _of_pictures(phase)
     for share in shares:
         if share.data not in exports:
             raise ValueError(
@@ -51,8 +65,6 @@ def load(recipe: Recipe, phase: Phase, exports: Exports, models: Models | None =
             )
     for name in dict.fromkeys(share.data for share in shares):
         check_columns(recipe, (phase,), exports[name].columns)
-    if phase.images != "frames" and not phase.kind.video:
-        return _of_pictures(phase)
     check_latents(recipe, phase, exports, models)
     found = [_sorted(recipe, phase, share, number, exports[share.data]) for number, share in enumerate(shares)]
     train = tuple(lane for one in found for lane in one[0])
@@ -161,7 +173,9 @@ def _named(shape: Bucket) -> str:
 def passes(columns: Mapping[str, Any], rules: Sequence[Rule]) -> bool:
     """Whether a row's numbers lie within all rules; one that is missing does not."""
     for name, least, most in rules:
-        value = columns[name]
+        if isinstance(columns[name], str):
+            raise ValueError(f"select: column {name!r} holds texts, and rules are over numbers")
+        value = a_number(columns[name])
         if value is None or (least is not None and value < least) or (most is not None and value > most):
             return False
     return True
@@ -181,7 +195,10 @@ def _beside(recipe: Recipe, phase: Phase, export: Export) -> Lane:
     """The pictures of a joint phase."""
     shape = Bucket(size=phase.size, frames=1)
     if phase.images != "frames":
-        return Lane(name="pictures", items=_held(_pictures(phase), validation=False), shape=shape)
+        held = _held(_pictures(phase), validation=False)
+        if not len(held.ids):
+            raise ValueError(f"phase {phase.name}: image_path: no picture to train on in {phase.image_path}")
+        return Lane(name="pictures", items=held, shape=shape)
     rows = [row for row in export.rows if row.columns["split"] == "train" and passes(row.columns, phase.select)]
     if (made := export.latents) is not None:  # the first frames of views in that size
         rows = [row for row in rows if _made_in(row, phase, made) == phase.size]
@@ -205,6 +222,8 @@ def _of_pictures(phase: Phase) -> Split:
 
 def _pictures(phase: Phase) -> Filmed:
     assert phase.image_path is not None
+    if not Path(phase.image_path).exists():
+        raise ValueError(f"phase {phase.name}: image_path: {phase.image_path} is not there")
     read = folder_pictures if phase.images == "folder" else parquet_pictures
     return read(phase.image_path, phase.size)
 

@@ -6,6 +6,7 @@ Shape suffixes: B batch, L tokens, D token width, T frames, H, W height and widt
 from __future__ import annotations
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,15 +16,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from training.pixels import Pixels, to_pixels, to_tensor
 from training.recipe import Frozen
-from zoo.towers import processor_folder, text_row, tokenizer_folder, vision_config
+from zoo.towers import VISION, half_only, processor_folder, text_row, tokenizer_folder, vision_config, vision_row
 
 CAPTIONS = 4096  # whose hidden states are kept
-CHUNK = 16  # pictures that the VAE takes at once
+CHUNK = 16  # pictures that the VAE encodes at once
+DECODED = 14  # frames that it decodes at once; SVD's own pipeline decodes as many as were trained on, so few seams
+TEMPORAL = "AutoencoderKLTemporalDecoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +65,42 @@ def _config(folder: str | PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise ValueError(f"models: no model in {folder}: config.json is missing")
-    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    row = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(row, dict):
+        raise ValueError(f"models: {path} is not an object")
     return row
 
 
 def look(models: Models) -> Frozen:
-    """What the given folders say of themselves; no weight is read. Raises ``ValueError`` without a VAE, or for one that
-    is not of 4 latent channels."""
+    """What the given folders say of themselves; no weight is read. Raises ``ValueError`` naming the folder where one holds
+    another kind of model, or a VAE that has not 4 latent channels."""
     if models.vae is None:
         raise ValueError("models: a VAE is needed")
     vae = _config(models.vae)
+    if vae.get("_class_name") not in ("AutoencoderKL", TEMPORAL):
+        raise ValueError(f"models: {models.vae} holds {_kind(vae)}, a VAE of diffusers expected")
     if vae.get("latent_channels", 4) != 4:
         raise ValueError(f"models: {models.vae} has {vae['latent_channels']} latent channels, 4 expected")
     text = image = None
     if models.text is not None:
-        text = int(text_row(_config(models.text))["hidden_size"])
+        text = _width(models.text, text_row(_config(models.text)).get("hidden_size"), "a CLIP text encoder")
+        if _config(models.text).get("model_type") == VISION:
+            raise ValueError(f"models: {models.text} holds {VISION}, a CLIP text encoder expected")
     if models.image is not None:
-        image = int(_config(models.image)["projection_dim"])
+        row = _config(models.image)
+        seen = row.get("projection_dim") if "image_size" in vision_row(row) else None
+        image = _width(models.image, seen, "a CLIP image encoder with its projection")
     return Frozen(factor=2 ** (len(vae["block_out_channels"]) - 1), text_width=text, image_width=image)
+
+
+def _width(folder: str, width: Any, wanted: str) -> int:
+    if not isinstance(width, int):
+        raise ValueError(f"models: {folder} holds {_kind(_config(folder))}, {wanted} expected")
+    return width
+
+
+def _kind(row: dict[str, Any]) -> str:
+    return str(row.get("_class_name") or row.get("model_type") or "no model")
 
 
 class TextEncoder:
@@ -88,26 +110,31 @@ class TextEncoder:
         from transformers import AutoTokenizer, CLIPTextModel
 
         with quiet():
-            model = CLIPTextModel.from_pretrained(folder, torch_dtype=torch.float32)
+            variant = half_only(Path(folder))
+            model = CLIPTextModel.from_pretrained(folder, torch_dtype=torch.float32, variant=variant)
         self.model = model.eval().requires_grad_(False).to(device)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder(Path(folder)))
         self.tokens = min(tokens, self.model.config.max_position_embeddings)
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> Tensor:
         return torch.stack([self._one(caption) for caption in captions])
 
     def _one(self, caption: str) -> Tensor:
-        if caption not in self._kept:
+        found = self._kept.get(caption)
+        if found is None:
             words = self.tokenizer(
                 caption, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt"
             )
             ids = words.input_ids.to(self.model.device)
-            self._kept[caption] = self.model(input_ids=ids).last_hidden_state[0].float().cpu()
-            while len(self._kept) > CAPTIONS:
-                self._kept.popitem(last=False)
-        return self._kept[caption]
+            found = self.model(input_ids=ids).last_hidden_state[0].float().cpu()
+            with self._lock:  # validation and the next batches may be made at the same time
+                self._kept[caption] = found
+                while len(self._kept) > CAPTIONS:
+                    self._kept.popitem(last=False)
+        return found
 
 
 class ImageEncoder:
@@ -119,7 +146,9 @@ class ImageEncoder:
 
         vision = vision_config(Path(folder))
         with quiet():
-            loaded = CLIPVisionModelWithProjection.from_pretrained(folder, config=vision, torch_dtype=torch.float32)
+            loaded = CLIPVisionModelWithProjection.from_pretrained(
+                folder, config=vision, torch_dtype=torch.float32, variant=half_only(Path(folder))
+            )
         self.model = loaded.eval().requires_grad_(False).to(device)
         processor: Any = AutoImageProcessor.from_pretrained(processor_folder(Path(folder)))
         self.mean = torch.tensor(processor.image_mean).reshape(1, 3, 1, 1)
@@ -140,16 +169,10 @@ class VideoVae:
     """Pictures ↔ latents of either kind of VAE, frozen, float32. What comes out is on the CPU."""
 
     def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
-        from training.vae import load_vae
+        from training.vae import load_temporal, load_vae
 
-        temporal = _config(folder).get("_class_name") == "AutoencoderKLTemporalDecoder"
-        if temporal:
-            from diffusers import AutoencoderKLTemporalDecoder
-
-            self.model: Any = AutoencoderKLTemporalDecoder.from_pretrained(folder, torch_dtype=torch.float32)
-        else:
-            self.model = load_vae(folder)
-        self.model = self.model.eval().requires_grad_(False).to(device)
+        temporal = _config(folder).get("_class_name") == TEMPORAL
+        self.model: Any = (load_temporal if temporal else load_vae)(folder).to(device)
         self._temporal = temporal
 
     @property
@@ -170,16 +193,17 @@ class VideoVae:
     @torch.no_grad()
     def modes(self, x_NCHW: Tensor) -> Tensor:
         """The posterior's mode of pictures in [−1, 1], not scaled: (N, 4, h, w)."""
-        modes: Tensor = self.model.encode(x_NCHW.to(self.model.device)).latent_dist.mode().float().cpu()
-        return modes
+        parts = [self.model.encode(x.to(self.model.device)).latent_dist.mode() for x in torch.split(x_NCHW, CHUNK)]
+        return torch.cat([part.float().cpu() for part in parts])
 
     @torch.no_grad()
     def decode(self, latents_TCHW: Tensor) -> Pixels:
-        """Scaled latents of one video's frames → uint8 (T, H, W, 3)."""
-        z = latents_TCHW.float().to(self.model.device) / self.scale
-        if self._temporal:
-            return to_pixels(self.model.decode(z, num_frames=len(z)).sample)
-        return to_pixels(self.model.decode(z).sample)
+        """Scaled latents of one video's frames → uint8 (T, H, W, 3), some frames at a time."""
+        parts = []
+        for z in torch.split(latents_TCHW.float().to(self.model.device) / self.scale, DECODED):
+            out = self.model.decode(z, num_frames=len(z)) if self._temporal else self.model.decode(z)
+            parts.append(to_pixels(out.sample))
+        return np.concatenate(parts)
 
 
 class Encoders:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from training.latents import read_facts
 from training.pixels import Pixels, cover
-from training.reader import Backend, read
+from training.reader import Backend, a_number, read
 from training.views import TEXT, VIEWS, Views
 
 CACHE_BYTES = 1 << 30
@@ -137,8 +137,7 @@ class Clips:
         return self._rows[index].columns[column] or ""
 
     def number(self, index: int, column: str) -> float | None:
-        value = self._rows[index].columns.get(column)
-        return None if value is None else float(value)
+        return a_number(self._rows[index].columns.get(column))
 
     def frames(self, index: int, first: int, last: int) -> Pixels:
         if not self.fits:
@@ -193,7 +192,10 @@ def folder_pictures(folder: str | Path, size: tuple[int, int]) -> Pictures:
     texts: dict[str, str] = {}
     if (root / "metadata.csv").exists():
         with (root / "metadata.csv").open(newline="", encoding="utf-8") as file:
-            texts = {row["file_name"]: row["text"] for row in csv.DictReader(file)}
+            rows = list(csv.DictReader(file))
+        if any(row.get("file_name") is None or row.get("text") is None for row in rows):
+            raise ValueError(f"image_path: {root / 'metadata.csv'} needs columns file_name and text in each row")
+        texts = {row["file_name"]: row["text"] for row in rows}
     entries = []
     for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES):
         name, beside = path.relative_to(root).as_posix(), path.with_suffix(".txt")

@@ -50,12 +50,9 @@ def train(
     ``ValueError`` before any work where recipe, data, models and folder do not fit, ``FloatingPointError`` naming the
     samples when a loss is not finite, and ``MemoryError`` naming the settings to lower when memory runs out in a step.
     """
-    chosen = recipe.phases if phase is None else (recipe.phase(phase),)
-    frozen = check(recipe, chosen, models)
-    exports = {name: Export(path) for name, path in (data if isinstance(data, Mapping) else {MAIN: data}).items()}
     if not resume and (Path(out) / "run.json").exists():
         raise ValueError(f"out: {out} holds a run already; resume it or take another folder")
-    splits = {one.name: load(recipe, one, exports, models) for one in chosen}
+    chosen, frozen, exports, splits = prepared(recipe, data, models, phase)
     place = parallel.pick_device(device)
     with parallel.joined(place) as ranks:
         _enough(chosen, ranks)
@@ -63,8 +60,19 @@ def train(
         encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
         said = say if ranks.rank == 0 else lambda line: None
         for one in chosen:
-            _train_phase(recipe, one, splits[one.name], run, frozen, encoders, said)
+            _train_phase(recipe, one, splits.pop(one.name), run, frozen, encoders, said)
     return run
+
+
+def prepared(
+    recipe: Recipe, data: Data, models: Models, phase: str | None
+) -> tuple[tuple[Phase, ...], Frozen, dict[str, Export], dict[str, Split]]:
+    """The phases to train, what the models fix, the exports, and each phase's data. Raises ``ValueError`` where these do
+    not fit."""
+    chosen = recipe.phases if phase is None else (recipe.phase(phase),)
+    frozen = check(recipe, chosen, models)
+    exports = {name: Export(path) for name, path in (data if isinstance(data, Mapping) else {MAIN: data}).items()}
+    return chosen, frozen, exports, {one.name: load(recipe, one, exports, models) for one in chosen}
 
 
 def _enough(phases: tuple[Phase, ...], ranks: Ranks) -> None:
@@ -85,7 +93,8 @@ def _train_phase(
         say(f"{phase.name}: {note}")
     reference = motion_reference(split)
     state = start(recipe, phase, run, frozen, reference, device, say)
-    entry = run.begin(phase, split, reference)
+    entry = run.begin(phase, split, reference, state.origin)
+    entry.update(state.facts)  # a kill may have come between the checkpoint and run.json
     spent = entry["seconds"]  # by earlier calls
     done = state.done
     unet, levels = parallel.wrapped(state.unet, device), len(state.unet.config.channels)
@@ -103,9 +112,10 @@ def _train_phase(
 
     def save(done: int) -> None:
         if run.writes:
-            path = checkpoint.save(folder, done, state.unet, state.ema.model, state.optimizer, keep=phase.keep)
-            seconds = round(spent + time.monotonic() - begun, 2)
-            entry.update(checkpoint=str(path.relative_to(run.folder)), seconds=seconds)
+            facts = {"validation": entry["validation"], "seconds": round(spent + time.monotonic() - begun, 2)}
+            weights = (state.unet, state.ema.model, state.optimizer)
+            path = checkpoint.save(folder, done, *weights, keep=phase.keep, facts=facts)
+            entry.update(facts, checkpoint=str(path.relative_to(run.folder)))
             run.write()
         parallel.wait()
 
@@ -113,7 +123,7 @@ def _train_phase(
         return [batch.to(device) for batch in batches.training(step, parallel.ranks())]
 
     try:
-        with memory_named(lambda: advice(phase, levels)), interrupts_wait(say) as asked:
+        with memory_named(lambda: advice(phase, levels, parallel.ranks().count)), interrupts_wait(say) as asked:
             validate(done) if done == 0 else None
             since = time.perf_counter()
             coming = ahead(make, done, phase.steps, 0 if device.type == "cpu" else AHEAD)
@@ -141,7 +151,8 @@ def _train_phase(
     if batches.failed:
         say(f"{phase.name}: {len(batches.failed)} items could not be read and were replaced")
     if run.writes:
-        picture(state.ema.model, batches, recipe, folder, "samples", device)
+        with memory_named(lambda: advice(phase, levels)):
+            picture(state.ema.model, batches, recipe, folder, "samples", device)
         entry.update(done=True, seconds=round(spent + time.monotonic() - begun, 2), samples=_under(run, folder))
         run.write()
     parallel.wait()

@@ -22,16 +22,17 @@ def memory_named(words: Callable[[], str]) -> Iterator[None]:
         raise
 
 
-def advice(phase: Phase, levels: int) -> str:
+def advice(phase: Phase, levels: int, processes: int = 1) -> str:
     """What to lower in ``phase``, what costs least first: time, then how much of a video there is, then its size.
 
-    ``levels``: how many the network has.
+    ``levels``: how many the network has; ``processes``: how many share a batch.
     """
-    part = phase.batch // phase.accumulate
+    part = max(1, phase.batch // phase.accumulate // processes)
     width, height = phase.size
     free, costly = [], []
     if part > 1:
-        more = next(n for n in range(phase.accumulate + 1, phase.batch + 1) if phase.batch % n == 0)
+        parts = range(phase.accumulate + 1, phase.batch + 1)
+        more = next(n for n in parts if phase.batch % n == 0 and phase.batch // n // processes < part)
         free.append(f"accumulate = {more} in place of {phase.accumulate}")
     if left := sorted(set(range(levels)) - set(phase.checkpoint_levels)):
         free.append(f"checkpoint_levels = {tuple(sorted({*phase.checkpoint_levels, left[0]}))}")

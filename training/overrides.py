@@ -53,20 +53,8 @@ def _value(owner: type[Any], key: str, text: str, fixed: tuple[str, ...] = ()) -
     if key not in fields:
         raise ValueError(f"set: {owner.__name__.lower()} has no field {key!r} to set, but {', '.join(fields)}")
     try:
-        value = yaml.safe_load(text)
-        return TypeAdapter(get_type_hints(owner)[key]).validate_python(_listed(value))
+        value = None if text.strip() == "None" else yaml.safe_load(text)
+        return TypeAdapter(get_type_hints(owner)[key]).validate_python(value)
     except (yaml.YAMLError, ValidationError) as error:
         said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not YAML"
         raise ValueError(f"set: {key}={text}: {said}") from error
-
-
-def _listed(value: Any) -> Any:
-    """Lists as tuples, which frozen fields are; ``1e-4``, which YAML takes for a word, is a number all the same."""
-    if isinstance(value, list):
-        return tuple(map(_listed, value))
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

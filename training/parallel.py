@@ -17,12 +17,12 @@ from training.lanes import Ranks
 def pick_device(name: str = "auto") -> torch.device:
     """``auto``: this process's GPU where there is one, else the CPU. Raises ``ValueError`` for a device that is not
     there."""
-    if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        device = torch.device("cpu" if name == "auto" else name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device: {name!r} is not there: {str(error).splitlines()[0]}") from error
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -6,7 +6,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from training.tasks import TASKS, Kind, Task
 
@@ -24,10 +27,28 @@ def check(condition: bool, name: str, value: object, allowed: str) -> None:
         raise ValueError(f"{name}: {allowed} expected, not {value!r}")
 
 
+@lru_cache
+def _adapters(owner: type[Any]) -> dict[str, TypeAdapter[Any]]:
+    """Of a dataclass's fields, but for those of few words, whose rules name them."""
+    hints = get_type_hints(owner)
+    return {name: TypeAdapter(hint) for name, hint in hints.items() if get_origin(hint) not in (Literal, ClassVar)}
+
+
+def check_types(made: Any, at: str = "") -> None:
+    """Raises ``ValueError`` naming the field of a dataclass that holds another type than it says."""
+    for name, adapter in _adapters(type(made)).items():  # type: ignore[arg-type]
+        value = getattr(made, name)
+        try:
+            adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{at}{name}: {error.errors()[0]['msg'].lower()}, not {value!r}") from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
     """A shape that clips are trained in: ``size`` (width, height) px, ``frames`` on the phase's grid."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     size: tuple[int, int]
     frames: int
 
@@ -37,6 +58,7 @@ class Share:
     """A part of a phase's samples. ``data``: the name under which an export is given; ``weight``: of its samples among
     those of all shares; ``select``: as a phase's, beside it."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     data: str = MAIN
     weight: float = 1.0
     select: tuple[Rule, ...] = ()
@@ -110,6 +132,7 @@ class Phase:
     sample_every: int | None = None
 
     def __post_init__(self) -> None:
+        check_types(self, f"phase {self.name}: ")
         for rule in (_words, _numbers, _pictures, _computing):
             for fine, name, allowed in rule(self):
                 check(fine, f"phase {self.name}: {name}", getattr(self, name), allowed)
@@ -162,8 +185,14 @@ def _numbers(phase: Phase) -> Rules:
     yield phase.warmup >= 0, "warmup", "no negative number"
     yield phase.weight_decay >= 0, "weight_decay", "no negative number"
     levels = phase.validation_sigmas
-    yield len(levels) > 0 and min(levels) > 0, "validation_sigmas", "positive noise levels"
-    yield phase.sigma_max > 1, "sigma_max", "more than 1"
+    fine = len(levels) > 0 and all(math.isfinite(level) and level > 0 for level in levels)
+    yield fine, "validation_sigmas", "positive noise levels"
+    yield math.isfinite(phase.sigma_max) and phase.sigma_max > 1, "sigma_max", "more than 1"
+    yield abs(phase.p_mean) <= 20, "p_mean", "a number from -20 to 20"  # of ln σ; e^20 is 5e8
+    yield phase.p_std <= 20, "p_std", "a number up to 20"
+    yield all(math.isfinite(one) and one >= 0 for one in phase.guidance), "guidance", "numbers that are not negative"
+    aug = phase.noise_aug
+    yield aug is None or (abs(aug[0]) <= 20 and 0 <= aug[1] <= 20), "noise_aug", "None, or (mean, deviation) of ln σ"
     every = phase.sample_every
     yield every is None or every > 0, "sample_every", "a positive whole number, or None"
 
@@ -196,6 +225,14 @@ def _computing(phase: Phase) -> Rules:
     levels = all(isinstance(level, int) and level >= 0 for level in phase.checkpoint_levels)
     yield levels, "checkpoint_levels", "numbers of levels from 0"
     yield not phase.lora or phase.trains == "all", "trains", "all where lora trains adapters instead"
+    joint = phase.image_share > 0
+    spatial = any(part.startswith("spatial") for part in phase.lora)
+    yield (
+        not phase.lora or spatial or (phase.kind.video and not joint),
+        "lora",
+        "a spatial part where pictures are trained",
+    )
+    yield phase.trains != "temporal" or not joint, "trains", "anything but temporal where pictures are trained"
     rank = phase.lora_rank
     yield rank is None or (bool(phase.lora) and rank > 0), "lora_rank", "None, or a positive number with lora"
     yield phase.trains != "temporal" or phase.kind.video, "trains", "anything but temporal in an image phase"

@@ -27,15 +27,15 @@ def picture(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str
     lane, draws = batches.held_out()[0]
     draws = draws[: phase.samples]
     truth = [batches.pixels(lane, draw) for draw in draws]
-    batch = batches.make(lane, draws, drop=False).to(device)
-    shape = batch.clean.shape[1:]
-    noise = torch.stack([normal(generator(recipe.seed, "samples", i), shape) for i in range(len(draws))]).to(device)
     unet.eval()
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast):
-        how = objective.of(phase)
-        latents = sample(unet, batch.condition, noise, how, steps=phase.sample_steps, guidance=phase.guidance)
-    vae = batches.encoders.vae
-    made = [vae.decode(one if one.ndim == 4 else one[None]) for one in latents]
+    made = []
+    for number, draw in enumerate(draws):  # one at a time: a step's memory is all that there need be
+        batch = batches.make(lane, [draw], drop=False).to(device)
+        noise = normal(generator(recipe.seed, "samples", number), tuple(batch.clean.shape[1:]))[None].to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast):
+            how = objective.of(phase)
+            latents = sample(unet, batch.condition, noise, how, steps=phase.sample_steps, guidance=phase.guidance)
+        made.append(batches.encoders.vae.decode(latents[0] if latents.ndim == 5 else latents))
     if lane.shape.frames == 1:
         write_png(folder / f"{name}.png", grid([np.concatenate(truth), np.concatenate(made)]))
         return

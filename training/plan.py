@@ -6,7 +6,7 @@ holds shapes and no numbers, under torch's FLOP counter. A multiplication with i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -125,6 +125,17 @@ def _phase_plan(
     recipe: Recipe, phase: Phase, exports: Exports | None, frozen: Frozen, models: Models, tflops: float
 ) -> PhasePlan:
     spent = cost(recipe, phase, frozen, models)
+    if phase.pictures:  # some of the samples are pictures
+        share = phase.pictures / phase.batch
+        alone = replace(
+            phase, task="text-to-image", frames=1, buckets=(), image_share=0.0, images="frames", image_path=None
+        )
+        picture = cost(recipe, alone, frozen, models)
+        forward, both = (
+            round((1 - share) * video + share * still)
+            for video, still in ((spent.forward, picture.forward), (spent.both, picture.both))
+        )
+        spent = replace(spent, forward=forward, both=both)
     samples = phase.steps * phase.batch
     clips, lacks = (None, ()) if exports is None else available(recipe, phase, exports)
     return PhasePlan(

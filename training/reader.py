@@ -45,6 +45,11 @@ def read(
     return pixels if covers else cover(pixels, size)  # what is a pixel too large would only be blurred
 
 
+def a_number(value: Any) -> float | None:
+    """A column's value as a number; ``None`` for none, and for what is not a number."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
 def _by_decord(data: bytes, points: NDArray[np.float64]) -> Pixels:
     from decord import VideoReader
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from curation.schema import fingerprint
-from training.phase import MAIN, Bucket, Phase, Share, check
+from training.phase import MAIN, Bucket, Phase, Share, check, check_types
 
 __all__ = ["FROZEN", "MAIN", "Bucket", "Frozen", "Net", "Phase", "Recipe", "Share"]
 
@@ -109,6 +109,8 @@ class Recipe:
     begins: Literal["random", "given"] = "random"
 
     def __post_init__(self) -> None:
+        check_types(self)
+        check(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2^63 - 1")
         names = [phase.name for phase in self.phases]
         check(len(names) > 0, "phases", names, "at least one phase")
         check(len(set(names)) == len(names), "phases", names, "different names")

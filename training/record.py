@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from curation.schema import fingerprint
 from training.checkpoint import write_text
 from training.data import Export, Split
 from training.encoders import Models
@@ -20,9 +21,12 @@ from training.recipe import Recipe
 
 
 def _hash(recipe: Recipe) -> str:
-    """The recipe's hash without how a step is computed, so that a run which ran out of memory goes on in smaller
-    parts."""
-    phases = tuple(dataclasses.replace(phase, accumulate=1, checkpoint_levels=()) for phase in recipe.phases)
+    """The recipe's hash without how a step is computed and which samples are shown, so that a run which ran out of memory
+    goes on in smaller parts."""
+    phases = tuple(
+        dataclasses.replace(phase, accumulate=1, checkpoint_levels=(), samples=1, sample_steps=1, sample_every=None)
+        for phase in recipe.phases
+    )
     return dataclasses.replace(recipe, phases=phases).hash
 
 
@@ -48,7 +52,7 @@ class Run:
         }
         if self.path.exists():
             old = json.loads(self.path.read_text(encoding="utf-8"))
-            for name, what in (("recipe_hash", "recipe"), ("data", "data"), ("exports", "data")):
+            for name, what in (("recipe_hash", "recipe"), ("data", "data"), ("exports", "data"), ("models", "models")):
                 if old.get(name) != self.facts.get(name):
                     raise ValueError(
                         f"{what}: {self.folder} was begun with {old.get(name)}, not {self.facts.get(name)}; "
@@ -62,11 +66,19 @@ class Run:
     def entry(self, phase: Phase) -> dict[str, Any] | None:
         return next((entry for entry in self.facts["phases"] if entry["name"] == phase.name), None)
 
-    def begin(self, phase: Phase, split: Split, reference: float) -> dict[str, Any]:
-        """The phase's entry, made if it has none."""
+    def begin(self, phase: Phase, split: Split, reference: float, origin: str) -> dict[str, Any]:
+        """The phase's entry, made if it has none. ``origin``: what it starts from.
+
+        Raises ``ValueError`` where the phase was begun on other clips than the export now holds."""
         entry = self.entry(phase)
+        ids = split.ids
+        clips = fingerprint([ids, reference])
+        if entry is not None and entry.get("clips_hash", clips) != clips:
+            raise ValueError(
+                f"data: phase {phase.name} was begun on {entry['clips']} clips, and the export now holds {len(ids)} for it, "
+                "or others; take another --out"
+            )
         if entry is None:
-            ids = split.ids
             entry = {
                 "name": phase.name,
                 "task": phase.task,
@@ -79,7 +91,9 @@ class Run:
                 "size": list(phase.size),
                 "frames": phase.frames,
                 "fps": phase.fps,
+                "from": origin,
                 "clips": len(ids),
+                "clips_hash": clips,
                 "first_clip_ids": ids[:10],
                 "too_short": {"clips": len(split.short), "first_clip_ids": list(split.short[:10])},
                 "motion_reference": reference,
@@ -112,7 +126,9 @@ class Metrics:
         self._path = folder / "metrics.jsonl"
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
         # A run that was killed may have gone past its last checkpoint, and may have left half a line.
-        kept = [line for line in lines if line.endswith("\n") and _step(line) < start]
+        # The validation loss of a step stands behind its checkpoint's number of steps.
+        whole = [line for line in lines if line.endswith("\n")]
+        kept = [line for line in whole if _step(line) < start or (_step(line) == start and "validation_loss" in line)]
         write_text(self._path, "".join(kept))
         self._file = self._path.open("a", encoding="utf-8")
         try:
@@ -120,6 +136,9 @@ class Metrics:
         except ImportError:
             return
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        for line in kept:
+            if _step(line) == start:
+                self._board.add_scalar("validation_loss", json.loads(line)["validation_loss"], start)
 
     def write(self, step: int, **values: float) -> None:
         if self._file is None:

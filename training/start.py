@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,14 +15,15 @@ from training import checkpoint
 from training.data import Split
 from training.ema import Ema
 from training.encoders import Models, look
-from training.models import VideoUNet, build, carry, config_of, given, given_config, parameters, prepare, trained
-from training.models import load as load_unet
+from training.models import VideoUNet, build, carry, config_of, given, given_config, grown, parameters, prepare, trained
 from training.models.config import UNetConfig
+from training.models.folder import weight_files
 from training.models.lora import PARTS
 from training.phase import Phase
 from training.recipe import Frozen, Net, Recipe, check_sizes
 from training.record import Run
 
+RANDOM = "random weights"
 NAMED = {"vae": "a VAE", "text": "a text encoder", "image": "an image encoder"}
 
 
@@ -51,9 +53,41 @@ def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> Frozen:
             raise ValueError(f"phase {phase.name}: checkpoint_levels: {wrong}")
         if unknown := sorted(set(phase.lora) - set(PARTS)):
             raise ValueError(f"phase {phase.name}: lora: some of {', '.join(PARTS)} expected, not {unknown[0]!r}")
-    if models.start is not None and recipe.net is not None:
-        _same(config_of(phases[0], recipe.net, 1, (1, 1)), given_config(models.start), models.start)
+    if models.start is not None:
+        _check_start(recipe, phases[0], models.start)
+    for phase in phases:
+        last = recipe.before(phase)
+        channels_before = last.kind.in_channels if last is not None else None
+        if last is None and models.start is not None:
+            channels_before = given_config(models.start).in_channels
+        if phase.lora and channels_before not in (None, phase.kind.in_channels):
+            raise ValueError(
+                f"phase {phase.name}: lora: adapters alone cannot learn to look at what {phase.task} shows; start from weights "
+                f"of {phase.kind.in_channels} input channels, not {channels_before}"
+            )
     return frozen
+
+
+def _check_start(recipe: Recipe, phase: Phase, folder: str) -> None:
+    """Whether the weights in ``folder`` can be what ``phase`` starts from."""
+    theirs = given_config(folder)
+    try:
+        weight_files(Path(folder))
+    except FileNotFoundError as error:
+        raise ValueError(f"start: {error}") from error
+    if recipe.net is not None:
+        _same(config_of(phase, recipe.net, 1, (1, 1)), theirs, folder)
+    kind = phase.kind
+    more = (
+        theirs.in_channels > kind.in_channels
+        or theirs.masked > kind.masked
+        or (theirs.id_width and theirs.ids > kind.ids)
+    )
+    if more:
+        raise ValueError(
+            f"start: {folder} takes {theirs.in_channels} channels and {theirs.ids} ids, more than {phase.task} gives: "
+            f"{kind.in_channels} and {kind.ids}"
+        )
 
 
 def _same(ours: UNetConfig, theirs: UNetConfig, folder: str) -> None:
@@ -85,12 +119,15 @@ def motion_reference(split: Split) -> float:
 
 @dataclass(kw_only=True)
 class Started:
-    """``ema.model``: the average, which is what a phase is judged by. ``done``: steps."""
+    """``ema.model``: the average, which is what a phase is judged by. ``done``: steps. ``origin``: what it started from.
+    ``facts``: what run.json said when the steps were done."""
 
     unet: VideoUNet
     ema: Ema
     optimizer: torch.optim.AdamW
     done: int
+    origin: str
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def start(
@@ -112,36 +149,50 @@ def start(
     facts = {"motion_reference": reference, "task": phase.task, "objective": phase.objective, "fps": phase.fps}
     unet.facts = facts
     newest = checkpoint.latest(run.phase_folder(phase))
-    before, words = (None, "") if newest is not None and not phase.lora else _before(recipe, phase, run)
-    if before is not None:
+    entry = run.entry(phase)
+    origin = entry.get("from") if entry is not None and newest is not None else None
+    origin = origin or _origin(recipe, phase, run)
+    widened: list[str] = []
+    own = Path(origin).parts
+    words = f"from {own[1]}'s averaged weights" if own[0] == "phases" else f"from {origin}"
+    if origin != RANDOM and (newest is None or phase.lora):
+        before = _load(origin, run)
         fresh = carry(before, unet)
-        words += f", {len(fresh)} of other width start anew" if fresh else ""
-    prepare(unet, phase)
+        widened = grown(before, unet)
+        words += f", {len(fresh)} weights of other width anew" if fresh else ""
+    elif origin != RANDOM:
+        widened = grown(_load(origin, run), unet) if phase.trains == "temporal" else []
+    prepare(unet, phase, widened)
     unet.to(device)
     ema = Ema(copy.deepcopy(unet), phase.ema)
     optimizer = torch.optim.AdamW(trained(unet), lr=phase.lr, betas=(0.9, 0.99), weight_decay=phase.weight_decay)
     if newest is not None:
-        done = checkpoint.restore(newest, unet, ema.model, optimizer)
+        done, kept = checkpoint.restore(newest, unet, ema.model, optimizer)
+        kept["checkpoint"] = str(newest.relative_to(run.folder))
         say(f"{phase.name}: goes on from step {done}")
-        return Started(unet=unet, ema=ema, optimizer=optimizer, done=done)
+        return Started(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)
     count = sum(parameter.numel() for parameter in trained(unet))
     part = "" if count == parameters(unet) else f", {count / 1e6:.1f} M of them trained"
     say(f"{phase.name}: {parameters(unet) / 1e6:.1f} M parameters{part}, {words}")
-    return Started(unet=unet, ema=ema, optimizer=optimizer, done=0)
+    return Started(unet=unet, ema=ema, optimizer=optimizer, done=0, origin=origin)
 
 
-def _before(recipe: Recipe, phase: Phase, run: Run) -> tuple[VideoUNet | None, str]:
-    """The weights that the phase starts from, and what they are in words.
+def _origin(recipe: Recipe, phase: Phase, run: Run) -> str:
+    """What the phase starts from: a checkpoint under the run's folder, given weights, or ``RANDOM``.
 
-    The average is what the last phase is judged by, so it is what the next one starts from. Raises ``ValueError`` if
-    that phase has not been finished.
+    The average is what the last phase is judged by, so it is what the next one starts from. Raises ``ValueError`` if that phase
+    has not been finished.
     """
     last = recipe.before(phase)
     entry: dict[str, Any] | None = None if last is None else run.entry(last)
     if last is not None and entry is not None and entry["done"]:
-        return load_unet(run.folder / entry["checkpoint"] / "unet_ema"), f"from {last.name}'s averaged weights"
+        return str(Path(entry["checkpoint"]) / "unet_ema")
     if run.models.start is not None and (last is None or entry is None):
-        return given(run.models.start), f"from {run.models.start}"
+        return str(Path(run.models.start).resolve())
     if last is not None:
         raise ValueError(f"phase: {phase.name} starts from {last.name}, which is not finished in {run.folder}")
-    return None, "from random weights"
+    return RANDOM
+
+
+def _load(origin: str, run: Run) -> VideoUNet:
+    return given(run.folder / origin)  # which an absolute path is by itself

@@ -77,12 +77,9 @@ def validation_loss(unet: Any, batches: Batches, recipe: Recipe, device: torch.d
     unet.eval()
     phase, ranks = batches.phase, parallel.ranks()
     summed = torch.zeros(2, dtype=torch.float64, device=device)  # of losses, and of samples
-    number = 0
     for sigma in phase.validation_sigmas:
-        for batch in batches.validation(sigma, at_once(phase)):
-            if number % ranks.count == ranks.rank:
-                loss = batch_loss(unet, batch.to(device), recipe, phase)
-                summed += torch.stack([loss.double().sum(), loss.new_tensor(len(loss)).double()])
-            number += 1
+        for batch in batches.validation(sigma, at_once(phase), ranks):
+            loss = batch_loss(unet, batch.to(device), recipe, phase)
+            summed += torch.stack([loss.double().sum(), loss.new_tensor(len(loss)).double()])
     losses, samples = parallel.total(summed).tolist()
     return float(losses / samples)

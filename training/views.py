@@ -24,6 +24,7 @@ from curation import schema
 from training.draws import generator
 from training.latents import Facts
 from training.pixels import Pixels, crop
+from training.reader import a_number
 
 if TYPE_CHECKING:
     from training.items import Export, Row
@@ -207,8 +208,7 @@ class Views:
         return self._rows[index].columns[column] or ""
 
     def number(self, index: int, column: str) -> float | None:
-        value = self._rows[index].columns.get(column)
-        return None if value is None else float(value)
+        return a_number(self._rows[index].columns.get(column))
 
     def which(self, offset: float) -> int:
         """The number of the view that a draw's offset says."""

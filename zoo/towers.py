@@ -48,3 +48,9 @@ def _beside(folder: Path, name: str, marks: tuple[str, ...]) -> Path:
     if any((folder / mark).exists() for mark in marks) or not (folder.parent / name).is_dir():
         return folder
     return folder.parent / name
+
+
+def half_only(folder: Path) -> str | None:
+    """``fp16`` for a folder whose weights are there in that variant alone: transformers must be told."""
+    plain = (folder / "model.safetensors").exists() or (folder / "model.safetensors.index.json").exists()
+    return "fp16" if not plain and any(folder.glob("model*.fp16*")) else None

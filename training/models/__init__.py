@@ -4,7 +4,7 @@ from training.models.config import SVD, SVD_TEXT, UNetConfig
 from training.models.folder import load, save
 from training.models.insert import insert_temporal, widen_input
 from training.models.lora import add_lora, lora_weights, merge_lora
-from training.models.phases import build, carry, config_of, given, given_config, parameters, prepare, trained
+from training.models.phases import build, carry, config_of, given, given_config, grown, parameters, prepare, trained
 from training.models.video_unet import VideoUNet, is_last, is_temporal
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "config_of",
     "given",
     "given_config",
+    "grown",
     "insert_temporal",
     "is_last",
     "is_temporal",

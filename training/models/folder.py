@@ -71,7 +71,9 @@ def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise ValueError(f"start: no model in {folder}: config.json is missing")
-    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    row = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(row, dict):
+        raise ValueError(f"start: {path} is not an object")
     return row
 
 

@@ -6,7 +6,7 @@ they began, adding nothing; the first video phase then starts as the image model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from os import PathLike
 
@@ -63,10 +63,12 @@ PARTS: Mapping[str, Callable[[str], bool]] = {
 """``Phase.trains`` → which parameters, by their names."""
 
 
-def prepare(unet: VideoUNet, phase: Phase) -> None:
+def prepare(unet: VideoUNet, phase: Phase, widened: Collection[str] = ()) -> None:
     """Let those weights be trained that ``phase`` says, in place: adapters are added, the others take no gradient.
 
-    In an image phase temporal layers get no gradient anyhow. Raises ``ValueError`` for unknown parts or levels.
+    ``widened``: names of weights that have more inputs than what the phase started from, or are new: those are zero there, and
+    must be trained whatever the phase says, or it would never look at what it is shown. In an image phase temporal layers get
+    no gradient anyhow. Raises ``ValueError`` for unknown parts or levels.
     """
     unet.checkpoint_levels(phase.checkpoint_levels)
     if phase.lora:
@@ -75,7 +77,7 @@ def prepare(unet: VideoUNet, phase: Phase) -> None:
     wanted = PARTS[phase.trains]
     for name, parameter in unet.named_parameters():
         used = phase.kind.video or not (is_temporal(name) or name.startswith("add_embedding."))
-        parameter.requires_grad_(used and wanted(name))
+        parameter.requires_grad_(used and (wanted(name) or name in widened))
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
@@ -92,7 +94,10 @@ IMAGE_MODEL = "UNet2DConditionModel"
 def given_config(folder: str | PathLike[str]) -> UNetConfig:
     """The shape of given weights, those of an image model as a video model; no weight is read. Raises ``ValueError``."""
     row = read_config(folder)
-    return video_config(row) if row.get("_class_name") == IMAGE_MODEL else UNetConfig.from_diffusers(row)
+    try:
+        return video_config(row) if row.get("_class_name") == IMAGE_MODEL else UNetConfig.from_diffusers(row)
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"start: {folder}: config.json is not one of a UNet: {error!r}") from error
 
 
 def given(folder: str | PathLike[str]) -> VideoUNet:
@@ -138,6 +143,16 @@ def carry(before: VideoUNet, after: VideoUNet) -> list[str]:
             raise ValueError(f"net: {name} is {tuple(source[name].shape)} before and {tuple(value.shape)} after")
     after.load_state_dict(loaded)
     return fresh
+
+
+def grown(before: VideoUNet, after: VideoUNet) -> list[str]:
+    """Names of ``after``'s weights that are wider than ``before``'s, or new."""
+    source = before.state_dict()
+    return [
+        name
+        for name, value in after.state_dict().items()
+        if name not in source or (name in WIDENED and source[name].shape != value.shape)
+    ]
 
 
 def parameters(model: nn.Module) -> int:
