@@ -1,0 +1,201 @@
+"""Going on with a run: whatever moment it was killed at, on the same models and clips and no others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from tests import svd_format  # noqa: E402
+from tests.training_export import MODELS, build_export  # noqa: E402
+from training import checkpoint  # noqa: E402
+from training.encoders import look  # noqa: E402
+from training.loop import train  # noqa: E402
+from training.phase import Phase  # noqa: E402
+from training.recipe import Net, Recipe  # noqa: E402
+from training.record import Run  # noqa: E402
+from training.start import check  # noqa: E402
+
+SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
+         "save_every": 2, "samples": 2, "sample_steps": 2, "steps": 4, "warmup": 0}  # fmt: skip
+RECIPE = Recipe(
+    name="resume",
+    net=Net(channels=(32,), attention=(True,), heads=1),
+    text_tokens=8,
+    phases=(
+        Phase(name="image", task="text-to-image", **SMALL),
+        Phase(name="video", task="image-to-video", frames=3, trains="temporal", **SMALL),
+    ),
+)
+
+
+class Killed(BaseException):
+    """Nothing in the loop handles it, so that what is left is what kill -9 leaves."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resume") / "export"
+    return build_export(folder, clips=6, size=(64, 48), frames=(24, 30), validation=3)
+
+
+@pytest.fixture(scope="module")
+def whole(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return train(RECIPE, export, tmp_path_factory.mktemp("resume") / "run", MODELS, say=lambda line: None).folder
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def comparable(run: Path) -> list[Any]:
+    """What must be as if nothing had happened: losses, validation losses, checkpoints and weights."""
+    found: list[Any] = []
+    for entry in json.loads((run / "run.json").read_text())["phases"]:
+        lines = [
+            json.loads(line) for line in (run / "phases" / entry["name"] / "metrics.jsonl").read_text().splitlines()
+        ]
+        figures = [(line["step"], line.get("loss"), line.get("validation_loss")) for line in lines]
+        weights = (run / entry["checkpoint"] / "unet" / checkpoint.WEIGHTS).read_bytes()
+        found.append([entry["validation"], entry["checkpoint"], entry["done"], figures, weights])
+    return found
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3, 4])
+def test_a_kill_between_a_checkpoint_and_run_json_loses_nothing(
+    moment: int, whole: Path, export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, saved = checkpoint.save, []
+
+    def save(*args: Any, **how: Any) -> Path:
+        made = real(*args, **how)
+        saved.append(made)
+        if len(saved) == moment:
+            raise Killed
+        return made
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    with pytest.raises(Killed):
+        train(RECIPE, export, tmp_path / "run", MODELS, say=quiet)
+    monkeypatch.setattr(checkpoint, "save", real)
+    train(RECIPE, export, tmp_path / "run", MODELS, say=quiet)
+    assert comparable(tmp_path / "run") == comparable(whole)
+
+
+def test_new_input_channels_are_trained_whatever_the_phase_trains(whole: Path) -> None:
+    image, video = (
+        load_file(whole / "phases" / name / "step-000004/unet/" / checkpoint.WEIGHTS) for name in ("image", "video")
+    )
+    assert image["conv_in.weight"].shape[1] == 4
+    assert video["conv_in.weight"][:, 4:].abs().max() > 0
+
+
+def test_memory_is_saved_by_showing_less_and_the_run_goes_on(whole: Path, export: Path) -> None:
+    fewer = tuple(dataclasses.replace(phase, samples=1) for phase in RECIPE.phases)
+    train(dataclasses.replace(RECIPE, phases=fewer), export, whole, MODELS, say=quiet)
+
+
+def test_other_models_are_refused(whole: Path, export: Path, tmp_path: Path) -> None:
+    from shutil import copytree
+
+    copytree(str(MODELS.vae), tmp_path / "vae")
+    with pytest.raises(ValueError, match=r"models: .* was begun with"):
+        train(RECIPE, export, whole, dataclasses.replace(MODELS, vae=str(tmp_path / "vae")), say=quiet)
+
+
+def test_other_clips_are_refused(export: Path, tmp_path: Path) -> None:
+    from shutil import copytree, rmtree
+
+    copytree(export, tmp_path / "export")
+    one = dataclasses.replace(RECIPE, phases=RECIPE.phases[:1])
+    begun = train(one, tmp_path / "export", tmp_path / "run", MODELS, say=quiet)
+    facts = json.loads(begun.path.read_text())
+    facts["phases"][0]["done"] = False
+    begun.path.write_text(json.dumps(facts))
+    rmtree(tmp_path / "export")
+    build_export(tmp_path / "export", clips=7, size=(64, 48), frames=(24, 30), validation=3)
+    with pytest.raises(ValueError, match="data: phase image was begun on 4 clips, and the export now holds 5"):
+        train(one, tmp_path / "export", tmp_path / "run", MODELS, say=quiet)
+
+
+def test_checkpoints_are_in_order_beyond_a_million_steps(tmp_path: Path) -> None:
+    for step in (999_999, 1_000_000, 2_000):
+        (tmp_path / checkpoint.step_name(step)).mkdir()
+    assert checkpoint.latest(tmp_path) == tmp_path / "step-1000000"
+
+
+# ---- models that are of another kind --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "words"),
+    [
+        ("vae", "text", "holds clip, a VAE of diffusers expected"),
+        ("text", "vae", "holds AutoencoderKL, a CLIP text encoder expected"),
+        ("image", "vae", "holds AutoencoderKL, a CLIP image encoder with its projection expected"),
+    ],
+)
+def test_a_model_of_another_kind_is_named(part: str, other: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        look(dataclasses.replace(MODELS, **{part: getattr(MODELS, other)}))
+
+
+def test_weights_that_a_phase_cannot_start_from_are_named(tmp_path: Path) -> None:
+    svd = svd_format.svd(tmp_path / "svd")
+    parts = {
+        name: str(svd / folder) for name, folder in (("vae", "vae"), ("image", "image_encoder"), ("start", "unet"))
+    }
+    models = dataclasses.replace(MODELS, **parts)
+    given = {"net": None, "models": "given", "begins": "given"}
+    text = dataclasses.replace(RECIPE, phases=(dataclasses.replace(RECIPE.phases[0]),), **given)
+    with pytest.raises(ValueError, match="takes 8 channels and 3 ids, more than text-to-image gives: 4"):
+        check(text, text.phases, models)
+    between = dataclasses.replace(RECIPE.phases[1], task="interpolation", trains="all", lora=("camera",), frames=5)
+    recipe = dataclasses.replace(RECIPE, phases=(between,), **given)
+    with pytest.raises(ValueError, match="lora: adapters alone cannot learn to look"):
+        check(recipe, recipe.phases, models)
+    (svd / "unet" / checkpoint.WEIGHTS).unlink()
+    with pytest.raises(ValueError, match=r"start: .* no diffusion_pytorch_model"):
+        check(dataclasses.replace(recipe, phases=(RECIPE.phases[1],)), RECIPE.phases[1:], models)
+
+
+def test_halves_alone_serve(tmp_path: Path) -> None:
+    """Folders that hold the fp16 variant and nothing else, of every part."""
+    from diffusers import StableDiffusionPipeline, StableVideoDiffusionPipeline
+
+    from training.encoders import Encoders, Models
+    from training.models import given
+
+    for made, kind in ((svd_format.svd, StableVideoDiffusionPipeline), (svd_format.sd, StableDiffusionPipeline)):
+        kind.from_pretrained(made(tmp_path / "full")).save_pretrained(tmp_path / made.__name__, variant="fp16")
+    svd, sd = tmp_path / "svd", tmp_path / "sd"
+    assert not list(svd.rglob("diffusion_pytorch_model.safetensors"))
+    for vae in (svd, sd):
+        models = Models(vae=str(vae / "vae"), text=str(sd / "text_encoder"), image=str(svd / "image_encoder"))
+        encoders = Encoders(models, text_tokens=8)
+        assert encoders.vae.scale == 0.5
+    assert encoders.text(["one"]).dtype == torch.float32
+    assert encoders.image.model.dtype == torch.float32
+    assert given(svd / "unet").conv_in.weight.dtype == torch.float32
+
+
+def test_run_json_of_another_recipe_is_refused(whole: Path, export: Path) -> None:
+    from training.items import Export
+
+    with pytest.raises(ValueError, match="recipe: "):
+        Run(whole, dataclasses.replace(RECIPE, seed=3), {"main": Export(export)}, MODELS)
