@@ -25,8 +25,9 @@ from pipelines.train_vae import train_vae_run  # noqa: E402
 from tests.training_export import BUILTIN, build_export  # noqa: E402
 from training import vae_loop  # noqa: E402
 from training.data import Export  # noqa: E402
+from training.inflate import inflate  # noqa: E402
 from training.temporal_vae import TEMPORAL, VaeRecipe, Windows, split  # noqa: E402
-from training.vae import inflate, load_temporal, load_vae, save_half  # noqa: E402
+from training.vae_folder import load_temporal, load_vae, save_half  # noqa: E402
 from training.vae_loop import train_temporal_vae  # noqa: E402
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -23,6 +23,7 @@ from training.conditioning import Condition, motion_bucket  # noqa: E402
 from training.data import MAIN, load  # noqa: E402
 from training.draws import draw  # noqa: E402
 from training.encoders import Encoders  # noqa: E402
+from training.inflate import inflate  # noqa: E402
 from training.items import Export, folder_pictures, parquet_pictures  # noqa: E402
 from training.loop import train  # noqa: E402
 from training.models import build, carry, is_temporal  # noqa: E402
@@ -30,7 +31,8 @@ from training.pixels import psnr  # noqa: E402
 from training.recipe import Net, Phase, Recipe  # noqa: E402
 from training.recipes import load_recipe  # noqa: E402
 from training.sample import network  # noqa: E402
-from training.vae import inflate, load_vae, reconstruct  # noqa: E402
+from training.vae import reconstruct  # noqa: E402
+from training.vae_folder import load_vae  # noqa: E402
 
 SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 1, "sample_steps": 2}  # fmt: skip

@@ -5,7 +5,6 @@ Shape suffixes: B batch, L tokens, D token width, T frames, H, W height and widt
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.models.folder import read_config
 from training.pixels import Pixels, to_pixels, to_tensor
 from training.recipe import Frozen
 from zoo.towers import VISION, half_only, processor_folder, text_row, tokenizer_folder, vision_config, vision_row
@@ -61,14 +61,7 @@ def quiet() -> Iterator[None]:
 
 
 def _config(folder: str | PathLike[str]) -> dict[str, Any]:
-    """A model's config.json. Raises ``ValueError`` where there is none."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise ValueError(f"models: no model in {folder}: config.json is missing")
-    row = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(row, dict):
-        raise ValueError(f"models: {path} is not an object")
-    return row
+    return read_config(folder, "models")
 
 
 def look(models: Models) -> Frozen:
@@ -169,7 +162,7 @@ class VideoVae:
     """Pictures ↔ latents of either kind of VAE, frozen, float32. What comes out is on the CPU."""
 
     def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
-        from training.vae import load_temporal, load_vae
+        from training.vae_folder import load_temporal, load_vae
 
         temporal = _config(folder).get("_class_name") == TEMPORAL
         self.model: Any = (load_temporal if temporal else load_vae)(folder).to(device)

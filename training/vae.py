@@ -1,17 +1,13 @@
-"""Image VAEs: a small one trained from frames, loading of any, and inflation to a temporal decoder.
- Rombach et al. 2022 (arXiv 2112.10752), §3.1 and App. G: an autoencoder with a slight KL penalty towards N(0, 1). There
+"""A small image VAE trained from frames.
+
+Rombach et al. 2022 (arXiv 2112.10752), §3.1 and App. G: an autoencoder with a slight KL penalty towards N(0, 1). There
 is no perceptual or adversarial loss here: an L1 on pixels and one on their differences, which keeps edges.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 from collections.abc import Callable
-from os import PathLike
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +15,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor
 
+from training.inflate import LACKING
 from training.pixels import Pixels, to_pixels, to_tensor
 
 BLOCKS = 3  # so that one latent stands for 4×4 px, and StableVideoDiffusionPipeline's 2**(blocks − 1) agrees
@@ -45,9 +42,6 @@ def build_vae(seed: int = 0, channels: int = 64) -> AutoencoderKL:
 
 
 TRAINING_EPS = 1.0
-# What the temporal decoder of one layer a block has no place for, or does not use; here it stays the identity.
-# (Its middle has layers_per_block ResBlocks and an attention after the first one only if a second follows.)
-LACKING = ("decoder.mid_block.resnets.1.", "decoder.mid_block.attentions.")
 
 
 @torch.no_grad()
@@ -205,194 +199,6 @@ def stretch_latents(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, factor: f
     vae.register_to_config(scaling_factor=vae.config.scaling_factor / factor)
 
 
-def load_vae(folder: str | PathLike[str]) -> AutoencoderKL:
-    """The image VAE of a diffusers folder in float32, frozen, for inference; float16 files serve too.
-
-    ``folder``: the VAE's own, or that of a pipeline with a ``vae/``. Raises ``ValueError`` naming the folder where it
-    does not hold an ``AutoencoderKL`` with all of its weights in safetensors.
-    """
-    vae: AutoencoderKL = _load(AutoencoderKL, folder)
-    return vae
-
-
-def load_temporal(folder: str | PathLike[str]) -> AutoencoderKLTemporalDecoder:
-    """As ``load_vae``, an ``AutoencoderKLTemporalDecoder``."""
-    vae: AutoencoderKLTemporalDecoder = _load(AutoencoderKLTemporalDecoder, folder)
-    return vae
-
-
-def read_config(folder: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
-    """Where in ``folder`` the VAE lies, and its config.json. Raises ``ValueError`` naming the folder."""
-    root = Path(folder)
-    places = [root, root / "vae"]
-    place = next((one for one in places if (one / "config.json").is_file()), None)
-    if place is None:
-        raise ValueError(f"{root}: a folder with the config.json of a diffusers VAE is expected")
-    try:
-        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{root}: config.json cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{root}: config.json is not an object")
-    return place, config
-
-
-def _load(kind: Any, folder: str | PathLike[str]) -> Any:
-    place, config = read_config(folder)
-    if config.get("_class_name") != kind.__name__:
-        raise ValueError(f"{folder}: holds {config.get('_class_name')}, where {kind.__name__} is expected")
-    try:
-        vae, said = kind.from_pretrained(
-            str(place),
-            variant=_variant(place),
-            torch_dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{folder}: does not load as {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
-    # diffusers fills what is missing with noise and only logs it.
-    wrong = sorted(str(name) for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in said[part])
-    if wrong:
-        raise ValueError(f"{folder}: {len(wrong)} weights do not fit {kind.__name__}, {wrong[0]} first")
-    return vae.eval().requires_grad_(False)
-
-
-def _variant(place: Path) -> str | None:
-    """``fp16`` where the weights lie in that variant alone, as in many copies of Stable Diffusion."""
-    names = ("diffusion_pytorch_model{}.safetensors", "diffusion_pytorch_model.safetensors.index{}.json")
-    for variant in (None, "fp16"):
-        if any((place / name.format(f".{variant}" if variant else "")).is_file() for name in names):
-            return variant
-    raise ValueError(f"{place}: holds no diffusion_pytorch_model.safetensors, nor one of the variant fp16")
-
-
-def save_half(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, folder: str | PathLike[str]) -> None:
-    """Write a copy in float16 safetensors; the model stays as it is."""
-    save_whole(copy.deepcopy(vae).half(), folder)
-
-
-def save_whole(vae: Any, folder: str | PathLike[str]) -> None:
-    """Write a diffusers folder as the model is, in safetensors that all may read, without the path it was loaded from."""
-    vae.save_pretrained(folder)
-    config = Path(folder) / "config.json"
-    row = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
-    config.write_text(json.dumps(row, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    for written in Path(folder).glob("*.safetensors"):
-        written.chmod(0o644)  # safetensors writes 0600
-
-
 def set_threads(count: int) -> None:
     """How many cores torch may use: scripts outside this room say it through here."""
     torch.set_num_threads(count)
-
-
-# ---- inflation ------------------------------------------------------------------------------------------------------
-
-
-def inflate(vae: AutoencoderKL) -> AutoencoderKLTemporalDecoder:
-    """The same encoder, and a temporal decoder that starts as the image decoder frame by frame, in float32.
-
-    Every temporal ResBlock's last convolution is zero, so that it passes its input on and any blend of the two branches
-    is the spatial one; ``time_conv_out`` is the identity kernel. The temporal layers' first convolutions are random,
-    always the same for VAEs of one shape.
-
-    The temporal class has no ``post_quant_conv``: it is folded into ``decoder.conv_in``. That is exact except for its
-    bias in the outermost ring of latents: conv_in pads with zeros after it, the folded one before it (``_fold``).
-    Raises ``ValueError`` naming what else the class has no place for.
-    """
-    _check_place(vae)
-    config = vae.config
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        out = AutoencoderKLTemporalDecoder(
-            in_channels=config.in_channels,
-            out_channels=config.out_channels,
-            block_out_channels=tuple(config.block_out_channels),
-            down_block_types=tuple(config.down_block_types),
-            layers_per_block=config.layers_per_block,
-            latent_channels=config.latent_channels,
-            sample_size=config.sample_size,
-            scaling_factor=config.scaling_factor,
-            force_upcast=config.force_upcast,
-        )
-    out.encoder.load_state_dict(_filled(out.encoder, vae.encoder.state_dict()))
-    if vae.quant_conv is not None:
-        out.quant_conv.load_state_dict(vae.quant_conv.state_dict())
-    else:
-        torch.nn.init.dirac_(out.quant_conv.weight)
-        torch.nn.init.zeros_(out.quant_conv.bias)
-    given = vae.decoder.state_dict()
-    if vae.post_quant_conv is not None:
-        given |= _fold(vae)
-    if config.layers_per_block == 1:
-        given = _without_idle(given)
-    given = {_spatial(name) if ".resnets." in name else name: value for name, value in given.items()}
-    out.decoder.load_state_dict(_filled(out.decoder, given))
-    return out.to(vae.device).eval()
-
-
-def _check_place(vae: AutoencoderKL) -> None:
-    """Raises ``ValueError`` naming a setting that the temporal class cannot have."""
-    config = vae.config
-    fixed: dict[str, tuple[Any, ...]] = {
-        "norm_num_groups": (32,),
-        "act_fn": ("silu", "swish"),  # the same function
-        # The pipelines that decode with the temporal class only divide by scaling_factor.
-        "shift_factor": (None,),
-        "latents_mean": (None,),
-        "latents_std": (None,),
-    }
-    for name, allowed in fixed.items():
-        if config[name] not in allowed:
-            raise ValueError(f"vae: {name} must be {allowed[0]} in a temporal decoder, not {config[name]}")
-    if other := sorted(set(config.up_block_types) - {"UpDecoderBlock2D"}):
-        raise ValueError(f"vae: up_block_types must all be UpDecoderBlock2D in a temporal decoder, not {other[0]}")
-
-
-def _fold(vae: AutoencoderKL) -> dict[str, Tensor]:
-    """``conv_in`` ∘ ``post_quant_conv`` as one convolution: W'(o, c) = Σ_i W(o, i)·P(i, c), b' = b + Σ W·p.
-
-    Zeros around Pz + p differ from zeros around z by the bias p, which the folded kernel adds outside too. No one
-    kernel has both, so b' is that of the inside, which all but the outermost ring of latents is.
-    """
-    weight, bias = vae.decoder.conv_in.weight.detach().double(), vae.decoder.conv_in.bias.detach().double()
-    post = vae.post_quant_conv.weight.detach().double()[:, :, 0, 0]
-    folded = torch.einsum("oikl,ic->ockl", weight, post)
-    shifted = bias + weight.sum((2, 3)) @ vae.post_quant_conv.bias.detach().double()
-    return {"conv_in.weight": folded.float(), "conv_in.bias": shifted.float()}
-
-
-def _without_idle(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop what a temporal decoder of one layer a block lacks. Raises ``ValueError`` where that does something."""
-    for name, value in given.items():
-        writes = "conv2." in name or "to_out.0" in name
-        if f"decoder.{name}".startswith(LACKING) and writes and value.any():
-            raise ValueError(
-                f"vae: decoder.{name} must be zero, a temporal decoder of layers_per_block 1 has no such layer"
-            )
-    return {name: value for name, value in given.items() if not f"decoder.{name}".startswith(LACKING)}
-
-
-def _filled(part: torch.nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state of ``part`` with ``given`` in it, and what is not given at its idle start."""
-    state = part.state_dict()
-    if unknown := sorted(set(given) - set(state)):
-        raise ValueError(f"vae: the temporal decoder has no place for {unknown[0]}")
-    for name, value in state.items():
-        if name in given:
-            assert value.shape == given[name].shape, name
-            state[name] = given[name]
-        elif "temporal_res_block.conv2" in name or "to_out.0" in name or name.startswith("time_conv_out"):
-            state[name] = torch.zeros_like(value)
-    if "time_conv_out.weight" in state:
-        torch.nn.init.dirac_(state["time_conv_out.weight"])
-    return state
-
-
-def _spatial(name: str) -> str:
-    """``mid_block.resnets.0.conv1.weight`` → ``mid_block.resnets.0.spatial_res_block.conv1.weight``."""
-    head, tail = name.split(".resnets.")
-    number, rest = tail.split(".", 1)
-    return f"{head}.resnets.{number}.spatial_res_block.{rest}"

@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from training import checkpoint
+from training.inflate import inflate
 from training.interrupt import interrupts_wait
 from training.items import Export
 from training.memory import memory_named
@@ -47,7 +48,7 @@ from training.temporal_vae import (
     trained,
     units,
 )
-from training.vae import inflate, load_temporal, load_vae, read_config, save_whole
+from training.vae_folder import load_temporal, load_vae, read_config, save_whole
 
 Say = Callable[[str], None]
 KINDS = ("AutoencoderKL", "AutoencoderKLTemporalDecoder")

@@ -19,20 +19,19 @@ import numpy as np
 
 from curation import world
 from training import pixels
+from training.inflate import inflate
 from training.vae import (
     build_vae,
     fit_vae,
     harden_norms,
-    inflate,
-    load_vae,
     reconstruct,
-    save_half,
     set_scale,
     set_threads,
     soften_norms,
     start_as_blur,
     stretch_latents,
 )
+from training.vae_folder import load_vae, save_half
 
 SEED, HELD_OUT = 8_000_000, 8_900_000
 SIZE = (112, 64)

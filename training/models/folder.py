@@ -66,14 +66,14 @@ def load(
     return model
 
 
-def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
-    """A model's config.json. Raises ``ValueError`` where there is none."""
+def read_config(folder: str | PathLike[str], field: str = "start") -> dict[str, Any]:
+    """A model's config.json. Raises ``ValueError`` naming ``field`` and folder where there is none."""
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise ValueError(f"start: no model in {folder}: config.json is missing")
+        raise ValueError(f"{field}: no model in {folder}: config.json is missing")
     row = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(row, dict):
-        raise ValueError(f"start: {path} is not an object")
+        raise ValueError(f"{field}: {path} is not an object")
     return row
 
 
