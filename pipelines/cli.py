@@ -177,7 +177,7 @@ def train(
         str, typer.Option("--device", help="cpu, cuda:0, …; auto takes a GPU where there is one.")
     ] = "auto",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes on Ray that share each batch.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Only go on with a run, begin none.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what it would cost, needs and lacks; --data is optional.")
     ] = False,

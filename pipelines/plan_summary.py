@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ def print_plan(plan: Plan, as_json: bool) -> None:
         return
     out = Console(highlight=False)
     out.print()
-    out.print(_runs(plan))
-    out.print(_costs(plan))
-    out.print(_data(plan))
+    for table in (_runs(plan), _costs(plan), _data(plan)):
+        # Wider than a narrow terminal rather than with its numbers cut.
+        wide = Measurement.get(out, out.options.update(width=1000), table).maximum
+        out.print(table, width=max(out.width, wide), crop=False)
     lacks = {phase.name: "; ".join(phase.lacks) for phase in plan.phases if phase.lacks}
     _print_lines(out, "what is lacking", [("all", one) for one in plan.lacks] + list(lacks.items()))
     _print_lines(out, "not quite the paper's", [("·", one) for one in plan.differs])

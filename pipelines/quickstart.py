@@ -38,7 +38,7 @@ def quickstart(out: str, *, videos: int, seed: int, engine: Engine) -> None:
     (export,) = summary.exports
     if export.path is None:
         raise DailiesError("no clip was kept, so there is nothing to train on; give more --videos")
-    phases = train_run(Request(recipe="tiny", data=[export.path]), str(folder / "run"), resume=True, say=_say)
+    phases = train_run(Request(recipe="tiny", data=[export.path]), str(folder / "run"), say=_say)
     zoo, video = folder / "zoo", folder / "sample.mp4"
     publish_once(folder / "run", zoo)
     if not video.exists():

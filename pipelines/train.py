@@ -69,7 +69,7 @@ def plan_run(request: Request, *, say: Say) -> Plan:
 
 
 def train_run(
-    request: Request, out: str | None, *, resume: bool, device: str = "auto", workers: int = 1, say: Say
+    request: Request, out: str | None, *, resume: bool = False, device: str = "auto", workers: int = 1, say: Say
 ) -> list[PhaseReport]:
     """Train a recipe on its exports into ``out``; goes on where an earlier call stopped. ``workers``: processes on Ray Train
     that share each batch.
@@ -80,15 +80,18 @@ def train_run(
     made = _recipe(request)
     if not request.data or out is None:
         lacks = "--data EXPORT" if not request.data else "--out RUN"
-        raise UsageError(f"training needs {lacks}; --dry-run needs neither")
+        raise UsageError(
+            f"training needs {lacks}; without both, dailies train RECIPE --dry-run says what it would take"
+        )
     _need("torch", "diffusers", "transformers")
     models = models_of(made, start=request.start, **request.parts)
     data = _exports(request.data)
     arguments = {"phase": request.phase, "resume": resume, "device": device}
     try:
         if workers > 1:
-            if not resume and (Path(out) / "run.json").exists():
-                raise ValueError(f"out: {out} holds a run already; resume it or take another folder")
+            from training.record import check_folder
+
+            check_folder(Path(out), resume)
             _on_ray(made, data, out, models, workers, arguments, say)
         else:
             from training.loop import train
@@ -133,7 +136,7 @@ def _on_ray(
                 file.write(line + "\n")
 
         try:
-            train(recipe, data, folder, models, say=tell, **{**arguments, "resume": True})
+            train(recipe, data, folder, models, say=tell, **{**arguments, "resume": False})
         except (ValueError, FloatingPointError) as error:  # all workers raise it together, and would again
             failed.write_text(str(error), encoding="utf-8")
 
@@ -207,7 +210,7 @@ def _exports(data: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--data: {name} is given twice; further exports have names: --data NAME=EXPORT")
         if not (Path(path) / "index.parquet").is_file():
             raise UsageError(f"no export at {path}: expected a folder with index.parquet, as dailies export makes it")
-        found[name] = path
+        found[name] = str(Path(path).resolve())  # workers have a folder of their own
     return found
 
 

@@ -32,7 +32,7 @@ def train_vae_run(
     *,
     sets: Sequence[str] = (),
     device: str = "auto",
-    resume: bool = True,
+    resume: bool = False,
     say: Callable[[str], None],
 ) -> VaeTrained:
     """Finetune the VAE ``start`` (``zoo:NAME``, a folder or a hub id) on the export at ``data``; the result is ``OUT/vae``.

@@ -80,7 +80,7 @@ def fetch(reference: str) -> Path:
         except (ZooError, ValueError) as error:
             raise UsageError(str(error)) from error
     if Path(reference).is_dir():
-        return Path(reference)
+        return Path(reference).resolve()  # workers have a folder of their own
     if not HUB_ID.fullmatch(reference):
         raise UsageError(f"{reference}: a folder, {SCHEME}NAME or a hub id ORG/NAME expected")
     from huggingface_hub import snapshot_download

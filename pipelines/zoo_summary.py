@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.zoo_cli import DEFAULT
 from zoo.card import count, megabytes
 
 if TYPE_CHECKING:
     from zoo.entry import ZooEntry
     from zoo.run import Made
 
+USUAL = Path(DEFAULT).expanduser()  # where commands look unless told
 DASH = "–"
 
 
@@ -98,12 +100,13 @@ def print_entry(entry: ZooEntry, folder: Path) -> None:
     out.print(f"[bold]{escape(entry.name)}[/bold]")
     out.print(table, soft_wrap=True)
     if entry.pipeline:
-        out.print(f"\n  {_command(entry)}", soft_wrap=True)
+        out.print(f"\n  {_command(entry, folder)}", soft_wrap=True)
 
 
-def _command(entry: ZooEntry) -> str:
+def _command(entry: ZooEntry, folder: Path) -> str:
     given = '--prompt "…"' if entry.task == "text-to-video" else "--image first.png"
-    return f"dailies zoo run {entry.name} {given} --out clip.mp4"
+    where = "" if entry.built_in or folder.parent == USUAL else f" --zoo {folder.parent}"
+    return f"dailies zoo run {entry.name}{where} {given} --out clip.mp4"
 
 
 def print_published(entry: ZooEntry, folder: Path) -> None:

@@ -222,8 +222,10 @@ def test_a_dry_run_of_tiny_needs_no_data() -> None:
 
 
 def test_svd_without_weights_is_refused_before_any_work(tmp_path: Path, export: Path) -> None:
-    with pytest.raises(UsageError, match=r"svd needs weights to start from, a VAE, a text encoder") as caught:
-        train_run(Request(recipe="svd", data=[str(indexed(export))]), str(tmp_path / "run"), resume=False, say=print)
+    with pytest.raises(
+        UsageError, match=r"svd lacks weights to start from \(--from\), a VAE \(--vae\), a text encoder"
+    ) as caught:
+        train_run(Request(recipe="svd", data=[str(indexed(export))]), str(tmp_path / "run"), say=print)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -236,9 +238,9 @@ def indexed(export: Path) -> Path:
 def test_what_is_missing_of_the_request_is_said(tmp_path: Path) -> None:
     tiny = Request(recipe="tiny")
     with pytest.raises(UsageError, match="--data EXPORT"):
-        train_run(tiny, "run", resume=False, say=print)
+        train_run(tiny, "run", say=print)
     with pytest.raises(UsageError, match="--out RUN"):
-        train_run(dataclasses.replace(tiny, data=["data"]), None, resume=False, say=print)
+        train_run(dataclasses.replace(tiny, data=["data"]), None, say=print)
     with pytest.raises(UsageError, match=r"one of tiny, svd, finetune, lora or a FILE\.py expected"):
         plan_run(Request(recipe="huge"), say=print)
     with pytest.raises(UsageError, match="phase: one of image, video, hq expected, not 'last'"):

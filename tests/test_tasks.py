@@ -215,9 +215,9 @@ def test_a_phase_of_adapters_goes_on_where_it_stopped(run: Path, export: Path, t
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     facts["phases"] = facts["phases"][:-1]
     shutil.rmtree(tmp_path / "run" / "phases" / "camera")
-    from training.record import _hash
+    from training.record import run_hash
 
-    facts["recipe_hash"] = _hash(recipe)
+    facts["recipe_hash"] = run_hash(recipe)
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
     train(recipe, export, tmp_path / "whole", MODELS, phase="camera", say=lambda line: None)

@@ -356,9 +356,7 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
     def run(start: str = "zoo:vae-world", data: Path = export, device: str = "cpu", **settings: object) -> None:
         given = {"frames": 3, "size": [24, 16], **settings}
         sets = [f"{name}={value}" for name, value in given.items()]
-        train_vae_run(
-            start, str(data), str(tmp_path / "out"), sets=sets, device=device, resume=False, say=lambda line: None
-        )
+        train_vae_run(start, str(data), str(tmp_path / "out"), sets=sets, device=device, say=lambda line: None)
 
     for named, change in {
         "no model 'nothing'": {"start": "zoo:nothing"},
@@ -373,7 +371,7 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
         with pytest.raises(UsageError, match=named):
             run(**change)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "vae.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"out: .* holds a run already"):
-        run()
+    with pytest.raises(UsageError, match="out: nothing was begun in"):
+        train_vae_run(
+            "zoo:vae-world", str(export), str(tmp_path / "out"), device="cpu", resume=True, say=lambda line: None
+        )

@@ -306,7 +306,10 @@ def test_interrupting_saves_and_a_wrong_number_names_its_samples(
     assert (tmp_path / "run" / "phases" / "image" / "latest").read_text() == "step-000002"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(ValueError, match="out: "):
-        train(recipe, export, tmp_path / "run", MODELS, resume=False)
+        train(recipe, export, tmp_path / "other", MODELS, resume=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"out: .* is a file"):
+        train(recipe, export, tmp_path / "file", MODELS)
 
     def broken(*_: object) -> torch.Tensor:
         return torch.tensor([float("nan")], requires_grad=True)

@@ -61,7 +61,9 @@ def save(
         for name, model in (("unet", unet), ("unet_ema", ema)):
             (merge_lora(copy.deepcopy(model)) if adapters[name] else model).save_pretrained(aside / name)
         if adapters["unet_ema"]:
-            save_file({name: value.contiguous() for name, value in adapters["unet_ema"].items()}, aside / LORA)
+            # By peft's names, which do not say what an adapter is called within a model.
+            kept = {name.replace(".default.", "."): value.contiguous() for name, value in adapters["unet_ema"].items()}
+            save_file(kept, aside / LORA, metadata={"format": "pt"})
         for written in aside.rglob("*.safetensors"):
             written.chmod(0o644)  # safetensors writes 0600
         state = {"step": step, "optimizer": optimizer.state_dict(), "adapters": adapters, "facts": dict(facts or {})}

@@ -23,7 +23,7 @@ from training.memory import advice, memory_named
 from training.phase import Phase
 from training.pictures import picture
 from training.recipe import Frozen, Recipe
-from training.record import Metrics, Run
+from training.record import Metrics, Run, check_folder
 from training.start import check, motion_reference, start
 from training.step import learning_rate, train_step, validation_loss
 
@@ -39,19 +39,19 @@ def train(
     models: Models,
     *,
     phase: str | None = None,
-    resume: bool = True,
+    resume: bool = False,
     device: str = "auto",
     say: Say = print,
 ) -> Run:
     """Train ``recipe`` on the export at ``data`` into the run folder ``out``; all phases, or only the one named.
 
-    ``data``: an export's folder, or several by the names that the phases' mixes have for them. ``resume=False`` refuses
-    a folder in which something was begun. Started by torchrun or Ray Train, the processes share each batch. Raises
-    ``ValueError`` before any work where recipe, data, models and folder do not fit, ``FloatingPointError`` naming the
-    samples when a loss is not finite, and ``MemoryError`` naming the settings to lower when memory runs out in a step.
+    A run that is in the folder already goes on, if recipe, data and models are the same. ``resume``: only go on, begin nothing.
+    ``data``: an export's folder, or several by the names that the phases' mixes have for them. Started by torchrun or Ray
+    Train, the processes share each batch. Raises ``ValueError`` before any work where recipe, data, models and folder do not
+    fit, ``FloatingPointError`` naming the samples when a loss is not finite, and ``MemoryError`` naming the settings to lower when
+    memory runs out.
     """
-    if not resume and (Path(out) / "run.json").exists():
-        raise ValueError(f"out: {out} holds a run already; resume it or take another folder")
+    check_folder(Path(out), resume)
     chosen, frozen, exports, splits = prepared(recipe, data, models, phase)
     place = parallel.pick_device(device)
     with parallel.joined(place) as ranks:

@@ -21,6 +21,7 @@ from training.models import VideoUNet, build, is_temporal, prepare
 from training.phase import Phase
 from training.recipe import Frozen, Recipe, columns_needed
 from training.recipes import DIFFERS
+from training.record import run_hash
 from training.start import check, lacking, net_of
 
 TFLOPS = 400.0  # sustained on one GPU, in 10¹² FLOP/s: 40 % of an H100's dense bfloat16 peak of 989, a usual share
@@ -106,7 +107,7 @@ def plan(
     lacks = (*missing, *(() if exports is not None else ("an export of clips to train on",)))
     return Plan(
         recipe=recipe.name,
-        recipe_hash=recipe.hash,
+        recipe_hash=run_hash(recipe),
         tflops=tflops,
         phases=tuple(_phase_plan(recipe, one, exports, frozen, models, tflops) for one in chosen),
         lacks=lacks,

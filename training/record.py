@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +20,7 @@ from training.pixels import Pixels
 from training.recipe import Recipe
 
 
-def _hash(recipe: Recipe) -> str:
+def run_hash(recipe: Recipe) -> str:
     """The recipe's hash without how a step is computed and which samples are shown, so that a run which ran out of memory
     goes on in smaller parts."""
     phases = tuple(
@@ -28,6 +28,27 @@ def _hash(recipe: Recipe) -> str:
         for phase in recipe.phases
     )
     return dataclasses.replace(recipe, phases=phases).hash
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Raises ``ValueError`` for what is no folder, or, to ``resume``, for a folder in which nothing was begun."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: {out} is a file, a folder expected")
+    if resume and not (out / "run.json").exists():
+        raise ValueError(f"out: nothing was begun in {out}, so there is nothing to go on with")
+
+
+def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
+    """The fields in which two recipes differ, each with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys((*old, *new)):
+            yield from _differing(old.get(name), new.get(name), f"{at}.{name}" if at else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (one, other) in enumerate(zip(old, new, strict=True)):
+            name = one.get("name", number) if isinstance(one, dict) else number
+            yield from _differing(one, other, f"{at}[{name}]")
+    elif old != new:
+        yield f"{at} {old!r}, not {new!r}"
 
 
 class Run:
@@ -43,7 +64,7 @@ class Run:
         places = {name: str(one.folder.resolve()) for name, one in exports.items()}
         self.facts: dict[str, Any] = {
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
-            "recipe_hash": _hash(recipe),
+            "recipe_hash": run_hash(recipe),
             "data": str(export.folder.resolve()),
             **({"exports": places} if len(places) > 1 else {}),
             "export_card": export.card,
@@ -54,10 +75,9 @@ class Run:
             old = json.loads(self.path.read_text(encoding="utf-8"))
             for name, what in (("recipe_hash", "recipe"), ("data", "data"), ("exports", "data"), ("models", "models")):
                 if old.get(name) != self.facts.get(name):
-                    raise ValueError(
-                        f"{what}: {self.folder} was begun with {old.get(name)}, not {self.facts.get(name)}; "
-                        "take another --out"
-                    )
+                    key = "recipe" if name == "recipe_hash" else name
+                    differs = "; ".join(list(_differing(old.get(key), self.facts.get(key), key))[:3])
+                    raise ValueError(f"{what}: {self.folder} was begun with {differs}; take another --out")
             self.facts["phases"] = old["phases"]
 
     def phase_folder(self, phase: Phase) -> Path:

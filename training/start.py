@@ -24,7 +24,11 @@ from training.recipe import Frozen, Net, Recipe, check_sizes
 from training.record import Run
 
 RANDOM = "random weights"
-NAMED = {"vae": "a VAE", "text": "a text encoder", "image": "an image encoder"}
+NAMED = {
+    "vae": "a VAE (--vae)",
+    "text": "a text encoder (--text-encoder)",
+    "image": "an image encoder (--image-encoder)",
+}
 
 
 def needed(phases: Sequence[Phase]) -> set[str]:
@@ -35,14 +39,14 @@ def needed(phases: Sequence[Phase]) -> set[str]:
 def lacking(recipe: Recipe, phases: Sequence[Phase], models: Models) -> list[str]:
     """What is needed and not given, in words."""
     first = phases[0] == recipe.phases[0]
-    start = ["weights to start from"] if recipe.begins == "given" and first and models.start is None else []
+    start = ["weights to start from (--from)"] if recipe.begins == "given" and first and models.start is None else []
     return start + [words for name, words in NAMED.items() if name in needed(phases) and getattr(models, name) is None]
 
 
 def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> Frozen:
     """What the given models fix. Raises ``ValueError`` naming the field where recipe, phases and models do not fit."""
     if missing := lacking(recipe, phases, models):
-        raise ValueError(f"models: {recipe.name} needs {', '.join(missing)}, which is not given")
+        raise ValueError(f"models: {recipe.name} lacks {', '.join(missing)}")
     frozen = look(models)
     net = net_of(recipe, models)
     channels = net.channels
@@ -172,7 +176,7 @@ def start(
         say(f"{phase.name}: goes on from step {done}")
         return Started(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)
     count = sum(parameter.numel() for parameter in trained(unet))
-    part = "" if count == parameters(unet) else f", {count / 1e6:.1f} M of them trained"
+    part = "" if count == parameters(unet) else f", {count:,} of them trained"
     say(f"{phase.name}: {parameters(unet) / 1e6:.1f} M parameters{part}, {words}")
     return Started(unet=unet, ema=ema, optimizer=optimizer, done=0, origin=origin)
 

@@ -75,14 +75,14 @@ def train_temporal_vae(
     *,
     recipe: VaeRecipe | None = None,
     device: str = "auto",
-    resume: bool = True,
+    resume: bool = False,
     say: Say = print,
 ) -> VaeReport:
     """Finetune the temporal decoder of the VAE in folder ``start`` on clips of ``export`` into ``OUT/vae``.
 
     ``start``: an ``AutoencoderKL``, whose decoder is inflated, or an ``AutoencoderKLTemporalDecoder``. The encoder
-    stays as it is. ``device``: ``auto`` for CUDA where there is one, or as torch names them. ``resume=False`` refuses a
-    folder in which something was begun. Raises ``ValueError`` before any work where these do not fit each other,
+    stays as it is. ``device``: ``auto`` for CUDA where there is one, or as torch names them. What was begun in ``out`` goes
+    on; ``resume``: nothing is begun. Raises ``ValueError`` before any work where these do not fit each other,
     ``FloatingPointError`` naming the clips when a loss is not finite, and ``MemoryError`` naming the settings to lower.
     """
     recipe = recipe or VaeRecipe()
@@ -95,7 +95,6 @@ def train_temporal_vae(
         return known
     for note in notes:
         say(note)
-    record.write()
     return _Training(recipe, record, target, say).run(Path(start), train, held_out, notes)
 
 
@@ -127,9 +126,9 @@ class Record:
             "done": False,
         }
         if not self.path.exists():
+            if resume:
+                raise ValueError(f"out: nothing was begun in {folder}, so there is nothing to go on with")
             return
-        if not resume:
-            raise ValueError(f"out: {folder} holds a run already; resume it or take another folder")
         old = json.loads(self.path.read_text(encoding="utf-8"))
         for name in ("recipe", "start", "data"):
             if old[name] != self.facts[name]:
