@@ -27,8 +27,9 @@ def print_plan(plan: Plan, as_json: bool) -> None:
     out.print()
     for table in (_runs(plan), _costs(plan), _data(plan)):
         # Wider than a narrow terminal rather than with its numbers cut.
-        wide = Measurement.get(out, out.options.update(width=1000), table).maximum
-        out.print(table, width=max(out.width, wide), crop=False)
+        free = Console(width=1000)
+        wide = Measurement.get(free, free.options, table).maximum
+        Console(highlight=False, width=max(out.width, wide)).print(table)
     lacks = {phase.name: "; ".join(phase.lacks) for phase in plan.phases if phase.lacks}
     _print_lines(out, "what is lacking", [("all", one) for one in plan.lacks] + list(lacks.items()))
     _print_lines(out, "not quite the paper's", [("·", one) for one in plan.differs])

@@ -48,8 +48,8 @@ def train(
     A run that is in the folder already goes on, if recipe, data and models are the same. ``resume``: only go on, begin nothing.
     ``data``: an export's folder, or several by the names that the phases' mixes have for them. Started by torchrun or Ray
     Train, the processes share each batch. Raises ``ValueError`` before any work where recipe, data, models and folder do not
-    fit, ``FloatingPointError`` naming the samples when a loss is not finite, and ``MemoryError`` naming the settings to lower when
-    memory runs out.
+    fit, ``FloatingPointError`` naming the samples when a loss is not finite, and ``MemoryError`` naming the settings to
+    lower when memory runs out.
     """
     check_folder(Path(out), resume)
     chosen, frozen, exports, splits = prepared(recipe, data, models, phase)
