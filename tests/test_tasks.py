@@ -24,7 +24,7 @@ from training.data import load  # noqa: E402
 from training.encoders import Encoders  # noqa: E402
 from training.items import Export  # noqa: E402
 from training.loop import train  # noqa: E402
-from training.models import VideoUNet, build, carry, is_temporal  # noqa: E402
+from training.models import VideoUNet, add_lora, build, carry, is_temporal, lora_weights  # noqa: E402
 from training.phase import MAIN, Bucket, Phase, Share  # noqa: E402
 from training.recipe import Net, Recipe  # noqa: E402
 from training.sample import network  # noqa: E402
@@ -192,11 +192,16 @@ def test_interpolation_and_orbits_start_from_the_phase_they_name(run: Path) -> N
 
 def test_adapters_are_kept_by_themselves_and_merged(run: Path) -> None:
     from diffusers import UNetSpatioTemporalConditionModel
+    from peft import set_peft_model_state_dict
 
     folder = run / "phases" / "camera" / "step-000002"
     adapters = load_file(folder / "lora.safetensors")
     assert adapters
     assert {min(value.shape) for value in adapters.values()} == {2}
+    other = add_lora(build(RECIPE.phase("camera"), RECIPE.net, 96, (6, 8)), ["camera"], 2)
+    assert not set_peft_model_state_dict(other, adapters, adapter_name="default").unexpected_keys
+    there = {name.replace(".default.", "."): value for name, value in lora_weights(other).items()}
+    assert all(torch.equal(value, there[name]) for name, value in adapters.items())
     _, said = UNetSpatioTemporalConditionModel.from_pretrained(folder / "unet_ema", output_loading_info=True)
     assert not any(said.values())
 
