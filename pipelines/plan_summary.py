@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -26,14 +26,21 @@ def print_plan(plan: Plan, as_json: bool) -> None:
     out = Console(highlight=False)
     out.print()
     for table in (_runs(plan), _costs(plan), _data(plan)):
-        # Wider than a narrow terminal rather than with its numbers cut.
-        free = Console(width=1000)
-        wide = Measurement.get(free, free.options, table).maximum
-        Console(highlight=False, width=max(out.width, wide)).print(table)
+        Console(highlight=False, width=_uncut(table, out.width)).print(table)
     lacks = {phase.name: "; ".join(phase.lacks) for phase in plan.phases if phase.lacks}
     _print_lines(out, "what is lacking", [("all", one) for one in plan.lacks] + list(lacks.items()))
     _print_lines(out, "not quite the paper's", [("·", one) for one in plan.differs])
     _print_lines(out, "how it is counted", [("·", one) for one in plan.notes])
+
+
+def _uncut(table: Table, width: int) -> int:
+    """The least width from ``width`` on at which rich cuts no cell: headers may wrap, numbers must not be lost."""
+    while True:
+        shown = io.StringIO()
+        Console(file=shown, width=width).print(table)
+        if "…" not in shown.getvalue():
+            return width
+        width += 4
 
 
 def _grid(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
@@ -82,12 +89,12 @@ def _data(plan: Plan) -> Table:
         "what each phase needs", ("phase", "columns"), ("clips for one batch", "seconds a clip", "px", *there)
     )
     for phase in plan.phases:
-        least = DASH if phase.frames == 1 else f"≥ {phase.seconds:.1f}"
+        least = DASH if phase.frames == 1 else f"≥\N{NO-BREAK SPACE}{phase.seconds:.1f}"
         found = (
             DASH if phase.clips is None else f"{phase.clips:,}",
             DASH if phase.epochs is None else _number(phase.epochs),
         )
-        needed = (", ".join(phase.columns), f"{phase.batch:,}", least, f"≥ {_size(phase)}")
+        needed = (", ".join(phase.columns), f"{phase.batch:,}", least, f"≥\N{NO-BREAK SPACE}{_size(phase)}")
         table.add_row(phase.name, *needed, *(found if there else ()))
     return table
 
