@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,38 @@ def test_a_kill_between_a_checkpoint_and_run_json_loses_nothing(
     monkeypatch.setattr(checkpoint, "save", real)
     train(RECIPE, export, tmp_path / "run", MODELS, say=quiet)
     assert comparable(tmp_path / "run") == comparable(whole)
+
+
+def _work(export: str, out: str) -> None:
+    torch.set_num_threads(1)
+    train(RECIPE, export, out, MODELS, say=quiet)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_moments_a_run_ends_as_if_it_had_not_been(
+    seed: int, whole: Path, export: Path, tmp_path: Path
+) -> None:
+    """kill -9 until it comes through, each time a random while after its first step of that life."""
+    drawn, lives, out = random.Random(seed), 0, tmp_path / "run"
+    while True:
+        process = multiprocessing.get_context("spawn").Process(target=_work, args=(str(export), str(out)))
+        process.start()
+        lives += 1
+        before = _written(out)
+        while process.is_alive() and _written(out) == before:
+            time.sleep(0.01)
+        process.join(drawn.uniform(0, 1.5) if lives < 6 else 240)
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+    assert process.exitcode == 0
+    assert comparable(out) == comparable(whole)
+
+
+def _written(out: Path) -> list[int]:
+    return [path.stat().st_size for path in sorted(out.rglob("metrics.jsonl"))]
 
 
 def test_new_input_channels_are_trained_whatever_the_phase_trains(whole: Path) -> None:

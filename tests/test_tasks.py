@@ -303,6 +303,22 @@ def test_clips_too_short_for_every_bucket_are_counted_and_named(tmp_path: Path) 
     assert set(split.short).isdisjoint(split.ids)
 
 
+def test_clips_are_trained_in_the_bucket_of_their_length(tmp_path: Path) -> None:
+    folder = build_export(tmp_path / "export", clips=9, size=(64, 48), frames=(12, 40), validation=9, columns=MORE)
+    buckets = (Bucket(size=(32, 24), frames=3), Bucket(size=(32, 24), frames=8))
+    phase = dataclasses.replace(VIDEO, buckets=buckets, steps=12)
+    one = dataclasses.replace(RECIPE, phases=(phase,))
+    split = load(one, phase, {MAIN: Export(folder)})
+    assert [lane.shape for lane in split.train] == list(buckets)
+    for lane in split.train:
+        assert all((length >= 8) == (lane.shape.frames == 8) for length in lane.items.lengths)
+    made = Batches(one, phase, split, Encoders(MODELS, text_tokens=8), 5.0)
+    frames = {batch.clean.shape[1] for step in range(12) for batch in made.training(step)}
+    assert frames == {3, 8}
+    run = train(one, folder, tmp_path / "run", MODELS, say=lambda line: None)
+    assert run.facts["phases"][0]["done"]
+
+
 def test_selections_are_mixed_by_weight(export: Path) -> None:
     rows = Export(export).rows
     motions = sorted(row.columns["motion"] for row in rows if row.columns["split"] == "train")

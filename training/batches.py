@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curation.video import SourceError
 from training import objective
 from training.conditioning import Condition, added_ids, motion_bucket
 from training.data import Split, cropped, window
@@ -93,6 +94,10 @@ class Batches:
             if isinstance(lane.items, Views):
                 check_weights(phase, lane.items.facts, encoders.models)
 
+    def close(self) -> None:
+        """Let the reading threads end."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
     def training(self, step: int, ranks: Ranks = ALONE) -> list[Batch]:
         """The batches of optimizer step ``step``, conditions dropped at the phase's rates: pictures and videos
         apart."""
@@ -165,9 +170,7 @@ class Batches:
                 continue
             try:
                 return self._taken(lane, other)
-            except Exception as error:
-                if not (isinstance(error, OSError) or type(error).__module__ == "curation.errors"):
-                    raise
+            except (OSError, SourceError) as error:
                 self.failed[name] = str(error)
         raise ValueError(f"data: none of {len(items.ids)} items can be read: {next(iter(self.failed.values()))}")
 

@@ -155,6 +155,7 @@ def _train_phase(
             picture(state.ema.model, batches, recipe, folder, "samples", device)
         entry.update(done=True, seconds=round(spent + time.monotonic() - begun, 2), samples=_under(run, folder))
         run.write()
+    batches.close()
     parallel.wait()
     run.refresh()
     say(f"{phase.name}: done in {time.monotonic() - begun + spent:.0f} s, samples in {folder / 'samples.png'}")

@@ -159,13 +159,12 @@ def start(
     widened: list[str] = []
     own = Path(origin).parts
     words = f"from {own[1]}'s averaged weights" if own[0] == "phases" else f"from {origin}"
-    if origin != RANDOM and (newest is None or phase.lora):
-        before = _load(origin, run)
+    # A checkpoint holds all weights that are trained; where only some are, what the phase started from says which.
+    if origin != RANDOM and (newest is None or phase.lora or phase.trains != "all"):
+        before = given(run.folder / origin)  # which an absolute path is by itself
         fresh = carry(before, unet)
         widened = grown(before, unet)
         words += f", {len(fresh)} weights of other width anew" if fresh else ""
-    elif origin != RANDOM:
-        widened = grown(_load(origin, run), unet) if phase.trains == "temporal" else []
     prepare(unet, phase, widened)
     unet.to(device)
     ema = Ema(copy.deepcopy(unet), phase.ema)
@@ -196,7 +195,3 @@ def _origin(recipe: Recipe, phase: Phase, run: Run) -> str:
     if last is not None:
         raise ValueError(f"phase: {phase.name} starts from {last.name}, which is not finished in {run.folder}")
     return RANDOM
-
-
-def _load(origin: str, run: Run) -> VideoUNet:
-    return given(run.folder / origin)  # which an absolute path is by itself
