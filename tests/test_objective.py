@@ -157,3 +157,16 @@ def test_the_ideal_network_has_the_least_loss(how: Objective) -> None:
 
     best = loss(1.0, 0.0)
     assert all(best < loss(*other) for other in ((0.9, 0.0), (1.1, 0.0), (1.0, 0.1), (1.0, -0.1)))
+
+
+@pytest.mark.parametrize("how", [Edm(sigma_max=50.0), Flow()])
+def test_guidance_grows_linearly_over_the_frames(how: Objective) -> None:
+    """From no noise at all, one step gives what the condition adds, as often as each frame's guidance says."""
+
+    def unet(x: torch.Tensor, level: torch.Tensor, tokens: torch.Tensor, ids: None) -> torch.Tensor:
+        return tokens.mean((1, 2)).reshape(-1, 1, 1, 1, 1).expand_as(x)
+
+    condition = Condition(tokens_BLD=torch.ones(2, 3, 4))
+    made = sample(unet, condition, torch.zeros(2, 5, 4, 2, 2), how, steps=1, guidance=(1.0, 3.0))
+    each = made[0, :, 0, 0, 0]
+    assert (each / each[0]).tolist() == pytest.approx([1.0, 1.5, 2.0, 2.5, 3.0])

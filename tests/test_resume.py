@@ -100,6 +100,20 @@ def test_a_kill_between_a_checkpoint_and_run_json_loses_nothing(
     assert comparable(tmp_path / "run") == comparable(whole)
 
 
+def test_the_board_shows_what_the_lines_say(whole: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lines = [json.loads(line) for line in (whole / "phases/image/metrics.jsonl").read_text().splitlines()]
+    board = EventAccumulator(str(whole / "phases/image/tensorboard"))
+    board.Reload()
+    for name in ("loss", "lr", "validation_loss", "samples_per_second", "tflops_per_second"):
+        said = [(line["step"], line[name]) for line in lines if name in line]
+        assert len(said) >= 3
+        shown = [(event.step, event.value) for event in board.Scalars(name)]
+        assert shown == [(step, pytest.approx(value, rel=1e-5)) for step, value in said]
+
+
 def _work(export: str, out: str) -> None:
     torch.set_num_threads(1)
     train(RECIPE, export, out, MODELS, say=quiet)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file  # noqa: E402
 from tests.training_export import MODELS, MORE, build_export  # noqa: E402
 from training import flops, objective  # noqa: E402
 from training.batches import Batches  # noqa: E402
-from training.conditioning import Condition, added_ids  # noqa: E402
+from training.conditioning import Condition  # noqa: E402
 from training.data import load  # noqa: E402
 from training.encoders import Encoders  # noqa: E402
 from training.items import Export  # noqa: E402
@@ -29,6 +29,7 @@ from training.phase import MAIN, Bucket, Phase, Share  # noqa: E402
 from training.recipe import Net, Recipe  # noqa: E402
 from training.sample import network  # noqa: E402
 from training.tasks import TASKS  # noqa: E402
+from zoo.ids import added_ids  # noqa: E402
 
 SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 9, "samples": 1, "sample_steps": 2, "steps": 2, "warmup": 0}  # fmt: skip

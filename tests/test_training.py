@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 
 from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
 from training import batches  # noqa: E402
-from training.conditioning import Condition, motion_bucket  # noqa: E402
+from training.conditioning import Condition  # noqa: E402
 from training.data import MAIN, load  # noqa: E402
 from training.draws import draw  # noqa: E402
 from training.encoders import Encoders  # noqa: E402
@@ -33,6 +33,7 @@ from training.recipes import load_recipe  # noqa: E402
 from training.sample import network  # noqa: E402
 from training.vae import reconstruct  # noqa: E402
 from training.vae_folder import load_vae  # noqa: E402
+from zoo.ids import motion_bucket  # noqa: E402
 
 SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 1, "sample_steps": 2}  # fmt: skip

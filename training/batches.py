@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curation.video import SourceError
 from training import objective
-from training.conditioning import Condition, added_ids, motion_bucket
+from training.conditioning import Condition
 from training.data import Split, cropped, window
 from training.draws import Draw, generator, normal
 from training.encoders import Encoders
@@ -22,6 +22,7 @@ from training.phase import Phase
 from training.pixels import Pixels, to_tensor
 from training.recipe import Recipe
 from training.views import View, Views
+from zoo.ids import added_ids, motion_bucket
 
 ALONE = Ranks()
 

@@ -12,14 +12,10 @@ width.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-
-MOTION_MIDDLE, MOTION_TOP = 127, 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,27 +73,3 @@ class Condition:
             whole = torch.cat([shown[:, :1], rest, shown[:, 1:]], 1)
             whole = torch.cat([whole, mask.expand(samples, -1, -1, height, width)], 2)
         return whole if self.kept_B is None else torch.where(self.kept_B[:, None, None, None, None], whole, 0)
-
-
-def motion_bucket(motion: float | None, reference: float) -> int:
-    """The motion bucket, 0–255, of a clip's motion score: ``reference`` is 127, twice as much is 254, more stays 255.
-
-    ``reference`` is the median score of the training clips; it is kept in the checkpoint's config as
-    ``motion_reference``, so that training and sampling agree. A clip without a score counts as the median.
-    """
-    if motion is None or reference <= 0:
-        return MOTION_MIDDLE
-    return max(0, min(MOTION_TOP, round(MOTION_MIDDLE * motion / reference)))
-
-
-def added_ids(
-    fps: float, bucket: Sequence[int], noise_aug_B: Tensor, elevation: Sequence[float] | None = None
-) -> Tensor:
-    """(B, 3): fps − 1, motion bucket, σ of the noise on shown frames, each raw; the model makes the sinusoids. With the
-    camera's ``elevation`` in degrees (B, 5): its sine and cosine too."""
-    rows = [[fps - 1.0, float(b)] for b in bucket]
-    ids = [torch.tensor(rows, dtype=torch.float32), noise_aug_B.float()[:, None]]
-    if elevation is not None:
-        angles = [math.radians(degrees) for degrees in elevation]
-        ids.append(torch.tensor([[math.sin(a), math.cos(a)] for a in angles], dtype=torch.float32))
-    return torch.cat(ids, 1)
