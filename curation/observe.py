@@ -33,6 +33,7 @@ class EvidenceGrid:
     short_side: int = 384
     quality: int = 80
 
+    identity: ClassVar[str] = "curation.observe.EvidenceGrid"
     meaning: ClassVar[int] = 2
 
     def __post_init__(self) -> None:

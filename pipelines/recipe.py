@@ -121,7 +121,7 @@ def resolved(spec: Any) -> Any:
 
 def _meaning(spec: Any) -> list[Any]:
     means = [f.name for f in fields(spec) if f.metadata.get("meaning", True)]
-    return [type(spec).__module__, type(spec).__name__, spec.meaning, {name: getattr(spec, name) for name in means}]
+    return [*spec.identity.rsplit(".", 1), spec.meaning, {name: getattr(spec, name) for name in means}]
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

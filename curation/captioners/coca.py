@@ -39,6 +39,7 @@ class Coca(openclip.OpenClip):
     seed: int = 0
     limit: int | None = None
 
+    identity: ClassVar[str] = "curation.captioners.coca.Coca"
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     needs: ClassVar[tuple[str, ...]] = ()

@@ -24,6 +24,7 @@ class Fuse:
     scene: str = "caption_coca"
     motion: str = "caption_motion"
 
+    identity: ClassVar[str] = "curation.captioners.fuse.Fuse"
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=0.5)

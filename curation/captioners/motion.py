@@ -40,6 +40,7 @@ class Motion:
     fast: float = 6.0
     apart: float = 0.1
 
+    identity: ClassVar[str] = "curation.captioners.motion.Motion"
     meaning: ClassVar[int] = 2
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     needs: ClassVar[tuple[str, ...]] = ("motion", "motion_local", "motion_camera")

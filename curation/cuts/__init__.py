@@ -14,6 +14,7 @@ from curation.types import Cut, Track
 
 
 class Detector(Protocol):
+    identity: ClassVar[str]  # names it in fingerprints for good, wherever its class moves
     meaning: ClassVar[int]  # raised when the code changes what it detects
 
     @property

@@ -30,6 +30,7 @@ class Boundary:
     guard: int = 1
 
     name: ClassVar[str] = "boundary"
+    identity: ClassVar[str] = "curation.cuts.boundary.Boundary"
     meaning: ClassVar[int] = 2
     tracks: ClassVar[tuple[str, ...]] = ("boundary",)
 

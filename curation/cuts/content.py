@@ -15,6 +15,7 @@ class Content:
 
     threshold: float = 27.0
 
+    identity: ClassVar[str] = "curation.cuts.content.Content"
     meaning: ClassVar[int] = 1
 
     @property

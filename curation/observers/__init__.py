@@ -37,6 +37,7 @@ class Live(Protocol):
 class Observer(Protocol):
     """A per-frame signal. Runs on the CPU; cut strengths come from here too."""
 
+    identity: ClassVar[str]  # names it in fingerprints for good, wherever its class moves
     meaning: ClassVar[int]  # raised when the code changes what the numbers mean
     measures: ClassVar[tuple[pa.Field, ...]]  # columns of a clip, with units
 

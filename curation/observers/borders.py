@@ -49,6 +49,7 @@ class Borders:
 
     fps: float = FULL_FPS
 
+    identity: ClassVar[str] = "curation.observers.borders.Borders"
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = tuple(
         field(f"border_{side}", pa.float64(), f"black bar at the {side}", "px of the upright source") for side in SIDES

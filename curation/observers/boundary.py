@@ -40,6 +40,7 @@ class Boundary:
 
     fps: float = 12.0
 
+    identity: ClassVar[str] = "curation.observers.boundary.Boundary"
     meaning: ClassVar[int] = 3
     measures: ClassVar[tuple[pa.Field, ...]] = ()
 

@@ -28,6 +28,7 @@ class Change:
     fps: float | None = None
     short_side: int = 144
 
+    identity: ClassVar[str] = "curation.observers.change.Change"
     meaning: ClassVar[int] = 2
     measures: ClassVar[tuple[pa.Field, ...]] = ()
 

@@ -45,6 +45,7 @@ class Combing:
 
     fps: float = FULL_FPS
 
+    identity: ClassVar[str] = "curation.observers.combing.Combing"
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("combing_share", pa.float64(), "share of the sampled frames that show interlace combing", "0-1"),

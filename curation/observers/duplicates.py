@@ -41,6 +41,7 @@ class Duplicates:
 
     short_side: int = 144
 
+    identity: ClassVar[str] = "curation.observers.duplicates.Duplicates"
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("duplicate_share", pa.float64(), "share of frames that repeat the one before", "0-1"),

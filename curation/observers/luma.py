@@ -22,6 +22,7 @@ class Luma:
     fps: float | None = None
     short_side: int = 144
 
+    identity: ClassVar[str] = "curation.observers.luma.Luma"
     meaning: ClassVar[int] = 2
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("luma", pa.float64(), "mean full-range luma over the clip", "0-255"),

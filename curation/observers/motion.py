@@ -53,6 +53,7 @@ class Motion:
     fps: float = 2.0
     short_side: int = 120
 
+    identity: ClassVar[str] = "curation.observers.motion.Motion"
     meaning: ClassVar[int] = 3
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("motion", pa.float64(), "mean magnitude of averaged flow maps", UNIT),

@@ -22,6 +22,7 @@ class Sharpness:
     fps: float | None = 2.0
     short_side: int = 240
 
+    identity: ClassVar[str] = "curation.observers.sharpness.Sharpness"
     meaning: ClassVar[int] = 2
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("sharpness", pa.float64(), "mean variance of the Laplacian of luma at the analysis size", "luma²"),

@@ -21,6 +21,7 @@ from curation.types import Evidence, Resources
 class Scorer(Protocol):
     """A model over evidence; scores are columns, decisions are made in ``select``."""
 
+    identity: ClassVar[str]  # names it in fingerprints for good, wherever its class moves
     meaning: ClassVar[int]  # raised when the code changes what the numbers mean
     columns: ClassVar[tuple[pa.Field, ...]]  # with units
 

@@ -26,6 +26,7 @@ class Clip(openclip.OpenClip):
 
     caption: str = "caption_fuse"
 
+    identity: ClassVar[str] = "curation.scorers.clip.Clip"
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = (
         schema.field("clip_similarity", pa.float64(), "cosine of frame and caption, mean of three frames", "-1 to 1"),

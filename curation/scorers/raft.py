@@ -52,6 +52,7 @@ class Raft:
     batch: int = field(default=4, metadata={"meaning": False})
     gpus: float = field(default=0, metadata={"meaning": False})
 
+    identity: ClassVar[str] = "curation.scorers.raft.Raft"
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = tuple(
         measure.with_name(_name(measure.name)) for measure in Motion.measures

@@ -36,6 +36,7 @@ class Text:
     aspect: float = 1.5
     height: float = 0.3
 
+    identity: ClassVar[str] = "curation.scorers.text.Text"
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = (
         field("text_area", pa.float64(), "largest of the three shares below", "share of frame"),
