@@ -21,13 +21,13 @@ from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from curation import world
-from curation.captioners.coca import Coca
-from curation.observe import EvidenceGrid, observe
-from curation.timing import Span
-from curation.types import Evidence
-from curation.world_script import ShapeKind
-from pipelines.builtin.frames import HELD_OUT, seen_shapes
+from dailies.curation import world
+from dailies.curation.captioners.coca import Coca
+from dailies.curation.observe import EvidenceGrid, observe
+from dailies.curation.timing import Span
+from dailies.curation.types import Evidence
+from dailies.curation.world.script import ShapeKind
+from scripts.builtin.frames import HELD_OUT, seen_shapes
 
 MODEL = Path(__file__).resolve().parents[1] / "zoo" / "builtin" / "coca-world"
 GRID = EvidenceGrid(fps=2, short_side=180, quality=90)

@@ -24,11 +24,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs by its path, too
 
-from curation import video
-from curation.cutout import MODES, Cutting, Mode
-from curation.encode import Encoding
-from curation.errors import NotCopied, SourceError
-from curation.timing import Span, ticks
+from dailies.curation import video
+from dailies.curation.errors import NotCopied, SourceError
+from dailies.curation.timing import Span, ticks
+from dailies.curation.video.encode import Encoding
+from dailies.curation.video.extract import MODES, Cutting, Mode
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"}
 ENCODING = Encoding(crf=18, preset="veryfast", threads=1)

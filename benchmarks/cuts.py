@@ -27,11 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.detectors import OTHERS, Intervals
-from curation.clips import ClipRules, pieces, places_of
-from curation.observe import Observation, observe
-from curation.types import Cut
-from pipelines.recipe import load_recipe
-from pipelines.steps import CutStep, ObserveStep
+from dailies.curation.clips import ClipRules, pieces, places_of
+from dailies.curation.observe import Observation, observe
+from dailies.curation.types import Cut
+from dailies.pipelines.recipe import load_recipe
+from dailies.pipelines.steps import CutStep, ObserveStep
 
 TOLERANCE = 2  # frames
 

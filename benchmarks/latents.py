@@ -24,13 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 import torch
 
-from pipelines.latents import Request, export_latents, recipe_of
-from pipelines.weights import models_of
-from training import items, views
-from training.batches import Batches
-from training.data import MAIN, load
-from training.encoders import Encoders
-from training.items import Export
+from dailies.pipelines.latents import Request, export_latents, recipe_of
+from dailies.pipelines.model_refs import models_of
+from dailies.training.data import items
+from dailies.training.data import latent_crops as views
+from dailies.training.data.batches import Batches
+from dailies.training.data.items import Export
+from dailies.training.data.split import MAIN, load
+from dailies.training.diffusion.encoders import Encoders
 
 
 def measure(export: str, made: str, latents: str, sets: Sequence[str], steps: int, runs: int) -> dict[str, Any]:

@@ -24,13 +24,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs by its path, too
 
-from curation import video, world
-from curation.observe import observe
-from curation.observers.camera import REFERENCE
-from curation.observers.motion import Motion
-from curation.timing import Grid, Span
-from curation.types import Frame
-from curation.world_script import Background, Camera, Script, Shape, Shot
+from dailies.curation import video, world
+from dailies.curation.observe import observe
+from dailies.curation.observers.camera import REFERENCE
+from dailies.curation.observers.motion import Motion
+from dailies.curation.timing import Grid, Span
+from dailies.curation.types import Frame
+from dailies.curation.world.script import Background, Camera, Script, Shape, Shot
 
 METHODS = {name: Motion(method=name) for name in ("dis", "farneback")}
 SPEEDS = (0, 5, 10, 20, 40, 80, 150)  # px per second at 360 px

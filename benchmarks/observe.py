@@ -24,12 +24,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from curation import world
-from curation.errors import SourceError
-from curation.isolate import ONE_THREAD
-from curation.observe import observe
-from pipelines.recipe import load_recipe
-from pipelines.steps import ObserveStep
+from dailies.curation import world
+from dailies.curation.errors import SourceError
+from dailies.curation.observe import observe
+from dailies.pipelines.isolate import ONE_THREAD
+from dailies.pipelines.recipe import load_recipe
+from dailies.pipelines.steps import ObserveStep
 
 
 def ours(path: str, recipe: str) -> int:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs by its path, too
 
-from training.reader import Backend, read
+from dailies.training.data.reader import Backend, read
 
 SIZES = ((384, 256), (576, 320), (1024, 576))
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.weights import models_of
-from training.loop import train
-from training.recipes import load_recipe
+from dailies.pipelines.model_refs import models_of
+from dailies.training.loop import train
+from dailies.training.recipes import load_recipe
 
 
 def main() -> None:

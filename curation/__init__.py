@@ -2,5 +2,5 @@
 
 Importing the package loads nothing heavy; import the room you need::
 
-    from curation import video, observe, world
+    from dailies.curation import video, observe, world
 """

@@ -10,12 +10,12 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from curation import schema
-from curation.cuts import Detector
-from curation.observe import time_base_of, tracks_of
-from curation.observers import Observer
-from curation.timing import Span
-from curation.types import Cut, Track
+from dailies.curation import schema
+from dailies.curation.detectors import Detector
+from dailies.curation.observe import time_base_of, tracks_of
+from dailies.curation.observers import Observer
+from dailies.curation.timing import Span
+from dailies.curation.types import Cut, Track
 
 SPLITS = ("train", "validation", "test")
 

@@ -4,8 +4,18 @@
 
     DailiesError                 anything this project raises on purpose
     ├── UsageError               the caller asked for something that cannot be: exit code 2, before work starts
-    │   ├── RecipeError          an unknown key, step, scorer, column or value in a recipe
-    │   └── DatasetError         the dataset named does not exist, is locked, or is not one
+    │   ├── RecipeError          an unknown key, step, scorer, column or value in a recipe of curation or training
+    │   ├── DatasetError         the dataset named does not exist, is locked, or is not one
+    │   ├── ExportError          an export is absent, or does not hold what a training recipe reads
+    │   ├── ModelError           a model's folder is absent, or holds another model than is needed
+    │   │   ├── NoSuchModel      no entry of that name in the zoo
+    │   │   └── NameTaken        an entry of that name is published already
+    │   ├── RunError             a run's folder was begun with another recipe, data or models, or holds no run
+    │   ├── DeviceError          the device or the processes asked for are not there
+    │   └── NotInstalled         a package that only some extras bring is absent
+    ├── Damaged                  a folder is not what its lock file says, or holds what no model of a zoo may hold
+    ├── NotFinite                a loss or gradient is NaN or infinite; nothing was written
+    ├── OutOfMemory              memory ran out; says which settings to lower
     └── SourceError              one source or clip cannot be used; becomes a ``Failure`` row, never a crash
         ├── Unreadable           cannot be opened, or is not media at all
         ├── NoVideo              opens, and has no video stream
@@ -36,6 +46,46 @@ class RecipeError(UsageError):
 
 class DatasetError(UsageError):
     """A dataset that is absent, locked by another run, or not a dataset."""
+
+
+class ExportError(UsageError):
+    """An export that is absent, or that does not hold what a training recipe reads."""
+
+
+class ModelError(UsageError):
+    """A model's folder that is absent, or that holds another model than is needed."""
+
+
+class NoSuchModel(ModelError):
+    """No entry of that name in the zoo."""
+
+
+class NameTaken(ModelError):
+    """An entry of that name is published already: entries are immutable."""
+
+
+class RunError(UsageError):
+    """A run's folder that was begun with another recipe, data or models, or that holds no run."""
+
+
+class DeviceError(UsageError):
+    """A device, or a number of processes, that is not there."""
+
+
+class NotInstalled(UsageError):
+    """A package that only some extras bring is absent."""
+
+
+class Damaged(DailiesError):
+    """A folder that is not what its lock file says, or that holds what no model of a zoo may hold."""
+
+
+class NotFinite(DailiesError):
+    """A loss or gradient that is NaN or infinite; names the samples. Nothing was written."""
+
+
+class OutOfMemory(DailiesError):
+    """Memory ran out; says which settings to lower."""
 
 
 class SourceError(DailiesError):

@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from curation import schema, video
-from curation.errors import SourceError
-from curation.observers import Live, Observer
-from curation.observers.tracking import check_grid
-from curation.timing import Grid, Span, end_of, ticks
-from curation.types import EvidenceFrame, Failure, Frame, Probe, Track
-from curation.uri import local_path
+from dailies.curation import schema, video
+from dailies.curation.errors import SourceError
+from dailies.curation.observers import Live, Observer
+from dailies.curation.observers.tracking import check_grid
+from dailies.curation.timing import Grid, Span, end_of, ticks
+from dailies.curation.types import EvidenceFrame, Failure, Frame, Probe, Track
+from dailies.curation.video.bytes_io import local_path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ def clip_id(source: str, content: str, stream: int, start: int, end: int, time_b
 FAILURE = pa.struct(
     [
         field("stage", pa.string(), "stage that failed"),
-        field("kind", pa.string(), "stable word, see curation.errors"),
+        field("kind", pa.string(), "stable word, see dailies.curation.errors"),
         field("message", pa.string(), "one line for people"),
     ]
 )

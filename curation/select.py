@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curation import schema
-from curation.errors import UsageError
+from dailies.curation import schema
+from dailies.curation.errors import UsageError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from curation.errors import UsageError
-from curation.schema import source_id
-from curation.uri import local_path
+from dailies.curation.errors import UsageError
+from dailies.curation.schema import source_id
+from dailies.curation.video.bytes_io import local_path
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .m2ts .mts .flv .mpg .mpeg .wmv .3gp .ogv .mxf .y4m .gif".split()

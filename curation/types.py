@@ -1,4 +1,4 @@
-"""The types that flow between rooms: frozen, slotted, keyword-only. Rows at rest are Arrow (``curation.schema``)."""
+"""The types that flow between rooms: frozen, slotted, keyword-only. Rows at rest are Arrow (``dailies.curation.schema``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.timing import Span
+from dailies.curation.timing import Span
 
 Planes = Literal["gray", "bgr"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curation.clips import places_of
-from curation.errors import SourceError
-from curation.isolate import Isolated
-from curation.observe import Observation
-from curation.sources import list_sources
-from pipelines.progress import progress
-from pipelines.recipe import Recipe
-from pipelines.steps import CutStep, ObserveStep
+from dailies.curation.clips import places_of
+from dailies.curation.errors import SourceError
+from dailies.curation.observe import Observation
+from dailies.curation.sources import list_sources
+from dailies.pipelines.cli.progress import progress
+from dailies.pipelines.isolate import Isolated
+from dailies.pipelines.recipe import Recipe
+from dailies.pipelines.steps import CutStep, ObserveStep
 
 
 def find_cuts(
@@ -30,7 +30,7 @@ def find_cuts(
     found: dict[str, list[dict[str, Any]]] = {}
     failed: dict[str, str] = {}
     with (
-        Isolated("curation.observe:observe", stall_seconds=step.stall_seconds) as child,
+        Isolated("dailies.curation.observe:observe", stall_seconds=step.stall_seconds) as child,
         progress("cuts", len(rows), "videos", quiet=quiet) as bar,
     ):
         for row in rows:

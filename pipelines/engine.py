@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-from curation.errors import UsageError
-from curation.types import Resources
+from dailies.curation.errors import UsageError
+from dailies.curation.types import Resources
 
 Engine = Literal["ray", "local"]
 SLICE = 4096  # bundles in one Ray Data execution: what the driver and the object store hold at once

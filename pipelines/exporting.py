@@ -17,20 +17,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation import export, export_card, schema
-from curation.clips import SPLITS
-from curation.dataset import Dataset, Table
-from curation.errors import NotCopied
-from curation.export import CutSettings
-from curation.files import Folder
-from curation.isolate import Isolated
-from curation.types import Resources
-from pipelines import engine as engines
-from pipelines.progress import progress
-from pipelines.recipe import Recipe
-from pipelines.stages import MEMORY_GB
-from pipelines.steps import ExportStep, ObserveStep
-from pipelines.summary import ExportReport
+from dailies.curation import schema
+from dailies.curation.clips import SPLITS
+from dailies.curation.errors import NotCopied
+from dailies.curation.export import card as export_card
+from dailies.curation.export import shards as export
+from dailies.curation.export.shards import CutSettings
+from dailies.curation.tables.dataset import Dataset, Table
+from dailies.curation.tables.storage import Folder
+from dailies.curation.types import Resources
+from dailies.pipelines import engine as engines
+from dailies.pipelines.cli.progress import progress
+from dailies.pipelines.cli.tables import ExportReport
+from dailies.pipelines.isolate import Isolated
+from dailies.pipelines.recipe import Recipe
+from dailies.pipelines.stages import MEMORY_GB
+from dailies.pipelines.steps import ExportStep, ObserveStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,9 @@ class CutOutWork:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
-        with Isolated("curation.export:cut_clip", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB) as child:
+        with Isolated(
+            "dailies.curation.export.shards:cut_clip", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
+        ) as child:
 
             def cut(clip: Mapping[str, Any]) -> Mapping[str, Any]:
                 made: Mapping[str, Any] = child.call(dict(clip), self.settings)

@@ -12,34 +12,34 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import schema
-from curation.clips import SPLITS
-from curation.errors import DailiesError, UsageError
-from curation.files import Folder
-from pipelines import engine as engines
-from pipelines.latents_card import card
-from pipelines.latents_work import LatentsWork, passes
-from pipelines.progress import progress
-from pipelines.weights import models_of
-from training.latents import FILE, Facts, facts_of, parsed
-from training.phase import Phase
-from training.recipe import Recipe, check_columns
+from dailies.curation import schema
+from dailies.curation.clips import SPLITS
+from dailies.curation.errors import DailiesError, RecipeError, UsageError
+from dailies.curation.packages import need
+from dailies.curation.tables.storage import Folder
+from dailies.pipelines import engine as engines
+from dailies.pipelines.cli.progress import progress
+from dailies.pipelines.latents_card import card
+from dailies.pipelines.latents_work import LatentsWork, passes
+from dailies.pipelines.model_refs import models_of
+from dailies.training.data.manifest import FILE, Facts, facts_of, parsed
+from dailies.training.recipes.phase import Phase
+from dailies.training.recipes.recipe import Recipe, check_columns
 
 if TYPE_CHECKING:
-    from training.encoders import Models
+    from dailies.training.diffusion.encoders import Models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What is to be made. ``export``: a folder that dailies has exported; ``latents``: ``RECIPE[:PHASE]``; ``sets``: see
-    ``training.overrides``; ``start``, ``parts``: see ``pipelines.weights``."""
+    ``dailies.training.recipes.overrides``; ``start``, ``parts``: see ``dailies.pipelines.model_refs``."""
 
     export: str
     latents: str
@@ -73,20 +73,15 @@ def export_latents(request: Request, *, engine: engines.Engine, quiet: bool) -> 
     Raises ``UsageError`` before any work where export, recipe, models and place do not fit each other, and
     ``DailiesError`` when not one clip could be encoded.
     """
-    for library in ("torch", "diffusers", "transformers"):
-        if find_spec(library) is None:
-            raise UsageError(f"latents need {library}: install dailies[models,train]")
+    need(["torch", "diffusers", "transformers"], by="export --latents")
     source, final = Folder.at(request.export), Folder.at(request.out)
-    try:
-        recipe, phase = recipe_of(request.latents, request.sets)
-        models = _models(recipe, request)
-        work = _work(request, recipe, phase, models, source, engine)
-        shards = _shards(source, recipe, phase)
-        passed = {name: _passing(source, name, phase) for name, _ in shards}
-        if _stands(final, work.facts):
-            return report(final, sum(rows for _, rows in shards) - sum(passed.values()))
-    except ValueError as error:
-        raise UsageError(" ".join(str(error).split())) from error
+    recipe, phase = recipe_of(request.latents, request.sets)
+    models = _models(recipe, request)
+    work = _work(request, recipe, phase, models, source, engine)
+    shards = _shards(source, recipe, phase)
+    passed = {name: _passing(source, name, phase) for name, _ in shards}
+    if _stands(final, work.facts):
+        return report(final, sum(rows for _, rows in shards) - sum(passed.values()))
     if not sum(passed.values()):
         raise UsageError(f"phase {phase.name}: select: no clip of {request.export} passes")
     staging = Folder.at(work.staging)
@@ -98,13 +93,13 @@ def export_latents(request: Request, *, engine: engines.Engine, quiet: bool) -> 
 
 
 def recipe_of(latents: str, sets: Sequence[str]) -> tuple[Recipe, Phase]:
-    """What ``RECIPE[:PHASE]`` says: the recipe, and its phase or the last. Raises ``ValueError``."""
-    from training.recipes import load_recipe
+    """What ``RECIPE[:PHASE]`` says: the recipe, and its phase or the last. Raises ``RecipeError``."""
+    from dailies.training.recipes import load_recipe
 
     name, colon, phase = latents.rpartition(":")
     try:
         recipe = load_recipe(latents, sets)
-    except ValueError:
+    except RecipeError:
         if not colon:
             raise
         recipe = load_recipe(name, sets)
@@ -114,7 +109,7 @@ def recipe_of(latents: str, sets: Sequence[str]) -> tuple[Recipe, Phase]:
 
 def _models(recipe: Recipe, request: Request) -> Models:
     """Raises ``UsageError``, or ``ValueError`` naming what is missing."""
-    from training.encoders import Models
+    from dailies.training.diffusion.encoders import Models
 
     found = asdict(models_of(recipe, start=request.start, **request.parts))
     # Workers have other working directories.
@@ -124,7 +119,7 @@ def _models(recipe: Recipe, request: Request) -> Models:
 def _work(
     request: Request, recipe: Recipe, phase: Phase, models: Models, source: Folder, engine: engines.Engine
 ) -> LatentsWork:
-    from training.parallel import pick_device
+    from dailies.training.distributed import pick_device
 
     if not source.holds("index.parquet"):
         raise UsageError(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clips import SPLITS
+from dailies.curation.clips import SPLITS
 
 if TYPE_CHECKING:
-    from training.latents import Facts
+    from dailies.training.data.manifest import Facts
 
 READING = """```python
 from datasets import load_dataset

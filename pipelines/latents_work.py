@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import schema
-from curation.errors import SourceError
-from curation.files import Folder, layout
-from curation.isolate import Isolated
-from curation.types import Resources
-from pipelines.exporting import Written
-from pipelines.stages import MEMORY_GB
-from training.latents import Facts
+from dailies.curation import schema
+from dailies.curation.errors import SourceError
+from dailies.curation.tables.storage import Folder, layout
+from dailies.curation.types import Resources
+from dailies.pipelines.exporting import Written
+from dailies.pipelines.isolate import Isolated
+from dailies.pipelines.stages import MEMORY_GB
+from dailies.training.data.manifest import Facts
 
 if TYPE_CHECKING:
-    from training.encoders import Encoders, Models
-    from training.pixels import Pixels
+    from dailies.training.diffusion.encoders import Encoders, Models
+    from dailies.training.models.pixels import Pixels
 
 # Samples are read one at a time, in random order, and each takes a whole row group from the disk.
 GROUP_BYTES = 4 << 20
@@ -39,7 +39,7 @@ def read_clip(
     beat: Callable[[], None] = lambda: None,
 ) -> Pixels:
     """Frames [first, first + count) of a clip on the grid, covering ``size`` px: for a child process."""
-    from training.reader import read
+    from dailies.training.data.reader import read
 
     beat()
     return read(row, facts.fps, count, size, facts.reader, first=first)
@@ -84,16 +84,18 @@ class LatentsWork:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
-        from training.encoders import Encoders
-        from training.parallel import pick_device
+        from dailies.training.diffusion.encoders import Encoders
+        from dailies.training.distributed import pick_device
 
         device = pick_device(self.device)
         encoders = Encoders(self.models, text_tokens=self.facts.text_tokens or 1, device=device)
-        with Isolated("pipelines.latents_work:read_clip", stall_seconds=STALL_SECONDS, memory_gb=MEMORY_GB) as child:
+        with Isolated(
+            "dailies.pipelines.latents_work:read_clip", stall_seconds=STALL_SECONDS, memory_gb=MEMORY_GB
+        ) as child:
             yield lambda bundle: self._shard(bundle["file"][0].as_py(), encoders, child)
 
     def _shard(self, name: str, encoders: Encoders, child: Isolated) -> Written:
-        from training.views import columns
+        from dailies.training.data.latent_crops import columns
 
         source, staging = Folder.at(self.source) / "data", Folder.at(self.staging)
         with pq.ParquetFile(source.file(name), filesystem=source.fs) as file:
@@ -132,9 +134,9 @@ class LatentsWork:
 
     def _made(self, row: Mapping[str, Any], data: bytes | None, encoders: Encoders, child: Isolated) -> dict[str, Any]:
         """The columns that stand in place of the video. Raises ``SourceError``."""
-        from training.items import grid_length
-        from training.lanes import bucket_of
-        from training.views import NotFinite, encode_texts, encode_views, places
+        from dailies.training.data.items import grid_length
+        from dailies.training.data.latent_crops import NotFinite, encode_texts, encode_views, places
+        from dailies.training.data.schedule import bucket_of
 
         facts = self.facts
         length = grid_length(row["frames"], row["fps"], facts.fps)
@@ -162,7 +164,7 @@ def _failure(kind: str, message: str) -> SourceError:
 
 
 def passes(row: Mapping[str, Any], rules: Sequence[tuple[str, float | None, float | None]]) -> bool:
-    from training.data import passes  # loads torch
+    from dailies.training.data.split import passes  # loads torch
 
     return passes(row, rules)
 

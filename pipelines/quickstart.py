@@ -10,16 +10,16 @@ from pathlib import Path
 import pyarrow.dataset as ds
 from PIL import Image
 
-from curation import world
-from curation.errors import DailiesError
-from curation.files import Folder
-from curation.video import decode_bytes
-from pipelines.curate import curate
-from pipelines.engine import Engine
-from pipelines.progress import progress, stderr
-from pipelines.recipe import load_recipe
-from pipelines.summary import print_next, print_summary, print_training
-from pipelines.train import Request, train_run
+from dailies.curation import world
+from dailies.curation.errors import DailiesError
+from dailies.curation.tables.storage import Folder
+from dailies.curation.video import decode_bytes
+from dailies.pipelines.cli.progress import progress, stderr
+from dailies.pipelines.cli.tables import print_next, print_summary, print_training
+from dailies.pipelines.engine import Engine
+from dailies.pipelines.recipe import load_recipe
+from dailies.pipelines.run import curate
+from dailies.pipelines.train import Request, train_run
 
 MODEL = "quickstart"
 
@@ -54,8 +54,8 @@ def _say(line: str) -> None:
 
 def publish_once(run: Path, zoo: Path) -> None:
     """Publish the run's last phase, unless it is there."""
-    from zoo.publish import publish
-    from zoo.store import Store
+    from dailies.zoo.publish import publish
+    from dailies.zoo.store import Store
 
     if MODEL in Store(zoo).names():
         stderr().print(f"publish  nothing to do, {MODEL} is in {zoo}")
@@ -66,7 +66,7 @@ def publish_once(run: Path, zoo: Path) -> None:
 
 def sample(export: str, zoo: Path, video: Path) -> None:
     """A video of the published image-to-video model, from the first frame of a clip that it was not trained on."""
-    from zoo.run import run
+    from dailies.zoo.run import run
 
     image = video.with_suffix(".png")
     rows = ds.dataset(f"{export}/data", format="parquet").to_table(columns=["split", "motion", "video"]).to_pylist()

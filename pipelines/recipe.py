@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 from pydantic import ValidationError
 
-from curation.cuts import DETECTORS
-from curation.errors import RecipeError
-from curation.schema import CLIP_COLUMNS, fingerprint
-from pipelines.steps import (
+from dailies.curation.config import StrictModel, did_you_mean, format_error, read_yaml
+from dailies.curation.detectors import DETECTORS
+from dailies.curation.errors import RecipeError
+from dailies.curation.schema import CLIP_COLUMNS, fingerprint
+from dailies.pipelines.steps import (
     STEPS,
     Annotation,
     CutStep,
@@ -37,15 +37,12 @@ from pipelines.steps import (
     ObserveStep,
     SelectStep,
     Step,
-    Strict,
-    close_to,
-    complaint,
 )
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
-class Recipe(Strict):
+class Recipe(StrictModel):
     """``source``: the recipe as plain data with overrides applied; what is written down and fingerprinted."""
 
     name: str
@@ -105,18 +102,13 @@ def _feeds(one: Annotation, step: Annotation) -> bool:
 
 
 def resolved(spec: Any) -> Any:
-    """``spec`` with ``zoo:NAME`` replaced by the folder of that model. Raises ``RecipeError`` for a name that is
-    none."""
+    """``spec`` with ``zoo:NAME`` replaced by the folder of that model. Raises ``NoSuchModel``."""
     model = getattr(spec, "model", None)
     if not isinstance(model, str) or not model.startswith("zoo:"):
         return spec
-    from zoo.catalog import resolve
-    from zoo.errors import ZooError
+    from dailies.zoo.catalog import resolve
 
-    try:
-        return replace(spec, model=str(resolve(model)))
-    except ZooError as error:
-        raise RecipeError(str(error)) from error
+    return replace(spec, model=str(resolve(model)))
 
 
 def _meaning(spec: Any) -> list[Any]:
@@ -139,20 +131,13 @@ def load_recipe(named: str, overrides: Sequence[str] = ()) -> Recipe:
         if path.suffix not in (".yaml", ".yml") or not path.exists():
             allowed = ", ".join(recipe_names())
             raise RecipeError(
-                f"no recipe {named!r}; allowed: {allowed}, or a .yaml file{close_to(named, recipe_names())}"
+                f"no recipe {named!r}; allowed: {allowed}, or a .yaml file{did_you_mean(named, recipe_names())}"
             )
     try:
-        data = _yaml(path.read_text(encoding="utf-8"), f"recipe {path}")
+        data = read_yaml(path.read_text(encoding="utf-8"), f"recipe {path}")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path} cannot be read: {error}") from None
     return parse_recipe(data, overrides, where=str(named))
-
-
-def _yaml(text: str, what: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def parse_recipe(data: Any, overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
@@ -174,7 +159,7 @@ def _step(entry: Any) -> Step:
         raise RecipeError(f"a step is one of {', '.join(STEPS)} with its keys, not {entry!r}")
     ((kind, body),) = entry.items()
     if kind not in STEPS:
-        raise RecipeError(f"unknown step {kind!r}; allowed: {', '.join(STEPS)}{close_to(kind, STEPS)}")
+        raise RecipeError(f"unknown step {kind!r}; allowed: {', '.join(STEPS)}{did_you_mean(kind, STEPS)}")
     made = STEPS[kind]
     allowed = list(made.model_fields)
     if not isinstance(body or {}, dict):
@@ -182,12 +167,12 @@ def _step(entry: Any) -> Step:
     for key in body or {}:
         if key not in allowed:
             raise RecipeError(
-                f"unknown key {key!r} in step {kind}; allowed: {', '.join(allowed)}{close_to(key, allowed)}"
+                f"unknown key {key!r} in step {kind}; allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
             )
     try:
         step: Step = made.model_validate(body or {})
     except ValidationError as error:
-        raise RecipeError(f"step {kind}: {complaint(error)}") from None
+        raise RecipeError(f"step {kind}: {format_error(error)}") from None
     return step
 
 
@@ -215,7 +200,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     entries = {_entry_name(entry): entry for entry in data["steps"] if isinstance(entry, dict) and len(entry) == 1}
     if name not in entries:
         raise RecipeError(
-            f"--set {override}: no step named {name!r}; allowed: {', '.join(entries)}{close_to(name, entries)}"
+            f"--set {override}: no step named {name!r}; allowed: {', '.join(entries)}{did_you_mean(name, entries)}"
         )
     ((kind, body),) = entries[name].items()
     if kind in SPECS and keys[0] != SPECS[kind]:
@@ -231,7 +216,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         if not isinstance(body.setdefault(key, {}), dict):
             raise RecipeError(f"--set {override}: {key} holds a value, not keys")
         body = body[key]
-    body[keys[-1]] = _yaml(raw, f"--set {override}")
+    body[keys[-1]] = read_yaml(raw, f"--set {override}")
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
@@ -304,5 +289,5 @@ def _need(wanted: Iterable[str], columns: Iterable[str], who: str) -> None:
     for column in wanted:
         if column not in columns and not column.startswith("manifest."):
             raise RecipeError(
-                f"{who}: unknown column {column!r}; allowed: {', '.join(columns)}, manifest.NAME{close_to(column, columns)}"
+                f"{who}: unknown column {column!r}; allowed: {', '.join(columns)}, manifest.NAME{did_you_mean(column, columns)}"
             )

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curation import observe, schema
-from curation.clips import ClipRules, clip_rows, span_of
-from curation.dataset import Receipt, read_part, write_part
-from curation.errors import SourceError
-from curation.isolate import Isolated
-from curation.observe import EvidenceGrid, evidence_within, joined_row
-from curation.types import Evidence, EvidenceFrame, Resources
+from dailies.curation import observe, schema
+from dailies.curation.clips import ClipRules, clip_rows, span_of
+from dailies.curation.errors import SourceError
+from dailies.curation.observe import EvidenceGrid, evidence_within, joined_row
+from dailies.curation.tables.dataset import Receipt, read_part, write_part
+from dailies.curation.types import Evidence, EvidenceFrame, Resources
+from dailies.pipelines.isolate import Isolated
 
 MEMORY_GB = 16
 """Address space of a child that decodes: far above what sane footage takes, under what takes a machine down."""
@@ -35,7 +35,9 @@ class ObserveWork:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Receipt]]:
-        with Isolated("curation.observe:observe_row", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB) as child:
+        with Isolated(
+            "dailies.curation.observe:observe_row", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
+        ) as child:
 
             def call(bundle: pa.Table) -> Receipt:
                 rows = [self._row(child, source) for source in bundle.to_pylist()]

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from curation.captioners import CAPTIONERS
-from curation.cutout import Mode
-from curation.cuts import DETECTORS
-from curation.encode import Encoding
-from curation.errors import RecipeError
-from curation.export import CutSettings
-from curation.observe import EvidenceGrid
-from curation.observers import OBSERVERS
-from curation.schema import field
-from curation.scorers import SCORERS
-from curation.select import Rule
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+from dailies.curation.captioners import CAPTIONERS
+from dailies.curation.config import StrictModel, did_you_mean, format_error
+from dailies.curation.detectors import DETECTORS
+from dailies.curation.errors import RecipeError
+from dailies.curation.export.shards import CutSettings
+from dailies.curation.observe import EvidenceGrid
+from dailies.curation.observers import OBSERVERS
+from dailies.curation.schema import field
+from dailies.curation.scorers import SCORERS
+from dailies.curation.select import Rule
+from dailies.curation.video.encode import Encoding
+from dailies.curation.video.extract import Mode
 
 
 def _build(table: Mapping[str, Any], what: str) -> BeforeValidator:
@@ -39,22 +35,22 @@ def _build(table: Mapping[str, Any], what: str) -> BeforeValidator:
         if not isinstance(parameters or {}, dict):
             raise RecipeError(f"the parameters of {what} {name} are a mapping, not {parameters!r}")
         if name not in table:
-            raise RecipeError(f"unknown {what} {name!r}; allowed: {', '.join(table)}{close_to(name, table)}")
+            raise RecipeError(f"unknown {what} {name!r}; allowed: {', '.join(table)}{did_you_mean(name, table)}")
         allowed = [f.name for f in fields(table[name])]
         for key in parameters or {}:
             if key not in allowed:
                 raise RecipeError(
-                    f"unknown parameter {key!r} of {what} {name}; allowed: {', '.join(allowed)}{close_to(key, allowed)}"
+                    f"unknown parameter {key!r} of {what} {name}; allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
                 )
         try:
             return TypeAdapter(table[name]).validate_python(parameters or {})
         except ValidationError as error:
-            raise RecipeError(f"{what} {name}: {complaint(error)}") from None
+            raise RecipeError(f"{what} {name}: {format_error(error)}") from None
 
     return BeforeValidator(build)
 
 
-class ObserveStep(Strict):
+class ObserveStep(StrictModel):
     """One decode of each source."""
 
     observers: tuple[Annotated[Any, _build(OBSERVERS, "observer")], ...]
@@ -74,7 +70,7 @@ class ObserveStep(Strict):
         return "observe"
 
 
-class CutStep(Strict):
+class CutStep(StrictModel):
     """Tracks to clips."""
 
     detector: Annotated[Any, _build(DETECTORS, "detector")]
@@ -97,7 +93,7 @@ class CutStep(Strict):
         return "cut"
 
 
-class ScoreStep(Strict):
+class ScoreStep(StrictModel):
     """One model over the evidence of all clips."""
 
     scorer: Annotated[Any, _build(SCORERS, "scorer")]
@@ -120,7 +116,7 @@ class ScoreStep(Strict):
         return {column.name: column for column in self.scorer.columns}
 
 
-class CaptionStep(Strict):
+class CaptionStep(StrictModel):
     """Text for all clips."""
 
     captioner: Annotated[Any, _build(CAPTIONERS, "captioner")]
@@ -144,15 +140,15 @@ class CaptionStep(Strict):
         return {"text": field(self.name, pa.string(), f"caption by {self.name.removeprefix('caption_')}")}
 
 
-class SelectStep(Strict):
+class SelectStep(StrictModel):
     """Rules over columns; quantiles are resolved over the whole table."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "main"
-    rules: dict[str, Rule] = {}
+    rules: dict[str, Rule] = Field(default_factory=dict)
     duplicates: Literal["drop", "keep"] = "drop"
 
 
-class ExportStep(Strict):
+class ExportStep(StrictModel):
     """Selected clips to training shards."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "export"
@@ -211,21 +207,3 @@ STEPS: dict[str, type[Any]] = {
     "select": SelectStep,
     "export": ExportStep,
 }
-
-
-# ---- what errors say ---------------------------------------------------------------------------------------------------
-
-
-def complaint(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key {place!r}"
-    said = f"{place}: " if place else ""
-    shown = f", not {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
-    return f"{said}{first['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def close_to(name: str, allowed: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(allowed), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""

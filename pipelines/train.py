@@ -8,19 +8,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.errors import DailiesError, UsageError
-from pipelines import engine as engines
-from pipelines.weights import models_of
-from training.phase import MAIN
-from training.recipe import Recipe
+from dailies.curation.errors import DailiesError, UsageError
+from dailies.curation.packages import need
+from dailies.pipelines import engine as engines
+from dailies.pipelines.model_refs import models_of
+from dailies.training.recipes.phase import MAIN
+from dailies.training.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
-    from training.encoders import Models
-    from training.plan import Plan
+    from dailies.training.diffusion.encoders import Models
+    from dailies.training.plan import Plan
 
 Say = Callable[[str], None]
 RESTARTS = 3  # of workers that died
@@ -41,8 +41,8 @@ class PhaseReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to be trained. ``recipe``: a name or ``FILE.py:FUNCTION``; ``sets``: see ``training.overrides``.
-    ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``. ``start``, ``parts``: see ``pipelines.weights``."""
+    """What is to be trained. ``recipe``: a name or ``FILE.py:FUNCTION``; ``sets``: see ``dailies.training.recipes.overrides``.
+    ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``. ``start``, ``parts``: see ``dailies.pipelines.model_refs``."""
 
     recipe: str
     sets: Sequence[str] = ()
@@ -55,17 +55,14 @@ class Request:
 def plan_run(request: Request, *, say: Say) -> Plan:
     """What a recipe costs, needs and lacks, over the exports if given. Raises ``UsageError`` as ``train_run``."""
     made = _recipe(request)
-    _need("torch")
+    need(["torch"], by="training")
     data = _exports(request.data)
-    from training.items import Export
-    from training.plan import plan
+    from dailies.training.data.items import Export
+    from dailies.training.plan import plan
 
     say(f"{request.recipe}: counting operations, a few seconds a phase")
-    try:
-        exports = {name: Export(path) for name, path in data.items()} or None
-        return plan(made, exports, models_of(made, start=request.start, **request.parts), phase=request.phase)
-    except ValueError as error:
-        raise UsageError(" ".join(str(error).split())) from error
+    exports = {name: Export(path) for name, path in data.items()} or None
+    return plan(made, exports, models_of(made, start=request.start, **request.parts), phase=request.phase)
 
 
 def train_run(
@@ -83,24 +80,19 @@ def train_run(
         raise UsageError(
             f"training needs {lacks}; without both, dailies train RECIPE --dry-run says what it would take"
         )
-    _need("torch", "diffusers", "transformers")
+    need(["torch", "diffusers", "transformers"], by="training")
     models = models_of(made, start=request.start, **request.parts)
     data = _exports(request.data)
     arguments = {"phase": request.phase, "resume": resume, "device": device}
-    try:
-        if workers > 1:
-            from training.record import check_folder
+    if workers > 1:
+        from dailies.training.run_log import check_folder
 
-            check_folder(Path(out), resume)
-            _on_ray(made, data, out, models, workers, arguments, say)
-        else:
-            from training.loop import train
+        check_folder(Path(out), resume)
+        _on_ray(made, data, out, models, workers, arguments, say)
+    else:
+        from dailies.training.loop import train
 
-            train(made, data, out, models, say=say, **arguments)  # type: ignore[arg-type]
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(" ".join(str(error).split())) from error
-    except (FloatingPointError, MemoryError) as error:
-        raise DailiesError(" ".join(str(error).split())) from error
+        train(made, data, out, models, say=say, **arguments)  # type: ignore[arg-type]
     return reports(Path(out))
 
 
@@ -118,8 +110,8 @@ def _on_ray(
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
-    from training import parallel
-    from training.loop import prepared, train
+    from dailies.training import distributed as parallel
+    from dailies.training.loop import prepared, train
 
     prepared(
         recipe, data, models, arguments["phase"]
@@ -186,17 +178,9 @@ def _told(log: Path, say: Say) -> Iterator[None]:
 
 
 def _recipe(request: Request) -> Recipe:
-    from training.recipes import load_recipe
+    from dailies.training.recipes import load_recipe
 
-    try:
-        return load_recipe(request.recipe, request.sets)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _need(*libraries: str) -> None:
-    if missing := [name for name in libraries if find_spec(name) is None]:
-        raise UsageError(f"training needs {missing[0]}: install dailies[models,train]")
+    return load_recipe(request.recipe, request.sets)
 
 
 def _exports(data: Sequence[str]) -> dict[str, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from curation.errors import DailiesError, UsageError
-from pipelines.weights import fetch
+from dailies.curation.errors import UsageError
+from dailies.curation.packages import need
+from dailies.pipelines.model_refs import fetch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,26 +38,20 @@ def train_vae_run(
     """Finetune the VAE ``start`` (``zoo:NAME``, a folder or a hub id) on the export at ``data``; the result is ``OUT/vae``.
     Goes on where an earlier call stopped.
 
-    ``sets``: ``FIELD=VALUE`` of ``training.temporal_vae.VaeRecipe``. Raises ``UsageError`` before any work where these do not
+    ``sets``: ``FIELD=VALUE`` of ``VaeRecipe``. Raises ``UsageError`` before any work where these do not
     fit each other, and ``DailiesError`` when a loss is not finite, no clip can be read or memory runs out.
     """
-    if missing := [name for name in ("torch", "diffusers", "safetensors") if find_spec(name) is None]:
-        raise UsageError(f"training needs {missing[0]}: install dailies[models,train]")
+    need(["torch", "diffusers", "safetensors"], by="training")
     folder = fetch(start)
     if not (Path(data) / "index.parquet").is_file() and not (Path(data) / "data").is_dir():
         raise UsageError(f"no export at {data}: expected a folder with data/*.parquet, as dailies export makes it")
-    from training.items import Export
-    from training.overrides import fields_of
-    from training.temporal_vae import VaeRecipe
-    from training.vae_loop import train_temporal_vae
+    from dailies.training.data.items import Export
+    from dailies.training.recipes.overrides import fields_of
+    from dailies.training.vae.temporal_vae import VaeRecipe
+    from dailies.training.vae.vae_loop import train_temporal_vae
 
-    try:
-        recipe = VaeRecipe(**fields_of(VaeRecipe, sets))
-        report = train_temporal_vae(folder, Export(data), out, recipe=recipe, device=device, resume=resume, say=say)
-    except ValueError as error:
-        raise UsageError(" ".join(str(error).split())) from error
-    except (FloatingPointError, MemoryError) as error:
-        raise DailiesError(" ".join(str(error).split())) from error
+    recipe = VaeRecipe(**fields_of(VaeRecipe, sets))
+    report = train_temporal_vae(folder, Export(data), out, recipe=recipe, device=device, resume=resume, say=say)
     return VaeTrained(
         folder=str(report.folder),
         steps=report.steps,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from curation import world
+from dailies.curation import world
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -53,7 +53,7 @@ Dailies = Callable[..., Done]
 @pytest.fixture(scope="session")
 def dailies() -> Dailies:
     """Run ``dailies ARGS`` in this process, which saves its start each time."""
-    from pipelines.cli import main
+    from dailies.pipelines.cli.main import main
 
     def run(*args: object) -> Done:
         out, err, code = io.StringIO(), io.StringIO(), 0

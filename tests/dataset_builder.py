@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import schema
-from curation.dataset import Committer, Dataset, Table
-from curation.files import Folder, layout, write_parquet
-from curation.parts import part_name
+from dailies.curation import schema
+from dailies.curation.tables.dataset import Committer, Dataset, Table
+from dailies.curation.tables.parts import part_name
+from dailies.curation.tables.storage import Folder, layout, write_parquet
 
 OBSERVATIONS = "observations@0b5e0b5e"
 CLIPS = "clips/shots@c11bc11b"

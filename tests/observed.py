@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from curation import schema, video
-from curation.observe import EvidenceGrid, observe_row
-from curation.observers import OBSERVERS
-from curation.types import Sampling
+from dailies.curation import schema, video
+from dailies.curation.observe import EvidenceGrid, observe_row
+from dailies.curation.observers import OBSERVERS
+from dailies.curation.types import Sampling
 from tests.rendered_video import COLOURS, number, patches
 
 OBSERVING = [OBSERVERS[name]() for name in ("boundary", "luma", "motion", "sharpness")]

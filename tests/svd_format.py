@@ -22,8 +22,8 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from dailies.training.diffusion.sample import SCHEDULER
 from tests.tiny_run import WIDTH, tokenizer, unet
-from training.sample import SCHEDULER
 
 TOWER = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 VAE = {"block_out_channels": (32, 32), "latent_channels": 4, "scaling_factor": 0.5, "sample_size": WIDTH}

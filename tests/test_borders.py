@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from curation import world
-from curation.observe import observe
-from curation.observers.borders import Borders, depth, paired
-from curation.timing import Span
-from curation.world import Background, Camera, Script, Shot
+from dailies.curation import world
+from dailies.curation.observe import observe
+from dailies.curation.observers.borders import Borders, depth, paired
+from dailies.curation.timing import Span
+from dailies.curation.world import Background, Camera, Script, Shot
 
 SIZE = (320, 180)
 SECONDS, FPS = 4, 12

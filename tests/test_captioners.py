@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from benchmarks.captions import held_out, shares
-from curation.captioners import CAPTIONERS, COLUMNS
-from curation.captioners.captions import caption_table
-from curation.captioners.coca import Coca
-from curation.captioners.fuse import Fuse, fuse
-from curation.captioners.motion import Motion
-from curation.errors import SourceError, UsageError
-from curation.scorers.clip import Clip
-from curation.timing import Span
-from curation.types import Evidence, EvidenceFrame
-from curation.video import jpeg
-from pipelines.stages import score_rows
+from dailies.curation.captioners import CAPTIONERS, COLUMNS
+from dailies.curation.captioners.captions import caption_table
+from dailies.curation.captioners.coca import Coca
+from dailies.curation.captioners.fuse import Fuse, fuse
+from dailies.curation.captioners.motion import Motion
+from dailies.curation.errors import SourceError, UsageError
+from dailies.curation.scorers.clip import Clip
+from dailies.curation.timing import Span
+from dailies.curation.types import Evidence, EvidenceFrame
+from dailies.curation.video import jpeg
+from dailies.pipelines.stages import score_rows
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin" / "coca-world"
 FIRST = 9_500_000  # held out from training and from the benchmark
@@ -136,7 +136,7 @@ def tiny() -> tuple[Any, Any, Any]:
     import torch
     from open_clip.coca_model import CoCa
 
-    from curation.openclip import Marks
+    from dailies.curation.scorers.openclip import Marks
 
     torch.manual_seed(3)
     text = {"context_length": 8, "vocab_size": VOCABULARY, "layers": 1, "heads": 2, "width": 16}
@@ -180,7 +180,7 @@ def every_sequence(marks: Any) -> Iterator[list[int]]:
 def test_a_beam_wide_enough_finds_the_best_there_is(tiny: tuple[Any, Any, Any], penalty: float) -> None:
     import torch
 
-    from curation.captioners.decoding import beam
+    from dailies.curation.captioners.decoding import beam
 
     model, image, marks = tiny
     with torch.no_grad():
@@ -195,7 +195,7 @@ def test_a_beam_wide_enough_finds_the_best_there_is(tiny: tuple[Any, Any, Any], 
 def test_one_beam_and_the_smallest_nucleus_are_greedy_and_more_beams_are_no_worse(tiny: tuple[Any, Any, Any]) -> None:
     import torch
 
-    from curation.captioners.decoding import beam, greedy, top_p
+    from dailies.curation.captioners.decoding import beam, greedy, top_p
 
     model, image, marks = tiny
     generators = [torch.Generator().manual_seed(row) for row in range(4)]
@@ -212,7 +212,7 @@ def test_one_beam_and_the_smallest_nucleus_are_greedy_and_more_beams_are_no_wors
 def test_a_nucleus_draws_by_its_seeds_and_by_probability(tiny: tuple[Any, Any, Any]) -> None:
     import torch
 
-    from curation.captioners.decoding import top_p
+    from dailies.curation.captioners.decoding import top_p
 
     model, image, marks = tiny
 
@@ -238,7 +238,7 @@ def test_a_checkpoint_in_open_clips_format_is_captioned_with_by_its_path(tmp_pat
     """A random CoCa, saved as open_clip has it, with its own tokenizer."""
     import torch
 
-    from pipelines.builtin.train_coca import new_model, save_settings, save_weights
+    from scripts.builtin.train_coca import new_model, save_settings, save_weights
 
     torch.manual_seed(0)
     save_settings(tmp_path)

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from curation.clips import ClipRules, _named_split, frames_of, pieces, places_of, split_of
-from curation.types import Cut
+from dailies.curation.clips import ClipRules, _named_split, frames_of, pieces, places_of, split_of
+from dailies.curation.types import Cut
 
 BASE = Fraction(1, 25)
 RULES = ClipRules(min_seconds=1, max_seconds=4)

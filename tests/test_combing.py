@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from curation import world
-from curation.observe import observe
-from curation.observers.combing import Combing, combed
-from curation.observers.tracking import FULL_FPS
-from curation.timing import Span
-from curation.world import Background, Camera, Script, Shape, Shot
+from dailies.curation import world
+from dailies.curation.observe import observe
+from dailies.curation.observers.combing import Combing, combed
+from dailies.curation.observers.tracking import FULL_FPS
+from dailies.curation.timing import Span
+from dailies.curation.world import Background, Camera, Script, Shape, Shot
 
 WIDTH, HEIGHT = SIZE = (480, 288)
 FIELDS = 50  # a second

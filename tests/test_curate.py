@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from curation import video, world
-from curation.dataset import Dataset
-from curation.sql import query
+from dailies.curation import video, world
+from dailies.curation.tables.dataset import Dataset
+from dailies.curation.tables.sql import query
 from tests.conftest import Dailies
 
 FAST = ["--recipe", str(Path(__file__).with_name("plain.yaml")), "--set", "export.preset=ultrafast"]
@@ -158,7 +158,7 @@ def test_exported_clips_are_the_sources_frames(curated: Path) -> None:
     clip = video.decode_bytes(row["video"])
     from fractions import Fraction
 
-    from curation.timing import Span
+    from dailies.curation.timing import Span
 
     base = Fraction(row["time_base_num"], row["time_base_den"])
     source = video.read_span(row["uri"], Span(start=row["source_start"], end=row["source_end"], time_base=base))

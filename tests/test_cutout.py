@@ -13,14 +13,15 @@ import av
 import numpy as np
 import pytest
 
-from curation import cutout, video
-from curation.cutout import Cutting
-from curation.encode import CODECS, Framing
-from curation.errors import NotCopied, SourceError, TooFewFrames
-from curation.pixels import Upright
-from curation.remux import decode_times
-from curation.timing import Span
-from curation.types import Crop
+from dailies.curation import video
+from dailies.curation.errors import NotCopied, SourceError, TooFewFrames
+from dailies.curation.timing import Span
+from dailies.curation.types import Crop
+from dailies.curation.video import extract as cutout
+from dailies.curation.video.encode import CODECS, Framing
+from dailies.curation.video.extract import Cutting
+from dailies.curation.video.pixels import Upright
+from dailies.curation.video.remux import decode_times
 from tests.rendered_video import GOP, KINDS, UNEVEN, number, numbered, render
 
 EVEN = {"time_base": Fraction(1, 25), "pts": list(range(36))}  # for codecs that know few time bases

@@ -10,14 +10,14 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from curation import world
-from curation.clips import ClipRules, frames_of, pieces, places_of
-from curation.cuts.boundary import Boundary as Detector
-from curation.observe import Observation, observe
-from curation.observers import boundary, likeness
-from curation.observers.boundary import Boundary
-from curation.types import Cut, Track
-from curation.world_script import TransitionKind
+from dailies.curation import world
+from dailies.curation.clips import ClipRules, frames_of, pieces, places_of
+from dailies.curation.detectors.boundary import Boundary as Detector
+from dailies.curation.observe import Observation, observe
+from dailies.curation.observers import boundary, likeness
+from dailies.curation.observers.boundary import Boundary
+from dailies.curation.types import Cut, Track
+from dailies.curation.world.script import TransitionKind
 
 
 def seen_of(script: world.Script, folder: Path) -> Observation:

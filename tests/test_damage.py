@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curation import video
+from dailies.curation import video
 from tests.observed import GRAY, check_frames, observed, times
 from tests.rendered_video import GOP, number, numbered, render, silence
 

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import schema
-from curation.dataset import Committer, Dataset, Keys, Table, read_part, write_part
-from curation.errors import DailiesError, DatasetError
-from curation.verify import verify
-from curation.withdraw import _rewrite_shard
+from dailies.curation import schema
+from dailies.curation.errors import DailiesError, DatasetError
+from dailies.curation.tables.dataset import Committer, Dataset, Keys, Table, read_part, write_part
+from dailies.curation.tables.verify import verify
+from dailies.curation.tables.withdraw import _rewrite_shard
 from tests.dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 
@@ -244,8 +244,8 @@ def test_a_table_is_streamed_in_little_memory(observations):
         observations.append([observation(f"{number}-{n}", bytes(4_000_000)) for n in range(4)])  # 32 MB each
     code = f"""
 import pyarrow as pa
-from curation.dataset import Table
-from curation.files import Folder
+from dailies.curation.tables.dataset import Table
+from dailies.curation.tables.storage import Folder
 table = Table("t", Folder.at({observations.url!r}))
 rows = sum(batch.num_rows for batch in table.batches())
 print(rows, pa.default_memory_pool().max_memory())

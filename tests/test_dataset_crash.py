@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from curation import schema
-from curation.dataset import Dataset
-from curation.errors import DatasetError
-from curation.verify import verify
+from dailies.curation import schema
+from dailies.curation.errors import DatasetError
+from dailies.curation.tables.dataset import Dataset
+from dailies.curation.tables.verify import verify
 from tests.dataset_builder import OBSERVATIONS, SELECTION, observation, python
 
 CHILDREN = Path(__file__).with_name("dataset_builder.py")

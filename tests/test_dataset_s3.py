@@ -12,11 +12,11 @@ import urllib.request
 
 import pytest
 
-from curation import schema
-from curation.dataset import Committer, Dataset, read_part
-from curation.errors import DatasetError
-from curation.sql import query
-from curation.verify import verify
+from dailies.curation import schema
+from dailies.curation.errors import DatasetError
+from dailies.curation.tables.dataset import Committer, Dataset, read_part
+from dailies.curation.tables.sql import query
+from dailies.curation.tables.verify import verify
 from tests.dataset_builder import CLIPS, EXPORT, OBSERVATIONS, SELECTION, fill, observation
 
 pytest.importorskip("moto.server", reason="needs moto[s3] and flask: the S3 server that datasets are tested against")

@@ -15,32 +15,32 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("curation", "zoo", "training", "pipelines")
 MAY_IMPORT = {
     "curation": {"curation"},
-    "zoo": {"zoo", "curation.timing", "curation.schema", "curation.video"},
-    "training": {"training", "zoo", "curation.timing", "curation.schema", "curation.video"},
+    "zoo": {"zoo", "dailies.curation.timing", "dailies.curation.schema", "dailies.curation.video"},
+    "training": {"training", "zoo", "dailies.curation.timing", "dailies.curation.schema", "dailies.curation.video"},
     "pipelines": {"pipelines", "training", "zoo", "curation"},
 }
 RAY_DOORS = {"pipelines/engine.py", "pipelines/train.py", "curation/captioners/vllm.py"}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
-    "curation/openclip.py",
+    "curation/scorers/openclip.py",
     "curation/captioners/coca.py",
     "curation/captioners/decoding.py",
     "curation/scorers/clip.py",
     "curation/scorers/raft.py",
-    "pipelines/builtin/learning.py",
-    "pipelines/builtin/train_clip.py",
-    "pipelines/builtin/train_coca.py",
-    "pipelines/builtin/train_cuts.py",
+    "scripts/builtin/learning.py",
+    "scripts/builtin/train_clip.py",
+    "scripts/builtin/train_coca.py",
+    "scripts/builtin/train_cuts.py",
 }
 VIDEO_DOORS = {
-    "curation/video.py",
-    "curation/decode.py",
-    "curation/encode.py",
-    "curation/pixels.py",
-    "curation/reader.py",
-    "curation/remux.py",
-    "curation/splice.py",
-    "curation/world_encode.py",
+    "curation/video/__init__.py",
+    "curation/video/decode.py",
+    "curation/video/encode.py",
+    "curation/video/pixels.py",
+    "curation/video/source.py",
+    "curation/video/remux.py",
+    "curation/video/splice.py",
+    "curation/world/encode.py",
 }
 
 
@@ -82,7 +82,7 @@ def test_doors_go_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "doors"),
-    [("ray", RAY_DOORS), ("av", VIDEO_DOORS), ("torch", TORCH_DOORS), ("duckdb", {"curation/sql.py"})],
+    [("ray", RAY_DOORS), ("av", VIDEO_DOORS), ("torch", TORCH_DOORS), ("duckdb", {"curation/tables/sql.py"})],
 )
 def test_heavy_libraries_have_their_doors(library: str, doors: set[str]) -> None:
     rooms = ("curation", "pipelines") if library == "torch" else ROOMS
@@ -113,7 +113,7 @@ def test_importing_the_packages_is_light() -> None:
 
 def test_help_is_light() -> None:
     heavy = loaded_after(
-        "from typer.testing import CliRunner\nfrom pipelines.cli import app\nCliRunner().invoke(app, ['--help'])"
+        "from typer.testing import CliRunner\nfrom dailies.pipelines.cli.main import app\nCliRunner().invoke(app, ['--help'])"
     )
     assert not heavy & {"torch", "ray", "av", "cv2", "pyarrow", "duckdb", "deltalake"}
 

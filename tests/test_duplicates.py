@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from curation import world
-from curation.observe import observe
-from curation.observers.duplicates import Duplicates
-from curation.timing import Span
-from curation.world import Background, Camera, Script, Shape, Shot
+from dailies.curation import world
+from dailies.curation.observe import observe
+from dailies.curation.observers.duplicates import Duplicates
+from dailies.curation.timing import Span
+from dailies.curation.world import Background, Camera, Script, Shape, Shot
 
 SIZE = (480, 270)
 FPS, COUNT = 24, 72

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import video, world
-from curation.errors import Changed, RecipeError
-from curation.export import BATCH, LONG, by_source
-from pipelines.recipe import load_recipe
+from dailies.curation import video, world
+from dailies.curation.errors import Changed, RecipeError
+from dailies.curation.export.shards import BATCH, LONG, by_source
+from dailies.pipelines.recipe import load_recipe
+from dailies.training.data.items import Clips, Export
 from tests.conftest import Dailies
-from training.items import Clips, Export
 
 PLAIN = "boundary, motion"
 RECIPE = """

@@ -28,8 +28,8 @@ SMALL = {
 SETS = [word for name, value in SMALL.items() for word in ("--set", f"*.{name}={value}")]
 UNET = "diffusion_pytorch_model.safetensors"
 RECIPE = """
-from training.phase import Phase
-from training.recipe import Recipe
+from dailies.training.recipes.phase import Phase
+from dailies.training.recipes.recipe import Recipe
 
 
 def recipe() -> Recipe:

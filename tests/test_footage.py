@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curation import video
-from curation.dataset import Dataset
-from curation.sql import query
+from dailies.curation import video
+from dailies.curation.tables.dataset import Dataset
+from dailies.curation.tables.sql import query
 from tests.conftest import Dailies
 from tests.test_curate import comparable, table
 

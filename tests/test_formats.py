@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from av.codec.context import Flags
 
-from curation import video
-from curation.errors import NoVideo
+from dailies.curation import video
+from dailies.curation.errors import NoVideo
 from tests.observed import check_colours, check_frames, observed
 from tests.rendered_video import COLOURS, chart, patches, remuxed, render, silence
 

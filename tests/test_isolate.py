@@ -1,4 +1,4 @@
-"""curation.isolate: a child that hangs, dies, raises or is orphaned costs one call and leaves no process behind."""
+"""dailies.pipelines.isolate: a child that hangs, dies, raises or is orphaned costs one call and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import Crashed, Defect, Hung, Truncated
-from curation.isolate import Isolated
+from dailies.curation.errors import Crashed, Defect, Hung, Truncated
+from dailies.pipelines.isolate import Isolated
 
 Beat = Callable[[], None]
 ROOT = Path(__file__).parents[1]
@@ -196,7 +196,7 @@ PARENT = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 sys.path[:0] = [{tests!r}, {root!r}]
-from curation.isolate import Isolated
+from dailies.pipelines.isolate import Isolated
 with Isolated("test_isolate:hang_with_grandchild") as child:
     child.call({folder!r})
 """

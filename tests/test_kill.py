@@ -14,8 +14,8 @@ from typing import Protocol
 
 import pytest
 
-from curation import world
-from curation.errors import DatasetError
+from dailies.curation import world
+from dailies.curation.errors import DatasetError
 from tests.conftest import Dailies
 from tests.test_curate import FAST, comparable, table
 
@@ -32,7 +32,14 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Runs of the plain loop are forked off a server that has their imports, which take longer than these runs' work.
 FORKS = multiprocessing.get_context("forkserver")
-IMPORTS = ("pipelines.cli", "pipelines.curate", "pipelines.recipe", "pipelines.summary", "rapidocr.main", __name__)
+IMPORTS = (
+    "dailies.pipelines.cli.main",
+    "dailies.pipelines.run",
+    "dailies.pipelines.recipe",
+    "dailies.pipelines.cli.tables",
+    "rapidocr.main",
+    __name__,
+)
 
 
 class Run(Protocol):
@@ -67,7 +74,7 @@ class Started(subprocess.Popen[bytes]):
     """``dailies ARGUMENTS`` as a user starts it, silent, as a ``Run``."""
 
     def __init__(self, arguments: list[str]) -> None:
-        command = [sys.executable, "-m", "pipelines.cli", *arguments]
+        command = [sys.executable, "-m", "dailies.pipelines.cli.main", *arguments]
         super().__init__(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -81,7 +88,7 @@ class Started(subprocess.Popen[bytes]):
 
 
 def command_line(arguments: list[str]) -> None:
-    from pipelines.cli import main
+    from dailies.pipelines.cli.main import main
 
     os.setsid()
     os.chdir(ROOT)

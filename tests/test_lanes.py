@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from training.lanes import Lane, Ranks, Schedule, bucket_of
-from training.phase import Bucket, Phase
+from dailies.training.data.schedule import Lane, Ranks, Schedule, bucket_of
+from dailies.training.recipes.phase import Bucket, Phase
 
 PHASE = Phase(name="video", task="text-to-video", steps=400, batch=6, size=(64, 64), frames=4)
 

@@ -22,21 +22,22 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from pipelines import latents_work  # noqa: E402
-from pipelines.latents import LatentsReport, Request, export_latents  # noqa: E402
+from dailies.curation.errors import UsageError  # noqa: E402
+from dailies.pipelines import latents_work  # noqa: E402
+from dailies.pipelines.latents import LatentsReport, Request, export_latents  # noqa: E402
+from dailies.training.data import latent_crops as views  # noqa: E402
+from dailies.training.data.batches import Batches  # noqa: E402
+from dailies.training.data.items import Clips, Export  # noqa: E402
+from dailies.training.data.latent_crops import encode_views  # noqa: E402
+from dailies.training.data.split import MAIN, load  # noqa: E402
+from dailies.training.diffusion.encoders import Encoders  # noqa: E402
+from dailies.training.loop import train  # noqa: E402
+from dailies.training.models.pixels import crop  # noqa: E402
+from dailies.training.recipes import load_recipe  # noqa: E402
+from dailies.training.recipes.phase import Bucket, Phase  # noqa: E402
+from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import BUILTIN, MODELS, MORE, build_export  # noqa: E402
-from training import views  # noqa: E402
-from training.batches import Batches  # noqa: E402
-from training.data import MAIN, load  # noqa: E402
-from training.encoders import Encoders  # noqa: E402
-from training.items import Clips, Export  # noqa: E402
-from training.loop import train  # noqa: E402
-from training.phase import Bucket, Phase  # noqa: E402
-from training.pixels import crop  # noqa: E402
-from training.recipe import Net, Recipe  # noqa: E402
-from training.recipes import load_recipe  # noqa: E402
-from training.views import encode_views  # noqa: E402
 
 K = 3
 SMALL = {"batch": 2, "size": (32, 24), "steps": 3, "warmup": 0, "validate_every": 3, "validation_clips": 2,
@@ -116,7 +117,7 @@ class Here:
     """In place of the child process that decodes, whose start takes seconds."""
 
     def __init__(self, function: str, **_: object) -> None:
-        assert function == "pipelines.latents_work:read_clip"
+        assert function == "dailies.pipelines.latents_work:read_clip"
 
     def __enter__(self) -> Here:
         return self
@@ -311,7 +312,7 @@ def test_a_phase_that_does_not_fit_is_refused_by_field(
 ) -> None:
     phase = dataclasses.replace(TEXT, **changes)
     asked = dataclasses.replace(RECIPE, phases=(phase,), **of_recipe)
-    with pytest.raises(ValueError, match=f"phase text: {words}"):
+    with pytest.raises(UsageError, match=f"phase text: {words}"):
         train(asked, with_text.path, tmp_path / "run", MODELS)
     assert not (tmp_path / "run").exists()
 
@@ -320,20 +321,20 @@ def test_other_weights_are_refused(with_text: LatentsReport, latents: Path) -> N
     other_vae = dataclasses.replace(MODELS, vae=MODELS.vae_temporal)
     other_text = dataclasses.replace(MODELS, text=str(BUILTIN / "coca-world"))
     exports = {MAIN: Export(with_text.path)}
-    with pytest.raises(ValueError, match=r"phase text: vae: .* sha256 [0-9a-f]{16}…, and .*vae-world-temporal of"):
+    with pytest.raises(UsageError, match=r"phase text: vae: .* sha256 [0-9a-f]{16}…, and .*vae-world-temporal of"):
         load(RECIPE, TEXT, exports, other_vae)
-    with pytest.raises(ValueError, match=r"text encoder: .*coca-world"):
+    with pytest.raises(UsageError, match=r"text encoder: .*coca-world"):
         load(RECIPE, TEXT, exports, other_text)
     split = load(RECIPE, TEXT, exports)
-    with pytest.raises(ValueError, match="vae: "):
+    with pytest.raises(UsageError, match="vae: "):
         Batches(RECIPE, TEXT, split, Encoders(other_vae, text_tokens=8), 5.0)
     load(RECIPE, HQ, {MAIN: Export(latents)}, other_text)  # which an image's phase does not ask
 
 
 def test_random_crops_are_not_had_from_views_of_the_middle(latents: Path) -> None:
-    with pytest.raises(ValueError, match=r"phase hq: crop: .* for center, and random"):
+    with pytest.raises(UsageError, match=r"phase hq: crop: .* for center, and random"):
         load(RECIPE, dataclasses.replace(HQ, crop="random"), {MAIN: Export(latents)})
-    with pytest.raises(ValueError, match=r"holds latents of .*; its videos are needed"):
+    with pytest.raises(UsageError, match=r"holds latents of .*; its videos are needed"):
         Export(latents).whole(Export(latents).rows[0])
 
 
@@ -344,7 +345,7 @@ def test_a_rule_that_latents_were_made_by_is_told(latents: Path, tmp_path: Path)
     (note,) = load(RECIPE, HQ, {MAIN: Export(tmp_path / "latents")}).notes
     assert "made with select ('motion', 0.5, None)" in note
     (tmp_path / "latents" / "latents.json").write_text(json.dumps(facts | {"views": "many"}))
-    with pytest.raises(ValueError, match=r"latents\.json: views: "):
+    with pytest.raises(UsageError, match=r"latents\.json: views: "):
         Export(tmp_path / "latents")
 
 

@@ -16,16 +16,18 @@ pytest.importorskip("transformers")
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from dailies.curation.errors import NotFinite, OutOfMemory, UsageError  # noqa: E402
+from dailies.training import flops, loop, memory, step  # noqa: E402
+from dailies.training.data.batches import Batch  # noqa: E402
+from dailies.training.diffusion import objective  # noqa: E402
+from dailies.training.diffusion.conditioning import Condition  # noqa: E402
+from dailies.training.diffusion.encoders import Models  # noqa: E402
+from dailies.training.diffusion.sample import network  # noqa: E402
+from dailies.training.models import VideoUNet, build  # noqa: E402
+from dailies.training.models import blocks as model_blocks  # noqa: E402
+from dailies.training.recipes import load_recipe  # noqa: E402
+from dailies.training.recipes.recipe import Net, Phase, Recipe  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
-from training import flops, loop, memory, objective, step  # noqa: E402
-from training.batches import Batch  # noqa: E402
-from training.conditioning import Condition  # noqa: E402
-from training.encoders import Models  # noqa: E402
-from training.models import VideoUNet, build  # noqa: E402
-from training.models import blocks as model_blocks  # noqa: E402
-from training.recipe import Net, Phase, Recipe  # noqa: E402
-from training.recipes import load_recipe  # noqa: E402
-from training.sample import network  # noqa: E402
 
 PHASE = Phase(
     name="video", task="text-to-video", steps=40, batch=4, size=(32, 24), frames=3, warmup=0, lr=3e-3, validate_every=2,
@@ -99,7 +101,7 @@ def test_a_wrong_number_in_any_part_stops_before_the_weights_change() -> None:
     unet = _unet()
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     optimizer = torch.optim.AdamW(unet.parameters())
-    with pytest.raises(FloatingPointError, match=r"step 5: loss \(nan\) .* samples clip0, clip1, clip2, clip3$"):
+    with pytest.raises(NotFinite, match=r"step 5: loss \(nan\) .* samples clip0, clip1, clip2, clip3$"):
         step.train_step(unet, optimizer, [batch], RECIPE, dataclasses.replace(PHASE, accumulate=4), 5)
     assert all(torch.equal(before[name], value) for name, value in unet.state_dict().items())
 
@@ -144,7 +146,7 @@ def _exhaust_cpu() -> None:
 @pytest.mark.parametrize("exhaust", [_exhaust_gpu, _exhaust_cpu])
 def test_out_of_memory_says_what_to_lower(exhaust: Callable[[], None]) -> None:
     with (
-        pytest.raises(MemoryError, match="phase video: out of memory at 4 samples") as caught,
+        pytest.raises(OutOfMemory, match="phase video: out of memory at 4 samples") as caught,
         memory.memory_named(lambda: memory.advice(PHASE, 2)),
     ):
         exhaust()
@@ -161,7 +163,7 @@ def test_other_errors_pass() -> None:
     [({"accumulate": 3}, "accumulate"), ({"accumulate": 0}, "accumulate"), ({"checkpoint_levels": (-1,)}, "levels")],
 )
 def test_wrong_settings_are_refused_by_field(change: dict[str, object], word: str) -> None:
-    with pytest.raises(ValueError, match=word):
+    with pytest.raises(UsageError, match=word):
         dataclasses.replace(PHASE, **change)
 
 
@@ -219,7 +221,7 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
         return real(unet, condition)
 
     monkeypatch.setattr(step, "network", exhausted)
-    with pytest.raises(MemoryError, match=r"phase image: .* accumulate = 2 .* checkpoint_levels = \(0,\)"):
+    with pytest.raises(OutOfMemory, match=r"phase image: .* accumulate = 2 .* checkpoint_levels = \(0,\)"):
         loop.train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
     monkeypatch.setattr(step, "network", real)
 
@@ -238,10 +240,10 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
     assert ratio == pytest.approx([ratio[0]] * 2)  # FLOPs of a sample: the same however a step is cut
     assert ratio[0] > 0
     assert not any("mfu" in line for line in steps)
-    with pytest.raises(ValueError, match="recipe: "):
+    with pytest.raises(UsageError, match="recipe: "):
         loop.train(dataclasses.replace(recipe, seed=1), export, tmp_path / "run", MODELS)
     deeper = dataclasses.replace(lower, checkpoint_levels=(1,))
-    with pytest.raises(ValueError, match=r"checkpoint_levels: 0 to 0 expected, not \(1,\)"):
+    with pytest.raises(UsageError, match=r"checkpoint_levels: 0 to 0 expected, not \(1,\)"):
         loop.train(dataclasses.replace(recipe, phases=(deeper,)), export, tmp_path / "other", MODELS)
     assert not (tmp_path / "other").exists()
 

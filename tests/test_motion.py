@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
-from curation import world
-from curation.observe import observe
-from curation.observers import camera
-from curation.observers.motion import METHODS, TRACKS, Motion, reduced
-from curation.timing import Span
-from curation.types import Track
-from curation.world import Background, Camera, Script, Shape, Shot
+from dailies.curation import world
+from dailies.curation.observe import observe
+from dailies.curation.observers import camera
+from dailies.curation.observers.motion import METHODS, TRACKS, Motion, reduced
+from dailies.curation.timing import Span
+from dailies.curation.types import Track
+from dailies.curation.world import Background, Camera, Script, Shape, Shot
 
 # ---- scenes: a textured plane under a camera, and a textured disc before it -------------------------------------------
 

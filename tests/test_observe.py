@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation import world
-from curation.observe import EvidenceGrid, Observation, evidence_within, observe
-from curation.observers import OBSERVERS
-from curation.observers.change import Change
-from curation.observers.luma import Luma
-from curation.observers.sharpness import Sharpness
-from curation.timing import Span
-from curation.video import unjpeg
-from curation.world import Background, Script, Shape, Shot
+from dailies.curation import world
+from dailies.curation.observe import EvidenceGrid, Observation, evidence_within, observe
+from dailies.curation.observers import OBSERVERS
+from dailies.curation.observers.change import Change
+from dailies.curation.observers.luma import Luma
+from dailies.curation.observers.sharpness import Sharpness
+from dailies.curation.timing import Span
+from dailies.curation.video import unjpeg
+from dailies.curation.world import Background, Script, Shape, Shot
 
 
 def ground(seed: int = 1, texture: str = "cloudy") -> Background:
@@ -94,7 +94,7 @@ def test_change_is_pyscenedetects_content_score(some_video: str) -> None:
 
     from scenedetect import ContentDetector, FrameTimecode, StatsManager
 
-    from curation import video
+    from dailies.curation import video
 
     observer = Change()
     track = observe(some_video, [observer], None).tracks[0]
@@ -154,7 +154,7 @@ def test_every_frame_is_counted(seen: Observation, some_video: str, small_world:
 
 
 def test_evidence_lies_on_its_grid_at_its_size_and_shows_the_frame(seen: Observation, some_video: str) -> None:
-    from curation import video
+    from dailies.curation import video
 
     # On the grid, or up to two frames later: frames that no other refers to are not decoded.
     late = [float(frame.pts * seen.probe.time_base) - n / 2 for n, frame in enumerate(seen.evidence[:4])]
@@ -200,8 +200,8 @@ def repeated(path: str, to: Path, times: int) -> str:
 def peak_of_observing(path: str) -> int:
     """Bytes, of a process of its own."""
     script = (
-        "import resource, sys; from curation.observe import observe; from pipelines.recipe import load_recipe;"
-        "from pipelines.steps import ObserveStep;"
+        "import resource, sys; from dailies.curation.observe import observe; from dailies.pipelines.recipe import load_recipe;"
+        "from dailies.pipelines.steps import ObserveStep;"
         "step = load_recipe('default', []).one(ObserveStep); seen = observe(sys.argv[1], step.observers, None);"
         "print(len(seen.pts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

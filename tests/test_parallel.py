@@ -18,14 +18,15 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from dailies.curation.errors import UsageError  # noqa: E402
+from dailies.training.data.batches import Batch, Batches  # noqa: E402
+from dailies.training.data.prefetch import ahead  # noqa: E402
+from dailies.training.distributed import pick_device  # noqa: E402
+from dailies.training.loop import train  # noqa: E402
+from dailies.training.recipes.phase import Phase  # noqa: E402
+from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
-from training.ahead import ahead  # noqa: E402
-from training.batches import Batch, Batches  # noqa: E402
-from training.loop import train  # noqa: E402
-from training.parallel import pick_device  # noqa: E402
-from training.phase import Phase  # noqa: E402
-from training.recipe import Net, Recipe  # noqa: E402
 
 SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 2, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 1, "sample_steps": 2, "steps": 3, "warmup": 0}  # fmt: skip
@@ -158,12 +159,12 @@ def test_workers_on_ray_train_as_one_process(export: Path, tmp_path: Path, daili
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(export: Path, tmp_path: Path) -> None:
-    from training.lanes import Ranks
-    from training.loop import _enough
+    from dailies.training.data.schedule import Ranks
+    from dailies.training.loop import _enough
 
     phase = dataclasses.replace(RECIPE.phases[1], image_share=0.75)
     _enough((phase,), Ranks())
-    with pytest.raises(ValueError, match="phase video: batch: a sample for each of 2 processes"):
+    with pytest.raises(UsageError, match="phase video: batch: a sample for each of 2 processes"):
         _enough((phase,), Ranks(count=2))
 
 
@@ -194,5 +195,5 @@ def test_what_cannot_be_made_ahead_is_raised_at_its_turn() -> None:
 
 def test_a_device_that_is_not_there_is_named() -> None:
     assert pick_device("cpu").type == "cpu"
-    with pytest.raises(ValueError, match=r"device: '(cuda:7|nonsense)' is not there"):
+    with pytest.raises(UsageError, match=r"device: '(cuda:7|nonsense)' is not there"):
         pick_device("nonsense" if torch.cuda.is_available() else "cuda:7")

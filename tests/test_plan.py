@@ -11,16 +11,16 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
-from curation.errors import UsageError  # noqa: E402
-from pipelines.cli import app  # noqa: E402
-from pipelines.plan_summary import print_plan  # noqa: E402
-from pipelines.train import Request, plan_run, train_run  # noqa: E402
+from dailies.curation.errors import UsageError  # noqa: E402
+from dailies.pipelines.cli.main import app  # noqa: E402
+from dailies.pipelines.cli.plan_tables import print_plan  # noqa: E402
+from dailies.pipelines.train import Request, plan_run, train_run  # noqa: E402
+from dailies.training.data.items import Export  # noqa: E402
+from dailies.training.models import SVD, SVD_TEXT, VideoUNet, parameters  # noqa: E402
+from dailies.training.plan import Plan, available, cost, plan  # noqa: E402
+from dailies.training.recipes import load_recipe  # noqa: E402
+from dailies.training.recipes.recipe import FROZEN, MAIN, Net, Phase, Recipe  # noqa: E402
 from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
-from training.items import Export  # noqa: E402
-from training.models import SVD, SVD_TEXT, VideoUNet, parameters  # noqa: E402
-from training.plan import Plan, available, cost, plan  # noqa: E402
-from training.recipe import FROZEN, MAIN, Net, Phase, Recipe  # noqa: E402
-from training.recipes import load_recipe  # noqa: E402
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
 VIDEO = Phase(name="video", task="text-to-video", steps=10, batch=3, size=(32, 24), frames=3, fps=8.0)
@@ -93,12 +93,12 @@ def test_what_is_known_of_the_frozen_models_is_so() -> None:
 
 def test_a_size_that_the_model_cannot_halve_is_refused() -> None:
     deep = Net(channels=(32, 32, 32), attention=(False,) * 3, heads=1)
-    with pytest.raises(ValueError, match=r"phase video: size: multiples of 16 px .* not \(32, 24\)"):
+    with pytest.raises(UsageError, match=r"phase video: size: multiples of 16 px .* not \(32, 24\)"):
         dataclasses.replace(SMALL, net=deep)
     svd = load_recipe("svd")
-    with pytest.raises(ValueError, match=r"phase I-a: size: multiples of 64 px"):
+    with pytest.raises(UsageError, match=r"phase I-a: size: multiples of 64 px"):
         dataclasses.replace(svd, phases=(dataclasses.replace(svd.phases[0], size=(384, 224)),))
-    with pytest.raises(ValueError, match=r"net\.head_width: .* not 48"):
+    with pytest.raises(UsageError, match=r"net\.head_width: .* not 48"):
         Net(channels=(64, 128), head_width=48)
 
 

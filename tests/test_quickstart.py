@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curation import video
-from curation.dataset import Dataset
-from curation.sql import query
+from dailies.curation import video
+from dailies.curation.tables.dataset import Dataset
+from dailies.curation.tables.sql import query
 from tests.conftest import Dailies
 
 pytest.importorskip("diffusers")
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the quickstart leaves behind after being killed with -9 at four seeded moments."""
     out = tmp_path_factory.mktemp("quickstart") / "made"
-    command = [sys.executable, "-m", "pipelines.cli", "quickstart", "--out", str(out), "--engine", "local"]
+    command = [sys.executable, "-m", "dailies.pipelines.cli.main", "quickstart", "--out", str(out), "--engine", "local"]
     draw = random.Random(3)
     for _ in range(4):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.errors import RecipeError, UsageError
-from curation.observers.motion import TRACKS, Motion, reduced
-from curation.scorers import SCORERS
-from curation.scorers.raft import Raft
-from curation.timing import Span
-from curation.types import Evidence, EvidenceFrame
-from curation.video import jpeg, unjpeg
-from pipelines.recipe import parse_recipe
-from pipelines.stages import score_rows
+from dailies.curation.errors import RecipeError, UsageError
+from dailies.curation.observers.motion import TRACKS, Motion, reduced
+from dailies.curation.scorers import SCORERS
+from dailies.curation.scorers.raft import Raft
+from dailies.curation.timing import Span
+from dailies.curation.types import Evidence, EvidenceFrame
+from dailies.curation.video import jpeg, unjpeg
+from dailies.pipelines.recipe import parse_recipe
+from dailies.pipelines.stages import score_rows
 
 COLUMNS = ["raft_motion", "raft_pan", "raft_tilt", "raft_zoom", "raft_roll", "raft_local", "raft_camera"]
 
@@ -91,7 +91,7 @@ def test_flow_that_is_known_comes_out_as_motion_states_it(small: Any, monkeypatc
         seen.append(len(before))
         return [np.broadcast_to(np.float32([-4, 0]), (*picture.shape[:2], 2)).copy() for picture in before]
 
-    monkeypatch.setattr("curation.scorers.raft._load", lambda *_, **__: known)
+    monkeypatch.setattr("dailies.curation.scorers.raft._load", lambda *_, **__: known)
     with Raft(model=str(small[1]), short_side=128, batch=2).open() as score:
         row = score([evidence("a", 4, seconds=0.8)]).to_pylist()[0]
     assert seen == [2, 1]

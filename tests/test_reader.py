@@ -9,10 +9,10 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from curation import video
-from curation.timing import Span
+from dailies.curation import video
+from dailies.curation.timing import Span
+from dailies.training.data.reader import Backend, read
 from tests.rendered_video import UNEVEN, number, render
-from training.reader import Backend, read
 
 BACKENDS = get_args(Backend)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from curation.errors import RecipeError
-from pipelines.recipe import load_recipe, parse_recipe, recipe_names
-from pipelines.steps import CutStep, ObserveStep, ScoreStep, SelectStep
+from dailies.curation.errors import RecipeError
+from dailies.pipelines.recipe import load_recipe, parse_recipe, recipe_names
+from dailies.pipelines.steps import CutStep, ObserveStep, ScoreStep, SelectStep
 
 PLAIN: dict[str, Any] = {
     "name": "plain",

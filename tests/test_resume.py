@@ -18,15 +18,16 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from dailies.curation.errors import UsageError  # noqa: E402
+from dailies.training import checkpoint  # noqa: E402
+from dailies.training.diffusion.encoders import look  # noqa: E402
+from dailies.training.loop import train  # noqa: E402
+from dailies.training.phase_state import check  # noqa: E402
+from dailies.training.recipes.phase import Phase  # noqa: E402
+from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
+from dailies.training.run_log import Run  # noqa: E402
 from tests import svd_format  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
-from training import checkpoint  # noqa: E402
-from training.encoders import look  # noqa: E402
-from training.loop import train  # noqa: E402
-from training.phase import Phase  # noqa: E402
-from training.recipe import Net, Recipe  # noqa: E402
-from training.record import Run  # noqa: E402
-from training.start import check  # noqa: E402
 
 SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 2, "sample_steps": 2, "steps": 4, "warmup": 0}  # fmt: skip
@@ -163,7 +164,7 @@ def test_other_models_are_refused(whole: Path, export: Path, tmp_path: Path) -> 
     from shutil import copytree
 
     copytree(str(MODELS.vae), tmp_path / "vae")
-    with pytest.raises(ValueError, match=r"models: .* was begun with"):
+    with pytest.raises(UsageError, match=r"models: .* was begun with"):
         train(RECIPE, export, whole, dataclasses.replace(MODELS, vae=str(tmp_path / "vae")), say=quiet)
 
 
@@ -178,7 +179,7 @@ def test_other_clips_are_refused(export: Path, tmp_path: Path) -> None:
     begun.path.write_text(json.dumps(facts))
     rmtree(tmp_path / "export")
     build_export(tmp_path / "export", clips=7, size=(64, 48), frames=(24, 30), validation=3)
-    with pytest.raises(ValueError, match="data: phase image was begun on 4 clips, and the export now holds 5"):
+    with pytest.raises(UsageError, match="data: phase image was begun on 4 clips, and the export now holds 5"):
         train(one, tmp_path / "export", tmp_path / "run", MODELS, say=quiet)
 
 
@@ -200,7 +201,7 @@ def test_checkpoints_are_in_order_beyond_a_million_steps(tmp_path: Path) -> None
     ],
 )
 def test_a_model_of_another_kind_is_named(part: str, other: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UsageError, match=words):
         look(dataclasses.replace(MODELS, **{part: getattr(MODELS, other)}))
 
 
@@ -212,14 +213,14 @@ def test_weights_that_a_phase_cannot_start_from_are_named(tmp_path: Path) -> Non
     models = dataclasses.replace(MODELS, **parts)
     given = {"net": None, "models": "given", "begins": "given"}
     text = dataclasses.replace(RECIPE, phases=(dataclasses.replace(RECIPE.phases[0]),), **given)
-    with pytest.raises(ValueError, match="takes 8 channels and 3 ids, more than text-to-image gives: 4"):
+    with pytest.raises(UsageError, match="takes 8 channels and 3 ids, more than text-to-image gives: 4"):
         check(text, text.phases, models)
     between = dataclasses.replace(RECIPE.phases[1], task="interpolation", trains="all", lora=("camera",), frames=5)
     recipe = dataclasses.replace(RECIPE, phases=(between,), **given)
-    with pytest.raises(ValueError, match="lora: adapters alone cannot learn to look"):
+    with pytest.raises(UsageError, match="lora: adapters alone cannot learn to look"):
         check(recipe, recipe.phases, models)
     (svd / "unet" / checkpoint.WEIGHTS).unlink()
-    with pytest.raises(ValueError, match=r"start: .* no diffusion_pytorch_model"):
+    with pytest.raises(UsageError, match=r"start: .* no diffusion_pytorch_model"):
         check(dataclasses.replace(recipe, phases=(RECIPE.phases[1],)), RECIPE.phases[1:], models)
 
 
@@ -227,8 +228,8 @@ def test_halves_alone_serve(tmp_path: Path) -> None:
     """Folders that hold the fp16 variant and nothing else, of every part."""
     from diffusers import StableDiffusionPipeline, StableVideoDiffusionPipeline
 
-    from training.encoders import Encoders, Models
-    from training.models import given
+    from dailies.training.diffusion.encoders import Encoders, Models
+    from dailies.training.models import given
 
     for made, kind in ((svd_format.svd, StableVideoDiffusionPipeline), (svd_format.sd, StableDiffusionPipeline)):
         kind.from_pretrained(made(tmp_path / "full")).save_pretrained(tmp_path / made.__name__, variant="fp16")
@@ -244,7 +245,7 @@ def test_halves_alone_serve(tmp_path: Path) -> None:
 
 
 def test_run_json_of_another_recipe_is_refused(whole: Path, export: Path) -> None:
-    from training.items import Export
+    from dailies.training.data.items import Export
 
-    with pytest.raises(ValueError, match="recipe: "):
+    with pytest.raises(UsageError, match="recipe: "):
         Run(whole, dataclasses.replace(RECIPE, seed=3), {"main": Export(export)}, MODELS)

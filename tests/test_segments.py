@@ -11,12 +11,12 @@ import av
 import numpy as np
 import pytest
 
-from curation import observe, world
-from curation.clips import ClipRules, clip_rows
-from curation.cuts import DETECTORS
-from curation.errors import Truncated
-from curation.observe import EvidenceGrid, Observation, Segment, joined_row, observe_row
-from curation.observers import OBSERVERS
+from dailies.curation import observe, world
+from dailies.curation.clips import ClipRules, clip_rows
+from dailies.curation.detectors import DETECTORS
+from dailies.curation.errors import Truncated
+from dailies.curation.observe import EvidenceGrid, Observation, Segment, joined_row, observe_row
+from dailies.curation.observers import OBSERVERS
 
 EVIDENCE = EvidenceGrid(fps=1, short_side=90, quality=80)
 CODECS = {

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from curation.errors import UsageError
-from curation.select import Rule, select
+from dailies.curation.errors import UsageError
+from dailies.curation.select import Rule, select
 
 
 def clips(**columns: list[Any]) -> pa.Table:

@@ -8,10 +8,10 @@ from pathlib import Path
 import av
 import pytest
 
-from curation import video
-from curation.observe import observe
-from curation.observers.luma import Luma
-from curation.types import Sampling
+from dailies.curation import video
+from dailies.curation.observe import observe
+from dailies.curation.observers.luma import Luma
+from dailies.curation.types import Sampling
 from tests.rendered_video import GOP, KINDS, number, render
 
 ON_FRAMES = {"pts": [*range(36)], "time_base": Fraction(1, 25)}

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.errors import UsageError
-from curation.sources import list_sources
+from dailies.curation.errors import UsageError
+from dailies.curation.sources import list_sources
 
 
 @pytest.fixture

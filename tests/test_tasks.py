@@ -16,20 +16,22 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from dailies.curation.errors import UsageError  # noqa: E402
+from dailies.training import flops  # noqa: E402
+from dailies.training.data.batches import Batches  # noqa: E402
+from dailies.training.data.items import Export  # noqa: E402
+from dailies.training.data.split import load  # noqa: E402
+from dailies.training.diffusion import objective  # noqa: E402
+from dailies.training.diffusion.conditioning import Condition  # noqa: E402
+from dailies.training.diffusion.encoders import Encoders  # noqa: E402
+from dailies.training.diffusion.sample import network  # noqa: E402
+from dailies.training.loop import train  # noqa: E402
+from dailies.training.models import VideoUNet, add_lora, build, carry, is_temporal, lora_weights  # noqa: E402
+from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share  # noqa: E402
+from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
+from dailies.training.recipes.tasks import TASKS  # noqa: E402
+from dailies.zoo.formats.time_ids import added_ids  # noqa: E402
 from tests.training_export import MODELS, MORE, build_export  # noqa: E402
-from training import flops, objective  # noqa: E402
-from training.batches import Batches  # noqa: E402
-from training.conditioning import Condition  # noqa: E402
-from training.data import load  # noqa: E402
-from training.encoders import Encoders  # noqa: E402
-from training.items import Export  # noqa: E402
-from training.loop import train  # noqa: E402
-from training.models import VideoUNet, add_lora, build, carry, is_temporal, lora_weights  # noqa: E402
-from training.phase import MAIN, Bucket, Phase, Share  # noqa: E402
-from training.recipe import Net, Recipe  # noqa: E402
-from training.sample import network  # noqa: E402
-from training.tasks import TASKS  # noqa: E402
-from zoo.ids import added_ids  # noqa: E402
 
 SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 9, "samples": 1, "sample_steps": 2, "steps": 2, "warmup": 0}  # fmt: skip
@@ -221,7 +223,7 @@ def test_a_phase_of_adapters_goes_on_where_it_stopped(run: Path, export: Path, t
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     facts["phases"] = facts["phases"][:-1]
     shutil.rmtree(tmp_path / "run" / "phases" / "camera")
-    from training.record import run_hash
+    from dailies.training.run_log import run_hash
 
     facts["recipe_hash"] = run_hash(recipe)
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
@@ -282,13 +284,13 @@ def test_a_phase_that_cannot_be_trained_is_refused_before_work(
         phase = dataclasses.replace(VIDEO, **change)
         train(dataclasses.replace(RECIPE, phases=(phase,)), export, tmp_path / "run", MODELS)
 
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UsageError, match=words):
         attempt()
     assert not (tmp_path / "run").exists()
 
 
 def test_probabilities_of_captions_sum_to_one() -> None:
-    with pytest.raises(ValueError, match="caption: positive probabilities that sum to 1"):
+    with pytest.raises(UsageError, match="caption: positive probabilities that sum to 1"):
         dataclasses.replace(RECIPE, caption=(("a", 0.5), ("b", 0.4)))
 
 

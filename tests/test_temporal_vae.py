@@ -20,15 +20,18 @@ pytest.importorskip("transformers")
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from curation.errors import UsageError  # noqa: E402
-from pipelines.train_vae import train_vae_run  # noqa: E402
+from dailies.curation.errors import (
+    NotFinite,
+    UsageError,
+)
+from dailies.pipelines.train_vae import train_vae_run  # noqa: E402
+from dailies.training.data.split import Export  # noqa: E402
+from dailies.training.models.vae.inflate import inflate  # noqa: E402
+from dailies.training.models.vae.io import load_temporal, load_vae, save_half  # noqa: E402
+from dailies.training.vae import vae_loop  # noqa: E402
+from dailies.training.vae.temporal_vae import TEMPORAL, VaeRecipe, Windows, split  # noqa: E402
+from dailies.training.vae.vae_loop import train_temporal_vae  # noqa: E402
 from tests.training_export import BUILTIN, build_export  # noqa: E402
-from training import vae_loop  # noqa: E402
-from training.data import Export  # noqa: E402
-from training.inflate import inflate  # noqa: E402
-from training.temporal_vae import TEMPORAL, VaeRecipe, Windows, split  # noqa: E402
-from training.vae_folder import load_temporal, load_vae, save_half  # noqa: E402
-from training.vae_loop import train_temporal_vae  # noqa: E402
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 RECIPE = VaeRecipe(
@@ -133,7 +136,7 @@ def test_inflation_is_a_function_of_the_vae_alone() -> None:
     ],
 )
 def test_what_the_temporal_class_lacks_is_named(settings: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(UsageError, match=named):
         inflate(image_vae(**settings))
 
 
@@ -179,9 +182,9 @@ def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
         ValueError, match="vae-world-temporal: holds AutoencoderKLTemporalDecoder, where AutoencoderKL is"
     ):
         load_vae(BUILTIN / "vae-world-temporal")
-    with pytest.raises(ValueError, match="vae-world: holds AutoencoderKL, where AutoencoderKLTemporalDecoder is"):
+    with pytest.raises(UsageError, match="vae-world: holds AutoencoderKL, where AutoencoderKLTemporalDecoder is"):
         load_temporal(BUILTIN / "vae-world")
-    with pytest.raises(ValueError, match=r"absent: a folder with the config\.json of a diffusers VAE"):
+    with pytest.raises(UsageError, match=r"absent: a folder with the config\.json of a diffusers VAE"):
         load_vae(tmp_path / "absent")
     image_vae().save_pretrained(tmp_path / "lacking")
     state = load_file(tmp_path / "lacking" / WEIGHTS)
@@ -192,7 +195,7 @@ def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
     ):
         load_vae(tmp_path / "lacking")
     (tmp_path / "lacking" / WEIGHTS).unlink()
-    with pytest.raises(ValueError, match=r"holds no diffusion_pytorch_model\.safetensors"):
+    with pytest.raises(UsageError, match=r"holds no diffusion_pytorch_model\.safetensors"):
         load_vae(tmp_path / "lacking")
 
 
@@ -206,7 +209,7 @@ def test_windows_are_consecutive_frames_drawn_from_the_position_alone(
     assert (len(train), len(held_out), notes) == (4, 2, ())
     ids = [train.drawn(position)[0] for position in range(8)]
     assert sorted(ids[:4]) == sorted(ids[4:]) == sorted(train.ids)
-    monkeypatch.setattr("training.temporal_vae.CACHE_BYTES", 0)
+    monkeypatch.setattr("dailies.training.vae.temporal_vae.CACHE_BYTES", 0)
     uncached = split(Export(export), RECIPE)[0]
     for position in (5, 2):
         name, frames, rng = uncached.drawn(position)
@@ -218,9 +221,9 @@ def test_windows_are_consecutive_frames_drawn_from_the_position_alone(
 
 
 def test_clips_that_cannot_serve_are_left_out_and_said(export: Path) -> None:
-    with pytest.raises(ValueError, match="no training clip of 3 frames at 30 1/s"):
+    with pytest.raises(UsageError, match="no training clip of 3 frames at 30 1/s"):
         split(Export(export), dataclasses.replace(RECIPE, fps=30))
-    with pytest.raises(ValueError, match="no training clip of 50 frames"):
+    with pytest.raises(UsageError, match="no training clip of 50 frames"):
         split(Export(export), dataclasses.replace(RECIPE, frames=50))
     _, _, notes = split(Export(export), dataclasses.replace(RECIPE, size=(128, 128), fps=12))
     assert notes == ("4 of 4 training clips are smaller than size and are enlarged",)
@@ -334,7 +337,7 @@ def test_a_wrong_number_stops_before_the_weights_change(export: Path, tmp_path: 
     made.save_pretrained(tmp_path / "start")
     opened = Export(export)
     first = split(opened, RECIPE)[0].drawn(0)[0]
-    with pytest.raises(FloatingPointError, match=rf"step 0: loss \(nan\) is not finite on samples {first}$"):
+    with pytest.raises(NotFinite, match=rf"step 0: loss \(nan\) is not finite on samples {first}$"):
         train_temporal_vae(tmp_path / "start", opened, tmp_path / "out", recipe=RECIPE, device="cpu")
     assert not (tmp_path / "out" / "vae").exists()
 
@@ -348,7 +351,7 @@ def test_a_wrong_number_stops_before_the_weights_change(export: Path, tmp_path: 
      ("edges", -1.0), ("flicker", float("inf")), ("trains", "encoder"), ("reader", "opencv"), ("keep", 0)],
 )  # fmt: skip
 def test_a_wrong_value_names_its_field(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"^{field}: "):
+    with pytest.raises(UsageError, match=f"^{field}: "):
         dataclasses.replace(RECIPE, **{field: value})
 
 

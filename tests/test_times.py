@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from curation import video
-from curation.timing import Span
+from dailies.curation import video
+from dailies.curation.timing import Span
 from tests.observed import GRAY, check_frames, observed, times
 from tests.rendered_video import number, remuxed, render
 

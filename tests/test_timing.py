@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from curation.timing import Grid, Span, end_of, ticks
+from dailies.curation.timing import Grid, Span, end_of, ticks
 
 NTSC = Fraction(1, 30000)
 

@@ -11,9 +11,10 @@ import av
 import numpy as np
 import pytest
 
-from curation import tonemap, video
-from curation.pixels import is_hdr
-from curation.timing import Span
+from dailies.curation import video
+from dailies.curation.timing import Span
+from dailies.curation.video import tonemap
+from dailies.curation.video.pixels import is_hdr
 from tests.observed import GRAY, check_colours, check_frames, observed
 from tests.rendered_video import chart, patches, render
 

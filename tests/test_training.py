@@ -17,23 +17,24 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
+from dailies.curation.errors import UsageError  # noqa: E402
+from dailies.training.data import batches  # noqa: E402
+from dailies.training.data.items import Export, folder_pictures, parquet_pictures  # noqa: E402
+from dailies.training.data.sampling import draw  # noqa: E402
+from dailies.training.data.split import MAIN, load  # noqa: E402
+from dailies.training.diffusion.conditioning import Condition  # noqa: E402
+from dailies.training.diffusion.encoders import Encoders  # noqa: E402
+from dailies.training.diffusion.sample import network  # noqa: E402
+from dailies.training.loop import train  # noqa: E402
+from dailies.training.models import build, carry, is_temporal  # noqa: E402
+from dailies.training.models.pixels import psnr  # noqa: E402
+from dailies.training.models.vae.inflate import inflate  # noqa: E402
+from dailies.training.models.vae.io import load_vae  # noqa: E402
+from dailies.training.models.vae.vae import reconstruct  # noqa: E402
+from dailies.training.recipes import load_recipe  # noqa: E402
+from dailies.training.recipes.recipe import Net, Phase, Recipe  # noqa: E402
+from dailies.zoo.formats.time_ids import motion_bucket  # noqa: E402
 from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
-from training import batches  # noqa: E402
-from training.conditioning import Condition  # noqa: E402
-from training.data import MAIN, load  # noqa: E402
-from training.draws import draw  # noqa: E402
-from training.encoders import Encoders  # noqa: E402
-from training.inflate import inflate  # noqa: E402
-from training.items import Export, folder_pictures, parquet_pictures  # noqa: E402
-from training.loop import train  # noqa: E402
-from training.models import build, carry, is_temporal  # noqa: E402
-from training.pixels import psnr  # noqa: E402
-from training.recipe import Net, Phase, Recipe  # noqa: E402
-from training.recipes import load_recipe  # noqa: E402
-from training.sample import network  # noqa: E402
-from training.vae import reconstruct  # noqa: E402
-from training.vae_folder import load_vae  # noqa: E402
-from zoo.ids import motion_bucket  # noqa: E402
 
 SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 1, "sample_steps": 2}  # fmt: skip
@@ -77,16 +78,16 @@ def encoders() -> Encoders:
     ],
 )  # fmt: skip
 def test_a_wrong_phase_is_refused_by_field(change: dict[str, object], word: str) -> None:
-    with pytest.raises(ValueError, match=word):
+    with pytest.raises(UsageError, match=word):
         dataclasses.replace(RECIPE.phases[0], **change)
 
 
 def test_a_wrong_recipe_is_refused_by_field() -> None:
-    with pytest.raises(ValueError, match=r"net\.channels"):
+    with pytest.raises(UsageError, match=r"net\.channels"):
         Net(channels=(48,))
-    with pytest.raises(ValueError, match="phases"):
+    with pytest.raises(UsageError, match="phases"):
         dataclasses.replace(RECIPE, phases=RECIPE.phases[::-1])
-    with pytest.raises(ValueError, match="tiny"):
+    with pytest.raises(UsageError, match="tiny"):
         load_recipe("huge")
     assert load_recipe("tiny").hash == load_recipe("tiny").hash
 
@@ -95,10 +96,10 @@ def test_a_missing_column_is_named(tmp_path: Path, export: Path) -> None:
     plain = build_export(
         tmp_path / "export", clips=3, size=(64, 48), frames=(24, 24), validation=3, columns=COLUMNS[:1]
     )
-    with pytest.raises(ValueError, match=r"caption: column 'caption_fuse' is not in the export, which has .*motion"):
+    with pytest.raises(UsageError, match=r"caption: column 'caption_fuse' is not in the export, which has .*motion"):
         train(RECIPE, plain, tmp_path / "run", MODELS)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ValueError, match="no data"):
+    with pytest.raises(UsageError, match="no data"):
         Export(tmp_path)
 
 
@@ -137,7 +138,7 @@ def test_pictures_from_folders_and_parquet(tmp_path: Path) -> None:
     for name in ("a", "b"):
         Image.fromarray(np.full((30, 50, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
     (tmp_path / "a.txt").write_text("one\n")
-    with pytest.raises(ValueError, match=r"b\.png has no caption"):
+    with pytest.raises(UsageError, match=r"b\.png has no caption"):
         folder_pictures(tmp_path, (32, 24))
     (tmp_path / "metadata.csv").write_text("file_name,text\nb.png,two\n")
     pictures = folder_pictures(tmp_path, (32, 24))
@@ -200,7 +201,7 @@ def test_other_tokens_start_the_cross_attention_anew() -> None:
     fresh = carry(narrow, wide)
     assert fresh
     assert all("attn2.to_k" in name or "attn2.to_v" in name for name in fresh)
-    with pytest.raises(ValueError, match="net: "):
+    with pytest.raises(UsageError, match="net: "):
         carry(build(RECIPE.phases[0], Net(channels=(64,), attention=(True,)), 24, (6, 8)), narrow)
 
 
@@ -210,7 +211,7 @@ def test_other_tokens_start_the_cross_attention_anew() -> None:
 def test_the_builtin_vae_knows_the_world() -> None:
     from diffusers import AutoencoderKLTemporalDecoder
 
-    from pipelines.builtin.train_vae import HELD_OUT, render
+    from scripts.builtin.train_vae import HELD_OUT, render
 
     vae = load_vae(MODELS.vae)
     frames = render(HELD_OUT + 500, 2)[:32]
@@ -264,7 +265,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, export: Path) -> None:
             assert (whole.folder / name).read_bytes() == (again.folder / name).read_bytes()
         assert _lines(whole.folder, one["name"]) == _lines(again.folder, one["name"])
     _holds_the_contract(whole.folder)
-    with pytest.raises(ValueError, match="recipe: "):
+    with pytest.raises(UsageError, match="recipe: "):
         train(dataclasses.replace(RECIPE, seed=5), export, tmp_path / "whole", MODELS)
 
 
@@ -290,7 +291,7 @@ def _holds_the_contract(run: Path) -> None:
 def test_interrupting_saves_and_a_wrong_number_names_its_samples(
     tmp_path: Path, export: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import loop
+    from dailies.training import loop
 
     recipe = dataclasses.replace(RECIPE, phases=(dataclasses.replace(RECIPE.phases[0], save_every=100),))
     real = loop.train_step
@@ -306,16 +307,16 @@ def test_interrupting_saves_and_a_wrong_number_names_its_samples(
     monkeypatch.setattr(loop, "train_step", real)
     assert (tmp_path / "run" / "phases" / "image" / "latest").read_text() == "step-000002"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with pytest.raises(ValueError, match="out: "):
+    with pytest.raises(UsageError, match="out: "):
         train(recipe, export, tmp_path / "other", MODELS, resume=True)
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"out: .* is a file"):
+    with pytest.raises(UsageError, match=r"out: .* is a file"):
         train(recipe, export, tmp_path / "file", MODELS)
 
     def broken(*_: object) -> torch.Tensor:
         return torch.tensor([float("nan")], requires_grad=True)
 
-    monkeypatch.setattr("training.step.batch_loss", broken)
+    monkeypatch.setattr("dailies.training.step.batch_loss", broken)
     begun = time.monotonic()
     with pytest.raises(
         FloatingPointError, match=r"phase image, step 2: loss \(nan\) is not finite on samples [0-9a-f]{24}"

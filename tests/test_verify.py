@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import schema
-from curation.dataset import Dataset
-from curation.errors import Unreadable, UsageError
-from curation.sql import connect, current, query
-from curation.verify import Problem, verify
+from dailies.curation import schema
+from dailies.curation.errors import Unreadable, UsageError
+from dailies.curation.tables.dataset import Dataset
+from dailies.curation.tables.sql import connect, current, query
+from dailies.curation.tables.verify import Problem, verify
 from tests.dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 SHARD = "data/train-00000-of-00002.parquet"
@@ -251,6 +251,7 @@ def test_only_the_columns_asked_for_are_read(dataset):
 
 
 def test_the_rest_does_not_import_duckdb_or_torch_or_ray():
-    code = "import sys, curation.dataset, curation.verify; print({'duckdb', 'torch', 'ray', 'av'} & set(sys.modules))"
+    imports = "import sys, dailies.curation.tables.dataset, dailies.curation.tables.verify"
+    code = f"{imports}; print({{'duckdb', 'torch', 'ray', 'av'}} & set(sys.modules))"
     out = python("-c", code).communicate()[0]
     assert out.strip() == "set()"

@@ -1,4 +1,4 @@
-"""curation.video on rendered files whose every frame says which one it is, and on real odd ones where they are at hand."""
+"""Videos read from rendered files whose every frame says which one it is, and on real odd ones where they are at hand."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import av
 import numpy as np
 import pytest
 
-from curation import video
-from curation.errors import Changed, TooFewFrames, Unreadable
-from curation.timing import Span
-from curation.types import Sampling
+from dailies.curation import video
+from dailies.curation.errors import Changed, TooFewFrames, Unreadable
+from dailies.curation.timing import Span
+from dailies.curation.types import Sampling
 from tests.rendered_video import KINDS, number, numbered, render
 
 ODD = Path(__file__).parents[2] / "shared/data/odd"
@@ -83,7 +83,7 @@ def test_what_cannot_be_read_is_unreadable(uri: str) -> None:
 
 
 def test_importing_the_module_does_not_import_av() -> None:
-    code = "import sys, curation.video; sys.exit('av' in sys.modules or 'cv2' in sys.modules)"
+    code = "import sys, dailies.curation.video; sys.exit('av' in sys.modules or 'cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
 
 

@@ -16,8 +16,9 @@ pytest.importorskip("transformers")
 from diffusers import UNet2DConditionModel, UNetSpatioTemporalConditionModel  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from training import models  # noqa: E402
-from training.models import SVD, SVD_TEXT, UNetConfig, VideoUNet  # noqa: E402
+from dailies.curation.errors import UsageError  # noqa: E402
+from dailies.training import models  # noqa: E402
+from dailies.training.models import SVD, SVD_TEXT, UNetConfig, VideoUNet  # noqa: E402
 
 # Levels with and without attention, of different heads; two transformer layers on one of them; sides that halve unevenly.
 SMALL = UNetConfig(in_channels=8, channels=(64, 96), attention=(True, False), heads=(2, 4), layers=1,
@@ -159,7 +160,7 @@ def test_more_pixels_than_a_kernel_takes_are_attended_in_parts(monkeypatch: pyte
     model, given = shake(VideoUNet(SMALL)), inputs(SMALL)
     with torch.no_grad():
         whole = model(*given)
-        monkeypatch.setattr("training.models.attention.MOST", 3)
+        monkeypatch.setattr("dailies.training.models.attention.MOST", 3)
         assert far(model(*given), whole) < 1e-5
 
 
@@ -220,11 +221,11 @@ def test_images_train_no_temporal_layer() -> None:
 
 def test_a_wrong_input_is_refused() -> None:
     x, noise, context, ids = inputs(SMALL)
-    with pytest.raises(ValueError, match=r"ids_BK: \(2, 3\) expected, not \(2, 2\)"):
+    with pytest.raises(UsageError, match=r"ids_BK: \(2, 3\) expected, not \(2, 2\)"):
         VideoUNet(SMALL)(x, noise, context, ids[:, :2])
-    with pytest.raises(ValueError, match="ids_BK: none expected"):
+    with pytest.raises(UsageError, match="ids_BK: none expected"):
         VideoUNet(dataclasses.replace(SMALL, id_width=None))(x, noise, context, ids)
-    with pytest.raises(ValueError, match="x: "):
+    with pytest.raises(UsageError, match="x: "):
         VideoUNet(SMALL)(x[0, 0], noise, context)
 
 
@@ -291,13 +292,13 @@ def test_inserting_temporal_layers_keeps_the_image_model(linear: bool) -> None:
 
 def test_another_image_model_is_refused() -> None:
     flat = image_model(True)
-    with pytest.raises(ValueError, match="act_fn: 'silu' expected, not 'gelu'"):
+    with pytest.raises(UsageError, match="act_fn: 'silu' expected, not 'gelu'"):
         models.insert_temporal(flat.state_dict(), {**flat.config, "act_fn": "gelu"})
     state = flat.state_dict()
     del state["conv_in.bias"]
-    with pytest.raises(ValueError, match=r"conv_in\.bias: missing"):
+    with pytest.raises(UsageError, match=r"conv_in\.bias: missing"):
         models.insert_temporal(state, flat.config)
-    with pytest.raises(ValueError, match=r"conv_in\.weight: \(64, 4, 3, 3\) in the image model, \(64, 8, 3, 3\) here"):
+    with pytest.raises(UsageError, match=r"conv_in\.weight: \(64, 4, 3, 3\) in the image model, \(64, 8, 3, 3\) here"):
         models.insert_temporal(flat.state_dict(), {**flat.config, "in_channels": 8})
 
 
@@ -313,7 +314,7 @@ def test_new_input_channels_change_nothing_at_first() -> None:
     assert wide.config.in_channels == wide.state_dict()["conv_in.weight"].shape[1] == 8
     wide(torch.cat([x, image], 2), noise, context, ids).sum().backward()
     assert wide.conv_in.weight.grad[:, 4:].any()
-    with pytest.raises(ValueError, match="channels: at least 8 expected"):
+    with pytest.raises(UsageError, match="channels: at least 8 expected"):
         models.widen_input(wide, 4)
 
 
@@ -354,7 +355,7 @@ def test_checkpointing_changes_memory_and_no_gradient() -> None:
     # diffusers' own covers no temporal transformer block.
     their.enable_gradient_checkpointing()
     assert sizes[3] < kept_bytes(their, given)[0] / 4
-    with pytest.raises(ValueError, match="levels: 0 to 1 expected, not 2"):
+    with pytest.raises(UsageError, match="levels: 0 to 1 expected, not 2"):
         model.checkpoint_levels([2])
 
 
@@ -386,7 +387,7 @@ def test_adapters_alone_train_and_merge(parts: list[str], word: str) -> None:
         assert all(torch.equal(p, base[name.replace(".base_layer", "")]) for name, p in model.named_parameters()
                    if name not in trained)  # fmt: skip
         for again in (lambda: models.add_lora(model, parts), lambda: models.save(model, "nowhere")):
-            with pytest.raises(ValueError, match="model: it has adapters"):
+            with pytest.raises(UsageError, match="model: it has adapters"):
                 again()
         assert far(models.merge_lora(model)(*given), after) < 1e-5
     assert model.state_dict().keys() == base.keys()
@@ -396,9 +397,9 @@ def test_adapters_alone_train_and_merge(parts: list[str], word: str) -> None:
 def test_wrong_adapters_are_refused() -> None:
     model = VideoUNet(SMALL)
     for parts, rank, word in ((["zoom"], None, "parts: .*'zoom'"), ([], None, "parts"), (["camera"], 0, "rank")):
-        with pytest.raises(ValueError, match=word):
+        with pytest.raises(UsageError, match=word):
             models.add_lora(model, parts, rank)
-    with pytest.raises(ValueError, match="no adapters"):
+    with pytest.raises(UsageError, match="no adapters"):
         models.merge_lora(model)
 
 
@@ -443,14 +444,14 @@ def test_a_broken_folder_is_named(tmp_path: Path) -> None:
     file = tmp_path / "diffusion_pytorch_model.safetensors"
     state = load_file(file)
     save_file({name: value for name, value in state.items() if name != "conv_in.bias"}, file)
-    with pytest.raises(ValueError, match=r"1 weights are not those of its config\.json, conv_in\.bias first"):
+    with pytest.raises(UsageError, match=r"1 weights are not those of its config\.json, conv_in\.bias first"):
         models.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="of variant fp16"):
         models.load(tmp_path, variant="fp16")
     index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"conv_in.bias": "../elsewhere.safetensors"}}))
     file.unlink()
-    with pytest.raises(ValueError, match="names files elsewhere"):
+    with pytest.raises(UsageError, match="names files elsewhere"):
         models.load(tmp_path)
 
 
@@ -486,15 +487,15 @@ def test_svds_configuration_is_that_of_its_folder() -> None:
         ({"num_attention_heads": 7}, "heads"),
         ({"projection_class_embeddings_input_dim": 700}, "projection_class"),
     ):
-        with pytest.raises(ValueError, match=word):
+        with pytest.raises(UsageError, match=word):
             UNetConfig.from_diffusers({**row, **change})
 
 
 def test_the_pipeline_of_svd_runs_on_it(tmp_path: Path) -> None:
     from PIL import Image
 
+    from dailies.zoo import assemble
     from tests.tiny_run import make_models
-    from zoo import assemble
 
     folders = {name: Path(folder) for name, folder in make_models(tmp_path / "models").items()}
     config = dataclasses.replace(SMALL, cross_attention_dim=32)

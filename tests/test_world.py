@@ -15,9 +15,9 @@ import av
 import numpy as np
 import pytest
 
-from curation import world
-from curation.world import Background, Camera, Flash, Overlay, Script, Shape, Shot, Transition
-from curation.world_script import ShapeKind, Texture
+from dailies.curation import world
+from dailies.curation.world import Background, Camera, Flash, Overlay, Script, Shape, Shot, Transition
+from dailies.curation.world.script import ShapeKind, Texture
 
 SIZE = (160, 90)
 NAVY = Background(texture="striped", color="navy", seed=1)

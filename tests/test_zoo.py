@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation import video
+from dailies.curation import video
+from dailies.curation.errors import Damaged, NameTaken, NoSuchModel, UsageError
+from dailies.zoo.catalog import ENTRIES, built_ins, read_card, resolve
+from dailies.zoo.entry import Sampling, Sources, ZooEntry
+from dailies.zoo.formats import lock
+from dailies.zoo.formats import safetensors_info as weights
+from dailies.zoo.load import class_name, load_pipeline, refuse_code
+from dailies.zoo.provenance import Export
+from dailies.zoo.store import ENTRY, Store
 from tests.conftest import Dailies
-from zoo import lock, weights
-from zoo.catalog import ENTRIES, built_ins, read_card, resolve
-from zoo.entry import Sampling, Sources, ZooEntry
-from zoo.errors import Damaged, NameTaken, NoSuchModel, RequestError
-from zoo.load import class_name, load_pipeline, refuse_code
-from zoo.provenance import Export
-from zoo.store import ENTRY, Store
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,13 +50,13 @@ def test_an_entry_of_a_later_version_is_read_and_nonsense_is_not() -> None:
     row = json.loads(entry().to_json())
     assert ZooEntry.from_json(json.dumps(row | {"colour": "red"})).name == "one"
     for text in ("", "[]", "{}", json.dumps(row | {"task": "cooking"}), json.dumps(row | {"format": 99})):
-        with pytest.raises((Damaged, RequestError)):
+        with pytest.raises((Damaged, UsageError)):
             ZooEntry.from_json(text)
 
 
 @pytest.mark.parametrize("name", ["", "../up", "UP", ".hidden", "a b", "x" * 64, "a/b"])
 def test_names_are_folder_names(name: str) -> None:
-    with pytest.raises(RequestError, match="no name for a model"):
+    with pytest.raises(UsageError, match="no name for a model"):
         Store("anywhere").check_free(name)
 
 
@@ -101,7 +102,7 @@ def test_what_fails_on_its_way_in_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_publisher_leaves_nothing_visible_and_the_next_one_cleans_up(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from zoo.store import Store\n"
+        "import sys, time; from pathlib import Path; from dailies.zoo.store import Store\n"
         "with Store(sys.argv[1]).adding('one') as folder:\n"
         "    (folder / 'model.json').write_text('{}'); (folder / 'dailies.lock.json').write_text('{}')\n"
         "    print('half', flush=True); time.sleep(60)"
@@ -168,7 +169,7 @@ def test_every_built_in_resolves(name: str) -> None:
 
 
 def test_references_that_lead_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="zoo:NAME"):
+    with pytest.raises(UsageError, match="zoo:NAME"):
         resolve("openai/clip")
     with pytest.raises(NoSuchModel, match="nowhere"):
         resolve("zoo:nowhere", tmp_path)
@@ -240,8 +241,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for library in ("diffusers", "transformers", "tokenizers"):
         pytest.importorskip(library)
     torch.set_num_threads(1)
+    from dailies.zoo.publish import publish
     from tests.tiny_run import make_run
-    from zoo.publish import publish
 
     folder = tmp_path_factory.mktemp("published")
     make_run(folder)
@@ -471,19 +472,19 @@ def test_what_no_pipeline_samples_is_not_published(made: Path, dailies: Dailies)
 
 
 def test_parts_that_do_not_fit_together_are_named_before_loading(made: Path, tmp_path: Path) -> None:
-    from zoo.assemble import check
+    from dailies.zoo.assemble import check
 
     run = json.loads((made / "run" / "run.json").read_text())
     models = {name: Path(path) for name, path in run["models"].items()}
     net = made / "run" / "phases" / "video" / "step-000200" / "unet"
     check("text-to-video", net, models)
-    with pytest.raises(RequestError, match="takes 4 channels"):
+    with pytest.raises(UsageError, match="takes 4 channels"):
         check("image-to-video", net, models)
-    with pytest.raises(RequestError, match="names no model 'text'"):
+    with pytest.raises(UsageError, match="names no model 'text'"):
         check("text-to-video", net, {name: path for name, path in models.items() if name != "text"})
     clip = json.loads((models["image"] / "config.json").read_text())
     clip["vision_config"]["image_size"] = 64
     (tmp_path / "config.json").write_text(json.dumps(clip))
     i2v = made / "run" / "phases" / "animate" / "step-000200" / "unet"
-    with pytest.raises(RequestError, match="always shows it 224 px"):
+    with pytest.raises(UsageError, match="always shows it 224 px"):
         check("image-to-video", i2v, models | {"image": tmp_path})

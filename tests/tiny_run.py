@@ -17,8 +17,8 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
-from curation import schema
-from curation.export_card import card
+from dailies.curation import schema
+from dailies.curation.export.card import card
 
 WIDTH, HEIGHT, FRAMES, FPS = 64, 32, 4, 8
 CLIPS = ("aaaa1111bbbb2222cccc3333", "dddd4444eeee5555ffff6666")

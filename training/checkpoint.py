@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.models.lora import lora_weights, merge_lora
+from dailies.training.models.lora import lora_weights, merge_lora
 
 LORA = "lora.safetensors"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training import objective
-from training.batches import Batch
-from training.models import VideoUNet, prepare
-from training.objective import Objective
-from training.phase import Phase
-from training.sample import network
+from dailies.training.data.batches import Batch
+from dailies.training.diffusion import objective
+from dailies.training.diffusion.objective import Objective
+from dailies.training.diffusion.sample import network
+from dailies.training.models import VideoUNet, prepare
+from dailies.training.recipes.phase import Phase
 
 # FLOP/s of dense bfloat16 matrix products, from NVIDIA's data sheets (those that state "with sparsity" halved). The first
 # name that is part of torch.cuda.get_device_name() counts, so variants stand before what they are variants of.

@@ -11,21 +11,23 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from training import checkpoint, parallel
-from training.ahead import ahead
-from training.batches import Batch, Batches
-from training.data import MAIN, Export, Split, load
-from training.encoders import Encoders, Models
-from training.flops import StepRates
-from training.interrupt import interrupts_wait
-from training.lanes import Ranks
-from training.memory import advice, memory_named
-from training.phase import Phase
-from training.pictures import picture
-from training.recipe import Frozen, Recipe
-from training.record import Metrics, Run, check_folder
-from training.start import check, motion_reference, start
-from training.step import learning_rate, train_step, validation_loss
+from dailies.curation.errors import RunError
+from dailies.training import checkpoint
+from dailies.training import distributed as parallel
+from dailies.training.data.batches import Batch, Batches
+from dailies.training.data.prefetch import ahead
+from dailies.training.data.schedule import Ranks
+from dailies.training.data.split import MAIN, Export, Split, load
+from dailies.training.diffusion.encoders import Encoders, Models
+from dailies.training.flops import StepRates
+from dailies.training.interrupt import interrupts_wait
+from dailies.training.memory import advice, memory_named
+from dailies.training.phase_state import check, motion_reference, start
+from dailies.training.recipes.phase import Phase
+from dailies.training.recipes.recipe import Frozen, Recipe
+from dailies.training.run_log import Metrics, Run, check_folder
+from dailies.training.samples import picture
+from dailies.training.step import learning_rate, train_step, validation_loss
 
 Say = Callable[[str], None]
 Data = str | Path | Mapping[str, str | Path]
@@ -47,8 +49,8 @@ def train(
 
     A run that is in the folder already goes on, if recipe, data and models are the same. ``resume``: only go on, begin nothing.
     ``data``: an export's folder, or several by the names that the phases' mixes have for them. Started by torchrun or Ray
-    Train, the processes share each batch. Raises ``ValueError`` before any work where recipe, data, models and folder do not
-    fit, ``FloatingPointError`` naming the samples when a loss is not finite, and ``MemoryError`` naming the settings to
+    Train, the processes share each batch. Raises ``RunError`` before any work where recipe, data, models and folder do not
+    fit, ``NotFinite`` naming the samples when a loss is not finite, and ``OutOfMemory`` naming the settings to
     lower when memory runs out.
     """
     check_folder(Path(out), resume)
@@ -67,7 +69,7 @@ def train(
 def prepared(
     recipe: Recipe, data: Data, models: Models, phase: str | None
 ) -> tuple[tuple[Phase, ...], Frozen, dict[str, Export], dict[str, Split]]:
-    """The phases to train, what the models fix, the exports, and each phase's data. Raises ``ValueError`` where these do
+    """The phases to train, what the models fix, the exports, and each phase's data. Raises ``RunError`` where these do
     not fit."""
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
     frozen = check(recipe, chosen, models)
@@ -78,7 +80,7 @@ def prepared(
 def _enough(phases: tuple[Phase, ...], ranks: Ranks) -> None:
     for phase in phases:
         if phase.batch - phase.pictures < ranks.count:
-            raise ValueError(f"phase {phase.name}: batch: a sample for each of {ranks.count} processes expected")
+            raise RunError(f"phase {phase.name}: batch: a sample for each of {ranks.count} processes expected")
 
 
 def _train_phase(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from training.recipe import Phase
+from dailies.curation.errors import OutOfMemory
+from dailies.training.recipes.recipe import Phase
 
 # CUDA's, and the CPU allocator's on Linux and on Windows; torch raises all of them as RuntimeError or a class of it.
 SAID = ("out of memory", "can't allocate memory", "not enough memory")
@@ -13,12 +14,12 @@ SAID = ("out of memory", "can't allocate memory", "not enough memory")
 
 @contextmanager
 def memory_named(words: Callable[[], str]) -> Iterator[None]:
-    """Within it, running out of memory raises ``MemoryError`` with ``words``, which say what to lower."""
+    """Within it, running out of memory raises ``OutOfMemory`` with ``words``, which say what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or any(said in str(error) for said in SAID):
-            raise MemoryError(words()) from error
+            raise OutOfMemory(words()) from error
         raise
 
 

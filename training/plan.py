@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from training import objective
-from training.batches import Batch
-from training.conditioning import Condition
-from training.data import MAIN, Exports, load
-from training.encoders import Models
-from training.flops import counted
-from training.items import grid_length
-from training.models import VideoUNet, build, is_temporal, prepare
-from training.phase import Phase
-from training.recipe import Frozen, Recipe, columns_needed
-from training.recipes import DIFFERS
-from training.record import run_hash
-from training.start import check, lacking, net_of
+from dailies.curation.errors import RecipeError, UsageError
+from dailies.training.data.batches import Batch
+from dailies.training.data.items import grid_length
+from dailies.training.data.split import MAIN, Exports, load
+from dailies.training.diffusion import objective
+from dailies.training.diffusion.conditioning import Condition
+from dailies.training.diffusion.encoders import Models
+from dailies.training.flops import counted
+from dailies.training.models import VideoUNet, build, is_temporal, prepare
+from dailies.training.phase_state import check, lacking, net_of
+from dailies.training.recipes import DIFFERS
+from dailies.training.recipes.phase import Phase
+from dailies.training.recipes.recipe import Frozen, Recipe, columns_needed
+from dailies.training.run_log import run_hash
 
 TFLOPS = 400.0  # sustained on one GPU, in 10¹² FLOP/s: 40 % of an H100's dense bfloat16 peak of 989, a usual share
 
@@ -95,7 +96,7 @@ def plan(
     """The plan of ``recipe``, or of its phase ``phase``, over ``exports``' clips if given. Reads no video and no
     weight.
 
-    Raises ``ValueError`` for a phase, or a level in its ``checkpoint_levels``, that is not there, and where the models
+    Raises ``RecipeError`` for a phase, or a level in its ``checkpoint_levels``, that is not there, and where the models
     given do not fit.
     """
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
@@ -103,7 +104,7 @@ def plan(
     missing = lacking(recipe, chosen, models)
     frozen = recipe.frozen if missing else check(recipe, chosen, models)
     if frozen is None:
-        raise ValueError(f"models: {recipe.name} takes its shape from what is given, and lacks {', '.join(missing)}")
+        raise RecipeError(f"models: {recipe.name} takes its shape from what is given, and lacks {', '.join(missing)}")
     lacks = (*missing, *(() if exports is not None else ("an export of clips to train on",)))
     return Plan(
         recipe=recipe.name,
@@ -171,7 +172,7 @@ def cost(recipe: Recipe, phase: Phase, frozen: Frozen | None = None, models: Mod
     """Runs one sample through the phase's network on the meta device: no memory, a few seconds for a large one.
 
     What ``checkpoint_levels`` has computed twice counts twice, for it costs GPU-hours; an MFU counts it once. Of a
-    phase with buckets, the shape of its ``size`` and ``frames``. Raises ``ValueError`` for a level that is not there.
+    phase with buckets, the shape of its ``size`` and ``frames``. Raises ``RecipeError`` for a level that is not there.
     """
     frozen = frozen or recipe.frozen
     assert frozen is not None
@@ -229,7 +230,7 @@ def available(recipe: Recipe, phase: Phase, exports: Exports) -> tuple[int | Non
             return 0, (f"clips of {least} frames at {phase.fps:g} 1/s: the longest has {longest}",)
     try:
         split = load(recipe, phase, exports)
-    except (ValueError, OSError) as error:
+    except (UsageError, OSError) as error:
         return 0, (str(error).removeprefix(f"phase {phase.name}: "),)
     lacks = []
     chosen = set(split.ids)

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training import objective, parallel
-from training.batches import Batch, Batches
-from training.phase import Phase
-from training.recipe import Recipe
-from training.sample import network
+from dailies.curation.errors import NotFinite
+from dailies.training import distributed as parallel
+from dailies.training.data.batches import Batch, Batches
+from dailies.training.diffusion import objective
+from dailies.training.diffusion.sample import network
+from dailies.training.recipes.phase import Phase
+from dailies.training.recipes.recipe import Recipe
 
 
 def learning_rate(phase: Phase, step: int) -> float:
@@ -45,7 +47,7 @@ def train_step(
     unet: Any, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], recipe: Recipe, phase: Phase, step: int
 ) -> float:
     """One optimizer step on what this process has of the step's samples; returns the loss over all processes' samples.
-    Pictures and videos weigh by their number. Raises ``FloatingPointError`` with the samples' ids when it is not
+    Pictures and videos weigh by their number. Raises ``NotFinite`` with the samples' ids when it is not
     finite."""
     unet.train()
     for group in optimizer.param_groups:
@@ -68,7 +70,7 @@ def train_step(
         return mean
     what = "gradient" if math.isfinite(mean) else f"loss ({mean})"
     names = ", ".join(parallel.gathered(tuple(name for batch in batches for name in batch.ids)))
-    raise FloatingPointError(f"phase {phase.name}, step {step}: {what} is not finite on samples {names}")
+    raise NotFinite(f"phase {phase.name}, step {step}: {what} is not finite on samples {names}")
 
 
 @torch.no_grad()

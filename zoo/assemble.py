@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import RequestError
-from zoo.load import quiet
-from zoo.towers import processor_folder, text_row, tokenizer_folder, vision_config, vision_row
+from dailies.curation.errors import ModelError
+from dailies.zoo.formats.clip_folders import processor_folder, text_row, tokenizer_folder, vision_config, vision_row
+from dailies.zoo.load import quiet
 
 CLIP_SIDE = 224
 """px; ``StableVideoDiffusionPipeline`` resizes the image for CLIP to this, whatever the model's own size."""
@@ -25,60 +25,60 @@ SIGMA_MIN, SIGMA_MAX = 0.002, 700.0  # SVD's, arXiv 2311.15127 App. D
 
 
 def config(folder: Path) -> Mapping[str, Any]:
-    """``config.json`` of a model's folder. Raises ``RequestError``."""
+    """``config.json`` of a model's folder. Raises ``ModelError``."""
     try:
         row = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise RequestError(f"{folder} is not a model's folder: {error}") from error
+        raise ModelError(f"{folder} is not a model's folder: {error}") from error
     if not isinstance(row, dict):
-        raise RequestError(f"{folder}: config.json is not an object")
+        raise ModelError(f"{folder}: config.json is not an object")
     return row
 
 
 def check(task: str, unet: Path, models: Mapping[str, Path]) -> None:
-    """Raise ``RequestError`` if the parts cannot make a pipeline for ``task``. Reads configurations only."""
+    """Raise ``ModelError`` if the parts cannot make a pipeline for ``task``. Reads configurations only."""
     for name in NEEDS[task]:
         if name not in models:
-            raise RequestError(f"run.json names no model {name!r}, which {task} needs")
+            raise ModelError(f"run.json names no model {name!r}, which {task} needs")
     net, vae = config(unet), config(models["vae_temporal"])
     _is(net, unet, "UNetSpatioTemporalConditionModel")
     _is(vae, models["vae_temporal"], "AutoencoderKLTemporalDecoder")
     latent = vae["latent_channels"]
     want = 2 * latent if task == "image-to-video" else latent
     if net["in_channels"] != want:
-        raise RequestError(f"{unet}: takes {net['in_channels']} channels; {task} over {latent} latent channels: {want}")
+        raise ModelError(f"{unet}: takes {net['in_channels']} channels; {task} over {latent} latent channels: {want}")
     if "vae" in models:
         _same_latents(config(models["vae"]), vae, models)
     clip = config(models[NEEDS[task][1]])
     if task == "image-to-video":
         side, width = vision_row(clip).get("image_size", CLIP_SIDE), clip.get("projection_dim", 512)
         if side != CLIP_SIDE:
-            raise RequestError(
+            raise ModelError(
                 f"{models['image']}: sees {side} px; StableVideoDiffusionPipeline always shows it {CLIP_SIDE} px"
             )
     else:
         width = text_row(clip).get("hidden_size", 512)
     crossed = net["cross_attention_dim"]
     if any(one != width for one in (crossed if isinstance(crossed, list) else [crossed])):
-        raise RequestError(f"{unet}: cross-attention takes {crossed} numbers a token, the encoder gives {width}")
+        raise ModelError(f"{unet}: cross-attention takes {crossed} numbers a token, the encoder gives {width}")
 
 
 def _is(row: Mapping[str, Any], folder: Path, kind: str) -> None:
     if row.get("_class_name") != kind:
-        raise RequestError(f"{folder}: holds {row.get('_class_name')}, where {kind} is needed")
+        raise ModelError(f"{folder}: holds {row.get('_class_name')}, where {kind} is needed")
 
 
 def _same_latents(image: Mapping[str, Any], video: Mapping[str, Any], models: Mapping[str, Path]) -> None:
     """The latents that a phase was trained on must be those that the pipeline decodes."""
     for key in ("latent_channels", "scaling_factor", "block_out_channels"):
         if image.get(key) != video.get(key):
-            raise RequestError(
+            raise ModelError(
                 f"the VAEs differ in {key}: {image.get(key)} in {models['vae']}, {video.get(key)} in {models['vae_temporal']}"
             )
 
 
 def assemble(task: str, unet: Path, models: Mapping[str, Path], sampling: Mapping[str, Any]) -> Any:
-    """The pipeline for ``task``, on the CPU. ``check`` first. Raises ``RequestError`` for weights that do not fit."""
+    """The pipeline for ``task``, on the CPU. ``check`` first. Raises ``ModelError`` for weights that do not fit."""
     with quiet():
         return ASSEMBLE[task](unet, models, sampling)
 
@@ -106,7 +106,7 @@ def _text_to_video(unet: Path, models: Mapping[str, Path], sampling: Mapping[str
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
     from transformers import AutoTokenizer, CLIPTextModel
 
-    from zoo.text_to_video import TextToVideoPipeline
+    from dailies.zoo.text_to_video import TextToVideoPipeline
 
     # Not CLIPTokenizer: transformers 5 rebuilds that from a vocabulary and merges, so that the words of a tokenizer of
     # another kind would all silently become the unknown one.
@@ -140,13 +140,11 @@ def _load(kind: Any, folder: Path, *, part: bool = False, **given: Any) -> Any:
             str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **given
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise RequestError(
-            f"{folder} does not load as {kind.__name__}: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise ModelError(f"{folder} does not load as {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
     wrong = [*said.get("missing_keys", ()), *said.get("mismatched_keys", ())]
     wrong += [] if part else list(said.get("unexpected_keys", ()))
     if wrong:
-        raise RequestError(
+        raise ModelError(
             f"{folder} does not fit {kind.__name__}: {len(wrong)} weights, {sorted(map(str, wrong))[0]} first"
         )
     return model

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.entry import ZooEntry
-from zoo.provenance import Clip, Export
-from zoo.run_folder import Phase, Run
+from dailies.zoo.entry import ZooEntry
+from dailies.zoo.provenance import Clip, Export
+from dailies.zoo.run_folder import Phase, Run
 
 DASH = "–"
 
@@ -116,7 +116,7 @@ def _own_snippet(entry: ZooEntry) -> list[str]:
     return [
         "# diffusers has no text-to-video pipeline over this UNet: the class comes with dailies, not with this folder.",
         "from diffusers.utils import export_to_video",
-        "from zoo.text_to_video import TextToVideoPipeline",
+        "from dailies.zoo.text_to_video import TextToVideoPipeline",
         "",
         'pipe = TextToVideoPipeline.from_pretrained("path/to/this/folder", use_safetensors=True)',
         f'frames = pipe("…", {_call(entry)}).frames[0]',

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from zoo import weights
-from zoo.entry import TASKS, ZooEntry
-from zoo.errors import Damaged, NoSuchModel, RequestError
-from zoo.store import ENTRY, Store
+from dailies.curation.errors import Damaged, ModelError, NoSuchModel
+from dailies.zoo.entry import TASKS, ZooEntry
+from dailies.zoo.formats import safetensors_info as weights
+from dailies.zoo.store import ENTRY, Store
 
 BUILTIN = Path(__file__).parent / "builtin"
 CARD = "README.md"
@@ -70,10 +70,10 @@ ENTRIES: Mapping[str, ZooEntry] = built_ins()
 def resolve(reference: str, zoo: str | Path | None = None) -> Path:
     """``zoo:NAME`` → the folder of a built-in, or of a model in ``zoo`` if one is given, its sizes checked.
 
-    Raises ``RequestError`` for what is no reference, ``NoSuchModel`` with the names there are.
+    Raises ``ModelError`` for what is no reference, ``NoSuchModel`` with the names there are.
     """
     if not reference.startswith(SCHEME):
-        raise RequestError(f"{reference!r}: a model is named {SCHEME}NAME")
+        raise ModelError(f"{reference!r}: a model is named {SCHEME}NAME")
     name = reference.removeprefix(SCHEME)
     if name in ENTRIES:
         return BUILTIN / name

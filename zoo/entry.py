@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from zoo.errors import Damaged, RequestError
+from dailies.curation.errors import Damaged, ModelError
 
 Task = Literal["text-to-video", "image-to-video", "text-to-image", "component"]
 TASKS: tuple[str, ...] = get_args(Task)
@@ -19,9 +19,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def check_name(name: str) -> str:
-    """``name`` if it can be one: it becomes a folder's name. Raises ``RequestError``."""
+    """``name`` if it can be one: it becomes a folder's name. Raises ``ModelError``."""
     if not _NAME.fullmatch(name) or name.endswith("."):
-        raise RequestError(f"{name!r} is no name for a model: lower-case letters, digits, '.', '_', '-', at most 63")
+        raise ModelError(f"{name!r} is no name for a model: lower-case letters, digits, '.', '_', '-', at most 63")
     return name
 
 
@@ -62,7 +62,7 @@ class Sources:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZooEntry:
     """One model of a zoo. ``size``: (width, height) in px; ``bytes``: of its weight files; ``pipeline``: a class of
-    ``zoo.load.PIPELINES``, ``None`` for a component such as an encoder."""
+    ``dailies.zoo.load.PIPELINES``, ``None`` for a component such as an encoder."""
 
     name: str
     task: Task
@@ -83,7 +83,7 @@ class ZooEntry:
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.task not in TASKS:
-            raise RequestError(f"{self.name}: unknown task {self.task!r}; allowed: {', '.join(TASKS)}")
+            raise ModelError(f"{self.name}: unknown task {self.task!r}; allowed: {', '.join(TASKS)}")
 
     @property
     def kind(self) -> str:
@@ -103,7 +103,7 @@ class ZooEntry:
                 raise Damaged(f"model.json is not of format {FORMAT}")
             made: ZooEntry = _build(cls, row)
             return made
-        except (ValueError, TypeError, KeyError) as error:
+        except (ModelError, ValueError, TypeError, KeyError) as error:
             raise Damaged(f"model.json cannot be read: {error}") from error
 
 

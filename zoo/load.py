@@ -13,8 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from zoo import weights
-from zoo.errors import Damaged, need
+from dailies.curation.errors import Damaged
+from dailies.curation.packages import need
+from dailies.zoo.formats import safetensors_info as weights
 
 CODE = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"})
 """Suffixes of files that are code, or that can hold pickles."""
@@ -47,7 +48,7 @@ PIPELINES: Mapping[str, PipelineClass] = {
         },
     ),
     "TextToVideoPipeline": PipelineClass(
-        module="zoo.text_to_video",
+        module="dailies.zoo.text_to_video",
         task="text-to-video",
         parts=VIDEO_PARTS | {"text_encoder": frozenset({"CLIPTextModel"}), "tokenizer": TOKENIZERS},
     ),
@@ -95,7 +96,7 @@ def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any =
     folder = Path(folder)
     name = class_name(folder)
     refuse_code(folder)
-    need("torch", "diffusers", "transformers")
+    need(["torch", "diffusers", "transformers"], by="a model of the zoo")
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -13,15 +13,17 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-from zoo import assemble, weights
-from zoo.card import Facts, card
-from zoo.catalog import ENTRIES
-from zoo.entry import Sampling, Sources, ZooEntry
-from zoo.errors import RequestError, need
-from zoo.load import PIPELINES, class_name, quiet, refuse_code
-from zoo.provenance import Export, look_up
-from zoo.run_folder import WEIGHTS, Phase, Run
-from zoo.store import ENTRY, Store
+from dailies.curation.errors import UsageError
+from dailies.curation.packages import need
+from dailies.zoo import assemble
+from dailies.zoo.card import Facts, card
+from dailies.zoo.catalog import ENTRIES
+from dailies.zoo.entry import Sampling, Sources, ZooEntry
+from dailies.zoo.formats import safetensors_info as weights
+from dailies.zoo.load import PIPELINES, class_name, quiet, refuse_code
+from dailies.zoo.provenance import Export, look_up
+from dailies.zoo.run_folder import WEIGHTS, Phase, Run
+from dailies.zoo.store import ENTRY, Store
 
 SAMPLES = "samples.png"
 GUIDANCE = {"image-to-video": (1.0, 3.0), "text-to-video": (4.0, 4.0)}
@@ -40,10 +42,10 @@ def publish(
     """Publish a phase of the training run at ``run`` as ``name`` in the zoo at ``to``.
 
     ``phase``: the last one that is done by default. ``which``: ``ema`` weights, or the ``last`` ones of the optimiser.
-    ``licence``: an SPDX id; by default the recipe's. Raises ``RequestError`` (``NameTaken`` among them) before any
+    ``licence``: an SPDX id; by default the recipe's. Raises ``UsageError`` (``NameTaken`` among them) before any
     work for whatever is absent or does not fit together.
     """
-    need("torch", "diffusers", "transformers", "safetensors")
+    need(["torch", "diffusers", "transformers", "safetensors"], by="zoo publish")
     store = Store(to)
     store.check_free(name, ENTRIES)
     read = Run.read(run)
@@ -68,23 +70,23 @@ def publish(
 def _unet(run: Run, phase: Phase, which: str) -> Path:
     """The folder of the weights to publish."""
     if which not in WEIGHTS:
-        raise RequestError(f"unknown weights {which!r}; allowed: {', '.join(WEIGHTS)}")
+        raise UsageError(f"unknown weights {which!r}; allowed: {', '.join(WEIGHTS)}")
     if phase.task not in assemble.NEEDS:
         makers = [one.name for one in run.phases if one.done and one.task in assemble.NEEDS]
         hint = f"; phases that can: {', '.join(makers)}" if makers else ""
-        raise RequestError(
+        raise UsageError(
             f"phase {phase.name!r} is {phase.task}, which cannot be published yet"
             f" ({', '.join(assemble.NEEDS)} can){hint}"
         )
     if run.objective(phase) != "edm":
-        raise RequestError(
+        raise UsageError(
             f"phase {phase.name!r} was trained by {run.objective(phase)} matching, which the published pipelines do not sample"
         )
     if not phase.checkpoint:
-        raise RequestError(f"phase {phase.name!r} of {run.folder} has no checkpoint")
+        raise UsageError(f"phase {phase.name!r} of {run.folder} has no checkpoint")
     folder = run.folder / phase.checkpoint / WEIGHTS[which]
     if not folder.is_dir():
-        raise RequestError(f"no {WEIGHTS[which]}/ in {folder.parent}")
+        raise UsageError(f"no {WEIGHTS[which]}/ in {folder.parent}")
     return folder
 
 
@@ -93,7 +95,7 @@ def _check_written(folder: Path, task: str) -> None:
     refuse_code(folder)
     name = class_name(folder)
     if PIPELINES[name].task != task:
-        raise RequestError(f"{name} is for {PIPELINES[name].task}, not {task}")
+        raise UsageError(f"{name} is for {PIPELINES[name].task}, not {task}")
 
 
 def _copy_samples(run: Run, chosen: Phase, folder: Path) -> Mapping[str, str]:

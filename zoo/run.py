@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.entry import ZooEntry
-from zoo.errors import NoSuchModel, RequestError, ZooError, need
-from zoo.load import class_name, load_pipeline
-from zoo.store import ENTRY, Store
+from dailies.curation.errors import NoSuchModel, NotFinite, UsageError
+from dailies.curation.packages import need
+from dailies.zoo.entry import ZooEntry
+from dailies.zoo.load import class_name, load_pipeline
+from dailies.zoo.store import ENTRY, Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,8 +79,8 @@ def run(
 
     What is not given is as the model's entry says. ``guidance``: one weight, or those of the first and the last frame.
     ``size``: (width, height) in px. ``image`` is cropped to it about its middle. ``device``: CUDA where there is one.
-    Raises ``RequestError`` before loading for what is missing or cannot be, ``Damaged`` for a folder that is not what
-    its lock says, ``ZooError`` if the model makes numbers that are none.
+    Raises ``UsageError`` before loading for what is missing or cannot be, ``Damaged`` for a folder that is not what
+    its lock says, ``NotFinite`` if the model makes numbers that are none.
     """
     folder, entry = find(model, zoo)
     pair = guidance if isinstance(guidance, tuple) or guidance is None else (guidance, guidance)
@@ -99,7 +100,7 @@ def run(
     )
     check(entry, request, _multiple(folder))
     picture = None if request.image is None else open_image(request.image, request.size)
-    need("torch", "diffusers", "transformers", "av")
+    need(["torch", "diffusers", "transformers", "av"], by="zoo run")
     return _run(folder, entry, request, picture, device)
 
 
@@ -110,13 +111,13 @@ def find(model: str | Path, zoo: str | Path | None) -> tuple[Path, ZooEntry]:
         path = path.absolute()
         store, name = Store(path.parent), path.name
         if name not in store.names():
-            raise RequestError(f"{path}: no lock in it, so it was not published whole")
+            raise UsageError(f"{path}: no lock in it, so it was not published whole")
         return store.open(name), store.entry(name)
-    from zoo.catalog import ENTRIES
+    from dailies.zoo.catalog import ENTRIES
 
     name = str(model)
     if name in ENTRIES:
-        raise RequestError(f"{name} is a component, not a model that runs by itself")
+        raise UsageError(f"{name} is a component, not a model that runs by itself")
     if zoo is None:
         raise NoSuchModel(f"{name}: not a published folder, and no zoo given to look in")
     store = Store(zoo)
@@ -124,23 +125,23 @@ def find(model: str | Path, zoo: str | Path | None) -> tuple[Path, ZooEntry]:
 
 
 def check(entry: ZooEntry, request: Request, multiple: int) -> None:
-    """Raise ``RequestError`` that names what is missing or cannot be. ``multiple``: of which sides must be, px."""
+    """Raise ``UsageError`` that names what is missing or cannot be. ``multiple``: of which sides must be, px."""
     name = entry.name
     if entry.pipeline is None:
-        raise RequestError(f"{name} is a component, not a model that runs by itself")
+        raise UsageError(f"{name} is a component, not a model that runs by itself")
     if entry.task == "text-to-video":
         if not (request.prompt or "").strip():
-            raise RequestError(f"{name} makes video from text: give it a --prompt")
+            raise UsageError(f"{name} makes video from text: give it a --prompt")
         if request.image is not None:
-            raise RequestError(f"{name} makes video from text: it takes no --image")
+            raise UsageError(f"{name} makes video from text: it takes no --image")
     if entry.task == "image-to-video":
         if request.image is None:
-            raise RequestError(f"{name} makes video from an image: give it an --image")
+            raise UsageError(f"{name} makes video from an image: give it an --image")
         if request.prompt is not None:
-            raise RequestError(f"{name} makes video from an image: it takes no --prompt")
+            raise UsageError(f"{name} makes video from an image: it takes no --prompt")
     width, height = request.size
     if width <= 0 or height <= 0 or width % multiple or height % multiple:
-        raise RequestError(f"size: width and height must be multiples of {multiple}, not {width}x{height}")
+        raise UsageError(f"size: width and height must be multiples of {multiple}, not {width}x{height}")
     limits: Mapping[str, tuple[float, float, float]] = {
         "frames": (request.frames, 1, 1024),
         "steps": (request.steps, 1, 1000),
@@ -151,11 +152,11 @@ def check(entry: ZooEntry, request: Request, multiple: int) -> None:
     }
     for what, (value, low, high) in limits.items():
         if not low <= value <= high:
-            raise RequestError(f"{what}: {value:g} is not within {low:g} … {high:g}")
+            raise UsageError(f"{what}: {value:g} is not within {low:g} … {high:g}")
     if request.out.suffix.lower() != ".mp4":
-        raise RequestError(f"out: {request.out} must end in .mp4")
+        raise UsageError(f"out: {request.out} must end in .mp4")
     if request.out.is_dir():
-        raise RequestError(f"out: {request.out} is a folder")
+        raise UsageError(f"out: {request.out} is a folder")
 
 
 def _multiple(folder: Path) -> int:
@@ -173,9 +174,9 @@ def open_image(path: Path, size: tuple[int, int]) -> Any:
         with Image.open(path) as opened:
             upright = ImageOps.exif_transpose(opened).convert("RGB")
     except FileNotFoundError as error:
-        raise RequestError(f"image: no file {path}") from error
+        raise UsageError(f"image: no file {path}") from error
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise RequestError(f"image: {path} cannot be read: {error}") from error
+        raise UsageError(f"image: {path} cannot be read: {error}") from error
     return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
 
 
@@ -183,7 +184,7 @@ def _run(folder: Path, entry: ZooEntry, request: Request, picture: Any, device: 
     import numpy as np
     import torch
 
-    from curation.video import write_clip
+    from dailies.curation.video import write_clip
 
     began = time.monotonic()
     pipeline = load_pipeline(folder, device=device)
@@ -206,7 +207,7 @@ def _run(folder: Path, entry: ZooEntry, request: Request, picture: Any, device: 
     )
     frames: NDArray[np.float32] = made.frames[0]
     if not np.isfinite(frames).all():
-        raise ZooError(f"{entry.name} made numbers that are none (NaN or infinite): nothing was written")
+        raise NotFinite(f"{entry.name} made numbers that are none (NaN or infinite): nothing was written")
     pixels = (frames.clip(0, 1) * 255).round().astype(np.uint8)
     request.out.parent.mkdir(parents=True, exist_ok=True)
     write_clip(pixels, request.fps, request.out)

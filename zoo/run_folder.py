@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import RequestError
+from dailies.curation.errors import RunError
 
 RUN = "run.json"
 WEIGHTS = {"ema": "unet_ema", "last": "unet"}
@@ -61,11 +61,11 @@ class Run:
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
-        """Raises ``RequestError`` that names what is absent or has the wrong form."""
+        """Raises ``RunError`` that names what is absent or has the wrong form."""
         folder = Path(folder).expanduser().absolute()
         path = folder / RUN
         if not path.is_file():
-            raise RequestError(f"{folder} is not a training run: no {RUN} in it")
+            raise RunError(f"{folder} is not a training run: no {RUN} in it")
         try:
             row = json.loads(path.read_text())
             return cls(
@@ -78,23 +78,23 @@ class Run:
                 phases=tuple(_phase(phase) for phase in row["phases"]),
             )
         except KeyError as error:
-            raise RequestError(f"{path}: {error.args[0]} is missing") from error
+            raise RunError(f"{path}: {error.args[0]} is missing") from error
         except (ValueError, TypeError, AttributeError) as error:
-            raise RequestError(f"{path} cannot be read: {error}") from error
+            raise RunError(f"{path} cannot be read: {error}") from error
 
     def choose(self, name: str | None) -> Phase:
-        """The phase ``name``, or the last one that is done. Raises ``RequestError`` if there is none, or it is not."""
+        """The phase ``name``, or the last one that is done. Raises ``RunError`` if there is none, or it is not."""
         states = ", ".join(f"{phase.name} ({'done' if phase.done else 'not done'})" for phase in self.phases) or "none"
         if name is not None:
             named = [phase for phase in self.phases if phase.name == name]
             if not named:
-                raise RequestError(f"no phase {name!r} in {self.folder}; it has: {states}")
+                raise RunError(f"no phase {name!r} in {self.folder}; it has: {states}")
             if not named[0].done:
-                raise RequestError(f"phase {name!r} of {self.folder} is not done")
+                raise RunError(f"phase {name!r} of {self.folder} is not done")
             return named[0]
         done = [phase for phase in self.phases if phase.done]
         if not done:
-            raise RequestError(f"no phase of {self.folder} is done; it has: {states}")
+            raise RunError(f"no phase of {self.folder} is done; it has: {states}")
         return done[-1]
 
     def sampling(self, phase: Phase) -> Mapping[str, Any]:

@@ -23,9 +23,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from zoo import lock
-from zoo.entry import ZooEntry, check_name
-from zoo.errors import Damaged, NameTaken, NoSuchModel, RequestError
+from dailies.curation.errors import Damaged, ModelError, NameTaken, NoSuchModel
+from dailies.zoo.entry import ZooEntry, check_name
+from dailies.zoo.formats import lock
 
 ENTRY = "model.json"
 ADDING = ".adding-"
@@ -38,15 +38,15 @@ def default_zoo() -> str:
 
 
 class Store:
-    """A zoo at a local folder, which need not exist yet. Raises ``RequestError`` for any other URL."""
+    """A zoo at a local folder, which need not exist yet. Raises ``ModelError`` for any other URL."""
 
     def __init__(self, url: str | Path) -> None:
         text = str(url).removeprefix("file://")
         if "://" in text:
-            raise RequestError(f"{url}: a zoo is a local folder for now")
+            raise ModelError(f"{url}: a zoo is a local folder for now")
         self.folder = Path(text).expanduser().absolute()
         if self.folder.exists() and not self.folder.is_dir():
-            raise RequestError(f"{self.folder}: a file, not a zoo's folder")
+            raise ModelError(f"{self.folder}: a file, not a zoo's folder")
 
     # ---- reading ----
 
@@ -73,7 +73,7 @@ class Store:
         path = self.path(name) / ENTRY
         try:
             found = ZooEntry.from_json(path.read_text())
-        except (Damaged, RequestError, OSError, UnicodeDecodeError) as error:
+        except (Damaged, ModelError, OSError, UnicodeDecodeError) as error:
             raise Damaged(f"{name}: {error}") from error
         if found.name != name:
             raise Damaged(f"{name}: model.json is of {found.name}")
@@ -101,7 +101,7 @@ class Store:
     # ---- adding ----
 
     def check_free(self, name: str, built_in: Mapping[str, object] = {}) -> None:
-        """Raises ``RequestError`` if ``name`` cannot be a name, ``NameTaken`` if it is one already."""
+        """Raises ``ModelError`` if ``name`` cannot be a name, ``NameTaken`` if it is one already."""
         check_name(name)
         if name in built_in:
             raise NameTaken(f"{name!r} is a model that ships with dailies: choose another name")

@@ -21,7 +21,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from transformers import CLIPTextModel
 
-from zoo.ids import added_ids
+from dailies.zoo.formats.time_ids import added_ids
 
 
 @dataclass

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from curation.captioners.captions import COLUMNS
-from curation.captioners.coca import Coca
-from curation.captioners.fuse import Fuse
-from curation.captioners.motion import Motion
-from curation.scorers import Scorer
+from dailies.curation.captioners.captions import COLUMNS
+from dailies.curation.captioners.coca import Coca
+from dailies.curation.captioners.fuse import Fuse
+from dailies.curation.captioners.motion import Motion
+from dailies.curation.scorers import Scorer
 
 # The same protocol, with ``COLUMNS`` for its columns.
 Captioner = Scorer

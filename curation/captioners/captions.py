@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from curation.schema import field
+from dailies.curation.schema import field
 
 # A captioner NAME's `text` is known to later steps as `caption_NAME`.
 COLUMNS: tuple[pa.Field, ...] = (

@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from curation import openclip
-from curation.captioners import decoding
-from curation.captioners.captions import COLUMNS, caption_table
-from curation.errors import UsageError
-from curation.schema import digest
-from curation.types import Evidence
+from dailies.curation.captioners import decoding
+from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.errors import UsageError
+from dailies.curation.schema import digest
+from dailies.curation.scorers import openclip
+from dailies.curation.types import Evidence
 
 Decode = Literal["beam", "greedy", "top_p"]
 
@@ -27,7 +27,7 @@ Decode = Literal["beam", "greedy", "top_p"]
 class Coca(openclip.OpenClip):
     """``beams`` and ``length_penalty`` rule where ``decode`` is beam, ``top_p`` (the nucleus' share) and ``seed`` where it
     is top_p. ``limit``: most tokens of a caption with its marks, the model's own limit if ``None``. For the rest see
-    ``curation.openclip``.
+    ``dailies.curation.scorers.openclip``.
 
     Raises ``ValueError`` for numbers that mean nothing.
     """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from curation.openclip import Marks
+from dailies.curation.scorers.openclip import Marks
 
 Tensor: TypeAlias = Any  # torch.Tensor: importing curation must not load torch
 

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from curation.captioners.captions import COLUMNS, caption_table
-from curation.errors import SourceError
-from curation.types import Evidence, Resources
+from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.errors import SourceError
+from dailies.curation.types import Evidence, Resources
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curation.captioners.captions import COLUMNS, caption_table
-from curation.errors import SourceError
-from curation.observers.camera import HANDHELD, STATIC, UNCLEAR, WORDS
-from curation.types import Evidence, Resources
+from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.errors import SourceError
+from dailies.curation.observers.camera import HANDHELD, STATIC, UNCLEAR, WORDS
+from dailies.curation.types import Evidence, Resources
 
 STILL, SOME, SLOW, FAST = "nothing moves", "something moves", "slow motion", "fast motion"
 UNSURE = 0.5  # px: flow leaves so much unexplained where only the camera moves

@@ -12,16 +12,16 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
-from curation.observers.borders import Borders
-from curation.observers.boundary import Boundary
-from curation.observers.change import Change
-from curation.observers.combing import Combing
-from curation.observers.duplicates import Duplicates
-from curation.observers.luma import Luma
-from curation.observers.motion import Motion
-from curation.observers.sharpness import Sharpness
-from curation.timing import Span
-from curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.observers.borders import Borders
+from dailies.curation.observers.boundary import Boundary
+from dailies.curation.observers.change import Change
+from dailies.curation.observers.combing import Combing
+from dailies.curation.observers.duplicates import Duplicates
+from dailies.curation.observers.luma import Luma
+from dailies.curation.observers.motion import Motion
+from dailies.curation.observers.sharpness import Sharpness
+from dailies.curation.timing import Span
+from dailies.curation.types import Frame, Probe, Sampling, Track
 
 
 class Live(Protocol):

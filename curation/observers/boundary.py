@@ -2,9 +2,9 @@
 
 Frames are compared on two grids out of one decode. The track ``boundary`` is each frame's distance from the one seen before,
 which tells exactly between which two frames a cut lies. On a grid of 12 a second, frames near and far are compared in many
-ways (``curation.observers.likeness``), and four small networks, averaged, read those measures with 1.3 seconds on either
+ways (``likeness``), and four small networks, averaged, read those measures with 1.3 seconds on either
 side. Several rates fused are what SVD's cascade of detectors is for (arXiv 2311.15127, App. C). The weights are those of
-``pipelines/builtin/train_cuts.py``, trained on random footage with known transitions (``docs/cuts.md``).
+``scripts/builtin/train_cuts.py``, trained on random footage with known transitions (``docs/cuts.md``).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.observers import likeness
-from curation.observers.likeness import LOOK, Described, Floats
-from curation.observers.tracking import Recorder, check_grid
-from curation.timing import Grid, Span
-from curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.observers import likeness
+from dailies.curation.observers.likeness import LOOK, Described, Floats
+from dailies.curation.observers.tracking import Recorder, check_grid
+from dailies.curation.timing import Grid, Span
+from dailies.curation.types import Frame, Probe, Sampling, Track
 
 WEIGHTS = Path(__file__).with_name("boundary.safetensors")
 STEP = "boundary"

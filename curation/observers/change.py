@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curation.observers.tracking import Recorder, check_grid
-from curation.timing import Span
-from curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.observers.tracking import Recorder, check_grid
+from dailies.curation.timing import Span
+from dailies.curation.types import Frame, Probe, Sampling, Track
 
 
 @dataclass(frozen=True, kw_only=True)

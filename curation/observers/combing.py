@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.observers.tracking import FULL_FPS, FULL_SIZE, Recorder, check_grid, within
-from curation.schema import field
-from curation.timing import Span
-from curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Recorder, check_grid, within
+from dailies.curation.schema import field
+from dailies.curation.timing import Span
+from dailies.curation.types import Frame, Probe, Sampling, Track
 
 Floats = NDArray[np.float32]
 

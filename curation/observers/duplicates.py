@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.observers.tracking import Recorder, check_grid
-from curation.schema import field
-from curation.timing import Span
-from curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.observers.tracking import Recorder, check_grid
+from dailies.curation.schema import field
+from dailies.curation.timing import Span
+from dailies.curation.types import Frame, Probe, Sampling, Track
 
 SAME = 0.25  # luma: a smaller change is none; half a pixel of pan a frame changes twice as much
 SHARE = 0.4  # of the largest change nearby: a smaller one is none

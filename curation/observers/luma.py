@@ -9,10 +9,10 @@ from typing import ClassVar
 import cv2
 import pyarrow as pa
 
-from curation.observers.tracking import Recorder, check_grid, mean_within
-from curation.schema import field
-from curation.timing import Span
-from curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.observers.tracking import Recorder, check_grid, mean_within
+from dailies.curation.schema import field
+from dailies.curation.timing import Span
+from dailies.curation.types import Frame, Probe, Sampling, Track
 
 
 @dataclass(frozen=True, kw_only=True)

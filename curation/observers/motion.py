@@ -8,7 +8,7 @@ SVD took OpenCV's Farnebäck (2003) and does not say with which parameters. DIS 
 is the default: it ranks real clips as Farnebäck does, in a fifth of the time (``benchmarks/motion.py``).
 
 Beside the magnitude stand pan, tilt, zoom and roll of the camera, and the local motion that they leave over, all from the
-same map (``curation.observers.camera``).
+same map (``dailies.curation.observers.camera``).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.observers import camera
-from curation.observers.camera import REFERENCE
-from curation.observers.tracking import Recorder, check_grid, mean_within, within
-from curation.schema import field
-from curation.timing import Span
-from curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.observers import camera
+from dailies.curation.observers.camera import REFERENCE
+from dailies.curation.observers.tracking import Recorder, check_grid, mean_within, within
+from dailies.curation.schema import field
+from dailies.curation.timing import Span
+from dailies.curation.types import Frame, Probe, Sampling, Track
 
 MAP_SHORT_SIDE = 16
 TRACKS = ("motion", "motion_pan", "motion_tilt", "motion_zoom", "motion_roll", "motion_local")

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.timing import Span
-from curation.types import Track
+from dailies.curation.timing import Span
+from dailies.curation.types import Track
 
 FULL_SIZE = 16384  # px: a short side that no source exceeds, for who looks at sources in full size
 # Of frames in full size a little more than one a second, so that each clip of a second has one, and 28 frames apart at

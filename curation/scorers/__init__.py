@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
-from curation.scorers.clip import Clip
-from curation.scorers.raft import Raft
-from curation.scorers.text import Text
-from curation.types import Evidence, Resources
+from dailies.curation.scorers.clip import Clip
+from dailies.curation.scorers.raft import Raft
+from dailies.curation.scorers.text import Text
+from dailies.curation.types import Evidence, Resources
 
 
 class Scorer(Protocol):

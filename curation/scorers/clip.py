@@ -14,15 +14,16 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from curation import openclip, schema
-from curation.errors import SourceError
-from curation.scorers.text import first_middle_last
-from curation.types import Evidence
+from dailies.curation import schema
+from dailies.curation.errors import SourceError
+from dailies.curation.scorers import openclip
+from dailies.curation.scorers.text import first_middle_last
+from dailies.curation.types import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip(openclip.OpenClip):
-    """``caption``: the column that holds the text. For the rest see ``curation.openclip``."""
+    """``caption``: the column that holds the text. For the rest see ``dailies.curation.scorers.openclip``."""
 
     caption: str = "caption_fuse"
 

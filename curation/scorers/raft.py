@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation import video
-from curation.errors import TooFewFrames, UsageError
-from curation.observers import camera
-from curation.observers.motion import TRACKS, Motion, reduced
-from curation.types import Evidence, EvidenceFrame, Resources
+from dailies.curation import video
+from dailies.curation.errors import TooFewFrames, UsageError
+from dailies.curation.observers import camera
+from dailies.curation.observers.motion import TRACKS, Motion, reduced
+from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 SIZES = ("raft_small", "raft_large")

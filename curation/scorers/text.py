@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation import video
-from curation.schema import field
-from curation.types import Evidence, EvidenceFrame, Resources
+from dailies.curation import video
+from dailies.curation.schema import field
+from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
 POSITIONS = ("first", "middle", "last")
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from training.models.embeddings import Embedding, sinusoids
-from training.models.frames import Frames, Mixer
+from dailies.training.models.embeddings import Embedding, sinusoids
+from dailies.training.models.layout import Frames, Mixer
 
 # CUDA's kernels take no larger batch (pytorch/pytorch#146704); temporal attention has one sequence for each pixel.
 MOST = 2**16 - 1

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from training.models.attention import Transformer
-from training.models.config import UNetConfig
-from training.models.frames import Frames, Mixer
+from dailies.training.models.attention import Transformer
+from dailies.training.models.config import UNetConfig
+from dailies.training.models.layout import Frames, Mixer
 
 GROUPS = 32
 

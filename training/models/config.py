@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dailies.curation.errors import ModelError
+
 KIND = "UNetSpatioTemporalConditionModel"
 OWN_KIND = "VideoUNet"  # without added ids or with a masked latent, which diffusers' class cannot do
 
 
 def _check(fine: bool, name: str, value: object, wanted: str) -> None:
     if not fine:
-        raise ValueError(f"{name}: {wanted} expected, not {value!r}")
+        raise ModelError(f"{name}: {wanted} expected, not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class UNetConfig:
     ``ids`` added numbers (fps − 1, motion bucket, noise augmentation); ``None`` for a model without them. ``masked``: it learns
     a latent that stands for frames that are not shown. ``frames`` and ``sample_size`` (latent height, width) say what it was
     made for and limit nothing.
-    Raises ``ValueError`` naming the field.
+    Raises ``ModelError`` naming the field.
     """
 
     in_channels: int = 4
@@ -87,7 +89,7 @@ class UNetConfig:
     def from_diffusers(cls, row: Mapping[str, Any]) -> UNetConfig:
         """The inverse, with diffusers' defaults for what is left out. Entries that are not the network's are passed over.
 
-        Raises ``ValueError`` for another class, and for what we do not build: levels of unequal ``layers_per_block`` or
+        Raises ``ModelError`` for another class, and for what we do not build: levels of unequal ``layers_per_block`` or
         ``cross_attention_dim``, blocks that are not SVD's, a way up that does not mirror the way down.
         """
         kind = row.get("_class_name", KIND)

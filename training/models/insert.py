@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.models.config import UNetConfig
-from training.models.video_unet import VideoUNet, is_last, is_temporal
+from dailies.curation.errors import ModelError
+from dailies.training.models.config import UNetConfig
+from dailies.training.models.video_unet import VideoUNet, is_last, is_temporal
 
 # What SD 1 and 2 are, out of all that UNet2DConditionModel can be: entry → the values that mean so.
 PLAIN: dict[str, tuple[Any, ...]] = {
@@ -50,12 +51,12 @@ def insert_temporal(
     Spatial weights are copied; what the new layers and the added ids give is zero, so that every frame passes as an image
     passes our own image model, exactly. Against diffusers' ``UNet2DConditionModel`` there remains the eps of some norms:
     1e-6 in diffusers' video model and in ours, 1e-5 in its image model. Convolutional projections (SD 1) become linear.
-    Raises ``ValueError`` naming the entry of a configuration that is not SD's, or the weight that has no place.
+    Raises ``ModelError`` naming the entry of a configuration that is not SD's, or the weight that has no place.
     """
     row: Any = unet2d.config if config is None and isinstance(unet2d, nn.Module) else config
     state: Mapping[str, Tensor] = unet2d.state_dict() if isinstance(unet2d, nn.Module) else unet2d
     if row is None:
-        raise ValueError("config: the image model's config.json is needed with a state dict")
+        raise ModelError("config: the image model's config.json is needed with a state dict")
     model = VideoUNet(video_config(row, frames=frames, id_width=id_width, ids=ids))
     copy_spatial(state, model)
     return model
@@ -64,18 +65,18 @@ def insert_temporal(
 def copy_spatial(state: Mapping[str, Tensor], model: VideoUNet) -> None:
     """Load an image model's weights, by diffusers' keys, into ``model``, whose new layers then change nothing.
 
-    Raises ``ValueError`` naming the weight that does not fit.
+    Raises ``ModelError`` naming the weight that does not fit.
     """
     target = model.state_dict()
     wanted = {name for name in target if not is_temporal(name) and not name.startswith("add_embedding.")}
     given = {_spatial(name): value for name, value in state.items()}
     for name in sorted(wanted ^ set(given)):
-        raise ValueError(f"{name}: {'missing from' if name in wanted else 'has no place for'} the image model's weight")
+        raise ModelError(f"{name}: {'missing from' if name in wanted else 'has no place for'} the image model's weight")
     for name, value in given.items():
         if name.endswith((".proj_in.weight", ".proj_out.weight")) and value.ndim == 4:
             value = value.flatten(1)  # a 1×1 convolution
         if value.shape != target[name].shape:
-            raise ValueError(f"{name}: {tuple(value.shape)} in the image model, {tuple(target[name].shape)} here")
+            raise ModelError(f"{name}: {tuple(value.shape)} in the image model, {tuple(target[name].shape)} here")
         target[name] = value
     for name in target:
         if is_last(name):
@@ -86,11 +87,11 @@ def copy_spatial(state: Mapping[str, Tensor], model: VideoUNet) -> None:
 def widen_input(model: VideoUNet, channels: int) -> VideoUNet:
     """The same model, the very weights, with ``channels`` input channels; the new ones come last and are zero at first, so
     that what is concatenated changes nothing. Changes ``model`` in place and returns it. An optimizer made before holds the
-    old ``conv_in``. Raises ``ValueError`` if there are more already.
+    old ``conv_in``. Raises ``ModelError`` if there are more already.
     """
     old = model.conv_in
     if channels < old.in_channels:
-        raise ValueError(f"channels: at least {old.in_channels} expected, not {channels}")
+        raise ModelError(f"channels: at least {old.in_channels} expected, not {channels}")
     wide = nn.Conv2d(channels, old.out_channels, 3, padding=1, device=old.weight.device, dtype=old.weight.dtype)
     with torch.no_grad():
         wide.weight.zero_()
@@ -111,11 +112,11 @@ def _spatial(name: str) -> str:
 
 
 def video_config(row: Mapping[str, Any], *, frames: int = 14, id_width: int | None = 256, ids: int = 3) -> UNetConfig:
-    """The shape of the video model that an image model's ``config.json`` becomes. Raises ``ValueError`` naming the entry
+    """The shape of the video model that an image model's ``config.json`` becomes. Raises ``ModelError`` naming the entry
     that is not SD's."""
     for name, allowed in PLAIN.items():
         if name in row and row[name] not in allowed:
-            raise ValueError(f"{name}: {allowed[0]!r} expected, not {row[name]!r}")
+            raise ModelError(f"{name}: {allowed[0]!r} expected, not {row[name]!r}")
     # In UNet2DConditionModel, ``attention_head_dim`` is in truth the number of heads.
     heads = row.get("num_attention_heads") or row.get("attention_head_dim", 8)
     mirrored = {

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.models.video_unet import VideoUNet
+from dailies.curation.errors import ModelError
+from dailies.training.models.video_unet import VideoUNet
 
 ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
 
@@ -41,16 +42,16 @@ def add_lora(
     """Add adapters to ``parts`` of ``PARTS``, in place: they alone train, and change nothing at first. Returns ``model``.
 
     ``rank``: by default the largest that is usual for the parts. W becomes W + (α/rank)·B·A; ``alpha``: by default the rank.
-    Raises ``ValueError`` for an unknown part, a rank below 1, and a model that has adapters.
+    Raises ``ModelError`` for an unknown part, a rank below 1, and a model that has adapters.
     """
     unknown = sorted(set(parts) - set(PARTS))
     if unknown or not parts:
-        raise ValueError(f"parts: some of {', '.join(PARTS)} expected, not {unknown[0] if unknown else 'none'!r}")
+        raise ModelError(f"parts: some of {', '.join(PARTS)} expected, not {unknown[0] if unknown else 'none'!r}")
     rank = max(PARTS[part].rank for part in parts) if rank is None else rank
     if rank < 1:
-        raise ValueError(f"rank: a positive number expected, not {rank}")
+        raise ModelError(f"rank: a positive number expected, not {rank}")
     if _adapted(model):
-        raise ValueError("model: it has adapters already; merge them first")
+        raise ModelError("model: it has adapters already; merge them first")
     from peft import LoraConfig, inject_adapter_in_model
 
     pattern = "|".join(f"(?:{PARTS[part].pattern})" for part in sorted(set(parts)))
@@ -70,11 +71,11 @@ def lora_weights(model: VideoUNet) -> dict[str, Tensor]:
 def merge_lora(model: VideoUNet) -> VideoUNet:
     """Add the adapters into the weights, in place, and take them off: the keys are diffusers' again, and all weights train.
 
-    Raises ``ValueError`` for a model without adapters.
+    Raises ``ModelError`` for a model without adapters.
     """
     adapted = _adapted(model)
     if not adapted:
-        raise ValueError("model: it has no adapters")
+        raise ModelError("model: it has no adapters")
     with torch.no_grad():
         for name, layer in adapted.items():
             layer.merge(safe_merge=True)

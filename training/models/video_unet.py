@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.blocks import Down, Level, Middle, Up
-from training.models.config import UNetConfig
-from training.models.embeddings import Embedding, sinusoids
-from training.models.frames import Frames
+from dailies.training.models.blocks import Down, Level, Middle, Up
+from dailies.training.models.config import UNetConfig
+from dailies.training.models.embeddings import Embedding, sinusoids
+from dailies.training.models.layout import Frames
 
 # The last layers of all that a video model has over an image model. Zero, each passes its input on; each still gets a gradient
 # at once, because what it multiplies is not zero.
@@ -143,7 +143,7 @@ class VideoUNet(nn.Module):
         return self.conv_in.weight.device
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
-        """``training.models.save``, by the name that diffusers' models have."""
-        from training.models.folder import save
+        """``dailies.training.models.save``, by the name that diffusers' models have."""
+        from dailies.training.models.io import save
 
         save(self, folder)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.recipe import Recipe
-from training.recipes.svd import svd
+from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.svd import svd
 
 
 def finetune() -> Recipe:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.phase import Phase
-from training.recipe import Net, Recipe
+from dailies.training.recipes.phase import Phase
+from dailies.training.recipes.recipe import Net, Recipe
 
 # What is in the recipe, and yet not quite the paper's.
 DIFFERS = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.recipe import Net, Recipe
-from training.recipes.svd import svd
+from dailies.training.recipes.recipe import Net, Recipe
+from dailies.training.recipes.svd import svd
 
 SIZE = (80, 48)
 

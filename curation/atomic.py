@@ -1,0 +1,70 @@
+"""Files and folders that appear whole or not at all: written under a hidden name beside the final one, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PART = ".part-"  # how the names of unfinished files and folders begin
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Yield a hidden path beside ``path``; what was written there takes its name at the end, and is removed on an error."""
+    final = Path(path)
+    hidden = _hidden(final)
+    try:
+        yield hidden
+        os.replace(hidden, final)
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a hidden folder beside ``path`` to fill; it takes that name at the end, and is removed on an error.
+
+    A folder that stands at ``path`` is replaced; a kill between its removal and the renaming leaves neither.
+    """
+    final = Path(path)
+    hidden = _hidden(final)
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir(parents=True)
+    try:
+        yield hidden
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(hidden, final)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    with new_file(path) as hidden:
+        hidden.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write ``value`` as a JSON file."""
+    write_text(path, json.dumps(value, indent=indent))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left in ``folder`` itself. Only for a folder that no other process writes into."""
+    for left in folder.glob(f"{PART}*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
+def _hidden(final: Path) -> Path:
+    return final.with_name(f"{PART}{os.getpid()}-{final.name}")

@@ -1,0 +1,57 @@
+"""How values that people write are read: strict models, ``--set PATH=VALUE``, and errors that say what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dailies.curation.errors import RecipeError
+
+
+class StrictModel(BaseModel):
+    """A frozen pydantic model that refuses unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+def read_yaml(text: str, what: str) -> Any:
+    """Parse YAML; ``what`` names it in the ``RecipeError`` for text that is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
+    """Split ``a.b.c=VALUE`` into its path and its value, which is YAML; the word ``None`` is null too.
+
+    Raises ``RecipeError`` for anything else.
+    """
+    path, equals, raw = text.partition("=")
+    keys = tuple(key.strip() for key in path.split("."))
+    if not equals or not all(keys):
+        raise RecipeError(f"--set {text}: not of the form NAME.KEY=VALUE")
+    return keys, None if raw.strip() == "None" else read_yaml(raw, f"--set {text}")
+
+
+def format_error(error: ValidationError) -> str:
+    """The first complaint of a pydantic error as ``FIELD=VALUE: what is wrong``."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key {place!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not place:
+        return message
+    value = f"={first['input']!r}" if isinstance(first["input"], str | int | float | None) else ""
+    return f"{place}{value}: {message[:1].lower()}{message[1:]}"
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """`` (did you mean X?)`` for the name most like ``name``; empty where none is near."""
+    near = difflib.get_close_matches(name, list(allowed), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,270 @@
+"""A dataset at a URL: a folder of Delta Lake tables and of exports, with one writing run at a time.
+
+::
+
+    dataset.json                     says that this is a dataset
+    .lock                            held by the run that writes (local disks only)
+    observations@FP/  clips/CUTS@FP/  scores/NAME@FP/  captions/NAME@FP/  selections/NAME/  runs/
+    exports/NAME@FP/                 data/*.parquet, index.parquet, README.md: plain Parquet
+    exports/.staging-…/              an export in the making
+
+This module opens, locks, withdraws and collects garbage; ``Table`` reads and commits, ``write_part`` is the worker's end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from dailies.curation.errors import DatasetError
+from dailies.curation.tables.parts import Keys, Receipt, read_part, write_part
+from dailies.curation.tables.storage import Folder, one_line
+from dailies.curation.tables.table import Committer, Table
+from dailies.curation.tables.withdraw import withdraw_from_export
+
+__all__ = ["Committer", "Dataset", "Garbage", "Keys", "Receipt", "Table", "read_part", "write_part"]
+
+MARKER = "dataset.json"
+LOCK = ".lock"
+FORMAT = 1
+
+GROUPS = ("clips", "scores", "captions", "selections")
+WORD = r"[A-Za-z0-9_.-]+"
+TABLE_NAME = re.compile(rf"observations@{WORD}|(clips|scores|captions)/{WORD}@{WORD}|selections/{WORD}|runs")
+
+_held: set[int] = set()
+"""Descriptors of the locks of this process."""
+
+
+def _let_go() -> None:
+    # A forked child shares its parent's locks, and would keep them when the parent dies.
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A file that nothing refers to: ``path`` in the dataset, ``size`` in bytes."""
+
+    path: str
+    size: int
+
+
+class Dataset:
+    """The dataset in a folder. ``Dataset.create`` makes one, ``Dataset.open`` finds one."""
+
+    __slots__ = ("_writing", "folder")
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._writing = 0
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        return self.folder.url
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on a disk, where ``writer`` keeps other runs out."""
+        return self.folder.local
+
+    @classmethod
+    def create(cls, url: str | Path) -> Dataset:
+        """The dataset at ``url``, made if there is none. Raises ``DatasetError`` where something else lies there."""
+        folder = Folder.at(url)
+        try:
+            if not folder.holds(MARKER):
+                if any(not _temporary(info.path) for info in folder.list()):
+                    raise DatasetError(f"{folder.url}: not empty, and not a dataset; name a new or an empty folder")
+                folder.write(MARKER, json.dumps({"format": FORMAT, "made_by": "dailies"}).encode())
+        except OSError as error:
+            raise DatasetError(f"{folder.url}: cannot be made: {one_line(error)}") from error
+        return cls.open(url)
+
+    @classmethod
+    def open(cls, url: str | Path) -> Dataset:
+        """Raises ``DatasetError`` where there is no dataset, or one of a later format."""
+        folder = Folder.at(url)
+        try:
+            if not folder.holds(MARKER):
+                raise DatasetError(f"{folder.url}: no dataset there")
+            made = json.loads(folder.read(MARKER))
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{folder.url}: cannot be read: {one_line(error)}") from error
+        if made.get("format") != FORMAT:
+            raise DatasetError(f"{folder.url}: a dataset of format {made.get('format')}; this program reads {FORMAT}")
+        return cls(folder)
+
+    # ---- what is in it ----------------------------------------------------------------------------------------------
+
+    def table(self, name: str, schema: pa.Schema | None = None) -> Table:
+        """A table by its name in the dataset, which need not exist yet. For ``schema`` see ``Table``."""
+        if not TABLE_NAME.fullmatch(name):
+            raise DatasetError(
+                f"no table can be called {name!r}; allowed: observations@FP, clips/CUTS@FP, scores/NAME@FP, "
+                "captions/NAME@FP, selections/NAME, runs"
+            )
+        return Table(name, self.folder / name, schema)
+
+    def tables(self) -> list[str]:
+        """Names of the tables that exist, sorted."""
+        return [name for name in self._table_folders() if self.table(name).exists()]
+
+    def exports(self) -> list[str]:
+        """Names (``NAME@FP``) of the finished exports, sorted."""
+        exports = self.folder / "exports"
+        names = [name for name in _folders(exports) if not name.startswith(".")]
+        return [name for name in names if (exports / name).holds("index.parquet")]
+
+    def _table_folders(self) -> list[str]:
+        """Folders that hold a table, or the parts of one whose first commit never came."""
+        names = _folders(self.folder)
+        for group in GROUPS:
+            names += [f"{group}/{name}" for name in _folders(self.folder / group)]
+        return sorted(name for name in names if TABLE_NAME.fullmatch(name))
+
+    # ---- one at a time ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writer(self) -> Iterator[None]:
+        """Keep other runs from writing; raises ``DatasetError`` naming the process that does already.
+
+        The lock is the operating system's, so that it goes with the process however that ends, and is not shared
+        with its children. May be entered again through the same object. On an object store nothing is locked: there, of
+        two runs that write one table the second to commit fails (see ``Table``), and gc must spare young files.
+        """
+        if self._writing or not self.is_local:
+            self._writing += 1
+            try:
+                yield
+            finally:
+                self._writing -= 1
+            return
+        descriptor = self._lock()
+        self._writing = 1
+        try:
+            yield
+        finally:
+            self._writing = 0
+            if descriptor in _held:  # not in a forked child, which has closed it
+                _held.discard(descriptor)
+                os.close(descriptor)
+
+    def _lock(self) -> int:
+        path = self.folder.file(LOCK)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DatasetError(f"{self.url}: cannot be locked: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise DatasetError(f"{self.url}: {holder} is writing to it; only one run may at a time") from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        _held.add(descriptor)
+        return descriptor
+
+    # ---- taking out -------------------------------------------------------------------------------------------------
+
+    def withdraw(self, source_ids: Iterable[str]) -> dict[str, int]:
+        """Delete the rows of these sources from every table and export; returns their number in each.
+
+        What was made from a source goes before the source, and so a run that is killed leaves nothing without its
+        origin; a second one finishes. The bytes themselves are gone from the disk after ``gc``.
+        """
+        sources = sorted(set(source_ids))
+        counts = {}
+        with self.writer():
+            for name in self.exports():
+                counts[f"exports/{name}"] = withdraw_from_export(self.folder / "exports" / name, sources)
+            order = ("selections/", "captions/", "scores/", "clips/", "observations@")
+            for start in order:
+                for name in self.tables():
+                    if name.startswith(start):
+                        counts[name] = self.table(name).delete(sources)
+        return counts
+
+    def gc(self, *, dry_run: bool = False, older_than_hours: float | None = None) -> list[Garbage]:
+        """Remove the files that nothing refers to; returns them. Earlier versions of tables cannot be read after it.
+
+        These are parts that no commit names, parts whose rows were replaced or withdrawn, exports that were not
+        finished, and temporary files. Younger files than ``older_than_hours`` stay: by default none of them, but 24 on
+        an object store, where another run's parts that await their commit look just the same.
+        """
+        hours = older_than_hours if older_than_hours is not None else 0.0 if self.is_local else 24.0
+        before = datetime.now(UTC) - timedelta(hours=hours) if hours else None
+        with self.writer():
+            found = [info for info in self._unreferenced() if before is None or info.mtime < before]
+            if not dry_run:
+                for info in found:
+                    self.folder.fs.delete_file(info.path)
+                self._remove_empty_stagings()
+        return [Garbage(self.folder.relative(info), info.size) for info in found]
+
+    def _unreferenced(self) -> Iterator[pafs.FileInfo]:
+        for name in self._table_folders():
+            folder = self.folder / name
+            current = self.table(name).files()
+            for info in folder.list() + (folder / "_delta_log").list():
+                path = folder.relative(info)
+                part = path.endswith(".parquet") and "/" not in path and path not in current
+                if info.type == pafs.FileType.File and (part or _temporary(path)):
+                    yield info
+        for name in self.exports():
+            yield from _unlisted(self.folder / "exports" / name)
+        for staging in self._stagings():
+            yield from (info for info in staging.list(recursive=True) if info.type == pafs.FileType.File)
+        yield from (info for info in self.folder.list() if _temporary(self.folder.relative(info)))
+
+    def _stagings(self) -> list[Folder]:
+        exports = self.folder / "exports"
+        return [exports / name for name in _folders(exports) if name.startswith(".staging-")]
+
+    def _remove_empty_stagings(self) -> None:
+        for staging in self._stagings():
+            if not any(info.type == pafs.FileType.File for info in staging.list(recursive=True)):
+                self.folder.fs.delete_dir(staging.path)
+
+
+def _folders(parent: Folder) -> list[str]:
+    return [parent.relative(info) for info in parent.list() if info.type == pafs.FileType.Directory]
+
+
+def _temporary(path: str) -> bool:
+    """Half of a file, ours or deltalake's (``….json#1`` and ``….json.tmp`` in a log)."""
+    return path.endswith(".tmp") or re.search(r"\.(json|parquet)#\d+$", path) is not None
+
+
+def _unlisted(export: Folder) -> Iterator[pafs.FileInfo]:
+    """Files of a finished export that its index does not name: a withdrawal that was cut short leaves some."""
+    shards = pq.read_table(export.file("index.parquet"), columns=["shard"], filesystem=export.fs)["shard"]
+    listed = set(pc.unique(shards).to_pylist())
+    for info in export.list() + (export / "data").list():
+        path = export.relative(info)
+        if info.type == pafs.FileType.File and (
+            _temporary(path) or (path.startswith("data/") and path.endswith(".parquet") and path not in listed)
+        ):
+            yield info

@@ -1,0 +1,85 @@
+"""SQL over a dataset: DuckDB views onto its tables and exports. Nothing is copied, and no extension is fetched.
+
+Every table has a view under its full name (``"scores/text@ab12cd34"``, in quotes) and the current ones a short name:
+``observations``, ``clips``, ``scores_NAME``, ``captions_NAME``, ``selection_NAME``, ``export_NAME``, ``runs``.
+"""
+
+from __future__ import annotations
+
+import json
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from dailies.curation.errors import UsageError
+from dailies.curation.tables.dataset import Dataset
+from dailies.curation.tables.storage import one_line
+
+OFFLINE = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",  # or a misspelt table could be a variable of this program
+}
+
+
+def query(dataset: Dataset, statement: str) -> pa.Table:
+    """The statement's rows; none for a statement that has no result.
+
+    Raises ``UsageError`` with the first line of DuckDB's message where it is not right.
+    """
+    with connect(dataset) as connection:
+        try:
+            rows = connection.sql(statement)
+            return pa.table({}) if rows is None else rows.to_arrow_table()
+        except duckdb.Error as error:
+            raise UsageError(one_line(error)) from error
+
+
+def connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
+    """A connection with the views, as of now: later commits are not seen.
+
+    Only the columns that a statement names are read, and ``count(*)`` reads footers alone; but a field of a struct in
+    a list brings its neighbours along, so that ``evidence[1].pts`` reads the JPEGs too.
+    """
+    connection = duckdb.connect(config=OFFLINE)
+    for name in dataset.tables():
+        connection.register(name, dataset.table(name).arrow())
+    for name in dataset.exports():
+        connection.register(f"exports/{name}", _index(dataset, name))
+    for short, name in current(dataset).items():
+        if short != name:
+            connection.execute(f"create view {_quoted(short)} as select * from {_quoted(name)}")
+    return connection
+
+
+def current(dataset: Dataset) -> dict[str, str]:
+    """Short name → the table it stands for: the last run's that has one, else the last that was written."""
+    tables = dataset.tables()
+    exports = dataset.exports()
+    age: dict[str, float] = {name: dataset.table(name).committed() or 0.0 for name in tables}
+    for name in exports:
+        index = (dataset.folder / "exports" / name).file("index.parquet")
+        age[f"exports/{name}"] = dataset.folder.fs.get_file_info(index).mtime.timestamp()
+    short = {_short(name): name for name in sorted(age, key=lambda name: (age[name], name))}
+    if "runs" in tables:
+        runs = dataset.table("runs").read(["started", "tables"]).sort_by("started")
+        for line in runs["tables"].to_pylist():
+            named = [name for name in json.loads(line or "{}").values() if name in age]
+            short |= {_short(name): name for name in named}
+    return dict(sorted(short.items()))
+
+
+def _short(name: str) -> str:
+    group, _, rest = name.partition("@")[0].partition("/")
+    one = {"selections": "selection", "exports": "export"}.get(group, group)
+    return one if group == "clips" or not rest else f"{one}_{rest}"
+
+
+def _index(dataset: Dataset, export: str) -> pads.Dataset:
+    folder = dataset.folder / "exports" / export
+    return pads.dataset(folder.file("index.parquet"), filesystem=folder.fs, format="parquet")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,220 @@
+"""Folders at a URL, on a disk or in an object store, and how Parquet lies in them.
+
+A URL is whatever pyarrow and deltalake both understand: a local path, ``file://``, ``s3://``, ``gs://``, ``abfs://``.
+Credentials and end points come from the usual environment (``AWS_ENDPOINT_URL``, ``AWS_ALLOW_HTTP``,
+``AWS_ACCESS_KEY_ID``, ``AWS_REGION`` …), which both read by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from dailies.curation.errors import DatasetError
+
+ROW_GROUP_BYTES = 32 << 20
+"""What a reader must hold at once, about, in bytes before compression."""
+
+ROW_GROUP_ROWS = 128 << 10
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message: Rust and SQL engines add traces and carets."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+# ---- folders --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder at a URL, which need not exist yet. ``path`` is what ``fs`` calls it; ``local`` is true on a disk."""
+
+    url: str
+    fs: pafs.FileSystem
+    path: str
+    local: bool
+
+    @classmethod
+    def at(cls, url: str | Path) -> Folder:
+        """Raises ``DatasetError`` where the URL's scheme or bucket cannot be used."""
+        text = str(url)
+        scheme, separator, rest = text.partition("://")
+        if not separator or scheme == "file":
+            path = os.path.abspath(os.path.expanduser(unquote(urlsplit(text).path) if separator else text))
+            if "%" in path:
+                raise DatasetError(f"{path}: a dataset's path may not have % in it")
+            return cls(path, pafs.LocalFileSystem(), path, True)
+        text = text.rstrip("/")
+        try:
+            fs, path = pafs.FileSystem.from_uri(f"{scheme}://{quote(rest.rstrip('/'), safe='/@:?=&')}")
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"{text}: cannot be used: {one_line(error)}") from error
+        return cls(text, fs, path, False)
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(f"{self.url}/{name}", self.fs, f"{self.path}/{name}", self.local)
+
+    def file(self, name: str) -> str:
+        """The path of a file of this folder, as ``fs`` calls it."""
+        return f"{self.path}/{name}"
+
+    def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
+        """Files and folders in it; none where it does not exist."""
+        try:
+            found = self.fs.get_file_info(pafs.FileSelector(self.path, recursive=recursive, allow_not_found=True))
+        except FileNotFoundError:  # made, or taken away, while pyarrow was looking
+            return []
+        return sorted((info for info in found if info.type != pafs.FileType.NotFound), key=lambda info: info.path)
+
+    def relative(self, info: pafs.FileInfo) -> str:
+        return str(info.path)[len(self.path) + 1 :]
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        return bool(self.fs.get_file_info(self.file(name)).type == pafs.FileType.File)
+
+    def read(self, name: str) -> bytes:
+        with self.fs.open_input_stream(self.file(name)) as stream:
+            return bytes(stream.read())
+
+    def write(self, name: str, content: bytes) -> None:
+        with self.new_file(name) as sink:
+            sink.write(content)
+
+    def delete(self, name: str) -> None:
+        self.fs.delete_file(self.file(name))
+
+    @contextmanager
+    def new_file(self, name: str) -> Iterator[pa.NativeFile]:
+        """A file that appears, whole, when the block ends without an error, in place of one of that name.
+
+        On a disk it is written beside its place, synced and renamed, so that neither a kill nor a power cut leaves
+        half of it. An object store shows an upload only once it is complete.
+        """
+        path = self.file(name)
+        if not self.local:
+            # Closing the stream completes the upload even of half a file, so it goes under a name that nothing refers to
+            # wherever a whole one could be lost.
+            upload = f"{path}.{uuid.uuid4().hex}.tmp" if self.holds(name) else path
+            try:
+                with self.fs.open_output_stream(upload) as sink:
+                    yield sink
+            except BaseException:
+                if self.fs.get_file_info(upload).type == pafs.FileType.File:
+                    self.fs.delete_file(upload)
+                raise
+            if upload != path:
+                self.fs.move(upload, path)
+            return
+        parent, base = os.path.split(path)
+        os.makedirs(parent, exist_ok=True)
+        unfinished = f"{parent}/.{base}.{os.getpid()}.tmp"
+        try:
+            with pa.OSFile(unfinished, "wb") as sink:
+                yield sink
+            sync(unfinished)
+            os.replace(unfinished, path)
+        except BaseException:
+            Path(unfinished).unlink(missing_ok=True)
+            raise
+        sync(parent)
+
+
+def sync(path: str) -> None:
+    """Have the disk hold a local file or folder before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ---- parquet --------------------------------------------------------------------------------------------------------
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """The type as tables hold it: no dictionaries, no fixed-size lists, no 64-bit offsets (Delta Lake has none)."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return plain(kind.value_type)
+    if types.is_struct(kind):
+        return pa.struct([inner.with_type(plain(inner.type)) for inner in kind])
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = kind.value_field
+        return pa.list_(pa.field("element", plain(inner.type), metadata=inner.metadata))
+    if types.is_large_string(kind):
+        return pa.string()
+    return pa.binary() if types.is_large_binary(kind) else kind
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([column.with_type(plain(column.type)) for column in schema], schema.metadata)
+
+
+def _leaves(kind: pa.DataType, path: str) -> Iterator[tuple[str, pa.DataType]]:
+    """Parquet's primitive columns under an Arrow type, by their paths."""
+    if pa.types.is_struct(kind):
+        for inner in kind:
+            yield from _leaves(inner.type, f"{path}.{inner.name}")
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _leaves(kind.value_type, f"{path}.list.element")
+    elif pa.types.is_map(kind):
+        yield from _leaves(kind.key_type, f"{path}.key_value.key")
+        yield from _leaves(kind.item_type, f"{path}.key_value.value")
+    else:
+        yield path, kind
+
+
+def layout(schema: pa.Schema) -> dict[str, Any]:
+    """How ``ParquetWriter`` should lay out the columns.
+
+    Media (binary) is stored as it is: it is compressed already, so that another codec, a dictionary or statistics
+    would cost time, and copies of JPEGs in the footer. Lists of integers are pts, whose differences are tiny.
+    """
+    leaves = [leaf for column in schema for leaf in _leaves(column.type, column.name)]
+    binary = {path for path, kind in leaves if pa.types.is_binary(kind) or pa.types.is_large_binary(kind)}
+    return {
+        "compression": {path: "none" if path in binary else "zstd" for path, _ in leaves},
+        "use_dictionary": [path for path, kind in leaves if pa.types.is_string(kind) or pa.types.is_large_string(kind)],
+        "write_statistics": [path for path, _ in leaves if path not in binary and "." not in path],
+        "column_encoding": {
+            path: "DELTA_BINARY_PACKED" for path, kind in leaves if ".list." in path and pa.types.is_int64(kind)
+        },
+    }
+
+
+def write_parquet(
+    folder: Folder,
+    name: str,
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    metadata: Mapping[str, str] | None = None,
+) -> tuple[int, int]:
+    """Write ``tables`` one after the other into a new file; returns its rows and its size in bytes.
+
+    No row group holds more than ``ROW_GROUP_BYTES`` by the mean of its table's rows. ``metadata`` goes into the footer.
+    """
+    if metadata is not None:
+        schema = schema.with_metadata({**(schema.metadata or {}), **metadata})
+    rows = 0
+    with folder.new_file(name) as sink:
+        with pq.ParquetWriter(sink, schema, **layout(schema)) as writer:
+            for table in tables:
+                if table.num_rows:
+                    fitting = max(1, ROW_GROUP_BYTES * table.num_rows // max(1, table.nbytes))
+                    writer.write_table(table.cast(schema), row_group_size=min(fitting, ROW_GROUP_ROWS))
+                    rows += table.num_rows
+        size = int(sink.tell())
+    return rows, size

@@ -1,0 +1,395 @@
+"""One Delta Lake table: workers write parts, the driver commits them, readers see whole commits only.
+
+What a kill leaves behind is never named by a commit, and ``Dataset.gc`` removes it. The ``Committer`` lets each unit in
+once, so that a task that was retried, or a run that was resumed, doubles nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+
+from dailies.curation.errors import DailiesError, DatasetError
+from dailies.curation.tables.parts import Keys, Receipt, part_name, write_part
+from dailies.curation.tables.storage import Folder, one_line, plain_schema, sync, write_parquet
+
+APP = "dailies"
+"""Names this program's commits in the log: see ``Table._transact``."""
+
+PROPERTIES = "properties"
+"""Where in a part's footer ``Table.replace`` leaves them: Delta Lake's own refuse names that it does not know."""
+
+
+class Table:
+    """A table of a dataset, by name. Made by ``Dataset.table``; nothing is stored before the first commit.
+
+    Its first column is its key. Every method first reads what was added to the log, and so sees what others committed.
+    """
+
+    __slots__ = ("_declared", "_delta", "folder", "name")
+
+    def __init__(self, name: str, folder: Folder, schema: pa.Schema | None = None) -> None:
+        """With ``schema``: columns that the stored table lacks are added to it.
+
+        Raises ``DatasetError`` naming the column where one is retyped, or cannot be stored.
+        """
+        self.name = name
+        self.folder = folder
+        self._delta: DeltaTable | None = None
+        self._declared = None if schema is None else plain_schema(schema)
+        if self._declared is not None:
+            self._evolve(self._declared)
+
+    def __repr__(self) -> str:
+        return f"Table({self.name!r}, {self.folder.url!r})"
+
+    @property
+    def url(self) -> str:
+        return self.folder.url
+
+    @property
+    def schema(self) -> pa.Schema:
+        """As stored; as declared while nothing is stored."""
+        return self._schema(self._open())
+
+    def exists(self) -> bool:
+        return bool(DeltaTable.is_deltatable(self.url))
+
+    def version(self) -> int | None:
+        """The number of its last commit, from 0; ``None`` while there is none."""
+        delta = self._open()
+        return None if delta is None else int(delta.version())
+
+    def committed(self) -> float | None:
+        """When its last commit was made, in seconds since the epoch."""
+        delta = self._open()
+        return None if delta is None else float(delta.history(1)[0]["timestamp"]) / 1000
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Its current parts, relative to the table, with their sizes in bytes and their rows, in the order of names."""
+        parts = _parts(self._open())
+        sizes = zip(parts["size_bytes"].to_pylist(), parts["num_records"].to_pylist(), strict=True)
+        return dict(zip(parts["path"].to_pylist(), sizes, strict=True))
+
+    def arrow(self) -> pads.Dataset:
+        """The current rows as a pyarrow dataset: lazy; filters on the key skip parts by their bounds."""
+        delta = self._open()
+        return self._arrow(self._schema(delta), _parts(delta))
+
+    def read(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        filter: pc.Expression | None = None,
+        equals: Mapping[str, Any] | None = None,
+    ) -> pa.Table:
+        """The rows, whole in memory, in no promised order. ``equals``: only those with these values in these columns."""
+        return self.arrow().to_table(columns=columns and list(columns), filter=_where(filter, equals))
+
+    def batches(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        filter: pc.Expression | None = None,
+        equals: Mapping[str, Any] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Like ``read``, in batches of at most one row group, a few of which are in memory at a time."""
+        yield from _stream(self.arrow(), columns, _where(filter, equals))
+
+    def located(self, columns: Sequence[str], *, equals: Mapping[str, Any] | None = None) -> pa.Table:
+        """Like ``read``, and the column ``file``: URL of the part that holds the row, for ``read_part``."""
+        rows = self.arrow().to_table(columns=[*columns, "__filename"], filter=_where(None, equals))
+        file = pc.replace_substring(rows["__filename"], f"{self.folder.path}/", f"{self.url}/", max_replacements=1)
+        return rows.drop_columns("__filename").append_column("file", file)
+
+    def keys(self, column: str | None = None) -> Keys:
+        """The values of the key column (by default the first one): what is done. Reads that column alone."""
+        delta = self._open()
+        if delta is None:
+            return Keys()
+        schema = self._schema(delta)
+        rows = _stream(self._arrow(schema, _parts(delta)), [column or schema.names[0]], None)
+        return Keys(batch.column(0) for batch in rows)
+
+    def properties(self) -> dict[str, Any]:
+        """What ``replace`` was given along with the current rows."""
+        for path in self.files():
+            footer = pq.read_schema(self.folder.file(path), filesystem=self.folder.fs).metadata or {}
+            return dict(json.loads(footer.get(PROPERTIES.encode(), b"{}")))
+        return {}
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def write_part(self, rows: pa.Table | Sequence[Mapping[str, Any]], *, keys: Iterable[str] | None = None) -> Receipt:
+        """``write_part`` with this table's URL and schema."""
+        return write_part(self.url, self._declared or self.schema, rows, keys=keys)
+
+    def commit(self, receipts: Sequence[Receipt]) -> None:
+        """Append parts in one transaction, making the table if need be. ``Committer`` also keeps units unique.
+
+        Raises ``DatasetError`` where another run has written to the table meanwhile.
+        """
+        self._transact(self._open(), receipts)
+
+    def append(self, rows: pa.Table | Sequence[Mapping[str, Any]], *, keys: Iterable[str] | None = None) -> None:
+        """Write and commit rows at once."""
+        self.commit([self.write_part(rows, keys=keys)])
+
+    def replace(self, rows: pa.Table | Iterable[pa.Table], *, properties: Mapping[str, Any] | None = None) -> None:
+        """Put ``rows`` in place of all rows in one transaction, each table of an iterable in a part of its own.
+
+        ``properties``, any JSON, stay with the rows: see ``properties``.
+        """
+        delta = self._open()
+        schema = self._declared or self._schema(delta)
+        metadata = {PROPERTIES: json.dumps(dict(properties or {}))}
+        tables = [rows] if isinstance(rows, pa.Table) else rows
+        parts = [write_part(self.url, schema, table, keys=(), metadata=metadata) for table in tables]
+        if not parts:  # properties need a part to lie in
+            parts = [write_part(self.url, schema, schema.empty_table(), keys=(), metadata=metadata)]
+        self._transact(delta, parts, removed=_parts(delta)["path"].to_pylist())
+
+    def delete(self, source_ids: Iterable[str] | None = None, *, equals: Mapping[str, Any] | None = None) -> int:
+        """Delete the rows of these sources, or those with these values, or those that are both, in one transaction.
+
+        Returns their number. Parts that hold such a row are rewritten without it; the old ones are gone after
+        ``Dataset.gc``.
+        """
+        chosen = None if source_ids is None else pc.field("source_id").isin(pa.array(list(source_ids), pa.string()))
+        where = _where(chosen, equals)
+        delta = self._open()
+        if delta is None or where is None:
+            return 0
+        rows = self._arrow(self._schema(delta), _parts(delta))
+        counts: dict[str, int] = {}
+        for batch in _stream(rows, ["__filename"], where):
+            for entry in pc.value_counts(batch.column(0)).to_pylist():
+                counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+        added = []
+        for fragment in rows.get_fragments():
+            if fragment.path in counts:
+                part = pads.FileSystemDataset([fragment], rows.schema, rows.format, self.folder.fs)
+                added += self._rewrite(part, ~where | where.is_null())
+        if counts:
+            self._transact(delta, added, removed=[path[len(self.folder.path) + 1 :] for path in counts])
+        return sum(counts.values())
+
+    # ---- underneath -------------------------------------------------------------------------------------------------
+
+    def _open(self, *, apart: bool = False) -> DeltaTable | None:
+        """The table as of now; ``apart`` from what later calls of this object bring up to date."""
+        try:
+            if apart or self._delta is None:
+                fresh = DeltaTable(self.url)
+                self._delta = self._delta if apart else fresh
+                return fresh
+            self._delta.update_incremental()
+            return self._delta
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise DatasetError(f"{self.url}: cannot be read as a table: {one_line(error)}") from error
+
+    def _schema(self, delta: DeltaTable | None) -> pa.Schema:
+        if delta is not None:
+            return pa.schema(delta.schema().to_arrow())
+        if self._declared is None:
+            raise DatasetError(f"{self.url}: no such table")
+        return self._declared
+
+    def _arrow(self, schema: pa.Schema, parts: pa.Table) -> pads.Dataset:
+        key = pc.field(schema.names[0])
+        low, high = f"min.{schema.names[0]}", f"max.{schema.names[0]}"
+        # Pre-buffering merges requests to an object store; on a disk it would only hold a whole part in memory.
+        options = pads.ParquetFragmentScanOptions(pre_buffer=not self.folder.local)
+        form = pads.ParquetFileFormat(default_fragment_scan_options=options)
+        fragments = []
+        for part in parts.to_pylist():
+            bounded = part.get(low) is not None and part.get(high) is not None
+            within = (key >= part[low]) & (key <= part[high]) if bounded else None
+            path = self.folder.file(part["path"])
+            fragments.append(form.make_fragment(path, self.folder.fs, partition_expression=within))
+        return pads.FileSystemDataset(fragments, schema, form, self.folder.fs)
+
+    def _rewrite(self, part: pads.Dataset, keep: pc.Expression) -> list[Receipt]:
+        """Another part with the rows to keep; none if no row is left, unless properties lie in it."""
+        footer = pq.read_schema(part.files[0], filesystem=self.folder.fs).metadata or {}
+        metadata = {PROPERTIES: footer[PROPERTIES.encode()].decode()} if PROPERTIES.encode() in footer else None
+        if metadata is None and not part.count_rows(filter=keep):
+            return []
+        path = part_name()
+        tables = (pa.Table.from_batches([batch]) for batch in _stream(part, None, keep))
+        rows, size = write_parquet(self.folder, path, tables, part.schema, metadata)
+        stats = json.dumps({"numRecords": rows})
+        return [Receipt(path=path, size=size, rows=rows, failed=0, keys=(), stats=stats)]
+
+    def _evolve(self, declared: pa.Schema) -> None:
+        """Append the columns that are new; refuse the ones that are retyped or that the table cannot hold."""
+        for column in declared:
+            try:
+                stored = pa.schema(Schema.from_arrow(pa.schema([column])).to_arrow()).field(0).type
+            except Exception as error:  # deltalake raises just that
+                raise DatasetError(f"{self.name}: column {column.name!r} cannot be {column.type}") from error
+            if stored != column.type:  # unsigned integers silently become signed ones
+                raise DatasetError(f"{self.name}: column {column.name!r} cannot be {column.type}; {stored} can")
+        delta = self._open()
+        if delta is None:
+            return
+        present = self._schema(delta)
+        for column in declared:
+            if column.name in present.names and present.field(column.name).type != column.type:
+                raise DatasetError(
+                    f"{self.name}: column {column.name!r} is stored as {present.field(column.name).type}, not as "
+                    f"{column.type}: columns are added, never retyped"
+                )
+        if added := [column for column in declared if column.name not in present.names]:
+            delta.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
+
+    def _transact(
+        self, delta: DeltaTable | None, added: Sequence[Receipt], *, removed: Sequence[str] = ()
+    ) -> DeltaTable:
+        """One commit on top of ``delta``; returns the table as of it.
+
+        Each commit carries the next number of this program's sequence. Of two runs that write one table at once, which
+        only an object store allows, the second to commit so fails instead of adding the same units again.
+        """
+        now = int(time.time() * 1000)
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(part.path, part.size, {}, modification_time=now, data_change=True, stats=part.stats)
+            for part in added
+            if part.path
+        ]
+        actions += [RemoveAction(path, True, now) for path in removed]
+        sequence = 1 if delta is None else (delta.transaction_version(APP) or 0) + 1
+        marked = CommitProperties(app_transactions=[Transaction(APP, sequence)])
+        with self._alone():
+            if delta is None:
+                schema = Schema.from_arrow(self._schema(None))
+                create_table_with_add_actions(self.url, schema, actions, mode="error", commit_properties=marked)
+                delta = DeltaTable(self.url)
+            else:
+                delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=marked)
+                delta.update_incremental()
+        if delta.transaction_version(APP) != sequence:
+            raise self._not_alone()
+        if self.folder.local:  # deltalake does not sync its log
+            sync(self.folder.file(f"_delta_log/{delta.version():020}.json"))
+            sync(self.folder.file("_delta_log"))
+        return delta
+
+    def _not_alone(self) -> DatasetError:
+        return DatasetError(f"{self.url}: another run has written to this table meanwhile; only one may at a time")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            yield
+        except CommitFailedError as error:
+            raise self._not_alone() from error
+        except DeltaError as error:
+            if "already exists" in str(error):
+                raise self._not_alone() from error
+            raise DatasetError(f"{self.url}: cannot be written: {one_line(error)}") from error
+
+
+def _parts(delta: DeltaTable | None) -> pa.Table:
+    """One row per part: ``path``, ``size_bytes``, ``num_records`` and bounds of the key."""
+    if delta is None:
+        return pa.table({"path": pa.array([], pa.string()), "size_bytes": [], "num_records": []})
+    return pa.table(delta.get_add_actions(flatten=True)).sort_by("path")
+
+
+def _where(filter: pc.Expression | None, equals: Mapping[str, Any] | None) -> pc.Expression | None:
+    for column, value in (equals or {}).items():
+        same = pc.field(column) == value
+        filter = same if filter is None else filter & same
+    return filter
+
+
+def _stream(rows: pads.Dataset, columns: Sequence[str] | None, where: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    scanner = rows.scanner(columns=columns and list(columns), filter=where, batch_readahead=1, fragment_readahead=1)
+    for batch in scanner.to_batches():
+        if batch.num_rows:
+            yield batch
+
+
+# ---- the driver's end -----------------------------------------------------------------------------------------------
+
+
+class Committer:
+    """Collects receipts on the driver and commits them, each unit once.
+
+    A context manager: what arrived is committed at its end, also when an error ends it, for every part is whole. In
+    between, a receipt that comes ``interval`` seconds or more after the last commit sets off the next. ``rows`` and
+    ``parts`` count what was committed, ``dropped`` the parts that came twice (a retried task), which ``gc`` removes.
+    """
+
+    def __init__(self, table: Table, *, key: str | None = None, interval: float = 5.0) -> None:
+        """``key``: the column whose values the units' keys are, by default the table's first one."""
+        self.table = table
+        self.interval = interval
+        self.rows = self.parts = self.dropped = 0
+        self._delta = table._open(apart=True)
+        self._done = table.keys(key)
+        self._pending: list[Receipt] = []
+        self._last = time.monotonic()
+
+    def __contains__(self, key: str) -> bool:
+        """Whether the unit is done."""
+        return key in self._done
+
+    def add(self, receipt: Receipt) -> bool:
+        """Take a receipt; returns whether it was new.
+
+        Raises ``DailiesError`` where only some of its units are done: then units were bundled in two ways at once.
+        """
+        done = [key for key in receipt.keys if key in self._done]
+        if done and len(done) < len(receipt.keys):
+            raise DailiesError(
+                f"{self.table.name}: part {receipt.path} holds {len(receipt.keys)} units, {len(done)} of which are "
+                f"committed already, {done[0]} for one: a unit must not be in two parts"
+            )
+        if done:
+            self.dropped += 1
+            return False
+        self._done.add(receipt.keys)
+        self._pending.append(receipt)
+        if time.monotonic() - self._last >= self.interval:
+            self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Commit what has arrived."""
+        pending, self._pending = [receipt for receipt in self._pending if receipt.rows], []
+        if pending:
+            if self.table.folder.local and not self.table.folder.holds(pending[0].path):
+                raise DatasetError(
+                    f"{self.table.url}: a worker's part is not here; on several machines the dataset must lie on a disk "
+                    "that all of them share, or in an object store"
+                )
+            self._delta = self.table._transact(self._delta, pending)
+            self.parts += len(pending)
+            self.rows += sum(receipt.rows for receipt in pending)
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()

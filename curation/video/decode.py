@@ -1,0 +1,267 @@
+"""One pass over one stream of an open container: packets into frames with rising times, counted, and judged at the end.
+
+Opens nothing: ``dailies.curation.video`` does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable
+from dailies.curation.video.bytes_io import Remote, one_line
+from dailies.curation.video.pixels import UNSPECIFIED
+
+BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
+MISSING = 0.05  # share of what the header declares that may be missing (or two frames, if that is more)
+SKIMMED = frozenset({"h264", "hevc", "mpeg2video", "mpeg1video"})  # codecs of one frame a packet, B-frames and all
+STRICT = frozenset({"mjpeg"})  # codecs whose decoder makes a picture of anything unless told to refuse what is damaged
+SPARSE = 6  # frames per second: where skimming leaves fewer, too much would be missed
+COLOURS = ("colorspace", "color_primaries", "color_trc")
+TIMED = frozenset({"matroska", "flv", "mxf", "mp4"})  # demuxers whose duration is what a header says, not an estimate
+DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it would go on for ever
+
+
+class Decoder:
+    """Decodes ``stream`` of ``container``; ``remote`` is the file below it, if it is not libav's own.
+
+    Counters, right at any time: ``packets`` and, of those, ``packets_broken`` that did not decode and ``packets_marked`` that
+    the demuxer calls damaged; ``frames`` given out and, of those, ``frames_corrupt`` that the decoder marked as damaged;
+    ``frames_dropped`` whose pts did not rise; ``frames_guessed`` whose time is made up; ``demux_errors``; ``last_duration``,
+    what the container says of the last frame so far, in ticks, ``None`` if it does not.
+
+    ``skim``: leave out frames that no other frame refers to, most B-frames, which saves half of the work and more; their times
+    are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says whether
+    that is all there is to know of those left out: if not, the source is to be read again without.
+
+    Figures of the header, ``None`` where it does not say: ``start``, ``duration`` (ticks), ``declared`` (frames),
+    ``rate`` (frames per second), ``aspect`` (width of a pixel over its height).
+    """
+
+    def __init__(self, container: Any, stream: Any, remote: Remote | None, *, threads: int, skim: bool = False) -> None:
+        self.packets = self.packets_broken = self.demux_errors = 0
+        self.frames = self.frames_corrupt = self.frames_dropped = self.frames_guessed = self.packets_marked = 0
+        self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
+        self.seeking = False  # packets before the first keyframe are of no use
+        self.last_duration: int | None = None
+        self.guessed = False  # a frame without any timestamp was given one, or that of a packet before or after it
+        self.entry: tuple[bool, int | None] | None = None  # the first packet: a keyframe that is shown, its pts
+        self._container, self._stream, self._remote = container, stream, remote
+        self._codec = stream.codec_context
+        self._codec.thread_count = threads
+        if self._codec.name in STRICT:
+            self._codec.options = {"err_detect": "explode"}
+        # AVI says when a packet is due, not when its frame is shown: libav can tell the latter but for these.
+        self.slots = container.format.name == "avi" and self._codec.name in ("h264", "hevc")
+        self.skims = skim and self._codec.name in SKIMMED and not self.slots
+        if self.skims:
+            self._codec.skip_frame = "NONREF"
+        # What the container says of colours: some decoders forget it where the frames themselves say nothing.
+        named = {name: getattr(self._codec, name) for name in COLOURS}
+        self._colours = {name: value for name, value in named.items() if value != UNSPECIFIED}
+        self._packets_shown: list[int] = []
+        self._told = False  # some frame came with a time
+        self._timed = True  # every packet says when it is shown
+        self._trimmed = False  # the first packets are only there for others to refer to: an edit list leaves them out
+        self._fell: int | None = None  # the time that did not rise, of the frame just dropped
+        self._restart: tuple[int, int] | None = None  # from where to where the time jumped back
+        self._own_header = self._header = bytes(self._codec.extradata or b"")
+        # FLV has its codec headers among the packets: who goes into its middle has the wrong one.
+        self.seeks = container.format.name != "flv"
+        if threads != 1:
+            self._codec.thread_type = "AUTO"
+        self._end = 0  # first tick after the last frame
+        self._heard = Fraction(0)  # seconds at which the packets seen end, of whatever stream
+        self._said = ""  # the demuxer's last words
+        self._read_header()
+
+    def _read_header(self) -> None:
+        """Take the figures, and let the demuxer skip what is not needed."""
+        from av.stream import Discard
+
+        stream, container = self._stream, self._container
+        self.time_base: Fraction = stream.time_base
+        self.aspect: Fraction | None = stream.sample_aspect_ratio
+        self.rate: Fraction | None = stream.average_rate or stream.guessed_rate
+        self.start: int | None = stream.start_time
+        self.declared: int | None = stream.frames or None
+        self.duration: int | None = stream.duration
+        # Elsewhere a frame's duration is libav's guess from a nominal rate, which may be that of the codec's clock.
+        self._states_durations = "mp4" in container.format.name
+        seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
+        if self.duration is None and seconds is not None:
+            self.duration = round(seconds / self.time_base)
+        # Where a header counts no frames, that a file ends early shows only in how far its packets of any stream reach.
+        timed = any(name in TIMED for name in container.format.name.split(","))
+        self._expected = seconds if self.declared is None and timed else None
+        if self._expected is None:
+            for other in container.streams:
+                if other.index != stream.index:
+                    other.discard = Discard.all
+
+    def __iter__(self) -> Generator[tuple[int, Any], None, None]:
+        """(pts, libav's frame) in presentation order, pts strictly rising: a frame whose pts does not rise is dropped.
+
+        Where the pts is missing the dts of the packet that brought the frame out stands in for it, or else the time one
+        frame after the last. To be closed before the container is.
+        """
+        gap = round(1 / (self.rate * self.time_base)) if self.rate else 1
+        last: int | None = None
+        for packet in itertools.chain(self.coded(), (None,)):
+            for frame in self._frames_of(packet):
+                untimed = frame.pts is None or self.slots
+                pts = frame.dts if untimed else frame.pts
+                self._told |= pts is not None
+                self.guessed |= self.slots and self._codec.has_b_frames
+                if untimed and (pts is None or (last is not None and pts <= last)):
+                    pts = (self.start or 0) if last is None else last + gap
+                    self.guessed = True
+                    self.frames_guessed += packet is not None  # of those that come out at the end no one knows more
+                if last is not None:
+                    if pts <= last:
+                        self._drop(pts, last)
+                        continue
+                    gap = pts - last
+                self._fell = None
+                last, self.last_duration = pts, (frame.duration or None) if self._states_durations else None
+                self._end = pts + (self.last_duration or gap)
+                self.frames += 1
+                if frame.is_corrupt:
+                    self.frames_corrupt += 1
+                    self.faults_at.append(("frames_corrupt", pts))
+                for name, value in self._colours.items():
+                    if getattr(frame, name) == UNSPECIFIED:
+                        setattr(frame, name, value)
+                yield pts, frame
+
+    def _drop(self, pts: int, last: int) -> None:
+        """Leave a frame out that is not later than the ``last``. Where more follow, and rise, time has begun anew."""
+        if self._restart is None and self._fell is not None and pts > self._fell:
+            self._restart = last, self._fell
+        self._fell = pts
+        self.frames_dropped += 1
+
+    def coded(self) -> Iterator[Any]:
+        """The stream's packets that hold data. A demuxer's errors are counted, and it is asked to go on."""
+        import av
+
+        asked, row = self._container.streams if self._expected else [self._stream], 0
+        while row < DEMUX_ERRORS:
+            try:
+                for packet in self._container.demux(*asked):
+                    row = 0
+                    if packet.pts is not None:
+                        self._heard = max(self._heard, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                    # An empty packet would tell the decoder that the stream is over.
+                    if packet.size and packet.stream_index == self._stream.index:
+                        if self.seeking and not packet.is_keyframe:
+                            continue
+                        self.seeking = False
+                        self.entry = self.entry or (packet.is_keyframe and not packet.is_discard, packet.pts)
+                        if packet.has_sidedata("new_extradata"):
+                            self._header = bytes(packet.get_sidedata("new_extradata"))
+                        self._note(packet)
+                        yield packet
+                break
+            except IndexError:
+                break  # PyAV stumbles, at the end, over streams that came up only after opening
+            except av.FFmpegError as error:
+                row += 1
+                self.demux_errors += 1
+                self._said = f" ({one_line(error)})"
+        if self._remote is not None and self._remote.error is not None:
+            raise Unreadable(f"reading stopped: {one_line(self._remote.error)}") from self._remote.error
+
+    def _note(self, packet: Any) -> None:
+        """Remember when a packet that may be left out is shown."""
+        self.packets_marked += packet.is_corrupt
+        self._trimmed |= packet.is_discard and not self._packets_shown
+        if self.skims and not packet.is_discard:
+            self._timed &= packet.pts is not None
+            self._packets_shown.append(packet.pts or 0)
+
+    @property
+    def reheaded(self) -> bool:
+        """Whether another codec header is in force than the one that the stream came with."""
+        return self._header != self._own_header
+
+    def shown(self, decoded: Sequence[int]) -> list[int]:
+        """Times of all frames from the first of the ``decoded`` on, in order, up to the packets read."""
+        if not self.skims or not decoded:
+            return list(decoded)
+        return sorted(pts for pts in self._packets_shown if pts >= decoded[0])
+
+    def trusted(self, decoded: Sequence[int]) -> bool:
+        """Whether frames were left out of a stream that decodes without a fault, whose packets tell the time of each, and of
+        which enough was seen."""
+        if not self.skims:
+            return True
+        known = set(self._packets_shown)
+        if self._trimmed and decoded and min(known, default=decoded[0]) < decoded[0]:
+            return False  # the first frame is one that was left out
+        seconds = (decoded[-1] - decoded[0]) * self.time_base if decoded else 0
+        enough = len(decoded) >= min(len(known), SPARSE * seconds)
+        return enough and not self.faulty and len(known) == len(self._packets_shown) and known.issuperset(decoded)
+
+    @property
+    def faulty(self) -> bool:
+        """Whether anything was wrong so far. Faults within frames that are left out do not show."""
+        faults = self.packets_broken + self.packets_marked + self.frames_corrupt + self.frames_dropped
+        return bool(faults or self.demux_errors or self.guessed or not self._timed)
+
+    @property
+    def end(self) -> int:
+        """First tick after the last frame so far."""
+        return self._end
+
+    def _frames_of(self, packet: Any) -> list[Any]:
+        """What the decoder gives for one packet, ``None`` being the end. One that does not decode is counted."""
+        import av
+
+        self.packets += packet is not None
+        try:
+            return list(self._codec.decode(packet))
+        except av.FFmpegError:
+            if packet is not None:
+                self.packets_broken += 1
+                self.faults_at.append(("packets_broken", packet.pts))
+            return []
+
+    def check_packets(self) -> None:
+        """After any frame: raise ``Broken`` as ``check`` does, of what was read so far."""
+        if self.packets_broken > BROKEN * self.packets:
+            raise Broken(f"{self.packets_broken} of {self.packets} packets do not decode{self._said}")
+        got = self.frames + self.frames_dropped
+        if self._told and self.frames_guessed > BROKEN * got:
+            raise Broken(f"{self.frames_guessed} of {got} frames have no time")
+        if self._restart:
+            last, first = (float(pts * self.time_base) for pts in self._restart)
+            raise Broken(f"time jumps back from {last:.2f} s to {first:.2f} s: a time stands for more than one frame")
+        if self.frames_dropped > BROKEN * got:
+            raise Broken(f"{self.frames_dropped} of {got} frames are not later than the frame before")
+
+    def check_end(self, said: str = "") -> None:
+        """After the last frame, wherever reading began: raise ``Truncated`` as ``check`` does."""
+        if self.declared and self.duration:
+            left = (self.start or 0) + self.duration - self._end
+            if left > max(2, MISSING * self.declared) * self.duration / self.declared:
+                raise Truncated(f"{said}ends {float(left * self.time_base):.2f} s early{self._said}")
+        elif self._expected and self._expected - self._heard > max(MISSING * self._expected, 2 / (self.rate or 2)):
+            figures = f"ends at {float(self._heard):.2f} s of the {float(self._expected):.2f} s"
+            raise Truncated(f"{figures} that the header declares{self._said}")
+
+    def check(self) -> None:
+        """After the last frame: raise if what came cannot stand for the source.
+
+        ``Broken``: over a fifth of the packets do not decode, or of the frames go back in time, or have none while others
+        have; or time jumps back and goes on from there. ``Truncated``: it ends before its own header says.
+        ``TooFewFrames``: fewer than two.
+        """
+        self.check_packets()
+        got = len(self._packets_shown) if self.skims else self.frames + self.frames_dropped
+        if self.declared is None or self.declared - got > max(2, MISSING * self.declared):
+            self.check_end(f"{got} of the {self.declared} frames that the header declares: " if self.declared else "")
+        if max(self.frames, len(self._packets_shown)) < 2:
+            raise TooFewFrames(f"{self.frames} frame{'' if self.frames == 1 else 's'} from {self.packets} packets")

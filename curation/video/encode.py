@@ -1,0 +1,337 @@
+"""Pictures into the bytes of an mp4 file: H.264, HEVC or AV1, 8 bits, limited range, upright, square pixels, each frame
+at its own time.
+
+Pixels that are yuv420p already are copied, and turned plane by plane: nothing goes through RGB.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dailies.curation.errors import TooFewFrames, Unreadable
+from dailies.curation.timing import Span
+from dailies.curation.types import Crop
+from dailies.curation.video.bytes_io import one_line
+from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, Canvas, Picture, fit, is_hdr, is_yuv
+
+TAGS_709, TAGS_601 = (1, 1, 1), (6, 6, 6)  # AVColorSpace, AVColorPrimaries, AVColorTransferCharacteristic
+UNKNOWN = frozenset({0, 2, 3})  # of each of the three: reserved or unspecified
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coder:
+    """A codec's encoders: the one that is always there, and those that ask for a device. ``worst``: the largest crf."""
+
+    software: str
+    hardware: tuple[str, ...]
+    worst: int
+
+
+CODECS: dict[str, Coder] = {
+    "h264": Coder(software="libx264", hardware=("h264_nvenc", "h264_videotoolbox", "h264_qsv"), worst=51),
+    "hevc": Coder(software="libx265", hardware=("hevc_nvenc", "hevc_videotoolbox", "hevc_qsv"), worst=51),
+    "av1": Coder(software="libsvtav1", hardware=("av1_nvenc", "av1_qsv"), worst=63),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How pictures become a video.
+
+    ``codec``: a key of ``CODECS``. ``crf``: quality, 0 the best, on the codec's own scale. ``preset``: effort, by
+    x264's names. ``encoder``: ``software``, or ``auto`` for a hardware encoder where there is one, whose bytes and
+    sizes differ from machine to machine. ``max_short_side`` in px downscales, ``max_fps`` leaves frames out; ``None``
+    keeps all. The same pictures give the same bytes as long as ``threads`` are the same, or nearly: x264 on processors
+    with AVX-512 is off by a few, once in many times. Raises ``ValueError`` for what cannot be.
+    """
+
+    codec: str = "h264"
+    crf: int = 18
+    preset: str = "veryfast"
+    encoder: Literal["software", "auto"] = "software"
+    max_short_side: int | None = None
+    max_fps: float | None = None
+    threads: int = 1
+
+    meaning: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise ValueError(f"codec must be one of {', '.join(CODECS)}, not {self.codec!r}")
+        if not 0 <= self.crf <= CODECS[self.codec].worst:
+            raise ValueError(f"crf of {self.codec} must be between 0 and {CODECS[self.codec].worst}, not {self.crf}")
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+        if self.encoder not in ("software", "auto"):
+            raise ValueError(f"encoder must be software or auto, not {self.encoder!r}")
+        if self.max_short_side is not None and self.max_short_side < 16:
+            raise ValueError(f"max_short_side must be at least 16 px, not {self.max_short_side}")
+        if self.max_fps is not None and not 0 < self.max_fps <= 1000:
+            raise ValueError(f"max_fps must be between 0 and 1000 frames per second, not {self.max_fps}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cutout:
+    """A span cut out.
+
+    ``data``: the bytes of a video file, ``None`` where the clip stays in its source; ``span``: what they hold of the
+    source, the span asked for or a part of it; ``width`` and ``height`` of the pictures in px, upright; ``fps``: frames
+    over the span's seconds. ``encoder``: which made the frames that were encoded, ``None`` if there are none;
+    ``encoded``: how many those are.
+    """
+
+    data: bytes | None
+    span: Span
+    frames: int
+    width: int
+    height: int
+    fps: float
+    encoder: str | None
+    encoded: int
+
+
+# ---- encoders -------------------------------------------------------------------------------------------------------
+
+
+def encoder_of(encoding: Encoding) -> str:
+    """libav's name of the encoder to use on this machine."""
+    coder = CODECS[encoding.codec]
+    found = next(filter(_opens, coder.hardware), None) if encoding.encoder == "auto" else None
+    return found or coder.software
+
+
+@lru_cache
+def _opens(name: str) -> bool:
+    """Whether a hardware encoder is built in and finds its device."""
+    import av
+
+    try:
+        context = av.CodecContext.create(name, "w")
+        context.width, context.height, context.pix_fmt = 256, 256, "yuv420p"
+        context.time_base = Fraction(1, 25)
+        context.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def options_of(encoder: str, encoding: Encoding) -> dict[str, str]:
+    """What sets an encoder's quality, effort and threads."""
+    effort, crf, threads = PRESETS.index(encoding.preset), str(encoding.crf), encoding.threads
+    if encoder == "libx264":
+        return {"crf": crf, "preset": encoding.preset, "threads": str(threads)}
+    if encoder == "libx265":
+        pools = f"pools={threads}" if threads > 1 else "pools=none"
+        return {"crf": crf, "preset": encoding.preset, "x265-params": f"log-level=none:frame-threads=1:{pools}"}
+    if encoder == "libsvtav1":
+        hush()
+        # Its presets go from 0, the slowest, to 13; those above 8 are for tests, its makers say.
+        return {"crf": crf, "preset": str(min(8, 10 - effort)), "svtav1-params": f"lp={threads}"}
+    kind = encoder.rpartition("_")[2]
+    if kind == "nvenc":
+        return {"rc": "vbr", "cq": crf, "b": "0", "preset": f"p{1 + effort * 6 // 8}"}
+    if kind == "qsv":
+        return {"global_quality": crf, "preset": encoding.preset.replace("ultra", "very").replace("super", "very")}
+    return {"global_quality": str(118 * max(1, 100 - 2 * encoding.crf))}  # videotoolbox: 1 to 100, in lambda units
+
+
+def hush() -> None:
+    """SVT-AV1 reports on stderr, and heeds this variable alone."""
+    os.environ.setdefault("SVT_LOG", "0")
+
+
+# ---- encoding -------------------------------------------------------------------------------------------------------
+
+
+def encode(pictures: Iterable[Picture], span: Span, encoding: Encoding, crop: Crop | None = None) -> Cutout:
+    """Every picture once, at ``pts - span.start``; the last one lasts until ``span.end``.
+
+    An odd width or height loses its last column or row; only ``max_short_side`` scales. ``crop`` is taken off first.
+    Raises ``TooFewFrames`` if there is no picture, ``Unreadable`` if the encoder refuses them.
+    """
+    import av
+
+    buffer, encoder, last, count = io.BytesIO(), None, None, 0
+    try:
+        with new_file(buffer, "mp4") as container:
+            for picture in pictures:
+                encoder = encoder or _Encoder(container, picture, span, encoding, crop)
+                if last is not None:
+                    encoder.add(last, picture.pts)
+                last, count = picture, count + 1
+            if encoder is None or last is None:
+                raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
+            encoder.add(last, span.end)
+            encoder.finish()
+    except av.FFmpegError as error:
+        raise Unreadable(f"does not encode: {one_line(error)}") from error
+    return Cutout(
+        data=buffer.getvalue(),
+        span=span,
+        frames=count,
+        width=encoder.frame.width,
+        height=encoder.frame.height,
+        fps=count / float(span.seconds),
+        encoder=encoder.name,
+        encoded=count,
+    )
+
+
+def new_file(buffer: io.BytesIO, form: str) -> Any:
+    """libav's container of format ``form`` to write into ``buffer``; mp4 and mov get their index at the front."""
+    import av
+
+    def reread(_url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
+        return io.BytesIO(buffer.getvalue())  # to move the index it reads what was written, once
+
+    options = {"movflags": "+faststart"} if form in ("mp4", "mov") else {}
+    return av.open(buffer, "w", format=form, options=options, io_open=reread)
+
+
+class _Encoder:
+    """One video stream of an mp4 container. ``frame``: how its pictures are framed."""
+
+    def __init__(self, container: Any, first: Picture, span: Span, encoding: Encoding, crop: Crop | None) -> None:
+        self._container, self._span, self._canvas = container, span, first.canvas
+        self.name = encoder_of(encoding)
+        self._options = options_of(self.name, encoding)
+        self._stream: Any = None
+        self.frame = Framing.of(first.canvas, encoding.max_short_side, crop)
+        self._tags = _tags(first.frame)
+
+    def _add_stream(self, gap: int) -> Any:
+        """``gap``: ticks from the first frame to the second; gives the rate for level and rate control, not for
+        times."""
+        from av.codec.context import Flags
+
+        rate = min(max(1 / (gap * self._span.time_base), Fraction(1)), Fraction(240))
+        stream = self._container.add_stream(
+            self.name,
+            rate=rate.limit_denominator(1001),
+            options=self._options,
+            width=self.frame.width,
+            height=self.frame.height,
+            time_base=self._span.time_base,
+        )
+        context = stream.codec_context
+        context.pix_fmt = "yuv420p"
+        if "265" in self.name or "hevc" in self.name:
+            context.codec_tag = "hvc1"  # the one that players of every maker take
+        context.flags |= Flags.frame_duration  # else the last frame's length is lost
+        context.color_range = LIMITED_RANGE
+        context.colorspace, context.color_primaries, context.color_trc = self._tags
+        return stream
+
+    def add(self, picture: Picture, until: int) -> None:
+        """Encode ``picture``, shown ``until`` a pts of its source."""
+        frame = self._yuv(picture.frame)
+        frame.pts, frame.duration = picture.pts - self._span.start, until - picture.pts
+        frame.time_base = self._span.time_base
+        if self._stream is None:
+            self._stream = self._add_stream(frame.duration)
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self) -> None:
+        """Encode what the encoder still holds. After at least one picture."""
+        assert self._stream is not None
+        self._container.mux(self._stream.encode(None))
+
+    def _yuv(self, decoded: Any) -> Any:
+        """A new frame, upright. New: the decoder's own would carry its frame types and side data into the encoder."""
+        import av
+
+        scaled = self._canvas.scale(decoded, *self.frame.scaled, "yuv420p", range_=LIMITED_RANGE)
+        frame = av.VideoFrame(self.frame.width, self.frame.height, "yuv420p")
+        for number, (source, target) in enumerate(zip(scaled.planes, frame.planes, strict=True)):
+            _array(target)[:] = self.frame.cut(_array(source), self._canvas, 2 if number else 1)
+        frame.color_range = LIMITED_RANGE
+        frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
+        return frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framing:
+    """Where a clip's picture lies in the decoded one: ``scaled`` to (width, height) as decoded, turned upright, and of
+    that the ``width`` × ``height`` px from (``left``, ``top``) on, all of them even, since chroma has half the size."""
+
+    scaled: tuple[int, int]
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, canvas: Canvas, max_short_side: int | None, crop: Crop | None) -> Framing:
+        """Raises ``Unreadable`` where nothing is left to encode."""
+        upright = canvas.upright
+        full = upright.size(*canvas.square)
+        crop = crop or Crop()
+        inner = (full[0] - crop.left - crop.right, full[1] - crop.top - crop.bottom)
+        if min(inner) < 2:
+            raise Unreadable(f"too small to encode: {full[0]}×{full[1]}" + (f" without {crop}" if crop.any else ""))
+        fitted = fit(*inner, None if max_short_side is None else max(2, max_short_side // 2 * 2))
+        found = cls._at(full, crop, inner, fitted, 0)
+        # What is left begins and ends at even pixels, which may take two or four from what was asked for.
+        more = (2, 4, 6) if fitted != inner else ()
+        tries = (cls._at(full, crop, inner, fitted, spare) for spare in more)
+        whole = next((one for one in (found, *tries) if (one.width, one.height) == fitted), found)
+        return replace(whole, scaled=upright.size(*whole.scaled))
+
+    @classmethod
+    def _at(
+        cls, full: tuple[int, int], crop: Crop, inner: tuple[int, int], fitted: tuple[int, int], spare: int
+    ) -> Framing:
+        """With what is left scaled to ``fitted`` and ``spare`` px more, of which ``fitted`` is kept; as if upright."""
+        share = 1.0
+        if fitted != inner:
+            share = max((want + spare) / have for want, have in zip(fitted, inner, strict=True))
+        scaled = full if share == 1 else (2 * round(full[0] * share / 2), 2 * round(full[1] * share / 2))
+        # Of an odd size the last column or row goes, as decoded: chroma samples are shared from the first on.
+        ends = (
+            min(scaled[0] // 2 * 2, scaled[0] - crop.right * share),
+            min(scaled[1] // 2 * 2, scaled[1] - crop.bottom * share),
+        )
+        left, top = (2 * -int(-(start * share - 1e-6) // 2) for start in (crop.left, crop.top))
+        return cls(
+            scaled=scaled,
+            left=left,
+            top=top,
+            width=min(fitted[0], int(ends[0] - left + 1e-6)) // 2 * 2,
+            height=min(fitted[1], int(ends[1] - top + 1e-6)) // 2 * 2,
+        )
+
+    def cut(self, plane: NDArray[np.uint8], canvas: Canvas, share: int) -> NDArray[np.uint8]:
+        """A view of this picture's part of a decoded plane, upright; ``share``: luma px per sample, 1 or 2."""
+        width, height = (side // 2 * 2 // share for side in self.scaled)
+        view = canvas.upright(plane[:height, :width])
+        left, top = self.left // share, self.top // share
+        return view[top : top + self.height // share, left : left + self.width // share]
+
+
+def _array(plane: Any) -> NDArray[np.uint8]:
+    """A view of a plane, (h, w), top row first, without the padding of its rows."""
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))[:, : plane.width]
+    return rows if plane.line_size > 0 else rows[::-1]
+
+
+def _tags(frame: Any) -> tuple[int, int, int]:
+    """Matrix, primaries and transfer of the encoded frames: the source's, or what its size lets assume."""
+    if not is_yuv(frame) or is_hdr(frame):
+        return TAGS_709
+    assumed = TAGS_709 if frame.height >= HD_LINES else TAGS_601
+    matrix = frame.colorspace if frame.colorspace in MATRICES else assumed[0]
+    if matrix != assumed[0]:
+        assumed = TAGS_709 if matrix == 1 else TAGS_601 if matrix in (5, 6) else assumed
+    primaries = assumed[1] if frame.color_primaries in UNKNOWN else frame.color_primaries
+    transfer = assumed[2] if frame.color_trc in UNKNOWN else frame.color_trc
+    return matrix, primaries, transfer

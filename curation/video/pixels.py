@@ -1,0 +1,231 @@
+"""From libav's frames to arrays: upright, of square pixels, downscaled by area, full range, SDR. And to JPEG and back.
+
+Opens nothing. Arrays are read-only and contiguous, so that several observers can share them.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dailies.curation.errors import Broken, Unreadable
+from dailies.curation.types import Planes, Sampling
+from dailies.curation.video import tonemap
+
+UNSPECIFIED = 2  # of AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic
+BT709, BT601 = 1, 5  # swscale's names of the matrices
+MATRICES = frozenset({1, 4, 5, 6, 7, 9, 10})  # AVColorSpace values that swscale converts
+UNREAD = {8: "YCgCo", 11: "SMPTE ST 2085", 12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp", 15: "IPT-C2"}
+UNREAD |= {16: "YCgCo-Re", 17: "YCgCo-Ro"}  # AVColorSpace values that it takes for something else
+LIMITED_RANGE, FULL_RANGE = 1, 2  # AVColorRange
+HD_LINES = 720  # from so many lines on, a video that names no matrix is taken to use BT.709, below it BT.601
+OBLONG = 10  # a pixel longer or wider than so many times its other side is a mistake in the file
+FORMATS: dict[Planes, str] = {"gray": "gray", "bgr": "bgr24"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upright:
+    """What makes decoded frames upright: ``turns`` quarter turns counter-clockwise, then mirrored left to right."""
+
+    turns: int
+    mirror: bool
+
+    @classmethod
+    def of(cls, frame: Any) -> Upright:
+        """By the frame's display matrix, which takes (x, y) to (a·x + c·y, b·x + d·y), y pointing down."""
+        side = frame.side_data.get("DISPLAYMATRIX")
+        if side is None:
+            return cls(turns=0, mirror=False)
+        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side)[:36])
+        mirror = a * d - b * c < 0
+        if mirror:
+            a = -a
+        if abs(a) >= abs(b):  # to the nearest quarter turn
+            return cls(turns=0 if a >= 0 else 2, mirror=mirror)
+        return cls(turns=1 if b < 0 else 3, mirror=mirror)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(h, w) or (h, w, 3) as decoded → upright. A view."""
+        turned = np.rot90(pixels, self.turns) if self.turns else pixels
+        return turned[:, ::-1] if self.mirror else turned
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the upright picture; its own inverse."""
+        return (height, width) if self.turns % 2 else (width, height)
+
+
+def matrix(frame: Any) -> int | None:
+    """swscale's matrix for a frame that does not name one that swscale knows, else ``None``: its own."""
+    if frame.colorspace in MATRICES or not is_yuv(frame):
+        return None
+    return BT709 if frame.height >= HD_LINES else BT601
+
+
+def is_yuv(frame: Any) -> bool:
+    return not frame.format.is_rgb and not frame.format.has_palette
+
+
+def is_squeezed(frame: Any) -> bool:
+    """Whether it is gray in limited range, which swscale takes for full range."""
+    return bool(frame.color_range == LIMITED_RANGE) and str(frame.format.name).startswith(("gray", "ya"))
+
+
+def is_hdr(frame: Any) -> bool:
+    """Whether its transfer characteristic is PQ or HLG, whatever its bit depth. ``Canvas.scale`` makes it SDR."""
+    return frame.color_trc in (tonemap.PQ, tonemap.HLG)
+
+
+def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """(width, height) with the shorter side brought down to ``short_side``, never up; ``None`` leaves them.
+
+    The longer side comes out even: swscale takes twice as long for an odd width.
+    """
+    short, long = sorted((width, height))
+    if short_side is None or short_side >= short:
+        return width, height
+    long = max(2, 2 * round(long * short_side / short / 2))
+    return (short_side, long) if width == short else (long, short_side)
+
+
+class Canvas:
+    """Converts the frames of one source, whose ``width`` and ``height`` as decoded are those of its first frame.
+
+    ``aspect``: width of its pixels over their height, 1 where the source says nothing or something absurd. ``square``:
+    (width, height) of the picture as decoded, not turned, once its pixels are square: the width gives way. Raises
+    ``Unreadable`` for colours that cannot be converted. Scalers are kept: one rebuilt per frame costs more than the decode.
+    """
+
+    def __init__(self, first: Any, aspect: Fraction | None = None) -> None:
+        if is_yuv(first) and first.colorspace in UNREAD:
+            raise Unreadable(f"its colours are in {UNREAD[first.colorspace]}, which is not read")
+        self.upright = Upright.of(first)
+        self.width, self.height = first.width, first.height
+        sane = aspect is not None and Fraction(1, OBLONG) <= aspect <= OBLONG
+        self.aspect = aspect if aspect is not None and sane else Fraction(1)
+        self.square = (max(1, round(self.width * self.aspect)), self.height)
+        self._scalers: dict[tuple[int, int, str], Any] = {}
+
+    def scale(self, frame: Any, width: int, height: int, form: str, *, range_: int) -> Any:
+        """libav's frame in pixel format ``form``, as decoded (not turned), scaled by area. Raises ``Broken``.
+
+        ``form``: gray, bgr24, rgb24 or yuv420p. A frame that is YUV keeps its matrix where ``form`` is YUV or gray; RGB
+        becomes BT.709 there. An HDR frame becomes SDR, in BT.709: see ``dailies.curation.video.tonemap``.
+        """
+        import av
+
+        if is_squeezed(frame):
+            frame = self._stretched(frame, width, height)
+        if is_hdr(frame):
+            codes = self._reformat(frame, width, height, "rgb48le", FULL_RANGE).to_ndarray()
+            rgb = tonemap.sdr_rgb(codes, frame.color_trc, frame.color_primaries)
+            frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
+        if form == "gray" and not is_yuv(frame):  # swscale would take BT.601's luma of RGB
+            luma = self._reformat(frame, width, height, "yuv444p", range_).to_ndarray()[0]
+            return av.VideoFrame.from_ndarray(luma, "gray")
+        return self._reformat(frame, width, height, form, range_)
+
+    def _stretched(self, frame: Any, width: int, height: int) -> Any:
+        """Gray of limited range as gray of full range and 16 bits, scaled."""
+        import av
+
+        luma = self._reformat(frame, width, height, "gray16le", FULL_RANGE).to_ndarray() / 65535
+        stretched = np.clip((luma * 255 - 16) / 219, 0, 1) * 65535
+        full = av.VideoFrame.from_ndarray(np.rint(stretched).astype(np.uint16), "gray16le")
+        full.color_trc, full.color_primaries = frame.color_trc, frame.color_primaries
+        return full
+
+    def _reformat(self, frame: Any, width: int, height: int, form: str, range_: int) -> Any:
+        import av
+        from av.video.reformatter import Interpolation, VideoReformatter
+
+        scaler = self._scalers.get((width, height, form))
+        if scaler is None:
+            scaler = self._scalers[width, height, form] = VideoReformatter()
+        if form not in ("gray", "gray16le", "yuv420p", "yuv444p"):
+            source, target = matrix(frame), None
+        elif is_yuv(frame):
+            source = target = BT601  # any, but the same twice: else swscale goes from one to the other through RGB
+        else:
+            source, target = None, BT709
+        try:
+            return scaler.reformat(
+                frame,
+                width,
+                height,
+                form,
+                src_colorspace=source,
+                dst_colorspace=target,
+                interpolation=Interpolation.AREA,
+                dst_color_range=range_,
+                threads=1,
+            )
+        except av.FFmpegError as error:
+            raise Broken(f"a frame of {frame.format.name} does not convert to {form}: {error.strerror}") from error
+
+    def array(self, frame: Any, short_side: int | None, form: str) -> NDArray[np.uint8]:
+        """Upright (h, w) or (h, w, 3), square pixels, full range, contiguous, read-only."""
+        width, height = fit(*self.square, short_side)
+        scaled = self.scale(frame, width, height, form, range_=FULL_RANGE)
+        array = np.ascontiguousarray(self.upright(scaled.to_ndarray()))
+        array.flags.writeable = False
+        return array
+
+
+class Picture:
+    """One decoded frame. ``pts`` in ticks of its source's time base; ``frame`` is libav's, as decoded.
+
+    Pixels are made when asked for, once per size and planes however many ask.
+    """
+
+    __slots__ = ("_arrays", "canvas", "frame", "pts")
+
+    def __init__(self, pts: int, frame: Any, canvas: Canvas) -> None:
+        self.pts = pts
+        self.frame = frame
+        self.canvas = canvas
+        self._arrays: dict[tuple[int | None, str], NDArray[np.uint8]] = {}
+
+    def planes(self, sampling: Sampling) -> NDArray[np.uint8]:
+        """Upright, downscaled by area to ``sampling.short_side`` (never up), full range, read-only.
+
+        ``gray``: (h, w), luma stretched to 0–255. ``bgr``: (h, w, 3).
+        """
+        return self._array(sampling.short_side, FORMATS[sampling.planes])
+
+    def rgb(self, short_side: int | None = None) -> NDArray[np.uint8]:
+        """Upright (h, w, 3) RGB at full size, or downscaled by area to ``short_side``; read-only."""
+        return self._array(short_side, "rgb24")
+
+    def _array(self, short_side: int | None, form: str) -> NDArray[np.uint8]:
+        key = (short_side, form)
+        if key not in self._arrays:
+            self._arrays[key] = self.canvas.array(self.frame, short_side, form)
+        return self._arrays[key]
+
+
+# ---- JPEG -----------------------------------------------------------------------------------------------------------
+
+
+def jpeg(rgb: NDArray[np.uint8], quality: int = 80) -> bytes:
+    """(h, w, 3) RGB as a JPEG of ``quality`` 0–100."""
+    import cv2
+
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done, "OpenCV refused an RGB array"
+    return bytes(data)
+
+
+def unjpeg(data: bytes) -> NDArray[np.uint8]:
+    """The (h, w, 3) RGB pixels of a JPEG. Raises ``Unreadable``."""
+    import cv2
+
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if bgr is None:
+        raise Unreadable(f"not a JPEG: {len(data)} bytes")
+    rgb: NDArray[np.uint8] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return rgb

@@ -1,0 +1,319 @@
+"""An open video: which of its streams, what its container says, its frames or its packets, and where to enter it for a
+span.
+
+PyAV is imported when a video is opened, not with this module. libav writes nothing on stderr: PyAV silences it, and
+``_words`` keeps what it said.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, Unreadable
+from dailies.curation.timing import Span, ticks
+from dailies.curation.types import Probe
+from dailies.curation.video.bytes_io import Remote, local_path, one_line
+from dailies.curation.video.decode import Decoder
+from dailies.curation.video.pixels import Canvas, Picture, is_hdr
+
+PACKETS_BACK = (0, 10)  # seconds before a span at which to look for a keyframe, where packets alone are wanted
+SEEK_BACK = (0, 2, 10)  # the same, where frames are, before decoding from the start
+
+
+class Source:
+    """An open video, whose ``pictures`` are decoded once. A context manager.
+
+    ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
+    decoder threads, 0 for one per core. ``skim``: leave frames out that no other refers to. ``decoder`` counts, and can
+    be read after closing. ``canvas``: of the same source read from its first frame, which alone tells size and turn,
+    for one that is entered elsewhere. Raises ``Unreadable`` and ``NoVideo``.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        stream: int | None = None,
+        threads: int = 1,
+        skim: bool = False,
+        file: Any = None,
+        canvas: Canvas | None = None,
+    ) -> None:
+        self.uri = uri
+        self._remote = None if file is None else Remote(file)
+        self._container = self._open()
+        self._left: Generator[tuple[int, Any], None, None] | None = None
+        self._first: tuple[int, Any] | None = None
+        self._probe: Probe | None = None
+        self._canvas = canvas
+        try:
+            self._stream = self._choose(stream)
+            self.decoder = Decoder(self._container, self._stream, self._remote, threads=threads, skim=skim)
+            self._left = iter(self.decoder)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the decoder and the file. Idempotent."""
+        if self._left is not None:
+            self._left.close()  # it holds a demuxer, which must not outlive its container
+        self._first = self._stream = None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+        if self._remote is not None:
+            self._remote.close()
+
+    def _open(self) -> Any:
+        import av
+
+        path = local_path(self.uri)
+        options = {"protocol_whitelist": "file"}  # a playlist in a video's clothes opens no further addresses
+        try:
+            if self._remote is None and path is None:
+                self._remote = Remote.at(self.uri)
+            # "file:" keeps libav from reading a protocol into a name with a colon.
+            target = self._remote if self._remote is not None else f"file:{path}"
+            with _words():
+                return av.open(target, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
+        except Exception as error:
+            if isinstance(error, MemoryError) and not isinstance(error, av.FFmpegError):
+                raise  # libav's own comes of an absurd size in the file
+            empty = path is not None and os.path.isfile(path) and os.path.getsize(path) == 0
+            cause: Exception = error
+            if self._remote is not None:
+                cause = self._remote.error or error
+                self._remote.close()
+            raise Unreadable("the file is empty" if empty else one_line(cause)) from error
+
+    def _choose(self, index: int | None) -> Any:
+        from av.stream import Disposition
+
+        streams = self._container.streams
+        stills = Disposition.attached_pic | Disposition.timed_thumbnails
+        videos = [s for s in streams.video if not s.disposition & stills and index in (None, s.index)]
+        if not videos:
+            kinds = ", ".join(sorted({s.type for s in streams})) or "nothing"
+            raise NoVideo(f"no video stream{'' if index is None else f' {index}'}; in the file: {kinds}")
+        decodable = [s for s in videos if s.codec_context is not None]
+        if not decodable:
+            raise Unreadable("no decoder for its video stream")
+        best = streams.best("video")
+        if best is not None and any(s.index == best.index for s in decodable):
+            return best
+        return max(decodable, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))
+
+    # ---- what it is ----
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per tick."""
+        return self.decoder.time_base
+
+    @property
+    def last_duration(self) -> int | None:
+        """What the container says of the last frame so far, in ticks."""
+        return self.decoder.last_duration
+
+    @property
+    def probe(self) -> Probe:
+        """What the container says. Decodes the first frame, which alone tells the rotation and the true size.
+
+        Raises what ``check`` does if there is no first frame.
+        """
+        return self._begin()
+
+    def _begin(self) -> Probe:
+        """Decode the first frame, which stays the next to be given out."""
+        if self._probe is None:
+            assert self._left is not None
+            self._first = self._first or next(self._left, None)
+            if self._first is None:
+                self.check()
+                raise TooFewFrames("no frame")
+            self._canvas = self._canvas or Canvas(self._first[1], self.decoder.aspect)
+            self._probe = self._describe(self._first[1], self._canvas)
+        return self._probe
+
+    @property
+    def canvas(self) -> Canvas:
+        """How its frames become pictures: by the size and turn of the first. Raises what ``probe`` does."""
+        self._begin()
+        assert self._canvas is not None
+        return self._canvas
+
+    @property
+    def first_pts(self) -> int:
+        """Of a fresh source: pts of the first frame. Raises what ``probe`` does."""
+        self._begin()
+        assert self._first is not None
+        return int(self._first[0])
+
+    @property
+    def first_frame(self) -> Any:
+        """Of a fresh source: libav's first frame. Raises what ``probe`` does."""
+        self._begin()
+        assert self._first is not None
+        return self._first[1]
+
+    def _describe(self, first: Any, canvas: Canvas) -> Probe:
+        upright, decoder = canvas.upright, self.decoder
+        width, height = upright.size(*canvas.square)
+        return Probe(
+            container=self._container.format.name,
+            codec=self._stream.codec_context.name,
+            stream=self._stream.index,
+            width=width,
+            height=height,
+            rotation=90 * upright.turns,
+            pixel_format=first.format.name,
+            pixel_aspect=float(canvas.aspect),
+            interlaced=first.interlaced_frame,
+            hdr=is_hdr(first),
+            time_base=decoder.time_base,
+            start=decoder.start,
+            duration=decoder.duration,
+            frames=decoder.declared,
+            fps=decoder.rate,
+            has_audio=bool(self._container.streams.audio),
+        )
+
+    # ---- what is in it ----
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every frame, in presentation order, decoded once, pts strictly rising. ``check`` afterwards."""
+        canvas = self.canvas
+        assert self._left is not None
+        first, self._first = self._first, None
+        for pts, frame in itertools.chain(() if first is None else (first,), self._left):
+            yield Picture(pts, frame, canvas)
+
+    def check(self) -> None:
+        """After the last picture: raise ``Broken``, ``Truncated`` or ``TooFewFrames`` if what came cannot stand for the
+        source."""
+        self.decoder.check()
+
+    def enter_before(self, span: Span, seconds: int) -> bool:
+        """Of a fresh source: go to a keyframe at least so long before ``span``. Whether it is a place from which every
+        frame of the span comes out as it does from the beginning."""
+        import av
+
+        decoder = self.decoder
+        target = span.start - ticks(seconds, self.time_base)
+        if target <= (decoder.start or 0):
+            return True  # the beginning, where a fresh source stands
+        if not decoder.seeks:
+            return False
+        assert self._left is not None
+        decoder.seeking = True
+        try:
+            self._container.seek(target, stream=self._stream)
+        except av.FFmpegError:
+            return False
+        self._first = next(self._left, None)
+        if self._first is None or decoder.entry is None or decoder.guessed:
+            return False
+        # After a keyframe that is shown later than the span starts, frames shown before it lack what they refer to
+        # (open GOP). And a decoder that has to recover first gives its first frame later than the keyframe.
+        is_key, shown = decoder.entry
+        return is_key and shown is not None and shown <= span.start and self._first[0] <= span.start
+
+    def within(self, span: Span) -> Iterator[Picture]:
+        """The pictures with ``span.start <= pts < span.end``. Raises ``Changed`` if the source's ticks are not its
+        own."""
+        if span.time_base != self.time_base:
+            raise Changed(f"its ticks are {self.time_base} s, not {span.time_base} s")
+        for picture in self.pictures():
+            if picture.pts >= span.end:
+                self._first = (picture.pts, picture.frame)  # the next span may begin with it
+                return
+            if picture.pts >= span.start:
+                yield picture
+
+    # ---- without decoding ----
+
+    @property
+    def video_stream(self) -> Any:
+        """libav's stream, whose packets and pictures these are."""
+        return self._stream
+
+    def coded(self, span: Span) -> Iterator[Any] | None:
+        """Of a source whose pictures are not asked for: libav's packets from a keyframe at or before ``span`` on.
+
+        ``None`` where the container cannot go there: a fresh source stands at the beginning.
+        """
+        import av
+
+        if span.time_base != self.time_base:
+            raise Changed(f"its ticks are {self.time_base} s, not {span.time_base} s")
+        if self.decoder.slots:
+            raise NotCopied("the times of its packets are not those of its frames")
+        for seconds in PACKETS_BACK if self.decoder.seeks else ():
+            try:
+                self._container.seek(span.start - ticks(seconds, self.time_base), stream=self._stream)
+            except av.FFmpegError:
+                continue
+            packets = self.decoder.coded()
+            first = next(packets, None)
+            if first is not None and first.is_keyframe and first.pts is not None and first.pts <= span.start:
+                return itertools.chain((first,), packets)
+        return None
+
+
+@contextmanager
+def _words() -> Iterator[None]:
+    """libav's errors with its own log line in them.
+
+    At level PANIC PyAV emits nothing, but keeps the last error for the exception. Only while opening: its log callback
+    takes the GIL, and a decoder thread that logs while its context is freed under the GIL would wait for ever.
+    """
+    import av.logging
+
+    ours = av.logging.get_level() in (None, av.logging.PANIC)  # else the caller asked for logs: leave that alone
+    if ours:
+        av.logging.set_level(av.logging.PANIC)
+    try:
+        yield
+    finally:
+        if ours:
+            av.logging.set_level(None)
+
+
+def open_source(uri: str, *, stream: int | None = None, threads: int = 1, skim: bool = False) -> Source:
+    """Open a local path or any fsspec URL: see ``Source``."""
+    return Source(uri, stream=stream, threads=threads, skim=skim)
+
+
+def open_before(
+    uri: str, span: Span, *, stream: int | None = None, skim: bool = False, canvas: Canvas | None = None
+) -> Source:
+    """A source at or before the first frame of ``span``: seeks, looks where it landed, tries further back if need be.
+
+    A fresh decoder for each try: one that was flushed forgets its reordering depth. ``canvas``: the source's, where it
+    is known.
+    """
+    if canvas is None:
+        with Source(uri, stream=stream) as whole:
+            canvas = whole.canvas
+    for seconds in SEEK_BACK:
+        source = Source(uri, stream=stream, skim=skim, canvas=canvas)
+        try:
+            if source.enter_before(span, seconds):
+                return source
+        except BaseException:
+            source.close()
+            raise
+        source.close()
+    return Source(uri, stream=stream, skim=skim, canvas=canvas)

@@ -1,0 +1,134 @@
+"""How a training plan looks in a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from dailies.training.plan import PhasePlan, Plan
+
+DASH = "–"
+
+
+def print_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(plan)))
+        return
+    out = Console(highlight=False)
+    out.print()
+    for table in (_runs(plan), _costs(plan), _data(plan)):
+        Console(highlight=False, width=_uncut(table, out.width)).print(table)
+    lacks = {phase.name: "; ".join(phase.lacks) for phase in plan.phases if phase.lacks}
+    _print_lines(out, "what is lacking", [("all", one) for one in plan.lacks] + list(lacks.items()))
+    _print_lines(out, "not quite the paper's", [("·", one) for one in plan.differs])
+    _print_lines(out, "how it is counted", [("·", one) for one in plan.notes])
+
+
+def _uncut(table: Table, width: int) -> int:
+    """The least width from ``width`` on at which rich cuts no cell: headers may wrap, numbers must not be lost."""
+    while True:
+        shown = io.StringIO()
+        Console(file=shown, width=width).print(table)
+        if "…" not in shown.getvalue():
+            return width
+        width += 4
+
+
+def _grid(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _runs(plan: Plan) -> Table:
+    title = f"plan of {plan.recipe}: what each phase does"
+    numbers = ("frames", "at 1/s", "w×h px", "lr", "P_mean", "P_std", "steps", "batch", "samples")
+    table = _grid(title, ("phase", "task"), numbers)
+    for phase in plan.phases:
+        fps = DASH if phase.frames == 1 else f"{phase.fps:g}"
+        what = (f"{phase.frames}", fps, _size(phase), _power(phase.lr), f"{phase.p_mean:g}", f"{phase.p_std:g}")
+        table.add_row(phase.name, phase.task, *what, f"{phase.steps:,}", f"{phase.batch:,}", f"{phase.samples:,}")
+    return table
+
+
+def _costs(plan: Plan) -> Table:
+    phases = plan.phases
+    one, one_unit = _unit(max(phase.tflop for phase in phases) * 1e12)
+    whole, whole_unit = _unit(max(phase.eflop for phase in phases) * 1e18)
+    sample = (f"{one}FLOP a sample forward", f"{one}FLOP a sample trained")
+    table = _grid(
+        "what it costs",
+        ("phase",),
+        ("M weights", "temporal", "trained", *sample, f"{whole}FLOP", "GPU-hours", "GB a GPU"),
+    )
+    for phase in phases:
+        weights = (f"{number / 1e6:,.1f}" for number in (phase.parameters, phase.temporal, phase.trained))
+        flop = (phase.forward_tflop * 1e12 / one_unit, phase.tflop * 1e12 / one_unit, phase.eflop * 1e18 / whole_unit)
+        table.add_row(phase.name, *weights, *map(_number, (*flop, phase.gpu_hours, phase.gigabytes)))
+    table.add_section()
+    eflop, hours = sum(phase.eflop for phase in phases), sum(phase.gpu_hours for phase in phases)
+    table.add_row("in all", *[""] * 5, _number(eflop * 1e18 / whole_unit), _number(hours), "")
+    return table
+
+
+def _data(plan: Plan) -> Table:
+    there = ("clips there", "epochs") if any(phase.clips is not None for phase in plan.phases) else ()
+    table = _grid(
+        "what each phase needs", ("phase", "columns"), ("clips for one batch", "seconds a clip", "px", *there)
+    )
+    for phase in plan.phases:
+        least = DASH if phase.frames == 1 else f"≥\N{NO-BREAK SPACE}{phase.seconds:.1f}"
+        found = (
+            DASH if phase.clips is None else f"{phase.clips:,}",
+            DASH if phase.epochs is None else _number(phase.epochs),
+        )
+        needed = (", ".join(phase.columns), f"{phase.batch:,}", least, f"≥\N{NO-BREAK SPACE}{_size(phase)}")
+        table.add_row(phase.name, *needed, *(found if there else ()))
+    return table
+
+
+def _print_lines(out: Console, title: str, lines: Sequence[tuple[str, str]]) -> None:
+    if not lines:
+        return
+    out.print(f"[bold]{escape(title)}[/bold]")
+    grid = Table.grid(padding=(0, 1))  # wrapped lines hang under their own text
+    grid.add_column(no_wrap=True)
+    for name, text in lines:
+        grid.add_row(f"  {escape(name)}", escape(text))
+    out.print(grid)
+    out.print()
+
+
+def _size(phase: PhasePlan) -> str:
+    return f"{phase.size[0]}×{phase.size[1]}"
+
+
+def _power(value: float) -> str:
+    """3e-05 → 3e-5."""
+    mantissa, exponent = f"{value:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _unit(most: float) -> tuple[str, float]:
+    """The largest unit that ``most`` fills: its letter, and what it stands for."""
+    units = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9))
+    return next(((letter, unit) for letter, unit in units if most >= unit), units[-1])
+
+
+def _number(value: float) -> str:
+    """Three figures, or whole numbers with separators."""
+    if 0 < value < 0.01:
+        return "< 0.01"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

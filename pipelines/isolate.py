@@ -1,0 +1,275 @@
+"""A function in a child process with a time limit: a file that hangs or crashes the decoder costs its own row.
+
+The child is started by command line and not by ``multiprocessing``, which imports ``__main__`` again: that breaks
+scripts without a guard, and Ray's workers. Messages are pickles behind their length: requests on the child's stdin,
+answers and heartbeats on what was its stdout. What libraries print goes to its stderr, which is kept for the last words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import os
+import pickle
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import IO, Any
+
+from dailies.curation.errors import Crashed, DailiesError, Defect, Hung
+
+HEADER = struct.Struct("<Q")  # length of the pickle that follows, in bytes
+# A child is one worker's hands: several of them share a machine, and sums come out the same however many cores it has.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
+)
+BEAT_SECONDS = 0.25  # at most one heartbeat message in so long
+START_SECONDS = 60.0  # for the child's imports, on top of the stall limit
+PARENT_SECONDS = 0.5  # how often the child looks whether its parent lives
+
+
+class Isolated:
+    """Calls ``function`` (``"module:name"``) in a child process, one call at a time. A context manager.
+
+    The child starts with the first call, serves the next ones too, and is started anew after it was killed. It ends with
+    this object, and when this process dies. ``stall_seconds``: how long a call may go without a heartbeat.
+    ``memory_gb``: limit of the child's address space (GiB), ``None`` for none.
+    """
+
+    def __init__(self, function: str, *, stall_seconds: float = 60, memory_gb: float | None = None) -> None:
+        module, _, name = function.partition(":")
+        if not module or not name:
+            raise ValueError(f"function must read 'module:name', not {function!r}")
+        self._function = function
+        self._stall = stall_seconds
+        self._memory = memory_gb
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
+
+    def __enter__(self) -> Isolated:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # at interpreter exit, what it needs may be gone
+            self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running child."""
+        return None if self._child is None else self._child.pid
+
+    def close(self) -> None:
+        """Kill the child, if there is one. Idempotent."""
+        self._kill()
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
+
+    def call(self, *args: Any) -> Any:
+        """``function(*args, beat)``, where the function is to call ``beat()`` whenever it got on.
+
+        Raises ``Hung`` when it did not within ``stall_seconds`` (the child is killed), ``Crashed`` when the child died,
+        the function's own exception if that is one of ``dailies.curation.errors``, else ``Defect``.
+        """
+        try:
+            if self._child is None:
+                self._start()
+            self._send(pickle.dumps(args, protocol=5))
+            kind, value = self._answer(self._stall)
+        except BaseException:
+            self._kill()  # also on KeyboardInterrupt: an answer that nobody waits for would be taken for the next one
+            raise
+        if kind == "raised":
+            raise value
+        return value
+
+    # ---- the child ----
+
+    def _start(self) -> None:
+        if self._stderr is None:
+            self._stderr = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by close()
+        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if os.path.exists(entry or "."))
+        # -P: what happens to lie in the working directory must not hide modules.
+        command = [sys.executable, "-P", "-m", "dailies.pipelines.isolate", self._function]
+        self._child = subprocess.Popen(
+            [*command, str(os.getpid()), str(self._stall), str(self._memory or 0)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=os.environ | ONE_THREAD | {"PYTHONPATH": path},
+            start_new_session=True,  # a group of its own: killed with all that it may start, untouched by Ctrl-C
+        )
+        assert self._child.stdin is not None
+        os.set_blocking(self._child.stdin.fileno(), False)
+        kind, value = self._answer(self._stall + START_SECONDS)
+        if kind == "raised":
+            raise value
+
+    def _kill(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=5)  # one that waits for a dead disk dies only when the disk answers: leave it to that
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _send(self, message: bytes) -> None:
+        assert self._child is not None
+        assert self._child.stdin is not None
+        assert self._stderr is not None
+        self._stderr.seek(0)  # which is the child's position too
+        self._stderr.truncate()  # last words are to be about this call
+        pipe, rest = self._child.stdin.fileno(), memoryview(HEADER.pack(len(message)) + message)
+        while rest:
+            self._wait(pipe, select.POLLOUT, self._stall)
+            try:
+                rest = rest[os.write(pipe, rest) :]
+            except BrokenPipeError:
+                raise self._crash() from None
+
+    def _answer(self, seconds: float) -> tuple[str, Any]:
+        """The next message that is not a heartbeat; each heartbeat gives it another ``seconds``."""
+        while True:
+            (length,) = HEADER.unpack(self._read(HEADER.size, seconds))
+            kind, value = pickle.loads(self._read(length, seconds))
+            if kind != "beat":
+                return kind, value
+            seconds = self._stall
+
+    def _read(self, length: int, seconds: float) -> bytearray:
+        assert self._child is not None
+        assert self._child.stdout is not None
+        pipe, data = self._child.stdout.fileno(), bytearray()
+        while len(data) < length:
+            self._wait(pipe, select.POLLIN, seconds)
+            part = os.read(pipe, min(length - len(data), 1 << 20))
+            if not part:
+                raise self._crash()
+            data += part
+        return data
+
+    def _wait(self, pipe: int, event: int, seconds: float) -> None:
+        poll = select.poll()
+        poll.register(pipe, event)
+        if not poll.poll(seconds * 1000):
+            raise Hung(f"no progress in {seconds:g} s; its process was killed")
+
+    def _crash(self) -> Crashed:
+        """What became of a child that closed its pipe."""
+        assert self._child is not None
+        assert self._stderr is not None
+        try:
+            code = self._child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return Crashed("its process stopped answering")
+        how = f"with exit code {code}"
+        if code < 0:
+            how = f"of {signal.Signals(-code).name}"
+            if code == -signal.SIGKILL:
+                how += " (out of memory?)"
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 4096))
+        words = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return Crashed(f"its process died {how}{': ' + words[-1].strip()[:200] if words else ''}")
+
+
+# ---- in the child ---------------------------------------------------------------------------------------------------
+
+
+def _serve(function: str, parent: int, stall: float, memory_gb: float) -> None:
+    """Answer requests until stdin ends."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # from here on, nothing that reads or prints can disturb the protocol
+    os.dup2(2, 1)
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    if memory_gb:
+        import resource
+
+        limit = int(memory_gb * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    module, name = function.split(":")
+    kind, work = _attempt(lambda: getattr(importlib.import_module(module), name))
+    _say(answers, kind, work if kind == "raised" else None)
+    while len(header := requests.read(HEADER.size)) == HEADER.size:
+        request, beat = requests.read(HEADER.unpack(header)[0]), _beater(answers, stall)
+        answer = _attempt(partial(_perform, work, request, beat))
+        faulthandler.cancel_dump_traceback_later()
+        _say(answers, *answer)
+
+
+def _perform(work: Callable[..., Any], request: bytes, beat: Callable[[], None]) -> Any:
+    return work(*pickle.loads(request), beat)
+
+
+def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
+    """("done", what ``work`` returns) or ("raised", what the parent is to raise)."""
+    try:
+        return "done", work()
+    except DailiesError as error:
+        return "raised", error
+    except MemoryError:
+        return "raised", Crashed("its process ran out of memory")
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return "raised", Defect(f"{said} ({os.path.basename(at.filename)}:{at.lineno})")
+
+
+def _say(answers: IO[bytes], kind: str, value: Any) -> None:
+    try:
+        message = pickle.dumps((kind, value), protocol=5)
+    except Exception as error:
+        text = f"{kind} with {type(value).__name__}, which does not pickle: {error}"
+        message = pickle.dumps(("raised", Defect(text)), protocol=5)
+    answers.write(HEADER.pack(len(message)) + message)
+    answers.flush()
+
+
+def _beater(answers: IO[bytes], stall: float) -> Callable[[], None]:
+    """A new ``beat``, the first of which is given at once."""
+    last = -BEAT_SECONDS
+
+    def beat() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= BEAT_SECONDS:
+            last = now
+            # Should the parent be gone while C code holds the GIL, this thread, which needs no GIL, ends the child.
+            faulthandler.dump_traceback_later(2 * stall + 5, exit=True)
+            _say(answers, "beat", None)
+
+    beat()
+    return beat
+
+
+def _follow(parent: int) -> None:
+    """Die, with all this process started, when its parent is no more."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    from dailies.pipelines.isolate import _serve as serve  # under its own name, by which the parent knows its classes
+
+    serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]))
+    os._exit(0)  # decoder threads that are stuck must not keep it

@@ -1,0 +1,93 @@
+"""Which frozen models and starting weights a training run is given: built-ins, folders in diffusers' format, hub ids."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dailies.curation.errors import UsageError
+from dailies.zoo.catalog import SCHEME, resolve
+
+if TYPE_CHECKING:
+    from dailies.training.diffusion.encoders import Models
+    from dailies.training.recipes.recipe import Recipe
+
+# Where a diffusers pipeline keeps what, by the names of ``dailies.training.diffusion.encoders.Models``.
+PARTS = {"start": "unet", "vae": "vae", "text": "text_encoder", "image": "image_encoder"}
+TEMPORAL = "AutoencoderKLTemporalDecoder"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FILES = (
+    "diffusion_pytorch_model*.safetensors",
+    "model*.safetensors",
+)  # and not the whole model in one file beside them
+WANTED = ("*.json", "*.txt", "*.model", *FILES, *(f"{part}/{file}" for part in PARTS.values() for file in FILES))
+
+
+def models_of(recipe: Recipe, *, start: str | None = None, **parts: str | None) -> Models:
+    """The models ``recipe`` is made for where they are built in, and what is given in their place.
+
+    ``start``: a diffusers pipeline, whose parts are all taken, or a UNet alone; ``parts``: of ``Models``, each a model or a
+    pipeline that has one. Each is a folder, ``zoo:NAME`` or a hub id. Raises ``UsageError`` naming what is not there.
+    """
+    from dailies.training.diffusion.encoders import Models
+
+    models = Models()
+    if recipe.models == "world":
+        clip = str(resolve("zoo:clip-world"))
+        temporal = str(resolve("zoo:vae-world-temporal"))
+        models = Models(vae=str(resolve("zoo:vae-world")), vae_temporal=temporal, text=clip, image=clip)
+    if start is not None:
+        folder = fetch(start)
+        found = {name: str(folder / part) for name, part in PARTS.items() if (folder / part / "config.json").is_file()}
+        if not found and (folder / "config.json").is_file():
+            found = {"start": str(folder)}
+        if "start" not in found:
+            raise UsageError(
+                f"{start}: no unet/config.json, as in a diffusers pipeline, nor a config.json of a UNet alone"
+            )
+        models = replace(models, **found)
+    given: dict[str, str] = {name: _part(name, value) for name, value in parts.items() if value is not None}
+    models = replace(models, **given)
+    itself: str | None = models.vae if models.vae is not None and _class(models.vae) == TEMPORAL else None
+    # The built-in image VAE has a temporal sibling; another VAE has none but itself.
+    sibling: str | None = models.vae_temporal if models.vae == str(resolve("zoo:vae-world")) else None
+    return replace(models, vae_temporal=itself or sibling)
+
+
+def _part(name: str, reference: str) -> str:
+    folder = fetch(reference)
+    inner = folder / PARTS.get(name, "vae")
+    for one in (folder, inner):
+        if (one / "config.json").is_file():
+            return str(one)
+    raise UsageError(f"{reference}: no config.json, nor {inner.name}/config.json")
+
+
+def _class(folder: str) -> str | None:
+    name: str | None = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    return name
+
+
+def fetch(reference: str) -> Path:
+    """The folder behind a folder's path, ``zoo:NAME``, or a hub id, which is downloaded. Raises ``UsageError``."""
+    if reference.startswith(SCHEME):
+        return resolve(reference)
+    if Path(reference).is_dir():
+        return Path(reference).resolve()  # workers have a folder of their own
+    if not HUB_ID.fullmatch(reference):
+        raise UsageError(f"{reference}: a folder, {SCHEME}NAME or a hub id ORG/NAME expected")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(reference, allow_patterns=list(WANTED), ignore_patterns=["*.fp16.*"]))
+        if not any(folder.rglob("*.safetensors")):  # some are there in half precision alone
+            folder = Path(snapshot_download(reference, allow_patterns=list(WANTED)))
+        return folder
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UsageError(
+            f"{reference}: no such folder, and not to be had from the hub: {type(error).__name__}"
+        ) from error

@@ -1,0 +1,54 @@
+"""What a rerun must forget first: sources whose content changed, and failures that are to be tried again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from dailies.curation import schema, video
+from dailies.curation.errors import SourceError
+from dailies.curation.tables.dataset import Dataset
+from dailies.pipelines.recipe import Recipe
+from dailies.pipelines.steps import Annotation
+
+
+def withdraw_changed(
+    dataset: Dataset, recipe: Recipe, rows: Sequence[dict[str, Any]], *, retry_failed: bool
+) -> list[str]:
+    """Withdraw those of ``rows`` that changed since they were observed; returns their uris.
+
+    A local file is looked at again when its size or modification time differs, and counts as changed when its content id does.
+    Sources behind a URL are not looked at again; withdraw them by command.
+    """
+    table = dataset.table(recipe.observations, schema.OBSERVATIONS)
+    if not table.exists():
+        return []
+    given = {row["source_id"]: row["uri"] for row in rows}
+    known = table.read(["source_id", "content_id", "bytes", "modified", "status"])
+    rows_known = [row for row in known.to_pylist() if row["source_id"] in given]
+    changed = list(dict.fromkeys(row["source_id"] for row in rows_known if _changed(given, row)))
+    if changed:
+        dataset.withdraw(changed)
+    if retry_failed:
+        table.delete(given, equals={"status": "failed"})
+        for step in recipe.steps:
+            if isinstance(step, Annotation):
+                dataset.table(recipe.annotations(step)).delete(equals={"status": "failed"})
+    return [given[identity] for identity in changed]
+
+
+def _changed(given: dict[str, str], row: dict[str, Any]) -> bool:
+    uri = given[row["source_id"]]
+    if "://" in uri:
+        return False
+    try:
+        stat = os.stat(uri)
+    except OSError:
+        return False  # gone: the rows stay until they are withdrawn by command
+    if (stat.st_size, stat.st_mtime_ns) == (row["bytes"], row["modified"]):
+        return False
+    try:
+        return row["content_id"] is None or video.content_id(uri)[0] != row["content_id"]
+    except SourceError:
+        return True  # it cannot be read any more: observing it again says why

@@ -1,0 +1,233 @@
+"""The frozen models that pictures and captions pass on their way to the network, from folders in diffusers' format.
+
+Shape suffixes: B batch, L tokens, D token width, T frames, H, W height and width.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dailies.curation.errors import ModelError
+from dailies.training.models.io import read_config
+from dailies.training.models.pixels import Pixels, to_pixels, to_tensor
+from dailies.training.recipes.recipe import Frozen
+from dailies.zoo.formats.clip_folders import (
+    VISION,
+    half_only,
+    processor_folder,
+    text_row,
+    tokenizer_folder,
+    vision_config,
+    vision_row,
+)
+
+CAPTIONS = 4096  # whose hidden states are kept
+CHUNK = 16  # pictures that the VAE encodes at once
+DECODED = 14  # frames that it decodes at once; SVD's own pipeline decodes as many as were trained on, so few seams
+TEMPORAL = "AutoencoderKLTemporalDecoder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Folders: the VAE that clips pass, an image's or a video's; its temporal sibling (for what is published); the
+    CLIPs for text and image; and the UNet to ``start`` from, an image model's or a video model's. ``None`` for what is
+    not given."""
+
+    vae: str | None = None
+    vae_temporal: str | None = None
+    text: str | None = None
+    image: str | None = None
+    start: str | None = None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and no reports of a CLIP's other half while loading."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _config(folder: str | PathLike[str]) -> dict[str, Any]:
+    return read_config(folder, "models")
+
+
+def look(models: Models) -> Frozen:
+    """What the given folders say of themselves; no weight is read. Raises ``ModelError`` naming the folder where one holds
+    another kind of model, or a VAE that has not 4 latent channels."""
+    if models.vae is None:
+        raise ModelError("models: a VAE is needed")
+    vae = _config(models.vae)
+    if vae.get("_class_name") not in ("AutoencoderKL", TEMPORAL):
+        raise ModelError(f"models: {models.vae} holds {_kind(vae)}, a VAE of diffusers expected")
+    if vae.get("latent_channels", 4) != 4:
+        raise ModelError(f"models: {models.vae} has {vae['latent_channels']} latent channels, 4 expected")
+    text = image = None
+    if models.text is not None:
+        text = _width(models.text, text_row(_config(models.text)).get("hidden_size"), "a CLIP text encoder")
+        if _config(models.text).get("model_type") == VISION:
+            raise ModelError(f"models: {models.text} holds {VISION}, a CLIP text encoder expected")
+    if models.image is not None:
+        row = _config(models.image)
+        seen = row.get("projection_dim") if "image_size" in vision_row(row) else None
+        image = _width(models.image, seen, "a CLIP image encoder with its projection")
+    return Frozen(factor=2 ** (len(vae["block_out_channels"]) - 1), text_width=text, image_width=image)
+
+
+def _width(folder: str, width: Any, wanted: str) -> int:
+    if not isinstance(width, int):
+        raise ModelError(f"models: {folder} holds {_kind(_config(folder))}, {wanted} expected")
+    return width
+
+
+def _kind(row: dict[str, Any]) -> str:
+    return str(row.get("_class_name") or row.get("model_type") or "no model")
+
+
+class TextEncoder:
+    """Captions → last hidden states of a CLIP text model, (B, L, D). Frozen; each caption is run once, by itself."""
+
+    def __init__(self, folder: str | PathLike[str], tokens: int, device: torch.device) -> None:
+        from transformers import AutoTokenizer, CLIPTextModel
+
+        with quiet():
+            variant = half_only(Path(folder))
+            model = CLIPTextModel.from_pretrained(folder, torch_dtype=torch.float32, variant=variant)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder(Path(folder)))
+        self.tokens = min(tokens, self.model.config.max_position_embeddings)
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @torch.no_grad()
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        return torch.stack([self._one(caption) for caption in captions])
+
+    def _one(self, caption: str) -> Tensor:
+        found = self._kept.get(caption)
+        if found is None:
+            words = self.tokenizer(
+                caption, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt"
+            )
+            ids = words.input_ids.to(self.model.device)
+            found = self.model(input_ids=ids).last_hidden_state[0].float().cpu()
+            with self._lock:  # validation and the next batches may be made at the same time
+                self._kept[caption] = found
+                while len(self._kept) > CAPTIONS:
+                    self._kept.popitem(last=False)
+        return found
+
+
+class ImageEncoder:
+    """Images → the projected embedding of a CLIP vision model as one token, (B, 1, D), as StableVideoDiffusionPipeline
+    does: resized with its antialiasing to the model's size, sides not in proportion, then normalised."""
+
+    def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
+        from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
+
+        vision = vision_config(Path(folder))
+        with quiet():
+            loaded = CLIPVisionModelWithProjection.from_pretrained(
+                folder, config=vision, torch_dtype=torch.float32, variant=half_only(Path(folder))
+            )
+        self.model = loaded.eval().requires_grad_(False).to(device)
+        processor: Any = AutoImageProcessor.from_pretrained(processor_folder(Path(folder)))
+        self.mean = torch.tensor(processor.image_mean).reshape(1, 3, 1, 1)
+        self.std = torch.tensor(processor.image_std).reshape(1, 3, 1, 1)
+        self.side = int(vision.image_size)
+
+    @torch.no_grad()
+    def __call__(self, images_BHWC: Pixels) -> Tensor:
+        from diffusers.pipelines.stable_video_diffusion import pipeline_stable_video_diffusion as svd
+
+        x = svd._resize_with_antialiasing(to_tensor(images_BHWC), (self.side, self.side))  # in [−1, 1], as there
+        x = ((x + 1) / 2 - self.mean) / self.std
+        tokens: Tensor = self.model(x.to(self.model.device)).image_embeds.float().cpu()
+        return tokens[:, None]
+
+
+class VideoVae:
+    """Pictures ↔ latents of either kind of VAE, frozen, float32. What comes out is on the CPU."""
+
+    def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
+        from dailies.training.models.vae.io import load_temporal, load_vae
+
+        temporal = _config(folder).get("_class_name") == TEMPORAL
+        self.model: Any = (load_temporal if temporal else load_vae)(folder).to(device)
+        self._temporal = temporal
+
+    @property
+    def scale(self) -> float:
+        """Latents times this have unit variance, which σ_data = 1 counts on."""
+        return float(self.model.config.scaling_factor)
+
+    @torch.no_grad()
+    def moments(self, frames_THWC: Pixels) -> Tensor:
+        """Mean and log-variance of each frame's posterior, not scaled: (T, 8, h, w)."""
+        parts = []
+        for start in range(0, len(frames_THWC), CHUNK):
+            x = to_tensor(frames_THWC[start : start + CHUNK])
+            posterior = self.model.encode(x.to(self.model.device)).latent_dist
+            parts.append(torch.cat([posterior.mean, posterior.logvar], 1).float().cpu())
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def modes(self, x_NCHW: Tensor) -> Tensor:
+        """The posterior's mode of pictures in [−1, 1], not scaled: (N, 4, h, w)."""
+        parts = [self.model.encode(x.to(self.model.device)).latent_dist.mode() for x in torch.split(x_NCHW, CHUNK)]
+        return torch.cat([part.float().cpu() for part in parts])
+
+    @torch.no_grad()
+    def decode(self, latents_TCHW: Tensor) -> Pixels:
+        """Scaled latents of one video's frames → uint8 (T, H, W, 3), some frames at a time."""
+        parts = []
+        for z in torch.split(latents_TCHW.float().to(self.model.device) / self.scale, DECODED):
+            out = self.model.decode(z, num_frames=len(z)) if self._temporal else self.model.decode(z)
+            parts.append(to_pixels(out.sample))
+        return np.concatenate(parts)
+
+
+class Encoders:
+    """The frozen models of a run on one device, each loaded when first needed."""
+
+    def __init__(self, models: Models, *, text_tokens: int, device: torch.device | str = "cpu") -> None:
+        self.models, self._tokens, self.device = models, text_tokens, torch.device(device)
+
+    @cached_property
+    def text(self) -> TextEncoder:
+        return TextEncoder(self._given("text"), self._tokens, self.device)
+
+    @cached_property
+    def image(self) -> ImageEncoder:
+        return ImageEncoder(self._given("image"), self.device)
+
+    @cached_property
+    def vae(self) -> VideoVae:
+        return VideoVae(self._given("vae"), self.device)
+
+    def _given(self, name: str) -> str:
+        folder = getattr(self.models, name)
+        if folder is None:
+            raise ModelError(f"models: {name} is needed and not given")
+        return str(folder)

@@ -1,0 +1,92 @@
+"""VAEs as diffusers folders: any image or temporal one loaded in float32 with all of its weights, and written."""
+
+from __future__ import annotations
+
+import copy
+import json
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+
+from dailies.curation.errors import ModelError
+
+
+def load_vae(folder: str | PathLike[str]) -> AutoencoderKL:
+    """The image VAE of a diffusers folder in float32, frozen, for inference; float16 files serve too.
+
+    ``folder``: the VAE's own, or that of a pipeline with a ``vae/``. Raises ``ModelError`` naming the folder where it
+    does not hold an ``AutoencoderKL`` with all of its weights in safetensors.
+    """
+    vae: AutoencoderKL = _load(AutoencoderKL, folder)
+    return vae
+
+
+def load_temporal(folder: str | PathLike[str]) -> AutoencoderKLTemporalDecoder:
+    """As ``load_vae``, an ``AutoencoderKLTemporalDecoder``."""
+    vae: AutoencoderKLTemporalDecoder = _load(AutoencoderKLTemporalDecoder, folder)
+    return vae
+
+
+def read_config(folder: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
+    """Where in ``folder`` the VAE lies, and its config.json. Raises ``ModelError`` naming the folder."""
+    root = Path(folder)
+    places = [root, root / "vae"]
+    place = next((one for one in places if (one / "config.json").is_file()), None)
+    if place is None:
+        raise ModelError(f"{root}: a folder with the config.json of a diffusers VAE is expected")
+    try:
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{root}: config.json cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{root}: config.json is not an object")
+    return place, config
+
+
+def _load(kind: Any, folder: str | PathLike[str]) -> Any:
+    place, config = read_config(folder)
+    if config.get("_class_name") != kind.__name__:
+        raise ModelError(f"{folder}: holds {config.get('_class_name')}, where {kind.__name__} is expected")
+    try:
+        vae, said = kind.from_pretrained(
+            str(place),
+            variant=_variant(place),
+            torch_dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{folder}: does not load as {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
+    # diffusers fills what is missing with noise and only logs it.
+    wrong = sorted(str(name) for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in said[part])
+    if wrong:
+        raise ModelError(f"{folder}: {len(wrong)} weights do not fit {kind.__name__}, {wrong[0]} first")
+    return vae.eval().requires_grad_(False)
+
+
+def _variant(place: Path) -> str | None:
+    """``fp16`` where the weights lie in that variant alone, as in many copies of Stable Diffusion."""
+    names = ("diffusion_pytorch_model{}.safetensors", "diffusion_pytorch_model.safetensors.index{}.json")
+    for variant in (None, "fp16"):
+        if any((place / name.format(f".{variant}" if variant else "")).is_file() for name in names):
+            return variant
+    raise ModelError(f"{place}: holds no diffusion_pytorch_model.safetensors, nor one of the variant fp16")
+
+
+def save_half(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, folder: str | PathLike[str]) -> None:
+    """Write a copy in float16 safetensors; the model stays as it is."""
+    save_whole(copy.deepcopy(vae).half(), folder)
+
+
+def save_whole(vae: Any, folder: str | PathLike[str]) -> None:
+    """Write a diffusers folder as the model is, in safetensors that all may read, without the path it was loaded from."""
+    vae.save_pretrained(folder)
+    config = Path(folder) / "config.json"
+    row = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
+    config.write_text(json.dumps(row, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for written in Path(folder).glob("*.safetensors"):
+        written.chmod(0o644)  # safetensors writes 0600

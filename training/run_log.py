@@ -1,0 +1,190 @@
+"""What a run writes for others to read: run.json, metrics.jsonl, TensorBoard, sample pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from dailies.curation.errors import RunError
+from dailies.curation.schema import fingerprint
+from dailies.training.checkpoint import write_text
+from dailies.training.data.split import Export, Split
+from dailies.training.diffusion.encoders import Models
+from dailies.training.models.pixels import Pixels
+from dailies.training.recipes.phase import Phase
+from dailies.training.recipes.recipe import Recipe
+
+
+def run_hash(recipe: Recipe) -> str:
+    """The recipe's hash without how a step is computed and which samples are shown, so that a run which ran out of memory
+    goes on in smaller parts."""
+    phases = tuple(
+        dataclasses.replace(phase, accumulate=1, checkpoint_levels=(), samples=1, sample_steps=1, sample_every=None)
+        for phase in recipe.phases
+    )
+    return dataclasses.replace(recipe, phases=phases).hash
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Raises ``RunError`` for what is no folder, or, to ``resume``, for a folder in which nothing was begun."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"out: {out} is a file, a folder expected")
+    if resume and not (out / "run.json").exists():
+        raise RunError(f"out: nothing was begun in {out}, so there is nothing to go on with")
+
+
+def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
+    """The fields in which two recipes differ, each with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys((*old, *new)):
+            yield from _differing(old.get(name), new.get(name), f"{at}.{name}" if at else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (one, other) in enumerate(zip(old, new, strict=True)):
+            name = one.get("name", number) if isinstance(one, dict) else number
+            yield from _differing(one, other, f"{at}[{name}]")
+    elif old != new:
+        yield f"{at} {old!r}, not {new!r}"
+
+
+class Run:
+    """RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
+
+    def __init__(
+        self, folder: str | Path, recipe: Recipe, exports: Mapping[str, Export], models: Models, *, writes: bool = True
+    ) -> None:
+        self.folder, self.models, self.writes = Path(folder), models, writes
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path = self.folder / "run.json"
+        export = next(iter(exports.values()))
+        places = {name: str(one.folder.resolve()) for name, one in exports.items()}
+        self.facts: dict[str, Any] = {
+            "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
+            "recipe_hash": run_hash(recipe),
+            "data": str(export.folder.resolve()),
+            **({"exports": places} if len(places) > 1 else {}),
+            "export_card": export.card,
+            "models": {name: str(Path(path).resolve()) for name, path in dataclasses.asdict(models).items() if path},
+            "phases": [],
+        }
+        if self.path.exists():
+            old = json.loads(self.path.read_text(encoding="utf-8"))
+            for name, what in (("recipe_hash", "recipe"), ("data", "data"), ("exports", "data"), ("models", "models")):
+                if old.get(name) != self.facts.get(name):
+                    key = "recipe" if name == "recipe_hash" else name
+                    differs = "; ".join(list(_differing(old.get(key), self.facts.get(key), key))[:3])
+                    raise RunError(f"{what}: {self.folder} was begun with {differs}; take another --out")
+            self.facts["phases"] = old["phases"]
+
+    def phase_folder(self, phase: Phase) -> Path:
+        return self.folder / "phases" / phase.name
+
+    def entry(self, phase: Phase) -> dict[str, Any] | None:
+        return next((entry for entry in self.facts["phases"] if entry["name"] == phase.name), None)
+
+    def begin(self, phase: Phase, split: Split, reference: float, origin: str) -> dict[str, Any]:
+        """The phase's entry, made if it has none. ``origin``: what it starts from.
+
+        Raises ``RunError`` where the phase was begun on other clips than the export now holds."""
+        entry = self.entry(phase)
+        ids = split.ids
+        clips = fingerprint([ids, reference])
+        if entry is not None and entry.get("clips_hash", clips) != clips:
+            raise RunError(
+                f"data: phase {phase.name} was begun on {entry['clips']} clips, and the export now holds {len(ids)} for it, "
+                "or others; take another --out"
+            )
+        if entry is None:
+            entry = {
+                "name": phase.name,
+                "task": phase.task,
+                "steps": phase.steps,
+                "done": False,
+                "seconds": 0.0,
+                "validation": [],
+                "checkpoint": None,
+                "samples": None,
+                "size": list(phase.size),
+                "frames": phase.frames,
+                "fps": phase.fps,
+                "from": origin,
+                "clips": len(ids),
+                "clips_hash": clips,
+                "first_clip_ids": ids[:10],
+                "too_short": {"clips": len(split.short), "first_clip_ids": list(split.short[:10])},
+                "motion_reference": reference,
+            }
+            self.facts["phases"].append(entry)
+            self.write()
+        return entry
+
+    def write(self) -> None:
+        """All of it; of several processes one alone writes."""
+        if self.writes:
+            write_text(self.path, json.dumps(self.facts, indent=1))
+
+    def refresh(self) -> None:
+        """Take over what the process that writes has written."""
+        if not self.writes:
+            self.facts["phases"] = json.loads(self.path.read_text(encoding="utf-8"))["phases"]
+
+
+class Metrics:
+    """metrics.jsonl of one phase, and TensorBoard where it is installed. After a resume, steps from there on are
+    written again."""
+
+    def __init__(self, folder: Path, start: int, *, writes: bool = True) -> None:
+        self._file: IO[str] | None = None
+        self._board: Any = None
+        if not writes:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "metrics.jsonl"
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
+        # A run that was killed may have gone past its last checkpoint, and may have left half a line.
+        # The validation loss of a step stands behind its checkpoint's number of steps.
+        whole = [line for line in lines if line.endswith("\n")]
+        kept = [line for line in whole if _step(line) < start or (_step(line) == start and "validation_loss" in line)]
+        write_text(self._path, "".join(kept))
+        self._file = self._path.open("a", encoding="utf-8")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        for line in kept:
+            if _step(line) == start:
+                self._board.add_scalar("validation_loss", json.loads(line)["validation_loss"], start)
+
+    def write(self, step: int, **values: float) -> None:
+        if self._file is None:
+            return
+        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _step(line: str) -> int:
+    return int(json.loads(line)["step"])
+
+
+def write_png(path: Path, picture: Pixels, enlarge: int = 2) -> None:
+    """A picture for people, each pixel ``enlarge`` times."""
+    from PIL import Image
+
+    aside = path.with_name(f".part-{path.name}")
+    Image.fromarray(np.repeat(np.repeat(picture, enlarge, 0), enlarge, 1)).save(aside)
+    aside.replace(path)

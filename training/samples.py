@@ -1,0 +1,43 @@
+"""What a model makes of the held-out samples, for people to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dailies.curation import video
+from dailies.training.data.batches import Batches
+from dailies.training.data.sampling import generator, normal
+from dailies.training.diffusion import objective
+from dailies.training.diffusion.sample import sample
+from dailies.training.models.pixels import grid
+from dailies.training.recipes.recipe import Recipe
+from dailies.training.run_log import write_png
+
+
+@torch.no_grad()
+def picture(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str, device: torch.device) -> None:
+    """FOLDER/NAME.png: for videos two rows a sample, truth above; for images truth in the first row. NAME.mp4
+    (sample.mp4 of samples.png): the samples beside one another. The truth and the noise are the same each time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    phase = batches.phase
+    lane, draws = batches.held_out()[0]
+    draws = draws[: phase.samples]
+    truth = [batches.pixels(lane, draw) for draw in draws]
+    unet.eval()
+    made = []
+    for number, draw in enumerate(draws):  # one at a time: a step's memory is all that there need be
+        batch = batches.make(lane, [draw], drop=False).to(device)
+        noise = normal(generator(recipe.seed, "samples", number), tuple(batch.clean.shape[1:]))[None].to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast):
+            how = objective.of(phase)
+            latents = sample(unet, batch.condition, noise, how, steps=phase.sample_steps, guidance=phase.guidance)
+        made.append(batches.encoders.vae.decode(latents[0] if latents.ndim == 5 else latents))
+    if lane.shape.frames == 1:
+        write_png(folder / f"{name}.png", grid([np.concatenate(truth), np.concatenate(made)]))
+        return
+    write_png(folder / f"{name}.png", grid([row for pair in zip(truth, made, strict=True) for row in pair]))
+    video.write_clip(np.concatenate(made, 2), phase.fps, folder / f"{'sample' if name == 'samples' else name}.mp4")

@@ -1,0 +1,113 @@
+"""The lock file of a model's folder: every file's size and SHA-256, so that a folder can be checked offline.
+
+``dailies.lock.json``: ``{"format": 1, "files": {"unet/config.json": {"sha256": "…", "bytes": 123}, …}}``. Paths are
+relative, with forward slashes. The lock does not list itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from dailies.curation.errors import Damaged
+
+LOCK = "dailies.lock.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """One file: its SHA-256 in hex and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """``path`` under the folder, ``what`` is wrong in one line."""
+
+    path: str
+    what: str
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """Every file under ``folder`` but the lock, by its path; a link counts as a file, and is not followed."""
+    found = {}
+    for parent, folders, names in os.walk(folder):
+        linked = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in [*names, *linked]:
+            path = Path(parent, name)
+            found[path.relative_to(folder).as_posix()] = path
+    found.pop(LOCK, None)
+    return dict(sorted(found.items()))
+
+
+def write(folder: Path) -> Mapping[str, Locked]:
+    """Write the lock of ``folder`` as it is now, and have the disk hold all of it before going on."""
+    files = {}
+    for name, path in files_of(folder).items():
+        files[name] = Locked(sha256=sha256(path), bytes=path.stat().st_size)
+        _sync(path)
+    rows = {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in files.items()}
+    (folder / LOCK).write_text(json.dumps({"format": FORMAT, "files": rows}, indent=1) + "\n")
+    _sync(folder / LOCK)
+    for parent, _, _ in os.walk(folder):
+        _sync(Path(parent))
+    return files
+
+
+def read(folder: Path) -> Mapping[str, Locked]:
+    """The files that the lock of ``folder`` lists. Raises ``Damaged`` where there is no lock, or one that is none."""
+    try:
+        row = json.loads((folder / LOCK).read_text())
+        if row["format"] != FORMAT:
+            raise Damaged(f"{folder}: {LOCK} is of format {row['format']}, not {FORMAT}")
+        files = {
+            name: Locked(sha256=str(file["sha256"]), bytes=int(file["bytes"])) for name, file in row["files"].items()
+        }
+    except FileNotFoundError as error:
+        raise Damaged(f"{folder}: no {LOCK}") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Damaged(f"{folder}: {LOCK} cannot be read: {error}") from error
+    outside = [name for name in files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
+    if outside:
+        raise Damaged(f"{folder}: {LOCK} names a file outside the folder: {outside[0]}")
+    return files
+
+
+def verify(folder: Path, *, deep: bool = True) -> list[Problem]:
+    """What differs from the lock: missing, extra and changed files. ``deep`` reads every byte, else sizes alone.
+
+    Works offline. Raises ``Damaged`` where there is no lock to compare with.
+    """
+    locked, found = read(folder), files_of(folder)
+    problems = [Problem(path=name, what="is not in the lock") for name in found if name not in locked]
+    for name, want in locked.items():
+        path = found.get(name)
+        if path is None:
+            problems.append(Problem(path=name, what="is missing"))
+        elif path.is_symlink():
+            problems.append(Problem(path=name, what="is a link, not a file"))
+        elif (size := path.stat().st_size) != want.bytes:
+            problems.append(Problem(path=name, what=f"has {size} bytes, not {want.bytes}"))
+        elif deep and sha256(path) != want.sha256:
+            problems.append(Problem(path=name, what="changed: its SHA-256 is another"))
+    return sorted(problems, key=lambda problem: problem.path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

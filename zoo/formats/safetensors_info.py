@@ -1,0 +1,41 @@
+"""How large a model is, out of the headers of its safetensors files: no library, no weight is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from dailies.curation.errors import Damaged
+
+MAX_HEADER = 100 << 20
+"""Bytes; safetensors' own limit."""
+
+
+def header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Tensor name → (dtype, shape). Raises ``Damaged`` for a file that is not safetensors.
+
+    The format: 8 bytes, little-endian, with the length of a JSON object that follows.
+    """
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= MAX_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            rows = json.loads(stream.read(length))
+        return {name: (row["dtype"], tuple(row["shape"])) for name, row in rows.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path} is not safetensors: {error}") from error
+
+
+def size(folder: Path) -> tuple[int, int]:
+    """(parameters, bytes) of the safetensors files under ``folder``."""
+    files = sorted(folder.rglob("*.safetensors"))
+    parameters = sum(math.prod(shape) for path in files for _, shape in header(path).values())
+    return parameters, sum(path.stat().st_size for path in files)
+
+
+def parts(folder: Path) -> dict[str, tuple[int, int]]:
+    """(parameters, bytes) of each component's folder that holds weights, in alphabetical order."""
+    found = {path.name: size(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    return {name: sizes for name, sizes in found.items() if sizes[1]}
