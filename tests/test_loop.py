@@ -250,7 +250,7 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
 
 def test_a_recipe_whose_weights_are_not_given_is_refused_before_work(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"svd lacks weights to start from \(--from\), a VAE \(--vae\), a text encoder"
+        UsageError, match=r"svd lacks weights to start from \(--from\), a VAE \(--vae\), a text encoder"
     ):
         loop.train(load_recipe("svd"), tmp_path / "none", tmp_path / "run", Models())
     assert not list(tmp_path.iterdir())

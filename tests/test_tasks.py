@@ -262,7 +262,7 @@ def test_a_phase_of_adapters_goes_on_where_it_stopped(run: Path, export: Path, t
     ],
 )
 def test_a_wrong_phase_is_refused_by_field(change: dict[str, object], words: str) -> None:
-    with pytest.raises((ValueError, KeyError), match=words):
+    with pytest.raises((UsageError, KeyError), match=words):
         dataclasses.replace(VIDEO, **change)
 
 

@@ -20,10 +20,7 @@ pytest.importorskip("transformers")
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from dailies.curation.errors import (
-    NotFinite,
-    UsageError,
-)
+from dailies.curation.errors import NotFinite, UsageError  # noqa: E402
 from dailies.pipelines.train_vae import train_vae_run  # noqa: E402
 from dailies.training.data.split import Export  # noqa: E402
 from dailies.training.models.vae.inflate import inflate  # noqa: E402
@@ -179,7 +176,7 @@ def test_a_saved_temporal_decoder_is_what_svd_takes(tmp_path: Path) -> None:
 
 def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match="vae-world-temporal: holds AutoencoderKLTemporalDecoder, where AutoencoderKL is"
+        UsageError, match="vae-world-temporal: holds AutoencoderKLTemporalDecoder, where AutoencoderKL is"
     ):
         load_vae(BUILTIN / "vae-world-temporal")
     with pytest.raises(UsageError, match="vae-world: holds AutoencoderKL, where AutoencoderKLTemporalDecoder is"):
@@ -191,7 +188,7 @@ def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
     del state["decoder.conv_in.weight"]
     save_file(state, tmp_path / "lacking" / WEIGHTS, {"format": "pt"})
     with pytest.raises(
-        ValueError, match=r"lacking: 1 weights do not fit AutoencoderKL, decoder\.conv_in\.weight first"
+        UsageError, match=r"lacking: 1 weights do not fit AutoencoderKL, decoder\.conv_in\.weight first"
     ):
         load_vae(tmp_path / "lacking")
     (tmp_path / "lacking" / WEIGHTS).unlink()

@@ -221,11 +221,11 @@ def test_images_train_no_temporal_layer() -> None:
 
 def test_a_wrong_input_is_refused() -> None:
     x, noise, context, ids = inputs(SMALL)
-    with pytest.raises(UsageError, match=r"ids_BK: \(2, 3\) expected, not \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"ids_BK: \(2, 3\) expected, not \(2, 2\)"):
         VideoUNet(SMALL)(x, noise, context, ids[:, :2])
-    with pytest.raises(UsageError, match="ids_BK: none expected"):
+    with pytest.raises(ValueError, match="ids_BK: none expected"):
         VideoUNet(dataclasses.replace(SMALL, id_width=None))(x, noise, context, ids)
-    with pytest.raises(UsageError, match="x: "):
+    with pytest.raises(ValueError, match="x: "):
         VideoUNet(SMALL)(x[0, 0], noise, context)
 
 
@@ -355,7 +355,7 @@ def test_checkpointing_changes_memory_and_no_gradient() -> None:
     # diffusers' own covers no temporal transformer block.
     their.enable_gradient_checkpointing()
     assert sizes[3] < kept_bytes(their, given)[0] / 4
-    with pytest.raises(UsageError, match="levels: 0 to 1 expected, not 2"):
+    with pytest.raises(ValueError, match="levels: 0 to 1 expected, not 2"):
         model.checkpoint_levels([2])
 
 
