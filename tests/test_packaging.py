@@ -35,6 +35,29 @@ def test_the_core_has_no_torch() -> None:
     assert not [line for line in core if re.match(r"torch|transformers|diffusers|open_clip", line)]
 
 
+OF_EXTRAS = ("accelerate", "diffusers", "open_clip", "peft", "safetensors", "torch", "torchvision", "transformers")
+OBSERVE = """
+import sys
+for name in {blocked!r}:
+    sys.modules[name] = None  # importing it fails, as where it is not installed
+from dailies.curation import world
+from dailies.curation.observe import observe
+from dailies.pipelines.recipe import load_recipe
+from dailies.pipelines.steps import ObserveStep
+(step,) = [step for step in load_recipe("default").steps if isinstance(step, ObserveStep)]
+path = world.encode(world.write_script((500,), transitions=["cut"]), {path!r})
+seen = observe(str(path), step.observers, None)
+strengths = {{track.name: float(track.values.max()) for track in seen.tracks}}
+assert strengths["boundary_cut"] > 0.5, strengths
+"""
+
+
+def test_the_default_recipe_observes_without_any_extra(tmp_path: Path) -> None:
+    code = OBSERVE.format(blocked=OF_EXTRAS, path=str(tmp_path / "a.mp4"))
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_command_is_installed() -> None:
     command = Path(sys.executable).parent / "dailies"
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)

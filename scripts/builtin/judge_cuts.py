@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dailies.curation.detectors.boundary import Boundary, runs
-from dailies.curation.observers.boundary import STEP, TRACKS, WEIGHTS, network, strengths
+from dailies.curation.observers.boundary import NETWORK_FILE, STEP, TRACKS, strengths
 from dailies.curation.types import Cut, Track
 
 Floats = NDArray[np.float32]
@@ -66,12 +66,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kept", type=Path, required=True)
     parser.add_argument("--chunks", type=int, default=15)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--network", type=Path, default=NETWORK_FILE)
     args = parser.parse_args()
-    net, seen, truth = network(args.weights), [], []
+    seen, truth = [], []
     for number in range(args.chunks):
         with np.load(args.kept / f"cuts-{number}.npz") as data:
-            seen += [strengths(x.astype(np.float32), net) for x in data["x"]]
+            seen += [strengths(x.astype(np.float32), args.network) for x in data["x"]]
             truth += list(data["y"])
     for name in ("gradual", "hard"):
         print(f"{name:<8} cuts found  false cuts   gradual found  false gradual")

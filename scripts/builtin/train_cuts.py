@@ -1,6 +1,6 @@
-"""Train ``curation/observers/boundary.safetensors``: the network that tells where shots meet, on random footage.
+"""Train ``curation/observers/boundary.onnx``: the network that tells where shots meet, on random footage.
 
-    python -m scripts.builtin.train_cuts --pictures FOLDER --kept FOLDER --out curation/observers/boundary.safetensors
+    python -m scripts.builtin.train_cuts --pictures FOLDER --kept FOLDER --out curation/observers/boundary.onnx
 
 ``--pictures``: stills, cut-outs (PNG with transparency) and videos to make footage of, see the model's card for those that
 were used; without it, only textures of the rendered world. ``--kept``: where measured footage is kept between runs. Several
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dailies.curation.observers import likeness
+from scripts.builtin import cut_graph
 from scripts.builtin.footage.material import Material, load
 from scripts.builtin.footage.sequences import sequence
 
@@ -142,11 +143,17 @@ def member(args: argparse.Namespace, number: int) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in network.state_dict().items()}
 
 
-def save(members: list[dict[str, Tensor]], out: Path) -> None:
-    from safetensors.torch import save_file
-
+def save(members: list[dict[str, Tensor]], out: Path, note: str) -> None:
+    """Write the members as one ONNX file whose output averages them. ``note``: how they were trained."""
+    model = cut_graph.build(
+        [{name: tensor.double().numpy() for name, tensor in member.items()} for member in members],
+        dilations=DILATIONS,
+        inputs=likeness.NAMES,
+        outputs=HEADS,
+        note=note,
+    )
     hidden = out.with_name(f".part-{out.name}")
-    save_file({name: torch.stack([each[name] for each in members]) for name in members[0]}, hidden)
+    hidden.write_bytes(model.SerializeToString())
     hidden.replace(out)
 
 
@@ -154,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--kept", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("curation/observers/boundary.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("curation/observers/boundary.onnx"))
     parser.add_argument("--chunks", type=int, default=20, help="of 200 sequences of 10 s")
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=64)
@@ -178,7 +185,9 @@ def main() -> None:
         print(f"measured {number}", flush=True)
     if not args.only_measure:
         with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-            save(list(pool.map(partial(member, args), range(args.members))), args.out)
+            members = list(pool.map(partial(member, args), range(args.members)))
+        note = f"trained by train_cuts on {args.chunks} chunks of {CHUNK} sequences, {args.steps} steps each"
+        save(members, args.out, f"{note}, batch {args.batch}, lr {args.lr}, seeds from {args.seed}")
 
 
 if __name__ == "__main__":
