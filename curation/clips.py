@@ -12,7 +12,7 @@ from typing import Any
 
 from dailies.curation import schema
 from dailies.curation.detectors import Detector
-from dailies.curation.observe import time_base_of, tracks_of
+from dailies.curation.observations import time_base_of, tracks_of
 from dailies.curation.observers import Observer
 from dailies.curation.timing import Span
 from dailies.curation.types import Cut, Track

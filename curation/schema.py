@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -204,7 +206,9 @@ EXPORT_COLUMNS = [
     field("split", pa.string(), "train, validation or test"),
     field("stream", pa.int32(), "index of the video stream in the source"),
     field(
-        "cut", pa.string(), "how its bytes were made: encode, copy, smart (both), or none: the clip is in its source"
+        "extraction",
+        pa.string(),
+        "how its bytes were made: encode, copy, smart (both), or none: the clip is in its source",
     ),
     field("source_start", pa.int64(), "first frame's pts in the source", "tick"),
     field("source_end", pa.int64(), "first tick after the last frame in the source", "tick"),
@@ -223,16 +227,46 @@ EXPORT_COLUMNS = [
         for side in ("left", "top", "right", "bottom")
     ),
 ]
-CUT_COLUMNS = frozenset(
-    {"cut", "source_start", "source_end", "lost_seconds", "seconds", "frames", "frames_encoded", "encoder", "fps"}
+EXTRACTION_COLUMNS = frozenset(
+    {
+        "extraction",
+        "source_start",
+        "source_end",
+        "lost_seconds",
+        "seconds",
+        "frames",
+        "frames_encoded",
+        "encoder",
+        "fps",
+    }
     | {"width", "height", "crop_left", "crop_top", "crop_right", "crop_bottom"}
 )
-"""Of ``EXPORT_COLUMNS``, those that cutting a clip out tells."""
+"""Those of ``EXPORT_COLUMNS`` that are known once a clip is extracted."""
+
+RENAMED_COLUMNS = {"cut": "extraction"}
+"""Columns of exports made before they were renamed: old name → name."""
+
+
+def extraction_of(row: Mapping[str, Any]) -> str:
+    """Return how an export's row was extracted, whatever its column is called; the oldest exports only encoded."""
+    return str(row.get("extraction") or row.get("cut") or "encode")
+
+
+def note_renamed(export: str, columns: Iterable[str]) -> None:
+    """Log one line for people, once a process, where the ``columns`` of ``export`` have names of before."""
+    for old in RENAMED_COLUMNS.keys() & set(columns):
+        _note_once(f"{export}: made by an older dailies; reading its column {old!r} as {RENAMED_COLUMNS[old]!r}")
+
+
+@cache
+def _note_once(line: str) -> None:
+    logging.getLogger("dailies").warning(line)
+
 
 VIDEO = field(
     "video",
     pa.binary(),
-    "the clip, an mp4 file (mov or mkv where its codec asks for it), no audio; null if cut is none",
+    "the clip, an mp4 file (mov or mkv where its codec asks for it), no audio; null if extraction is none",
 )
 
 
@@ -248,7 +282,7 @@ def export_index(columns: Iterable[pa.Field]) -> pa.Schema:
             *EXPORT_COLUMNS,
             *columns,
             field("status", pa.string(), "ok or failed"),
-            field("failure", FAILURE, "why it could not be cut out"),
+            field("failure", FAILURE, "why it could not be extracted"),
             field("shard", pa.string(), "file under the export, null if failed"),
             field("row_group", pa.int32(), "row group in the shard"),
             field("row", pa.int32(), "row in the row group"),

@@ -140,15 +140,6 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why a source or clip could not be used: a row's reason, never only a log line."""
-
-    stage: str
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """What one worker of a step needs."""
 

@@ -36,12 +36,12 @@ def read_clip(
     size: tuple[int, int],
     first: int,
     count: int,
-    beat: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> Pixels:
     """Frames [first, first + count) of a clip on the grid, covering ``size`` px: for a child process."""
     from dailies.training.data.reader import read
 
-    beat()
+    heartbeat()
     return read(row, facts.fps, count, size, facts.reader, first=first)
 
 

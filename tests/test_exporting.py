@@ -67,7 +67,7 @@ def test_every_mode_holds_the_same_clips_and_their_frames(
     if mode != "copy":
         assert set(others) == set(whole)
     for clip, row in others.items():
-        assert row["cut"] in {"smart": ("smart", "copy", "encode"), "copy": ("copy",), "none": ("none",)}[mode]
+        assert row["extraction"] in {"smart": ("smart", "copy", "encode"), "copy": ("copy",), "none": ("none",)}[mode]
         assert (row["video"] is None) == (mode == "none")
         frames, wanted = video.clip_frames(row), video.clip_frames(whole[clip])
         skipped = round((row["source_start"] - whole[clip]["source_start"]) / (whole[clip]["time_base_den"] / 24))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dailies.curation.errors import RecipeError, UsageError
-from dailies.curation.observers.motion import TRACKS, Motion, reduced
+from dailies.curation.observers.motion import TRACKS, MotionObserver, reduced
 from dailies.curation.scorers import SCORERS
 from dailies.curation.scorers.raft import Raft
 from dailies.curation.timing import Span
@@ -160,7 +160,7 @@ def test_a_recipe_knows_its_columns_and_is_fingerprinted_by_the_weights(small: A
     torch.save({name: tensor + 2 for name, tensor in model.state_dict().items()}, other)
     assert parse_recipe(recipe(other)).tables()["raft"] != before
     assert SCORERS["raft"] is Raft
-    assert [column.metadata for column in Raft.columns] == [measure.metadata for measure in Motion.measures]
+    assert [column.metadata for column in Raft.columns] == [measure.metadata for measure in MotionObserver.measures]
     assert len(COLUMNS) == len(TRACKS) + 1
 
 

@@ -152,9 +152,9 @@ def test_damage_is_found(dataset, damage, message):
     assert any(re.search(message, problem) for problem in problems), problems
 
 
-def test_an_export_from_before_clips_told_how_they_were_cut_is_as_good(dataset):
+def test_an_export_from_before_clips_told_how_they_were_extracted_is_as_good(dataset):
     path = dataset.folder.file(f"exports/{EXPORT}/index.parquet")
-    pq.write_table(pq.read_table(path).drop_columns(["cut"]), path)
+    pq.write_table(pq.read_table(path).drop_columns(["extraction"]), path)
     assert list(verify(dataset)) == []
 
 

@@ -100,7 +100,7 @@ def make_export(folder: Path) -> str:
             "time_base_num": 1,
             "time_base_den": 256,
         }
-        row |= {"seconds": 2.0, "lost_seconds": 0.0, "cut": "encode", "bytes": 1000}
+        row |= {"seconds": 2.0, "lost_seconds": 0.0, "extraction": "encode", "bytes": 1000}
         rows.append(row)
     index = pa.Table.from_pylist(rows, schema=schema.export_index([]))
     pq.write_table(index, folder / "index.parquet")
@@ -112,7 +112,7 @@ def make_export(folder: Path) -> str:
         "rules": RULES,
         "limits": LIMITS,
         "tables": {"selections/main": 3},
-        "cutting": {"mode": "encode", "crf": 18},
+        "extraction": {"mode": "encode", "crf": 18},
         "seed": 0,
         "version": "0.1.0",
     }

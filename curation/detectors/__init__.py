@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-from dailies.curation.detectors.boundary import Boundary
-from dailies.curation.detectors.content import Content
+from dailies.curation.detectors.boundary import BoundaryDetector
+from dailies.curation.detectors.content import ContentDetector
 from dailies.curation.types import Cut, Track
 
 
@@ -18,14 +18,14 @@ class Detector(Protocol):
     meaning: ClassVar[int]  # raised when the code changes what it detects
 
     @property
-    def tracks(self) -> tuple[str, ...]:
-        """Names of the tracks it thresholds; the recipe's observers must provide them."""
+    def observers(self) -> tuple[str, ...]:
+        """Names of the observers whose tracks it thresholds; the recipe must list them."""
 
     def cuts(self, tracks: Mapping[str, Track]) -> list[Cut]:
         """Cuts in order of time, none overlapping another. A cut lies between two frames that were seen."""
 
 
 DETECTORS: dict[str, Any] = {
-    "boundary": Boundary,
-    "content": Content,
+    "boundary": BoundaryDetector,
+    "content": ContentDetector,
 }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
+from dailies.curation.config import SPEC
 from dailies.curation.observers.boundary import STEP, TRACKS
 from dailies.curation.types import Cut, Track
 
@@ -16,30 +19,26 @@ Floats = NDArray[np.float32]
 MIDDLE = 0.25  # least strength of a transition's middle: a run of blends without one is motion
 
 
-@dataclass(frozen=True, kw_only=True)
-class Boundary:
+Strength = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class BoundaryDetector:
     """``hard``: least strength, 0 to 1, of a hard cut; ``gradual``: of a gradual transition, at its strongest sample.
 
     ``edge``: a transition reaches as far as samples are a blend with at least this strength; ``guard``: further samples (of 12
     a second) given up on either side of it. A lower threshold finds more and cuts more often where nothing is.
     """
 
-    hard: float = 0.5
-    gradual: float = 0.9
-    edge: float = 0.1
-    guard: int = 1
+    hard: Strength = 0.5
+    gradual: Strength = 0.9
+    edge: Strength = 0.1
+    guard: Annotated[int, Field(ge=0, le=100)] = 1
 
     name: ClassVar[str] = "boundary"
     identity: ClassVar[str] = "curation.cuts.boundary.Boundary"
     meaning: ClassVar[int] = 2
-    tracks: ClassVar[tuple[str, ...]] = ("boundary",)
-
-    def __post_init__(self) -> None:
-        for field in ("hard", "gradual", "edge"):
-            if not 0 < getattr(self, field) < 1:
-                raise ValueError(f"{field} must be between 0 and 1, not {getattr(self, field)}")
-        if not 0 <= self.guard <= 100:
-            raise ValueError(f"guard must be between 0 and 100 samples, not {self.guard}")
+    observers: ClassVar[tuple[str, ...]] = ("boundary",)
 
     def cuts(self, tracks: Mapping[str, Track]) -> list[Cut]:
         """In order, not overlapping."""

@@ -12,20 +12,20 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
-from dailies.curation.observers.borders import Borders
-from dailies.curation.observers.boundary import Boundary
-from dailies.curation.observers.change import Change
-from dailies.curation.observers.combing import Combing
-from dailies.curation.observers.duplicates import Duplicates
-from dailies.curation.observers.luma import Luma
-from dailies.curation.observers.motion import Motion
-from dailies.curation.observers.sharpness import Sharpness
+from dailies.curation.observers.borders import BordersObserver
+from dailies.curation.observers.boundary import BoundaryObserver
+from dailies.curation.observers.change import ChangeObserver
+from dailies.curation.observers.combing import CombingObserver
+from dailies.curation.observers.duplicates import DuplicatesObserver
+from dailies.curation.observers.luma import LumaObserver
+from dailies.curation.observers.motion import MotionObserver
+from dailies.curation.observers.sharpness import SharpnessObserver
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
 
 
-class Live(Protocol):
-    """An observer at work on one source."""
+class ObserverPass(Protocol):
+    """An observer at work on one source, or one segment of it."""
 
     def see(self, frame: Frame) -> None:
         """Take the next frame that is due on the observer's grid."""
@@ -51,19 +51,19 @@ class Observer(Protocol):
     def lookback(self) -> float:
         """Seconds to re-read before a segment's start so that its first values equal the whole's."""
 
-    def start(self, probe: Probe) -> Live: ...
+    def start(self, probe: Probe) -> ObserverPass: ...
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         """The measures over one clip; ``None`` where the clip holds too few samples."""
 
 
 OBSERVERS: dict[str, Any] = {
-    "borders": Borders,
-    "boundary": Boundary,
-    "change": Change,
-    "combing": Combing,
-    "duplicates": Duplicates,
-    "luma": Luma,
-    "motion": Motion,
-    "sharpness": Sharpness,
+    "borders": BordersObserver,
+    "boundary": BoundaryObserver,
+    "change": ChangeObserver,
+    "combing": CombingObserver,
+    "duplicates": DuplicatesObserver,
+    "luma": LumaObserver,
+    "motion": MotionObserver,
+    "sharpness": SharpnessObserver,
 }

@@ -12,15 +12,16 @@ the picture, are not found.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Recorder, check_grid, within
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Fps, Recorder, within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
@@ -39,24 +40,21 @@ GAPS = 0.15  # share of black lines among what is lit: text on black has more, a
 FORGIVEN = 8  # of so many frames one may see a narrower bar than the others
 
 
-@dataclass(frozen=True, kw_only=True)
-class Borders:
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class BordersObserver:
     """``fps``: frames per second looked at; at the default every clip of a second or more has one.
 
     The four measures are the crop rectangle, within 2 px: what to take off each side, 0 where there is no bar. ``None`` where
     no frame of the clip can tell: they are dark up to that side and the one across from it, or show text on black.
     """
 
-    fps: float = FULL_FPS
+    fps: Fps = FULL_FPS
 
     identity: ClassVar[str] = "curation.observers.borders.Borders"
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = tuple(
         field(f"border_{side}", pa.float64(), f"black bar at the {side}", "px of the upright source") for side in SIDES
     )
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, FULL_SIZE)
 
     @property
     def name(self) -> str:
@@ -70,8 +68,8 @@ class Borders:
     def lookback(self) -> float:
         return 0.0
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live()
+    def start(self, probe: Probe) -> _BorderPass:
+        return _BorderPass()
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         seen = {side: agreed(tracks.get(f"borders_{side}"), span) for side in SIDES}
@@ -80,7 +78,7 @@ class Borders:
         return {"border_left": left, "border_top": top, "border_right": right, "border_bottom": bottom}
 
 
-class _Live:
+class _BorderPass:
     """The first track is the luma of the darkest side's outermost line, the others what ``bars`` finds at each side."""
 
     def __init__(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,10 +20,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
+from dailies.curation.config import SPEC
 from dailies.curation.observers import likeness
 from dailies.curation.observers.likeness import LOOK, Described, Floats
-from dailies.curation.observers.tracking import Recorder, check_grid
+from dailies.curation.observers.tracking import Fps, Recorder
 from dailies.curation.timing import Grid, Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
 
@@ -36,18 +37,15 @@ BLOCK = 4096  # samples that the network sees at a time
 CONTEXT = 16  # samples on either side that an output depends on: the sum of the network's dilations 1, 2, 4, 8 and 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Boundary:
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class BoundaryObserver:
     """``fps``: samples per second that the network compares; it was trained at 12."""
 
-    fps: float = 12.0
+    fps: Fps = 12.0
 
     identity: ClassVar[str] = "curation.observers.boundary.Boundary"
     meaning: ClassVar[int] = 3
     measures: ClassVar[tuple[pa.Field, ...]] = ()
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, likeness.HEIGHT)
 
     @property
     def name(self) -> str:
@@ -62,14 +60,14 @@ class Boundary:
         # Decoders that skip frames may leave three samples a second, of sources of twelve or more.
         return (LOOK + CONTEXT) / 3
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live(self.fps, probe)
+    def start(self, probe: Probe) -> _BoundaryPass:
+        return _BoundaryPass(self.fps, probe)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
         return {}
 
 
-class _Live:
+class _BoundaryPass:
     """Describes frames as they come and keeps the vectors of as many as have yet to be compared."""
 
     def __init__(self, fps: float, probe: Probe) -> None:

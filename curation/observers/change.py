@@ -10,30 +10,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import Recorder, check_grid
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import Fps, Recorder, ShortSide
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class ChangeObserver:
     """``fps``: frames per second compared, ``None`` for every frame. ``short_side``: analysis size in pixels."""
 
-    fps: float | None = None
-    short_side: int = 144
+    fps: Fps | None = None
+    short_side: ShortSide = 144
 
     identity: ClassVar[str] = "curation.observers.change.Change"
     meaning: ClassVar[int] = 2
     measures: ClassVar[tuple[pa.Field, ...]] = ()
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, self.short_side)
 
     @property
     def name(self) -> str:
@@ -47,8 +45,8 @@ class Change:
     def lookback(self) -> float:
         return 0.5 if self.fps is None else 2 / self.fps
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live(self.name)
+    def start(self, probe: Probe) -> _ChangePass:
+        return _ChangePass(self.name)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
         return {}
@@ -59,7 +57,7 @@ def track_name(fps: float | None) -> str:
     return "change" if fps is None else f"change_{fps:g}fps"
 
 
-class _Live:
+class _ChangePass:
     def __init__(self, name: str) -> None:
         self._recorder = Recorder(name)
         self._seen = False

@@ -13,15 +13,16 @@ tells them from it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Recorder, check_grid, within
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Fps, Recorder, within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
@@ -37,22 +38,19 @@ REACH = 24  # cells: the farthest shift, 48 px from one field to the next
 COMBED = 0.003  # share of a frame's cells from which on the frame counts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Combing:
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class CombingObserver:
     """``fps``: frames per second looked at. The default meets all of the five frames of telecine's pattern in turn, two of
     which are combed; a clip's share is within the error of so few samples.
     """
 
-    fps: float = FULL_FPS
+    fps: Fps = FULL_FPS
 
     identity: ClassVar[str] = "curation.observers.combing.Combing"
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("combing_share", pa.float64(), "share of the sampled frames that show interlace combing", "0-1"),
     )
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, FULL_SIZE)
 
     @property
     def name(self) -> str:
@@ -66,15 +64,15 @@ class Combing:
     def lookback(self) -> float:
         return 0.0
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live()
+    def start(self, probe: Probe) -> _CombingPass:
+        return _CombingPass()
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         values = within(tracks.get("combing"), span)
         return {"combing_share": float((values >= COMBED).mean()) if values.size else None}
 
 
-class _Live:
+class _CombingPass:
     """The track: which share of each frame is combed."""
 
     def __init__(self) -> None:

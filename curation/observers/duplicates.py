@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import Recorder, check_grid
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import Recorder, ShortSide
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
@@ -31,15 +32,15 @@ SHARE = 0.4  # of the largest change nearby: a smaller one is none
 NEARBY = 3  # frames on either side
 
 
-@dataclass(frozen=True, kw_only=True)
-class Duplicates:
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class DuplicatesObserver:
     """``short_side``: analysis size in pixels.
 
     Every frame must be decoded for this, those too that no other refers to and that are left out otherwise. It makes the
     decode of most sources about twice as expensive, for all observers beside it.
     """
 
-    short_side: int = 144
+    short_side: ShortSide = 144
 
     identity: ClassVar[str] = "curation.observers.duplicates.Duplicates"
     meaning: ClassVar[int] = 1
@@ -47,9 +48,6 @@ class Duplicates:
         field("duplicate_share", pa.float64(), "share of frames that repeat the one before", "0-1"),
         field("frozen_seconds", pa.float64(), "longest time that one picture stands", "s"),
     )
-
-    def __post_init__(self) -> None:
-        check_grid(None, self.short_side)
 
     @property
     def name(self) -> str:
@@ -63,8 +61,8 @@ class Duplicates:
     def lookback(self) -> float:
         return 0.5
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live()
+    def start(self, probe: Probe) -> _DuplicatePass:
+        return _DuplicatePass()
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         track = tracks.get("duplicates")
@@ -79,7 +77,7 @@ class Duplicates:
         }
 
 
-class _Live:
+class _DuplicatePass:
     """The track: by how much each frame differs from the one before it."""
 
     def __init__(self) -> None:

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
+from dailies.curation.config import SPEC
 from dailies.curation.observers import camera
 from dailies.curation.observers.camera import REFERENCE
-from dailies.curation.observers.tracking import Recorder, check_grid, mean_within, within
+from dailies.curation.observers.tracking import Fps, Recorder, ShortSide, mean_within, within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
@@ -33,11 +34,12 @@ from dailies.curation.types import Frame, Probe, Sampling, Track
 MAP_SHORT_SIDE = 16
 TRACKS = ("motion", "motion_pan", "motion_tilt", "motion_zoom", "motion_roll", "motion_local")
 UNIT = "px per 1/2 s at 240 px"
-METHODS = ("dis", "farneback")
+Method = Literal["dis", "farneback"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Motion:
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class MotionObserver:
     """``method``: ``dis`` or ``farneback``. ``fps``: frames per second between which flow is computed. ``short_side``:
     analysis size in pixels.
 
@@ -49,9 +51,9 @@ class Motion:
     before a still camera ranks by its speed but reads high, since flow spreads past its edges: over smooth ground twice.
     """
 
-    method: str = "dis"
-    fps: float = 2.0
-    short_side: int = 120
+    method: Method = "dis"
+    fps: Fps = 2.0
+    short_side: ShortSide = 120
 
     identity: ClassVar[str] = "curation.observers.motion.Motion"
     meaning: ClassVar[int] = 3
@@ -67,11 +69,6 @@ class Motion:
         field("motion_camera", pa.string(), 'what the camera does: "static", "pan right, zoom in", "handheld"'),
     )
 
-    def __post_init__(self) -> None:
-        check_grid(self.fps, self.short_side)
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
-
     @property
     def name(self) -> str:
         return "motion"
@@ -84,8 +81,8 @@ class Motion:
     def lookback(self) -> float:
         return 2 / self.fps
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live(float(probe.time_base), _dis() if self.method == "dis" else _farneback)
+    def start(self, probe: Probe) -> _MotionPass:
+        return _MotionPass(float(probe.time_base), _dis() if self.method == "dis" else _farneback)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         means = {name: mean_within(tracks.get(name), span, pairs=True) for name in TRACKS}
@@ -95,7 +92,7 @@ class Motion:
         }
 
 
-class _Live:
+class _MotionPass:
     def __init__(self, tick: float, flow: Flow) -> None:
         self._recorders = [Recorder(name) for name in TRACKS]
         self._tick = tick

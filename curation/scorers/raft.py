@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from dailies.curation import video
 from dailies.curation.errors import TooFewFrames, UsageError
 from dailies.curation.observers import camera
-from dailies.curation.observers.motion import TRACKS, Motion, reduced
+from dailies.curation.observers.motion import TRACKS, MotionObserver, reduced
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -55,7 +55,7 @@ class Raft:
     identity: ClassVar[str] = "curation.scorers.raft.Raft"
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = tuple(
-        measure.with_name(_name(measure.name)) for measure in Motion.measures
+        measure.with_name(_name(measure.name)) for measure in MotionObserver.measures
     )
     needs: ClassVar[tuple[str, ...]] = ()
 

@@ -21,30 +21,30 @@ from dailies.curation.errors import Changed, SourceError, TooFewFrames, Unreadab
 from dailies.curation.timing import Span
 from dailies.curation.types import Crop, Frames, Probe
 from dailies.curation.video.bytes_io import content_id
-from dailies.curation.video.encode import Cutout, Encoding, encode
-from dailies.curation.video.extract import Cutting, Mode
-from dailies.curation.video.pixels import Canvas, Picture, fit, jpeg, unjpeg
+from dailies.curation.video.encode import Encoding, ExtractedClip, encode
+from dailies.curation.video.extract import Extractor, Mode
+from dailies.curation.video.pixels import Canvas, DecodedFrame, fit, jpeg, unjpeg
 from dailies.curation.video.source import Source, open_before, open_source
 
 __all__ = [
     "Crop",
-    "Cutout",
+    "DecodedFrame",
     "Encoding",
+    "ExtractedClip",
     "Frames",
-    "Picture",
     "Source",
     "SourceError",
     "clip_frames",
     "content_id",
     "count_frames",
-    "cut_out",
     "decode_bytes",
+    "extract_clip",
     "jpeg",
     "open_before",
     "open_source",
     "probe",
     "read_span",
-    "span_pictures",
+    "span_frames",
     "stream",
     "unjpeg",
     "write_clip",
@@ -62,10 +62,10 @@ def probe(uri: str, *, stream: int | None = None) -> Probe:
         return source.probe
 
 
-def stream(source: Source) -> Iterator[Picture]:
+def stream(source: Source) -> Iterator[DecodedFrame]:
     """Every frame of a fresh source, then ``check``. Closes the source, also when left early."""
     try:
-        yield from source.pictures()
+        yield from source.frames()
         source.check()
     finally:
         source.close()
@@ -86,7 +86,7 @@ def count_frames(data: bytes) -> int:
 # ---- spans ----------------------------------------------------------------------------------------------------------
 
 
-def span_pictures(uri: str, span: Span, *, stream: int | None = None) -> Iterator[Picture]:
+def span_frames(uri: str, span: Span, *, stream: int | None = None) -> Iterator[DecodedFrame]:
     """The frames with ``span.start <= pts < span.end``: exactly those that streaming from the start gives."""
     with open_before(uri, span, stream=stream) as source:
         yield from source.within(span)
@@ -100,13 +100,13 @@ def read_span(
 
     ``pts`` are the source's, over the source's time base.
     """
-    found = [(picture.pts, _inner(picture, short_side, crop)) for picture in span_pictures(uri, span, stream=stream)]
+    found = [(picture.pts, _inner(picture, short_side, crop)) for picture in span_frames(uri, span, stream=stream)]
     if not found:
         raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
     return _frames(found, span.time_base)
 
 
-def _inner(picture: Picture, short_side: int | None, crop: Crop | None) -> NDArray[np.uint8]:
+def _inner(picture: DecodedFrame, short_side: int | None, crop: Crop | None) -> NDArray[np.uint8]:
     if crop is None or not crop.any:
         return picture.rgb(short_side)
     import cv2
@@ -134,7 +134,7 @@ def clip_frames(row: Mapping[str, Any], *, at: Sequence[float] | None = None, sh
     base = Fraction(row["time_base_num"], row["time_base_den"])
     span = Span(start=row["source_start"], end=row["source_end"], time_base=base)
     crop = Crop(**{side: row[f"crop_{side}"] for side in ("left", "top", "right", "bottom")})
-    pictures = span_pictures(row["uri"], span, stream=row["stream"])
+    pictures = span_frames(row["uri"], span, stream=row["stream"])
     found = list(_chosen(pictures, at, base, short_side, crop))
     if not found:
         raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {base} s")
@@ -142,11 +142,15 @@ def clip_frames(row: Mapping[str, Any], *, at: Sequence[float] | None = None, sh
 
 
 def _chosen(
-    pictures: Iterator[Picture], at: Sequence[float] | None, base: Fraction, short_side: int | None, crop: Crop | None
+    pictures: Iterator[DecodedFrame],
+    at: Sequence[float] | None,
+    base: Fraction,
+    short_side: int | None,
+    crop: Crop | None,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """(pts, RGB) of the frames wanted; others are not converted, and what comes after the last is not decoded."""
     first: int | None = None
-    last: Picture | None = None
+    last: DecodedFrame | None = None
     given = 0
     for picture in pictures:
         last, first = picture, picture.pts if first is None else first
@@ -163,7 +167,7 @@ def _chosen(
         yield from [(last.pts, _inner(last, short_side, crop))] * (len(at) - given)
 
 
-def cut_out(
+def extract_clip(
     uri: str,
     span: Span,
     mode: Mode = "encode",
@@ -171,17 +175,17 @@ def cut_out(
     encoding: Encoding | None = None,
     crop: Crop | None = None,
     stream: int | None = None,
-    beat: Callable[[], None] = lambda: None,
-) -> Cutout:
+    heartbeat: Callable[[], None] = lambda: None,
+) -> ExtractedClip:
     """The span as a file of its own: see ``dailies.curation.video.extract`` for the modes, ``Encoding`` for its settings.
 
     ``encode`` gives the span's frames, and no others, upright with square pixels, ``crop`` taken off. The other modes
     leave the pictures as they are, turned by the container where the source is, and know no crop, size or rate.
-    ``beat`` is called for every frame. Raises ``SourceError``, of which
+    ``heartbeat`` is called for every frame. Raises ``SourceError``, of which
     ``NotCopied`` where ``copy`` finds no keyframe.
     """
-    with Cutting(uri, stream=stream) as cutting:
-        return cutting.cut(span, mode, encoding=encoding, crop=crop, beat=beat)
+    with Extractor(uri, stream=stream) as extractor:
+        return extractor.extract(span, mode, encoding=encoding, crop=crop, heartbeat=heartbeat)
 
 
 # ---- new clips ------------------------------------------------------------------------------------------------------
@@ -193,10 +197,10 @@ def write_clip(
     path: str | os.PathLike[str],
     *,
     encoding: Encoding | None = None,
-) -> Cutout:
+) -> ExtractedClip:
     """Write RGB ``frames``, (t, h, w, 3), as an mp4 file of ``fps`` frames per second; it appears whole or not at all.
 
-    Encoded as ``cut_out`` does, by default H.264 at crf 16; an odd side loses its last row or column. Raises
+    Encoded as ``extract_clip`` does, by default H.264 at crf 16; an odd side loses its last row or column. Raises
     ``ValueError`` for an array of another form, ``SourceError`` if the encoder refuses it.
     """
     import av
@@ -206,7 +210,7 @@ def write_clip(
     shown = [av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24") for rgb in frames]
     canvas = Canvas(shown[0])
     span = Span(start=0, end=len(shown), time_base=1 / Fraction(fps).limit_denominator(1001))
-    clip = encode((Picture(pts, frame, canvas) for pts, frame in enumerate(shown)), span, encoding or WRITTEN)
+    clip = encode((DecodedFrame(pts, frame, canvas) for pts, frame in enumerate(shown)), span, encoding or WRITTEN)
     assert clip.data is not None
     final = Path(path)
     hidden = final.with_name(f".part-{os.getpid()}-{final.name}")

@@ -16,9 +16,9 @@ from dailies.curation.video.pixels import UNSPECIFIED
 
 BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
 MISSING = 0.05  # share of what the header declares that may be missing (or two frames, if that is more)
-SKIMMED = frozenset({"h264", "hevc", "mpeg2video", "mpeg1video"})  # codecs of one frame a packet, B-frames and all
+SKIPPABLE = frozenset({"h264", "hevc", "mpeg2video", "mpeg1video"})  # codecs of one frame a packet, B-frames and all
 STRICT = frozenset({"mjpeg"})  # codecs whose decoder makes a picture of anything unless told to refuse what is damaged
-SPARSE = 6  # frames per second: where skimming leaves fewer, too much would be missed
+SPARSE = 6  # frames per second: where skipping leaves fewer, too much would be missed
 COLOURS = ("colorspace", "color_primaries", "color_trc")
 TIMED = frozenset({"matroska", "flv", "mxf", "mp4"})  # demuxers whose duration is what a header says, not an estimate
 DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it would go on for ever
@@ -32,15 +32,17 @@ class Decoder:
     ``frames_dropped`` whose pts did not rise; ``frames_guessed`` whose time is made up; ``demux_errors``; ``last_duration``,
     what the container says of the last frame so far, in ticks, ``None`` if it does not.
 
-    ``skim``: leave out frames that no other frame refers to, most B-frames, which saves half of the work and more; their times
-    are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says whether
-    that is all there is to know of those left out: if not, the source is to be read again without.
+    ``skip_nonref``: leave out frames that no other frame refers to, most B-frames, which saves half of the work and more;
+    their times are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says
+    whether that is all there is to know of those left out: if not, the source is to be read again without.
 
     Figures of the header, ``None`` where it does not say: ``start``, ``duration`` (ticks), ``declared`` (frames),
     ``rate`` (frames per second), ``aspect`` (width of a pixel over its height).
     """
 
-    def __init__(self, container: Any, stream: Any, remote: Remote | None, *, threads: int, skim: bool = False) -> None:
+    def __init__(
+        self, container: Any, stream: Any, remote: Remote | None, *, threads: int, skip_nonref: bool = False
+    ) -> None:
         self.packets = self.packets_broken = self.demux_errors = 0
         self.frames = self.frames_corrupt = self.frames_dropped = self.frames_guessed = self.packets_marked = 0
         self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
@@ -55,8 +57,8 @@ class Decoder:
             self._codec.options = {"err_detect": "explode"}
         # AVI says when a packet is due, not when its frame is shown: libav can tell the latter but for these.
         self.slots = container.format.name == "avi" and self._codec.name in ("h264", "hevc")
-        self.skims = skim and self._codec.name in SKIMMED and not self.slots
-        if self.skims:
+        self.skips_nonref = skip_nonref and self._codec.name in SKIPPABLE and not self.slots
+        if self.skips_nonref:
             self._codec.skip_frame = "NONREF"
         # What the container says of colours: some decoders forget it where the frames themselves say nothing.
         named = {name: getattr(self._codec, name) for name in COLOURS}
@@ -178,7 +180,7 @@ class Decoder:
         """Remember when a packet that may be left out is shown."""
         self.packets_marked += packet.is_corrupt
         self._trimmed |= packet.is_discard and not self._packets_shown
-        if self.skims and not packet.is_discard:
+        if self.skips_nonref and not packet.is_discard:
             self._timed &= packet.pts is not None
             self._packets_shown.append(packet.pts or 0)
 
@@ -189,14 +191,14 @@ class Decoder:
 
     def shown(self, decoded: Sequence[int]) -> list[int]:
         """Times of all frames from the first of the ``decoded`` on, in order, up to the packets read."""
-        if not self.skims or not decoded:
+        if not self.skips_nonref or not decoded:
             return list(decoded)
         return sorted(pts for pts in self._packets_shown if pts >= decoded[0])
 
     def trusted(self, decoded: Sequence[int]) -> bool:
         """Whether frames were left out of a stream that decodes without a fault, whose packets tell the time of each, and of
         which enough was seen."""
-        if not self.skims:
+        if not self.skips_nonref:
             return True
         known = set(self._packets_shown)
         if self._trimmed and decoded and min(known, default=decoded[0]) < decoded[0]:
@@ -260,7 +262,7 @@ class Decoder:
         ``TooFewFrames``: fewer than two.
         """
         self.check_packets()
-        got = len(self._packets_shown) if self.skims else self.frames + self.frames_dropped
+        got = len(self._packets_shown) if self.skips_nonref else self.frames + self.frames_dropped
         if self.declared is None or self.declared - got > max(2, MISSING * self.declared):
             self.check_end(f"{got} of the {self.declared} frames that the header declares: " if self.declared else "")
         if max(self.frames, len(self._packets_shown)) < 2:

@@ -12,20 +12,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as spec
 
+from dailies.curation.config import SPEC
 from dailies.curation.errors import TooFewFrames, Unreadable
 from dailies.curation.timing import Span
 from dailies.curation.types import Crop
 from dailies.curation.video.bytes_io import one_line
-from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, Canvas, Picture, fit, is_hdr, is_yuv
+from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, Canvas, DecodedFrame, fit, is_hdr, is_yuv
 
 TAGS_709, TAGS_601 = (1, 1, 1), (6, 6, 6)  # AVColorSpace, AVColorPrimaries, AVColorTransferCharacteristic
 UNKNOWN = frozenset({0, 2, 3})  # of each of the three: reserved or unspecified
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+Codec = Literal["h264", "hevc", "av1"]
+Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+]  # from least effort to most
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +44,14 @@ class Coder:
     worst: int
 
 
-CODECS: dict[str, Coder] = {
+CODECS: dict[Codec, Coder] = {
     "h264": Coder(software="libx264", hardware=("h264_nvenc", "h264_videotoolbox", "h264_qsv"), worst=51),
     "hevc": Coder(software="libx265", hardware=("hevc_nvenc", "hevc_videotoolbox", "hevc_qsv"), worst=51),
     "av1": Coder(software="libsvtav1", hardware=("av1_nvenc", "av1_qsv"), worst=63),
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@spec(frozen=True, kw_only=True, config=SPEC)
 class Encoding:
     """How pictures become a video.
 
@@ -52,37 +59,29 @@ class Encoding:
     x264's names. ``encoder``: ``software``, or ``auto`` for a hardware encoder where there is one, whose bytes and
     sizes differ from machine to machine. ``max_short_side`` in px downscales, ``max_fps`` leaves frames out; ``None``
     keeps all. The same pictures give the same bytes as long as ``threads`` are the same, or nearly: x264 on processors
-    with AVX-512 is off by a few, once in many times. Raises ``ValueError`` for what cannot be.
+    with AVX-512 is off by a few, once in many times. Raises
+    pydantic's ``ValidationError``, a ``ValueError``, for values that are not allowed.
     """
 
-    codec: str = "h264"
+    codec: Codec = "h264"
     crf: int = 18
-    preset: str = "veryfast"
+    preset: Preset = "veryfast"
     encoder: Literal["software", "auto"] = "software"
-    max_short_side: int | None = None
-    max_fps: float | None = None
+    max_short_side: Annotated[int, Field(ge=16)] | None = None
+    max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     threads: int = 1
 
     meaning: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise ValueError(f"codec must be one of {', '.join(CODECS)}, not {self.codec!r}")
-        if not 0 <= self.crf <= CODECS[self.codec].worst:
-            raise ValueError(f"crf of {self.codec} must be between 0 and {CODECS[self.codec].worst}, not {self.crf}")
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
-        if self.encoder not in ("software", "auto"):
-            raise ValueError(f"encoder must be software or auto, not {self.encoder!r}")
-        if self.max_short_side is not None and self.max_short_side < 16:
-            raise ValueError(f"max_short_side must be at least 16 px, not {self.max_short_side}")
-        if self.max_fps is not None and not 0 < self.max_fps <= 1000:
-            raise ValueError(f"max_fps must be between 0 and 1000 frames per second, not {self.max_fps}")
+        worst = CODECS[self.codec].worst
+        if not 0 <= self.crf <= worst:
+            raise ValueError(f"crf={self.crf}: {self.codec} takes 0 to {worst}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cutout:
-    """A span cut out.
+class ExtractedClip:
+    """A span of a source as a file of its own, or left in its source.
 
     ``data``: the bytes of a video file, ``None`` where the clip stays in its source; ``span``: what they hold of the
     source, the span asked for or a part of it; ``width`` and ``height`` of the pictures in px, upright; ``fps``: frames
@@ -153,7 +152,7 @@ def hush() -> None:
 # ---- encoding -------------------------------------------------------------------------------------------------------
 
 
-def encode(pictures: Iterable[Picture], span: Span, encoding: Encoding, crop: Crop | None = None) -> Cutout:
+def encode(pictures: Iterable[DecodedFrame], span: Span, encoding: Encoding, crop: Crop | None = None) -> ExtractedClip:
     """Every picture once, at ``pts - span.start``; the last one lasts until ``span.end``.
 
     An odd width or height loses its last column or row; only ``max_short_side`` scales. ``crop`` is taken off first.
@@ -175,7 +174,7 @@ def encode(pictures: Iterable[Picture], span: Span, encoding: Encoding, crop: Cr
             encoder.finish()
     except av.FFmpegError as error:
         raise Unreadable(f"does not encode: {one_line(error)}") from error
-    return Cutout(
+    return ExtractedClip(
         data=buffer.getvalue(),
         span=span,
         frames=count,
@@ -187,21 +186,21 @@ def encode(pictures: Iterable[Picture], span: Span, encoding: Encoding, crop: Cr
     )
 
 
-def new_file(buffer: io.BytesIO, form: str) -> Any:
-    """libav's container of format ``form`` to write into ``buffer``; mp4 and mov get their index at the front."""
+def new_file(buffer: io.BytesIO, container_format: str) -> Any:
+    """libav's container of format ``container_format`` to write into ``buffer``; mp4 and mov get their index at the front."""
     import av
 
     def reread(_url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
         return io.BytesIO(buffer.getvalue())  # to move the index it reads what was written, once
 
-    options = {"movflags": "+faststart"} if form in ("mp4", "mov") else {}
-    return av.open(buffer, "w", format=form, options=options, io_open=reread)
+    options = {"movflags": "+faststart"} if container_format in ("mp4", "mov") else {}
+    return av.open(buffer, "w", format=container_format, options=options, io_open=reread)
 
 
 class _Encoder:
     """One video stream of an mp4 container. ``frame``: how its pictures are framed."""
 
-    def __init__(self, container: Any, first: Picture, span: Span, encoding: Encoding, crop: Crop | None) -> None:
+    def __init__(self, container: Any, first: DecodedFrame, span: Span, encoding: Encoding, crop: Crop | None) -> None:
         self._container, self._span, self._canvas = container, span, first.canvas
         self.name = encoder_of(encoding)
         self._options = options_of(self.name, encoding)
@@ -232,7 +231,7 @@ class _Encoder:
         context.colorspace, context.color_primaries, context.color_trc = self._tags
         return stream
 
-    def add(self, picture: Picture, until: int) -> None:
+    def add(self, picture: DecodedFrame, until: int) -> None:
         """Encode ``picture``, shown ``until`` a pts of its source."""
         frame = self._yuv(picture.frame)
         frame.pts, frame.duration = picture.pts - self._span.start, until - picture.pts
@@ -253,7 +252,7 @@ class _Encoder:
         scaled = self._canvas.scale(decoded, *self.frame.scaled, "yuv420p", range_=LIMITED_RANGE)
         frame = av.VideoFrame(self.frame.width, self.frame.height, "yuv420p")
         for number, (source, target) in enumerate(zip(scaled.planes, frame.planes, strict=True)):
-            _array(target)[:] = self.frame.cut(_array(source), self._canvas, 2 if number else 1)
+            _array(target)[:] = self.frame.crop(_array(source), self._canvas, 2 if number else 1)
         frame.color_range = LIMITED_RANGE
         frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
         return frame
@@ -310,7 +309,7 @@ class Framing:
             height=min(fitted[1], int(ends[1] - top + 1e-6)) // 2 * 2,
         )
 
-    def cut(self, plane: NDArray[np.uint8], canvas: Canvas, share: int) -> NDArray[np.uint8]:
+    def crop(self, plane: NDArray[np.uint8], canvas: Canvas, share: int) -> NDArray[np.uint8]:
         """A view of this picture's part of a decoded plane, upright; ``share``: luma px per sample, 1 or 2."""
         width, height = (side // 2 * 2 // share for side in self.scaled)
         view = canvas.upright(plane[:height, :width])

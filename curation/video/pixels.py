@@ -110,10 +110,10 @@ class Canvas:
         self.square = (max(1, round(self.width * self.aspect)), self.height)
         self._scalers: dict[tuple[int, int, str], Any] = {}
 
-    def scale(self, frame: Any, width: int, height: int, form: str, *, range_: int) -> Any:
-        """libav's frame in pixel format ``form``, as decoded (not turned), scaled by area. Raises ``Broken``.
+    def scale(self, frame: Any, width: int, height: int, pix_fmt: str, *, range_: int) -> Any:
+        """libav's frame in pixel format ``pix_fmt``, as decoded (not turned), scaled by area. Raises ``Broken``.
 
-        ``form``: gray, bgr24, rgb24 or yuv420p. A frame that is YUV keeps its matrix where ``form`` is YUV or gray; RGB
+        ``pix_fmt``: gray, bgr24, rgb24 or yuv420p. A frame that is YUV keeps its matrix where ``pix_fmt`` is YUV or gray; RGB
         becomes BT.709 there. An HDR frame becomes SDR, in BT.709: see ``dailies.curation.video.tonemap``.
         """
         import av
@@ -124,10 +124,10 @@ class Canvas:
             codes = self._reformat(frame, width, height, "rgb48le", FULL_RANGE).to_ndarray()
             rgb = tonemap.sdr_rgb(codes, frame.color_trc, frame.color_primaries)
             frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
-        if form == "gray" and not is_yuv(frame):  # swscale would take BT.601's luma of RGB
+        if pix_fmt == "gray" and not is_yuv(frame):  # swscale would take BT.601's luma of RGB
             luma = self._reformat(frame, width, height, "yuv444p", range_).to_ndarray()[0]
             return av.VideoFrame.from_ndarray(luma, "gray")
-        return self._reformat(frame, width, height, form, range_)
+        return self._reformat(frame, width, height, pix_fmt, range_)
 
     def _stretched(self, frame: Any, width: int, height: int) -> Any:
         """Gray of limited range as gray of full range and 16 bits, scaled."""
@@ -139,14 +139,14 @@ class Canvas:
         full.color_trc, full.color_primaries = frame.color_trc, frame.color_primaries
         return full
 
-    def _reformat(self, frame: Any, width: int, height: int, form: str, range_: int) -> Any:
+    def _reformat(self, frame: Any, width: int, height: int, pix_fmt: str, range_: int) -> Any:
         import av
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        scaler = self._scalers.get((width, height, form))
+        scaler = self._scalers.get((width, height, pix_fmt))
         if scaler is None:
-            scaler = self._scalers[width, height, form] = VideoReformatter()
-        if form not in ("gray", "gray16le", "yuv420p", "yuv444p"):
+            scaler = self._scalers[width, height, pix_fmt] = VideoReformatter()
+        if pix_fmt not in ("gray", "gray16le", "yuv420p", "yuv444p"):
             source, target = matrix(frame), None
         elif is_yuv(frame):
             source = target = BT601  # any, but the same twice: else swscale goes from one to the other through RGB
@@ -157,7 +157,7 @@ class Canvas:
                 frame,
                 width,
                 height,
-                form,
+                pix_fmt,
                 src_colorspace=source,
                 dst_colorspace=target,
                 interpolation=Interpolation.AREA,
@@ -165,18 +165,18 @@ class Canvas:
                 threads=1,
             )
         except av.FFmpegError as error:
-            raise Broken(f"a frame of {frame.format.name} does not convert to {form}: {error.strerror}") from error
+            raise Broken(f"a frame of {frame.format.name} does not convert to {pix_fmt}: {error.strerror}") from error
 
-    def array(self, frame: Any, short_side: int | None, form: str) -> NDArray[np.uint8]:
+    def array(self, frame: Any, short_side: int | None, pix_fmt: str) -> NDArray[np.uint8]:
         """Upright (h, w) or (h, w, 3), square pixels, full range, contiguous, read-only."""
         width, height = fit(*self.square, short_side)
-        scaled = self.scale(frame, width, height, form, range_=FULL_RANGE)
+        scaled = self.scale(frame, width, height, pix_fmt, range_=FULL_RANGE)
         array = np.ascontiguousarray(self.upright(scaled.to_ndarray()))
         array.flags.writeable = False
         return array
 
 
-class Picture:
+class DecodedFrame:
     """One decoded frame. ``pts`` in ticks of its source's time base; ``frame`` is libav's, as decoded.
 
     Pixels are made when asked for, once per size and planes however many ask.
@@ -201,10 +201,10 @@ class Picture:
         """Upright (h, w, 3) RGB at full size, or downscaled by area to ``short_side``; read-only."""
         return self._array(short_side, "rgb24")
 
-    def _array(self, short_side: int | None, form: str) -> NDArray[np.uint8]:
-        key = (short_side, form)
+    def _array(self, short_side: int | None, pix_fmt: str) -> NDArray[np.uint8]:
+        key = (short_side, pix_fmt)
         if key not in self._arrays:
-            self._arrays[key] = self.canvas.array(self.frame, short_side, form)
+            self._arrays[key] = self.canvas.array(self.frame, short_side, pix_fmt)
         return self._arrays[key]
 
 

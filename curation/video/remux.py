@@ -113,11 +113,11 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
     import av
 
     buffer = io.BytesIO()
-    form = CONTAINERS.get(codec_of(stream), "matroska")
+    container_format = CONTAINERS.get(codec_of(stream), "matroska")
     times = decode_times([one.pts for one in coded])
     lasts = dict(zip(sorted(one.pts for one in coded), [*sorted(one.pts for one in coded)[1:], span.end], strict=True))
     try:
-        with new_file(buffer, form) as container:
+        with new_file(buffer, container_format) as container:
             out = container.add_stream_from_template(stream, opaque=True)  # opaque: there need be no encoder
             out.time_base = span.time_base
             if tag is not None:
@@ -127,10 +127,10 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
                 packet.stream, packet.time_base = out, span.time_base
                 packet.pts, packet.dts = one.pts - span.start, dts - span.start
                 # Matroska would count a last duration in its header and state it nowhere else.
-                packet.duration = 0 if form == "matroska" else lasts[one.pts] - one.pts
+                packet.duration = 0 if container_format == "matroska" else lasts[one.pts] - one.pts
                 container.mux(packet)
     except (av.FFmpegError, ValueError) as error:
-        raise NotCopied(f"{form} does not take its packets: {one_line(error)}") from error
+        raise NotCopied(f"{container_format} does not take its packets: {one_line(error)}") from error
     return buffer.getvalue()
 
 

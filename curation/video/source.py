@@ -19,17 +19,17 @@ from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Probe
 from dailies.curation.video.bytes_io import Remote, local_path, one_line
 from dailies.curation.video.decode import Decoder
-from dailies.curation.video.pixels import Canvas, Picture, is_hdr
+from dailies.curation.video.pixels import Canvas, DecodedFrame, is_hdr
 
 PACKETS_BACK = (0, 10)  # seconds before a span at which to look for a keyframe, where packets alone are wanted
 SEEK_BACK = (0, 2, 10)  # the same, where frames are, before decoding from the start
 
 
 class Source:
-    """An open video, whose ``pictures`` are decoded once. A context manager.
+    """An open video, whose ``frames`` are decoded once. A context manager.
 
     ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
-    decoder threads, 0 for one per core. ``skim``: leave frames out that no other refers to. ``decoder`` counts, and can
+    decoder threads, 0 for one per core. ``skip_nonref``: leave frames out that no other refers to. ``decoder`` counts, and can
     be read after closing. ``canvas``: of the same source read from its first frame, which alone tells size and turn,
     for one that is entered elsewhere. Raises ``Unreadable`` and ``NoVideo``.
     """
@@ -40,7 +40,7 @@ class Source:
         *,
         stream: int | None = None,
         threads: int = 1,
-        skim: bool = False,
+        skip_nonref: bool = False,
         file: Any = None,
         canvas: Canvas | None = None,
     ) -> None:
@@ -53,7 +53,9 @@ class Source:
         self._canvas = canvas
         try:
             self._stream = self._choose(stream)
-            self.decoder = Decoder(self._container, self._stream, self._remote, threads=threads, skim=skim)
+            self.decoder = Decoder(
+                self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref
+            )
             self._left = iter(self.decoder)
         except BaseException:
             self.close()
@@ -192,13 +194,13 @@ class Source:
 
     # ---- what is in it ----
 
-    def pictures(self) -> Iterator[Picture]:
+    def frames(self) -> Iterator[DecodedFrame]:
         """Every frame, in presentation order, decoded once, pts strictly rising. ``check`` afterwards."""
         canvas = self.canvas
         assert self._left is not None
         first, self._first = self._first, None
         for pts, frame in itertools.chain(() if first is None else (first,), self._left):
-            yield Picture(pts, frame, canvas)
+            yield DecodedFrame(pts, frame, canvas)
 
     def check(self) -> None:
         """After the last picture: raise ``Broken``, ``Truncated`` or ``TooFewFrames`` if what came cannot stand for the
@@ -230,12 +232,12 @@ class Source:
         is_key, shown = decoder.entry
         return is_key and shown is not None and shown <= span.start and self._first[0] <= span.start
 
-    def within(self, span: Span) -> Iterator[Picture]:
+    def within(self, span: Span) -> Iterator[DecodedFrame]:
         """The pictures with ``span.start <= pts < span.end``. Raises ``Changed`` if the source's ticks are not its
         own."""
         if span.time_base != self.time_base:
             raise Changed(f"its ticks are {self.time_base} s, not {span.time_base} s")
-        for picture in self.pictures():
+        for picture in self.frames():
             if picture.pts >= span.end:
                 self._first = (picture.pts, picture.frame)  # the next span may begin with it
                 return
@@ -291,13 +293,13 @@ def _words() -> Iterator[None]:
             av.logging.set_level(None)
 
 
-def open_source(uri: str, *, stream: int | None = None, threads: int = 1, skim: bool = False) -> Source:
+def open_source(uri: str, *, stream: int | None = None, threads: int = 1, skip_nonref: bool = False) -> Source:
     """Open a local path or any fsspec URL: see ``Source``."""
-    return Source(uri, stream=stream, threads=threads, skim=skim)
+    return Source(uri, stream=stream, threads=threads, skip_nonref=skip_nonref)
 
 
 def open_before(
-    uri: str, span: Span, *, stream: int | None = None, skim: bool = False, canvas: Canvas | None = None
+    uri: str, span: Span, *, stream: int | None = None, skip_nonref: bool = False, canvas: Canvas | None = None
 ) -> Source:
     """A source at or before the first frame of ``span``: seeks, looks where it landed, tries further back if need be.
 
@@ -308,7 +310,7 @@ def open_before(
         with Source(uri, stream=stream) as whole:
             canvas = whole.canvas
     for seconds in SEEK_BACK:
-        source = Source(uri, stream=stream, skim=skim, canvas=canvas)
+        source = Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas)
         try:
             if source.enter_before(span, seconds):
                 return source
@@ -316,4 +318,4 @@ def open_before(
             source.close()
             raise
         source.close()
-    return Source(uri, stream=stream, skim=skim, canvas=canvas)
+    return Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas)

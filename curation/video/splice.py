@@ -20,7 +20,7 @@ from dailies.curation.video import nal
 from dailies.curation.video.bytes_io import one_line
 from dailies.curation.video.encode import Encoding, hush
 from dailies.curation.video.nal import Packing
-from dailies.curation.video.pixels import Picture
+from dailies.curation.video.pixels import DecodedFrame
 from dailies.curation.video.remux import Coded, codec_of
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
@@ -88,7 +88,7 @@ class Joint:
 
     # ---- encoding ----
 
-    def encode(self, pictures: Iterable[Picture], span: Span, encoding: Encoding) -> list[Coded]:
+    def encode(self, pictures: Iterable[DecodedFrame], span: Span, encoding: Encoding) -> list[Coded]:
         """The pictures of ``span`` in the stream's own codec, in the order shown, the first a keyframe. Raises
         ``NotCopied``."""
         import av
@@ -98,7 +98,7 @@ class Joint:
         context, packets = None, []
         try:
             for picture in pictures:
-                if (picture.frame.width, picture.frame.height, picture.frame.format.name) != self._form:
+                if (picture.frame.width, picture.frame.height, picture.frame.format.name) != self._format:
                     raise NotCopied("its pictures change size or format")
                 context = context or self._open(span, encoding)
                 packets += context.encode(_bare(picture.frame, picture.pts, span.time_base))
@@ -110,14 +110,14 @@ class Joint:
         return [Coded(packet=self._packed(packet), pts=packet.pts) for packet in packets if packet.size]
 
     @property
-    def _form(self) -> tuple[int, int, str]:
+    def _format(self) -> tuple[int, int, str]:
         return self.like.width, self.like.height, self.like.format.name
 
     def _open(self, span: Span, encoding: Encoding) -> Any:
         import av
 
         context: Any = av.CodecContext.create(self.encoder, "w")
-        context.width, context.height, context.pix_fmt = self._form
+        context.width, context.height, context.pix_fmt = self._format
         context.time_base = span.time_base
         context.framerate = Fraction(25)  # for rate control: times are the pictures' own
         context.color_range, context.colorspace = self.like.color_range, self.like.colorspace

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dailies.curation.errors import ExportError
+from dailies.curation.schema import note_renamed
 from dailies.training.data.latent_crops import TEXT, VIEWS, Views
 from dailies.training.data.manifest import read_facts
 from dailies.training.data.reader import Backend, a_number, read
@@ -82,6 +83,7 @@ class Export:
             raise ExportError(f"data: {self.folder} holds no data/*.parquet; an export of dailies is expected")
         self.latents = read_facts(self.folder)
         self.columns: list[str] = pq.read_schema(shards[0]).names
+        note_renamed(str(self.folder), self.columns)
         media = {VIEWS, *(TEXT + name for name in self.latents.captions)} if self.latents else {"video"}
         self._plain = [name for name in self.columns if name not in media]
         self._footers: dict[Path, pq.FileMetaData] = {}
