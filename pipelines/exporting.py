@@ -17,12 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dailies.curation import schema
+from dailies.curation import export, schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import NotCopied
-from dailies.curation.export import card as export_card
-from dailies.curation.export import shards as export
-from dailies.curation.export.shards import ExtractSettings
+from dailies.curation.export import ExtractSettings
 from dailies.curation.tables.dataset import Dataset, Table
 from dailies.curation.tables.storage import Folder
 from dailies.curation.types import Resources
@@ -59,7 +57,7 @@ class ExtractWork:
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
         with Isolated(
-            "dailies.curation.export.shards:extract_clip", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
+            "dailies.curation.export.extraction:extract_clip", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
         ) as child:
 
             def extract(clip: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -159,7 +157,7 @@ def export_selection(
             staging=staging.url, settings=settings, stall_seconds=recipe.one(ObserveStep).stall_seconds
         )
         _make(extracting, staging / EXTRACTED, batches, engine, quiet)
-        shards = export.plan(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
+        shards = export.plan_shards(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
         # A shard's clips are held at once, as they were read and as they are written.
         putting = ShardWork(staging=staging.url, columns=columns, memory_gb=1 + 2 * step.shard_mb / 1000)
         _make(putting, staging / "index", shards, engine, quiet)
@@ -244,7 +242,7 @@ def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts:
     index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
     if not pc.any(pc.equal(index["status"], "ok")).as_py():
         return False
-    staging.write("README.md", export_card.card(index, facts).encode())
+    staging.write("README.md", export.render_card(index, facts).encode())
     _write_table(staging, "index.parquet", index)
     if staging.local:
         for info in (staging / "data").list():  # what a killed run was writing

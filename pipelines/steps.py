@@ -13,7 +13,7 @@ from dailies.curation.captioners import CAPTIONERS
 from dailies.curation.config import StrictModel, did_you_mean, format_error
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import RecipeError
-from dailies.curation.export.shards import ExtractSettings
+from dailies.curation.export import ExtractSettings
 from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
 from dailies.curation.schema import field

@@ -33,13 +33,13 @@ TORCH_DOORS = {
     "scripts/builtin/train_cuts.py",
 }
 VIDEO_DOORS = {
-    "curation/video/__init__.py",
     "curation/video/decode.py",
     "curation/video/encode.py",
     "curation/video/pixels.py",
     "curation/video/source.py",
     "curation/video/remux.py",
     "curation/video/splice.py",
+    "curation/video/write.py",
     "curation/world/encode.py",
 }
 

@@ -13,7 +13,7 @@ import pytest
 
 from dailies.curation import video, world
 from dailies.curation.errors import Changed, RecipeError
-from dailies.curation.export.shards import BATCH, LONG, by_source
+from dailies.curation.export.plan import BATCH, LONG, by_source
 from dailies.pipelines.recipe import load_recipe
 from dailies.training.data.items import Clips, Export
 from tests.conftest import Dailies
@@ -147,8 +147,8 @@ def test_size_and_rate_are_limited(dataset: Path, dailies: Dailies) -> None:
         (["mode=copy", "max_fps=5"], "max_fps is for mode encode"),
         (["mode=smart", "codec=av1"], "codec is for mode encode"),
         (["mode=copy", "crop=borders"], "crop is for mode encode"),
-        (["mode=cut"], "mode: Input should be 'encode', 'copy', 'smart' or 'none'"),
-        (["crf=60"], "crf of h264 must be between 0 and 51"),
+        (["mode=cut"], "mode='cut': input should be 'encode', 'copy', 'smart' or 'none'"),
+        (["crf=60"], "crf=60: h264 takes 0 to 51"),
         (["crop=borders"], "crop needs the observer borders"),
     ],
 )

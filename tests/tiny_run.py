@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
 from dailies.curation import schema
-from dailies.curation.export.card import card
+from dailies.curation.export import render_card
 
 WIDTH, HEIGHT, FRAMES, FPS = 64, 32, 4, 8
 CLIPS = ("aaaa1111bbbb2222cccc3333", "dddd4444eeee5555ffff6666")
@@ -116,7 +116,7 @@ def make_export(folder: Path) -> str:
         "seed": 0,
         "version": "0.1.0",
     }
-    text = card(index, facts)
+    text = render_card(index, facts)
     (folder / "README.md").write_text(text)
     return text
 

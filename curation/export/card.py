@@ -23,7 +23,7 @@ WAYS = {
 }
 
 
-def card(index: pa.Table, facts: Mapping[str, Any]) -> str:
+def render_card(index: pa.Table, facts: Mapping[str, Any]) -> str:
     """README.md of an export: front matter for Hugging Face ``datasets``, then what it holds and where it came from.
 
     ``facts``: ``name``, ``recipe`` (name), ``recipe_hash``, ``selection``, ``rules``, ``limits``, ``tables`` (name →

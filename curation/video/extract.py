@@ -28,6 +28,26 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 AHEAD = 4  # seconds: a span that starts within so many of the last one's end is reached by decoding on
 
 
+def extract_clip(
+    uri: str,
+    span: Span,
+    mode: Mode = "encode",
+    *,
+    encoding: Encoding | None = None,
+    crop: Crop | None = None,
+    stream: int | None = None,
+    heartbeat: Callable[[], None] = lambda: None,
+) -> ExtractedClip:
+    """Extract a span as a file of its own: see this module for the modes, ``Encoding`` for its settings.
+
+    ``encode`` gives the span's frames, and no others, upright with square pixels, ``crop`` taken off. The other modes
+    leave the pictures as they are, turned by the container where the source is, and know no crop, size or rate.
+    ``heartbeat`` is called for every frame. Raises ``SourceError``; ``NotCopied`` where ``copy`` finds no keyframe.
+    """
+    with Extractor(uri, stream=stream) as extractor:
+        return extractor.extract(span, mode, encoding=encoding, crop=crop, heartbeat=heartbeat)
+
+
 class Extractor:
     """Extracts spans of one source; asked for in the order of time, it is opened and decoded once.
 
@@ -67,7 +87,7 @@ class Extractor:
         expect: int | None = None,
         heartbeat: Callable[[], None] = lambda: None,
     ) -> ExtractedClip:
-        """Extract ``span``, as ``dailies.curation.video.extract_clip`` says.
+        """Extract ``span``, as ``extract_clip`` says.
 
         ``expect``: how many frames the span is known to hold; another number, in the modes that hold all of them, raises
         ``SourceError``.
