@@ -1,4 +1,4 @@
-"""One threshold on the change between neighbouring frames: PySceneDetect's content detector, over a track."""
+"""The content detector puts one threshold on the change between neighbouring frames, as PySceneDetect's does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dailies.curation.types import Cut, Track
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class ContentDetector:
-    """``threshold``: content score, 0–255, from which on a frame begins a new shot."""
+    """A cut is where the track ``change`` reaches ``threshold``, a content score from 0 to 255."""
 
     threshold: PositiveFloat = 27.0
 

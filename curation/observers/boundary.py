@@ -1,4 +1,4 @@
-"""Where shots meet: strengths of hard cuts and of gradual transitions, from a small network over likeness.
+"""The boundary observer gives the strengths of hard cuts and gradual transitions, from a small network over likeness.
 
 Frames are compared on two grids out of one decode. The track ``boundary`` is each frame's distance from the one seen before,
 which tells exactly between which two frames a cut lies. On a grid of 12 a second, frames near and far are compared in many
@@ -39,7 +39,7 @@ CONTEXT = 16  # samples on either side that an output depends on: the sum of the
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class BoundaryObserver:
-    """``fps``: samples per second that the network compares; it was trained at 12."""
+    """Cut strengths at ``fps`` samples a second; the network was trained at 12."""
 
     fps: Fps = 12.0
 
@@ -93,7 +93,7 @@ class _BoundaryPass:
                 self._measure(last=False)
 
     def _measure(self, *, last: bool) -> None:
-        """Describe what waits, and measure the boundaries on both sides of which enough has been seen."""
+        """Describe the waiting samples, and measure the boundaries with enough samples on both sides."""
         if self._waiting:
             new = likeness.describe(np.stack(self._waiting))
             self._described = new if self._described is None else likeness.joined([self._described, new])
@@ -120,7 +120,7 @@ class _BoundaryPass:
 
 @lru_cache(maxsize=2)
 def _session(path: Path) -> Any:
-    """The network, ready to run on one thread: parallelism is over sources."""
+    """Load the network to run on one thread: parallelism is over sources."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -129,7 +129,7 @@ def _session(path: Path) -> Any:
 
 
 def strengths(measures: Floats, path: Path = NETWORK_FILE) -> Floats:
-    """Returns (N, 3) probabilities, columns as ``TRACKS``, for (N, 105) measures, columns as ``likeness.NAMES``: a hard cut
+    """Return (N, 3) probabilities, columns as ``TRACKS``, for (N, 105) measures, columns as ``likeness.NAMES``: a hard cut
     right before the sample, the middle of a gradual transition right before it, the sample is a blend of two shots.
     """
     session, rows = _session(path), np.asarray(measures, np.float32)

@@ -1,4 +1,4 @@
-"""Frame change: PySceneDetect's content score, as a track instead of a decision.
+"""The change observer gives PySceneDetect's content score as a track instead of a decision.
 
 The score is the mean absolute difference in hue, saturation and value between a sampled frame and the one before it
 on the same grid, in 0–255 (``ContentDetector``, weights 1, 1, 1). SVD runs a cascade of detectors at different
@@ -24,7 +24,7 @@ from dailies.curation.types import Frame, Probe, Sampling, Track
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class ChangeObserver:
-    """``fps``: frames per second compared, ``None`` for every frame. ``short_side``: analysis size in pixels."""
+    """Change between frames compared ``fps`` times a second, ``None`` for every frame, scaled to ``short_side`` px."""
 
     fps: Fps | None = None
     short_side: ShortSide = 144
@@ -53,14 +53,14 @@ class ChangeObserver:
 
 
 def track_name(fps: float | None) -> str:
-    """The track of the change observer at this rate: ``change``, ``change_2fps``."""
+    """Return the name of the change observer's track at this rate: ``change``, ``change_2fps``."""
     return "change" if fps is None else f"change_{fps:g}fps"
 
 
 class _ChangePass:
     def __init__(self, name: str) -> None:
         self._recorder = Recorder(name)
-        self._seen = False
+        self._started = False
 
     @cached_property
     def _detector(self) -> Any:
@@ -76,8 +76,8 @@ class _ChangePass:
 
     def see(self, frame: Frame) -> None:
         score = self._detector.score(frame.pixels)
-        self._recorder.add(frame.pts, score if self._seen else math.nan)
-        self._seen = True
+        self._recorder.add(frame.pts, score if self._started else math.nan)
+        self._started = True
 
     def finish(self) -> Sequence[Track]:
         return (self._recorder.track(),)

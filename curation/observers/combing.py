@@ -1,4 +1,4 @@
-"""Combing: frames woven from two fields that were filmed at different times, so that what moves has teeth.
+"""The combing observer finds frames woven from two fields filmed at different times, where what moves has teeth.
 
 Even and odd lines of a combed place differ, by as much over many lines as over few, and in the middle of a picture that is
 smooth from each second line to the next. Fine detail, text and noise differ from line to line too, but no less from each
@@ -40,8 +40,10 @@ COMBED = 0.003  # share of a frame's cells from which on the frame counts
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class CombingObserver:
-    """``fps``: frames per second looked at. The default meets all of the five frames of telecine's pattern in turn, two of
-    which are combed; a clip's share is within the error of so few samples.
+    """Share of each frame that is combed, for ``fps`` frames a second.
+
+    The default meets all five frames of telecine's pattern in turn, two of which are combed; a clip's share is within the
+    error of so few samples.
     """
 
     fps: Fps = FULL_FPS
@@ -73,7 +75,7 @@ class CombingObserver:
 
 
 class _CombingPass:
-    """The track: which share of each frame is combed."""
+    """Its track is the share of each frame that is combed."""
 
     def __init__(self) -> None:
         self._recorder = Recorder("combing")
@@ -86,7 +88,7 @@ class _CombingPass:
 
 
 def combed(gray: NDArray[np.uint8]) -> float:
-    """Share of a full-size frame's cells whose even and odd lines are of two times."""
+    """Return the share of a full-size frame's cells whose even and odd lines are of two times."""
     rows, columns = gray.shape[0] // LINES, gray.shape[1] // WIDTH
     if not rows or columns <= 2 * REACH:
         return 0.0
@@ -106,12 +108,12 @@ def combed(gray: NDArray[np.uint8]) -> float:
 
 
 def _energy(cells: Floats) -> Floats:
-    """Mean square around each cell, along its row."""
+    """Return the mean square around each cell, along its row."""
     return np.asarray(cv2.blur(cells * cells, (WINDOW, 1)), np.float32)
 
 
 def _misfit(even: Floats, odd: Floats) -> Floats:
-    """Energy by which the fields differ where one is shifted sideways to fit best, seen from the field that fits worse."""
+    """Return the energy by which the fields differ once one is shifted sideways to fit best, for the field that fits worse."""
     best_even, best_odd = np.full_like(even, np.inf), np.full_like(odd, np.inf)
     for shift in range(1, REACH + 1):
         near, far = slice(None, -shift), slice(shift, None)

@@ -1,4 +1,4 @@
-"""Luma: how bright each frame is. Tells fades to black and flashes from cuts, and dark clips from others."""
+"""The luma observer measures how bright each frame is, which tells flashes from cuts and dark clips from others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dailies.curation.types import Frame, Probe, Sampling, Track
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class LumaObserver:
-    """``fps``: frames per second, ``None`` for every frame. ``short_side``: analysis size in pixels."""
+    """Mean luma of frames: ``fps`` a second, ``None`` for every frame, scaled to ``short_side`` px."""
 
     fps: Fps | None = None
     short_side: ShortSide = 144

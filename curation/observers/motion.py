@@ -1,4 +1,4 @@
-"""Motion: dense optical flow between frames half a second apart, scored as SVD does, and the camera's share of it.
+"""The motion observer scores dense optical flow between frames half a second apart, as SVD does, and the camera's share.
 
 Flow at 2 frames per second; each flow *map* (not the frames) is downscaled to 16 px on its short side, and the magnitude is
 averaged over space, then over time (arXiv 2311.15127, App. C). Averaging the map before taking magnitudes cancels the
@@ -40,8 +40,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class MotionObserver:
-    """``method``: ``dis`` or ``farneback``. ``fps``: frames per second between which flow is computed. ``short_side``:
-    analysis size in pixels.
+    """Optical flow by ``method`` between frames ``1 / fps`` s apart, scaled to ``short_side`` px.
 
     The measures are per half second and in pixels at a short side of 240 px, whatever the rates and sizes of source and
     analysis: where samples lie otherwise apart (variable or low frame rates), displacement is scaled to that interval.
@@ -116,11 +115,11 @@ Flow = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]  # 
 
 
 def _dis() -> Flow:
-    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    made.setFinestScale(1)  # patches at half size: at a quarter, the preset's, a zoom reads 5 % low
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dis.setFinestScale(1)  # patches at half size: at a quarter, the preset's, a zoom reads 5 % low
 
     def flow(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(made.calc(before, after, None), np.float32)
+        return np.asarray(dis.calc(before, after, None), np.float32)
 
     return flow
 
@@ -130,17 +129,17 @@ GAIN = 10
 
 
 def _farneback(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """OpenCV's Farnebäck with parameters under which it is true on rendered pans.
+    """Compute OpenCV's Farnebäck flow with parameters under which it is true on rendered pans.
 
     OpenCV adds a constant to a determinant of gradients, which draws flow towards zero where contrast is low: by a quarter on
     the benchmark's pans, whatever the other parameters. A gain makes it small against the gradients. Levels end at 32 px.
     """
-    one, other = (frame.astype(np.float32) * GAIN for frame in (before, after))
-    return np.asarray(cv2.calcOpticalFlowFarneback(one, other, None, *FARNEBACK), np.float32)
+    old, new = (frame.astype(np.float32) * GAIN for frame in (before, after))
+    return np.asarray(cv2.calcOpticalFlowFarneback(old, new, None, *FARNEBACK), np.float32)
 
 
 def reduced(flow_hw2: NDArray[np.float32], seconds: float) -> tuple[float, ...]:
-    """The values of ``TRACKS`` for one flow map in its own pixels, between frames ``seconds`` apart.
+    """Return the values of ``TRACKS`` for one flow map in its own pixels, between frames ``seconds`` apart.
 
     The map is averaged down first, and everything is then read off the small one.
     """
@@ -150,12 +149,12 @@ def reduced(flow_hw2: NDArray[np.float32], seconds: float) -> tuple[float, ...]:
     stated = REFERENCE / min(height, width)
     small = cv2.resize(flow_hw2, size, interpolation=cv2.INTER_AREA) * stated
     flow = small[..., 0] + 1j * small[..., 1].astype(np.float64)
-    seen, halves = camera.movement(flow, height * stated, width * stated), 2 * seconds
+    moved, halves = camera.movement(flow, height * stated, width * stated), 2 * seconds
     return (
         float(np.abs(flow).mean()) / halves,
-        seen.pan / halves,
-        seen.tilt / halves,
-        100 * (seen.zoom ** (1 / halves) - 1),
-        seen.roll / halves,
-        seen.local / halves,
+        moved.pan / halves,
+        moved.tilt / halves,
+        100 * (moved.zoom ** (1 / halves) - 1),
+        moved.roll / halves,
+        moved.local / halves,
     )

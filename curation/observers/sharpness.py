@@ -1,4 +1,4 @@
-"""Sharpness: the variance of the Laplacian, at a fixed size so that it compares between sources."""
+"""The sharpness observer measures the variance of the Laplacian, at a fixed size so that it compares between sources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dailies.curation.types import Frame, Probe, Sampling, Track
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class SharpnessObserver:
-    """``fps``: frames per second. ``short_side``: analysis size in pixels."""
+    """Sharpness of frames: ``fps`` a second, ``None`` for every frame, scaled to ``short_side`` px."""
 
     fps: Fps | None = 2.0
     short_side: ShortSide = 240

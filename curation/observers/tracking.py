@@ -43,7 +43,7 @@ class Recorder:
 
 
 def within(track: Track | None, span: Span) -> NDArray[np.float32]:
-    """The values whose frames lie in ``span``; none without a track."""
+    """Return the values whose frames lie in ``span``; none without a track."""
     if track is None:
         return np.empty(0, np.float32)
     first, last = np.searchsorted(track.pts, (span.start, span.end))
@@ -51,7 +51,7 @@ def within(track: Track | None, span: Span) -> NDArray[np.float32]:
 
 
 def mean_within(track: Track | None, span: Span, *, pairs: bool = False) -> float | None:
-    """Mean of the values that belong to ``span``; ``None`` if there are none.
+    """Average the values that belong to ``span``; ``None`` if there are none.
 
     ``pairs``: each value compares its frame with the sample before it, so both must lie inside the span.
     """

@@ -126,7 +126,7 @@ def export(
     engine: EngineName = "ray",
     as_json: Json = False,
 ) -> None:
-    """Cut the selected clips out into training shards; or encode those of an export, for training that only reads."""
+    """Extract the selected clips into training shards; or encode those of an export, for training that only reads."""
     if latents is not None:
         if out is None:
             raise UsageError("export --latents needs --out FOLDER")
