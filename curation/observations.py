@@ -27,7 +27,7 @@ def observe_row(
     segment_seconds: float | None = None,
     heartbeat: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """``observe`` as a row of ``schema.OBSERVATIONS``; a source that cannot be used is a row with a failure.
+    """Observe a source and return a row of ``schema.OBSERVATIONS``; one that cannot be used is a row with a failure.
 
     ``source``: a row of ``UNIT``; with ``segments`` it is that segment of a source whose first segment is a row already.
     """
@@ -37,8 +37,10 @@ def observe_row(
         segment = Segment(number=source["segment"], count=source["segments"], origin=source["origin"])
     row = empty_row(source)
     try:
-        seen = observe(source["uri"], observers, evidence, heartbeat, segment=segment, segment_seconds=segment_seconds)
-        row |= _observed(seen)
+        observation = observe(
+            source["uri"], observers, evidence, heartbeat, segment=segment, segment_seconds=segment_seconds
+        )
+        row |= _observed(observation)
     except SourceError as error:
         row |= failed(error)
     return row | {"seconds_taken": time.monotonic() - began}
@@ -51,22 +53,22 @@ UNIT = pa.schema(
         pa.field("origin", pa.int64()),
     ]
 )
-"""What is observed in one go. ``segments`` and ``origin`` are null where the source has not been looked at yet."""
+"""The unit of work of observing. ``segments`` and ``origin`` are null where the source was not opened yet."""
 
 
 def empty_row(source: dict[str, Any]) -> dict[str, Any]:
-    """A row of ``schema.OBSERVATIONS`` for a unit of which nothing is known but what the unit says."""
+    """Return a row of ``schema.OBSERVATIONS`` for a unit that was not observed."""
     unit = {"unit": unit_of(source["source_id"], source["segment"]), "segments": source["segments"] or 1}
     return {**schema.empty_row(schema.OBSERVATIONS), **source, **unit, **stat_row(source["uri"])}
 
 
 def unit_of(source_id: str, segment: int) -> str:
-    """The key of an observations row."""
+    """Return the key of an observations row."""
     return f"{source_id}/{segment}"
 
 
 def stat_row(uri: str) -> dict[str, Any]:
-    """Size and modification time of a local file, by which a rerun knows whether to look at it again."""
+    """Return size and modification time of a local file, by which a rerun knows whether to look at it again."""
     path = local_path(uri)
     try:
         stat = os.stat(path) if path else None
@@ -76,29 +78,33 @@ def stat_row(uri: str) -> dict[str, Any]:
 
 
 def failed(error: SourceError) -> dict[str, Any]:
-    """The columns of a source that could not be observed."""
+    """Return the columns of a source that could not be observed."""
     return {"status": "failed", "failure": {"stage": "observe", "kind": error.kind, "message": str(error)}}
 
 
-def _observed(seen: Observation) -> dict[str, Any]:
+def _observed(observation: Observation) -> dict[str, Any]:
+    """Return the columns of a source that was observed."""
     return {
         "status": "ok",
-        "content_id": seen.content_id,
-        "bytes": seen.bytes,
-        "probe": probe_row(seen.probe),
-        "pts": seen.pts,
-        "end": seen.end,
-        "seconds": float((seen.end - seen.pts[0]) * seen.probe.time_base) if seen.pts else 0.0,
-        "segments": seen.segments,
-        "origin": seen.origin,
-        "packets_broken": seen.packets_broken,
-        "frames_corrupt": seen.frames_corrupt,
-        "tracks": [{"name": t.name, "pts": t.pts, "values": t.values} for t in seen.tracks],
-        "evidence": [{"pts": e.pts, "jpeg": e.jpeg} for e in seen.evidence],
+        "content_id": observation.content_id,
+        "bytes": observation.bytes,
+        "probe": probe_row(observation.probe),
+        "pts": observation.pts,
+        "end": observation.end,
+        "seconds": float((observation.end - observation.pts[0]) * observation.probe.time_base)
+        if observation.pts
+        else 0.0,
+        "segments": observation.segments,
+        "origin": observation.origin,
+        "packets_broken": observation.packets_broken,
+        "frames_corrupt": observation.frames_corrupt,
+        "tracks": [{"name": t.name, "pts": t.pts, "values": t.values} for t in observation.tracks],
+        "evidence": [{"pts": e.pts, "jpeg": e.jpeg} for e in observation.evidence],
     }
 
 
 def probe_row(probe: Probe) -> dict[str, Any]:
+    """Return a probe as ``schema.PROBE`` keeps it."""
     return {
         "container": probe.container,
         "codec": probe.codec,
@@ -121,7 +127,7 @@ def probe_row(probe: Probe) -> dict[str, Any]:
 
 
 def tracks_of(row: dict[str, Any]) -> dict[str, Track]:
-    """The tracks of one observations row, by name."""
+    """Return the tracks of one observations row, by name."""
     return {
         t["name"]: Track(
             name=t["name"],
@@ -133,9 +139,9 @@ def tracks_of(row: dict[str, Any]) -> dict[str, Track]:
 
 
 def joined_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The observations rows of all segments of one source, in order, as the one row that the whole would be.
+    """Join the observations rows of a source's segments, in order, into the row that the whole source would be.
 
-    Evidence is left out: who needs it reads the segments that it lies in.
+    Evidence is left out: it is read from the segments that it lies in.
     """
     first, last = rows[0], rows[-1]
     if len(rows) == 1:
@@ -157,9 +163,11 @@ def joined_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def time_base_of(probe: dict[str, Any]) -> Fraction:
+def time_base_of(probe: Mapping[str, Any]) -> Fraction:
+    """Return the seconds per tick of a row's probe."""
     return Fraction(probe["time_base_num"], probe["time_base_den"])
 
 
 def evidence_within(frames: Sequence[EvidenceFrame], span: Span) -> tuple[EvidenceFrame, ...]:
+    """Return the frames that lie in ``span``."""
     return tuple(frame for frame in frames if span.start <= frame.pts < span.end)

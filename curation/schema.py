@@ -1,4 +1,4 @@
-"""The Arrow schema of every table: the contract between the packages.
+"""Every table has its Arrow schema here: the contract between the rooms.
 
 Every field says in its metadata what it is (``doc``) and, for a number, its ``unit``. Columns are added, never retyped.
 """
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 
 def field(name: str, type: pa.DataType, doc: str, unit: str | None = None) -> pa.Field:
-    """A nullable field that documents itself."""
+    """Return a nullable field that documents itself."""
     metadata = {"doc": doc} | ({"unit": unit} if unit else {})
     return pa.field(name, type, metadata=metadata)
 
@@ -25,7 +25,7 @@ def field(name: str, type: pa.DataType, doc: str, unit: str | None = None) -> pa
 
 
 def digest(*parts: object) -> str:
-    """24 hex digits (96 bits) over ``parts`` in order: ids and fingerprints. Stable between runs and machines."""
+    """Return 24 hex digits (96 bits) over ``parts`` in order, for ids and fingerprints; stable between runs and machines."""
     hasher = hashlib.blake2b(digest_size=12)
     for part in parts:
         text = str(part).encode(errors="surrogateescape")  # file names need not be UTF-8
@@ -34,15 +34,17 @@ def digest(*parts: object) -> str:
 
 
 def fingerprint(meaning: object) -> str:
-    """8 hex digits over what gives a table's values their meaning (any JSON-able value); stands after ``@``."""
+    """Return 8 hex digits over what gives a table's values their meaning, any JSON-able value; stands after ``@``."""
     return digest(json.dumps(meaning, sort_keys=True, separators=(",", ":")))[:8]
 
 
 def source_id(uri: str) -> str:
+    """Return the id of a source."""
     return digest("source", uri)
 
 
 def clip_id(source: str, content: str, stream: int, start: int, end: int, time_base: object) -> str:
+    """Return the id of a clip: of its span in a stream of this content."""
     return digest("clip", source, content, stream, start, end, time_base)
 
 
@@ -155,12 +157,12 @@ CLIP_COLUMNS = [
 
 
 def clips(measures: Iterable[pa.Field]) -> pa.Schema:
-    """Clips with the columns that the recipe's observers reduce their tracks to."""
+    """Return the schema of clips with the columns that the recipe's observers reduce their tracks to."""
     return pa.schema([*CLIP_COLUMNS, *measures])
 
 
 def scores(columns: Iterable[pa.Field]) -> pa.Schema:
-    """A scorer's table: its columns, or a failure."""
+    """Return the schema of a scorer's table: its columns, or a failure."""
     return pa.schema(
         [
             field("clip_id", pa.string(), "the clip scored"),
@@ -271,12 +273,12 @@ VIDEO = field(
 
 
 def export(columns: Iterable[pa.Field]) -> pa.Schema:
-    """A training shard: identity, conditioning, score columns, and the clip's bytes last."""
+    """Return the schema of a training shard: identity, conditioning, score columns, and the clip's bytes last."""
     return pa.schema([*EXPORT_COLUMNS, *columns, VIDEO])
 
 
 def export_index(columns: Iterable[pa.Field]) -> pa.Schema:
-    """One row per selected clip: where its bytes lie, or why it has none."""
+    """Return the schema of an export's index: a row per selected clip, with where its bytes lie or why it has none."""
     return pa.schema(
         [
             *EXPORT_COLUMNS,
@@ -292,5 +294,5 @@ def export_index(columns: Iterable[pa.Field]) -> pa.Schema:
 
 
 def empty_row(schema: pa.Schema) -> dict[str, Any]:
-    """A row of nulls to fill in."""
+    """Return a row of nulls to fill in."""
     return dict.fromkeys(schema.names)

@@ -1,5 +1,4 @@
-"""The card of an export: README.md with front matter for Hugging Face ``datasets``, what it holds and where it came
-from."""
+"""The card of an export is its README.md: front matter for Hugging Face ``datasets``, what it holds and its origin."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ WAYS = {
 
 
 def render_card(index: pa.Table, facts: Mapping[str, Any]) -> str:
-    """README.md of an export: front matter for Hugging Face ``datasets``, then what it holds and where it came from.
+    """Return README.md of an export: front matter for Hugging Face ``datasets``, what it holds and where it came from.
 
     ``facts``: ``name``, ``recipe`` (name), ``recipe_hash``, ``selection``, ``rules``, ``limits``, ``tables`` (name →
     version), ``extraction``, ``seed``, ``version``.
@@ -113,8 +112,8 @@ def _reading(split: str, mode: str) -> list[str]:
 def _columns(index: pa.Table) -> list[str]:
     rows = []
     for column in index.schema:
-        said = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
-        rows.append(f"| `{column.name}` | {said.get('doc', '')} | {said.get('unit', '')} |")
+        metadata = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
+        rows.append(f"| `{column.name}` | {metadata.get('doc', '')} | {metadata.get('unit', '')} |")
     return ["## Columns of the index", "", "| column | what | unit |", "|---|---|---|", *rows, ""]
 
 

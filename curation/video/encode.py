@@ -1,5 +1,4 @@
-"""Pictures into the bytes of an mp4 file: H.264, HEVC or AV1, 8 bits, limited range, upright, square pixels, each frame
-at its own time.
+"""Frames are encoded into an mp4 file: H.264, HEVC or AV1, 8 bits, limited range, upright, square, each at its own time.
 
 Pixels that are yuv420p already are copied, and turned plane by plane: nothing goes through RGB.
 """
@@ -37,7 +36,7 @@ PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coder:
-    """A codec's encoders: the one that is always there, and those that ask for a device. ``worst``: the largest crf."""
+    """Encoders of a codec: the one that is always there, and those that need a device. ``worst``: the largest crf."""
 
     software: str
     hardware: tuple[str, ...]
@@ -53,7 +52,7 @@ CODECS: dict[Codec, Coder] = {
 
 @spec(frozen=True, kw_only=True, config=SPEC)
 class Encoding:
-    """How pictures become a video.
+    """Settings by which frames become a video.
 
     ``codec``: a key of ``CODECS``. ``crf``: quality, 0 the best, on the codec's own scale. ``preset``: effort, by
     x264's names. ``encoder``: ``software``, or ``auto`` for a hardware encoder where there is one, whose bytes and
@@ -103,15 +102,15 @@ class ExtractedClip:
 
 
 def encoder_of(encoding: Encoding) -> str:
-    """libav's name of the encoder to use on this machine."""
+    """Return libav's name of the encoder to use on this machine."""
     coder = CODECS[encoding.codec]
-    found = next(filter(_opens, coder.hardware), None) if encoding.encoder == "auto" else None
-    return found or coder.software
+    hardware = next(filter(_opens, coder.hardware), None) if encoding.encoder == "auto" else None
+    return hardware or coder.software
 
 
 @lru_cache
 def _opens(name: str) -> bool:
-    """Whether a hardware encoder is built in and finds its device."""
+    """Tell whether a hardware encoder is built in and finds its device."""
     import av
 
     try:
@@ -125,7 +124,7 @@ def _opens(name: str) -> bool:
 
 
 def options_of(encoder: str, encoding: Encoding) -> dict[str, str]:
-    """What sets an encoder's quality, effort and threads."""
+    """Return the options that set an encoder's quality, effort and threads."""
     effort, crf, threads = PRESETS.index(encoding.preset), str(encoding.crf), encoding.threads
     if encoder == "libx264":
         return {"crf": crf, "preset": encoding.preset, "threads": str(threads)}
@@ -145,7 +144,7 @@ def options_of(encoder: str, encoding: Encoding) -> dict[str, str]:
 
 
 def hush() -> None:
-    """SVT-AV1 reports on stderr, and heeds this variable alone."""
+    """Silence SVT-AV1, which reports on stderr and heeds this variable alone."""
     os.environ.setdefault("SVT_LOG", "0")
 
 
@@ -153,16 +152,16 @@ def hush() -> None:
 
 
 def encode(pictures: Iterable[DecodedFrame], span: Span, encoding: Encoding, crop: Crop | None = None) -> ExtractedClip:
-    """Every picture once, at ``pts - span.start``; the last one lasts until ``span.end``.
+    """Encode every frame once, at ``pts - span.start``; the last one lasts until ``span.end``.
 
     An odd width or height loses its last column or row; only ``max_short_side`` scales. ``crop`` is taken off first.
-    Raises ``TooFewFrames`` if there is no picture, ``Unreadable`` if the encoder refuses them.
+    Raises ``TooFewFrames`` if there is no frame, ``Unreadable`` if the encoder refuses them.
     """
     import av
 
     buffer, encoder, last, count = io.BytesIO(), None, None, 0
     try:
-        with new_file(buffer, "mp4") as container:
+        with open_container(buffer, "mp4") as container:
             for picture in pictures:
                 encoder = encoder or _Encoder(container, picture, span, encoding, crop)
                 if last is not None:
@@ -186,8 +185,8 @@ def encode(pictures: Iterable[DecodedFrame], span: Span, encoding: Encoding, cro
     )
 
 
-def new_file(buffer: io.BytesIO, container_format: str) -> Any:
-    """libav's container of format ``container_format`` to write into ``buffer``; mp4 and mov get their index at the front."""
+def open_container(buffer: io.BytesIO, container_format: str) -> Any:
+    """Open libav's container to write into ``buffer``; mp4 and mov get their index at the front."""
     import av
 
     def reread(_url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
@@ -198,7 +197,7 @@ def new_file(buffer: io.BytesIO, container_format: str) -> Any:
 
 
 class _Encoder:
-    """One video stream of an mp4 container. ``frame``: how its pictures are framed."""
+    """Encodes one video stream of an mp4 container. ``frame``: how its pictures are framed."""
 
     def __init__(self, container: Any, first: DecodedFrame, span: Span, encoding: Encoding, crop: Crop | None) -> None:
         self._container, self._span, self._canvas = container, span, first.canvas
@@ -209,8 +208,7 @@ class _Encoder:
         self._tags = _tags(first.frame)
 
     def _add_stream(self, gap: int) -> Any:
-        """``gap``: ticks from the first frame to the second; gives the rate for level and rate control, not for
-        times."""
+        """Add the stream. ``gap``: ticks from the first frame to the second, for level and rate control, not for times."""
         from av.codec.context import Flags
 
         rate = min(max(1 / (gap * self._span.time_base), Fraction(1)), Fraction(240))
@@ -246,7 +244,7 @@ class _Encoder:
         self._container.mux(self._stream.encode(None))
 
     def _yuv(self, decoded: Any) -> Any:
-        """A new frame, upright. New: the decoder's own would carry its frame types and side data into the encoder."""
+        """Return a new frame, upright: the decoder's own would carry its frame types and side data into the encoder."""
         import av
 
         scaled = self._canvas.scale(decoded, *self.frame.scaled, "yuv420p", range_=LIMITED_RANGE)
@@ -260,8 +258,11 @@ class _Encoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framing:
-    """Where a clip's picture lies in the decoded one: ``scaled`` to (width, height) as decoded, turned upright, and of
-    that the ``width`` × ``height`` px from (``left``, ``top``) on, all of them even, since chroma has half the size."""
+    """Place of a clip's picture in the decoded one.
+
+    That is ``scaled`` to (width, height) as decoded and turned upright; of it the clip has the ``width`` × ``height`` px
+    from (``left``, ``top``) on, all of them even, since chroma has half the size.
+    """
 
     scaled: tuple[int, int]
     left: int
@@ -271,7 +272,7 @@ class Framing:
 
     @classmethod
     def of(cls, canvas: Canvas, max_short_side: int | None, crop: Crop | None) -> Framing:
-        """Raises ``Unreadable`` where nothing is left to encode."""
+        """Frame the pictures of ``canvas``. Raises ``Unreadable`` where nothing is left to encode."""
         upright = canvas.upright
         full = upright.size(*canvas.square)
         crop = crop or Crop()
@@ -279,18 +280,18 @@ class Framing:
         if min(inner) < 2:
             raise Unreadable(f"too small to encode: {full[0]}×{full[1]}" + (f" without {crop}" if crop.any else ""))
         fitted = fit(*inner, None if max_short_side is None else max(2, max_short_side // 2 * 2))
-        found = cls._at(full, crop, inner, fitted, 0)
+        exact = cls._at(full, crop, inner, fitted, 0)
         # What is left begins and ends at even pixels, which may take two or four from what was asked for.
         more = (2, 4, 6) if fitted != inner else ()
         tries = (cls._at(full, crop, inner, fitted, spare) for spare in more)
-        whole = next((one for one in (found, *tries) if (one.width, one.height) == fitted), found)
+        whole = next((framing for framing in (exact, *tries) if (framing.width, framing.height) == fitted), exact)
         return replace(whole, scaled=upright.size(*whole.scaled))
 
     @classmethod
     def _at(
         cls, full: tuple[int, int], crop: Crop, inner: tuple[int, int], fitted: tuple[int, int], spare: int
     ) -> Framing:
-        """With what is left scaled to ``fitted`` and ``spare`` px more, of which ``fitted`` is kept; as if upright."""
+        """Frame with what is left scaled to ``fitted`` and ``spare`` px more, of which ``fitted`` is kept; as if upright."""
         share = 1.0
         if fitted != inner:
             share = max((want + spare) / have for want, have in zip(fitted, inner, strict=True))
@@ -310,7 +311,7 @@ class Framing:
         )
 
     def crop(self, plane: NDArray[np.uint8], canvas: Canvas, share: int) -> NDArray[np.uint8]:
-        """A view of this picture's part of a decoded plane, upright; ``share``: luma px per sample, 1 or 2."""
+        """Return a view of this picture's part of a decoded plane, upright; ``share``: luma px per sample, 1 or 2."""
         width, height = (side // 2 * 2 // share for side in self.scaled)
         view = canvas.upright(plane[:height, :width])
         left, top = self.left // share, self.top // share
@@ -318,13 +319,13 @@ class Framing:
 
 
 def _array(plane: Any) -> NDArray[np.uint8]:
-    """A view of a plane, (h, w), top row first, without the padding of its rows."""
+    """Return a view of a plane, (h, w), top row first, without the padding of its rows."""
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))[:, : plane.width]
     return rows if plane.line_size > 0 else rows[::-1]
 
 
 def _tags(frame: Any) -> tuple[int, int, int]:
-    """Matrix, primaries and transfer of the encoded frames: the source's, or what its size lets assume."""
+    """Return matrix, primaries and transfer of the encoded frames: the source's, or what its size lets assume."""
     if not is_yuv(frame) or is_hdr(frame):
         return TAGS_709
     assumed = TAGS_709 if frame.height >= HD_LINES else TAGS_601

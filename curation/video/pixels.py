@@ -1,4 +1,4 @@
-"""From libav's frames to arrays: upright, of square pixels, downscaled by area, full range, SDR. And to JPEG and back.
+"""libav's frames become arrays: upright, of square pixels, downscaled by area, full range, SDR; and JPEGs, and back.
 
 Opens nothing. Arrays are read-only and contiguous, so that several observers can share them.
 """
@@ -30,14 +30,14 @@ FORMATS: dict[Planes, str] = {"gray": "gray", "bgr": "bgr24"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upright:
-    """What makes decoded frames upright: ``turns`` quarter turns counter-clockwise, then mirrored left to right."""
+    """Makes decoded frames upright: ``turns`` quarter turns counter-clockwise, then mirrored left to right."""
 
     turns: int
     mirror: bool
 
     @classmethod
     def of(cls, frame: Any) -> Upright:
-        """By the frame's display matrix, which takes (x, y) to (a·x + c·y, b·x + d·y), y pointing down."""
+        """Read the frame's display matrix, which takes (x, y) to (a·x + c·y, b·x + d·y), y pointing down."""
         side = frame.side_data.get("DISPLAYMATRIX")
         if side is None:
             return cls(turns=0, mirror=False)
@@ -50,38 +50,39 @@ class Upright:
         return cls(turns=1 if b < 0 else 3, mirror=mirror)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(h, w) or (h, w, 3) as decoded → upright. A view."""
+        """Turn (h, w) or (h, w, 3) as decoded upright; a view."""
         turned = np.rot90(pixels, self.turns) if self.turns else pixels
         return turned[:, ::-1] if self.mirror else turned
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of the upright picture; its own inverse."""
+        """Return (width, height) of the upright picture; its own inverse."""
         return (height, width) if self.turns % 2 else (width, height)
 
 
 def matrix(frame: Any) -> int | None:
-    """swscale's matrix for a frame that does not name one that swscale knows, else ``None``: its own."""
+    """Return swscale's matrix for a frame whose own swscale does not know, else ``None``."""
     if frame.colorspace in MATRICES or not is_yuv(frame):
         return None
     return BT709 if frame.height >= HD_LINES else BT601
 
 
 def is_yuv(frame: Any) -> bool:
+    """Tell whether a frame is YUV or gray, neither RGB nor with a palette."""
     return not frame.format.is_rgb and not frame.format.has_palette
 
 
 def is_squeezed(frame: Any) -> bool:
-    """Whether it is gray in limited range, which swscale takes for full range."""
+    """Tell whether a frame is gray in limited range, which swscale takes for full range."""
     return bool(frame.color_range == LIMITED_RANGE) and str(frame.format.name).startswith(("gray", "ya"))
 
 
 def is_hdr(frame: Any) -> bool:
-    """Whether its transfer characteristic is PQ or HLG, whatever its bit depth. ``Canvas.scale`` makes it SDR."""
+    """Tell whether a frame's transfer is PQ or HLG, whatever its bit depth. ``Canvas.scale`` makes it SDR."""
     return frame.color_trc in (tonemap.PQ, tonemap.HLG)
 
 
 def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """(width, height) with the shorter side brought down to ``short_side``, never up; ``None`` leaves them.
+    """Return (width, height) with the shorter side brought down to ``short_side``, never up; ``None`` leaves them.
 
     The longer side comes out even: swscale takes twice as long for an odd width.
     """
@@ -111,7 +112,7 @@ class Canvas:
         self._scalers: dict[tuple[int, int, str], Any] = {}
 
     def scale(self, frame: Any, width: int, height: int, pix_fmt: str, *, range_: int) -> Any:
-        """libav's frame in pixel format ``pix_fmt``, as decoded (not turned), scaled by area. Raises ``Broken``.
+        """Scale a frame by area, as decoded (not turned), into pixel format ``pix_fmt``. Raises ``Broken``.
 
         ``pix_fmt``: gray, bgr24, rgb24 or yuv420p. A frame that is YUV keeps its matrix where ``pix_fmt`` is YUV or gray; RGB
         becomes BT.709 there. An HDR frame becomes SDR, in BT.709: see ``dailies.curation.video.tonemap``.
@@ -130,7 +131,7 @@ class Canvas:
         return self._reformat(frame, width, height, pix_fmt, range_)
 
     def _stretched(self, frame: Any, width: int, height: int) -> Any:
-        """Gray of limited range as gray of full range and 16 bits, scaled."""
+        """Convert gray of limited range to gray of full range and 16 bits, scaled."""
         import av
 
         luma = self._reformat(frame, width, height, "gray16le", FULL_RANGE).to_ndarray() / 65535
@@ -168,7 +169,7 @@ class Canvas:
             raise Broken(f"a frame of {frame.format.name} does not convert to {pix_fmt}: {error.strerror}") from error
 
     def array(self, frame: Any, short_side: int | None, pix_fmt: str) -> NDArray[np.uint8]:
-        """Upright (h, w) or (h, w, 3), square pixels, full range, contiguous, read-only."""
+        """Return an upright (h, w) or (h, w, 3) array of square pixels, full range, contiguous, read-only."""
         width, height = fit(*self.square, short_side)
         scaled = self.scale(frame, width, height, pix_fmt, range_=FULL_RANGE)
         array = np.ascontiguousarray(self.upright(scaled.to_ndarray()))
@@ -191,14 +192,14 @@ class DecodedFrame:
         self._arrays: dict[tuple[int | None, str], NDArray[np.uint8]] = {}
 
     def planes(self, sampling: Sampling) -> NDArray[np.uint8]:
-        """Upright, downscaled by area to ``sampling.short_side`` (never up), full range, read-only.
+        """Return an upright array, downscaled by area to ``sampling.short_side`` (never up), full range, read-only.
 
         ``gray``: (h, w), luma stretched to 0–255. ``bgr``: (h, w, 3).
         """
         return self._array(sampling.short_side, FORMATS[sampling.planes])
 
     def rgb(self, short_side: int | None = None) -> NDArray[np.uint8]:
-        """Upright (h, w, 3) RGB at full size, or downscaled by area to ``short_side``; read-only."""
+        """Return upright (h, w, 3) RGB at full size, or downscaled by area to ``short_side``; read-only."""
         return self._array(short_side, "rgb24")
 
     def _array(self, short_side: int | None, pix_fmt: str) -> NDArray[np.uint8]:
@@ -212,7 +213,7 @@ class DecodedFrame:
 
 
 def jpeg(rgb: NDArray[np.uint8], quality: int = 80) -> bytes:
-    """(h, w, 3) RGB as a JPEG of ``quality`` 0–100."""
+    """Encode (h, w, 3) RGB as a JPEG of ``quality`` 0–100."""
     import cv2
 
     done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -221,7 +222,7 @@ def jpeg(rgb: NDArray[np.uint8], quality: int = 80) -> bytes:
 
 
 def unjpeg(data: bytes) -> NDArray[np.uint8]:
-    """The (h, w, 3) RGB pixels of a JPEG. Raises ``Unreadable``."""
+    """Decode a JPEG to (h, w, 3) RGB. Raises ``Unreadable``."""
     import cv2
 
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None

@@ -16,7 +16,7 @@ from dailies.curation.world.script import FlashKind, Script, ShapeKind, Shot, Te
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutTruth:
-    """``frame``: the first that shows the new shot; ``end``: the first wholly of it. Equal for a hard cut."""
+    """A place where shots meet. ``frame``: the first that shows the new shot; ``end``: the first wholly of it."""
 
     frame: int
     end: int
@@ -25,7 +25,7 @@ class CutTruth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlashTruth:
-    """Frames ``[frame, end)`` are lit, or the light comes on in them. Never a cut."""
+    """A change of light in frames ``[frame, end)``, which is no cut."""
 
     frame: int
     end: int
@@ -34,7 +34,7 @@ class FlashTruth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTruth:
-    """``box`` (x0, y0, x1, y1) px, x1 and y1 outside, in frames ``[frame, end)`` of the video, blends left out."""
+    """A text in ``box`` (x0, y0, x1, y1) px, x1 and y1 outside, in frames ``[frame, end)`` of the video, blends left out."""
 
     frame: int
     end: int
@@ -44,7 +44,7 @@ class TextTruth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeTruth:
-    """``velocity`` and ``speed`` px/s are against the background; ``growth`` 1/s."""
+    """A shape and its motion: ``velocity`` and ``speed`` px/s are against the background; ``growth`` 1/s."""
 
     kind: ShapeKind
     color: str
@@ -83,7 +83,7 @@ class ShotTruth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """What is so about a video, in presentation order, frames from 0. ``size``: (width, height) px."""
+    """Everything true of a video, in presentation order, frames from 0. ``size``: (width, height) px."""
 
     size: tuple[int, int]
     fps: float
@@ -93,13 +93,13 @@ class Truth:
     shots: tuple[ShotTruth, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings; the fields keep their names."""
+        """Return plain dicts, lists, numbers and strings; the fields keep their names."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
 
 def truth(script: Script) -> Truth:
-    """What ``script`` says of its frames, worked out without rendering them."""
+    """Work out the truth about a script's frames without rendering them."""
     spans = script.spans
     cuts = [
         CutTruth(frame=end, end=start, kind=transition.kind)
@@ -161,7 +161,7 @@ def _shot_truth(shot: Shot, start: int, script: Script) -> ShotTruth:
 
 
 def _flow(shot: Shot, size: tuple[int, int], fps: float) -> float:
-    """Mean speed of the picture on the screen, px/s: a grid of points followed from one frame to the next."""
+    """Return the picture's mean speed on the screen, px/s, of a grid of points followed from frame to frame."""
     if shot.still or (shot.camera.still and not shot.shapes):
         return 0.0
     step, means = 1 / fps, []
@@ -174,7 +174,7 @@ def _flow(shot: Shot, size: tuple[int, int], fps: float) -> float:
         moved = np.hypot(*_offsets(x, y, after, size, us, vs))
         for shape in shot.shapes:
             (px, py, radius), (qx, qy, later) = shape.at(t), shape.at(t + step)
-            inside = np.hypot(x - px, y - py) < radius * _disc(shape.kind)
+            inside = np.hypot(x - px, y - py) < radius * disc_radius(shape.kind)
             nx, ny = qx + (x - px) * later / radius, qy + (y - py) * later / radius
             moved = np.where(inside, np.hypot(*_offsets(nx, ny, after, size, us, vs)), moved)
         means.append(float(moved.mean()) / step)
@@ -193,8 +193,8 @@ def _offsets(
     return u - us, v - vs
 
 
-def _disc(kind: str) -> float:
-    """The radius of the disc of the same area as the unit shape."""
+def disc_radius(kind: str) -> float:
+    """Return the radius of the disc of the same area as the unit shape."""
     return math.sqrt(
         sum(sign * _area(outline) for sign, outline in zip((1, -1), OUTLINES[kind], strict=False)) / math.pi
     )

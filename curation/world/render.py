@@ -1,4 +1,4 @@
-"""Pixels of a rendered world. Backgrounds are drawn once per shot, on a plane that repeats, and warped per frame."""
+"""The rendered world gets its pixels here: backgrounds are drawn once per shot, on a plane that repeats, and warped."""
 
 from __future__ import annotations
 
