@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dailies.curation.world.render import OUTLINES, text_box, to_screen
+from dailies.curation.world.render import outline_area, text_box, to_screen
 from dailies.curation.world.script import FlashKind, Script, ShapeKind, Shot, Texture, TransitionKind
 
 
@@ -195,11 +195,4 @@ def _offsets(
 
 def disc_radius(kind: str) -> float:
     """Return the radius of the disc of the same area as the unit shape."""
-    return math.sqrt(
-        sum(sign * _area(outline) for sign, outline in zip((1, -1), OUTLINES[kind], strict=False)) / math.pi
-    )
-
-
-def _area(corners: NDArray[np.float64]) -> float:
-    x, y = corners.T
-    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+    return math.sqrt(outline_area(kind) / math.pi)
