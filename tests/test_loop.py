@@ -23,6 +23,7 @@ from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.encoders import Models  # noqa: E402
 from dailies.training.diffusion.sample import network  # noqa: E402
+from dailies.training.ema import Ema  # noqa: E402
 from dailies.training.models import VideoUNet, build  # noqa: E402
 from dailies.training.models import blocks as model_blocks  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
@@ -113,6 +114,51 @@ def test_one_batch_can_be_overfitted(kind: str) -> None:
     optimizer = torch.optim.AdamW(unet.parameters(), lr=phase.lr)
     losses = [step.train_step(unet, optimizer, [batch], RECIPE, phase, number) for number in range(phase.steps)]
     assert losses[-1] < losses[0] / 50
+
+
+@pytest.mark.parametrize(
+    ("warmup", "decay", "rates"),
+    [
+        (4, 0.0, [1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1, 1, 1, 1]),
+        (0, 0.4, [1, 1, 1, 1, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
+        (2, 0.2, [1 / 2, 1, 1, 1, 1, 1, 1, 1, 1, 1 / 2]),
+        (5, 1.0, [1 / 5, 2 / 5, 3 / 5, 7 / 10, 6 / 10, 5 / 10, 4 / 10, 3 / 10, 2 / 10, 1 / 10]),
+        (0, 0.05, [1] * 10),
+    ],
+)
+def test_the_learning_rate_of_each_of_ten_steps(warmup: int, decay: float, rates: list[float]) -> None:
+    """Excludes a first or last step of rate 0, which learns nothing, a decay over all steps or the first ones, and the product
+    of warm-up and decay where they meet."""
+    phase = dataclasses.replace(PHASE, steps=10, warmup=warmup, decay=decay, lr=2.0)
+    assert [step.learning_rate(phase, at) for at in range(10)] == pytest.approx([2 * rate for rate in rates])
+
+
+def test_a_step_is_as_long_as_the_learning_rate_of_its_number() -> None:
+    moved = []
+    for at in (0, 3, 38):
+        phase = dataclasses.replace(PHASE, warmup=4, decay=0.1, batch=2)
+        unet = _unet()
+        before = [parameter.detach().clone() for parameter in unet.parameters()]
+        step.train_step(unet, torch.optim.SGD(unet.parameters(), lr=9.0), [_batch(2)], RECIPE, phase, at)
+        after = [parameter.detach() for parameter in unet.parameters()]
+        moved.append(sum(float((a - b).double().square().sum()) for a, b in zip(after, before, strict=True)) ** 0.5)
+    assert [length / moved[1] for length in moved] == pytest.approx([1 / 4, 1, 2 / 4], rel=1e-3)
+
+
+def test_averaged_weights_keep_a_share_that_grows_to_the_decay() -> None:
+    """A weight of 0 that follows one of 1 keeps 1/10, 2/11, 3/12 of its distance, and then a half. Excludes the shares
+    swapped, the larger of the two, and a first step that forgets nothing or all."""
+    model, trained = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    torch.nn.init.ones_(trained.weight)
+    ema = Ema(model, 0.5)
+    left = 1.0
+    for number, keep in ((0, 1 / 10), (1, 2 / 11), (2, 3 / 12), (7, 8 / 17), (8, 1 / 2), (1000, 1 / 2)):
+        ema.update(trained, number)
+        left *= keep
+        assert 1 - ema.model.weight.item() == pytest.approx(left, rel=1e-3)
+    assert trained.weight.item() == 1
+    assert not ema.model.weight.requires_grad
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -98,6 +99,21 @@ def test_flow_that_is_known_comes_out_as_motion_states_it(small: Any, monkeypatc
     assert [row["raft_motion"], row["raft_pan"]] == pytest.approx([4.6875] * 2, rel=1e-5)
     assert [row[name] for name in COLUMNS[2:6]] == pytest.approx([0] * 4, abs=1e-5)
     assert row["raft_camera"] == "pan right"
+
+
+def test_each_pair_counts_alike_and_by_its_own_interval(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same 4 px within 0.8, 0.8 and 1.6 s: the mean of the speeds. Excludes one interval for all, the median, and all of
+    the way over all of the time."""
+
+    def known(before: list[Any], after: list[Any]) -> list[Any]:
+        return [np.broadcast_to(np.float32([-4, 0]), (*picture.shape[:2], 2)).copy() for picture in before]
+
+    monkeypatch.setattr("dailies.curation.scorers.raft._load", lambda *_, **__: known)
+    even = evidence("a", 4)
+    frames = tuple(replace(frame, pts=pts) for frame, pts in zip(even.frames, (0, 80, 160, 320), strict=True))
+    with Raft(model=str(small[1]), short_side=128).open() as score:
+        row = score([replace(even, frames=frames)]).to_pylist()[0]
+    assert row["raft_pan"] == pytest.approx(4.6875 * (1 + 1 + 1 / 2) / 3, rel=1e-5)
 
 
 def test_sides_are_multiples_of_eight_and_sixteen_by_nine_is_800_by_448(small: Any) -> None:
