@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,6 @@ def write_clip(
     span = Span(start=0, end=len(decoded), time_base=1 / Fraction(fps).limit_denominator(1001))
     clip = encode((DecodedFrame(pts, frame, canvas) for pts, frame in enumerate(decoded)), span, encoding)
     assert clip.data is not None
-    with new_file(path) as hidden:
+    with new_file(Path(path)) as hidden:
         hidden.write_bytes(clip.data)
     return clip
