@@ -16,7 +16,7 @@ Planes = Literal["gray", "bgr"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
+class FrameSampling:
     """The grid on which an observer wants frames.
 
     ``fps``: frames per second, ``None`` for every frame that is decoded; ``every``: decode each frame, skip none that no

@@ -12,12 +12,12 @@ from dailies.curation import schema, video
 from dailies.curation.observations import observe_row
 from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.types import Sampling
+from dailies.curation.types import FrameSampling
 from tests.rendered_video import COLOURS, number, patches
 
 OBSERVING = [OBSERVERS[name]() for name in ("boundary", "luma", "motion", "sharpness")]
 GRID = EvidenceGrid(fps=5, short_side=108, quality=95)
-GRAY, BGR = (Sampling(fps=None, short_side=108, planes=planes) for planes in ("gray", "bgr"))
+GRAY, BGR = (FrameSampling(fps=None, short_side=108, planes=planes) for planes in ("gray", "bgr"))
 CLOSE = 5  # of 255: two percent
 TICK = {"mp4": Fraction(0), "mov": Fraction(0), "avi": Fraction(0), "ts": Fraction(1, 90_000)}  # else a millisecond
 

@@ -11,7 +11,7 @@ import pytest
 from dailies.curation import video
 from dailies.curation.observe import observe
 from dailies.curation.observers.luma import LumaObserver
-from dailies.curation.types import Sampling
+from dailies.curation.types import FrameSampling
 from tests.rendered_video import GOP, KINDS, number, render
 
 ON_FRAMES = {"pts": [*range(36)], "time_base": Fraction(1, 25)}
@@ -52,7 +52,7 @@ def test_frames_are_left_out_where_that_saves_work_and_are_the_right_ones_where_
     with video.open_source(str(path)) as source:
         every = [picture.pts for picture in source.frames()]
     with video.open_source(str(path), skip_nonref=True) as source:
-        gray = Sampling(fps=None, short_side=108, planes="gray")
+        gray = FrameSampling(fps=None, short_side=108, planes="gray")
         numbers = [(every.index(picture.pts), number(picture.planes(gray))) for picture in source.frames()]
     assert len(numbers) < 30
     assert all(said == shown for said, shown in numbers)

@@ -18,13 +18,13 @@ import pytest
 from dailies.curation import video
 from dailies.curation.errors import Changed, TooFewFrames, Unreadable
 from dailies.curation.timing import Span
-from dailies.curation.types import Sampling
+from dailies.curation.types import FrameSampling
 from tests.rendered_video import KINDS, number, numbered, render
 
 ODD = Path(__file__).parents[2] / "shared/data/odd"
 needs_odd = pytest.mark.skipif(not ODD.is_dir(), reason=f"no shared data at {ODD}")
 
-GRAY = Sampling(fps=None, short_side=90, planes="gray")
+GRAY = FrameSampling(fps=None, short_side=90, planes="gray")
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_frames_are_upright(rotation: int, flip: bool, tmp_path: Path) -> None:
         picture = next(source.frames())
         assert psnr(picture.rgb(), truth) > 25
         assert picture.rgb().flags.c_contiguous
-        bgr = picture.planes(Sampling(fps=None, short_side=60, planes="bgr"))
+        bgr = picture.planes(FrameSampling(fps=None, short_side=60, planes="bgr"))
         assert bgr.shape == ((96, 60, 3) if rotation % 180 else (60, 96, 3))
         assert psnr(bgr[..., ::-1], truth.reshape(truth.shape[0] // 2, 2, -1, 2, 3).mean((1, 3))) > 25
     cut = video.extract_clip(str(path), Span(start=0, end=10**6, time_base=probe.time_base))
@@ -148,7 +148,7 @@ def test_planes_are_shared_read_only_and_never_scaled_up(plain: str) -> None:
         assert picture.planes(GRAY) is small
         assert not small.flags.writeable
         assert small.flags.c_contiguous
-        assert picture.planes(Sampling(fps=5, short_side=4000, planes="bgr")).shape == (108, 192, 3)
+        assert picture.planes(FrameSampling(fps=5, short_side=4000, planes="bgr")).shape == (108, 192, 3)
         assert picture.rgb(54).shape == (54, 96, 3)
 
 
@@ -332,7 +332,7 @@ def test_real_rotations() -> None:
         with video.open_source(str(ODD / f"rotated-{name}.mov")) as source:
             raw = next(source.frames())
             unturned = raw.frame.to_ndarray(format="gray")
-            upright = raw.planes(Sampling(fps=None, short_side=320, planes="gray"))
+            upright = raw.planes(FrameSampling(fps=None, short_side=320, planes="gray"))
             assert np.abs(np.rot90(unturned, rotation // 90).astype(int) - upright).mean() < 4
 
 

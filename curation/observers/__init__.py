@@ -21,7 +21,7 @@ from dailies.curation.observers.luma import LumaObserver
 from dailies.curation.observers.motion import MotionObserver
 from dailies.curation.observers.sharpness import SharpnessObserver
 from dailies.curation.timing import Span
-from dailies.curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 
 class ObserverPass(Protocol):
@@ -45,7 +45,7 @@ class Observer(Protocol):
     def name(self) -> str: ...
 
     @property
-    def needs(self) -> Sampling: ...
+    def needs(self) -> FrameSampling: ...
 
     @property
     def lookback(self) -> float:

@@ -24,7 +24,7 @@ from dailies.curation.config import SPEC
 from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Fps, Recorder, within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
-from dailies.curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 SIDES = ("left", "top", "right", "bottom")
 BLACK = 40  # full-range luma: the brightest that a bar may be
@@ -61,8 +61,8 @@ class BordersObserver:
         return "borders"
 
     @property
-    def needs(self) -> Sampling:
-        return Sampling(fps=self.fps, short_side=FULL_SIZE, planes="gray")
+    def needs(self) -> FrameSampling:
+        return FrameSampling(fps=self.fps, short_side=FULL_SIZE, planes="gray")
 
     @property
     def lookback(self) -> float:

@@ -27,7 +27,7 @@ from dailies.curation.observers import likeness
 from dailies.curation.observers.likeness import LOOK, Described, Floats
 from dailies.curation.observers.tracking import Fps, Recorder
 from dailies.curation.timing import Grid, Span
-from dailies.curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 NETWORK_FILE = Path(__file__).with_name("boundary.onnx")
 STEP = "boundary"
@@ -52,8 +52,8 @@ class BoundaryObserver:
         return "boundary"
 
     @property
-    def needs(self) -> Sampling:
-        return Sampling(fps=None, short_side=likeness.HEIGHT, planes="bgr")
+    def needs(self) -> FrameSampling:
+        return FrameSampling(fps=None, short_side=likeness.HEIGHT, planes="bgr")
 
     @property
     def lookback(self) -> float:

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from dailies.curation.config import SPEC
 from dailies.curation.observers.tracking import Fps, Recorder, ShortSide
 from dailies.curation.timing import Span
-from dailies.curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
@@ -38,8 +38,8 @@ class ChangeObserver:
         return track_name(self.fps)
 
     @property
-    def needs(self) -> Sampling:
-        return Sampling(fps=self.fps, short_side=self.short_side, planes="bgr", every=self.fps is None)
+    def needs(self) -> FrameSampling:
+        return FrameSampling(fps=self.fps, short_side=self.short_side, planes="bgr", every=self.fps is None)
 
     @property
     def lookback(self) -> float:

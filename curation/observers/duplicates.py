@@ -25,7 +25,7 @@ from dailies.curation.config import SPEC
 from dailies.curation.observers.tracking import Recorder, ShortSide
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
-from dailies.curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 SAME = 0.25  # luma: a smaller change is none; half a pixel of pan a frame changes twice as much
 SHARE = 0.4  # of the largest change nearby: a smaller one is none
@@ -54,8 +54,8 @@ class DuplicatesObserver:
         return "duplicates"
 
     @property
-    def needs(self) -> Sampling:
-        return Sampling(fps=None, short_side=self.short_side, planes="gray", every=True)
+    def needs(self) -> FrameSampling:
+        return FrameSampling(fps=None, short_side=self.short_side, planes="gray", every=True)
 
     @property
     def lookback(self) -> float:

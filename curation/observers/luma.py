@@ -13,7 +13,7 @@ from dailies.curation.config import SPEC
 from dailies.curation.observers.tracking import Fps, Recorder, ShortSide, mean_within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
-from dailies.curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
@@ -34,8 +34,8 @@ class LumaObserver:
         return "luma" if self.fps is None else f"luma_{self.fps:g}fps"
 
     @property
-    def needs(self) -> Sampling:
-        return Sampling(fps=self.fps, short_side=self.short_side, planes="gray")
+    def needs(self) -> FrameSampling:
+        return FrameSampling(fps=self.fps, short_side=self.short_side, planes="gray")
 
     @property
     def lookback(self) -> float:

@@ -29,7 +29,7 @@ from dailies.curation.observers.camera import REFERENCE
 from dailies.curation.observers.tracking import Fps, Recorder, ShortSide, mean_within, within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
-from dailies.curation.types import Frame, Probe, Sampling, Track
+from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 MAP_SHORT_SIDE = 16
 TRACKS = ("motion", "motion_pan", "motion_tilt", "motion_zoom", "motion_roll", "motion_local")
@@ -73,8 +73,8 @@ class MotionObserver:
         return "motion"
 
     @property
-    def needs(self) -> Sampling:
-        return Sampling(fps=self.fps, short_side=self.short_side, planes="gray")
+    def needs(self) -> FrameSampling:
+        return FrameSampling(fps=self.fps, short_side=self.short_side, planes="gray")
 
     @property
     def lookback(self) -> float:

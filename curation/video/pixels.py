@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dailies.curation.errors import Broken, Unreadable
-from dailies.curation.types import Planes, Sampling
+from dailies.curation.types import FrameSampling, Planes
 from dailies.curation.video import tonemap
 
 UNSPECIFIED = 2  # of AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic
@@ -191,7 +191,7 @@ class DecodedFrame:
         self.canvas = canvas
         self._arrays: dict[tuple[int | None, str], NDArray[np.uint8]] = {}
 
-    def planes(self, sampling: Sampling) -> NDArray[np.uint8]:
+    def planes(self, sampling: FrameSampling) -> NDArray[np.uint8]:
         """Return an upright array, downscaled by area to ``sampling.short_side`` (never up), full range, read-only.
 
         ``gray``: (h, w), luma stretched to 0–255. ``bgr``: (h, w, 3).
