@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dailies.curation import video, world
+from dailies.curation import schema, video, world
 from dailies.curation.errors import Changed, RecipeError
 from dailies.curation.export.extraction import crop_of
 from dailies.curation.export.plan import BATCH, LONG, by_source, plan_shards
@@ -109,6 +109,34 @@ def test_an_export_is_not_made_twice_and_leaves_nothing_behind(
 
 
 @pytest.mark.usefixtures("exported")
+def test_an_export_left_half_finished_by_an_older_version_is_begun_anew(dataset: Path, dailies: Dailies) -> None:
+    """Its files have the columns of then."""
+    command = (
+        "export",
+        dataset,
+        "--set",
+        "export.mode=none",
+        "--set",
+        "export.preset=veryfast",
+        "--set",
+        "export.seed=5",
+    )
+    made = Path(json.loads(dailies(*command, "--engine", "local", "--json").stdout)["path"])
+    rows = rows_of(made)
+    staging = made.rename(made.with_name(f".staging-{made.name}"))
+    for folder in ("cuts", "index"):
+        (staging / folder).mkdir()
+        for shard in (staging / "data").glob("*.parquet"):
+            table = pq.read_table(shard).drop_columns(["extraction"])
+            nulls = pa.nulls(len(table), schema.FAILURE)
+            pq.write_table(table.append_column("failure", nulls), staging / folder / shard.name)
+    again = dailies(*command, "--engine", "local", "--json")
+    assert again.returncode == 0, again.stderr
+    assert rows_of(made) == rows
+    assert not (made / "cuts").exists()
+    assert "extraction" in pq.read_schema(made / "index.parquet").names
+
+
 def test_verify_finds_every_export_whole(dataset: Path, dailies: Dailies) -> None:
     done = dailies("verify", dataset, "--deep")
     assert done.returncode == 0, done.stdout
