@@ -79,7 +79,11 @@ def _unet_names(field: str, value: Any) -> Any:
 
 
 def _values(spec: Any) -> dict[str, Any]:
-    return spec if isinstance(spec, dict) else {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    return (
+        spec
+        if isinstance(spec, dict)
+        else {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    )
 
 
 def _replaced(spec: S, changes: dict[str, Any]) -> S:

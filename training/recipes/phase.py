@@ -38,6 +38,10 @@ class Bucket(Spec):
     size: Size
     frames: Count
 
+    @classmethod
+    def label(cls, values: dict[str, Any]) -> str:
+        return "buckets: "
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Share(Spec):
@@ -52,6 +56,10 @@ class Share(Spec):
     data: str = MAIN
     weight: Positive = 1.0
     select: tuple[Rule, ...] = ()
+
+    @classmethod
+    def label(cls, values: dict[str, Any]) -> str:
+        return "mix: "
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -85,7 +85,7 @@ class UNetSpec(Spec):
 
     @classmethod
     def label(cls, values: dict[str, Any]) -> str:
-        return "unet: "
+        return "unet."
 
     def __post_init__(self) -> None:
         if len(self.attention) != len(self.channels):
@@ -158,7 +158,7 @@ class Recipe(Spec):
             or ours.num_time_ids < theirs.num_time_ids
         ):
             raise ValueError(
-                f"phase {phase.name}: task={phase.task!r}: cannot start from {last.name}, a {last.task} phase, whose "
+                f"phase {phase.name}: task={phase.task!r}: cannot start from {last.name} ({last.task}), whose "
                 "network takes more; order phases from images to videos, and from text to image conditioning"
             )
 
@@ -194,7 +194,9 @@ class Recipe(Spec):
         """Raises ``RecipeError`` naming the phases there are."""
         names = [phase.name for phase in self.phases]
         if name not in names:
-            raise RecipeError(f"phase {name!r}: not in recipe {self.name}{did_you_mean(name, names)}: {', '.join(names)}")
+            raise RecipeError(
+                f"phase {name!r}: recipe {self.name} has no such phase{did_you_mean(name, names)}; there are {', '.join(names)}"
+            )
         return self.phases[names.index(name)]
 
     def before(self, phase: Phase) -> Phase | None:
