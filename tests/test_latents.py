@@ -35,7 +35,7 @@ from dailies.training.loop import train  # noqa: E402
 from dailies.training.models.pixels import crop  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
 from dailies.training.recipes.phase import Bucket, Phase  # noqa: E402
-from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
+from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import BUILTIN, MODELS, MORE, build_export  # noqa: E402
 
@@ -44,7 +44,7 @@ SMALL = {"batch": 2, "size": (32, 24), "steps": 3, "warmup": 0, "validate_every"
          "validation_sigmas": (1.0,), "save_every": 3, "samples": 1, "sample_steps": 2}  # fmt: skip
 RECIPE = Recipe(
     name="latents",
-    net=Net(channels=(32,), attention=(True,), heads=1),
+    unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
     autocast=False,
     caption=(("caption_coca", 0.5), ("caption_fuse", 0.5)),
@@ -169,8 +169,8 @@ def test_views_hold_what_the_models_see(
                 wanted = encoders.vae.moments(pixels).numpy()
                 assert np.abs(moments - wanted).max() < 2e-3 * np.abs(wanted).max()
                 shown = [np.asarray(views._picture(png)) for png in view["shown"]]
-                assert len(shown) == len(phase.kind.shown)
-                assert all(map(np.array_equal, shown, pixels[list(phase.kind.shown)]))
+                assert len(shown) == len(phase.task_spec.conditioning_frames)
+                assert all(map(np.array_equal, shown, pixels[list(phase.task_spec.conditioning_frames)]))
             for column in ("caption_coca", "caption_fuse") if phase is TEXT else ():
                 tokens = np.frombuffer(row[f"text_{column}"], np.float16).reshape(8, 96)
                 assert np.abs(tokens - encoders.text([row[column]])[0].numpy()).max() < 5e-3
@@ -234,11 +234,11 @@ def test_a_run_from_latents_is_the_run_from_clips(
     makers = [Batches(RECIPE, HQ, split, encoders, 5.0) for split in splits]
     for step in range(3):
         (one,), (other,) = (maker.training(step) for maker in makers)
-        assert one.ids == other.ids
+        assert one.clip_ids == other.clip_ids
         for name in ("noise", "sigma"):
             assert torch.equal(getattr(one, name), getattr(other, name))
         assert torch.allclose(one.clean, other.clean, atol=2e-3 * one.clean.abs().max().item())
-        for name in ("tokens_BLD", "ids_BK", "shown_BSCHW", "kept_B"):
+        for name in ("tokens_BLD", "added_time_ids_BK", "image_latents_BSCHW", "kept_B"):
             assert torch.equal(getattr(one.condition, name), getattr(other.condition, name)), name
     for lane, draws in makers[1].held_out():
         assert makers[1].pixels(lane, draws[0]).shape == (8, 24, 32, 3)  # decoded, for people to look at
@@ -261,7 +261,7 @@ def test_training_on_text_loads_neither_vae_nor_text_encoder(with_text: LatentsR
     fresh = Encoders(MODELS, text_tokens=8)
     split = load(RECIPE, TEXT, {MAIN: Export(with_text.path)}, MODELS)
     made = Batches(RECIPE, TEXT, split, fresh, 5.0)
-    seen = Counter(name for step in range(3) for batch in made.training(step) for name in batch.ids)
+    seen = Counter(name for step in range(3) for batch in made.training(step) for name in batch.clip_ids)
     assert set(seen) <= set(split.ids)
     (batch,) = made.validation(1.0)
     assert batch.condition.tokens_BLD.shape[1:] == (8, 96)

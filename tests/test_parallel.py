@@ -24,7 +24,7 @@ from dailies.training.data.prefetch import ahead  # noqa: E402
 from dailies.training.distributed import pick_device  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
 from dailies.training.recipes.phase import Phase  # noqa: E402
-from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
+from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
 
@@ -33,7 +33,7 @@ SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 
 LISTS = ("size", "validation_sigmas")
 RECIPE = Recipe(
     name="ranks",
-    net=Net(channels=(32,), attention=(True,), heads=1),
+    unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
     autocast=False,
     phases=(
@@ -56,7 +56,7 @@ def noted(out: Path, rank: int) -> Any:
     def training(self: Batches, step: int, *ranks: Any) -> list[Batch]:
         made = real(self, step, *ranks)
         with (out / f"ids-{rank}.jsonl").open("a") as file:
-            row = [[batch.clean.ndim == 4, list(batch.ids), batch.sigma.tolist()] for batch in made]
+            row = [[batch.clean.ndim == 4, list(batch.clip_ids), batch.sigma.tolist()] for batch in made]
             file.write(json.dumps([self.phase.name, step, row]) + "\n")
         return made
 

@@ -33,7 +33,7 @@ def picture(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str
         batch = batches.make(lane, [draw], drop=False).to(device)
         noise = normal(generator(recipe.seed, "samples", number), tuple(batch.clean.shape[1:]))[None].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast):
-            how = objective.of(phase)
+            how = objective.of_phase(phase)
             latents = sample(unet, batch.condition, noise, how, steps=phase.sample_steps, guidance=phase.guidance)
         made.append(batches.encoders.vae.decode(latents[0] if latents.ndim == 5 else latents))
     if lane.shape.frames == 1:

@@ -23,7 +23,7 @@ from dailies.training.diffusion.encoders import Encoders
 from dailies.training.models.pixels import Pixels, to_tensor
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import Recipe
-from dailies.zoo.formats.time_ids import added_ids, motion_bucket
+from dailies.zoo.formats.time_ids import added_time_ids, motion_bucket
 
 ALONE = Ranks()
 
@@ -32,7 +32,7 @@ ALONE = Ranks()
 class Batch:
     """``clean`` and ``noise`` are (B, 4, h, w) for images, (B, T, 4, h, w) for videos; ``sigma`` (B,)."""
 
-    ids: tuple[str, ...]
+    clip_ids: tuple[str, ...]
     clean: Tensor
     noise: Tensor
     sigma: Tensor
@@ -42,7 +42,7 @@ class Batch:
         """Some of its samples."""
         cut = slice(start, stop)
         return Batch(
-            ids=self.ids[cut],
+            clip_ids=self.clip_ids[cut],
             clean=self.clean[cut],
             noise=self.noise[cut],
             sigma=self.sigma[cut],
@@ -144,7 +144,7 @@ class Batches:
             )
         image = lane.shape.frames == 1
         return Batch(
-            ids=tuple(lane.items.ids[d.item] for d in draws),
+            clip_ids=tuple(lane.items.ids[d.item] for d in draws),
             clean=clean[:, 0] if image else clean,
             noise=noise[:, 0] if image else noise,
             sigma=drawn if sigma is None else torch.full_like(drawn, sigma),
@@ -178,13 +178,13 @@ class Batches:
 
     def _taken(self, lane: Lane, draw: Draw) -> Sample:
         """Raises what reading the draw's item raises."""
-        items, kind = lane.items, self.phase.kind
+        items, spec = lane.items, self.phase.task_spec
         if isinstance(items, Views):
-            column = self._column(draw) if kind.context == "text" else None
+            column = self._column(draw) if spec.cross_attention == "text" else None
             view = items.view(draw.item, items.which(draw.offset), column)
             return Sample(draw=draw, shown=view.shown, view=view)
         pixels = cropped(items.frames(draw.item, *window(lane, draw)), lane, self.phase, draw)
-        return Sample(draw=draw, shown=pixels[list(kind.shown)], pixels=pixels)
+        return Sample(draw=draw, shown=pixels[list(spec.conditioning_frames)], pixels=pixels)
 
     def _scale(self, lane: Lane) -> float:
         """Latents times this have unit variance."""
@@ -209,23 +209,23 @@ class Batches:
     def _condition(self, lane: Lane, samples: Sequence[Sample]) -> Condition:
         phase, items = self.phase, lane.items
         draws = [one.draw for one in samples]
-        kind = phase.kind
+        spec = phase.task_spec
         buckets = [motion_bucket(items.number(d.item, "motion"), self.reference) for d in draws]
-        if kind.context == "text":
+        if spec.cross_attention == "text":
             tokens = self._texts(lane, samples)
-            ids = None if lane.shape.frames == 1 else added_ids(phase.fps, buckets, torch.zeros(len(draws)))
-            return Condition(tokens_BLD=tokens, ids_BK=ids)
+            ids = None if lane.shape.frames == 1 else added_time_ids(phase.fps, buckets, torch.zeros(len(draws)))
+            return Condition(tokens_BLD=tokens, added_time_ids_BK=ids)
         shown = np.stack([one.shown for one in samples])
         # Noise augmentation: ln σ ~ N(−3, 0.5²) on pixels in [−1, 1].
         sigma = torch.zeros(len(draws))
         if phase.noise_aug is not None:
             sigma = objective.draw_sigma(torch.tensor([d.aug for d in draws], dtype=torch.float32), *phase.noise_aug)
-        noise = torch.stack([normal(d.rng, (len(kind.shown), 3, *shown.shape[2:4])) for d in draws])
-        elevation = [items.number(d.item, "elevation") or 0.0 for d in draws] if kind.ids == 5 else None
+        noise = torch.stack([normal(d.rng, (len(spec.conditioning_frames), 3, *shown.shape[2:4])) for d in draws])
+        elevation = [items.number(d.item, "elevation") or 0.0 for d in draws] if "elevation" in spec.columns else None
         return Condition(
             tokens_BLD=torch.stack([self._tokens_of(lane, one) for one in samples]),
-            ids_BK=added_ids(phase.fps, buckets, sigma, elevation),
-            shown_BSCHW=self._shown(shown, noise, sigma),
+            added_time_ids_BK=added_time_ids(phase.fps, buckets, sigma, elevation),
+            image_latents_BSCHW=self._shown(shown, noise, sigma),
         )
 
     def _texts(self, lane: Lane, samples: Sequence[Sample]) -> Tensor:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from dailies.curation import schema
-from dailies.curation.errors import ExportError
+from dailies.curation.config import format_error
+from dailies.curation.errors import ExportError, RecipeError
 from dailies.training.recipes.phase import Bucket, Phase, Rule
 from dailies.training.recipes.recipe import Recipe
 from dailies.training.recipes.tasks import Task
+from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.lock import sha256
 
 if TYPE_CHECKING:
@@ -90,20 +92,20 @@ def facts_of(recipe: Recipe, phase: Phase, models: Models, *, source: str, views
 
     Raises ``ExportError`` naming the field of a phase that no latents of clips can be made for, or the model missing.
     """
-    from dailies.training.diffusion.encoders import look
+    from dailies.training.diffusion.encoders import inspect_encoders
 
-    if phase.images != "frames" and not phase.kind.video:
+    if phase.images != "frames" and not phase.task_spec.video:
         raise ExportError(
             f"phase {phase.name}: images: frames expected, not {phase.images!r}: there are no clips in it"
         )
     if views < 1:
         raise ExportError(f"views: a positive whole number expected, not {views}")
-    frozen = look(models)
+    dims = inspect_encoders(models)
     assert models.vae is not None
     for shape in phase.shapes:
-        if any(side % frozen.factor for side in shape.size):
-            raise ExportError(f"phase {phase.name}: size: multiples of {frozen.factor} px expected, not {shape.size}")
-    config = json.loads((Path(models.vae) / "config.json").read_text(encoding="utf-8"))
+        if any(side % dims.factor for side in shape.size):
+            raise ExportError(f"phase {phase.name}: size: multiples of {dims.factor} px expected, not {shape.size}")
+    config = read_config(models.vae)
     facts = Facts(
         source=source.rpartition("/")[2],
         source_path=source,
@@ -118,13 +120,13 @@ def facts_of(recipe: Recipe, phase: Phase, models: Models, *, source: str, views
         reader=recipe.reader,
         views=views,
         seed=recipe.seed,
-        shown=phase.kind.shown,
+        shown=phase.task_spec.conditioning_frames,
         vae=weights_hash(models.vae),
         scaling_factor=config.get("scaling_factor", 0.18215),  # diffusers' default
-        factor=frozen.factor,
+        factor=dims.factor,
         version=version,
     )
-    if phase.kind.context != "text":
+    if phase.task_spec.cross_attention != "text":
         return facts
     if models.text is None:
         raise ExportError(f"models: phase {phase.name} attends to text and needs a text encoder, which is not given")
@@ -133,7 +135,7 @@ def facts_of(recipe: Recipe, phase: Phase, models: Models, *, source: str, views
         captions=tuple(column for column, _ in recipe.captions),
         text_encoder=weights_hash(models.text),
         text_tokens=recipe.text_tokens,
-        text_width=frozen.text_width,
+        text_width=dims.text_width,
     )
 
 
@@ -148,9 +150,9 @@ def parsed(data: bytes, path: str) -> Facts:
     try:
         facts = TypeAdapter(Facts).validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ExportError(f"data: {path}: {where}: {first['msg']}") from error
+        raise ExportError(f"data: {path}: {format_error(error)}") from error
+    except RecipeError as error:  # of a bucket
+        raise ExportError(f"data: {path}: {error}") from error
     if facts.format != FORMAT:
         raise ExportError(f"data: {path}: format {FORMAT} expected, not {facts.format}")
     return facts
@@ -192,7 +194,7 @@ def _refuse(phase: Phase, what: str, misfits: Iterator[tuple[str, str, str]]) ->
 
 def _other_weights(phase: Phase, facts: Facts, models: Models) -> Iterator[tuple[str, str, str]]:
     named = [("vae", models.vae, facts.vae)]
-    if phase.kind.context == "text":
+    if phase.task_spec.cross_attention == "text":
         named.append(("text encoder", models.text, facts.text_encoder or ""))
     for field, folder, made in named:
         if folder is not None and (asked := weights_hash(folder)) != made:
@@ -208,13 +210,17 @@ def _misfits(recipe: Recipe, phase: Phase, facts: Facts) -> Iterator[tuple[str, 
         yield (different or fields)[0], _shapes(facts.buckets), _shapes(phase.shapes)
     if facts.crop != phase.crop:
         yield "crop", facts.crop, phase.crop
-    kind = phase.kind
-    if not set(kind.shown) <= set(facts.shown):
+    spec = phase.task_spec
+    if not set(spec.conditioning_frames) <= set(facts.shown):
         kept = f"frames {', '.join(map(str, facts.shown))} kept" if facts.shown else "no frames kept as pixels"
-        yield "task", f"{facts.task}, with {kept}", f"{phase.task}, which shows {', '.join(map(str, kind.shown))}"
+        yield (
+            "task",
+            f"{facts.task}, with {kept}",
+            f"{phase.task}, which shows {', '.join(map(str, spec.conditioning_frames))}",
+        )
     if phase.image_share and phase.images == "frames" and phase.size not in _each(facts.buckets, "size"):
         yield "image_share", _shapes(facts.buckets), f"a picture of {phase.size[0]}x{phase.size[1]} px"
-    if kind.context != "text":
+    if spec.cross_attention != "text":
         return
     missing = [column for column, _ in recipe.captions if column not in facts.captions]
     if missing:

@@ -57,7 +57,7 @@ def load(recipe: Recipe, phase: Phase, exports: Exports, models: Models | None =
     what latents are not made for; that they are of other weights shows where ``models`` are given.
     """
     shares = phase.shares
-    if phase.images != "frames" and not phase.kind.video:
+    if phase.images != "frames" and not phase.task_spec.video:
         return _of_pictures(phase)
     for share in shares:
         if share.data not in exports:
@@ -108,7 +108,7 @@ def _items(recipe: Recipe, phase: Phase, export: Export, rows: Sequence[Row], sh
     """Clips of one bucket, as the export holds them. One frame of each is a picture."""
     if export.latents is None:
         return Clips(export, rows, phase.fps, shape.size, recipe.reader)
-    return Views(export, rows, [_length(row, phase) for row in rows], shape.frames, phase.kind.shown)
+    return Views(export, rows, [_length(row, phase) for row in rows], shape.frames, phase.task_spec.conditioning_frames)
 
 
 def _made_in(row: Row, phase: Phase, facts: Facts) -> tuple[int, int] | None:
