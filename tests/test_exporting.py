@@ -15,7 +15,8 @@ from dailies.curation import video, world
 from dailies.curation.errors import Changed, RecipeError
 from dailies.curation.export.shards import BATCH, LONG, by_source
 from dailies.pipelines.recipe import load_recipe
-from dailies.training.data.items import Clips, Export
+from dailies.training.data.export import Export
+from dailies.training.data.items import Clips
 from tests.conftest import Dailies
 
 PLAIN = "boundary, motion"

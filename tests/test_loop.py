@@ -54,7 +54,7 @@ def _batch(count: int = PHASE.batch) -> Batch:
     clean, noise = torch.randn(2, count, 3, 4, 6, 8, generator=made).unbind()
     ids = torch.tensor([7.0, 127.0, 0.0]).expand(count, 3)
     return Batch(
-        ids=tuple(f"clip{i}" for i in range(count)),
+        clip_ids=tuple(f"clip{i}" for i in range(count)),
         clean=clean,
         noise=noise,
         sigma=torch.linspace(-2, 2, count).exp(),
@@ -68,7 +68,7 @@ def _batch(count: int = PHASE.batch) -> Batch:
 def test_parts_are_the_batch_in_its_order() -> None:
     batch = _batch()
     cut = list(step.parts(batch, 2))
-    assert [part.ids for part in cut] == [("clip0", "clip1"), ("clip2", "clip3")]
+    assert [part.clip_ids for part in cut] == [("clip0", "clip1"), ("clip2", "clip3")]
     for name in ("clean", "noise", "sigma"):
         assert torch.equal(torch.cat([getattr(part, name) for part in cut]), getattr(batch, name))
     for name in ("tokens_BLD", "ids_BK"):

@@ -102,5 +102,5 @@ class StepRates:
             if shape not in self._counted:
                 one = batch.rows(0, 1)
                 self._counted[shape] = training_flops(self._unet, one, objective.of(self._phase), self._phase)
-            flops += len(batch.ids) * self._counted[shape]
+            flops += len(batch.clip_ids) * self._counted[shape]
         return self._pace(flops * self._processes, self._phase.batch, seconds)

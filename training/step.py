@@ -39,8 +39,8 @@ def at_once(phase: Phase) -> int:
 
 def parts(batch: Batch, most: int) -> Iterator[Batch]:
     """A batch in parts of at most ``most`` samples, in their order."""
-    for start in range(0, len(batch.ids), most):
-        yield batch.rows(start, min(start + most, len(batch.ids)))
+    for start in range(0, len(batch.clip_ids), most):
+        yield batch.rows(start, min(start + most, len(batch.clip_ids)))
 
 
 def train_step(
@@ -69,7 +69,7 @@ def train_step(
         optimizer.step()
         return mean
     what = "gradient" if math.isfinite(mean) else f"loss ({mean})"
-    names = ", ".join(parallel.gathered(tuple(name for batch in batches for name in batch.ids)))
+    names = ", ".join(parallel.gathered(tuple(name for batch in batches for name in batch.clip_ids)))
     raise NotFinite(f"phase {phase.name}, step {step}: {what} is not finite on samples {names}")
 
 
