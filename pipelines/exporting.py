@@ -244,19 +244,7 @@ def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts:
         return False
     staging.write("README.md", export.render_card(index, facts).encode())
     _write_table(staging, "index.parquet", index)
-    if staging.local:
-        for info in (staging / "data").list():  # what a killed run was writing
-            if info.path.endswith(".tmp"):
-                parts.fs.delete_file(info.path)
-        for folder in (staging / EXTRACTED, parts):
-            folder.fs.delete_dir(folder.path)
-        parts.fs.move(staging.path, final.path)
-        return True
-    # Object stores cannot rename a folder; an export without its index is not one yet, so the index goes last.
-    names = [f"data/{(staging / 'data').relative(info)}" for info in (staging / "data").list()]
-    for name in [*names, "README.md", "index.parquet"]:
-        parts.fs.move(staging.file(name), final.file(name))
-    parts.fs.delete_dir(staging.path)
+    staging.publish(final, without=("cuts", "index"), last=("README.md", "index.parquet"))
     return True
 
 

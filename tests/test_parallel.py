@@ -20,7 +20,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from dailies.curation.errors import UsageError  # noqa: E402
 from dailies.training.data.batches import Batch, Batches  # noqa: E402
-from dailies.training.data.prefetch import ahead  # noqa: E402
+from dailies.training.data.prefetch import prefetch  # noqa: E402
 from dailies.training.distributed import pick_device  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
 from dailies.training.recipes.phase import Phase  # noqa: E402
@@ -175,9 +175,9 @@ def test_what_is_made_ahead_is_the_same_in_order() -> None:
         made.append(number)
         return number * number
 
-    assert list(ahead(make, 3, 9, 2)) == list(ahead(make, 3, 9, 0)) == [9, 16, 25, 36, 49, 64]
+    assert list(prefetch(make, 3, 9, 2)) == list(prefetch(make, 3, 9, 0)) == [9, 16, 25, 36, 49, 64]
     made.clear()
-    begun = ahead(make, 0, 100, 3)
+    begun = prefetch(make, 0, 100, 3)
     assert next(begun) == 0
     begun.close()  # type: ignore[attr-defined]
     assert len(made) <= 5
@@ -187,7 +187,7 @@ def test_what_cannot_be_made_ahead_is_raised_at_its_turn() -> None:
     def make(number: int) -> float:
         return 1 / (2 - number)
 
-    coming = ahead(make, 0, 5, 2)
+    coming = prefetch(make, 0, 5, 2)
     assert [next(coming), next(coming)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(coming)

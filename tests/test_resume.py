@@ -247,7 +247,7 @@ def test_halves_alone_serve(tmp_path: Path) -> None:
 
 
 def test_run_json_of_another_recipe_is_refused(whole: Path, export: Path) -> None:
-    from dailies.training.data.items import Export
+    from dailies.training.data.export import Export
 
     with pytest.raises(UsageError, match="recipe: "):
         Run(whole, dataclasses.replace(RECIPE, seed=3), {"main": Export(export)}, MODELS)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file  # noqa: E402
 from dailies.curation.errors import RecipeError, UsageError  # noqa: E402
 from dailies.training import flops  # noqa: E402
 from dailies.training.data.batches import Batches  # noqa: E402
-from dailies.training.data.items import Export  # noqa: E402
+from dailies.training.data.export import Export  # noqa: E402
 from dailies.training.data.split import load  # noqa: E402
 from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
@@ -86,7 +86,7 @@ def test_a_joint_batch_is_pictures_and_videos(export: Path, encoders: Encoders) 
 def test_captions_are_drawn_with_their_probabilities(export: Path, encoders: Encoders) -> None:
     recipe = dataclasses.replace(RECIPE, caption=(("caption_coca", 0.75), ("caption_fuse", 0.25)))
     made = batches(export, encoders, dataclasses.replace(VIDEO, steps=400), recipe)
-    drawn = [made._column(draw) for step in range(400) for some in made._schedule.step(step) for draw in some.draws]
+    drawn = [made._column(spec) for step in range(400) for plan in made._schedule.step(step) for spec in plan.specs]
     assert Counter(drawn)["caption_coca"] / len(drawn) == pytest.approx(0.75, abs=0.04)
 
 
@@ -303,11 +303,14 @@ def test_a_wrong_part_of_a_phase_is_refused_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"start": "later"}, "phase video: start='later': is no phase before this one"),
-        ({"lora": ("arms",)}, "lora: no part 'arms'; there are spatial_attention, "),
-        ({"mix": (Share(data="svd-hq"),)}, "mix: export 'svd-hq' is not given; given: main"),
-        ({"buckets": (Bucket(size=(32, 24), frames=3), Bucket(size=(24, 96), frames=3))}, "buckets: .*24x96x3"),
-        ({"frames": 40}, "frames: no training clip of 40 frames"),
+        ({"start": "later"}, "phase video: start: None or one of"),
+        ({"lora": ("arms",)}, "lora: some of spatial_attention, .* expected, not 'arms'"),
+        ({"mix": (Share(data="svd-hq"),)}, "mix: data=svd-hq: no export has this name; there are: main"),
+        (
+            {"buckets": (Bucket(size=(32, 24), frames=3), Bucket(size=(24, 96), frames=3))},
+            "buckets=24x96x3: no training clip",
+        ),
+        ({"frames": 40}, "frames=40: no training clip of 40 frames"),
         ({"select": (("sharpness", 1.0, None),)}, "select: column 'sharpness' is not in the export"),
     ],
 )
@@ -337,7 +340,7 @@ def test_clips_too_short_for_every_bucket_are_counted_and_named(tmp_path: Path) 
     split = load(dataclasses.replace(RECIPE, phases=(phase,)), phase, {MAIN: Export(folder)})
     assert len(split.short) == sum(length < middle for length in at_8) > 0
     assert any(f"{len(split.short)} clips are shorter than {middle} frames" in note for note in split.notes)
-    assert set(split.short).isdisjoint(split.ids)
+    assert set(split.short).isdisjoint(split.clip_ids)
 
 
 def test_clips_are_trained_in_the_bucket_of_their_length(tmp_path: Path) -> None:
@@ -346,9 +349,9 @@ def test_clips_are_trained_in_the_bucket_of_their_length(tmp_path: Path) -> None
     phase = dataclasses.replace(VIDEO, buckets=buckets, steps=12)
     one = dataclasses.replace(RECIPE, phases=(phase,))
     split = load(one, phase, {MAIN: Export(folder)})
-    assert [lane.shape for lane in split.train] == list(buckets)
-    for lane in split.train:
-        assert all((length >= 8) == (lane.shape.frames == 8) for length in lane.items.lengths)
+    assert [subset.shape for subset in split.train] == list(buckets)
+    for subset in split.train:
+        assert all((length >= 8) == (subset.shape.frames == 8) for length in subset.items.lengths)
     made = Batches(one, phase, split, Encoders(MODELS, text_tokens=8), 5.0)
     frames = {batch.clean.shape[1] for step in range(12) for batch in made.training(step)}
     assert frames == {3, 8}
@@ -363,7 +366,7 @@ def test_selections_are_mixed_by_weight(export: Path) -> None:
     phase = dataclasses.replace(VIDEO, mix=(Share(), lively))
     one = dataclasses.replace(RECIPE, phases=(phase,))
     split = load(one, phase, {MAIN: Export(export), "svd-hq": Export(export)})
-    assert [(lane.weight, len(lane.items.ids)) for lane in split.train] == [(1.0, 4), (3.0, 2)]
+    assert [(subset.weight, len(subset.items.clip_ids)) for subset in split.train] == [(1.0, 4), (3.0, 2)]
 
 
 def test_a_video_model_has_the_masked_latent_only_where_it_is_asked(export: Path) -> None:

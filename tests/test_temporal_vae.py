@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from dailies.curation.errors import NotFinite, UsageError  # noqa: E402
 from dailies.pipelines.train_vae import train_vae_run  # noqa: E402
-from dailies.training.data.split import Export  # noqa: E402
+from dailies.training.data.export import Export  # noqa: E402
 from dailies.training.models.vae.inflate import inflate  # noqa: E402
 from dailies.training.models.vae.io import load_temporal, load_vae, save_half  # noqa: E402
 from dailies.training.vae import vae_loop  # noqa: E402

@@ -19,8 +19,9 @@ pytest.importorskip("transformers")
 
 from dailies.curation.errors import NotFinite, UsageError  # noqa: E402
 from dailies.training.data import batches  # noqa: E402
-from dailies.training.data.items import Export, folder_pictures, parquet_pictures  # noqa: E402
-from dailies.training.data.sampling import draw  # noqa: E402
+from dailies.training.data.export import Export  # noqa: E402
+from dailies.training.data.pictures import folder_pictures, parquet_pictures  # noqa: E402
+from dailies.training.data.sampling import draw_spec  # noqa: E402
 from dailies.training.data.split import MAIN, load  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.encoders import Encoders  # noqa: E402
@@ -105,7 +106,7 @@ def test_a_missing_column_is_named(tmp_path: Path, export: Path) -> None:
 
 
 def test_an_epoch_holds_every_item_once() -> None:
-    items = [draw(3, "p", position, 7).item for position in range(14)]
+    items = [draw_spec(3, "p", position, 7).item for position in range(14)]
     assert sorted(items[:7]) == sorted(items[7:]) == list(range(7))
     assert items[:7] != items[7:]
 

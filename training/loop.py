@@ -15,7 +15,7 @@ from dailies.curation.errors import RunError
 from dailies.training import checkpoint
 from dailies.training import distributed as parallel
 from dailies.training.data.batches import Batch, Batches
-from dailies.training.data.prefetch import ahead
+from dailies.training.data.prefetch import prefetch
 from dailies.training.data.schedule import Ranks
 from dailies.training.data.split import MAIN, Export, Split, load
 from dailies.training.diffusion.encoders import Encoders, Models
@@ -128,7 +128,7 @@ def _train_phase(
         with memory_named(lambda: advice(phase, levels, parallel.ranks().count)), interrupts_wait(say) as asked:
             validate(done) if done == 0 else None
             since = time.perf_counter()
-            coming = ahead(make, done, phase.steps, 0 if device.type == "cpu" else AHEAD)
+            coming = prefetch(make, done, phase.steps, 0 if device.type == "cpu" else AHEAD)
             for step, samples in enumerate(coming, done):
                 loss = train_step(unet, state.optimizer, samples, recipe, phase, step)
                 state.ema.update(state.unet, step)

@@ -123,9 +123,9 @@ def motion_reference(split: Split) -> float:
     """The motion score that becomes motion bucket 127: the median of the training clips, 0 where none has one."""
     scores = [
         score
-        for lane in split.train
-        for i in range(len(lane.items.ids))
-        if (score := lane.items.number(i, "motion")) is not None
+        for subset in split.train
+        for i in range(len(subset.items.clip_ids))
+        if (score := subset.items.number(i, "motion")) is not None
     ]
     return float(median(scores)) if scores else 0.0
 

@@ -12,7 +12,7 @@ import torch
 
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.training.data.batches import Batch
-from dailies.training.data.items import grid_length
+from dailies.training.data.export import grid_length
 from dailies.training.data.split import MAIN, Exports, load
 from dailies.training.diffusion import objective
 from dailies.training.diffusion.conditioning import Condition
@@ -194,7 +194,7 @@ def cost(recipe: Recipe, phase: Phase, dims: EncoderDims | None = None, models: 
             else None,
         )
         batch = Batch(clip_ids=("",), clean=x, noise=x, sigma=torch.empty(1), condition=condition)
-        spent = count_flops(unet, batch, objective.of_phase(phase))
+        spent = counted(unet, batch, objective.of(phase))
     return Cost(
         parameters=_count(unet),
         temporal=_count(unet, temporal=True),
@@ -236,7 +236,7 @@ def available(recipe: Recipe, phase: Phase, exports: Exports) -> tuple[int | Non
     except (UsageError, OSError) as error:
         return 0, (str(error).removeprefix(f"phase {phase.name}: "),)
     lacks = []
-    chosen = set(split.ids)
+    chosen = set(split.clip_ids)
     if len(chosen) < phase.batch:
         lacks.append(f"{phase.batch - len(chosen)} more clips for one batch without repeats")
     if phase.images == "frames":

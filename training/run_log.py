@@ -107,12 +107,12 @@ class Run:
 
         Raises ``RunError`` where the phase was begun on other clips than the export now holds."""
         entry = self.entry(phase)
-        ids = split.ids
-        clips = fingerprint([ids, reference])
+        clip_ids = split.clip_ids
+        clips = fingerprint([clip_ids, reference])
         if entry is not None and entry.get("clips_hash", clips) != clips:
             raise RunError(
-                f"data: phase {phase.name} was begun on {entry['clips']} clips, and the export now holds {len(ids)} for it, "
-                "or others; take another --out"
+                f"data: phase {phase.name} was begun on {entry['clips']} clips, and the export now holds "
+                f"{len(clip_ids)} for it, or others; take another --out"
             )
         if entry is None:
             entry = {
@@ -128,9 +128,9 @@ class Run:
                 "frames": phase.frames,
                 "fps": phase.fps,
                 "from": origin,
-                "clips": len(ids),
+                "clips": len(clip_ids),
                 "clips_hash": clips,
-                "first_clip_ids": ids[:10],
+                "first_clip_ids": clip_ids[:10],
                 "too_short": {"clips": len(split.short), "first_clip_ids": list(split.short[:10])},
                 "motion_reference": reference,
             }

@@ -130,10 +130,11 @@ def export(
     if latents is not None:
         if out is None:
             raise UsageError("export --latents needs --out FOLDER")
-        from dailies.pipelines.latents import Request, export_latents, print_latents
+        from dailies.pipelines.cli.latents_tables import print_latents
+        from dailies.pipelines.latents import LatentsRequest, export_latents
 
         parts = {"vae": vae, "text": text}
-        request = Request(
+        request = LatentsRequest(
             export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
         )
         print_latents(export_latents(request, engine=_engine(engine), quiet=as_json), as_json)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from dailies.curation.errors import NotFinite, RunError
 from dailies.training import checkpoint
-from dailies.training.data.items import Export
+from dailies.training.data.export import Export
 from dailies.training.distributed import pick_device
 from dailies.training.interrupt import interrupts_wait
 from dailies.training.memory import memory_named
