@@ -22,7 +22,7 @@
         ├── TooFewFrames         fewer than two decodable frames
         ├── Truncated            ends before its own header says it does
         ├── Broken               so many packets fail to decode that frames cannot be trusted
-        ├── NotCopied            its packets cannot be cut out as they are
+        ├── NotCopied            its packets cannot be copied as they are
         ├── TooShort             has fewer frames than every bucket of a training phase
         ├── NotEncoded           a frozen model encodes it to values that cannot be kept
         ├── Changed              the bytes are no longer those that were observed

@@ -169,8 +169,8 @@ def test_views_hold_what_the_models_see(
                 wanted = encoders.vae.moments(pixels).numpy()
                 assert np.abs(moments - wanted).max() < 2e-3 * np.abs(wanted).max()
                 shown = [np.asarray(latent_crops._picture(png)) for png in view["shown"]]
-                assert len(shown) == len(phase.kind.shown)
-                assert all(map(np.array_equal, shown, pixels[list(phase.kind.shown)]))
+                assert len(shown) == len(phase.task_spec.conditioning_frames)
+                assert all(map(np.array_equal, shown, pixels[list(phase.task_spec.conditioning_frames)]))
             for column in ("caption_coca", "caption_fuse") if phase is TEXT else ():
                 tokens = np.frombuffer(row[f"text_{column}"], np.float16).reshape(8, 96)
                 assert np.abs(tokens - encoders.text([row[column]])[0].numpy()).max() < 5e-3

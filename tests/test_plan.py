@@ -16,7 +16,7 @@ from dailies.pipelines.cli.main import app  # noqa: E402
 from dailies.pipelines.cli.plan_tables import print_plan  # noqa: E402
 from dailies.pipelines.train import Request, plan_run, train_run  # noqa: E402
 from dailies.training.data.export import Export  # noqa: E402
-from dailies.training.models import SVD, SVD_TEXT, VideoUNet, parameters  # noqa: E402
+from dailies.training.models import SVD, SVD_TEXT, VideoUNet, count_parameters  # noqa: E402
 from dailies.training.plan import Plan, available, cost, plan  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
 from dailies.training.recipes.recipe import ENCODER_DIMS, MAIN, Phase, Recipe, UNetSpec  # noqa: E402

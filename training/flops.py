@@ -102,6 +102,6 @@ class StepRates:
             shape = batch.clean.shape[1:]
             if shape not in self._counted:
                 one = batch.rows(0, 1)
-                self._counted[shape] = training_flops(self._unet, one, objective.of(self._phase), self._phase)
+                self._counted[shape] = training_flops(self._unet, one, objective.of_phase(self._phase), self._phase)
             flops += len(batch.clip_ids) * self._counted[shape]
         return self._pace(flops * self._processes, self._phase.batch, seconds)

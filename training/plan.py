@@ -194,7 +194,7 @@ def cost(recipe: Recipe, phase: Phase, dims: EncoderDims | None = None, models: 
             else None,
         )
         batch = Batch(clip_ids=("",), clean=x, noise=x, sigma=torch.empty(1), condition=condition)
-        spent = counted(unet, batch, objective.of(phase))
+        spent = count_flops(unet, batch, objective.of_phase(phase))
     return Cost(
         parameters=_count(unet),
         temporal=_count(unet, temporal=True),

@@ -58,7 +58,7 @@ def _same_recipe(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     if old["recipe_hash"] == new["recipe_hash"]:
         return True
     try:
-        return run_hash(Recipe.from_json(old["recipe"])) == new["recipe_hash"]
+        return bool(run_hash(Recipe.from_json(old["recipe"])) == new["recipe_hash"])
     except RecipeError:
         return False
 

@@ -41,7 +41,7 @@ def read_clip(
     """Reads frames [first, first + count) of a clip on the grid, covering ``size`` px. Runs in a child process."""
     from dailies.training.data.reader import read
 
-    beat()
+    heartbeat()
     return read(row, manifest.fps, count, size, manifest.reader, first=first)
 
 

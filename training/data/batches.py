@@ -167,7 +167,7 @@ class Batches:
     def _load(self, subset: BucketSubset, spec: SampleSpec) -> Sample:
         """Reads a sample, from the next item that can be read where its own cannot; ``failed`` keeps which could not."""
         clip_ids, loader = subset.items.clip_ids, self._loaders[id(subset)]
-        column = self._column(spec) if self.phase.kind.context == "text" else None
+        column = self._column(spec) if self.phase.task_spec.cross_attention == "text" else None
         for step in range(len(clip_ids)):
             item = (spec.item + step) % len(clip_ids)
             if clip_ids[item] in self.failed:
@@ -182,25 +182,27 @@ class Batches:
     def _condition(self, subset: BucketSubset, samples: Sequence[Sample]) -> Condition:
         phase, items, loader = self.phase, subset.items, self._loaders[id(subset)]
         specs = [sample.spec for sample in samples]
-        kind = phase.kind
+        task = phase.task_spec
         buckets = [motion_bucket(items.number(spec.item, "motion"), self.reference) for spec in specs]
-        if kind.context == "text":
+        if task.cross_attention == "text":
             tokens = loader.text_tokens(samples)
-            added = None if subset.shape.frames == 1 else added_ids(phase.fps, buckets, torch.zeros(len(specs)))
-            return Condition(tokens_BLD=tokens, ids_BK=added)
+            added = None if subset.shape.frames == 1 else added_time_ids(phase.fps, buckets, torch.zeros(len(specs)))
+            return Condition(tokens_BLD=tokens, added_time_ids_BK=added)
         conditioning = np.stack([sample.conditioning for sample in samples])
         # Noise augmentation: ln σ ~ N(−3, 0.5²) on pixels in [−1, 1].
         sigma = torch.zeros(len(specs))
         if phase.noise_aug is not None:
             sigma = objective.draw_sigma(torch.tensor([s.aug for s in specs], dtype=torch.float32), *phase.noise_aug)
-        noise = torch.stack([normal(spec.rng, (len(kind.shown), 3, *conditioning.shape[2:4])) for spec in specs])
+        noise = torch.stack(
+            [normal(spec.rng, (len(task.conditioning_frames), 3, *conditioning.shape[2:4])) for spec in specs]
+        )
         elevation = None
-        if "elevation" in kind.columns:
+        if "elevation" in task.columns:
             elevation = [items.number(spec.item, "elevation") or 0.0 for spec in specs]
         return Condition(
             tokens_BLD=torch.stack([loader.image_tokens(sample) for sample in samples]),
-            ids_BK=added_ids(phase.fps, buckets, sigma, elevation),
-            shown_BSCHW=self._modes(conditioning, noise, sigma),
+            added_time_ids_BK=added_time_ids(phase.fps, buckets, sigma, elevation),
+            image_latents_BSCHW=self._modes(conditioning, noise, sigma),
         )
 
     def _modes(self, conditioning_BSHWC: Pixels, noise_BSCHW: Tensor, sigma_B: Tensor) -> Tensor:

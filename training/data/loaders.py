@@ -125,7 +125,7 @@ class PixelLoader(Loader[PixelSample]):
         frames = self._shape.frames
         first = first_frame(self._items.lengths[spec.item] - frames, spec.offset)
         pixels = self._crop(self._items.frames(spec.item, first, first + frames), spec)
-        conditioning = pixels[list(self._phase.kind.shown)]
+        conditioning = pixels[list(self._phase.task_spec.conditioning_frames)]
         return PixelSample(spec=spec, column=column, conditioning=conditioning, pixels=pixels, first=first)
 
     @property

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dailies.curation import schema
 from dailies.curation.errors import ExportError
-from dailies.training.diffusion.encoders import Models, look
+from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.recipes.phase import Bucket, Phase, Rule
 from dailies.training.recipes.recipe import Recipe
 from dailies.training.recipes.tasks import Task
@@ -96,21 +96,19 @@ def build_manifest(
 
     Raises ``ExportError`` naming the field of a phase that no latents of clips can be made for, or the model missing.
     """
-    if phase.images != "frames" and not phase.kind.video:
+    if phase.images != "frames" and not phase.task_spec.video:
         raise ExportError(
             f"phase {phase.name}: images={phase.images!r}: the phase trains on no clips; latents are made of clips only"
         )
     if views < 1:
         raise ExportError(f"views={views}: give a positive whole number")
-    frozen = look(models)
+    dims = inspect_encoders(models)
     assert models.vae is not None
     for shape in phase.shapes:
-        if any(side % frozen.factor for side in shape.size):
+        if any(side % dims.factor for side in shape.size):
             width, height = shape.size
-            raise ExportError(
-                f"phase {phase.name}: size={width}x{height}: the VAE needs multiples of {frozen.factor} px"
-            )
-    config = json.loads((Path(models.vae) / "config.json").read_text(encoding="utf-8"))
+            raise ExportError(f"phase {phase.name}: size={width}x{height}: the VAE needs multiples of {dims.factor} px")
+    config = read_config(models.vae)
     manifest = LatentsManifest(
         source=source.rpartition("/")[2],
         source_path=source,
@@ -131,7 +129,7 @@ def build_manifest(
         factor=dims.factor,
         version=version,
     )
-    if phase.kind.context != "text":
+    if phase.task_spec.cross_attention != "text":
         return manifest
     if models.text is None:
         raise ExportError(f"phase {phase.name}: task={phase.task}: needs a text encoder; give one as text")
@@ -195,7 +193,7 @@ def check_fit(
 def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> None:
     """Raises ``ExportError`` where latents were made by another VAE or text encoder than ``models``' own."""
     weights = [("vae", models.vae, manifest.vae)]
-    if phase.kind.context == "text":
+    if phase.task_spec.cross_attention == "text":
         weights.append(("text", models.text, manifest.text_encoder or ""))
     for field, folder, made_by in weights:
         if folder is not None and (asked := weights_hash(folder)) != made_by:
@@ -216,17 +214,20 @@ def _misfits(recipe: Recipe, phase: Phase, manifest: LatentsManifest, latents: s
         yield f"{field}={_named(phase.shapes, field)}: {latents} have {_named(manifest.buckets, field)}"
     if manifest.crop != phase.crop:
         yield f"crop={phase.crop}: {latents} were made with {manifest.crop} crops"
-    kind = phase.kind
-    if not set(kind.shown) <= set(manifest.shown):
+    kind = phase.task_spec
+    if not set(kind.conditioning_frames) <= set(manifest.shown):
         kept = f"keep frames {_listed(manifest.shown)}" if manifest.shown else "keep no frames"
-        yield f"task={phase.task}: conditions on frames {_listed(kind.shown)}; {latents}, for {manifest.task}, {kept}"
+        yield (
+            f"task={phase.task}: conditions on frames {_listed(kind.conditioning_frames)}; {latents}, "
+            f"for {manifest.task}, {kept}"
+        )
     if phase.image_share and phase.images == "frames" and phase.size not in _each(manifest.buckets, "size"):
         size = f"{phase.size[0]}x{phase.size[1]}"
         yield (
             f"image_share={phase.image_share:g}: needs pictures of {size} px; {latents} have "
             f"{_named(manifest.buckets, 'size')}"
         )
-    if kind.context != "text":
+    if kind.cross_attention != "text":
         return
     missing = [column for column, _ in recipe.captions if column not in manifest.captions]
     if missing:

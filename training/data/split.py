@@ -103,7 +103,8 @@ def _items(recipe: Recipe, phase: Phase, export: Export, rows: Sequence[Row], sh
     """Returns clips of one bucket, as the export holds them. One frame of each is a picture."""
     if export.latents is None:
         return Clips(export, rows, phase.fps, shape.size, recipe.reader)
-    return PrecomputedLatents(export, rows, [_length(row, phase) for row in rows], shape.frames, phase.kind.shown)
+    lengths = [_length(row, phase) for row in rows]
+    return PrecomputedLatents(export, rows, lengths, shape.frames, phase.task_spec.conditioning_frames)
 
 
 def _crop_size(row: Row, phase: Phase, manifest: LatentsManifest) -> tuple[int, int] | None:
