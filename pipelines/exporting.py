@@ -23,8 +23,7 @@ from dailies.curation.errors import NotCopied
 from dailies.curation.export import card as export_card
 from dailies.curation.export import shards as export
 from dailies.curation.export.shards import CutSettings
-from dailies.curation.tables.dataset import Dataset, Table
-from dailies.curation.tables.storage import Folder
+from dailies.curation.tables import Dataset, Folder, Table
 from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
 from dailies.pipelines.cli.progress import progress

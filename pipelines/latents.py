@@ -22,7 +22,7 @@ from dailies.curation import schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import DailiesError, RecipeError, UsageError
 from dailies.curation.packages import need
-from dailies.curation.tables.storage import Folder
+from dailies.curation.tables import Folder
 from dailies.pipelines import engine as engines
 from dailies.pipelines.cli.progress import progress
 from dailies.pipelines.latents_card import card

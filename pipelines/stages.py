@@ -13,7 +13,7 @@ from dailies.curation import observe, schema
 from dailies.curation.clips import ClipRules, clip_rows, span_of
 from dailies.curation.errors import SourceError
 from dailies.curation.observe import EvidenceGrid, evidence_within, joined_row
-from dailies.curation.tables.dataset import Receipt, read_part, write_part
+from dailies.curation.tables import Receipt, read_part, write_part
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 from dailies.pipelines.isolate import Isolated
 

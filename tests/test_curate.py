@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation import video, world
-from dailies.curation.tables.dataset import Dataset
-from dailies.curation.tables.sql import query
+from dailies.curation.tables import Dataset, query
 from tests.conftest import Dailies
 
 FAST = ["--recipe", str(Path(__file__).with_name("plain.yaml")), "--set", "export.preset=ultrafast"]

@@ -14,9 +14,7 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError
-from dailies.curation.tables.dataset import Committer, Dataset, read_part
-from dailies.curation.tables.sql import query
-from dailies.curation.tables.verify import verify
+from dailies.curation.tables import Committer, Dataset, query, read_part, verify
 from tests.dataset_builder import CLIPS, EXPORT, OBSERVATIONS, SELECTION, fill, observation
 
 pytest.importorskip("moto.server", reason="needs moto[s3] and flask: the S3 server that datasets are tested against")

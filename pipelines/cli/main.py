@@ -245,8 +245,8 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV.")] = False,
 ) -> None:
     """Ask the dataset's tables in SQL: observations, clips, scores_*, selection_*, export_*, runs."""
-    from dailies.curation.tables.dataset import Dataset as Opened
-    from dailies.curation.tables.sql import query as ask
+    from dailies.curation.tables import Dataset as Opened
+    from dailies.curation.tables import query as ask
     from dailies.pipelines.cli.tables import print_table
 
     print_table(ask(Opened.open(dataset), query), "json" if as_json else "csv" if as_csv else "table")
