@@ -115,8 +115,8 @@ def test_what_rows_lack_is_null_and_what_does_not_fit_is_named(observations):
     ]
     for rows, message in (
         ([{"source_id": "b", "sgment": 0}], "unknown column 'sgment'"),
-        ([{"source_id": "b", "segment": "first"}], "column 'segment' is not int32"),
-        (pa.table({"source_id": ["b"], "segment": [1 << 40]}), "column 'segment' is not int32"),
+        ([{"source_id": "b", "segment": "first"}], "column 'segment' does not fit int32"),
+        (pa.table({"source_id": ["b"], "segment": [1 << 40]}), "column 'segment' does not fit int32"),
     ):
         with pytest.raises(DatasetError, match=message):
             observations.write_part(rows)
@@ -129,7 +129,7 @@ def test_types_that_would_change_in_storage_are_refused_or_plain(dataset):
     table.append(pa.table({"clip_id": ["b"], "embedding": pa.array([[3.0, 4.0]], vector.field(1).type)}))
     assert sorted(table.read()["embedding"].to_pylist()) == [[1.0, 2.0], [3.0, 4.0]]
     for kind in (pa.uint8(), pa.float16()):
-        with pytest.raises(DatasetError, match=f"column 'n' cannot be {kind}"):
+        with pytest.raises(DatasetError, match=f"column 'n' cannot be stored as {kind}"):
             dataset.table("scores/n@1", pa.schema([("clip_id", pa.string()), ("n", kind)]))
 
 
