@@ -18,6 +18,10 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
+SPEC = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""The configuration of pydantic dataclasses that are specs: unknown parameters, NaN and infinity are refused."""
+
+
 def read_yaml(text: str, what: str) -> Any:
     """Parse YAML; ``what`` names it in the ``RecipeError`` for text that is none."""
     try:
