@@ -54,7 +54,7 @@ def test_a_later_format_is_refused(dataset):
 
 @pytest.mark.parametrize("name", ["clips", "clips/shots", "observations", "../runs@x", "scores/a/b@c", "observations@"])
 def test_table_names_are_checked(dataset, name):
-    with pytest.raises(DatasetError, match="not a table.s name; allowed: observations"):
+    with pytest.raises(DatasetError, match="not a table's name"):
         dataset.table(name)
 
 
