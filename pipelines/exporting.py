@@ -21,8 +21,7 @@ from dailies.curation import export, schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import NotCopied
 from dailies.curation.export import ExtractSettings
-from dailies.curation.tables.dataset import Dataset, Table
-from dailies.curation.tables.storage import Folder
+from dailies.curation.tables import Dataset, Folder, Table
 from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
 from dailies.pipelines.cli.progress import progress

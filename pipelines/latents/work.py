@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from dailies.curation import schema
 from dailies.curation.errors import SourceError, TooShort
-from dailies.curation.tables.storage import Folder, layout
+from dailies.curation.tables import Folder
+from dailies.curation.tables.storage import layout
 from dailies.curation.types import Resources
 from dailies.pipelines.exporting import Written
 from dailies.pipelines.isolate import Isolated
