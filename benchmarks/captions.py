@@ -22,7 +22,7 @@ from typing import Any, get_args
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dailies.curation import world
-from dailies.curation.captioners.coca import Coca
+from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.observe import EvidenceGrid, observe
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence
@@ -100,7 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clips = list(held_out(args.clips, Path(folder), args.seed))
     began = time.monotonic()
-    with Coca(model=args.model, decode=args.decode).open() as caption:
+    with CocaCaptioner(model=args.model, decode=args.decode).open() as caption:
         texts = caption([evidence for evidence, _, _ in clips])["text"].to_pylist()
     result = {**shares(texts, (truth for _, _, truth in clips)), "seconds": round(time.monotonic() - began, 1)}
     if args.show:

@@ -23,6 +23,8 @@
         ├── Truncated            ends before its own header says it does
         ├── Broken               so many packets fail to decode that frames cannot be trusted
         ├── NotCopied            its packets cannot be copied as they are
+        ├── TooShort             has fewer frames than every bucket of a training phase
+        ├── NotEncoded           a frozen model encodes it to values that cannot be kept
         ├── Changed              the bytes are no longer those that were observed
         ├── Defect               the code failed on it in a way it should not: worth a report
         ├── Hung                 no progress within the time limit; its process was killed
@@ -116,6 +118,14 @@ class Broken(SourceError):
 
 class NotCopied(SourceError):
     kind = "not_copied"
+
+
+class TooShort(SourceError):
+    kind = "too_short"
+
+
+class NotEncoded(SourceError):
+    kind = "not_finite"
 
 
 class Changed(SourceError):

@@ -6,28 +6,27 @@ import json
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from dailies.curation import schema
+from dailies.curation.config import StrictModel
 from dailies.curation.errors import UsageError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Rule(BaseModel):
+class Rule(StrictModel):
     """What one column must be.
 
     ``min``, ``max``: limits, inclusive. ``min_quantile`` q drops the lowest share q of the clips that have a value,
     ``max_quantile`` q keeps the lowest share q; ties with the limit are kept. ``one_of``: allowed values. ``nulls``: what
     a missing value means; without it a missing value is an error, because a null is neither high nor low.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     min: float | None = None
     max: float | None = None
@@ -37,16 +36,17 @@ class Rule(BaseModel):
     nulls: Literal["keep", "drop"] | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Rule:
+    def _is_one_rule(self) -> Self:
         if self.min is not None and self.min_quantile is not None:
-            raise ValueError("min and min_quantile are two lower limits; give one")
+            raise ValueError(f"min={self.min:g}, min_quantile={self.min_quantile:g}: two lower limits; give one")
         if self.max is not None and self.max_quantile is not None:
-            raise ValueError("max and max_quantile are two upper limits; give one")
-        given = self.model_dump(exclude={"nulls"}, exclude_none=True)
-        if not given:
+            raise ValueError(f"max={self.max:g}, max_quantile={self.max_quantile:g}: two upper limits; give one")
+        conditions = self.model_dump(exclude={"nulls"}, exclude_none=True)
+        if not conditions:
             raise ValueError("a rule needs min, max, min_quantile, max_quantile or one_of")
-        if self.one_of is not None and len(given) > 1:
-            raise ValueError("one_of stands alone")
+        if self.one_of is not None and len(conditions) > 1:
+            others = ", ".join(name for name in conditions if name != "one_of")
+            raise ValueError(f"one_of stands alone; leave {others} out")
         return self
 
 
@@ -96,8 +96,8 @@ def _judge(
     missing = usable & null
     if missing.any() and rule.nulls is None:
         raise UsageError(
-            f"column {column} is null for {int(missing.sum())} of {int(usable.sum())} clips; "
-            f"say what that means with nulls: keep or nulls: drop in its rule"
+            f"column {column!r} is null for {int(missing.sum())} of {int(usable.sum())} clips; "
+            "say what that means with nulls: keep or nulls: drop in its rule"
         )
     out = [(f"{word}_missing", missing if rule.nulls == "drop" else np.zeros_like(missing))]
     known = usable & ~null
@@ -138,7 +138,12 @@ def _numbers(column: str, values: pa.ChunkedArray) -> NDArray[np.float64]:
     try:
         return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise UsageError(f"column {column} is {values.type}, not a number; use one_of in its rule") from None
+        raise UsageError(needs_numbers(column, values.type)) from None
+
+
+def needs_numbers(column: str, kind: pa.DataType) -> str:
+    """Say why a rule with limits cannot be for a column of this type."""
+    return f"column {column!r} is {'text' if pa.types.is_string(kind) else kind}; this rule needs numbers (use one_of)"
 
 
 def _nulls(values: pa.ChunkedArray) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
-"""Sources: what a user names on the command line, turned into one row per video.
+"""Sources: what a user names on the command line becomes one row per video.
 
 A SOURCE is a video file, a folder (searched for videos, deep), a glob, or a manifest: Parquet, CSV or a text file with one
-path or URL a line. A manifest's other columns are carried through as the source's ``manifest``.
+path or URL a line. A manifest's other columns go along as the source's ``manifest``.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ PATH_COLUMNS = ("uri", "url", "path", "video", "file", "video_path", "filename")
 
 
 def list_sources(arguments: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """One dict per source with ``source_id``, ``uri`` and ``manifest`` (JSON or None), each source once, in a stable order.
+    """List the sources, each once and in a stable order: dicts of ``source_id``, ``uri`` and ``manifest`` (JSON or None).
 
-    Raises ``UsageError`` for what is missing or empty, before the first source is yielded.
+    Raises ``UsageError`` for an argument that names nothing, before the first source is yielded.
     """
     readers = [_reader(argument) for argument in arguments]
-    seen: set[str] = set()
+    listed: set[str] = set()
     for reader in readers:
         for uri, columns in reader:
             identity = source_id(uri)
-            if identity in seen:
+            if identity in listed:
                 continue
-            seen.add(identity)
+            listed.add(identity)
             yield {
                 "source_id": identity,
                 "uri": uri,
@@ -59,15 +59,15 @@ def _reader(argument: str) -> Iterable[Row]:
     if glob.has_magic(argument) and not path.exists():
         matches = sorted(p for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
         if not matches:
-            raise UsageError(f"no file matches {argument}")
+            raise UsageError(f"{argument}: no file matches")
         return [row for match in matches for row in _reader(match)]
     if path.is_dir():
-        found = sorted(_videos_below(path))
-        if not found:
-            raise UsageError(f"no video in folder {argument}; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
-        return [(_absolute(file), {}) for file in found]
+        videos = sorted(_videos_below(path))
+        if not videos:
+            raise UsageError(f"{argument}: no video in this folder; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
+        return [(_absolute(file), {}) for file in videos]
     if not path.exists():
-        raise UsageError(f"no such file or folder: {argument}")
+        raise UsageError(f"{argument}: no such file or folder")
     if path.suffix.lower() in MANIFEST_SUFFIXES:
         return _manifest(path)
     return [(_absolute(path), {})]
@@ -91,24 +91,24 @@ def _remote(url: str) -> Iterable[Row]:
     import fsspec
 
     if Path(url).suffix.lower() in MANIFEST_SUFFIXES:
-        raise UsageError(f"a manifest must be a local file: {url}")
+        raise UsageError(f"{url}: a manifest must be a local file; download it first")
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise UsageError(f"cannot open {url}: {error}") from error
+        raise UsageError(f"{url}: cannot be opened: {error}") from error
     try:
-        found = _found(fs, path)
+        videos = _videos_at(fs, path)
     except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
-        raise UsageError(f"cannot list {url}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    if found is None:
-        raise UsageError(f"no such file or folder: {url}")
-    if not found:
-        raise UsageError(f"no video at {url}; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
-    return [(local_path(uri) or uri, {}) for uri in (fs.unstrip_protocol(p) for p in found)]
+        raise UsageError(f"{url}: cannot be listed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if videos is None:
+        raise UsageError(f"{url}: no such file or folder")
+    if not videos:
+        raise UsageError(f"{url}: no video there; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
+    return [(local_path(uri) or uri, {}) for uri in (fs.unstrip_protocol(p) for p in videos)]
 
 
-def _found(fs: Any, path: str) -> list[str] | None:
-    """Videos at a path of a store; None where there is nothing. Only ``*`` makes a glob: keys hold ``[``, queries ``?``."""
+def _videos_at(fs: Any, path: str) -> list[str] | None:
+    """List a store's videos at a path; None where there is nothing. Only ``*`` makes a glob: keys hold ``[``, queries ``?``."""
     if "*" in path:
         return sorted(p for p in fs.glob(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
     if fs.isfile(path):
@@ -128,9 +128,9 @@ def _manifest(path: Path) -> Iterable[Row]:
         column = _path_column(path, list(first or {})) if first else ""
         named = any(row.get(column) for row in _rows(path))
     except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"cannot read manifest {path}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"manifest {path}: cannot be read: {' '.join(str(error).split())}") from error
     if first is None or not named:
-        raise UsageError(f"manifest {path} has no rows" + (f" with a {column}" if column else ""))
+        raise UsageError(f"manifest {path}: has no rows" + (f" with a {column}" if column else ""))
     return _resolved(path, column)
 
 
@@ -154,7 +154,9 @@ def _path_column(path: Path, names: list[str]) -> str:
         for name in names:
             if name.lower() == candidate:
                 return name
-    raise UsageError(f"manifest {path} has no path column; it has {', '.join(names)}; one of {', '.join(PATH_COLUMNS)}")
+    raise UsageError(
+        f"manifest {path}: no path column among {', '.join(names)}; call one of them {', '.join(PATH_COLUMNS)}"
+    )
 
 
 def _resolved(manifest: Path, column: str) -> Iterator[Row]:

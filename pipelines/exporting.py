@@ -21,8 +21,7 @@ from dailies.curation import export, schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import NotCopied
 from dailies.curation.export import ExtractSettings
-from dailies.curation.tables.dataset import Dataset, Table
-from dailies.curation.tables.storage import Folder
+from dailies.curation.tables import Dataset, Folder, Table
 from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
 from dailies.pipelines.cli.progress import progress
@@ -244,19 +243,7 @@ def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts:
         return False
     staging.write("README.md", export.render_card(index, facts).encode())
     _write_table(staging, "index.parquet", index)
-    if staging.local:
-        for info in (staging / "data").list():  # what a killed run was writing
-            if info.path.endswith(".tmp"):
-                parts.fs.delete_file(info.path)
-        for folder in (staging / EXTRACTED, parts):
-            folder.fs.delete_dir(folder.path)
-        parts.fs.move(staging.path, final.path)
-        return True
-    # Object stores cannot rename a folder; an export without its index is not one yet, so the index goes last.
-    names = [f"data/{(staging / 'data').relative(info)}" for info in (staging / "data").list()]
-    for name in [*names, "README.md", "index.parquet"]:
-        parts.fs.move(staging.file(name), final.file(name))
-    parts.fs.delete_dir(staging.path)
+    staging.publish(final, without=("cuts", "index"), last=("README.md", "index.parquet"))
     return True
 
 

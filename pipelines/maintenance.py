@@ -8,11 +8,10 @@ from typing import Any
 
 from dailies.curation import schema, video
 from dailies.curation.errors import UsageError
-from dailies.curation.tables.dataset import Dataset
-from dailies.curation.tables.verify import Problem, verify
+from dailies.curation.tables import Dataset, DatasetProblem, verify
 
 
-def verify_dataset(url: str, *, deep: bool) -> list[Problem]:
+def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
     """Problems found; ``deep`` decodes every exported clip and compares its frame count."""
     return verify(Dataset.open(url), check_media=video.count_frames if deep else None)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dailies.curation import world
 from dailies.curation.errors import DailiesError
-from dailies.curation.tables.storage import Folder
+from dailies.curation.tables import Folder
 from dailies.curation.video import decode_bytes
 from dailies.pipelines.cli.progress import progress, stderr
 from dailies.pipelines.cli.tables import print_next, print_summary, print_training

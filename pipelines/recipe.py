@@ -10,44 +10,52 @@ A recipe is YAML (see ``pipelines/recipes``)::
       - select: {name: main, rules: {motion: {min_quantile: 0.25}, text_area: {max: 0.07}}}
       - export: {select: main}
 
-``--set NAME.key=value`` changes one value, where NAME is the step's name: ``observe``, ``cut``, a scorer's name,
-``caption_`` and a captioner's, a selection's name, ``export``.
+``--set`` changes one value of it: see ``dailies.pipelines.overrides``. In Python the same is a list of objects:
+``Recipe.of("quickstart", [ObserveStep(…), CutStep(…), …])``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pydantic import ValidationError
 
 from dailies.curation.config import StrictModel, did_you_mean, format_error, read_yaml
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import RecipeError
-from dailies.curation.schema import CLIP_COLUMNS, fingerprint
-from dailies.pipelines.steps import (
-    STEPS,
-    Annotation,
-    CutStep,
-    ExportStep,
-    ObserveStep,
-    SelectStep,
-    Step,
-)
+from dailies.curation.schema import fingerprint
+from dailies.pipelines.overrides import apply_override
+from dailies.pipelines.own import OwnSpec
+from dailies.pipelines.recipe_checks import check_steps
+from dailies.pipelines.specs import kind_of, meaning_of, resolved
+from dailies.pipelines.steps import STEPS, Annotation, CutStep, ObserveStep, SelectStep, Step, step_data
+
+__all__ = ["Recipe", "load_recipe", "parse_recipe", "recipe_names", "resolved"]
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
 class Recipe(StrictModel):
-    """``source``: the recipe as plain data with overrides applied; what is written down and fingerprinted."""
+    """A recipe whose steps fit together.
+
+    ``source``: the recipe as plain data with overrides applied; what is written down and fingerprinted. ``notes``: a line
+    for people about each name in it that is no longer the current one.
+    """
 
     name: str
     steps: tuple[Any, ...]
     source: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, steps: Sequence[Step]) -> Recipe:
+        """Make a recipe of steps. Raises ``RecipeError`` where they do not fit together."""
+        check_steps(steps, name)
+        source = json.loads(json.dumps({"name": name, "steps": [step_data(step) for step in steps]}))
+        return cls(name=name, steps=tuple(steps), source=source)
 
     @property
     def hash(self) -> str:
@@ -62,26 +70,26 @@ class Recipe(StrictModel):
     @property
     def observations(self) -> str:
         step = self.one(ObserveStep)
-        meaning = [_meaning(observer) for observer in step.observers] + [_meaning(step.evidence)]
+        meaning = [meaning_of(observer) for observer in step.observers] + [meaning_of(step.evidence)]
         return f"observations@{fingerprint(meaning)}"
 
     @property
     def clips(self) -> str:
         step = self.one(CutStep)
-        detector = next(name for name, made in DETECTORS.items() if isinstance(step.detector, made))
-        own = step.model_dump(exclude={"detector"}) | {"detector": _meaning(step.detector), "meaning": CLIPS_MEANING}
+        detector = kind_of(step.detector, DETECTORS)
+        own = step.model_dump(exclude={"detector"}) | {"detector": meaning_of(step.detector), "meaning": CLIPS_MEANING}
         return f"clips/{detector}@{fingerprint([self.observations, own])}"
 
     def annotations(self, step: Annotation) -> str:
         """The table of a scorer or captioner: its meaning takes in that of the columns it reads."""
-        above = [self.annotations(one) for one in self.before(step) if _feeds(one, step)]
-        meaning = [self.clips, *above, _meaning(step.spec), resolved(step.spec).weights()]
-        return f"{step.group}/{step.name.removeprefix('caption_')}@{fingerprint(meaning)}"
+        above = [self.annotations(earlier) for earlier in self.before(step) if _feeds(earlier, step)]
+        meaning = [self.clips, *above, meaning_of(step.spec), resolved(step.spec).weights()]
+        return f"{step.table}@{fingerprint(meaning)}"
 
     def before(self, step: Any) -> list[Annotation]:
         """The scorers and captioners that come before a step."""
-        place = next(number for number, one in enumerate(self.steps) if one is step)
-        return [one for one in self.steps[:place] if isinstance(one, Annotation)]
+        place = next(number for number, other in enumerate(self.steps) if other is step)
+        return [earlier for earlier in self.steps[:place] if isinstance(earlier, Annotation)]
 
     def tables(self) -> dict[str, str]:
         """Step name to table, in order."""
@@ -97,23 +105,8 @@ class Recipe(StrictModel):
 CLIPS_MEANING = 2  # raised when the code changes how spans follow from cuts
 
 
-def _feeds(one: Annotation, step: Annotation) -> bool:
-    return any(field.name in step.spec.needs for field in one.shown.values())
-
-
-def resolved(spec: Any) -> Any:
-    """``spec`` with ``zoo:NAME`` replaced by the folder of that model. Raises ``NoSuchModel``."""
-    model = getattr(spec, "model", None)
-    if not isinstance(model, str) or not model.startswith("zoo:"):
-        return spec
-    from dailies.zoo.catalog import resolve
-
-    return replace(spec, model=str(resolve(model)))
-
-
-def _meaning(spec: Any) -> list[Any]:
-    means = [f.name for f in fields(spec) if f.metadata.get("meaning", True)]
-    return [*spec.identity.rsplit(".", 1), spec.meaning, {name: getattr(spec, name) for name in means}]
+def _feeds(earlier: Annotation, step: Annotation) -> bool:
+    return any(column.name in step.spec.needs for column in earlier.shown.values())
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -123,8 +116,11 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def load_recipe(named: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A built-in recipe by name, or one from a YAML file, with ``NAME.key=value`` overrides. Raises ``RecipeError``."""
+def load_recipe(named: str | Recipe, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a built-in recipe by name, or one from a YAML file, with ``NAME.KEY=VALUE`` overrides; a ``Recipe`` is taken as
+    it is. Raises ``RecipeError``."""
+    if isinstance(named, Recipe):
+        return parse_recipe(named.source, overrides, where=named.name) if overrides else named
     path = RECIPES / f"{named}.yaml"
     if not path.exists():
         path = Path(named)
@@ -137,31 +133,35 @@ def load_recipe(named: str, overrides: Sequence[str] = ()) -> Recipe:
         data = read_yaml(path.read_text(encoding="utf-8"), f"recipe {path}")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path} cannot be read: {error}") from None
-    return parse_recipe(data, overrides, where=str(named))
+    return parse_recipe(data, overrides, where=str(named), folder=path.parent)
 
 
-def parse_recipe(data: Any, overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
-    """Check plain data as a whole."""
+def parse_recipe(data: Any, overrides: Sequence[str] = (), where: str = "recipe", folder: Path | None = None) -> Recipe:
+    """Check plain data as a whole. ``folder``: of the recipe, to which the files of own scorers are relative."""
     if not isinstance(data, dict) or not isinstance(data.get("steps"), list):
-        raise RecipeError(f"recipe {where}: expected a mapping with name and steps")
+        raise RecipeError(f"recipe {where}: not a mapping with name and steps")
     if extra := sorted(set(data) - {"name", "steps"}):
         raise RecipeError(f"recipe {where}: unknown key {extra[0]!r}; allowed: name, steps")
     data = json.loads(json.dumps(data, default=str))
     for override in overrides:
-        _apply(data, override)
-    steps = tuple(_step(entry) for entry in data["steps"])
-    _check(steps, where)
-    return Recipe(name=str(data.get("name") or Path(where).stem), steps=steps, source=data)
+        apply_override(data["steps"], override)
+    notes: list[str] = []
+    context = {"folder": folder or Path.cwd(), "notes": notes}
+    steps = tuple(_step(entry, context) for entry in data["steps"])
+    check_steps(steps, where)
+    for entry, step in zip(data["steps"], steps, strict=True):
+        if isinstance(step, Annotation) and isinstance(step.spec, OwnSpec):
+            entry.update(step_data(step))  # with the whole path: the record is read from elsewhere
+    return Recipe(name=str(data.get("name") or Path(where).stem), steps=steps, source=data, notes=tuple(notes))
 
 
-def _step(entry: Any) -> Step:
+def _step(entry: Any, context: dict[str, Any]) -> Step:
     if not isinstance(entry, dict) or len(entry) != 1:
         raise RecipeError(f"a step is one of {', '.join(STEPS)} with its keys, not {entry!r}")
     ((kind, body),) = entry.items()
     if kind not in STEPS:
         raise RecipeError(f"unknown step {kind!r}; allowed: {', '.join(STEPS)}{did_you_mean(kind, STEPS)}")
-    made = STEPS[kind]
-    allowed = list(made.model_fields)
+    allowed = list(STEPS[kind].model_fields)
     if not isinstance(body or {}, dict):
         raise RecipeError(f"the keys of step {kind} are a mapping, not {body!r}")
     for key in body or {}:
@@ -170,126 +170,7 @@ def _step(entry: Any) -> Step:
                 f"unknown key {key!r} in step {kind}; allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
             )
     try:
-        step: Step = made.model_validate(body or {})
+        step: Step = STEPS[kind].model_validate(body or {}, context=context)
     except ValidationError as error:
         raise RecipeError(f"step {kind}: {format_error(error)}") from None
     return step
-
-
-SPECS = {"score": "scorer", "caption": "captioner"}
-
-
-# ---- --set ----------------------------------------------------------------------------------------------------------
-
-
-def _entry_name(entry: Any) -> str:
-    """The name by which ``--set`` addresses a raw step."""
-    ((kind, body),) = entry.items()
-    body = body or {}
-    if kind in SPECS:
-        spec = body.get(SPECS[kind])
-        return ("caption_" if kind == "caption" else "") + (next(iter(spec)) if isinstance(spec, dict) else str(spec))
-    return str(body.get("name", {"select": "main"}.get(kind, kind)))
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    path, eq, raw = override.partition("=")
-    name, *keys = path.strip().split(".")
-    if not eq or not keys:
-        raise RecipeError(f"--set {override}: expected NAME.key=value")
-    entries = {_entry_name(entry): entry for entry in data["steps"] if isinstance(entry, dict) and len(entry) == 1}
-    if name not in entries:
-        raise RecipeError(
-            f"--set {override}: no step named {name!r}; allowed: {', '.join(entries)}{did_you_mean(name, entries)}"
-        )
-    ((kind, body),) = entries[name].items()
-    if kind in SPECS and keys[0] != SPECS[kind]:
-        spec = name.removeprefix("caption_") if kind == "caption" else name
-        keys = [SPECS[kind], spec, *keys]  # text.side=512 means the scorer's own parameter
-        if not isinstance(body.get(SPECS[kind]), dict):
-            body[SPECS[kind]] = {spec: {}}
-    if body is None:
-        body = entries[name][kind] = {}
-    for key in keys[:-1]:
-        if key == "detector" and isinstance(body.get(key), str):
-            body[key] = {body[key]: {}}
-        if not isinstance(body.setdefault(key, {}), dict):
-            raise RecipeError(f"--set {override}: {key} holds a value, not keys")
-        body = body[key]
-    body[keys[-1]] = read_yaml(raw, f"--set {override}")
-
-
-# ---- the whole ------------------------------------------------------------------------------------------------------
-
-
-def _check(steps: Sequence[Step], where: str) -> None:
-    """Each step's needs must be met by an earlier one."""
-    kinds = [type(step) for step in steps]
-    if kinds[:2] != [ObserveStep, CutStep] or kinds.count(ObserveStep) != 1 or kinds.count(CutStep) != 1:
-        raise RecipeError(f"recipe {where}: the first two steps must be observe and cut, once each")
-    observe, cut = steps[0], steps[1]
-    assert isinstance(observe, ObserveStep)
-    assert isinstance(cut, CutStep)
-    _check_cut(observe, cut)
-    columns = {field.name: field.type for field in (*CLIP_COLUMNS, *_measures(observe))}
-    selections: list[str] = []
-    names: list[str] = []
-    for step in steps:
-        names.append(step.name)
-        if names.count(step.name) > 1:
-            raise RecipeError(f"recipe {where}: two steps are named {step.name!r}")
-        if isinstance(step, Annotation):
-            _need(step.spec.needs, columns, step.name)
-            columns |= {field.name: field.type for field in step.shown.values()}
-        elif isinstance(step, SelectStep):
-            _need(step.rules, columns, f"select {step.name}")
-            _check_rules(step, columns)
-            selections.append(step.name)
-        elif isinstance(step, ExportStep):
-            _check_export(step, selections, columns)
-
-
-def _check_export(step: ExportStep, selections: Sequence[str], columns: Iterable[str]) -> None:
-    if step.select not in selections:
-        raise RecipeError(f"step {step.name}: no earlier selection {step.select!r}; allowed: {', '.join(selections)}")
-    if step.crop == "borders" and "border_left" not in columns:
-        raise RecipeError(f"step {step.name}: crop needs the observer borders in step observe")
-
-
-def _check_cut(observe: ObserveStep, cut: CutStep) -> None:
-    have = [observer.name for observer in observe.observers]
-    for observer in cut.detector.observers:
-        if observer not in have:
-            raise RecipeError(
-                f"step cut: its detector needs the observer {observer!r}; step observe lists {', '.join(have)}"
-            )
-    if cut.min_seconds < 1 / observe.evidence.fps:
-        raise RecipeError(
-            f"step cut: min_seconds {cut.min_seconds:g} is below the {1 / observe.evidence.fps:g} s between evidence frames; "
-            "raise it, or observe.evidence.fps"
-        )
-
-
-def _measures(observe: ObserveStep) -> list[pa.Field]:
-    return [field for observer in observe.observers for field in observer.measures]
-
-
-def _check_rules(step: SelectStep, columns: Mapping[str, pa.DataType]) -> None:
-    """Limits are for numbers."""
-    for column, rule in step.rules.items():
-        kind = columns.get(column)  # a manifest's columns have no type until it is read
-        if (
-            kind is not None
-            and rule.one_of is None
-            and not pa.types.is_integer(kind)
-            and not pa.types.is_floating(kind)
-        ):
-            raise RecipeError(f"select {step.name}: column {column} is {kind}, not a number; use one_of in its rule")
-
-
-def _need(wanted: Iterable[str], columns: Iterable[str], who: str) -> None:
-    for column in wanted:
-        if column not in columns and not column.startswith("manifest."):
-            raise RecipeError(
-                f"{who}: unknown column {column!r}; allowed: {', '.join(columns)}, manifest.NAME{did_you_mean(column, columns)}"
-            )

@@ -22,7 +22,7 @@ from dailies.curation.clips import ClipRules
 from dailies.curation.errors import UsageError
 from dailies.curation.observations import UNIT, unit_of
 from dailies.curation.select import select
-from dailies.curation.tables.dataset import Committer, Dataset, Table
+from dailies.curation.tables import Committer, Dataset, Table
 from dailies.pipelines import engine as engines
 from dailies.pipelines.cli.progress import progress
 from dailies.pipelines.cli.tables import ExportReport, SelectionReport, Summary, source_report

@@ -14,7 +14,7 @@ from dailies.curation.clips import ClipRules, clip_rows, span_of
 from dailies.curation.errors import SourceError
 from dailies.curation.observations import evidence_within, joined_row
 from dailies.curation.observe import EvidenceGrid
-from dailies.curation.tables.dataset import Receipt, read_part, write_part
+from dailies.curation.tables import Receipt, read_part, write_part
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 from dailies.pipelines.isolate import Isolated
 

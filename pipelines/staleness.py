@@ -8,7 +8,7 @@ from typing import Any
 
 from dailies.curation import schema, video
 from dailies.curation.errors import SourceError
-from dailies.curation.tables.dataset import Dataset
+from dailies.curation.tables import Dataset
 from dailies.pipelines.recipe import Recipe
 from dailies.pipelines.steps import Annotation
 

@@ -1,16 +1,30 @@
-"""The steps of a curation recipe: their keys, what is allowed in them and what they stand for when left out."""
+"""The steps of a curation recipe: their keys, what is allowed in them and what they stand for when left out.
+
+A step of scoring or captioning is called by the name of its scorer or captioner, unless it has a ``name`` of its own, with
+which two of one kind stand side by side. Its table and its columns are called by it:
+
+====================================================  =======================  =================================
+step                                                  table                    columns that later steps know
+====================================================  =======================  =================================
+``score: {scorer: clip}``                             ``scores/clip@FP``       ``clip_similarity``
+``score: {scorer: clip, name: clip_large}``           ``scores/clip_large@FP`` ``clip_large_clip_similarity``
+``caption: {captioner: coca}``                        ``captions/coca@FP``     ``caption_coca``
+``caption: {captioner: coca, name: coca_large}``      ``captions/coca_large@FP`` ``caption_coca_large``
+====================================================  =======================  =================================
+
+``FILE.py:CLASS`` in place of a scorer's or captioner's name is one of the user's: see ``dailies.pipelines.own``. In Python a
+step takes an object too: ``ScoreStep(scorer=MyScorer())``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from dailies.curation.captioners import CAPTIONERS
-from dailies.curation.config import StrictModel, did_you_mean, format_error
+from dailies.curation.config import StrictModel, format_error
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import RecipeError
 from dailies.curation.export import ExtractSettings
@@ -21,48 +35,24 @@ from dailies.curation.scorers import SCORERS
 from dailies.curation.select import Rule
 from dailies.curation.video.encode import Codec, Encoding, Preset
 from dailies.curation.video.extract import Mode
+from dailies.pipelines.specs import changed_values, kind_of, spec_data, spec_of
 
-
-def _build(table: Mapping[str, Any], what: str) -> BeforeValidator:
-    """``name`` or ``{name: {parameter: value}}`` → the spec that ``table`` makes of it."""
-
-    def build(value: Any) -> Any:
-        if isinstance(value, str):
-            value = {value: {}}
-        if not isinstance(value, dict) or len(value) != 1:
-            raise RecipeError(f"{what}: expected a name, or one name with its parameters, not {value!r}")
-        ((name, parameters),) = value.items()
-        if not isinstance(parameters or {}, dict):
-            raise RecipeError(f"the parameters of {what} {name} are a mapping, not {parameters!r}")
-        if name not in table:
-            raise RecipeError(f"unknown {what} {name!r}; allowed: {', '.join(table)}{did_you_mean(name, table)}")
-        allowed = [f.name for f in fields(table[name])]
-        for key in parameters or {}:
-            if key not in allowed:
-                raise RecipeError(
-                    f"unknown parameter {key!r} of {what} {name}; allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
-                )
-        try:
-            return TypeAdapter(table[name]).validate_python(parameters or {})
-        except ValidationError as error:
-            raise RecipeError(f"{what} {name}: {format_error(error)}") from None
-
-    return BeforeValidator(build)
+StepName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
 class ObserveStep(StrictModel):
     """One decode of each source."""
 
-    observers: tuple[Annotated[Any, _build(OBSERVERS, "observer")], ...]
+    observers: tuple[Annotated[Any, spec_of(OBSERVERS, "observer")], ...]
     evidence: EvidenceGrid = EvidenceGrid()
     stall_seconds: Annotated[float, Field(gt=0)] = 60.0
     segment_seconds: Annotated[float, Field(ge=30)] = 900.0  # longer sources are observed in parts of about this length
 
     @model_validator(mode="after")
-    def _names_differ(self) -> ObserveStep:
+    def _names_differ(self) -> Self:
         names = [observer.name for observer in self.observers]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"observer {twice[0]!r} is listed twice")
+            raise ValueError(f"observers={names}: {twice[0]!r} is listed twice; leave one out")
         return self
 
     @property
@@ -73,7 +63,7 @@ class ObserveStep(StrictModel):
 class CutStep(StrictModel):
     """Tracks to clips."""
 
-    detector: Annotated[Any, _build(DETECTORS, "detector")]
+    detector: Annotated[Any, spec_of(DETECTORS, "detector")]
     min_seconds: Annotated[float, Field(gt=0)] = 2.0
     max_seconds: Annotated[float, Field(gt=0)] = 10.0
     margin_frames: Annotated[int, Field(ge=0)] = 0
@@ -81,11 +71,14 @@ class CutStep(StrictModel):
     test_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
 
     @model_validator(mode="after")
-    def _in_order(self) -> CutStep:
+    def _in_order(self) -> Self:
         if self.max_seconds < self.min_seconds:
-            raise ValueError(f"max_seconds {self.max_seconds:g} is below min_seconds {self.min_seconds:g}")
+            raise ValueError(f"max_seconds={self.max_seconds:g}: must not be below min_seconds={self.min_seconds:g}")
         if self.validation_share + self.test_share >= 1:
-            raise ValueError("validation_share and test_share leave nothing to train on")
+            raise ValueError(
+                f"validation_share={self.validation_share:g}, test_share={self.test_share:g}: nothing is left to train on; "
+                "their sum must be below 1"
+            )
         return self
 
     @property
@@ -96,54 +89,65 @@ class CutStep(StrictModel):
 class ScoreStep(StrictModel):
     """One model over the evidence of all clips."""
 
-    scorer: Annotated[Any, _build(SCORERS, "scorer")]
-
-    @property
-    def name(self) -> str:
-        return next(name for name, made in SCORERS.items() if isinstance(self.scorer, made))
+    scorer: Annotated[Any, spec_of(SCORERS, "scorer", own=True)]
+    name: StepName = Field(default_factory=lambda data: kind_of(data["scorer"], SCORERS))
 
     @property
     def spec(self) -> Any:
         return self.scorer
 
     @property
-    def group(self) -> str:
-        return "scores"
+    def table(self) -> str:
+        """The name of its table, without the fingerprint."""
+        return f"scores/{self.name}"
 
     @property
     def shown(self) -> dict[str, pa.Field]:
-        """Column of its table → the field that later steps know it by."""
-        return {column.name: column for column in self.scorer.columns}
+        """Each column of its table, and the field that later steps know it by: a ``name`` of its own stands before it."""
+        prefix = "" if self.name == kind_of(self.scorer, SCORERS) else f"{self.name}_"
+        return {column.name: column.with_name(f"{prefix}{column.name}") for column in self.scorer.columns}
+
+
+def caption_name(name: str) -> str:
+    """A captioner's name as later steps know its text."""
+    return name if name.startswith("caption_") else f"caption_{name}"
 
 
 class CaptionStep(StrictModel):
-    """Text for all clips."""
+    """Text for all clips. ``name``: with or without the ``caption_`` that it is known by."""
 
-    captioner: Annotated[Any, _build(CAPTIONERS, "captioner")]
+    captioner: Annotated[Any, spec_of(CAPTIONERS, "captioner", own=True)]
+    name: Annotated[StepName, AfterValidator(caption_name)] = Field(
+        default_factory=lambda data: caption_name(kind_of(data["captioner"], CAPTIONERS))
+    )
 
-    @property
-    def name(self) -> str:
-        kind = next(name for name, made in CAPTIONERS.items() if isinstance(self.captioner, made))
-        return f"caption_{kind}"
+    @model_validator(mode="after")
+    def _has_text(self) -> Self:
+        if "text" not in [column.name for column in self.captioner.columns]:
+            raise ValueError(
+                f"captioner of step {self.name}: has no column 'text'; write dailies.curation.captioners.COLUMNS"
+            )
+        return self
 
     @property
     def spec(self) -> Any:
         return self.captioner
 
     @property
-    def group(self) -> str:
-        return "captions"
+    def table(self) -> str:
+        """The name of its table, without the fingerprint."""
+        return f"captions/{self.name.removeprefix('caption_')}"
 
     @property
     def shown(self) -> dict[str, pa.Field]:
-        """The text goes by ``caption_NAME``."""
+        """The text goes by the step's name, ``caption_NAME``."""
         return {"text": field(self.name, pa.string(), f"caption by {self.name.removeprefix('caption_')}")}
 
 
 class SelectStep(StrictModel):
     """Rules over columns; quantiles are resolved over the whole table."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "main"
+    name: StepName = "main"
     rules: dict[str, Rule] = Field(default_factory=dict)
     duplicates: Literal["drop", "keep"] = "drop"
 
@@ -151,7 +155,7 @@ class SelectStep(StrictModel):
 class ExportStep(StrictModel):
     """Selected clips to training shards."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "export"
+    name: StepName = "export"
     select: str = "main"
     mode: Mode = "encode"
     codec: Codec = "h264"
@@ -165,7 +169,7 @@ class ExportStep(StrictModel):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _holds_together(self) -> ExportStep:
+    def _holds_together(self) -> Self:
         try:
             _ = self.settings.encoding
         except ValidationError as error:
@@ -178,7 +182,9 @@ class ExportStep(StrictModel):
         }
         for key in EXTRACTION_KEYS:
             if key not in allowed[self.mode] and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} is for mode encode; mode {self.mode} leaves pictures as they are")
+                raise ValueError(
+                    f"{key}={getattr(self, key)!r}: {key} is for mode encode; mode {self.mode} leaves pictures as they are"
+                )
         return self
 
     @property
@@ -210,3 +216,30 @@ STEPS: dict[str, type[Any]] = {
     "select": SelectStep,
     "export": ExportStep,
 }
+SPECS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cut": ("detector", DETECTORS),
+    "score": ("scorer", SCORERS),
+    "caption": ("captioner", CAPTIONERS),
+}
+"""Kind of step → its key that holds a spec, and the table that names what may stand there."""
+
+
+def kind_of_step(step: Step) -> str:
+    """The word that a recipe calls such a step by."""
+    return next(kind for kind, cls in STEPS.items() if type(step) is cls)
+
+
+def step_data(step: Step) -> dict[str, Any]:
+    """A step as a recipe's file has it: what was left out stays out."""
+    kind = kind_of_step(step)
+    body = {key: getattr(step, key) for key in type(step).model_fields if key in step.model_fields_set}
+    if kind in SPECS:
+        key, table = SPECS[kind]
+        body[key] = spec_data(body[key], table)
+    if "observers" in body:
+        body["observers"] = [spec_data(observer, OBSERVERS) for observer in body["observers"]]
+    if "evidence" in body:
+        body["evidence"] = changed_values(body["evidence"])
+    if "rules" in body:
+        body["rules"] = {column: rule.model_dump(exclude_none=True) for column, rule in body["rules"].items()}
+    return {kind: body}

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dailies.curation import schema
-from dailies.curation.tables.dataset import Committer, Dataset, Table
+from dailies.curation.tables import Committer, Dataset, Folder, Table
 from dailies.curation.tables.parts import part_name
-from dailies.curation.tables.storage import Folder, layout, write_parquet
+from dailies.curation.tables.storage import layout, write_parquet
 
 OBSERVATIONS = "observations@0b5e0b5e"
 CLIPS = "clips/shots@c11bc11b"

@@ -14,12 +14,12 @@ import pytest
 from benchmarks.captions import held_out, shares
 from dailies.curation.captioners import CAPTIONERS, COLUMNS
 from dailies.curation.captioners.captions import caption_table
-from dailies.curation.captioners.coca import Coca
-from dailies.curation.captioners.fuse import Fuse, fuse
-from dailies.curation.captioners.motion import Motion
+from dailies.curation.captioners.coca import CocaCaptioner
+from dailies.curation.captioners.fuse import FuseCaptioner, fuse
+from dailies.curation.captioners.motion import MotionCaptioner
 from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.scorers import openclip
-from dailies.curation.scorers.clip import Clip
+from dailies.curation.scorers.clip import ClipScorer
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame
 from dailies.curation.video import jpeg
@@ -65,7 +65,7 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("name", CAPTIONERS)
 def test_a_captioner_keeps_its_contract(name: str) -> None:
     made = CAPTIONERS[name]
-    spec = made(model=str(BUILTIN), beams=2, limit=6) if name == "coca" else made()
+    spec = made(model=str(BUILTIN), beams=2, max_tokens=6) if name == "coca" else made()
     assert spec.columns == COLUMNS
     assert isinstance(spec.meaning, int)
     assert spec.resources.cpus > 0
@@ -82,10 +82,10 @@ def test_a_captioner_keeps_its_contract(name: str) -> None:
 
 def test_a_clip_without_what_is_needed_costs_its_own_row_only() -> None:
     clips = [evidence("a", **MOVING), evidence("b", **{**MOVING, "motion": None}), evidence("c", **MOVING)]
-    with Motion().open() as caption:
+    with MotionCaptioner().open() as caption:
         rows = score_rows("motion", caption, clips)
     assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
-    with Fuse().open() as caption, pytest.raises(SourceError, match="caption_coca is empty"):
+    with FuseCaptioner().open() as caption, pytest.raises(SourceError, match="caption_coca is empty"):
         caption([evidence("a", caption_coca=" ", caption_motion="slow motion")])
 
 
@@ -102,7 +102,7 @@ def test_a_clip_without_what_is_needed_costs_its_own_row_only() -> None:
     ],
 )
 def test_motion_words(measures: tuple[float, float, str], words: str) -> None:
-    assert Motion().words(*measures) == words
+    assert MotionCaptioner().words(*measures) == words
 
 
 @pytest.mark.parametrize(
@@ -124,18 +124,18 @@ def test_motion_words(measures: tuple[float, float, str], words: str) -> None:
 )
 def test_motion_words_at_their_thresholds(measures: tuple[float, float, str], words: str) -> None:
     """What reaches a threshold is on its upper side."""
-    assert Motion().words(*measures) == words
+    assert MotionCaptioner().words(*measures) == words
 
 
 def test_specs_refuse_what_means_nothing() -> None:
     for wrong in ({"slow": 9.0}, {"apart": 0.0}):
-        with pytest.raises(ValueError, match=r"expected|apart"):
-            Motion(**wrong)
-    for wrong in ({"decode": "best"}, {"beams": 0}, {"top_p": 0.0}, {"limit": 2}):
-        with pytest.raises(ValueError, match=r"decode|beams|limit"):
-            Coca(**wrong)
+        with pytest.raises(ValueError, match=r"slow|apart"):
+            MotionCaptioner(**wrong)
+    for wrong in ({"decode": "best"}, {"beams": 0}, {"top_p": 0.0}, {"max_tokens": 2}):
+        with pytest.raises(ValueError, match=r"decode|beams|top_p|max_tokens"):
+            CocaCaptioner(**wrong)
     for model, said in (("zoo:coca-world", "resolved"), ("no-such-model", "no such folder")):
-        with pytest.raises(UsageError, match=said), Coca(model=model).open():
+        with pytest.raises(UsageError, match=said), CocaCaptioner(model=model).open():
             pass
 
 
@@ -144,7 +144,7 @@ def test_fusing_is_the_same_words_always() -> None:
     assert fuse("a red ring", None) == fuse("a red ring", " ") == "a red ring"
     assert fuse("a red ring, slow motion", "Slow motion.") == "a red ring, slow motion"
     assert fuse("slow motion of a ring", "slow motion") == "slow motion of a ring, slow motion"
-    with Fuse().open() as caption:
+    with FuseCaptioner().open() as caption:
         texts = {caption([evidence(**MOVING)])["text"][0].as_py() for _ in range(3)}
     assert texts == {"a red ring, slow motion"}
 
@@ -156,11 +156,11 @@ LIMIT, VOCABULARY = 5, 6
 
 @pytest.fixture(scope="module")
 def tiny() -> tuple[Any, Any, Any]:
-    """A random CoCa of six tokens, what its image tower puts out for four images, and its marks."""
+    """A random CoCa of six tokens, what its image tower puts out for four images, and its special tokens."""
     import torch
     from open_clip.coca_model import CoCa
 
-    from dailies.curation.scorers.openclip import Marks
+    from dailies.curation.scorers.openclip import SpecialTokens
 
     torch.manual_seed(3)
     text = {"context_length": 8, "vocab_size": VOCABULARY, "layers": 1, "heads": 2, "width": 16}
@@ -170,14 +170,14 @@ def tiny() -> tuple[Any, Any, Any]:
     with torch.no_grad():
         model.text_decoder.text_projection.normal_(std=0.75)  # large, so that a random model has opinions
         image = model._encode_image(torch.randn(4, 3, 16, 16))
-    return model, image, Marks(start=1, end=2, pad=0)
+    return model, image, SpecialTokens(start=1, end=2, pad=0)
 
 
 def log_probability(tiny: tuple[Any, Any, Any], row: int, ids: list[int]) -> float:
     """Of one whole sequence, by one forward over it; start and padding can't be said."""
     import torch
 
-    model, (latent, tokens), marks = tiny
+    model, (latent, tokens), special = tiny
     with torch.no_grad():
         out = model(
             None,
@@ -187,17 +187,17 @@ def log_probability(tiny: tuple[Any, Any, Any], row: int, ids: list[int]) -> flo
             output_labels=False,
         )
     logits = out["logits"][0]
-    logits[:, [marks.start, marks.pad]] = -torch.inf
+    logits[:, [special.start, special.pad]] = -torch.inf
     return float(logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]].sum())
 
 
-def every_sequence(marks: Any) -> Iterator[list[int]]:
-    said = [token for token in range(VOCABULARY) if token not in (marks.start, marks.end, marks.pad)]
+def every_sequence(special: Any) -> Iterator[list[int]]:
+    said = [token for token in range(VOCABULARY) if token not in (special.start, special.end, special.pad)]
     for length in range(LIMIT - 1):
         for words in itertools.product(said, repeat=length):
-            yield [marks.start, *words, marks.end]
+            yield [special.start, *words, special.end]
     for words in itertools.product(said, repeat=LIMIT - 1):
-        yield [marks.start, *words]
+        yield [special.start, *words]
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
@@ -206,12 +206,12 @@ def test_a_beam_wide_enough_finds_the_best_there_is(tiny: tuple[Any, Any, Any], 
 
     from dailies.curation.captioners.decoding import beam
 
-    model, image, marks = tiny
+    model, image, special = tiny
     with torch.no_grad():
-        found = beam(model, image, marks, LIMIT, beams=VOCABULARY**3, length_penalty=penalty)
+        found = beam(model, image, special, LIMIT, beams=VOCABULARY**3, length_penalty=penalty)
     for row, ids in enumerate(found.ids_BL.tolist()):
-        scores = [log_probability(tiny, row, every) / (len(every) - 1) ** penalty for every in every_sequence(marks)]
-        kept = [token for token in ids if token != marks.pad]
+        scores = [log_probability(tiny, row, every) / (len(every) - 1) ** penalty for every in every_sequence(special)]
+        kept = [token for token in ids if token != special.pad]
         assert log_probability(tiny, row, kept) / (len(kept) - 1) ** penalty == pytest.approx(max(scores), abs=1e-4)
         assert float(found.log_prob_B[row]) == pytest.approx(log_probability(tiny, row, kept), abs=1e-4)
 
@@ -221,14 +221,14 @@ def test_one_beam_and_the_smallest_nucleus_are_greedy_and_more_beams_are_no_wors
 
     from dailies.curation.captioners.decoding import beam, greedy, top_p
 
-    model, image, marks = tiny
+    model, image, special = tiny
     generators = [torch.Generator().manual_seed(row) for row in range(4)]
     with torch.no_grad():
-        plain = greedy(model, image, marks, LIMIT)
-        one = beam(model, image, marks, LIMIT, beams=1)
-        more = beam(model, image, marks, LIMIT, beams=4, length_penalty=0)
-        least = top_p(model, image, marks, LIMIT, share=1e-6, generators=generators)
-    assert plain.words(marks) == one.words(marks) == least.words(marks)
+        plain = greedy(model, image, special, LIMIT)
+        one = beam(model, image, special, LIMIT, beams=1)
+        more = beam(model, image, special, LIMIT, beams=4, length_penalty=0)
+        least = top_p(model, image, special, LIMIT, share=1e-6, generators=generators)
+    assert plain.without(special) == one.without(special) == least.without(special)
     torch.testing.assert_close(plain.log_prob_B, one.log_prob_B)
     assert (more.log_prob_B >= plain.log_prob_B - 1e-5).all()
 
@@ -238,18 +238,18 @@ def test_a_nucleus_draws_by_its_seeds_and_by_probability(tiny: tuple[Any, Any, A
 
     from dailies.curation.captioners.decoding import top_p
 
-    model, image, marks = tiny
+    model, image, special = tiny
 
     def drawn(seed: int, share: float = 1.0, limit: int = LIMIT) -> list[list[int]]:
         generators = [torch.Generator().manual_seed(seed + row) for row in range(len(image[0]))]
         with torch.no_grad():
-            return top_p(model, image, marks, limit, share=share, generators=generators).words(marks)
+            return top_p(model, image, special, limit, share=share, generators=generators).without(special)
 
     assert drawn(5) == drawn(5)
     assert len({str(drawn(seed)) for seed in range(20)}) > 1
     first = [drawn(seed * 10, limit=2)[0] for seed in range(400)]
     for token in range(3, VOCABULARY):
-        wanted = np.exp(log_probability(tiny, 0, [marks.start, token]))
+        wanted = np.exp(log_probability(tiny, 0, [special.start, token]))
         assert first.count([token]) / 400 == pytest.approx(wanted, abs=0.08)
     with pytest.raises(ValueError, match="share"):
         drawn(0, share=0.0)
@@ -267,13 +267,13 @@ def test_a_checkpoint_in_open_clips_format_is_captioned_with_by_its_path(tmp_pat
     torch.manual_seed(0)
     save_settings(tmp_path)
     save_weights(new_model(), tmp_path)
-    spec = Coca(model=str(tmp_path), decode="top_p", limit=8)
+    spec = CocaCaptioner(model=str(tmp_path), decode="top_p", max_tokens=8)
     with spec.open() as caption:
         rows = caption([evidence("a"), evidence("b")])
         assert rows == caption([evidence("a"), evidence("b")])
         assert rows["text"][1] == caption([evidence("b")])["text"][0]
     assert max(rows["tokens"].to_pylist()) <= 7
-    assert spec.weights() != Coca(model=str(BUILTIN)).weights()
+    assert spec.weights() != CocaCaptioner(model=str(BUILTIN)).weights()
 
 
 def test_the_built_in_model_loads_as_open_clip_loads_any() -> None:
@@ -297,7 +297,7 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 
 def test_the_built_in_captions_are_right_on_clips_it_has_not_seen(unseen: list[Any]) -> None:
-    with Coca(model=str(BUILTIN)).open() as caption:
+    with CocaCaptioner(model=str(BUILTIN)).open() as caption:
         texts = caption([clip for clip, _, _ in unseen])["text"].to_pylist()
     assert shares(texts, [truth for _, _, truth in unseen])["both"] >= 0.8
 
@@ -310,7 +310,7 @@ def test_clip_similarity_ranks_the_true_caption_above_another(unseen: list[Any])
             Evidence(clip_id=clip.clip_id, span=clip.span, frames=clip.frames, columns={"caption_fuse": text})
             for (clip, _, _), text in zip(unseen, captions, strict=True)
         ]
-        with Clip(model=str(BUILTIN)).open() as score:
+        with ClipScorer(model=str(BUILTIN)).open() as score:
             return score(clips)["clip_similarity"].to_numpy()
 
     true, false = scored(texts), scored(texts[7:] + texts[:7])
@@ -343,7 +343,7 @@ def test_similarity_is_the_mean_cosine_of_first_middle_and_last_with_the_clips_o
         model=Model(),
         prepare=lambda picture: torch.from_numpy(np.array(picture, np.float32)),
         tokenize=lambda texts: torch.tensor([float(text) for text in texts]),
-        marks=openclip.Marks(start=0, end=1, pad=2),
+        special_tokens=openclip.SpecialTokens(start=0, end=1, pad=2),
         device="cpu",
     )
     monkeypatch.setattr(openclip, "load", lambda *_, **__: loaded)
@@ -353,7 +353,7 @@ def test_similarity_is_the_mean_cosine_of_first_middle_and_last_with_the_clips_o
     )
     whole = Span(start=0, end=100, time_base=Fraction(1, 100))
     clips = [Evidence(clip_id=text, span=whole, frames=frames, columns={"caption_fuse": text}) for text in ("0", "90")]
-    with Clip(batch=2).open() as score:
+    with ClipScorer(batch=2).open() as score:
         values = score(clips)["clip_similarity"].to_pylist()
     assert values == pytest.approx([(1 + 0.5 + 0) / 3, (0 + 3**0.5 / 2 + 1) / 3], abs=1e-5)
 

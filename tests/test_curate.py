@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation import video, world
-from dailies.curation.tables.dataset import Dataset
-from dailies.curation.tables.sql import query
+from dailies.curation.tables import Dataset, query
 from tests.conftest import Dailies
 
 FAST = ["--recipe", str(Path(__file__).with_name("plain.yaml")), "--set", "export.preset=ultrafast"]
@@ -337,8 +336,8 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "no such file or folder: nowhere"),
-        (["."], "no video in folder ."),
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["."], ".: no video in this folder"),
         ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, quickstart, svd"),
         ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
@@ -366,7 +365,7 @@ def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
         (["crate"], "No such command 'crate'"),
         (["verify", "nowhere"], "nowhere: no dataset there"),
         (["sql", "nowhere", "select 1"], "nowhere: no dataset there"),
-        (["cuts", "nowhere.mp4"], "no such file or folder: nowhere.mp4"),
+        (["cuts", "nowhere.mp4"], "nowhere.mp4: no such file or folder"),
     ],
 )
 def test_misuse_of_any_command_is_one_line_and_exit_code_two(arguments: list[str], said: str, dailies: Dailies) -> None:

@@ -14,8 +14,7 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError
-from dailies.curation.tables.dataset import Dataset
-from dailies.curation.tables.verify import verify
+from dailies.curation.tables import Dataset, verify
 from tests.dataset_builder import OBSERVATIONS, SELECTION, observation, python
 
 CHILDREN = Path(__file__).with_name("dataset_builder.py")

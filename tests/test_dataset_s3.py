@@ -8,9 +8,7 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError
-from dailies.curation.tables.dataset import Committer, Dataset, read_part
-from dailies.curation.tables.sql import query
-from dailies.curation.tables.verify import verify
+from dailies.curation.tables import Committer, Dataset, query, read_part, verify
 from tests.dataset_builder import CLIPS, EXPORT, OBSERVATIONS, SELECTION, fill, observation
 from tests.s3_server import s3_server
 

@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation import video
-from dailies.curation.tables.dataset import Dataset
-from dailies.curation.tables.sql import query
+from dailies.curation.tables import Dataset, query
 from tests.conftest import Dailies
 
 pytest.importorskip("diffusers")

@@ -16,7 +16,7 @@ import pytest
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.observers.motion import TRACKS, MotionObserver, reduced
 from dailies.curation.scorers import SCORERS
-from dailies.curation.scorers.raft import Raft
+from dailies.curation.scorers.raft import RaftScorer
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame
 from dailies.curation.video import jpeg, unjpeg
@@ -66,7 +66,7 @@ def test_it_is_torchvisions_flow_of_consecutive_pairs_reduced_as_motion_is(small
 
     model, path = small
     clip = evidence("a", 4, seconds=1.5)
-    spec = Raft(model=str(path), short_side=128, updates=3, batch=2)
+    spec = RaftScorer(model=str(path), short_side=128, updates=3, batch=2)
     with spec.open() as score:
         row = score([clip]).to_pylist()[0]
     # 128 x 96 becomes 168 x 128: the nearest multiple of 8 to 170.7.
@@ -93,7 +93,7 @@ def test_flow_that_is_known_comes_out_as_motion_states_it(small: Any, monkeypatc
         return [np.broadcast_to(np.float32([-4, 0]), (*picture.shape[:2], 2)).copy() for picture in before]
 
     monkeypatch.setattr("dailies.curation.scorers.raft._load", lambda *_, **__: known)
-    with Raft(model=str(small[1]), short_side=128, batch=2).open() as score:
+    with RaftScorer(model=str(small[1]), short_side=128, batch=2).open() as score:
         row = score([evidence("a", 4, seconds=0.8)]).to_pylist()[0]
     assert seen == [2, 1]
     assert [row["raft_motion"], row["raft_pan"]] == pytest.approx([4.6875] * 2, rel=1e-5)
@@ -111,13 +111,13 @@ def test_each_pair_counts_alike_and_by_its_own_interval(small: Any, monkeypatch:
     monkeypatch.setattr("dailies.curation.scorers.raft._load", lambda *_, **__: known)
     even = evidence("a", 4)
     frames = tuple(replace(frame, pts=pts) for frame, pts in zip(even.frames, (0, 80, 160, 320), strict=True))
-    with Raft(model=str(small[1]), short_side=128).open() as score:
+    with RaftScorer(model=str(small[1]), short_side=128).open() as score:
         row = score([replace(even, frames=frames)]).to_pylist()[0]
     assert row["raft_pan"] == pytest.approx(4.6875 * (1 + 1 + 1 / 2) / 3, rel=1e-5)
 
 
 def test_sides_are_multiples_of_eight_and_sixteen_by_nine_is_800_by_448(small: Any) -> None:
-    spec = Raft(model=str(small[1]))
+    spec = RaftScorer(model=str(small[1]))
     for size, wanted in (((160, 90), (448, 800)), ((90, 160), (800, 448)), ((120, 90), (448, 600))):
         frame = evidence("a", 1, size if size[1] <= 100 else (90, 160)).frames[0]
         assert spec._picture(frame).shape == (*wanted, 3)
@@ -125,7 +125,7 @@ def test_sides_are_multiples_of_eight_and_sixteen_by_nine_is_800_by_448(small: A
 
 def test_a_clip_with_one_evidence_frame_costs_its_own_row_only(small: Any) -> None:
     clips = [evidence("a", 2), evidence("bb", 1), evidence("ccc", 2)]
-    with Raft(model=str(small[1]), short_side=128, updates=1).open() as score:
+    with RaftScorer(model=str(small[1]), short_side=128, updates=1).open() as score:
         rows = score_rows("raft", score, clips)
         assert score([]).num_rows == 0
     assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
@@ -141,9 +141,9 @@ def test_the_size_is_told_from_the_weights_and_both_formats_give_the_same(small:
     model, path = small
     save_file(model.state_dict(), tmp_path / "small.safetensors")
     torch.save(raft_large().state_dict(), tmp_path / "large.pth")
-    specs = [Raft(model=str(each), short_side=128, updates=1) for each in (path, tmp_path / "small.safetensors")]
+    specs = [RaftScorer(model=str(each), short_side=128, updates=1) for each in (path, tmp_path / "small.safetensors")]
     rows = []
-    for spec in [*specs, Raft(model=str(tmp_path / "large.pth"), short_side=128, updates=1)]:
+    for spec in [*specs, RaftScorer(model=str(tmp_path / "large.pth"), short_side=128, updates=1)]:
         with spec.open() as score:
             rows.append(score([evidence("a", 2)]).to_pylist()[0])
     assert rows[0] == rows[1] != rows[2]
@@ -165,7 +165,7 @@ def test_a_recipe_knows_its_columns_and_is_fingerprinted_by_the_weights(small: A
     model, path = small
     copy, other = tmp_path / "copy.pth", tmp_path / "other.pth"
     copy.write_bytes(path.read_bytes())
-    assert Raft(model=str(path)).weights() == Raft(model=str(copy)).weights()
+    assert RaftScorer(model=str(path)).weights() == RaftScorer(model=str(copy)).weights()
     import torch
 
     torch.save({name: tensor + 1 for name, tensor in model.state_dict().items()}, other)
@@ -175,8 +175,10 @@ def test_a_recipe_knows_its_columns_and_is_fingerprinted_by_the_weights(small: A
     before = parse_recipe(recipe(other)).tables()["raft"]
     torch.save({name: tensor + 2 for name, tensor in model.state_dict().items()}, other)
     assert parse_recipe(recipe(other)).tables()["raft"] != before
-    assert SCORERS["raft"] is Raft
-    assert [column.metadata for column in Raft.columns] == [measure.metadata for measure in MotionObserver.measures]
+    assert SCORERS["raft"] is RaftScorer
+    assert [column.metadata for column in RaftScorer.columns] == [
+        measure.metadata for measure in MotionObserver.measures
+    ]
     assert len(COLUMNS) == len(TRACKS) + 1
 
 
@@ -184,7 +186,7 @@ def test_what_is_no_raft_is_refused_before_work(small: Any, tmp_path: Path) -> N
     import torch
 
     for missing in (tmp_path / "none.pth", tmp_path, "raft_small"):
-        with pytest.raises(RecipeError, match=r"raft: .*model must be a file with RAFT's weights \(\.pth"):
+        with pytest.raises(RecipeError, match=r"raft: model=.*: no file with RAFT's weights \(\.pth"):
             parse_recipe(recipe(missing))
     with pytest.raises(RecipeError, match="model"):
         parse_recipe({**recipe(""), "steps": [*recipe("")["steps"][:2], {"score": {"scorer": "raft"}}]})
@@ -206,4 +208,4 @@ def test_what_is_no_raft_is_refused_before_work(small: Any, tmp_path: Path) -> N
 def test_sizes_that_raft_cannot_take_are_refused(small: Any) -> None:
     for wrong in ({"short_side": 450}, {"short_side": 120}, {"updates": 0}, {"batch": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            Raft(model=str(small[1]), **wrong)
+            RaftScorer(model=str(small[1]), **wrong)

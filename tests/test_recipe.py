@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 
+from dailies.curation.captioners import CocaCaptioner
+from dailies.curation.detectors.content import ContentDetector
 from dailies.curation.errors import RecipeError
-from dailies.pipelines.recipe import load_recipe, parse_recipe, recipe_names
-from dailies.pipelines.steps import CutStep, ObserveStep, ScoreStep, SelectStep
+from dailies.curation.observers.motion import MotionObserver
+from dailies.curation.scorers import ClipScorer, TextScorer
+from dailies.curation.select import Rule
+from dailies.pipelines.recipe import Recipe, load_recipe, parse_recipe, recipe_names, resolved
+from dailies.pipelines.steps import CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
 
 PLAIN: dict[str, Any] = {
     "name": "plain",
@@ -44,28 +49,28 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
     [
         (changed(0, {"observers": ["chnge"]}), "unknown observer 'chnge'; allowed: borders, boundary, .*did you mean change"),
         (changed(0, {"observers": [{"change": {"fsp": 2}}]}), "unknown parameter 'fsp' of observer change; allowed: fps"),
-        (changed(0, {"observers": ["change", "change"]}), "observer 'change' is listed twice"),
+        (changed(0, {"observers": ["change", "change"]}), "'change' is listed twice; leave one out"),
         (changed(0, {"observers": ["change"], "evidnce": {}}), "unknown key 'evidnce' in step observe; allowed: "),
         (changed(0, {"observers": ["motion"]}), "detector needs the observer 'change'; step observe lists motion"),
         (changed(1, {"detector": "magic"}), "unknown detector 'magic'; allowed: boundary, content"),
-        (changed(1, {"detector": "content", "min_seconds": 5, "max_seconds": 2}), "max_seconds 2 is below min_seconds 5"),
-        (changed(1, {"detector": "content", "min_seconds": 0.1}), "min_seconds 0.1 is below the 1 s between evidence"),
+        (changed(1, {"detector": "content", "min_seconds": 5, "max_seconds": 2}), "max_seconds=2: must not be below min_sec"),
+        (changed(1, {"detector": "content", "min_seconds": 0.1}), "min_seconds=0.1: below the 1 s between evidence"),
         (changed(1, {"detector": "content", "min_seconds": "long"}), "min_seconds='long': .*number"),
         (changed(2, {"scorer": "txt"}), "unknown scorer 'txt'; allowed: clip, raft, text"),
         (changed(3, {"rules": {"motoin": {"min": 1}}}), "unknown column 'motoin'; allowed: .*did you mean motion"),
         (changed(3, {"rules": {"motion": {}}}), "a rule needs min, max"),
         (changed(4, {"select": "other"}), "no earlier selection 'other'; allowed: main"),
-        (changed(0, {"observers": [3]}), "observer: expected a name, or one name with its parameters, not 3"),
+        (changed(0, {"observers": [3]}), "observer=3: not a name, nor one name with its parameters"),
         (changed(0, {"observers": [{"change": {"fps": 2}, "luma": {}}]}), "one name with its parameters"),
-        (changed(0, {"observers": [{"change": 2}]}), "the parameters of observer change are a mapping, not 2"),
+        (changed(0, {"observers": [{"change": 2}]}), "observer change=2: its parameters must be a mapping"),
         (changed(0, {"observers": [{"change": {"fps": 0}}]}), "observer change: fps=0: input should be greater than 0"),
         (changed(0, {"observers": ["change"], "evidence": {"fps": 0}}), "evidence.fps=0: input should be greater than 0"),
         (changed(1, 5), "the keys of step cut are a mapping, not 5"),
         (changed(1, {"detector": "content", "max_seconds": float("inf")}), "max_seconds=inf: .*finite"),
-        (changed(3, {"rules": {"uri": {"min": 3}}}), "column uri is string, not a number; use one_of"),
+        (changed(3, {"rules": {"uri": {"min": 3}}}), "column 'uri' is text; this rule needs numbers .use one_of"),
         ({"name": "x", "steps": [{"shuffle": {}}]}, "unknown step 'shuffle'; allowed: observe, cut, score, caption"),
         ({"name": "x", "steps": PLAIN["steps"][1:]}, "first two steps must be observe and cut"),
-        ({"name": "x"}, "expected a mapping with name and steps"),
+        ({"name": "x"}, "not a mapping with name and steps"),
         (PLAIN | {"extra": 1}, "unknown key 'extra'; allowed: name, steps"),
         ({"name": "x", "steps": [*PLAIN["steps"], {"score": {"scorer": "text"}}]}, "two steps are named 'text'"),
         (
@@ -117,8 +122,8 @@ def test_an_override_leaves_the_callers_data_alone() -> None:
     [
         ("cut.min_second=1", "unknown key 'min_second' in step cut; allowed: .*did you mean min_seconds"),
         ("scr.x=1", "no step named 'scr'; allowed: observe, cut, text, main, export"),
-        ("cut", "expected NAME.key=value"),
-        ("cut.min_seconds", "expected NAME.key=value"),
+        ("cut", "not of the form NAME.KEY=VALUE"),
+        ("cut.min_seconds", "not of the form NAME.KEY=VALUE"),
         ("cut.min_seconds=[1", "--set cut.min_seconds=.1 is not YAML"),
         ("cut.detector.content.threshhold=3", "unknown parameter 'threshhold' of detector content; allowed: threshold"),
         ("text.sdie=3", "unknown parameter 'sdie' of scorer text; allowed: side"),
@@ -145,3 +150,168 @@ def test_a_table_changes_its_name_with_what_its_values_mean_and_with_nothing_els
     assert (scored["cut"], scored["text"] != base["text"]) == (base["cut"], True)
     assert tables("observe.evidence.fps=2")["observe"] != base["observe"]
     assert tables("observe.stall_seconds=5") == base
+
+
+# ---- names of tables, which outlive names of code -------------------------------------------------------------------
+
+NAMES = {
+    "default": {
+        "observe": "observations@744528d7",
+        "cut": "clips/boundary@5c225387",
+        "text": "scores/text@65708fbc",
+        "select.main": "selections/main",
+    },
+    "captioned": {
+        "observe": "observations@744528d7",
+        "cut": "clips/boundary@5c225387",
+        "text": "scores/text@65708fbc",
+        "select.main": "selections/main",
+        "caption_coca": "captions/coca@888a81a0",
+        "caption_motion": "captions/motion@5354dc38",
+        "caption_fuse": "captions/fuse@42f306eb",
+        "clip": "scores/clip@0be17d11",
+        "select.captioned": "selections/captioned",
+    },
+    "svd": {
+        "observe": "observations@05cc0d67",
+        "cut": "clips/boundary@85891273",
+        "text": "scores/text@f2669a50",
+        "select.main": "selections/main",
+    },
+    "quickstart": {
+        "observe": "observations@7224b065",
+        "cut": "clips/boundary@e86acdf6",
+        "text": "scores/text@98cb15f7",
+        "select.main": "selections/main",
+        "caption_coca": "captions/coca@04892528",
+        "caption_motion": "captions/motion@8577c560",
+        "caption_fuse": "captions/fuse@6bcee3ef",
+        "clip": "scores/clip@21424813",
+        "select.captioned": "selections/captioned",
+    },
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_built_in_recipes_keep_the_names_of_their_tables(name: str) -> None:
+    assert load_recipe(name).tables() == NAMES[name]
+
+
+def test_a_renamed_parameter_is_read_by_both_names_with_one_note_and_names_the_same_table() -> None:
+    former, current = (load_recipe("captioned", [f"caption_coca.{key}=12"]) for key in ("limit", "max_tokens"))
+    assert former.tables() == current.tables()
+    assert former.tables()["caption_coca"] == "captions/coca@772a9597"  # as it was called when ``limit`` was its name
+    assert former.notes == ("captioner coca: limit is called max_tokens now",)
+    assert current.notes == ()
+    with pytest.raises(RecipeError, match="are the same parameter; leave limit out"):
+        load_recipe("captioned", ["caption_coca.limit=12", "caption_coca.max_tokens=12"])
+
+
+# ---- --set on columns with dots -------------------------------------------------------------------------------------
+
+
+def test_rules_for_columns_with_dots_can_be_set() -> None:
+    recipe = parse_recipe(
+        PLAIN,
+        [
+            "main.rules.manifest.rating.min=3",
+            "main.rules.manifest.rating.nulls=drop",
+            "main.rules.manifest.license={one_of: [cc0], nulls: keep}",
+            "main.rules.manifest.min.max=1",
+        ],
+    )
+    rules = recipe.one(SelectStep).rules
+    assert (rules["manifest.rating"].min, rules["manifest.rating"].nulls) == (3, "drop")
+    assert (rules["manifest.license"].one_of, rules["manifest.min"].max) == (("cc0",), 1)
+    assert rules["motion"].min == 1
+    with pytest.raises(RecipeError, match=r"unknown key 'mn' in a rule; allowed: min, .*did you mean min"):
+        parse_recipe(PLAIN, ["main.rules.manifest.rating.mn=3"])
+
+
+# ---- two of one kind ------------------------------------------------------------------------------------------------
+
+
+def with_steps(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "x", "steps": [*PLAIN["steps"][:3], *steps]}
+
+
+def test_two_of_one_kind_stand_side_by_side_under_names_of_their_own() -> None:
+    data = with_steps(
+        {"score": {"scorer": {"text": {"side": 320}}, "name": "small"}},
+        {"caption": {"captioner": "motion"}},
+        {"caption": {"captioner": {"motion": {"fast": 8}}, "name": "swift"}},
+        {
+            "select": {
+                "rules": {"small_text_area": {"max": 1}, "caption_swift": {"one_of": ["a"]}, "text_area": {"max": 1}}
+            }
+        },
+    )
+    recipe = parse_recipe(data, ["small.side=256", "caption_swift.fast=9"])
+    tables = recipe.tables()
+    assert [name.partition("@")[0] for name in tables.values()][2:6] == [
+        "scores/text",
+        "scores/small",
+        "captions/motion",
+        "captions/swift",
+    ]
+    assert tables["text"] == parse_recipe(PLAIN).tables()["text"]
+    small, swift = recipe.steps[3], recipe.steps[5]
+    assert (small.scorer.side, swift.captioner.fast) == (256, 9)
+    assert small.shown["text_boxes"].name == "small_text_boxes"
+    assert small.shown["text_boxes"].metadata == small.scorer.columns[-1].metadata
+    for step, said in (
+        ({"score": {"scorer": "text"}}, "two steps are named 'text'; give one a name: of its own"),
+        ({"score": {"scorer": "text", "name": "Big Text"}}, "name='Big Text'"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            parse_recipe(with_steps(step))
+
+
+# ---- steps as objects -----------------------------------------------------------------------------------------------
+
+
+def test_steps_as_objects_make_the_recipe_that_yaml_makes() -> None:
+    of_objects = Recipe.of(
+        "plain",
+        [
+            ObserveStep(observers=["change", MotionObserver()]),
+            CutStep(detector=ContentDetector()),
+            ScoreStep(scorer=TextScorer()),
+            SelectStep(rules={"motion": Rule(min=1, nulls="drop")}),
+            ExportStep(),
+        ],
+    )
+    of_yaml = parse_recipe(PLAIN)
+    assert of_objects == of_yaml
+    assert load_recipe(of_objects) is of_objects
+    assert load_recipe(of_objects, ["text.side=320"]).one(ScoreStep).scorer.side == 320
+    changed = Recipe.of(
+        "y",
+        [
+            ObserveStep(observers=["change", MotionObserver(fps=4.0)]),
+            CutStep(detector=ContentDetector(), min_seconds=3),
+        ],
+    )
+    assert changed.source["steps"] == [
+        {"observe": {"observers": ["change", {"motion": {"fps": 4.0}}]}},
+        {"cut": {"detector": "content", "min_seconds": 3.0}},
+    ]
+    assert parse_recipe(changed.source) == changed
+
+
+def test_steps_as_objects_are_checked_as_a_whole() -> None:
+    steps = [ObserveStep(observers=["motion"]), CutStep(detector="content")]
+    with pytest.raises(RecipeError, match="its detector needs track 'change'"):
+        Recipe.of("x", steps)
+    with pytest.raises(RecipeError, match="first two steps must be observe and cut"):
+        Recipe.of("x", steps[1:])
+
+
+def test_specs_say_what_they_need_and_which_models_they_name() -> None:
+    assert CocaCaptioner.requires == ClipScorer.requires == ("open_clip", "torch")
+    for spec in (CocaCaptioner(), ClipScorer()):
+        assert resolved(spec).model.endswith("coca-world")
+        assert Path(resolved(spec).model).is_dir()
+    text = TextScorer()
+    assert resolved(text) is text
+    assert resolved(ClipScorer(model="ViT-B-32")).model == "ViT-B-32"

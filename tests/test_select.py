@@ -120,7 +120,7 @@ def test_all_reasons_are_given_in_rule_order() -> None:
 
 def test_a_null_is_refused_unless_the_rule_says_what_it_means() -> None:
     table = clips(motion=[None, 1.0, float("nan")])
-    with pytest.raises(UsageError, match=r"motion is null for 2 of 3 clips.*nulls: keep or nulls: drop"):
+    with pytest.raises(UsageError, match=r"'motion' is null for 2 of 3 clips.*nulls: keep or nulls: drop"):
         reasons(table, motion=Rule(min=0))
     assert reasons(table, motion=Rule(min=0, nulls="drop")) == ["motion_missing", None, "motion_missing"]
     assert reasons(table, motion=Rule(min=0, nulls="keep")) == [None, None, None]
@@ -170,7 +170,7 @@ def test_manifest_columns_can_be_asked() -> None:
 
 
 def test_a_word_is_not_compared_with_a_number() -> None:
-    with pytest.raises(UsageError, match="column name is string, not a number"):
+    with pytest.raises(UsageError, match="column 'name' is text; this rule needs numbers"):
         reasons(clips(name=["a"]), name=Rule(min=1))
 
 

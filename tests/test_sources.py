@@ -100,15 +100,15 @@ def test_a_store_behind_fsspec_is_listed() -> None:
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("nowhere.mp4", "no such file or folder: .*nowhere.mp4"),
-        ("empty", "no video in folder .*empty; looked for .*mp4"),
-        ("*.avi", "no file matches .*avi"),
-        ("bad.csv", "has no path column; it has a, b; one of uri, url, path"),
-        ("none.txt", "manifest .*none.txt has no rows"),
-        ("null.csv", "manifest .*null.csv has no rows with a path"),
-        ("s3://bucket/list.csv", "a manifest must be a local file"),
-        ("bad.parquet", "cannot read manifest .*bad.parquet"),
-        ("nosuch://x/y.mp4", "cannot open nosuch://x/y.mp4"),
+        ("nowhere.mp4", "nowhere.mp4: no such file or folder"),
+        ("empty", "empty: no video in this folder; looked for .*mp4"),
+        ("*.avi", ".avi: no file matches"),
+        ("bad.csv", "no path column among a, b; call one of them uri, url, path"),
+        ("none.txt", "manifest .*none.txt: has no rows"),
+        ("null.csv", "manifest .*null.csv: has no rows with a path"),
+        ("s3://bucket/list.csv", "list.csv: a manifest must be a local file"),
+        ("bad.parquet", "manifest .*bad.parquet: cannot be read"),
+        ("nosuch://x/y.mp4", "nosuch://x/y.mp4: cannot be opened"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, argument: str, said: str) -> None:

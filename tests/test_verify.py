@@ -15,9 +15,7 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import Unreadable, UsageError
-from dailies.curation.tables.dataset import Dataset
-from dailies.curation.tables.sql import connect, current, query
-from dailies.curation.tables.verify import Problem, verify
+from dailies.curation.tables import Dataset, DatasetProblem, connect, current, query, verify
 from tests.dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 SHARD = "data/train-00000-of-00002.parquet"
@@ -178,7 +176,7 @@ def test_many_problems_of_a_kind_are_summed_up(dataset):
     dataset.table(SCORES).append([{"clip_id": f"z-{n}"} for n in range(50)])
     problems = verify(dataset)
     assert len(problems) == 21
-    assert problems[-1] == Problem(SCORES, "30 more", "clip_id is in no clips table")
+    assert problems[-1] == DatasetProblem(SCORES, "30 more", "clip_id is in no clips table")
 
 
 def test_deep_looks_at_every_video(dataset):
@@ -267,7 +265,7 @@ def test_only_the_columns_asked_for_are_read(dataset):
 
 
 def test_the_rest_does_not_import_duckdb_or_torch_or_ray():
-    imports = "import sys, dailies.curation.tables.dataset, dailies.curation.tables.verify"
+    imports = "import sys, dailies.curation.tables.dataset, dailies.curation.tables.integrity"
     code = f"{imports}; print({{'duckdb', 'torch', 'ray', 'av'}} & set(sys.modules))"
     out = python("-c", code).communicate()[0]
     assert out.strip() == "set()"

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import field
+from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from dailies.curation.captioners import decoding
 from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.config import SPEC
 from dailies.curation.errors import UsageError
 from dailies.curation.schema import digest
 from dailies.curation.scorers import openclip
@@ -23,41 +26,38 @@ from dailies.curation.types import Evidence
 Decode = Literal["beam", "greedy", "top_p"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Coca(openclip.OpenClip):
-    """``beams`` and ``length_penalty`` rule where ``decode`` is beam, ``top_p`` (the nucleus' share) and ``seed`` where it
-    is top_p. ``limit``: most tokens of a caption with its marks, the model's own limit if ``None``. For the rest see
-    ``dailies.curation.scorers.openclip``.
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class CocaCaptioner(openclip.OpenClip):
+    """A caption of each clip's middle frame.
 
-    Raises ``ValueError`` for numbers that mean nothing.
+    Args:
+        decode: how the caption is searched for.
+        beams: sequences kept at each step, for beam.
+        length_penalty: power of the length that a sequence's log-probability is divided by, for beam.
+        top_p: share of the probability that the nucleus holds, for top_p.
+        seed: of what is drawn, for top_p.
+        max_tokens: most tokens of a caption with its start and end, the model's own limit if ``None``.
+
+    The others are those of ``dailies.curation.scorers.openclip``.
     """
 
     decode: Decode = "beam"
-    beams: int = 4
+    beams: Annotated[int, Field(ge=1)] = 4
     length_penalty: float = 1.0
-    top_p: float = 0.9
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     seed: int = 0
-    limit: int | None = None
+    max_tokens: Annotated[int, Field(ge=3)] | None = field(default=None, metadata={"formerly": "limit"})
 
     identity: ClassVar[str] = "curation.captioners.coca.Coca"
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     needs: ClassVar[tuple[str, ...]] = ()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.decode not in ("beam", "greedy", "top_p"):
-            raise ValueError(f"decode must be beam, greedy or top_p, not {self.decode!r}")
-        if self.beams < 1 or not 0 < self.top_p <= 1:
-            raise ValueError("beams must be at least 1 and top_p in (0, 1]")
-        if self.limit is not None and self.limit < 3:
-            raise ValueError(f"limit must leave room for a word between two marks, not {self.limit}")
-
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
         loaded = openclip.load(self.model, gpu=self.gpus > 0)
         if not hasattr(loaded.model, "text_decoder"):
-            raise UsageError(f"model {self.model!r} is no CoCa: it scores captions but writes none")
+            raise UsageError(f"model={self.model!r}: not a CoCa, so it cannot write captions; name a model coca_…")
 
         def caption(evidence: Sequence[Evidence]) -> pa.Table:
             rows: list[tuple[str, int]] = []
@@ -72,20 +72,22 @@ class Coca(openclip.OpenClip):
 
         with torch.inference_mode():
             image = loaded.model._encode_image(loaded.pixels([clip.frames[len(clip.frames) // 2] for clip in clips]))
-            words = self._decode(loaded, image, clips).words(loaded.marks)
-        return [(loaded.text(ids), len(ids)) for ids in words]
+            captions = self._decode(loaded, image, clips).without(loaded.special_tokens)
+        return [(loaded.text(ids), len(ids)) for ids in captions]
 
     def _decode(self, loaded: openclip.Loaded, image: tuple[Any, Any], clips: Sequence[Evidence]) -> decoding.Decoded:
         import torch
 
-        model, marks = loaded.model, loaded.marks
-        most = min(model.context_length, model.text.context_length)
-        limit = min(most, self.limit or most)
+        model, special = loaded.model, loaded.special_tokens
+        longest = min(model.context_length, model.text.context_length)
+        max_tokens = min(longest, self.max_tokens or longest)
         if self.decode == "greedy":
-            return decoding.greedy(model, image, marks, limit)
+            return decoding.greedy(model, image, special, max_tokens)
         if self.decode == "beam":
-            return decoding.beam(model, image, marks, limit, beams=self.beams, length_penalty=self.length_penalty)
+            return decoding.beam(
+                model, image, special, max_tokens, beams=self.beams, length_penalty=self.length_penalty
+            )
         # Keyed by clip, so that a caption depends neither on the batch nor on the worker it falls to.
         seeds = [int(digest("caption", self.seed, clip.clip_id)[:15], 16) for clip in clips]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return decoding.top_p(model, image, marks, limit, share=self.top_p, generators=generators)
+        return decoding.top_p(model, image, special, max_tokens, share=self.top_p, generators=generators)

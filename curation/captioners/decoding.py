@@ -11,41 +11,47 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from dailies.curation.scorers.openclip import Marks
+from dailies.curation.scorers.openclip import SpecialTokens
 
 Tensor: TypeAlias = Any  # torch.Tensor: importing curation must not load torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """``ids_BL``: from the start mark on, padded behind the end mark; a sequence cut off by the limit has no end mark.
-    ``log_prob_B``: natural logarithm of each sequence's probability, marks included.
+    """``ids_BL``: from the start token on, padded behind the end token; a sequence cut off at ``max_tokens`` has no end token.
+    ``log_prob_B``: natural logarithm of each sequence's probability, start and end included.
     """
 
     ids_BL: Tensor  # noqa: N815
     log_prob_B: Tensor  # noqa: N815
 
-    def words(self, marks: Marks) -> list[list[int]]:
-        """Each row's ids without the marks."""
-        drop = (marks.start, marks.end, marks.pad)
+    def without(self, special: SpecialTokens) -> list[list[int]]:
+        """Return each row's ids without the special tokens."""
+        drop = (special.start, special.end, special.pad)
         return [[token for token in row if token not in drop] for row in self.ids_BL.tolist()]
 
 
-def greedy(model: Any, image: tuple[Tensor, Tensor], marks: Marks, limit: int) -> Decoded:
-    """The likeliest token each time. ``image``: (latent_BD, tokens_BPD) of ``model._encode_image``; ``limit``: most
-    tokens with both marks.
+def greedy(model: Any, image: tuple[Tensor, Tensor], special: SpecialTokens, max_tokens: int) -> Decoded:
+    """Take the likeliest token each time. ``image``: (latent_BD, tokens_BPD) of ``model._encode_image``; ``max_tokens``: most
+    tokens with start and end.
     """
 
     def likeliest(log_probs_BV: Tensor, step: int) -> Tensor:  # noqa: N803
         return log_probs_BV.argmax(-1)
 
-    return _one_by_one(model, image, marks, limit, likeliest)
+    return _one_by_one(model, image, special, max_tokens, likeliest)
 
 
 def top_p(
-    model: Any, image: tuple[Tensor, Tensor], marks: Marks, limit: int, *, share: float, generators: Sequence[Any]
+    model: Any,
+    image: tuple[Tensor, Tensor],
+    special: SpecialTokens,
+    max_tokens: int,
+    *,
+    share: float,
+    generators: Sequence[Any],
 ) -> Decoded:
-    """Each token drawn from the likeliest ones that together have ``share`` of the probability.
+    """Draw each token from the likeliest ones that together have ``share`` of the probability.
 
     ``generators``: a CPU ``torch.Generator`` for each image, so that a caption does not depend on what shares its batch.
     A share towards 0 is greedy. Raises ``ValueError`` for a share outside (0, 1].
@@ -53,26 +59,32 @@ def top_p(
     import torch
 
     if not 0 < share <= 1:
-        raise ValueError(f"share must be in (0, 1], not {share}")
-    draws_BL = torch.stack([torch.rand(limit, generator=generator) for generator in generators])  # noqa: N806
+        raise ValueError(f"share={share}: must be over 0 and at most 1")
+    draws_BL = torch.stack([torch.rand(max_tokens, generator=generator) for generator in generators])  # noqa: N806
 
     def drawn(log_probs_BV: Tensor, step: int) -> Tensor:  # noqa: N803
         probs, tokens = log_probs_BV.exp().sort(dim=-1, descending=True, stable=True)
         before = probs.cumsum(-1) - probs
         probs = probs.masked_fill(before >= share, 0)
         probs[:, 0] = probs[:, 0].clamp(min=1e-30)  # the likeliest is always in
-        ladder = probs.cumsum(-1)
-        height = draws_BL[:, step, None].to(ladder) * ladder[:, -1:]
-        rung = torch.searchsorted(ladder, height, right=True).clamp(max=ladder.shape[-1] - 1)
-        return tokens.gather(1, rung)[:, 0]
+        cdf = probs.cumsum(-1)
+        u = draws_BL[:, step, None].to(cdf) * cdf[:, -1:]
+        index = torch.searchsorted(cdf, u, right=True).clamp(max=cdf.shape[-1] - 1)
+        return tokens.gather(1, index)[:, 0]
 
-    return _one_by_one(model, image, marks, limit, drawn)
+    return _one_by_one(model, image, special, max_tokens, drawn)
 
 
 def beam(
-    model: Any, image: tuple[Tensor, Tensor], marks: Marks, limit: int, *, beams: int, length_penalty: float = 1.0
+    model: Any,
+    image: tuple[Tensor, Tensor],
+    special: SpecialTokens,
+    max_tokens: int,
+    *,
+    beams: int,
+    length_penalty: float = 1.0,
 ) -> Decoded:
-    """The best of ``beams`` sequences kept at each step; a finished one keeps its place and its probability.
+    """Find the best of ``beams`` sequences kept at each step; a finished one keeps its place and its probability.
 
     Beams are ranked by log-probability while they grow; at the end by log-probability over length to the power of
     ``length_penalty`` (0: probability alone, 1: mean per token). One beam is greedy. Raises ``ValueError`` for no beams.
@@ -80,23 +92,23 @@ def beam(
     import torch
 
     if beams < 1:
-        raise ValueError(f"beams must be at least 1, not {beams}")
+        raise ValueError(f"beams={beams}: must be at least 1")
     latent_ND, tokens_NPD = (part.repeat_interleave(beams, 0) for part in image)  # noqa: N806
     count = len(latent_ND) // beams
-    ids_NL = torch.full((count * beams, 1), marks.start, dtype=torch.long, device=latent_ND.device)  # noqa: N806
+    ids_NL = torch.full((count * beams, 1), special.start, dtype=torch.long, device=latent_ND.device)  # noqa: N806
     scores_BK = latent_ND.new_full((count, beams), -torch.inf)  # noqa: N806
     scores_BK[:, 0] = 0  # all start alike: only one of them may branch first
     base = torch.arange(count, device=ids_NL.device)[:, None] * beams
-    for _ in range(limit - 1):
-        if _finished(ids_NL, marks).all():
+    for _ in range(max_tokens - 1):
+        if _finished(ids_NL, special).all():
             break
-        log_probs_NV = _log_probs(model, (latent_ND, tokens_NPD), ids_NL, marks)  # noqa: N806
+        log_probs_NV = _log_probs(model, (latent_ND, tokens_NPD), ids_NL, special)  # noqa: N806
         vocabulary = log_probs_NV.shape[-1]
         ahead = (scores_BK[..., None] + log_probs_NV.view(count, beams, vocabulary)).flatten(1)
         scores_BK, best = ahead.topk(beams, dim=1)  # noqa: N806
         parents = (base + best // vocabulary).flatten()
         ids_NL = torch.cat([ids_NL[parents], (best % vocabulary).view(-1, 1)], 1)  # noqa: N806
-    lengths_BK = (ids_NL != marks.pad).sum(1).view(count, beams)  # noqa: N806
+    lengths_BK = (ids_NL != special.pad).sum(1).view(count, beams)  # noqa: N806
     chosen = (scores_BK / (lengths_BK - 1).clamp(min=1) ** length_penalty).argmax(1, keepdim=True)
     return Decoded(ids_BL=ids_NL[(base + chosen).flatten()], log_prob_B=scores_BK.gather(1, chosen)[:, 0])
 
@@ -105,37 +117,41 @@ def beam(
 
 
 def _one_by_one(
-    model: Any, image: tuple[Tensor, Tensor], marks: Marks, limit: int, choose: Callable[[Tensor, int], Tensor]
+    model: Any,
+    image: tuple[Tensor, Tensor],
+    special: SpecialTokens,
+    max_tokens: int,
+    choose: Callable[[Tensor, int], Tensor],
 ) -> Decoded:
     import torch
 
     count, device = len(image[0]), image[0].device
-    ids_BL = torch.full((count, 1), marks.start, dtype=torch.long, device=device)  # noqa: N806
+    ids_BL = torch.full((count, 1), special.start, dtype=torch.long, device=device)  # noqa: N806
     total_B = image[0].new_zeros(count)  # noqa: N806
-    for step in range(limit - 1):
-        if _finished(ids_BL, marks).all():
+    for step in range(max_tokens - 1):
+        if _finished(ids_BL, special).all():
             break
-        log_probs_BV = _log_probs(model, image, ids_BL, marks)  # noqa: N806
+        log_probs_BV = _log_probs(model, image, ids_BL, special)  # noqa: N806
         token_B = choose(log_probs_BV, step)  # noqa: N806
         total_B = total_B + log_probs_BV.gather(1, token_B[:, None])[:, 0]  # noqa: N806
         ids_BL = torch.cat([ids_BL, token_B[:, None]], 1)  # noqa: N806
     return Decoded(ids_BL=ids_BL, log_prob_B=total_B)
 
 
-def _finished(ids_BL: Tensor, marks: Marks) -> Tensor:  # noqa: N803
+def _finished(ids_BL: Tensor, special: SpecialTokens) -> Tensor:  # noqa: N803
     last = ids_BL[:, -1]
-    return (last == marks.end) | (last == marks.pad)
+    return (last == special.end) | (last == special.pad)
 
 
-def _log_probs(model: Any, image: tuple[Tensor, Tensor], ids_BL: Tensor, marks: Marks) -> Tensor:  # noqa: N803
+def _log_probs(model: Any, image: tuple[Tensor, Tensor], ids_BL: Tensor, special: SpecialTokens) -> Tensor:  # noqa: N803
     """(B, V) of the next token. A start never follows, padding only a sequence that has ended, and then for certain."""
     import torch
 
     out = model(None, ids_BL, image_latent=image[0], image_embs=image[1], output_labels=False)
     logits_BV = out["logits"][:, -1].float()  # noqa: N806
-    logits_BV[:, [marks.start, marks.pad]] = -torch.inf
+    logits_BV[:, [special.start, special.pad]] = -torch.inf
     log_probs_BV = logits_BV.log_softmax(-1)  # noqa: N806
-    ended = _finished(ids_BL, marks)
+    ended = _finished(ids_BL, special)
     log_probs_BV[ended] = -torch.inf
-    log_probs_BV[ended, marks.pad] = 0
+    log_probs_BV[ended, special.pad] = 0
     return log_probs_BV

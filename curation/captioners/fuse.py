@@ -7,19 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
+from pydantic.dataclasses import dataclass
 
 from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.types import Evidence, Resources
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fuse:
-    """``scene``, ``motion``: the columns that hold the two captions."""
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class FuseCaptioner:
+    """Two captions as one sentence.
+
+    Args:
+        scene: the column with what a frame shows.
+        motion: the column with how the clip moves.
+    """
 
     scene: str = "caption_coca"
     motion: str = "caption_motion"
@@ -27,6 +33,8 @@ class Fuse:
     identity: ClassVar[str] = "curation.captioners.fuse.Fuse"
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
+    requires: ClassVar[tuple[str, ...]] = ()
+    models: ClassVar[tuple[str, ...]] = ()
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=0.5)
 
     @property

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow as pa
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.observers.camera import HANDHELD, STATIC, UNCLEAR, WORDS
 from dailies.curation.types import Evidence, Resources
@@ -26,31 +28,37 @@ VOCABULARY = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Motion:
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class MotionCaptioner:
     """Words for the flow. Units are those of ``motion``: px per half second at a short side of 240 px.
 
-    Below ``still`` nothing moves; below ``slow`` it is slow motion and from ``fast`` on fast motion; between the two
-    no speed is worth a word. ``apart``: the share of the mean speed that is local where something moves before a moving
-    camera. Raises ``ValueError`` when the thresholds are not in order.
+    Args:
+        still: speed below which nothing moves.
+        slow: speed below which it is slow motion.
+        fast: speed from which it is fast motion; between the two no speed is worth a word.
+        apart: share of the mean speed that must be local for something to move before a moving camera.
     """
 
-    still: float = 0.15
+    still: Annotated[float, Field(ge=0)] = 0.15
     slow: float = 1.5
     fast: float = 6.0
-    apart: float = 0.1
+    apart: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     identity: ClassVar[str] = "curation.captioners.motion.Motion"
     meaning: ClassVar[int] = 2
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     needs: ClassVar[tuple[str, ...]] = ("motion", "motion_local", "motion_camera")
+    requires: ClassVar[tuple[str, ...]] = ()
+    models: ClassVar[tuple[str, ...]] = ()
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=0.5)
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.still <= self.slow <= self.fast:
-            raise ValueError(f"0 <= still <= slow <= fast expected, not {self.still}, {self.slow}, {self.fast}")
-        if not 0 < self.apart <= 1:
-            raise ValueError(f"apart must be in (0, 1], not {self.apart}")
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if not self.still <= self.slow <= self.fast:
+            raise ValueError(
+                f"still={self.still}, slow={self.slow}, fast={self.fast}: each must be at least the one before"
+            )
+        return self
 
     def weights(self) -> None:
         return None

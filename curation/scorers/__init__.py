@@ -1,7 +1,9 @@
-"""Scorers: models over evidence. One file a model; this table names them all.
+"""Scorers: models over evidence, one file a model. ``SCORERS`` names them all.
 
-A scorer is a small picklable spec made on the driver; what ``open()`` gives is live, heavy and lives in a worker. A new one is
-one file and one line in ``SCORERS``: its columns, the recipe's checks and the contract tests follow.
+A scorer is a small picklable spec on the driver, a dataclass whose fields are its parameters; what ``open()`` returns is heavy
+and lives in a worker. A new one is one file and one line in ``SCORERS``: its columns, the recipe's checks and the contract
+tests follow. A field's metadata may say ``meaning: False`` (its value changes no number) or ``formerly: NAME`` (recipes may
+still call it that, and fingerprints always do).
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
-from dailies.curation.scorers.clip import Clip
-from dailies.curation.scorers.raft import Raft
-from dailies.curation.scorers.text import Text
+from dailies.curation.scorers.clip import ClipScorer
+from dailies.curation.scorers.raft import RaftScorer
+from dailies.curation.scorers.text import TextScorer
 from dailies.curation.types import Evidence, Resources
+
+__all__ = ["SCORERS", "ClipScorer", "RaftScorer", "Scorer", "TextScorer"]
 
 
 class Scorer(Protocol):
@@ -24,6 +28,8 @@ class Scorer(Protocol):
     identity: ClassVar[str]  # names it in fingerprints for good, wherever its class moves
     meaning: ClassVar[int]  # raised when the code changes what the numbers mean
     columns: ClassVar[tuple[pa.Field, ...]]  # with units
+    requires: ClassVar[tuple[str, ...]]  # importable names of the packages it needs, checked before any work
+    models: ClassVar[tuple[str, ...]]  # those of its parameters that may name a model of the zoo, as zoo:NAME
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -43,7 +49,7 @@ class Scorer(Protocol):
 
 
 SCORERS: dict[str, Any] = {
-    "clip": Clip,
-    "raft": Raft,
-    "text": Text,
+    "clip": ClipScorer,
+    "raft": RaftScorer,
+    "text": TextScorer,
 }

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
+from pydantic.dataclasses import dataclass
 
 from dailies.curation import schema
+from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.scorers import openclip
 from dailies.curation.scorers.text import first_middle_last
 from dailies.curation.types import Evidence
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clip(openclip.OpenClip):
-    """``caption``: the column that holds the text. For the rest see ``dailies.curation.scorers.openclip``."""
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class ClipScorer(openclip.OpenClip):
+    """The CLIP similarity of each clip and its caption.
+
+    Args:
+        caption: the column that holds the text. The others are those of ``dailies.curation.scorers.openclip``.
+    """
 
     caption: str = "caption_fuse"
 

@@ -11,9 +11,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from dailies.curation import video
+from dailies.curation.config import SPEC
 from dailies.curation.errors import UsageError
 from dailies.curation.types import EvidenceFrame, Resources
 
@@ -21,7 +25,7 @@ ZOO, HUB = "zoo:", "hf-hub:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
+class SpecialTokens:
     """Ids of a tokenizer's start, end and padding."""
 
     start: int
@@ -29,22 +33,25 @@ class Marks:
     pad: int
 
 
-_CLIP_MARKS = Marks(start=49406, end=49407, pad=0)
+_CLIP_TOKENS = SpecialTokens(start=49406, end=49407, pad=0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@pydantic_dataclass(frozen=True, kw_only=True, config=SPEC)
 class OpenClip:
-    """What a captioner and a scorer by such a model have in common. ``model``: see above. ``batch``: frames or clips at once.
-    ``gpus``: what one worker gets; with none it runs on the CPU. Raises ``ValueError`` for a batch of nothing.
+    """What a captioner and a scorer share that use such a model.
+
+    Args:
+        model: see above.
+        batch: frames or clips at once.
+        gpus: what one worker gets; with none it runs on the CPU.
     """
 
     model: str = "zoo:coca-world"
-    batch: int = field(default=16, metadata={"meaning": False})
-    gpus: float = field(default=0, metadata={"meaning": False})
+    batch: Annotated[int, Field(ge=1)] = field(default=16, metadata={"meaning": False})
+    gpus: Annotated[float, Field(ge=0)] = field(default=0, metadata={"meaning": False})
 
-    def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, not {self.batch}")
+    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch")
+    models: ClassVar[tuple[str, ...]] = ("model",)
 
     @property
     def resources(self) -> Resources:
@@ -62,7 +69,7 @@ class Loaded:
     model: Any
     prepare: Any
     tokenize: Any
-    marks: Marks
+    special_tokens: SpecialTokens
     device: str
 
     def pixels(self, frames: Sequence[EvidenceFrame]) -> Any:
@@ -74,7 +81,7 @@ class Loaded:
         return torch.stack([self.prepare(picture) for picture in pictures]).to(self.device)
 
     def text(self, ids: Sequence[int]) -> str:
-        """Ids without marks as text."""
+        """Decode ids without special tokens to text."""
         tokenizer = getattr(self.tokenize, "tokenizer", self.tokenize)  # open_clip wraps transformers' tokenizers
         return " ".join(str(tokenizer.decode(list(ids))).split())
 
@@ -90,7 +97,9 @@ def load(name: str, *, gpu: bool = False) -> Loaded:
         tokenize = open_clip.get_tokenizer(model_name)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
         raise UsageError(f"model {name!r}: {str(error).splitlines()[0]}") from error
-    return Loaded(model=model.eval(), prepare=prepare, tokenize=tokenize, marks=_marks(tokenize), device=device)
+    return Loaded(
+        model=model.eval(), prepare=prepare, tokenize=tokenize, special_tokens=_special_tokens(tokenize), device=device
+    )
 
 
 def weights(name: str) -> str:
@@ -128,10 +137,10 @@ def _resolve(name: str) -> tuple[str, str | None]:
     return model, tag or tags[0]
 
 
-def _marks(tokenize: Any) -> Marks:
+def _special_tokens(tokenize: Any) -> SpecialTokens:
     inner = getattr(tokenize, "tokenizer", None)
     if inner is None:
-        return _CLIP_MARKS
+        return _CLIP_TOKENS
     start = inner.bos_token_id if inner.bos_token_id is not None else inner.cls_token_id
     end = inner.eos_token_id if inner.eos_token_id is not None else inner.sep_token_id
-    return Marks(start=start, end=end, pad=inner.pad_token_id)
+    return SpecialTokens(start=start, end=end, pad=inner.pad_token_id)

@@ -10,19 +10,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
 
 from dailies.curation import video
+from dailies.curation.config import SPEC
 from dailies.curation.errors import TooFewFrames, UsageError
 from dailies.curation.observers import camera
 from dailies.curation.observers.motion import TRACKS, MotionObserver, reduced
@@ -37,20 +40,30 @@ def _name(measure: str) -> str:
     return "raft_" + measure.removeprefix("motion_")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Raft:
-    """``model``: a file with the state dict of torchvision's ``raft_small`` or ``raft_large``, .pth, .pt or .safetensors.
+def _is_weights(path: str) -> str:
+    if Path(path).suffix not in SUFFIXES or not Path(path).is_file():
+        raise ValueError(f"no file with RAFT's weights ({', '.join(SUFFIXES)}) is there")
+    return path
 
-    ``short_side``: px, with the longer side the nearest multiple of 8 that keeps the shape: RAFT needs multiples, and
-    16:9 becomes 800 x 448. Smaller evidence is brought up to it. ``updates``: of the flow, per pair. ``batch``: pairs at once.
-    ``gpus``: what one worker gets; with none it runs on the CPU. Raises ``ValueError`` for a file that is not there.
+
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class RaftScorer:
+    """The motion measures from RAFT's flow.
+
+    Args:
+        model: a file with the state dict of torchvision's ``raft_small`` or ``raft_large``, .pth, .pt or .safetensors.
+        short_side: px, with the longer side the nearest multiple of 8 that keeps the shape: RAFT needs multiples, and
+            16:9 becomes 800 x 448. Smaller evidence is scaled up to it.
+        updates: of the flow, per pair.
+        batch: pairs at once.
+        gpus: what one worker gets; with none it runs on the CPU.
     """
 
-    model: str
-    short_side: int = 448
-    updates: int = 12
-    batch: int = field(default=4, metadata={"meaning": False})
-    gpus: float = field(default=0, metadata={"meaning": False})
+    model: Annotated[str, AfterValidator(_is_weights)]
+    short_side: Annotated[int, Field(ge=128, multiple_of=8)] = 448  # smaller, its pyramid of correlations is empty
+    updates: Annotated[int, Field(ge=1)] = 12
+    batch: Annotated[int, Field(ge=1)] = field(default=4, metadata={"meaning": False})
+    gpus: Annotated[float, Field(ge=0)] = field(default=0, metadata={"meaning": False})
 
     identity: ClassVar[str] = "curation.scorers.raft.Raft"
     meaning: ClassVar[int] = 1
@@ -58,21 +71,15 @@ class Raft:
         measure.with_name(_name(measure.name)) for measure in MotionObserver.measures
     )
     needs: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        if self.short_side < 128 or self.short_side % 8:  # smaller, its pyramid of correlations has nothing left
-            raise ValueError(f"short_side must be a multiple of 8 from 128 px on, not {self.short_side}")
-        if self.updates < 1 or self.batch < 1:
-            raise ValueError(f"updates and batch must be at least 1, not {self.updates} and {self.batch}")
-        if Path(self.model).suffix not in SUFFIXES or not Path(self.model).is_file():
-            raise ValueError(f"model must be a file with RAFT's weights ({', '.join(SUFFIXES)}), not {self.model!r}")
+    requires: ClassVar[tuple[str, ...]] = ("safetensors", "torch", "torchvision")
+    models: ClassVar[tuple[str, ...]] = ()  # ``model`` is a file, and no model of the zoo
 
     @property
     def resources(self) -> Resources:
         return Resources(cpus=1, gpus=self.gpus, memory_gb=4)
 
     def weights(self) -> str:
-        """sha256 of the file. Raises ``UsageError`` when it holds something else than a RAFT, where torch is there to tell."""
+        """Return the file's sha256. Raises ``UsageError`` for a file of another network, where torch is there to tell."""
         if find_spec("torchvision"):
             _size(self.model, Path(self.model).stat().st_mtime_ns)
         return hashlib.sha256(Path(self.model).read_bytes()).hexdigest()
@@ -121,7 +128,7 @@ def _load(path: str, *, gpu: bool, updates: int) -> Flow:
     import torch
 
     device = "cuda" if gpu else "cpu"
-    model = _made(_size(path, Path(path).stat().st_mtime_ns))
+    model = _network(_size(path, Path(path).stat().st_mtime_ns))
     model.load_state_dict(_state(path))
     model.eval().to(device)
 
@@ -136,7 +143,7 @@ def _load(path: str, *, gpu: bool, updates: int) -> Flow:
     return flow
 
 
-def _made(size: str) -> Any:
+def _network(size: str) -> Any:
     from torchvision.models import optical_flow  # type: ignore[import-untyped,unused-ignore]
 
     return getattr(optical_flow, size)(weights=None)
@@ -147,13 +154,13 @@ def _size(path: str, modified: int) -> str:
     """Which of ``SIZES`` a file holds, as it was at ``modified``. Raises ``UsageError`` for none."""
     import torch
 
-    held = {name: tuple(tensor.shape) for name, tensor in _state(path).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in _state(path).items()}
     for size in SIZES:
         with torch.device("meta"):
-            wanted = _made(size).state_dict()
-        if held == {name: tuple(tensor.shape) for name, tensor in wanted.items()}:
+            wanted = _network(size).state_dict()
+        if shapes == {name: tuple(tensor.shape) for name, tensor in wanted.items()}:
             return size
-    raise UsageError(f"{path} is not the state dict of torchvision's {' or '.join(SIZES)}")
+    raise UsageError(f"model={path}: not the state dict of torchvision's {' or '.join(SIZES)}")
 
 
 def _state(path: str) -> dict[str, Any]:
@@ -169,9 +176,7 @@ def _state(path: str) -> dict[str, Any]:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UsageError(f"{path} holds no weights that can be read: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"model={path}: holds no weights that can be read: {str(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise UsageError(
-            f"{path} is not a state dict: names and tensors, as torch.save(model.state_dict(), path) writes"
-        )
+        raise UsageError(f"model={path}: not a state dict, as torch.save(model.state_dict(), path) writes one")
     return state

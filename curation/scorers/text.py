@@ -11,30 +11,37 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from dailies.curation import video
+from dailies.curation.config import SPEC
 from dailies.curation.schema import field
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
 POSITIONS = ("first", "middle", "last")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """``side``: pixels of the longer side at which the detector looks. A box counts as text when it is at least ``aspect``
-    times as long as it is high, and no higher than the share ``height`` of the frame."""
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class TextScorer:
+    """How much of the picture is text.
 
-    side: int = 640
-    aspect: float = 1.5
-    height: float = 0.3
+    Args:
+        side: of the longer side at which the detector looks, px.
+        aspect: least length of a box over its height to count as text.
+        height: most height of a box to count as text, as a share of the frame's.
+    """
+
+    side: Annotated[int, Field(ge=32)] = 640
+    aspect: Annotated[float, Field(ge=0)] = 1.5
+    height: Annotated[float, Field(gt=0, le=1)] = 0.3
 
     identity: ClassVar[str] = "curation.scorers.text.Text"
     meaning: ClassVar[int] = 1
@@ -49,6 +56,8 @@ class Text:
         field("text_boxes", pa.int32(), "most boxes on one of the three", "box"),
     )
     needs: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[tuple[str, ...]] = ("rapidocr",)
+    models: ClassVar[tuple[str, ...]] = ()
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
     def weights(self) -> str:
@@ -62,8 +71,8 @@ class Text:
             rows = []
             for clip in evidence:
                 looked = first_middle_last(clip.frames)
-                found = {frame.pts: self._look(detector, frame) for frame in dict.fromkeys(looked)}
-                rows.append(_row([found[frame.pts] for frame in looked]))
+                measured = {frame.pts: self._look(detector, frame) for frame in dict.fromkeys(looked)}
+                rows.append(_row([measured[frame.pts] for frame in looked]))
             return pa.Table.from_pylist(rows, schema=pa.schema(list(self.columns)))
 
         yield score
@@ -71,10 +80,10 @@ class Text:
     def _look(self, detector: Any, frame: EvidenceFrame) -> tuple[float, int]:
         """Union of the text boxes as a share of the frame, and how many there are."""
         rgb = video.unjpeg(frame.jpeg)
-        found = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=False).boxes
-        if found is None:
+        quads = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=False).boxes
+        if quads is None:
             return 0.0, 0
-        boxes = [box for box in np.asarray(found, np.float32) if self._is_line(box, rgb.shape[0])]
+        boxes = [box for box in np.asarray(quads, np.float32) if self._is_line(box, rgb.shape[0])]
         return union_area(boxes, rgb.shape[0], rgb.shape[1]), len(boxes)
 
     def _is_line(self, box_42: NDArray[Any], frame_height: int) -> bool:
@@ -87,12 +96,12 @@ def first_middle_last(frames: Sequence[EvidenceFrame]) -> tuple[EvidenceFrame, E
     return frames[0], frames[len(frames) // 2], frames[-1]
 
 
-def _row(found: Sequence[tuple[float, int]]) -> dict[str, Any]:
-    areas = [area for area, _ in found]
+def _row(measured: Sequence[tuple[float, int]]) -> dict[str, Any]:
+    areas = [area for area, _ in measured]
     return {
         "text_area": max(areas),
         **{f"text_area_{position}": area for position, area in zip(POSITIONS, areas, strict=True)},
-        "text_boxes": max(count for _, count in found),
+        "text_boxes": max(count for _, count in measured),
     }
 
 
@@ -109,10 +118,12 @@ def _model_path() -> Path:
     import rapidocr
 
     folder = Path(rapidocr.__file__).parent / "models"
-    found = sorted(folder.glob("*_det_*.onnx"))
-    if len(found) != 1:
-        raise FileNotFoundError(f"expected one text detector in {folder}, found {[path.name for path in found]}")
-    return found[0]
+    models = sorted(folder.glob("*_det_*.onnx"))
+    if len(models) != 1:
+        raise FileNotFoundError(
+            f"{folder}: holds {len(models)} text detectors, not one: {[path.name for path in models]}"
+        )
+    return models[0]
 
 
 def _load(side: int) -> Any:

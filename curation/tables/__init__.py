@@ -1,0 +1,54 @@
+"""Tables: a dataset of Delta Lake tables and exports at a URL.
+
+``Dataset`` opens, locks, withdraws and collects garbage. ``Table`` reads and commits, with one ``Committer`` a run on the
+driver; ``write_part`` and ``read_part`` are the worker's end and never open a table. ``query`` is SQL over all of it, and
+``verify`` says whether it holds together.
+
+Names are imported on first use: a worker that writes parts needs neither Delta Lake nor DuckDB.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dailies.curation.tables.dataset import Dataset, Garbage
+    from dailies.curation.tables.integrity import DatasetProblem, verify
+    from dailies.curation.tables.parts import KeySet, Receipt, read_part, write_part
+    from dailies.curation.tables.sql import connect, current, query
+    from dailies.curation.tables.storage import Folder
+    from dailies.curation.tables.table import Committer, Table
+
+__all__ = [
+    "Committer",
+    "Dataset",
+    "DatasetProblem",
+    "Folder",
+    "Garbage",
+    "KeySet",
+    "Receipt",
+    "Table",
+    "connect",
+    "current",
+    "query",
+    "read_part",
+    "verify",
+    "write_part",
+]
+
+_MODULES = {
+    "dataset": ("Dataset", "Garbage"),
+    "parts": ("KeySet", "Receipt", "read_part", "write_part"),
+    "sql": ("connect", "current", "query"),
+    "storage": ("Folder",),
+    "table": ("Committer", "Table"),
+    "integrity": ("DatasetProblem", "verify"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

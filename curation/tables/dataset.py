@@ -8,7 +8,7 @@
     exports/NAME@FP/                 data/*.parquet, index.parquet, README.md: plain Parquet
     exports/.staging-…/              an export in the making
 
-This module opens, locks, withdraws and collects garbage; ``Table`` reads and commits, ``write_part`` is the worker's end.
+This module opens, locks, withdraws and collects garbage; ``Table`` reads and commits, and ``write_part`` is the worker's end.
 """
 
 from __future__ import annotations
@@ -30,33 +30,30 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dailies.curation.errors import DatasetError
-from dailies.curation.tables.parts import Keys, Receipt, read_part, write_part
 from dailies.curation.tables.storage import Folder, one_line
-from dailies.curation.tables.table import Committer, Table
+from dailies.curation.tables.table import Table
 from dailies.curation.tables.withdraw import withdraw_from_export
-
-__all__ = ["Committer", "Dataset", "Garbage", "Keys", "Receipt", "Table", "read_part", "write_part"]
 
 MARKER = "dataset.json"
 LOCK = ".lock"
 FORMAT = 1
 
 GROUPS = ("clips", "scores", "captions", "selections")
-WORD = r"[A-Za-z0-9_.-]+"
-TABLE_NAME = re.compile(rf"observations@{WORD}|(clips|scores|captions)/{WORD}@{WORD}|selections/{WORD}|runs")
+NAME = r"[A-Za-z0-9_.-]+"
+TABLE_NAME = re.compile(rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|runs")
 
-_held: set[int] = set()
+_lock_descriptors: set[int] = set()
 """Descriptors of the locks of this process."""
 
 
-def _let_go() -> None:
+def _close_inherited_locks() -> None:
     # A forked child shares its parent's locks, and would keep them when the parent dies.
-    for descriptor in _held:
+    for descriptor in _lock_descriptors:
         os.close(descriptor)
-    _held.clear()
+    _lock_descriptors.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ class Garbage:
 
 
 class Dataset:
-    """The dataset in a folder. ``Dataset.create`` makes one, ``Dataset.open`` finds one."""
+    """A dataset in a folder. ``Dataset.create`` makes one, ``Dataset.open`` opens one that is there."""
 
     __slots__ = ("_writing", "folder")
 
@@ -85,12 +82,12 @@ class Dataset:
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on a disk, where ``writer`` keeps other runs out."""
+        """Whether the dataset lies on a disk, where ``writer`` keeps other runs out."""
         return self.folder.local
 
     @classmethod
     def create(cls, url: str | Path) -> Dataset:
-        """The dataset at ``url``, made if there is none. Raises ``DatasetError`` where something else lies there."""
+        """Open the dataset at ``url``, making it if there is none. Raises ``DatasetError`` where something else lies there."""
         folder = Folder.at(url)
         try:
             if not folder.holds(MARKER):
@@ -98,40 +95,42 @@ class Dataset:
                     raise DatasetError(f"{folder.url}: not empty, and not a dataset; name a new or an empty folder")
                 folder.write(MARKER, json.dumps({"format": FORMAT, "made_by": "dailies"}).encode())
         except OSError as error:
-            raise DatasetError(f"{folder.url}: cannot be made: {one_line(error)}") from error
+            raise DatasetError(f"{folder.url}: no dataset can be made there: {one_line(error)}") from error
         return cls.open(url)
 
     @classmethod
     def open(cls, url: str | Path) -> Dataset:
-        """Raises ``DatasetError`` where there is no dataset, or one of a later format."""
+        """Open the dataset at ``url``. Raises ``DatasetError`` where there is none, or one of a later format."""
         folder = Folder.at(url)
         try:
             if not folder.holds(MARKER):
-                raise DatasetError(f"{folder.url}: no dataset there")
-            made = json.loads(folder.read(MARKER))
+                raise DatasetError(f"{folder.url}: no dataset there; dailies curate makes one")
+            marker = json.loads(folder.read(MARKER))
         except (OSError, ValueError) as error:
             raise DatasetError(f"{folder.url}: cannot be read: {one_line(error)}") from error
-        if made.get("format") != FORMAT:
-            raise DatasetError(f"{folder.url}: a dataset of format {made.get('format')}; this program reads {FORMAT}")
+        if marker.get("format") != FORMAT:
+            raise DatasetError(
+                f"{folder.url}: format {marker.get('format')} is not {FORMAT}, which this version reads; update dailies"
+            )
         return cls(folder)
 
     # ---- what is in it ----------------------------------------------------------------------------------------------
 
     def table(self, name: str, schema: pa.Schema | None = None) -> Table:
-        """A table by its name in the dataset, which need not exist yet. For ``schema`` see ``Table``."""
+        """Return a table by its name in the dataset; it need not exist yet. For ``schema`` see ``Table``."""
         if not TABLE_NAME.fullmatch(name):
             raise DatasetError(
-                f"no table can be called {name!r}; allowed: observations@FP, clips/CUTS@FP, scores/NAME@FP, "
+                f"table={name!r}: not a table's name; allowed: observations@FP, clips/CUTS@FP, scores/NAME@FP, "
                 "captions/NAME@FP, selections/NAME, runs"
             )
         return Table(name, self.folder / name, schema)
 
     def tables(self) -> list[str]:
-        """Names of the tables that exist, sorted."""
+        """Return the names of the tables that exist, sorted."""
         return [name for name in self._table_folders() if self.table(name).exists()]
 
     def exports(self) -> list[str]:
-        """Names (``NAME@FP``) of the finished exports, sorted."""
+        """Return the names (``NAME@FP``) of the finished exports, sorted."""
         exports = self.folder / "exports"
         names = [name for name in _folders(exports) if not name.startswith(".")]
         return [name for name in names if (exports / name).holds("index.parquet")]
@@ -143,7 +142,7 @@ class Dataset:
             names += [f"{group}/{name}" for name in _folders(self.folder / group)]
         return sorted(name for name in names if TABLE_NAME.fullmatch(name))
 
-    # ---- one at a time ----------------------------------------------------------------------------------------------
+    # ---- one writer at a time ----------------------------------------------------------------------------------------------
 
     @contextmanager
     def writer(self) -> Iterator[None]:
@@ -166,8 +165,8 @@ class Dataset:
             yield
         finally:
             self._writing = 0
-            if descriptor in _held:  # not in a forked child, which has closed it
-                _held.discard(descriptor)
+            if descriptor in _lock_descriptors:  # not in a forked child, which has closed it
+                _lock_descriptors.discard(descriptor)
                 os.close(descriptor)
 
     def _lock(self) -> int:
@@ -184,10 +183,10 @@ class Dataset:
             raise DatasetError(f"{self.url}: {holder} is writing to it; only one run may at a time") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        _held.add(descriptor)
+        _lock_descriptors.add(descriptor)
         return descriptor
 
-    # ---- taking out -------------------------------------------------------------------------------------------------
+    # ---- withdrawing and garbage --------------------------------------------------------------------------------------------
 
     def withdraw(self, source_ids: Iterable[str]) -> dict[str, int]:
         """Delete the rows of these sources from every table and export; returns their number in each.
@@ -217,12 +216,12 @@ class Dataset:
         hours = older_than_hours if older_than_hours is not None else 0.0 if self.is_local else 24.0
         before = datetime.now(UTC) - timedelta(hours=hours) if hours else None
         with self.writer():
-            found = [info for info in self._unreferenced() if before is None or info.mtime < before]
+            garbage = [info for info in self._unreferenced() if before is None or info.mtime < before]
             if not dry_run:
-                for info in found:
+                for info in garbage:
                     self.folder.fs.delete_file(info.path)
                 self._remove_empty_stagings()
-        return [Garbage(self.folder.relative(info), info.size) for info in found]
+        return [Garbage(self.folder.relative(info), info.size) for info in garbage]
 
     def _unreferenced(self) -> Iterator[pafs.FileInfo]:
         for name in self._table_folders():

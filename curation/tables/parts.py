@@ -39,7 +39,7 @@ class Receipt:
 
 
 def part_name() -> str:
-    """A name that no other part of any table has."""
+    """Make a name that no other part of any table has."""
     return f"part-{uuid.uuid4().hex}.parquet"
 
 
@@ -74,29 +74,31 @@ def write_part(
 
 
 def conform(rows: pa.Table | Sequence[Mapping[str, Any]], schema: pa.Schema, name: str) -> pa.Table:
-    """``rows`` with exactly the schema's columns and types, in its order; what they lack is null.
+    """Give ``rows`` exactly the schema's columns and types, in its order; what they lack is null.
 
     Raises ``DatasetError`` naming the column that is unknown, or that does not fit its type.
     """
-    given = rows.column_names if isinstance(rows, pa.Table) else dict.fromkeys(key for row in rows for key in row)
-    if unknown := [column for column in given if column not in schema.names]:
-        raise DatasetError(f"{name}: there is no column {unknown[0]!r}; there are {', '.join(schema.names)}")
+    present = rows.column_names if isinstance(rows, pa.Table) else dict.fromkeys(key for row in rows for key in row)
+    if unknown := [column for column in present if column not in schema.names]:
+        raise DatasetError(f"{name}: unknown column {unknown[0]!r}; allowed: {', '.join(schema.names)}")
     columns = []
     for column in schema:
         try:
             if not isinstance(rows, pa.Table):
                 columns.append(pa.array([row.get(column.name) for row in rows], column.type))
-            elif column.name in given:
+            elif column.name in present:
                 columns.append(rows[column.name].cast(column.type))
             else:
                 columns.append(pa.nulls(len(rows), column.type))
         except (pa.ArrowException, TypeError, ValueError) as error:
-            raise DatasetError(f"{name}: column {column.name!r} is not {column.type}: {one_line(error)}") from error
+            raise DatasetError(
+                f"{name}: column {column.name!r} does not fit {column.type}: {one_line(error)}"
+            ) from error
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def read_part(url: str, columns: Sequence[str], *, source_ids: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of some sources in the part at ``url`` (the ``file`` of ``Table.located``), one row group at a time.
+    """Read the rows of some sources from the part at ``url`` (the ``file`` of ``Table.located``), a row group at a time.
 
     Row groups without such a row are not read, but for their source ids.
     """
@@ -110,7 +112,7 @@ def read_part(url: str, columns: Sequence[str], *, source_ids: Sequence[str]) ->
                 yield part.read_row_group(group, list(columns)).filter(mask).select(columns)
 
 
-class Keys:
+class KeySet:
     """A set of keys in about 24 bytes each, for sets that a Python set would hold in gigabytes.
 
     Most lie in a sorted array; those added since in a Python set, until there are enough to be worth a sort.
@@ -119,8 +121,8 @@ class Keys:
     __slots__ = ("_recent", "_sorted")
 
     def __init__(self, chunks: Iterable[pa.Array] = ()) -> None:
-        found = [np.asarray(pc.unique(chunk).to_pylist(), dtype="S") for chunk in chunks if len(chunk)]
-        self._sorted = np.unique(np.concatenate(found)) if found else np.empty(0, dtype="S1")
+        encoded = [np.asarray(pc.unique(chunk).to_pylist(), dtype="S") for chunk in chunks if len(chunk)]
+        self._sorted = np.unique(np.concatenate(encoded)) if encoded else np.empty(0, dtype="S1")
         self._recent: set[str] = set()
 
     def __len__(self) -> int:

@@ -24,9 +24,9 @@ OFFLINE = {
 
 
 def query(dataset: Dataset, statement: str) -> pa.Table:
-    """The statement's rows; none for a statement that has no result.
+    """Run a statement and return its rows; a statement without a result returns an empty table.
 
-    Raises ``UsageError`` with the first line of DuckDB's message where it is not right.
+    Raises ``UsageError`` with the first line of DuckDB's message where the statement is wrong.
     """
     with connect(dataset) as connection:
         try:
@@ -37,7 +37,7 @@ def query(dataset: Dataset, statement: str) -> pa.Table:
 
 
 def connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
-    """A connection with the views, as of now: later commits are not seen.
+    """Open a connection with a view for each table, as of now: later commits are not seen.
 
     Only the columns that a statement names are read, and ``count(*)`` reads footers alone; but a field of a struct in
     a list brings its neighbours along, so that ``evidence[1].pts`` reads the JPEGs too.
@@ -54,7 +54,7 @@ def connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
 
 
 def current(dataset: Dataset) -> dict[str, str]:
-    """Short name → the table it stands for: the last run's that has one, else the last that was written."""
+    """Map each short name to the table it stands for: the last run's that has one, else the last that was written."""
     tables = dataset.tables()
     exports = dataset.exports()
     age: dict[str, float] = {name: dataset.table(name).committed() or 0.0 for name in tables}
@@ -72,8 +72,8 @@ def current(dataset: Dataset) -> dict[str, str]:
 
 def _short(name: str) -> str:
     group, _, rest = name.partition("@")[0].partition("/")
-    one = {"selections": "selection", "exports": "export"}.get(group, group)
-    return one if group == "clips" or not rest else f"{one}_{rest}"
+    singular = {"selections": "selection", "exports": "export"}.get(group, group)
+    return singular if group == "clips" or not rest else f"{singular}_{rest}"
 
 
 def _index(dataset: Dataset, export: str) -> pads.Dataset:

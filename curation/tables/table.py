@@ -22,7 +22,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from dailies.curation.errors import DailiesError, DatasetError
-from dailies.curation.tables.parts import Keys, Receipt, part_name, write_part
+from dailies.curation.tables.parts import KeySet, Receipt, part_name, write_part
 from dailies.curation.tables.storage import Folder, one_line, plain_schema, sync, write_parquet
 
 APP = "dailies"
@@ -116,14 +116,14 @@ class Table:
         file = pc.replace_substring(rows["__filename"], f"{self.folder.path}/", f"{self.url}/", max_replacements=1)
         return rows.drop_columns("__filename").append_column("file", file)
 
-    def keys(self, column: str | None = None) -> Keys:
+    def keys(self, column: str | None = None) -> KeySet:
         """The values of the key column (by default the first one): what is done. Reads that column alone."""
         delta = self._open()
         if delta is None:
-            return Keys()
+            return KeySet()
         schema = self._schema(delta)
         rows = _stream(self._arrow(schema, _parts(delta)), [column or schema.names[0]], None)
-        return Keys(batch.column(0) for batch in rows)
+        return KeySet(batch.column(0) for batch in rows)
 
     def properties(self) -> dict[str, Any]:
         """What ``replace`` was given along with the current rows."""
@@ -190,12 +190,12 @@ class Table:
 
     # ---- underneath -------------------------------------------------------------------------------------------------
 
-    def _open(self, *, apart: bool = False) -> DeltaTable | None:
-        """The table as of now; ``apart`` from what later calls of this object bring up to date."""
+    def _open(self, *, snapshot: bool = False) -> DeltaTable | None:
+        """The table as of now; a ``snapshot`` is not brought up to date by later calls."""
         try:
-            if apart or self._delta is None:
+            if snapshot or self._delta is None:
                 fresh = DeltaTable(self.url)
-                self._delta = self._delta if apart else fresh
+                self._delta = self._delta if snapshot else fresh
                 return fresh
             self._delta.update_incremental()
             return self._delta
@@ -216,14 +216,14 @@ class Table:
         low, high = f"min.{schema.names[0]}", f"max.{schema.names[0]}"
         # Pre-buffering merges requests to an object store; on a disk it would only hold a whole part in memory.
         options = pads.ParquetFragmentScanOptions(pre_buffer=not self.folder.local)
-        form = pads.ParquetFileFormat(default_fragment_scan_options=options)
+        parquet = pads.ParquetFileFormat(default_fragment_scan_options=options)
         fragments = []
         for part in parts.to_pylist():
             bounded = part.get(low) is not None and part.get(high) is not None
             within = (key >= part[low]) & (key <= part[high]) if bounded else None
             path = self.folder.file(part["path"])
-            fragments.append(form.make_fragment(path, self.folder.fs, partition_expression=within))
-        return pads.FileSystemDataset(fragments, schema, form, self.folder.fs)
+            fragments.append(parquet.make_fragment(path, self.folder.fs, partition_expression=within))
+        return pads.FileSystemDataset(fragments, schema, parquet, self.folder.fs)
 
     def _rewrite(self, part: pads.Dataset, keep: pc.Expression) -> list[Receipt]:
         """Another part with the rows to keep; none if no row is left, unless properties lie in it."""
@@ -243,9 +243,11 @@ class Table:
             try:
                 stored = pa.schema(Schema.from_arrow(pa.schema([column])).to_arrow()).field(0).type
             except Exception as error:  # deltalake raises just that
-                raise DatasetError(f"{self.name}: column {column.name!r} cannot be {column.type}") from error
+                raise DatasetError(f"{self.name}: column {column.name!r} cannot be stored as {column.type}") from error
             if stored != column.type:  # unsigned integers silently become signed ones
-                raise DatasetError(f"{self.name}: column {column.name!r} cannot be {column.type}; {stored} can")
+                raise DatasetError(
+                    f"{self.name}: column {column.name!r} cannot be stored as {column.type}; use {stored}"
+                )
         delta = self._open()
         if delta is None:
             return
@@ -276,7 +278,7 @@ class Table:
         actions += [RemoveAction(path, True, now) for path in removed]
         sequence = 1 if delta is None else (delta.transaction_version(APP) or 0) + 1
         marked = CommitProperties(app_transactions=[Transaction(APP, sequence)])
-        with self._alone():
+        with self._explain_errors():
             if delta is None:
                 schema = Schema.from_arrow(self._schema(None))
                 create_table_with_add_actions(self.url, schema, actions, mode="error", commit_properties=marked)
@@ -285,24 +287,24 @@ class Table:
                 delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=marked)
                 delta.update_incremental()
         if delta.transaction_version(APP) != sequence:
-            raise self._not_alone()
+            raise self._conflict()
         if self.folder.local:  # deltalake does not sync its log
             sync(self.folder.file(f"_delta_log/{delta.version():020}.json"))
             sync(self.folder.file("_delta_log"))
         return delta
 
-    def _not_alone(self) -> DatasetError:
-        return DatasetError(f"{self.url}: another run has written to this table meanwhile; only one may at a time")
+    def _conflict(self) -> DatasetError:
+        return DatasetError(f"{self.url}: another run has written to this table meanwhile; let one run at a time write")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except CommitFailedError as error:
-            raise self._not_alone() from error
+            raise self._conflict() from error
         except DeltaError as error:
             if "already exists" in str(error):
-                raise self._not_alone() from error
+                raise self._conflict() from error
             raise DatasetError(f"{self.url}: cannot be written: {one_line(error)}") from error
 
 
@@ -343,7 +345,7 @@ class Committer:
         self.table = table
         self.interval = interval
         self.rows = self.parts = self.dropped = 0
-        self._delta = table._open(apart=True)
+        self._delta = table._open(snapshot=True)
         self._done = table.keys(key)
         self._pending: list[Receipt] = []
         self._last = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -50,8 +50,9 @@ def curate(
     from dailies.pipelines.cli.tables import print_summary
     from dailies.pipelines.recipe import load_recipe
 
-    made = load_recipe(recipe, set_)
-    summary = room.curate(sources, out, made, engine=_engine(engine), retry_failed=retry_failed, quiet=as_json)
+    loaded = load_recipe(recipe, set_)
+    _print_notes(loaded.notes)
+    summary = room.curate(sources, out, loaded, engine=_engine(engine), retry_failed=retry_failed, quiet=as_json)
     print_summary(summary, as_json)
     if summary.all_failed:
         raise typer.Exit(1)
@@ -68,7 +69,9 @@ def cuts(
     from dailies.pipelines.cuts import find_cuts
     from dailies.pipelines.recipe import load_recipe
 
-    found, failed = find_cuts(videos, load_recipe(recipe, set_), quiet=as_json)
+    loaded = load_recipe(recipe, set_)
+    _print_notes(loaded.notes)
+    found, failed = find_cuts(videos, loaded, quiet=as_json)
     if as_json:
         print(json.dumps(found))
     else:
@@ -130,10 +133,11 @@ def export(
     if latents is not None:
         if out is None:
             raise UsageError("export --latents needs --out FOLDER")
-        from dailies.pipelines.latents import Request, export_latents, print_latents
+        from dailies.pipelines.cli.latents_tables import print_latents
+        from dailies.pipelines.latents import LatentsRequest, export_latents
 
         parts = {"vae": vae, "text": text}
-        request = Request(
+        request = LatentsRequest(
             export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
         )
         print_latents(export_latents(request, engine=_engine(engine), quiet=as_json), as_json)
@@ -245,8 +249,8 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV.")] = False,
 ) -> None:
     """Ask the dataset's tables in SQL: observations, clips, scores_*, selection_*, export_*, runs."""
-    from dailies.curation.tables.dataset import Dataset as Opened
-    from dailies.curation.tables.sql import query as ask
+    from dailies.curation.tables import Dataset as Opened
+    from dailies.curation.tables import query as ask
     from dailies.pipelines.cli.tables import print_table
 
     print_table(ask(Opened.open(dataset), query), "json" if as_json else "csv" if as_csv else "table")
@@ -320,6 +324,12 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    """Say on stderr what a recipe calls by a former name."""
+    for note in notes:
+        print(f"dailies: {note}", file=sys.stderr)
 
 
 def _engine(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Does a dataset hold together? Every check reads key columns and footers; only the deep one reads media.
+"""Integrity: whether a dataset holds together. Every check reads key columns and footers; only the deep one reads media.
 
 Keys are compared in memory: about 50 bytes for each clip of the largest table.
 """
@@ -35,7 +35,7 @@ SCHEMAS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class DatasetProblem:
     """What is wrong with which table or export: ``where`` is a key, a column or a file of it."""
 
     table: str
@@ -46,19 +46,19 @@ class Problem:
         return f"{self.table}: {self.where}: {self.message}"
 
 
-def verify(dataset: Dataset, *, check_media: Callable[[bytes], int] | None = None) -> list[Problem]:
-    """Everything found wrong; an empty list if nothing is.
+def verify(dataset: Dataset, *, check_media: Callable[[bytes], int] | None = None) -> list[DatasetProblem]:
+    """Check a whole dataset and return everything that is wrong; an empty list where nothing is.
 
     ``check_media`` makes it deep: it gets the bytes of every exported clip and returns the number of its frames, or
     raises ``SourceError``.
     """
-    problems: list[Problem] = []
+    problems: list[DatasetProblem] = []
     sound: dict[str, Table] = {}
     for name in dataset.tables():
         table = dataset.table(name)
-        found = [*_files(table), *_columns(table)]
-        problems += found
-        if not found:  # reading on would fail
+        wrong = [*_files(table), *_columns(table)]
+        problems += wrong
+        if not wrong:  # reading on would fail
             sound[name] = table
             problems += _unique(table)
     problems += _orphans(sound)
@@ -68,11 +68,11 @@ def verify(dataset: Dataset, *, check_media: Callable[[bytes], int] | None = Non
     return problems
 
 
-def _named(table: str, keys: pa.ChunkedArray | pa.Array, message: str) -> Iterator[Problem]:
+def _problems(table: str, keys: pa.ChunkedArray | pa.Array, message: str) -> Iterator[DatasetProblem]:
     for key in keys[:NAMED].to_pylist():
-        yield Problem(table, str(key), message)
+        yield DatasetProblem(table, str(key), message)
     if len(keys) > NAMED:
-        yield Problem(table, f"{len(keys) - NAMED} more", message)
+        yield DatasetProblem(table, f"{len(keys) - NAMED} more", message)
 
 
 def _kind(name: str) -> str:
@@ -82,50 +82,54 @@ def _kind(name: str) -> str:
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
-def _files(table: Table) -> Iterator[Problem]:
-    """Parts that are missing, or are not what their commit said."""
+def _files(table: Table) -> Iterator[DatasetProblem]:
+    """Parts that are missing, or are not what their commit says."""
     folder = table.folder
     sizes = {folder.relative(info): info.size for info in folder.list() if info.type == pafs.FileType.File}
     stored = table.schema
     for path, (size, rows) in table.files().items():
         if sizes.get(path) != size:
             is_now = f"is of {sizes[path]} bytes" if path in sizes else "is missing"
-            yield Problem(table.name, path, f"{is_now}; {size} bytes were committed")
+            yield DatasetProblem(table.name, path, f"{is_now}; {size} bytes were committed")
             continue
         try:
             with pq.ParquetFile(folder.file(path), filesystem=folder.fs) as part:
-                held, columns = part.metadata.num_rows, part.schema_arrow
+                rows_now, columns = part.metadata.num_rows, part.schema_arrow
         except (OSError, pa.ArrowException) as error:
-            yield Problem(table.name, path, f"cannot be read: {one_line(error)}")
+            yield DatasetProblem(table.name, path, f"cannot be read: {one_line(error)}")
             continue
-        if held != rows:
-            yield Problem(table.name, path, f"has {held} rows; {rows} were committed")
+        if rows_now != rows:
+            yield DatasetProblem(table.name, path, f"has {rows_now} rows; {rows} were committed")
         for column in columns:
             if column.name not in stored.names or stored.field(column.name).type != column.type:
-                yield Problem(table.name, path, f"its column {column.name!r} of {column.type} is not the table's")
+                yield DatasetProblem(
+                    table.name, path, f"its column {column.name!r} of {column.type} is not the table's"
+                )
 
 
-def _columns(table: Table) -> Iterator[Problem]:
+def _columns(table: Table) -> Iterator[DatasetProblem]:
     """Columns of ``dailies.curation.schema`` that it lacks or holds as another type."""
     stored = table.schema
     for column in SCHEMAS[_kind(table.name)]:
         if column.name not in stored.names:
-            yield Problem(table.name, column.name, "the column is missing")
+            yield DatasetProblem(table.name, column.name, "the column is missing")
         elif stored.field(column.name).type != plain(column.type):
-            yield Problem(table.name, column.name, f"is {stored.field(column.name).type}, not {plain(column.type)}")
+            yield DatasetProblem(
+                table.name, column.name, f"is {stored.field(column.name).type}, not {plain(column.type)}"
+            )
 
 
-def _unique(table: Table) -> Iterator[Problem]:
+def _unique(table: Table) -> Iterator[DatasetProblem]:
     keys = KEYS.get(_kind(table.name), ["clip_id"])
     rows = table.read(keys)
     null = pc.sum(rows[keys[0]].is_null()).as_py() or 0
     if null:
-        yield Problem(table.name, keys[0], f"is null in {null} rows")
+        yield DatasetProblem(table.name, keys[0], f"is null in {null} rows")
     counts = rows.group_by(keys).aggregate([([], "count_all")])
-    yield from _named(table.name, counts.filter(pc.field("count_all") > 1)[keys[0]], "stands more than once")
+    yield from _problems(table.name, counts.filter(pc.field("count_all") > 1)[keys[0]], "stands more than once")
 
 
-def _orphans(tables: dict[str, Table]) -> Iterator[Problem]:
+def _orphans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     """Clips without their source, and rows without their clip."""
     sources = _all(tables, "observations", "source_id")
     clips = _all(tables, "clips", "clip_id")
@@ -136,7 +140,7 @@ def _orphans(tables: dict[str, Table]) -> Iterator[Problem]:
         key, known, origin = ("source_id", sources, "observations") if kind == "clips" else ("clip_id", clips, "clips")
         rows = table.read([key])[key]
         lost = pc.unique(rows.filter(pc.invert(pc.is_in(rows, value_set=known))))
-        yield from _named(name, lost, f"{key} is in no {origin} table")
+        yield from _problems(name, lost, f"{key} is in no {origin} table")
 
 
 def _all(tables: dict[str, Table], kind: str, column: str) -> pa.Array:
@@ -146,27 +150,27 @@ def _all(tables: dict[str, Table], kind: str, column: str) -> pa.Array:
     return pc.unique(pa.chunked_array(chunks, pa.string()))
 
 
-def _spans(tables: dict[str, Table]) -> Iterator[Problem]:
-    """Clips that are empty or reach outside what was seen of their source."""
-    seen = [_seen(table) for name, table in tables.items() if _kind(name) == "observations"]
-    if not seen:
+def _spans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
+    """Clips that are empty or reach outside the frames of their source."""
+    extents = [_extent(table) for name, table in tables.items() if _kind(name) == "observations"]
+    if not extents:
         return
-    within = pa.concat_tables(seen).group_by("source_id").aggregate([("first", "min"), ("last", "max")])
+    within = pa.concat_tables(extents).group_by("source_id").aggregate([("first", "min"), ("last", "max")])
     for name, table in tables.items():
         if _kind(name) != "clips":
             continue
         rows = table.read(["clip_id", "source_id", "start", "end"])
         empty = pc.fill_null(pc.greater_equal(rows["start"], rows["end"]), True)
-        yield from _named(name, rows.filter(empty)["clip_id"], "its span is empty: start is not before end")
+        yield from _problems(name, rows.filter(empty)["clip_id"], "its span is empty: start is not before end")
         rows = rows.filter(pc.invert(empty)).join(within, "source_id", join_type="inner")
         inside = pc.and_(
             pc.greater_equal(rows["start"], rows["first_min"]), pc.less_equal(rows["end"], rows["last_max"])
         )
         outside = rows.filter(pc.invert(pc.fill_null(inside, False)))
-        yield from _named(name, outside["clip_id"], "its span reaches outside the frames of its source")
+        yield from _problems(name, outside["clip_id"], "its span reaches outside the frames of its source")
 
 
-def _seen(observations: Table) -> pa.Table:
+def _extent(observations: Table) -> pa.Table:
     """First tick and first tick after the last frame, of every segment observed; null where there is no frame."""
     chunks = [
         pa.table(
@@ -188,69 +192,73 @@ def _seen(observations: Table) -> pa.Table:
 # ---- exports --------------------------------------------------------------------------------------------------------
 
 
-def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | None) -> Iterator[Problem]:
+def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | None) -> Iterator[DatasetProblem]:
     table = f"exports/{name}"
     try:
         columns = ["clip_id", "status", "frames", "extraction", "cut", "shard", "row_group", "row"]
         there = pq.read_schema(
             folder.file("index.parquet"), filesystem=folder.fs
-        ).names  # old ones call it ``cut``, or lack it
+        ).names  # ``extraction`` was ``cut`` once
         index = pq.read_table(
             folder.file("index.parquet"), columns=[name for name in columns if name in there], filesystem=folder.fs
         )
     except (OSError, pa.ArrowException, DatasetError) as error:
-        yield Problem(table, "index.parquet", f"cannot be read: {one_line(error)}")
+        yield DatasetProblem(table, "index.parquet", f"cannot be read: {one_line(error)}")
         return
     schema.note_renamed(table, there)
     counts = index.group_by("clip_id").aggregate([([], "count_all")])
-    yield from _named(table, counts.filter(pc.field("count_all") > 1)["clip_id"], "stands more than once in the index")
+    yield from _problems(
+        table, counts.filter(pc.field("count_all") > 1)["clip_id"], "stands more than once in the index"
+    )
     index = index.filter(pc.equal(index["status"], "ok"))
     data = folder / "data"
     present = {folder.relative(info) for info in data.list() if info.path.endswith(".parquet")}
     named = set(pc.unique(index["shard"]).to_pylist())
     for shard in sorted(present - named):
-        yield Problem(table, shard, "is not named by the index")
+        yield DatasetProblem(table, shard, "is not named by the index")
     for shard in sorted(named, key=str):
         if shard not in present:
-            yield Problem(table, str(shard), "is missing; the index names it")
+            yield DatasetProblem(table, str(shard), "is missing; the index names it")
             continue
         rows = index.filter(pc.equal(index["shard"], shard))
         try:
             yield from _shard(table, folder, shard, rows, check_media)
         except (OSError, pa.ArrowException) as error:
-            yield Problem(table, shard, f"cannot be read: {one_line(error)}")
+            yield DatasetProblem(table, shard, f"cannot be read: {one_line(error)}")
 
 
 def _shard(
     table: str, folder: Folder, shard: str, index: pa.Table, check_media: Callable[[bytes], int] | None
-) -> Iterator[Problem]:
+) -> Iterator[DatasetProblem]:
     """Whether the shard holds what the index says, where it says so, and nothing else."""
-    said = {(row["row_group"], row["row"]): row for row in index.to_pylist()}
+    expected = {(row["row_group"], row["row"]): row for row in index.to_pylist()}
     with pq.ParquetFile(folder.file(shard), filesystem=folder.fs) as file:
         check_media = check_media if "video" in file.schema_arrow.names else None  # latents have none
         for group in range(file.num_row_groups):
             ids = file.read_row_group(group, ["clip_id"])["clip_id"].to_pylist()
             videos = file.read_row_group(group, ["video"])["video"] if check_media else None
             for number, clip in enumerate(ids):
-                row = said.pop((group, number), None)
+                row = expected.pop((group, number), None)
                 place = f"row {number} of row group {group} of {shard}"
                 if row is None:
-                    yield Problem(table, clip, f"{place} is not in the index")
+                    yield DatasetProblem(table, clip, f"{place} is not in the index")
                 elif row["clip_id"] != clip:
-                    yield Problem(table, row["clip_id"], f"{place} holds {clip} instead")
+                    yield DatasetProblem(table, row["clip_id"], f"{place} holds {clip} instead")
                 elif videos is not None and check_media is not None and schema.extraction_of(row) != "none":
                     yield from _media(table, row, videos[number].as_py(), check_media)
-    for (group, number), row in said.items():
-        yield Problem(table, row["clip_id"], f"there is no row {number} in row group {group} of {shard}")
+    for (group, number), row in expected.items():
+        yield DatasetProblem(table, row["clip_id"], f"there is no row {number} in row group {group} of {shard}")
 
 
-def _media(table: str, row: dict[str, object], video: bytes, check_media: Callable[[bytes], int]) -> Iterator[Problem]:
+def _media(
+    table: str, row: dict[str, object], video: bytes, check_media: Callable[[bytes], int]
+) -> Iterator[DatasetProblem]:
     try:
         frames = check_media(video)
     except SourceError as error:
-        yield Problem(table, str(row["clip_id"]), f"its video cannot be decoded: {one_line(error)}")
+        yield DatasetProblem(table, str(row["clip_id"]), f"its video cannot be decoded: {one_line(error)}")
         return
     if frames != row["frames"]:
-        yield Problem(
+        yield DatasetProblem(
             table, str(row["clip_id"]), f"{frames} frames of its video decode; it should have {row['frames']}"
         )

@@ -1,0 +1,260 @@
+"""Own scorers and captioners: a class of the user's, named as ``FILE.py:CLASS`` in a recipe or handed in as an object.
+
+The class is a dataclass whose fields are its parameters, or has none. It needs ``columns`` and ``open()`` as
+``dailies.curation.scorers.Scorer`` says; what else it lacks has a default. Its file stands alone: workers make the class from
+the file's text, which travels with the spec, so that it need not lie on their machines and cannot change under a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from dailies.curation.config import did_you_mean, format_error
+from dailies.curation.errors import RecipeError
+from dailies.curation.schema import digest
+from dailies.curation.types import Evidence, Resources
+
+REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
+
+_handed_in: dict[str, type[Any]] = {}
+"""Classes that lie in no file of their own, by reference: what this process writes down of them it can read again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSpec:
+    """A user's own scorer or captioner, as it stands in a recipe and travels to workers.
+
+    Args:
+        reference: ``FILE.py:CLASS`` with the whole path; ``MODULE.CLASS`` of a class that lies in no file of its own.
+        source: text of that file, or of the class; empty where there is none.
+        parameters: the values of the class's fields, as plain data.
+        live: the object, where one was handed in.
+    """
+
+    reference: str
+    source: str = field(repr=False)
+    parameters: Mapping[str, Any]
+    live: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def spec(self) -> Any:
+        """The scorer or captioner itself."""
+        if self.live is not None:
+            return self.live
+        return build(_class(self.reference, self.source), self.parameters, self.reference)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker makes the object anew where it can: it may not have the module that the class is from.
+        return self.__dict__ | ({"live": None} if REFERENCE.fullmatch(self.reference) else {})
+
+    @property
+    def kind(self) -> str:
+        """The class's name as a step's: ``BrightScorer`` is ``bright_scorer``."""
+        return kind_name(self.reference)
+
+    @property
+    def identity(self) -> str:
+        match = REFERENCE.fullmatch(self.reference)
+        stands_for = f"{Path(match['file']).stem}.{match['name']}" if match else self.reference
+        return str(getattr(self.spec, "identity", stands_for))
+
+    @property
+    def code(self) -> str | None:
+        """sha256 of the source, where no ``identity`` and ``meaning`` of the class say what its numbers mean."""
+        return None if hasattr(self.spec, "identity") else hashlib.sha256(self.source.encode()).hexdigest()
+
+    @property
+    def meaning(self) -> int:
+        return int(getattr(self.spec, "meaning", 1))
+
+    @property
+    def columns(self) -> tuple[pa.Field, ...]:
+        return tuple(self.spec.columns)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(getattr(self.spec, "needs", ()))
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        return tuple(getattr(self.spec, "requires", ()))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(getattr(self.spec, "models", ()))
+
+    @property
+    def resources(self) -> Resources:
+        resources: Resources = getattr(self.spec, "resources", Resources())
+        return resources
+
+    def weights(self) -> str | None:
+        weights = getattr(self.spec, "weights", None)
+        return None if weights is None else weights()
+
+    def open(self) -> AbstractContextManager[Callable[[Sequence[Evidence]], pa.Table]]:
+        opened: AbstractContextManager[Callable[[Sequence[Evidence]], pa.Table]] = self.spec.open()
+        return opened
+
+    def replaced(self, **changes: Any) -> OwnSpec:
+        """The spec with other values of parameters."""
+        live = None if self.live is None else replace(self.live, **changes)
+        return replace(self, parameters={**self.parameters, **changes}, live=live)
+
+
+def own_from_file(reference: str, parameters: Mapping[str, Any], folder: Path) -> OwnSpec:
+    """Read ``FILE.py:CLASS``, where FILE is relative to ``folder`` or else to the working directory.
+
+    Raises ``RecipeError`` where there is no such file or class, or the class takes no such parameters.
+    """
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
+        cls = _handed_in[reference]
+        return own_from_object(build(cls, parameters, reference))
+    places = [place / Path(match["file"]).expanduser() for place in (folder, Path.cwd())]
+    file = next((place.resolve() for place in places if place.is_file()), None)
+    if file is None:
+        raise RecipeError(f"{reference}: no such file; it is looked for in {folder} and in {Path.cwd()}")
+    source = file.read_text(encoding="utf-8")
+    spec = OwnSpec(reference=f"{file}:{match['name']}", source=source, parameters=dict(parameters))
+    _check(spec.spec, reference)
+    return spec
+
+
+def own_from_object(own: Any) -> OwnSpec:
+    """Wrap an object. Raises ``RecipeError`` where it is no scorer, or has parameters that a record cannot hold."""
+    cls = type(own)
+    reference, source = f"{cls.__module__}.{cls.__qualname__}", _text(cls)
+    _check(own, reference)
+    parameters = _parameters(own, reference)
+    file = _file(cls)
+    if file is not None:
+        reference, source = f"{file}:{cls.__name__}", file.read_text(encoding="utf-8")
+    else:
+        _handed_in[reference] = cls
+    return OwnSpec(reference=reference, source=source, parameters=parameters, live=own)
+
+
+def kind_name(reference: str) -> str:
+    """The class's name in small letters: ``bright_scorer`` of ``FILE.py:BrightScorer``; a name in a table stays."""
+    name = re.split(r"[.:]", reference)[-1]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).strip("_").lower()
+
+
+def is_own(reference: str) -> bool:
+    """Whether a name in a recipe stands for a class of the user's."""
+    return reference in _handed_in or REFERENCE.fullmatch(reference) is not None
+
+
+def build(cls: type[Any], parameters: Mapping[str, Any], where: str, notes: list[str] | None = None) -> Any:
+    """Make a spec of a class and its parameters by name; ``where`` names it in errors.
+
+    A parameter may go by the name that its field's metadata calls ``formerly``; then a line about it joins ``notes``.
+    Raises ``RecipeError`` for an unknown name and for a value that is not allowed.
+    """
+    former = {f.metadata["formerly"]: f.name for f in _fields(cls) if "formerly" in f.metadata}
+    allowed = [f.name for f in _fields(cls)]
+    renamed: dict[str, Any] = {}
+    for key, value in parameters.items():
+        name = former.get(key, key)
+        if name not in allowed:
+            raise RecipeError(
+                f"unknown parameter {key!r} of {where}; allowed: {', '.join(allowed) or 'none'}{did_you_mean(key, allowed)}"
+            )
+        if name in renamed:
+            old = next(old for old, new in former.items() if new == name)
+            raise RecipeError(f"{where}: {old} and {name} are the same parameter; leave {old} out")
+        if key != name and notes is not None:
+            notes.append(f"{where}: {key} is called {name} now")
+        renamed[name] = value
+    if not is_dataclass(cls):
+        return cls()
+    try:
+        return TypeAdapter(cls).validate_python(renamed)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {format_error(error)}") from None
+
+
+# ---- classes --------------------------------------------------------------------------------------------------------
+
+
+def _fields(cls: type[Any]) -> list[Any]:
+    return [f for f in fields(cls) if f.init] if is_dataclass(cls) else []
+
+
+def _parameters(own: Any, reference: str) -> dict[str, Any]:
+    if not is_dataclass(own):
+        if getattr(own, "__dict__", None):
+            raise RecipeError(f"{reference}: not a dataclass; make it one, so that its parameters can be written down")
+        return {}
+    parameters = {f.name: getattr(own, f.name) for f in _fields(type(own))}
+    for name, value in parameters.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise RecipeError(f"{reference}: {name}={value!r}: not plain data, and so cannot be written down") from None
+    return parameters
+
+
+def _check(own: Any, reference: str) -> None:
+    if missing := [name for name in ("columns", "open") if not hasattr(own, name)]:
+        raise RecipeError(f"{reference}: has no {missing[0]}; a scorer or captioner has columns and open()")
+
+
+def _file(cls: type[Any]) -> Path | None:
+    """The file that holds the class and can be run by itself; none for a script at work, a notebook or a package."""
+    if cls.__module__ == "__main__" or "." in cls.__module__ or "." in cls.__qualname__:
+        return None
+    try:
+        file = inspect.getsourcefile(cls)
+    except TypeError:
+        return None
+    return Path(file).resolve() if file and Path(file).is_file() else None
+
+
+def _text(cls: type[Any]) -> str:
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):  # typed into an interpreter
+        return ""
+
+
+def _class(reference: str, source: str) -> type[Any]:
+    match = REFERENCE.fullmatch(reference)
+    assert match is not None, reference
+    module = _module(match["file"], source)
+    cls = getattr(module, match["name"], None)
+    if not isinstance(cls, type):
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        raise RecipeError(f"{reference}: no such class in the file{did_you_mean(match['name'], classes)}")
+    return cls
+
+
+@lru_cache(maxsize=64)
+def _module(file: str, source: str) -> ModuleType:
+    """The module that a file's text makes, once a process."""
+    module = ModuleType(f"dailies_own_{digest(file, source)}")
+    module.__file__ = file
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    try:
+        exec(compile(source, file, "exec"), module.__dict__)
+    except BaseException as error:
+        del sys.modules[module.__name__]
+        if isinstance(error, ImportError | SyntaxError):
+            raise RecipeError(f"{file}: cannot be run: {type(error).__name__}: {error}") from error
+        raise
+    return module

@@ -1,0 +1,99 @@
+"""Checks of a curation recipe as a whole: what a step needs must come from an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+
+from dailies.curation.config import did_you_mean
+from dailies.curation.errors import RecipeError
+from dailies.curation.schema import CLIP_COLUMNS
+from dailies.curation.select import needs_numbers
+from dailies.pipelines.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep, Step
+
+
+def check_steps(steps: Sequence[Step], where: str) -> None:
+    """Check that what each step needs comes from an earlier one. Raises ``RecipeError`` naming the step and what is allowed.
+
+    ``where``: the recipe, in errors.
+    """
+    kinds = [type(step) for step in steps]
+    if kinds[:2] != [ObserveStep, CutStep] or kinds.count(ObserveStep) != 1 or kinds.count(CutStep) != 1:
+        raise RecipeError(f"recipe {where}: the first two steps must be observe and cut, once each")
+    observe, cut = steps[0], steps[1]
+    assert isinstance(observe, ObserveStep)
+    assert isinstance(cut, CutStep)
+    _check_cut(observe, cut)
+    columns = {column.name: column.type for column in (*CLIP_COLUMNS, *_measures(observe))}
+    selections: list[str] = []
+    names: list[str] = []
+    for step in steps:
+        names.append(step.name)
+        if names.count(step.name) > 1:
+            hint = "; give one a name: of its own" if isinstance(step, Annotation) else ""
+            raise RecipeError(f"recipe {where}: two steps are named {step.name!r}{hint}")
+        if isinstance(step, Annotation):
+            _need(step.spec.needs, columns, step.name)
+            _add(step, columns)
+        elif isinstance(step, SelectStep):
+            _need(step.rules, columns, f"select {step.name}")
+            _check_rules(step, columns)
+            selections.append(step.name)
+        elif isinstance(step, ExportStep):
+            _check_export(step, selections, columns)
+
+
+def _add(step: Annotation, columns: dict[str, pa.DataType]) -> None:
+    """Let later steps know the columns of a scorer or captioner."""
+    for column in step.shown.values():
+        if column.name in columns:
+            raise RecipeError(
+                f"step {step.name}: column {column.name!r} is there already; give the step a name: of its own"
+            )
+        columns[column.name] = column.type
+
+
+def _check_export(step: ExportStep, selections: Sequence[str], columns: Iterable[str]) -> None:
+    if step.select not in selections:
+        raise RecipeError(
+            f"step {step.name}: no earlier selection {step.select!r}; allowed: {', '.join(selections)}"
+            f"{did_you_mean(step.select, selections)}"
+        )
+    if step.crop == "borders" and "border_left" not in columns:
+        raise RecipeError(f"step {step.name}: crop needs the observer borders in step observe")
+
+
+def _check_cut(observe: ObserveStep, cut: CutStep) -> None:
+    have = [observer.name for observer in observe.observers]
+    for observer in cut.detector.observers:
+        if observer not in have:
+            raise RecipeError(
+                f"step cut: its detector needs the observer {observer!r}; step observe lists {', '.join(have)}"
+            )
+    if cut.min_seconds < 1 / observe.evidence.fps:
+        raise RecipeError(
+            f"step cut: min_seconds={cut.min_seconds:g}: below the {1 / observe.evidence.fps:g} s between evidence frames; "
+            "raise it, or observe.evidence.fps"
+        )
+
+
+def _measures(observe: ObserveStep) -> list[pa.Field]:
+    return [field for observer in observe.observers for field in observer.measures]
+
+
+def _check_rules(step: SelectStep, columns: Mapping[str, pa.DataType]) -> None:
+    """Limits are for numbers."""
+    for column, rule in step.rules.items():
+        kind = columns.get(column)  # a manifest's columns have no type until it is read
+        if kind is None or rule.one_of is not None or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            continue
+        raise RecipeError(f"select {step.name}: {needs_numbers(column, kind)}")
+
+
+def _need(wanted: Iterable[str], columns: Iterable[str], who: str) -> None:
+    for column in wanted:
+        if column not in columns and not column.startswith("manifest."):
+            raise RecipeError(
+                f"{who}: unknown column {column!r}; allowed: {', '.join(columns)}, manifest.NAME{did_you_mean(column, columns)}"
+            )

@@ -1,0 +1,98 @@
+"""Specs in recipes: a name with parameters, or an object, becomes an observer, detector, scorer or captioner, and data
+again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BeforeValidator, ValidationInfo
+
+from dailies.curation.config import did_you_mean
+from dailies.curation.errors import RecipeError
+from dailies.pipelines.own import OwnSpec, build, is_own, own_from_file, own_from_object
+
+
+def spec_of(table: Mapping[str, Any], what: str, *, own: bool = False) -> BeforeValidator:
+    """Validate ``NAME``, ``{NAME: {parameter: value}}`` or an object to a spec: of a class in ``table`` or, where ``own``
+    says so, of the user's (see ``dailies.pipelines.own``).
+
+    The validation's context may hold ``folder``, to which files are relative, and ``notes``, which lines for people join.
+    """
+
+    def read(value: Any, info: ValidationInfo) -> Any:
+        context = info.context or {}
+        if type(value) in table.values() or isinstance(value, OwnSpec):
+            return value
+        if own and not isinstance(value, str | dict | list | tuple | int | float | None):
+            return own_from_object(value)
+        name, parameters = _named(value, what)
+        if name in table:
+            return build(table[name], parameters, f"{what} {name}", context.get("notes"))
+        if own and is_own(name):
+            return own_from_file(name, parameters, Path(context.get("folder", ".")))
+        allowed = ", ".join([*table, "FILE.py:CLASS"] if own else table)
+        raise RecipeError(f"unknown {what} {name!r}; allowed: {allowed}{did_you_mean(name, table)}")
+
+    return BeforeValidator(read)
+
+
+def _named(value: Any, what: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(value, str):
+        return value, {}
+    if not isinstance(value, dict) or len(value) != 1:
+        raise RecipeError(f"{what}={value!r}: not a name, nor one name with its parameters")
+    ((name, parameters),) = value.items()
+    if not isinstance(parameters or {}, dict):
+        raise RecipeError(f"{what} {name}={parameters!r}: its parameters must be a mapping")
+    return str(name), parameters or {}
+
+
+def kind_of(spec: Any, table: Mapping[str, Any]) -> str:
+    """The name of a spec's class in ``table``; of an own one, its class's name in small letters."""
+    return spec.kind if isinstance(spec, OwnSpec) else next(name for name, cls in table.items() if type(spec) is cls)
+
+
+def spec_data(spec: Any, table: Mapping[str, Any]) -> Any:
+    """A spec as plain data from which ``spec_of`` makes it again."""
+    if isinstance(spec, OwnSpec):
+        name, values = spec.reference, dict(spec.parameters)
+    else:
+        name, values = kind_of(spec, table), changed_values(spec)
+    return {name: values} if values else name
+
+
+def changed_values(spec: Any) -> dict[str, Any]:
+    """The values of a dataclass that are not its defaults."""
+    return {
+        f.name: getattr(spec, f.name)
+        for f in fields(spec)
+        if f.default is MISSING or getattr(spec, f.name) != f.default
+    }
+
+
+def meaning_of(spec: Any) -> list[Any]:
+    """What gives a spec's numbers their meaning, for fingerprints; a renamed parameter goes by its former name."""
+    own = isinstance(spec, OwnSpec)
+    inner = spec.spec if own else spec
+    means = (
+        [f for f in fields(inner) if f.metadata.get("meaning", True)] if hasattr(inner, "__dataclass_fields__") else []
+    )
+    values = {f.metadata.get("formerly", f.name): getattr(inner, f.name) for f in means}
+    code = [spec.code] if own and spec.code else []
+    return [*spec.identity.rsplit(".", 1), spec.meaning, values, *code]
+
+
+def resolved(spec: Any) -> Any:
+    """``spec`` with the folder of a model for each ``zoo:NAME`` in a parameter of its ``models``. Raises ``NoSuchModel``."""
+    inner = spec.spec if isinstance(spec, OwnSpec) else spec
+    named = {name: getattr(inner, name) for name in spec.models}
+    named = {name: value for name, value in named.items() if isinstance(value, str) and value.startswith("zoo:")}
+    if not named:
+        return spec
+    from dailies.zoo.catalog import resolve
+
+    folders = {name: str(resolve(value)) for name, value in named.items()}
+    return spec.replaced(**folders) if isinstance(spec, OwnSpec) else replace(spec, **folders)
