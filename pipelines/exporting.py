@@ -243,7 +243,7 @@ def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts:
         return False
     staging.write("README.md", export.render_card(index, facts).encode())
     _write_table(staging, "index.parquet", index)
-    staging.publish(final, without=("cuts", "index"), last=("README.md", "index.parquet"))
+    staging.publish(final, without=(EXTRACTED, "index"), last=("README.md", "index.parquet"))
     return True
 
 
