@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from dailies.curation import schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import NotCopied
-from dailies.curation.export import card as export_card
+from dailies.curation.export import card as cards
 from dailies.curation.export import shards as export
+from dailies.curation.export.manifest import MANIFEST, ExportManifest
 from dailies.curation.export.shards import CutSettings
 from dailies.curation.tables.dataset import Dataset, Table
 from dailies.curation.tables.storage import Folder
@@ -159,7 +160,7 @@ def export_selection(
         # A shard's clips are held at once, as they were read and as they are written.
         putting = ShardWork(staging=staging.url, columns=columns, memory_gb=1 + 2 * step.shard_mb / 1000)
         _make(putting, staging / "index", shards, engine, quiet)
-        facts = {
+        origin = {
             "name": name,
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
@@ -167,11 +168,11 @@ def export_selection(
             "rules": selection["rules"],
             "limits": selection["limits"],
             "tables": {**selection["tables"], recipe.observations: dataset.table(recipe.observations).version()},
-            "cutting": step.cutting,
+            "extraction": step.cutting,
             "seed": step.seed,
             "version": version("dailies"),
         }
-        if not _show(staging, exports / name, shards, facts):
+        if not _show(staging, exports / name, shards, origin):
             return ExportReport(name=step.name, path=None, splits={}, failed=len(clips))
     return report(step.name, exports / name)
 
@@ -234,13 +235,14 @@ def _is_done(folder: Folder, name: str) -> bool:
     return bool(failures.null_count == len(failures))
 
 
-def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts: Mapping[str, Any]) -> bool:
-    """Join the parts of the index, write the card, and move the whole into place; not if no clip could be cut out."""
+def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> bool:
+    """Join the parts of the index, write ``export.json`` and the card, and move the whole into place; not if no clip could
+    be cut out. ``origin``: as ``ExportManifest.of`` takes it."""
     parts = staging / "index"
     index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
     if not pc.any(pc.equal(index["status"], "ok")).as_py():
         return False
-    staging.write("README.md", export_card.card(index, facts).encode())
+    cards.write(staging, ExportManifest.of(index, **origin), index.schema)
     _write_table(staging, "index.parquet", index)
     if staging.local:
         for info in (staging / "data").list():  # what a killed run was writing
@@ -252,7 +254,7 @@ def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts:
         return True
     # Object stores cannot rename a folder; an export without its index is not one yet, so the index goes last.
     names = [f"data/{(staging / 'data').relative(info)}" for info in (staging / "data").list()]
-    for name in [*names, "README.md", "index.parquet"]:
+    for name in [*names, MANIFEST, cards.CARD, "index.parquet"]:
         parts.fs.move(staging.file(name), final.file(name))
     parts.fs.delete_dir(staging.path)
     return True

@@ -8,6 +8,7 @@ from typing import Any
 
 from dailies.curation import schema, video
 from dailies.curation.errors import UsageError
+from dailies.curation.export.card import recount
 from dailies.curation.tables.dataset import Dataset
 from dailies.curation.tables.verify import Problem, verify
 
@@ -44,6 +45,17 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
             )
         wanted.append(identity)
     with dataset.writer():
-        counts = dataset.withdraw(wanted)
+        counts = withdraw(dataset, wanted)
         dataset.gc(older_than_hours=0.0 if dataset.is_local else None)  # or the bytes would stay on the disk
+    return counts
+
+
+def withdraw(dataset: Dataset, source_ids: Sequence[str]) -> dict[str, int]:
+    """Delete the rows of these sources, and bring what the exports say of themselves up to date; rows deleted per table.
+
+    Every export is looked at, so that a second call finishes what a killed one left.
+    """
+    counts = dataset.withdraw(source_ids)
+    for name in dataset.exports():
+        recount(dataset.folder / "exports" / name)
     return counts

@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from dailies.training.recipes.recipe import Phase
+from dailies.zoo.formats.scheduler import SIGMA_MAX, SIGMA_MIN
 
 Network = Callable[[Tensor, Tensor], Tensor]  # F(x, what it is told of the noise): of x's shape
 
-SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0
+RHO = 7.0
 
 
 class Objective(Protocol):
