@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 
 from dailies.curation import video
-from dailies.curation.errors import Damaged, NameTaken, NoSuchModel, UsageError
+from dailies.curation.errors import Damaged, NameTaken, NoSuchModel, NotFinite, UsageError
 from dailies.zoo.catalog import BUILTIN, ENTRIES, built_ins, resolve
 from dailies.zoo.entry import SamplingDefaults, Sources, ZooEntry
 from dailies.zoo.formats import lock, safetensors_info
 from dailies.zoo.load import load_pipeline, pipeline_spec, refuse_code
 from dailies.zoo.pipelines import BY_TASK
 from dailies.zoo.provenance import SourceExport
+from dailies.zoo.run_record import RunRecord
 from dailies.zoo.store import ENTRY, Store
 from tests.conftest import Dailies
 
 ROOT = Path(__file__).resolve().parents[1]
+BEFORE = Path(__file__).with_name("before")
 
 
 def entry(name: str = "one", **changes: Any) -> ZooEntry:
@@ -179,6 +181,59 @@ def test_references_that_lead_nowhere(tmp_path: Path) -> None:
 
 def test_a_card_that_says_nothing_gives_nothing() -> None:
     assert SourceExport.of_card_without_manifest("") == SourceExport()
+
+
+# ---- what was made before today's format of exports, runs and zoos ---------------------------------------------------
+
+
+def test_the_card_of_an_export_without_export_json_is_read() -> None:
+    export = SourceExport.of_run({"export_card": (BEFORE / "export" / "README.md").read_text()})
+    assert export == SourceExport(
+        name="export@c5f23466",
+        clips=5,
+        sources=3,
+        recipe="quickstart",
+        recipe_hash="71434a5a",
+        version="0.1.0",
+        selection="captioned",
+        rules={
+            "clip_similarity": {"min_quantile": 0.1, "nulls": "drop"},
+            "motion": {"min": 0.05, "nulls": "drop"},
+            "text_area": {"max": 0.07, "nulls": "drop"},
+        },
+        limits={"clip_similarity": {"min": 0.7283610701560974}, "motion": {"min": 0.05}, "text_area": {"max": 0.07}},
+    )
+
+
+@pytest.mark.parametrize("card", [None, "", "words"])
+def test_a_run_whose_export_had_no_card_is_read(tmp_path: Path, card: str | None) -> None:
+    phase = {"name": "video", "task": "text-to-video", "steps": 3, "done": True, "size": [32, 32]}
+    run = {"recipe": {}, "recipe_hash": "0", "data": "/data", "export_card": card, "models": {}, "phases": [phase]}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert RunRecord.read(tmp_path).export == SourceExport()
+
+
+def test_an_older_zoo_is_listed_shown_and_checked(dailies: Dailies) -> None:
+    """Only its JSON files and its card are here: ``verify`` names the weights and pictures that are not."""
+    zoo = BEFORE / "zoo"
+    (row,) = [
+        row
+        for row in json.loads(dailies("zoo", "list", "--zoo", zoo, "--json").stdout)["models"]
+        if not row["built_in"]
+    ]
+    assert (row["name"], row["task"], row["sampling"]["guidance"]) == ("before", "text-to-video", [1.0, 2.0])
+    shown = dailies("zoo", "show", "before", "--zoo", zoo).stdout
+    for text in ("3 × 32×32, 8 fps", "2 steps, guidance 1 → 2", "captioned", "71434a5a", "2.06 M parameters"):
+        assert text in shown
+    assert pipeline_spec(zoo / "before").load_class().__module__ == "dailies.zoo.text_to_video"
+    done = dailies("zoo", "verify", "--zoo", zoo, "--json")
+    problems = {problem["path"]: problem["what"] for problem in json.loads(done.stdout)["before"]}
+    parts = {"text_encoder/model", "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model"}
+    absent = {f"{part}.safetensors" for part in parts} | {"samples.png", "samples-image.png"}
+    assert (done.returncode, problems) == (1, dict.fromkeys(absent, "is missing"))
+
+
+# ---- what a folder may name and hold --------------------------------------------------------------------------------
 
 
 def index(folder: Path, **changes: Any) -> Path:
@@ -400,6 +455,20 @@ def test_list_and_show_say_what_is_there(made: Path, dailies: Dailies) -> None:
     assert json.loads(dailies("zoo", "show", "tell", "--zoo", made / "zoo", "--json").stdout)["kind"] == "pipeline"
 
 
+def test_nothing_is_written_of_values_that_are_not_finite(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dailies.zoo import generate
+
+    def broken(folder: Path, device: str | None) -> Any:
+        pipeline = load_pipeline(folder, device=device)
+        pipeline.vae.decoder.conv_norm_out.bias.data.fill_(float("nan"))
+        return pipeline
+
+    monkeypatch.setattr(generate, "load_pipeline", broken)
+    with pytest.raises(NotFinite, match="tell produced NaN or infinite values; nothing was written"):
+        generate.run("tell", zoo=made / "zoo", prompt="red", out=made / "nan.mp4", steps=1, device="cpu")
+    assert not (made / "nan.mp4").exists()
+
+
 BAD_RUNS = {
     "tell --out x.mp4": "give it a --prompt",
     "tell --prompt red --image first.png --out x.mp4": "leave --image out",
@@ -489,7 +558,7 @@ def test_parts_that_do_not_fit_together_are_named_before_loading(made: Path, tmp
     net = made / "run" / "phases" / "video" / "step-000200" / "unet"
     tell, animate = BY_TASK["text-to-video"], BY_TASK["image-to-video"]
     check(tell, net, models)
-    with pytest.raises(UsageError, match="in_channels=4 .* needs 8"):
+    with pytest.raises(UsageError, match=r"in_channels=4 .* needs 8"):
         check(animate, net, models)
     with pytest.raises(UsageError, match="names no model 'text'"):
         check(tell, net, {name: path for name, path in models.items() if name != "text"})
