@@ -8,14 +8,23 @@ from typing import Any
 
 from dailies.curation import schema, video
 from dailies.curation.errors import UsageError
-from dailies.curation.export.card import recount
+from dailies.curation.export.card import disagreement, recount
+from dailies.curation.export.manifest import MANIFEST
 from dailies.curation.tables.dataset import Dataset
 from dailies.curation.tables.verify import Problem, verify
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[Problem]:
     """Problems found; ``deep`` decodes every exported clip and compares its frame count."""
-    return verify(Dataset.open(url), check_media=video.count_frames if deep else None)
+    dataset = Dataset.open(url)
+    problems = verify(dataset, check_media=video.count_frames if deep else None)
+    broken = {problem.table for problem in problems}
+    for name in dataset.exports():
+        table = f"exports/{name}"
+        message = disagreement(dataset.folder / table) if table not in broken else None
+        if message is not None:
+            problems.append(Problem(table, MANIFEST, message))
+    return problems
 
 
 def collect(url: str, *, dry_run: bool, older_than: float | None) -> Any:

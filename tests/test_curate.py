@@ -471,5 +471,10 @@ def test_withdrawn_sources_leave_every_table_and_export(tmp_path: Path, curated:
     manifest = json.loads((export_of(out) / "export.json").read_text())
     assert sum(split["clips"] for split in manifest["splits"].values()) == len(left) < len(index)
     assert f"\n{len(left)} clips of one shot each" in (export_of(out) / "README.md").read_text()
+    (export_of(out) / "export.json").write_text(json.dumps(manifest | {"sources": 99}))
+    assert "counts are not those of the index" in dailies("verify", out).stdout
+    (export_of(out) / "export.json").write_text("{")
+    assert "export.json is not JSON" in dailies("verify", out).stdout
+    (export_of(out) / "export.json").write_text(json.dumps(manifest))
     assert dailies("verify", out, "--deep").returncode == 0
     assert dailies("withdraw", out, gone).returncode == 2

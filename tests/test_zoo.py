@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -14,13 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dailies import zoo
 from dailies.curation import video
 from dailies.curation.errors import Damaged, NameTaken, NoSuchModel, NotFinite, UsageError
 from dailies.zoo.catalog import BUILTIN, ENTRIES, built_ins, resolve
-from dailies.zoo.entry import SamplingDefaults, Sources, ZooEntry
+from dailies.zoo.entry import MODEL_TASKS, SamplingDefaults, Sources, ZooEntry
 from dailies.zoo.formats import lock, safetensors_info
 from dailies.zoo.load import load_pipeline, pipeline_spec, refuse_code
-from dailies.zoo.pipelines import BY_TASK
+from dailies.zoo.pipelines import BY_TASK, PIPELINES
 from dailies.zoo.provenance import SourceExport
 from dailies.zoo.run_record import RunRecord
 from dailies.zoo.store import ENTRY, Store
@@ -286,6 +288,42 @@ def test_a_clip_is_written_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="uint8"):
         video.write_clip(frames / 255, 8, tmp_path / "no.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+# ---- the doors ------------------------------------------------------------------------------------------------------
+
+
+def test_the_door_is_light_and_leads_to_every_name() -> None:
+    code = (
+        "import sys, dailies.zoo as zoo, dailies.zoo.formats as formats\n"
+        "[getattr(zoo, name) for name in zoo.__all__]\n"
+        "assert callable(zoo.run) and callable(zoo.publish)\n"
+        "from importlib import import_module\n"
+        "[import_module(f'dailies.zoo.formats.{name}') for name in formats.__all__ if name != 'time_ids']\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'huggingface_hub', 'jinja2', 'pyarrow', 'av'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="cook"):
+        _ = zoo.cook
+
+
+def test_formats_know_nothing_of_the_zoo() -> None:
+    for path in (ROOT / "zoo" / "formats").glob("*.py"):
+        used = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+        assert not {name for name in used if name and "zoo" in name and "zoo.formats" not in name}, path
+
+
+@pytest.mark.parametrize("name", list(PIPELINES))
+def test_every_pipeline_is_whole(name: str) -> None:
+    spec = PIPELINES[name]
+    assert (spec.name, spec.task in MODEL_TASKS, BY_TASK[spec.task] is spec) == (name, True, True)
+    assert (ROOT / "zoo" / "templates" / f"run_{name}.py.j2").is_file()
+    assert set(spec.parts) >= {"vae", "unet", "scheduler"}
+    for prompt, image in ((None, None), ("red", "first.png")):
+        with pytest.raises(UsageError, match="makes video from"):
+            spec.input.check("it", prompt=prompt, image=image)
 
 
 # ---- publishing and running: tiny models in the real formats --------------------------------------------------------
@@ -560,6 +598,13 @@ def test_parts_that_do_not_fit_together_are_named_before_loading(made: Path, tmp
     check(tell, net, models)
     with pytest.raises(UsageError, match=r"in_channels=4 .* needs 8"):
         check(animate, net, models)
+    (tmp_path / "five").mkdir()
+    config = json.loads((net / "config.json").read_text()) | {"projection_class_embeddings_input_dim": 5 * 8}
+    (tmp_path / "five" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="takes 5 added time ids"):
+        check(tell, tmp_path / "five", models)
+    with pytest.raises(UsageError, match=r"config\.json is missing"):
+        check(tell, tmp_path / "nothing", models)
     with pytest.raises(UsageError, match="names no model 'text'"):
         check(tell, net, {name: path for name, path in models.items() if name != "text"})
     clip = json.loads((models["image"] / "config.json").read_text())

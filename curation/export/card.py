@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dailies.curation import cards
-from dailies.curation.export.manifest import MANIFEST, ExportManifest
+from dailies.curation.errors import Damaged
+from dailies.curation.export.manifest import COUNTED, MANIFEST, ExportManifest
 from dailies.curation.tables.storage import Folder
 
 CARD = "README.md"
@@ -63,10 +64,24 @@ def recount(export: Folder) -> bool:
     if not export.holds(MANIFEST):
         return False
     old = ExportManifest.from_json(export.read(MANIFEST))
-    columns = ["status", "split", "seconds", "bytes", "source_id", "lost_seconds"]
     with pq.ParquetFile(export.file("index.parquet"), filesystem=export.fs) as file:
-        new = old.recounted(file.read(columns=columns))
+        new = old.recounted(file.read(columns=list(COUNTED)))
         if new == old:
             return False
         write(export, new, file.schema_arrow)
     return True
+
+
+def disagreement(export: Folder) -> str | None:
+    """What is wrong with ``export.json``: that it cannot be read, or says other counts than the index; ``None`` if nothing.
+
+    An export made before there was ``export.json`` is as good.
+    """
+    if not export.holds(MANIFEST):
+        return None
+    try:
+        manifest = ExportManifest.from_json(export.read(MANIFEST))
+    except Damaged as error:
+        return str(error)
+    index = pq.read_table(export.file("index.parquet"), columns=list(COUNTED), filesystem=export.fs)
+    return None if manifest.recounted(index) == manifest else "its counts are not those of the index"

@@ -109,6 +109,10 @@ class ExportManifest:
 _ADAPTER = TypeAdapter(ExportManifest)
 
 
+COUNTED = ("status", "split", "seconds", "bytes", "source_id", "lost_seconds")
+"""The columns of an index that ``count`` reads."""
+
+
 def count(index: pa.Table) -> dict[str, Any]:
     """What an export's index says of its contents: ``splits``, ``sources``, ``failed`` and ``lost_seconds``."""
     ok = index.filter(pc.equal(index["status"], "ok"))
