@@ -160,7 +160,7 @@ def export_selection(
         # A shard's clips are held at once, as they were read and as they are written.
         putting = ShardWork(staging=staging.url, columns=columns, memory_gb=1 + 2 * step.shard_mb / 1000)
         _make(putting, staging / "index", shards, engine, quiet)
-        facts = {
+        origin = {
             "name": name,
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
@@ -172,7 +172,7 @@ def export_selection(
             "seed": step.seed,
             "version": version("dailies"),
         }
-        if not _show(staging, exports / name, shards, facts):
+        if not _show(staging, exports / name, shards, origin):
             return ExportReport(name=step.name, path=None, splits={}, failed=len(clips))
     return report(step.name, exports / name)
 
@@ -235,15 +235,16 @@ def _is_done(folder: Folder, name: str) -> bool:
     return bool(failures.null_count == len(failures))
 
 
-def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts: Mapping[str, Any]) -> bool:
-    """Join the parts of the index, write the card, and move the whole into place; not if no clip could be extracted."""
+def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> bool:
+    """Join the parts of the index, write ``export.json`` and the card, and move the whole into place; not if no clip could
+    be extracted. ``origin``: as ``ExportManifest.of`` takes it."""
     parts = staging / "index"
     index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
     if not pc.any(pc.equal(index["status"], "ok")).as_py():
         return False
-    staging.write("README.md", export.render_card(index, facts).encode())
+    export.write_card(staging, export.ExportManifest.of(index, **origin), index.schema)
     _write_table(staging, "index.parquet", index)
-    staging.publish(final, without=("cuts", "index"), last=("README.md", "index.parquet"))
+    staging.publish(final, without=(EXTRACTED, "index"), last=(export.MANIFEST, export.CARD, "index.parquet"))
     return True
 
 

@@ -8,12 +8,22 @@ from typing import Any
 
 from dailies.curation import schema, video
 from dailies.curation.errors import UsageError
+from dailies.curation.export.card import disagreement, recount
+from dailies.curation.export.manifest import MANIFEST
 from dailies.curation.tables import Dataset, DatasetProblem, verify
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
     """Problems found; ``deep`` decodes every exported clip and compares its frame count."""
-    return verify(Dataset.open(url), check_media=video.count_frames if deep else None)
+    dataset = Dataset.open(url)
+    problems = verify(dataset, check_media=video.count_frames if deep else None)
+    broken = {problem.table for problem in problems}
+    for name in dataset.exports():
+        table = f"exports/{name}"
+        message = disagreement(dataset.folder / table) if table not in broken else None
+        if message is not None:
+            problems.append(DatasetProblem(table, MANIFEST, message))
+    return problems
 
 
 def collect(url: str, *, dry_run: bool, older_than: float | None) -> Any:
@@ -43,6 +53,17 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
             )
         wanted.append(identity)
     with dataset.writer():
-        counts = dataset.withdraw(wanted)
+        counts = withdraw(dataset, wanted)
         dataset.gc(older_than_hours=0.0 if dataset.is_local else None)  # or the bytes would stay on the disk
+    return counts
+
+
+def withdraw(dataset: Dataset, source_ids: Sequence[str]) -> dict[str, int]:
+    """Delete the rows of these sources, and bring what the exports say of themselves up to date; rows deleted per table.
+
+    Every export is looked at, so that a second call finishes what a killed one left.
+    """
+    counts = dataset.withdraw(source_ids)
+    for name in dataset.exports():
+        recount(dataset.folder / "exports" / name)
     return counts

@@ -54,7 +54,7 @@ def _say(line: str) -> None:
 
 def publish_once(run: Path, zoo: Path) -> None:
     """Publish the run's last phase, unless it is there."""
-    from dailies.zoo.publish import publish
+    from dailies.zoo.publishing import publish
     from dailies.zoo.store import Store
 
     if MODEL in Store(zoo).names():
@@ -66,7 +66,7 @@ def publish_once(run: Path, zoo: Path) -> None:
 
 def sample(export: str, zoo: Path, video: Path) -> None:
     """A video of the published image-to-video model, from the first frame of a clip that it was not trained on."""
-    from dailies.zoo.run import run
+    from dailies.zoo.generate import run
 
     image = video.with_suffix(".png")
     rows = ds.dataset(f"{export}/data", format="parquet").to_table(columns=["split", "motion", "video"]).to_pylist()

@@ -9,6 +9,7 @@ from typing import Any
 from dailies.curation import schema, video
 from dailies.curation.errors import SourceError
 from dailies.curation.tables import Dataset
+from dailies.pipelines.maintenance import withdraw
 from dailies.pipelines.recipe import Recipe
 from dailies.pipelines.steps import Annotation
 
@@ -29,7 +30,7 @@ def withdraw_changed(
     rows_known = [row for row in known.to_pylist() if row["source_id"] in given]
     changed = list(dict.fromkeys(row["source_id"] for row in rows_known if _changed(given, row)))
     if changed:
-        dataset.withdraw(changed)
+        withdraw(dataset, changed)
     if retry_failed:
         table.delete(given, equals={"status": "failed"})
         for step in recipe.steps:

@@ -465,6 +465,15 @@ def test_withdrawn_sources_leave_every_table_and_export(tmp_path: Path, curated:
     assert dailies("withdraw", out, gone).returncode == 0
     for name in ("observations", "clips/boundary", "scores/text", "selections/main"):
         assert index[0]["source_id"] not in table(out, name)["source_id"].to_pylist()
-    assert gone not in pq.read_table(export_of(out) / "index.parquet")["uri"].to_pylist()
+    left = pq.read_table(export_of(out) / "index.parquet")
+    assert gone not in left["uri"].to_pylist()
+    manifest = json.loads((export_of(out) / "export.json").read_text())
+    assert sum(split["clips"] for split in manifest["splits"].values()) == len(left) < len(index)
+    assert f"\n{len(left)} clips of one shot each" in (export_of(out) / "README.md").read_text()
+    (export_of(out) / "export.json").write_text(json.dumps(manifest | {"sources": 99}))
+    assert "counts are not those of the index" in dailies("verify", out).stdout
+    (export_of(out) / "export.json").write_text("{")
+    assert "export.json is not JSON" in dailies("verify", out).stdout
+    (export_of(out) / "export.json").write_text(json.dumps(manifest))
     assert dailies("verify", out, "--deep").returncode == 0
     assert dailies("withdraw", out, gone).returncode == 2

@@ -53,7 +53,7 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Make a model of a training run: a diffusers folder with safetensors, a card and a lock."""
-    from dailies.zoo.publish import publish as room
+    from dailies.zoo.publishing import publish as room
 
     entry = room(run, name=name, to=to, phase=phase, which=weights, licence=licence)
     if as_json:
@@ -122,7 +122,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Make a video: text-to-video takes a --prompt, image-to-video an --image."""
-    from dailies.zoo.run import run as room
+    from dailies.zoo.generate import run as room
 
     made = room(
         name,

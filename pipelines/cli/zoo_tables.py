@@ -12,11 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from dailies.pipelines.cli.zoo import DEFAULT
-from dailies.zoo.card import count, megabytes
+from dailies.zoo.pipelines import PIPELINES
+from dailies.zoo.units import count, megabytes
 
 if TYPE_CHECKING:
     from dailies.zoo.entry import ZooEntry
-    from dailies.zoo.run import Made
+    from dailies.zoo.generate import GeneratedVideo
 
 USUAL = Path(DEFAULT).expanduser()  # where commands look unless told
 DASH = "–"
@@ -99,21 +100,20 @@ def print_entry(entry: ZooEntry, folder: Path) -> None:
             table.add_row(what, escape(value))
     out.print(f"[bold]{escape(entry.name)}[/bold]")
     out.print(table, soft_wrap=True)
-    if entry.pipeline:
+    if entry.pipeline in PIPELINES:
         out.print(f"\n  {_command(entry, folder)}", soft_wrap=True)
 
 
 def _command(entry: ZooEntry, folder: Path) -> str:
-    given = '--prompt "…"' if entry.task == "text-to-video" else "--image first.png"
     where = "" if entry.built_in or folder.parent == USUAL else f" --zoo {folder.parent}"
-    return f"dailies zoo run {entry.name}{where} {given} --out clip.mp4"
+    return f"dailies zoo run {entry.name}{where} {PIPELINES[str(entry.pipeline)].input.option} --out clip.mp4"
 
 
 def print_published(entry: ZooEntry, folder: Path) -> None:
     print_entry(entry, folder)
 
 
-def print_made(made: Made) -> None:
+def print_made(made: GeneratedVideo) -> None:
     width, height = made.size
     print(
         f"{made.out}: {made.frames} frames of {width}×{height} at {made.fps:g} fps; {made.steps} steps in"
