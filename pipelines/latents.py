@@ -7,7 +7,6 @@ next, and OUT appears when all are there.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,10 +23,10 @@ from dailies.curation.errors import DailiesError, RecipeError, UsageError
 from dailies.curation.packages import need
 from dailies.curation.tables.storage import Folder
 from dailies.pipelines import engine as engines
-from dailies.pipelines.cli.progress import progress
 from dailies.pipelines.latents_card import card
 from dailies.pipelines.latents_work import LatentsWork, passes
 from dailies.pipelines.model_refs import models_of
+from dailies.pipelines.progress import Progress, silent
 from dailies.training.data.manifest import FILE, Facts, facts_of, parsed
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import Recipe, check_columns
@@ -67,7 +66,7 @@ class LatentsReport:
     bytes: int
 
 
-def export_latents(request: Request, *, engine: engines.Engine, quiet: bool) -> LatentsReport:
+def export_latents(request: Request, *, engine: engines.Engine, progress: Progress = silent) -> LatentsReport:
     """Make latents of an export for a recipe's phase, or find them made already; goes on where a killed run stopped.
 
     Raises ``UsageError`` before any work where export, recipe, models and place do not fit each other, and
@@ -85,7 +84,7 @@ def export_latents(request: Request, *, engine: engines.Engine, quiet: bool) -> 
     if not sum(passed.values()):
         raise UsageError(f"phase {phase.name}: select: no clip of {request.export} passes")
     staging = Folder.at(work.staging)
-    _run(work, staging, passed, engine, quiet)
+    _run(work, staging, passed, engine, progress)
     left_out = sum(rows for _, rows in shards) - sum(passed.values())
     staging.write(FILE, work.facts.text.encode())
     _show(staging, final, [name for name, _ in shards], work.facts, left_out)
@@ -173,13 +172,15 @@ def _stands(final: Folder, facts: Facts) -> bool:
     raise UsageError(f"--out: {final.url} is not empty; take another folder")
 
 
-def _run(work: LatentsWork, staging: Folder, passed: Mapping[str, int], engine: engines.Engine, quiet: bool) -> None:
+def _run(
+    work: LatentsWork, staging: Folder, passed: Mapping[str, int], engine: engines.Engine, progress: Progress
+) -> None:
     todo = [name for name, clips in passed.items() if clips and not (staging / "index").holds(name)]
     total, left = sum(passed.values()), sum(passed[name] for name in todo)
     bundles = (pa.table({"file": [name]}) for name in todo)
     with (
         engines.session(engine),
-        progress(work.name, left, "clips", already=total - left, quiet=quiet) as bar,
+        progress(work.name, left, "clips", already=total - left) as bar,
     ):
         for written in engines.run(work, bundles, engine):
             bar.advance(written.clips, written.failed)
@@ -229,15 +230,3 @@ def report(folder: Folder, not_selected: int) -> LatentsReport:
         not_selected=not_selected,
         bytes=sum(row["bytes"] for row in ok),
     )
-
-
-def print_latents(made: LatentsReport, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(asdict(made)))
-        return
-    splits = ", ".join(f"{count} {split}" for split, count in made.splits.items())
-    why = ", ".join(f"{count} {kind}" for kind, count in made.reasons.items())
-    failed = f"; {made.failed} could not be encoded ({why})" if made.failed else ""
-    passed = f"; {made.not_selected} are not selected" if made.not_selected else ""
-    print(f"{splits}; {made.views} views each for {made.phase}, {made.bytes / 1e6:.1f} MB{failed}{passed}")
-    print(made.path)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dailies.curation import video, world
+from dailies.curation import packages, video, world
 from dailies.curation.tables.dataset import Dataset
 from dailies.curation.tables.sql import query
 from tests.conftest import Dailies
@@ -342,7 +342,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
         ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, quickstart, svd"),
         ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
-        ([".", "--engine", "spark"], "unknown engine 'spark'; allowed: ray, local"),
+        ([".", "--engine", "spark"], "--engine=spark: no such engine; use ray or local"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
@@ -374,6 +374,16 @@ def test_misuse_of_any_command_is_one_line_and_exit_code_two(arguments: list[str
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_step_whose_packages_are_missing_is_refused_before_work_starts(
+    tmp_path: Path, small_world: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    done = dailies("curate", small_world, "--out", tmp_path / "dataset", "--recipe", "captioned")
+    assert done.returncode == 2
+    assert done.stderr == "dailies: step caption_coca needs open_clip, torch: pip install 'dailies[models]'\n"
+    assert not (tmp_path / "dataset").exists()
 
 
 # ---- cuts -----------------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def make(export: Path, out: Path) -> LatentsReport:
     request = Request(export=str(export), latents=f"{__file__}:text", out=str(out), views=K, device="cpu")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(latents_work, "Isolated", Here)
-        return export_latents(request, engine="local", quiet=True)
+        return export_latents(request, engine="local")
 
 
 @pytest.fixture(scope="module")

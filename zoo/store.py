@@ -30,11 +30,12 @@ from dailies.zoo.formats import lock
 ENTRY = "model.json"
 ADDING = ".adding-"
 ENV = "DAILIES_ZOO"
+DEFAULT = "~/.cache/dailies/zoo"
 
 
 def default_zoo() -> str:
-    """``$DAILIES_ZOO``, else ``~/.cache/dailies/zoo``."""
-    return os.environ.get(ENV) or "~/.cache/dailies/zoo"
+    """``$DAILIES_ZOO``, else ``DEFAULT``."""
+    return os.environ.get(ENV) or DEFAULT
 
 
 class Store:

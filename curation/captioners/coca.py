@@ -41,6 +41,7 @@ class Coca(openclip.OpenClip):
 
     identity: ClassVar[str] = "curation.captioners.coca.Coca"
     meaning: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch")
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     needs: ClassVar[tuple[str, ...]] = ()
 

@@ -26,6 +26,7 @@ class Fuse:
 
     identity: ClassVar[str] = "curation.captioners.fuse.Fuse"
     meaning: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=0.5)
 

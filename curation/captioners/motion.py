@@ -42,6 +42,7 @@ class Motion:
 
     identity: ClassVar[str] = "curation.captioners.motion.Motion"
     meaning: ClassVar[int] = 2
+    requires: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     needs: ClassVar[tuple[str, ...]] = ("motion", "motion_local", "motion_camera")
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=0.5)

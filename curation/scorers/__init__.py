@@ -23,6 +23,7 @@ class Scorer(Protocol):
 
     identity: ClassVar[str]  # names it in fingerprints for good, wherever its class moves
     meaning: ClassVar[int]  # raised when the code changes what the numbers mean
+    requires: ClassVar[tuple[str, ...]]  # packages that only an extra brings, checked before any work
     columns: ClassVar[tuple[pa.Field, ...]]  # with units
 
     @property

@@ -54,6 +54,7 @@ class Raft:
 
     identity: ClassVar[str] = "curation.scorers.raft.Raft"
     meaning: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ("torchvision", "torch")
     columns: ClassVar[tuple[pa.Field, ...]] = tuple(
         measure.with_name(_name(measure.name)) for measure in Motion.measures
     )

@@ -38,6 +38,7 @@ class Text:
 
     identity: ClassVar[str] = "curation.scorers.text.Text"
     meaning: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[tuple[pa.Field, ...]] = (
         field("text_area", pa.float64(), "largest of the three shares below", "share of frame"),
         *(
