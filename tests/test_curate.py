@@ -394,6 +394,7 @@ def test_cuts_as_json_name_the_first_frame_of_each_new_shot(tmp_path: Path, dail
     clip = world.encode(script, tmp_path / "clip.mp4")
     done = dailies("cuts", clip, "--json")
     assert done.returncode == 0, done.stderr
+    assert not done.stderr  # who reads JSON is shown no progress
     frames = [cut.frame for cut in world.truth(script).cuts]
     assert json.loads(done.stdout) == {str(clip): [{"frame": frame, "end": frame, "kind": "cut"} for frame in frames]}
 

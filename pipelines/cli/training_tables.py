@@ -33,12 +33,12 @@ def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
 
 
 def print_vae(done: VaeTrained, as_json: bool) -> None:
-    """What finetuning a temporal decoder changed on clips held out."""
+    """What finetuning a temporal decoder changed on held-out clips."""
     if as_json:
         print(json.dumps(asdict(done)))
         return
     table = grid(f"temporal decoder, {done.steps} steps in {done.seconds:.0f} s")
-    table.add_column("on clips held out")
+    table.add_column("on held-out clips")
     for name in ("PSNR, dB", "flicker error, levels of 255"):
         table.add_column(name, justify="right")
     rows = {"image decoder": done.image, "before the first step": done.before, "after the last": done.after}
