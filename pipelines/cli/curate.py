@@ -132,7 +132,7 @@ def export(
         print_export(report, as_json)
         return
     if out is None:
-        raise UsageError("export --latents: no folder to write to; add --out FOLDER")
+        raise UsageError("export --latents needs --out FOLDER")
     from dailies.pipelines.cli.curation_tables import print_latents
     from dailies.pipelines.latents import Request, export_latents
 
