@@ -1,16 +1,15 @@
-"""Keeping a dataset: verify, collect garbage, take down sources."""
+"""Maintains a dataset: verifies it, collects garbage, takes down sources."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from dailies.curation import schema, video
 from dailies.curation.errors import UsageError
 from dailies.curation.export.card import disagreement, recount
 from dailies.curation.export.manifest import MANIFEST
-from dailies.curation.tables import Dataset, DatasetProblem, verify
+from dailies.curation.tables import Dataset, DatasetProblem, Garbage, verify
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
@@ -26,16 +25,16 @@ def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
     return problems
 
 
-def collect(url: str, *, dry_run: bool, older_than: float | None) -> Any:
-    """Remove unreferenced files. On a store without locks, files of the last day may belong to a run at work."""
-    dataset = Dataset.open(url)
-    hours = older_than if older_than is not None else (0.0 if dataset.is_local else 24.0)
-    with dataset.writer():
-        return dataset.gc(dry_run=dry_run, older_than_hours=hours)
+def collect(url: str, *, dry_run: bool, older_than: float | None) -> list[Garbage]:
+    """Remove unreferenced files that are older than ``older_than`` hours, see ``Dataset.gc``; returns them."""
+    return Dataset.open(url).gc(dry_run=dry_run, older_than_hours=older_than)
 
 
 def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
-    """Rows deleted per table. ``sources``: paths, URLs or source ids, all of which must be in the dataset."""
+    """Delete ``sources`` (paths, URLs or source ids) from every table and export; returns the rows deleted per table.
+
+    Raises ``UsageError``, before deleting anything, for a source that is not in the dataset.
+    """
     dataset = Dataset.open(url)
     known: dict[str, str] = {}
     for name in dataset.tables():
@@ -49,7 +48,7 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
         )
         if identity not in known:
             raise UsageError(
-                f"no source {source} in {url}; `dailies sql {url} 'select uri from observations'` lists them"
+                f"{source}: no such source in {url}; `dailies sql {url} 'select uri from observations'` lists them"
             )
         wanted.append(identity)
     with dataset.writer():

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dailies.curation import video, world
+from dailies.curation import packages, video, world
 from dailies.curation.tables import Dataset, query
 from tests.conftest import Dailies
 
@@ -341,7 +341,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
         ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, quickstart, svd"),
         ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
-        ([".", "--engine", "spark"], "unknown engine 'spark'; allowed: ray, local"),
+        ([".", "--engine", "spark"], "--engine=spark: no such engine; use ray or local"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
@@ -375,6 +375,16 @@ def test_misuse_of_any_command_is_one_line_and_exit_code_two(arguments: list[str
     assert done.stderr.count("\n") == 1
 
 
+def test_a_step_whose_packages_are_missing_is_refused_before_work_starts(
+    tmp_path: Path, small_world: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    done = dailies("curate", small_world, "--out", tmp_path / "dataset", "--recipe", "captioned")
+    assert done.returncode == 2
+    assert done.stderr == "dailies: step caption_coca needs open_clip, torch: pip install 'dailies[models]'\n"
+    assert not (tmp_path / "dataset").exists()
+
+
 # ---- cuts -----------------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +393,7 @@ def test_cuts_as_json_name_the_first_frame_of_each_new_shot(tmp_path: Path, dail
     clip = world.encode(script, tmp_path / "clip.mp4")
     done = dailies("cuts", clip, "--json")
     assert done.returncode == 0, done.stderr
+    assert not done.stderr  # who reads JSON is shown no progress
     frames = [cut.frame for cut in world.truth(script).cuts]
     assert json.loads(done.stdout) == {str(clip): [{"frame": frame, "end": frame, "kind": "cut"} for frame in frames]}
 
