@@ -408,7 +408,7 @@ def test_wrong_adapters_are_refused() -> None:
 
 def test_our_folder_loads_in_diffusers_and_runs_equal(tmp_path: Path) -> None:
     model = shake(VideoUNet(SMALL))
-    model.facts = {"task": "image-to-video"}
+    model.extra_config = {"task": "image-to-video"}
     model.save_pretrained(tmp_path)
     their, said = UNetSpatioTemporalConditionModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(said.values())
@@ -417,7 +417,7 @@ def test_our_folder_loads_in_diffusers_and_runs_equal(tmp_path: Path) -> None:
         assert far(model(*given), their(*given).sample) < 1e-5
     again = models.load(tmp_path)
     assert again.config == SMALL
-    assert again.facts == model.facts
+    assert again.extra_config == model.extra_config
     assert all(torch.equal(again.state_dict()[name], value) for name, value in model.state_dict().items())
     assert all(p.requires_grad for p in again.parameters())
 

@@ -36,14 +36,19 @@ def peak_of(name: str) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class FlopCount:
-    """FLOPs of one pass, a product and a sum being two: forward, and of both, forward and backward."""
+    """FLOPs of one pass, a product and a sum being two.
+
+    Args:
+        forward: of the forward pass.
+        both: of forward and backward pass together.
+    """
 
     forward: int
     both: int
 
 
 def count_flops(unet: VideoUNet, batch: Batch, how: Objective) -> FlopCount:
-    """FLOPs of ``batch`` through ``unet``, by torch's counter; both on the meta device to count without computing.
+    """Count the FLOPs of ``batch`` through ``unet`` by torch's counter; both on the meta device to count without computing.
 
     There attention is two plain products, where fused kernels would be counted differently by each device. What the
     unet's checkpointed levels compute twice counts twice.
@@ -57,7 +62,7 @@ def count_flops(unet: VideoUNet, batch: Batch, how: Objective) -> FlopCount:
 
 
 def training_flops(unet: VideoUNet, batch: Batch, how: Objective, phase: Phase | None = None) -> int:
-    """FLOPs of forward and backward for ``batch``, counted on a copy without memory: nothing is computed.
+    """Count the FLOPs of forward and backward for ``batch`` on a copy without memory: nothing is computed.
 
     ``phase``: only what it trains gets a gradient; by default all does. What checkpointed levels compute twice counts
     once, as for the MFU of Chowdhery et al. 2022 (arXiv 2204.02311, App. B).
@@ -76,11 +81,11 @@ class Pace:
     peak: float | None = None
 
     def __call__(self, flops: int, samples: int, seconds: float) -> dict[str, float]:
-        """What a step of ``samples`` and ``flops`` in ``seconds`` amounts to: samples/s, TFLOP/s, and the share of the
-        peak (MFU, 0–1)."""
+        """Rates of a step of ``samples`` and ``flops`` in ``seconds``: samples/s, TFLOP/s, and the share of the peak
+        (MFU, 0–1)."""
         rate = flops / seconds
-        said = {"samples_per_second": samples / seconds, "tflops_per_second": rate / 1e12}
-        return said if self.peak is None else said | {"mfu": rate / self.peak}
+        rates = {"samples_per_second": samples / seconds, "tflops_per_second": rate / 1e12}
+        return rates if self.peak is None else rates | {"mfu": rate / self.peak}
 
 
 class StepRates:
@@ -93,15 +98,17 @@ class StepRates:
         # Float32 has no MFU: the peaks are bfloat16's.
         peak = peak_of(torch.cuda.get_device_name(device)) if autocast and device.type == "cuda" else None
         self._pace = Pace(peak=None if peak is None else processes * peak)
-        self._counted: dict[torch.Size, int] = {}
+        self._flops_by_shape: dict[torch.Size, int] = {}
 
     def __call__(self, batches: Sequence[Batch], seconds: float) -> dict[str, float]:
-        """Of a step in which each process took as much as ``batches``."""
+        """Rates of a step in which each process took as much as ``batches``."""
         flops = 0
         for batch in batches:
             shape = batch.clean.shape[1:]
-            if shape not in self._counted:
-                one = batch.rows(0, 1)
-                self._counted[shape] = training_flops(self._unet, one, objective.of_phase(self._phase), self._phase)
-            flops += len(batch.clip_ids) * self._counted[shape]
+            if shape not in self._flops_by_shape:
+                sample = batch.rows(0, 1)
+                self._flops_by_shape[shape] = training_flops(
+                    self._unet, sample, objective.of_phase(self._phase), self._phase
+                )
+            flops += len(batch.clip_ids) * self._flops_by_shape[shape]
         return self._pace(flops * self._processes, self._phase.batch, seconds)

@@ -31,8 +31,13 @@ TFLOPS = 400.0  # sustained on one GPU, in 10¹² FLOP/s: 40 % of an H100's dens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of one sample through one phase's network. ``trained``: weights that get a gradient; images pass no temporal
-    layer. ``forward``, ``both``: FLOP, without and with the backward pass."""
+    """What one sample through one phase's network costs.
+
+    Args:
+        parameters, temporal: weights of the network, and of its temporal layers.
+        trained: weights that get a gradient; images pass no temporal layer.
+        forward, both: FLOP without and with the backward pass.
+    """
 
     parameters: int
     temporal: int
@@ -43,8 +48,14 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhasePlan:
-    """One phase. ``clips``: those of the export's train split that pass and are long enough, ``None`` where that cannot
-    be said; ``epochs`` over them. ``seconds``: the least length of a clip. ``gigabytes``: see ``gigabytes``."""
+    """What one phase costs, needs and lacks.
+
+    Args:
+        clips: those of the export's train split that pass and are long enough; ``None`` where that is unknown.
+        epochs: over these clips.
+        seconds: the least length of a clip.
+        gigabytes: on each GPU, see the function ``gigabytes``.
+    """
 
     name: str
     task: str
@@ -74,8 +85,13 @@ class PhasePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``lacks``: what the whole recipe is without. ``differs``: where it departs from its paper. ``notes``: what the
-    figures take for granted."""
+    """What a recipe costs, needs and lacks.
+
+    Args:
+        lacks: what the whole recipe lacks.
+        differs: where it departs from its paper.
+        notes: what the figures assume.
+    """
 
     recipe: str
     recipe_hash: str
@@ -94,24 +110,25 @@ def plan(
     phase: str | None = None,
     tflops: float = TFLOPS,
 ) -> Plan:
-    """The plan of ``recipe``, or of its phase ``phase``, over ``exports``' clips if given. Reads no video and no
-    weight.
+    """Plan ``recipe``, or its phase ``phase``, over the clips of ``exports`` if there are some. Reads no video and no weight.
 
-    Raises ``RecipeError`` for a phase, or a level in its ``checkpoint_levels``, that is not there, and where the models
-    given do not fit.
+    Raises ``RecipeError`` for an unknown phase, ``ModelError`` for a level in ``checkpoint_levels`` that does not exist and
+    for models that do not fit.
     """
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
     models = models or Models()
     missing = lacking(recipe, chosen, models)
     dims = recipe.encoder_dims if missing else check(recipe, chosen, models)
     if dims is None:
-        raise RecipeError(f"models: {recipe.name} takes its shape from what is given, and lacks {', '.join(missing)}")
+        raise RecipeError(
+            f"models: {recipe.name} takes its network's shape from its models, and lacks {', '.join(missing)}"
+        )
     lacks = (*missing, *(() if exports is not None else ("an export of clips to train on",)))
     return Plan(
         recipe=recipe.name,
         recipe_hash=run_hash(recipe),
         tflops=tflops,
-        phases=tuple(_phase_plan(recipe, one, exports, dims, models, tflops) for one in chosen),
+        phases=tuple(_phase_plan(recipe, each, exports, dims, models, tflops) for each in chosen),
         lacks=lacks,
         differs=DIFFERS.get(recipe.name, ()),
         notes=(
@@ -170,10 +187,10 @@ def _phase_plan(
 
 
 def cost(recipe: Recipe, phase: Phase, dims: EncoderDims | None = None, models: Models | None = None) -> Cost:
-    """Runs one sample through the phase's network on the meta device: no memory, a few seconds for a large one.
+    """Run one sample through the phase's network on the meta device: no memory, a few seconds for a large one.
 
     What ``checkpoint_levels`` has computed twice counts twice, for it costs GPU-hours; an MFU counts it once. Of a
-    phase with buckets, the shape of its ``size`` and ``frames``. Raises ``RecipeError`` for a level that is not there.
+    phase with buckets, the shape of its ``size`` and ``frames``. Raises ``ModelError`` for a level that does not exist.
     """
     dims = dims or recipe.encoder_dims
     assert dims is not None
@@ -205,7 +222,7 @@ def cost(recipe: Recipe, phase: Phase, dims: EncoderDims | None = None, models: 
 
 
 def _count(unet: VideoUNet, *, temporal: bool = False, trained: bool = False) -> int:
-    """Weights, or only the temporal ones, or only those that take a gradient."""
+    """Count weights, or only the temporal ones, or only those that take a gradient."""
     return sum(
         weight.numel()
         for name, weight in unet.named_parameters()
@@ -214,13 +231,13 @@ def _count(unet: VideoUNet, *, temporal: bool = False, trained: bool = False) ->
 
 
 def gigabytes(spent: Cost) -> float:
-    """10⁹ bytes on each GPU that holds the whole UNet, in float32: weights and their average; and of what is trained,
+    """Memory in 10⁹ bytes on each GPU that holds the whole UNet, in float32: weights and their average; and of what is trained,
     gradients and Adam's two moments. Without activations."""
     return 4 * (2 * spent.parameters + 3 * spent.trained) / 1e9
 
 
 def available(recipe: Recipe, phase: Phase, exports: Exports) -> tuple[int | None, tuple[str, ...]]:
-    """How many items the phase would train on, and what it would still lack."""
+    """Count the items that the phase would train on, and list what it would still lack."""
     needed = columns_needed(recipe, (phase,))
     used = [exports[share.data] for share in phase.shares if share.data in exports]
     if absent := [name for name in needed if any(name not in export.columns for export in used)]:

@@ -55,10 +55,9 @@ def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
 
 def _same_recipe(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether two run.json are of one recipe. A hash tells 8 from 8.0, which mean the same; so the values decide."""
-    if old["recipe_hash"] == new["recipe_hash"]:
-        return True
+    today: str = new["recipe_hash"]
     try:
-        return bool(run_hash(Recipe.from_json(old["recipe"])) == new["recipe_hash"])
+        return old["recipe_hash"] == today or run_hash(Recipe.from_json(old["recipe"])) == today
     except RecipeError:
         return False
 

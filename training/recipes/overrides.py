@@ -41,8 +41,8 @@ def override(recipe: Recipe, sets: Sequence[str]) -> Recipe:
             changes[_field(Recipe, keys, text, fixed=("name", "phases"))] = _unet_names(keys[0], value)
         else:
             raise RecipeError(f"--set {text}: no phase {keys[0]!r}{did_you_mean(keys[0], phases)}; {_list(phases)}")
-    made = tuple(_replaced(phase, phases[phase.name]) for phase in recipe.phases)
-    return _replaced(recipe, {**changes, "phases": made})
+    replaced = tuple(_replaced(phase, phases[phase.name]) for phase in recipe.phases)
+    return _replaced(recipe, {**changes, "phases": replaced})
 
 
 def fields_of(owner: type[Any], sets: Sequence[str]) -> dict[str, Any]:

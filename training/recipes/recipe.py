@@ -145,8 +145,9 @@ class Recipe(Spec):
 
     def _check_start(self, phase: Phase) -> None:
         before = self.phases[: self.phases.index(phase)]
-        if phase.start is not None and phase.start not in [one.name for one in before]:
-            there = f"phases before it: {', '.join(one.name for one in before) or 'none'}"
+        names = [earlier.name for earlier in before]
+        if phase.start is not None and phase.start not in names:
+            there = f"phases before it: {', '.join(names) or 'none'}"
             raise ValueError(f"phase {phase.name}: start={phase.start!r}: is no phase before this one; {there}")
         last = self.before(phase)
         if last is None:
@@ -180,9 +181,9 @@ class Recipe(Spec):
         if self.unet is not None:
             parts.append((meaning["unet"], self.unet))
         for row, spec in parts:
-            for one in dataclasses.fields(spec):
-                if one.name in LATER and getattr(spec, one.name) == one.default:
-                    del row[one.name]
+            for item in dataclasses.fields(spec):
+                if item.name in LATER and getattr(spec, item.name) == item.default:
+                    del row[item.name]
         return fingerprint(to_old_names(meaning))
 
     @classmethod

@@ -47,13 +47,13 @@ def inflate(vae: AutoencoderKL) -> AutoencoderKLTemporalDecoder:
     else:
         torch.nn.init.dirac_(out.quant_conv.weight)
         torch.nn.init.zeros_(out.quant_conv.bias)
-    given = vae.decoder.state_dict()
+    state = vae.decoder.state_dict()
     if vae.post_quant_conv is not None:
-        given |= _fold(vae)
+        state |= _fold(vae)
     if config.layers_per_block == 1:
-        given = _without_idle(given)
-    given = {_spatial(name) if ".resnets." in name else name: value for name, value in given.items()}
-    out.decoder.load_state_dict(_filled(out.decoder, given))
+        state = _without_idle(state)
+    state = {_spatial(name) if ".resnets." in name else name: value for name, value in state.items()}
+    out.decoder.load_state_dict(_filled(out.decoder, state))
     return out.to(vae.device).eval()
 
 
@@ -88,26 +88,26 @@ def _fold(vae: AutoencoderKL) -> dict[str, Tensor]:
     return {"conv_in.weight": folded.float(), "conv_in.bias": shifted.float()}
 
 
-def _without_idle(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop what a temporal decoder of one layer a block lacks. Raises ``ModelError`` where that does something."""
-    for name, value in given.items():
+def _without_idle(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the layers that a temporal decoder of one layer a block lacks. Raises ``ModelError`` where one does something."""
+    for name, value in state.items():
         writes = "conv2." in name or "to_out.0" in name
         if f"decoder.{name}".startswith(LACKING) and writes and value.any():
             raise ModelError(
-                f"vae: decoder.{name} must be zero, a temporal decoder of layers_per_block 1 has no such layer"
+                f"vae: decoder.{name} is not zero, and a temporal decoder of layers_per_block 1 has no such layer"
             )
-    return {name: value for name, value in given.items() if not f"decoder.{name}".startswith(LACKING)}
+    return {name: value for name, value in state.items() if not f"decoder.{name}".startswith(LACKING)}
 
 
-def _filled(part: torch.nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state of ``part`` with ``given`` in it, and what is not given at its idle start."""
+def _filled(part: torch.nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of ``part`` with ``weights`` in it; what they lack starts idle."""
     state = part.state_dict()
-    if unknown := sorted(set(given) - set(state)):
+    if unknown := sorted(set(weights) - set(state)):
         raise ModelError(f"vae: the temporal decoder has no place for {unknown[0]}")
     for name, value in state.items():
-        if name in given:
-            assert value.shape == given[name].shape, name
-            state[name] = given[name]
+        if name in weights:
+            assert value.shape == weights[name].shape, name
+            state[name] = weights[name]
         elif "temporal_res_block.conv2" in name or "to_out.0" in name or name.startswith("time_conv_out"):
             state[name] = torch.zeros_like(value)
     if "time_conv_out.weight" in state:

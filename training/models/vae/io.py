@@ -16,7 +16,7 @@ from dailies.zoo.formats.configs import class_of, read_config
 
 
 def load_vae(folder: str | PathLike[str]) -> AutoencoderKL:
-    """The image VAE of a diffusers folder in float32, frozen, for inference; float16 files serve too.
+    """Load the image VAE of a diffusers folder in float32, frozen, for inference; float16 files serve too.
 
     ``folder``: the VAE's own, or that of a pipeline with a ``vae/``. Raises ``ModelError`` naming the folder where it
     does not hold an ``AutoencoderKL`` with all of its weights in safetensors.
@@ -26,7 +26,7 @@ def load_vae(folder: str | PathLike[str]) -> AutoencoderKL:
 
 
 def load_temporal(folder: str | PathLike[str]) -> AutoencoderKLTemporalDecoder:
-    """As ``load_vae``, an ``AutoencoderKLTemporalDecoder``."""
+    """Load an ``AutoencoderKLTemporalDecoder``, as ``load_vae`` does."""
     vae: AutoencoderKLTemporalDecoder = _load(AutoencoderKLTemporalDecoder, folder)
     return vae
 
@@ -38,12 +38,12 @@ def vae_config(folder: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
     return place, read_config(place)
 
 
-def _load(kind: Any, folder: str | PathLike[str]) -> Any:
+def _load(cls: Any, folder: str | PathLike[str]) -> Any:
     place, config = vae_config(folder)
-    if config.get("_class_name") != kind.__name__:
-        raise ModelError(f"{folder}: holds {class_of(config)}, not {kind.__name__}")
+    if config.get("_class_name") != cls.__name__:
+        raise ModelError(f"{folder}: holds {class_of(config)}, not {cls.__name__}")
     try:
-        vae, report = kind.from_pretrained(
+        vae, report = cls.from_pretrained(
             str(place),
             variant=_variant(place),
             torch_dtype=torch.float32,
@@ -52,13 +52,13 @@ def _load(kind: Any, folder: str | PathLike[str]) -> Any:
             output_loading_info=True,
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{folder}: does not load as {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(f"{folder}: does not load as {cls.__name__}: {str(error).strip().splitlines()[0]}") from error
     # diffusers fills what is missing with noise and only logs it.
     wrong = sorted(
         str(name) for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in report[part]
     )
     if wrong:
-        raise ModelError(f"{folder}: {len(wrong)} weights do not fit {kind.__name__}, {wrong[0]} first")
+        raise ModelError(f"{folder}: {len(wrong)} weights do not fit {cls.__name__}, {wrong[0]} first")
     return vae.eval().requires_grad_(False)
 
 
