@@ -24,12 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 import torch
 
-from dailies.pipelines.latents import Request, export_latents, recipe_of
+from dailies.pipelines.latents import LatentsRequest, export_latents, recipe_of
 from dailies.pipelines.model_refs import models_of
-from dailies.training.data import items
-from dailies.training.data import latent_crops as views
+from dailies.training.data import items, precomputed
 from dailies.training.data.batches import Batches
-from dailies.training.data.items import Export
+from dailies.training.data.export import Export
 from dailies.training.data.split import MAIN, load
 from dailies.training.diffusion.encoders import Encoders
 
@@ -38,7 +37,7 @@ def measure(export: str, made: str, latents: str, sets: Sequence[str], steps: in
     recipe, phase = recipe_of(latents, sets)
     models = models_of(recipe)
     times: dict[str, list[float]] = {"clips": [], "latents": []}
-    items.CACHE_BYTES = views.CACHE_BYTES = 0  # as of data that does not fit
+    items.CACHE_BYTES = precomputed.CACHE_BYTES = 0  # as of data that does not fit
     for number in range(runs + 1):  # the first loads the models
         for name, folder in (("clips", export), ("latents", made)):
             encoders = Encoders(models, text_tokens=recipe.text_tokens)
@@ -72,7 +71,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        request = Request(
+        request = LatentsRequest(
             export=args.export, latents=args.latents, out=f"{folder}/latents", views=args.views, sets=args.sets
         )
         began = time.perf_counter()

@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from dailies.curation import video, world
 from dailies.curation.observe import observe
 from dailies.curation.observers.camera import REFERENCE
-from dailies.curation.observers.motion import Motion
+from dailies.curation.observers.motion import MotionObserver
 from dailies.curation.timing import Grid, Span
 from dailies.curation.types import Frame
 from dailies.curation.world.script import Background, Camera, Script, Shape, Shot
 
-METHODS = {name: Motion(method=name) for name in ("dis", "farneback")}
+METHODS = {name: MotionObserver(method=name) for name in ("dis", "farneback")}
 SPEEDS = (0, 5, 10, 20, 40, 80, 150)  # px per second at 360 px
 ZOOMS = (0.02, 0.05, 0.1, 0.2, -0.1)  # 1/s
 ROLLS = (0.5, 1, 2, 4, -2)  # degrees per half second
@@ -116,10 +116,10 @@ def ranks(folder: Path) -> dict[str, Any]:
     scores: dict[str, list[float]] = {name: [] for name in METHODS}
     spent, seconds = dict.fromkeys(METHODS, 0.0), 0.0
     for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES):
-        with video.open_source(str(path), skim=True) as source:
+        with video.open_source(str(path), skip_nonref=True) as source:
             live = {name: method.start(source.probe) for name, method in METHODS.items()}
             grid, pts = Grid(2, source.time_base), []
-            for picture in source.pictures():
+            for picture in source.frames():
                 if not grid.due(picture.pts):
                     continue
                 pts.append(picture.pts)

@@ -35,7 +35,7 @@ def main() -> None:
     sets += [f"validate_every={options.steps}", f"save_every={options.steps}"]
     recipe = load_recipe(options.recipe, [f"{options.phase}.{one}" for one in sets])
     # The phase by itself, from random weights: what it starts from does not change how long it takes.
-    alone = type(recipe)(**{**vars(recipe), "phases": (recipe.phase(options.phase),), "begins": "random"})
+    alone = type(recipe)(**{**vars(recipe), "phases": (recipe.phase(options.phase),), "init_from": "random"})
     with tempfile.TemporaryDirectory() as folder:
         run = train(alone, options.export, folder, models_of(alone), say=lambda line: None)
         text = (run.phase_folder(alone.phases[0]) / "metrics.jsonl").read_text()

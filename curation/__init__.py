@@ -1,6 +1,19 @@
-"""Curation: what is done to one source or one clip. Plain functions over plain rows, no Ray, no torch.
+"""Curation is what is done to one source or one clip: plain functions over plain rows, without Ray or torch.
 
-Importing the package loads nothing heavy; import the room you need::
+Importing the package loads nothing heavy; a room is loaded when it is named::
 
-    from dailies.curation import video, observe, world
+    from dailies.curation import observe, video, world
 """
+
+from importlib import import_module
+from types import ModuleType
+
+ROOMS = ("captioners", "detectors", "export", "observers", "scorers", "tables", "video", "world")
+FILES = ("clips", "errors", "observations", "observe", "schema", "select", "sources", "timing", "types")
+__all__ = [*ROOMS, *FILES]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ PART = ".part-"  # how the names of unfinished files and folders begin
 
 
 @contextmanager
-def new_file(path: str | Path) -> Iterator[Path]:
+def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a hidden path beside ``path``; what was written there takes its name at the end, and is removed on an error."""
     final = Path(path)
     hidden = _hidden(final)
@@ -27,7 +27,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a hidden folder beside ``path`` to fill; it takes that name at the end, and is removed on an error.
 
     A folder that stands at ``path`` is replaced; a kill between its removal and the renaming leaves neither.
@@ -46,13 +46,13 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file in UTF-8."""
     with new_file(path) as hidden:
         hidden.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
+def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 1) -> None:
     """Write ``value`` as a JSON file."""
     write_text(path, json.dumps(value, indent=indent))
 

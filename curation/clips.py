@@ -1,4 +1,4 @@
-"""Clips: from a source's tracks, through cuts, to spans of one shot each. Pure functions over one observations row."""
+"""Clips are spans of one shot each, made from a source's tracks through cuts: pure functions over one observations row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from dailies.curation import schema
 from dailies.curation.detectors import Detector
-from dailies.curation.observe import time_base_of, tracks_of
+from dailies.curation.observations import time_base_of, tracks_of
 from dailies.curation.observers import Observer
 from dailies.curation.timing import Span
 from dailies.curation.types import Cut, Track
@@ -22,10 +22,10 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipRules:
-    """How shots become clips.
+    """Rules by which shots become clips.
 
     Shots shorter than ``min_seconds`` are kept as rows with status ``too_short``; shots longer than ``max_seconds`` are
-    split into equal parts. ``margin_frames`` are given up on either side of a cut. The shares are of content, by hash, for
+    split into equal parts. ``margin_frames`` are dropped on either side of a cut. The shares are of content, by hash, for
     sources whose manifest names no ``split``.
     """
 
@@ -48,7 +48,7 @@ class Piece:
 
 
 def frames_of(cuts: Sequence[Cut], pts: Sequence[int]) -> list[tuple[int, int]]:
-    """Each cut as frame indexes: (first frame not wholly of the old shot, first frame wholly of the new shot).
+    """Return each cut as frame indexes: (first frame not wholly of the old shot, first frame wholly of the new shot).
 
     For a hard cut both are the new shot's first frame.
     """
@@ -57,21 +57,20 @@ def frames_of(cuts: Sequence[Cut], pts: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def places_of(cuts: Sequence[Cut], pts: Sequence[int]) -> list[tuple[int, int]]:
-    """Where each cut is, as frame indexes, for who asks for it: a hard cut's new shot begins with the first of the two, which
-    is the same as the second; a gradual transition is ``[first, second)``.
+    """Return each cut as ``[first, last)`` frame indexes; equal for a hard cut, whose new shot begins there.
 
-    Of frames that were not seen, the middle one stands for where between them a cut is.
+    Where frames at a hard cut were skipped, the middle one stands for the place between them.
     """
     index = {value: number for number, value in enumerate(pts)}
-    out = []
+    places = []
     for cut, (first, last) in zip(cuts, frames_of(cuts, pts), strict=True):
         middle = (first + last) // 2
-        out.append((index[cut.core[0]], index[cut.core[1]] + 1) if cut.core else (middle, middle))
-    return out
+        places.append((index[cut.core[0]], index[cut.core[1]] + 1) if cut.core else (middle, middle))
+    return places
 
 
 def pieces(cuts: Sequence[Cut], pts: Sequence[int], end: int, time_base: Fraction, rules: ClipRules) -> Iterator[Piece]:
-    """The shots between ``cuts``, those too long split into equal parts.
+    """Yield the shots between ``cuts``, those too long split into equal parts.
 
     ``pts``: of every frame, in order; ``end``: first tick after the last frame.
     """
@@ -86,7 +85,7 @@ def pieces(cuts: Sequence[Cut], pts: Sequence[int], end: int, time_base: Fractio
 
 
 def _split(shot: Piece, pts: Sequence[int], end: int, time_base: Fraction, rules: ClipRules) -> Iterator[Piece]:
-    """Equal parts by frames, as few as keep each within the maximum; a frame that alone is longer stands by itself."""
+    """Split a shot into as few equal parts as keep each within the maximum; a frame that is longer stands alone."""
     longest = Fraction(rules.max_seconds).limit_denominator(1000) / time_base
     paused = [at for at in range(shot.first, shot.last) if _end_pts(at + 1, pts, end) - pts[at] > longest]
     stretches = sorted({shot.first, shot.last, *paused, *(at + 1 for at in paused)})
@@ -103,7 +102,7 @@ def _split(shot: Piece, pts: Sequence[int], end: int, time_base: Fraction, rules
 
 
 def _equal(first: int, last: int, pts: Sequence[int], end: int, longest: Fraction) -> list[int]:
-    """Where the equal parts of frames ``[first, last)`` end."""
+    """Return where the equal parts of frames ``[first, last)`` end."""
     count = last - first
     parts = min(count, max(1, math.ceil((_end_pts(last, pts, end) - pts[first]) / longest)))
     while True:
@@ -123,7 +122,7 @@ def _end_pts(last: int, pts: Sequence[int], end: int) -> int:
 def clip_rows(
     row: Mapping[str, Any], detector: Detector, observers: Sequence[Observer], rules: ClipRules
 ) -> list[dict[str, Any]]:
-    """Rows of ``schema.clips`` for one observations row with status ok."""
+    """Return the rows of ``schema.clips`` for one observations row with status ok."""
     tracks = tracks_of(dict(row))
     base = time_base_of(row["probe"])
     cuts = detector.cuts(tracks)
@@ -145,7 +144,7 @@ def _clip_row(
     span = Span(start=pts[piece.first], end=_end_pts(piece.last, pts, row["end"]), time_base=base)
     frames = piece.last - piece.first
     seconds = float(span.seconds)
-    out = {
+    clip = {
         "clip_id": schema.clip_id(row["source_id"], row["content_id"], probe["stream"], span.start, span.end, base),
         **{name: row[name] for name in ("source_id", "content_id", "uri", "manifest")},
         "split": _named_split(row, rules),
@@ -166,38 +165,38 @@ def _clip_row(
         **_bound("end", piece.after),
     }
     for observer in observers:
-        out |= observer.reduce(tracks, span)
-    return out
+        clip |= observer.reduce(tracks, span)
+    return clip
 
 
 def span_of(clip: Mapping[str, Any]) -> Span:
-    """The span of a clips row."""
+    """Return the span of a clips row."""
     base = Fraction(clip["time_base_num"], clip["time_base_den"])
     return Span(start=clip["start"], end=clip["end"], time_base=base)
 
 
 def _bound(side: str, by: Cut | str | None) -> dict[str, Any]:
-    """What bounds a clip on this side, by which detector and how strongly."""
+    """Return what bounds a clip on this side, by which detector and how strongly."""
     if isinstance(by, Cut):
         return {f"{side}_kind": by.kind, f"{side}_detector": by.detector, f"{side}_strength": by.strength}
     return {f"{side}_kind": by or "source", f"{side}_detector": None, f"{side}_strength": None}
 
 
 def _status(span: Span, rules: ClipRules) -> str:
-    """A single frame may last longer than the maximum; nothing can be cut from it."""
+    """Judge a clip by its length; a single frame may last longer than the maximum."""
     if span.seconds < Fraction(rules.min_seconds).limit_denominator(1000):
         return "too_short"
     return "too_long" if span.seconds > Fraction(rules.max_seconds).limit_denominator(1000) else "ok"
 
 
 def _named_split(row: Mapping[str, Any], rules: ClipRules) -> str:
-    """The manifest's own column ``split`` where it has one, else a function of the content."""
-    given = json.loads(row["manifest"]).get("split") if row["manifest"] else None
-    return given if given in SPLITS else split_of(row["content_id"], rules.validation_share, rules.test_share)
+    """Return the manifest's own ``split`` where it has one, else a function of the content."""
+    split = json.loads(row["manifest"]).get("split") if row["manifest"] else None
+    return split if split in SPLITS else split_of(row["content_id"], rules.validation_share, rules.test_share)
 
 
 def split_of(content_id: str, validation_share: float, test_share: float) -> str:
-    """train, validation or test: a function of the content alone, so that copies and clips of a source stay together."""
+    """Return train, validation or test by the content alone, so that copies and clips of a source stay together."""
     draw = int(schema.digest("split", content_id), 16) / 16**24
     if draw < test_share:
         return "test"

@@ -16,13 +16,15 @@
     ├── Damaged                  a folder is not what its lock file says, or holds what no model of a zoo may hold
     ├── NotFinite                a loss or gradient is NaN or infinite; nothing was written
     ├── OutOfMemory              memory ran out; says which settings to lower
-    └── SourceError              one source or clip cannot be used; becomes a ``Failure`` row, never a crash
+    └── SourceError              one source or clip cannot be used; becomes a row with its reason, never a crash
         ├── Unreadable           cannot be opened, or is not media at all
         ├── NoVideo              opens, and has no video stream
         ├── TooFewFrames         fewer than two decodable frames
         ├── Truncated            ends before its own header says it does
         ├── Broken               so many packets fail to decode that frames cannot be trusted
-        ├── NotCopied            its packets cannot be cut out as they are
+        ├── NotCopied            its packets cannot be copied as they are
+        ├── TooShort             has fewer frames than every bucket of a training phase
+        ├── NotEncoded           a frozen model encodes it to values that cannot be kept
         ├── Changed              the bytes are no longer those that were observed
         ├── Defect               the code failed on it in a way it should not: worth a report
         ├── Hung                 no progress within the time limit; its process was killed
@@ -116,6 +118,14 @@ class Broken(SourceError):
 
 class NotCopied(SourceError):
     kind = "not_copied"
+
+
+class TooShort(SourceError):
+    kind = "too_short"
+
+
+class NotEncoded(SourceError):
+    kind = "not_finite"
 
 
 class Changed(SourceError):

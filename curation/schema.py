@@ -1,4 +1,4 @@
-"""The Arrow schema of every table: the contract between the packages.
+"""Every table has its Arrow schema here: the contract between the rooms.
 
 Every field says in its metadata what it is (``doc``) and, for a number, its ``unit``. Columns are added, never retyped.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 
 
 def field(name: str, type: pa.DataType, doc: str, unit: str | None = None) -> pa.Field:
-    """A nullable field that documents itself."""
+    """Return a nullable field that documents itself."""
     metadata = {"doc": doc} | ({"unit": unit} if unit else {})
     return pa.field(name, type, metadata=metadata)
 
@@ -23,7 +25,7 @@ def field(name: str, type: pa.DataType, doc: str, unit: str | None = None) -> pa
 
 
 def digest(*parts: object) -> str:
-    """24 hex digits (96 bits) over ``parts`` in order: ids and fingerprints. Stable between runs and machines."""
+    """Return 24 hex digits (96 bits) over ``parts`` in order, for ids and fingerprints; stable between runs and machines."""
     hasher = hashlib.blake2b(digest_size=12)
     for part in parts:
         text = str(part).encode(errors="surrogateescape")  # file names need not be UTF-8
@@ -32,15 +34,17 @@ def digest(*parts: object) -> str:
 
 
 def fingerprint(meaning: object) -> str:
-    """8 hex digits over what gives a table's values their meaning (any JSON-able value); stands after ``@``."""
+    """Return 8 hex digits over what gives a table's values their meaning, any JSON-able value; stands after ``@``."""
     return digest(json.dumps(meaning, sort_keys=True, separators=(",", ":")))[:8]
 
 
 def source_id(uri: str) -> str:
+    """Return the id of a source."""
     return digest("source", uri)
 
 
 def clip_id(source: str, content: str, stream: int, start: int, end: int, time_base: object) -> str:
+    """Return the id of a clip: of its span in a stream of this content."""
     return digest("clip", source, content, stream, start, end, time_base)
 
 
@@ -153,12 +157,12 @@ CLIP_COLUMNS = [
 
 
 def clips(measures: Iterable[pa.Field]) -> pa.Schema:
-    """Clips with the columns that the recipe's observers reduce their tracks to."""
+    """Return the schema of clips with the columns that the recipe's observers reduce their tracks to."""
     return pa.schema([*CLIP_COLUMNS, *measures])
 
 
 def scores(columns: Iterable[pa.Field]) -> pa.Schema:
-    """A scorer's table: its columns, or a failure."""
+    """Return the schema of a scorer's table: its columns, or a failure."""
     return pa.schema(
         [
             field("clip_id", pa.string(), "the clip scored"),
@@ -204,7 +208,9 @@ EXPORT_COLUMNS = [
     field("split", pa.string(), "train, validation or test"),
     field("stream", pa.int32(), "index of the video stream in the source"),
     field(
-        "cut", pa.string(), "how its bytes were made: encode, copy, smart (both), or none: the clip is in its source"
+        "extraction",
+        pa.string(),
+        "how its bytes were made: encode, copy, smart (both), or none: the clip is in its source",
     ),
     field("source_start", pa.int64(), "first frame's pts in the source", "tick"),
     field("source_end", pa.int64(), "first tick after the last frame in the source", "tick"),
@@ -223,32 +229,62 @@ EXPORT_COLUMNS = [
         for side in ("left", "top", "right", "bottom")
     ),
 ]
-CUT_COLUMNS = frozenset(
-    {"cut", "source_start", "source_end", "lost_seconds", "seconds", "frames", "frames_encoded", "encoder", "fps"}
+EXTRACTION_COLUMNS = frozenset(
+    {
+        "extraction",
+        "source_start",
+        "source_end",
+        "lost_seconds",
+        "seconds",
+        "frames",
+        "frames_encoded",
+        "encoder",
+        "fps",
+    }
     | {"width", "height", "crop_left", "crop_top", "crop_right", "crop_bottom"}
 )
-"""Of ``EXPORT_COLUMNS``, those that cutting a clip out tells."""
+"""Those of ``EXPORT_COLUMNS`` that are known once a clip is extracted."""
+
+RENAMED_COLUMNS = {"cut": "extraction"}
+"""Columns of exports made before they were renamed: old name → name."""
+
+
+def extraction_of(row: Mapping[str, Any]) -> str:
+    """Return how an export's row was extracted, whatever its column is called; the oldest exports only encoded."""
+    return str(row.get("extraction") or row.get("cut") or "encode")
+
+
+def note_renamed(export: str, columns: Iterable[str]) -> None:
+    """Log one line for people, once a process, where the ``columns`` of ``export`` have names of before."""
+    for old in RENAMED_COLUMNS.keys() & set(columns):
+        _note_once(f"{export}: made by an older dailies; reading its column {old!r} as {RENAMED_COLUMNS[old]!r}")
+
+
+@cache
+def _note_once(line: str) -> None:
+    logging.getLogger("dailies").warning(line)
+
 
 VIDEO = field(
     "video",
     pa.binary(),
-    "the clip, an mp4 file (mov or mkv where its codec asks for it), no audio; null if cut is none",
+    "the clip, an mp4 file (mov or mkv where its codec asks for it), no audio; null if extraction is none",
 )
 
 
 def export(columns: Iterable[pa.Field]) -> pa.Schema:
-    """A training shard: identity, conditioning, score columns, and the clip's bytes last."""
+    """Return the schema of a training shard: identity, conditioning, score columns, and the clip's bytes last."""
     return pa.schema([*EXPORT_COLUMNS, *columns, VIDEO])
 
 
 def export_index(columns: Iterable[pa.Field]) -> pa.Schema:
-    """One row per selected clip: where its bytes lie, or why it has none."""
+    """Return the schema of an export's index: a row per selected clip, with where its bytes lie or why it has none."""
     return pa.schema(
         [
             *EXPORT_COLUMNS,
             *columns,
             field("status", pa.string(), "ok or failed"),
-            field("failure", FAILURE, "why it could not be cut out"),
+            field("failure", FAILURE, "why it could not be extracted"),
             field("shard", pa.string(), "file under the export, null if failed"),
             field("row_group", pa.int32(), "row group in the shard"),
             field("row", pa.int32(), "row in the row group"),
@@ -258,5 +294,5 @@ def export_index(columns: Iterable[pa.Field]) -> pa.Schema:
 
 
 def empty_row(schema: pa.Schema) -> dict[str, Any]:
-    """A row of nulls to fill in."""
+    """Return a row of nulls to fill in."""
     return dict.fromkeys(schema.names)

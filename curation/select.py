@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -122,10 +123,15 @@ def limits(rule: Rule, values: NDArray[np.float64]) -> tuple[float | None, float
     if values.size:
         ordered = np.sort(values)
         if rule.min_quantile is not None:
-            low = float(ordered[min(values.size - 1, math.floor(rule.min_quantile * values.size))])
+            low = float(ordered[min(values.size - 1, math.floor(_exact(rule.min_quantile) * values.size))])
         if rule.max_quantile is not None:
-            high = float(ordered[max(0, math.ceil(rule.max_quantile * values.size) - 1)])
+            high = float(ordered[max(0, math.ceil(_exact(rule.max_quantile) * values.size) - 1)])
     return low, high
+
+
+def _exact(quantile: float) -> Fraction:
+    """The decimal that was written: as floats, 0.07 · 100 is more than 7, and one clip too many would be kept."""
+    return Fraction(quantile).limit_denominator(1_000_000)
 
 
 def _numbers(column: str, values: pa.ChunkedArray) -> NDArray[np.float64]:

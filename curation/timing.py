@@ -1,4 +1,4 @@
-"""Time as integers: presentation timestamps (pts) over a rational time base.
+"""Time is kept as integers: presentation timestamps (pts) over a rational time base.
 
 Seconds as floats and frame numbers over a nominal frame rate are both wrong on real files (variable
 frame rate, edit lists, 30000/1001); they are computed for people to read and never computed with.
@@ -24,9 +24,9 @@ class Span:
 
     def __post_init__(self) -> None:
         if self.end <= self.start:
-            raise ValueError(f"a span must not be empty: [{self.start}, {self.end})")
+            raise ValueError(f"end={self.end}: must be after start={self.start}; a span is not empty")
         if self.time_base <= 0:
-            raise ValueError(f"time_base must be positive, not {self.time_base}")
+            raise ValueError(f"time_base={self.time_base}: must be positive")
 
     @property
     def seconds(self) -> Fraction:
@@ -37,18 +37,18 @@ class Span:
         return isinstance(pts, int) and self.start <= pts < self.end
 
     def rescale(self, time_base: Fraction) -> Span:
-        """The same interval over another time base, rounded to its nearest ticks."""
+        """Return the same interval over another time base, rounded to its nearest ticks."""
         factor = self.time_base / time_base
         return Span(start=round(self.start * factor), end=round(self.end * factor), time_base=time_base)
 
 
 def ticks(seconds: float | Fraction, time_base: Fraction) -> int:
-    """``seconds`` in whole units of ``time_base``, to the nearest."""
+    """Convert ``seconds`` to whole units of ``time_base``, to the nearest."""
     return round(Fraction(seconds).limit_denominator(1_000_000) / time_base)
 
 
 def end_of(pts: Sequence[int], duration: int | None = None) -> int:
-    """The first tick after the last frame of ``pts`` (sorted, at least one).
+    """Return the first tick after the last frame of ``pts`` (sorted, at least one).
 
     A container may state the last frame's duration; where it does not, the last gap between frames
     stands in for it.
@@ -59,7 +59,7 @@ def end_of(pts: Sequence[int], duration: int | None = None) -> int:
 
 
 class Grid:
-    """Which frames of a stream fall due on a regular grid of ``fps`` frames per second.
+    """Tells which frames of a stream fall due on a regular grid of ``fps`` frames per second.
 
     The k-th grid point is ``k / fps`` seconds after ``origin``; a frame is due when it is the first at or after
     a grid point that no earlier frame has met. ``fps=None`` means every frame. Depends on pts alone, so any
@@ -74,7 +74,7 @@ class Grid:
         self._last: int | None = None
 
     def due(self, pts: int) -> bool:
-        """Whether the frame at ``pts`` is due. Call once per frame, in presentation order."""
+        """Tell whether the frame at ``pts`` is due. Call once per frame, in presentation order."""
         if self._step is None:
             return True
         point = (pts - self._origin) // self._step

@@ -1,4 +1,4 @@
-"""The types that flow between rooms: frozen, slotted, keyword-only. Rows at rest are Arrow (``dailies.curation.schema``)."""
+"""These types flow between rooms, frozen and keyword-only; rows at rest are Arrow (``dailies.curation.schema``)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Planes = Literal["gray", "bgr"]
 class Sampling:
     """The grid on which an observer wants frames.
 
-    ``fps``: frames per second, ``None`` for every frame that is decoded; ``every``: decode each one, leave none out that no
-    other refers to. ``short_side``: pixels of the shorter side after
-    downscaling by area (never up). ``planes``: ``gray`` is luma, (h, w); ``bgr`` is (h, w, 3), as OpenCV orders it.
+    ``fps``: frames per second, ``None`` for every frame that is decoded; ``every``: decode each frame, skip none that no
+    other refers to. ``short_side``: px of the shorter side after downscaling by area (never up). ``planes``: ``gray`` is
+    luma, (h, w); ``bgr`` is (h, w, 3), as OpenCV orders it.
     """
 
     fps: float | None
@@ -32,7 +32,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What the container says of a source's chosen video stream, before any frame is decoded.
+    """What a source's container says of its chosen video stream.
 
     ``width`` and ``height`` are of the upright picture in square pixels (rotation applied). ``rotation`` is the
     counter-clockwise turn in degrees (0, 90, 180, 270) that makes decoded frames upright. ``pixel_aspect``: width over height
@@ -78,7 +78,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crop:
-    """What is taken off the upright picture at each side, in px of the source."""
+    """Pixels to take off the upright picture at each side, in px of the source."""
 
     left: int = 0
     top: int = 0
@@ -105,7 +105,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """Where shots meet: the old shot's last frame is at ``start`` (pts), the new shot's first at ``end`` (pts).
+    """A place where shots meet: the old shot's last frame is at ``start`` (pts), the new shot's first at ``end`` (pts).
 
     Frames strictly between the two belong to neither shot, or may do so. ``core``: of a gradual transition, its first and last
     frame (pts) as near as can be told. A ``fade`` is one of the source itself, in from or out to nothing at one of its ends:
@@ -131,7 +131,7 @@ class EvidenceFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a model gets to see of one clip: its evidence frames in order and the columns of earlier steps."""
+    """All that a model sees of one clip: its evidence frames in order and the columns of earlier steps."""
 
     clip_id: str
     span: Span
@@ -140,17 +140,8 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why a source or clip could not be used: a row's reason, never only a log line."""
-
-    stage: str
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one worker of a step needs."""
+    """Resources that one worker of a step needs."""
 
     cpus: float = 1
     gpus: float = 0

@@ -26,7 +26,7 @@ def find_cuts(
     """
     rows = list(list_sources(videos))
     step, detector = recipe.one(ObserveStep), recipe.one(CutStep).detector
-    observers = [observer for observer in step.observers if observer.name in detector.tracks]
+    observers = [observer for observer in step.observers if observer.name in detector.observers]
     found: dict[str, list[dict[str, Any]]] = {}
     failed: dict[str, str] = {}
     with (

@@ -1,4 +1,4 @@
-"""Exporting a selection: clips cut out source by source and put together to shards in a staging folder, one file at a
+"""Exporting a selection: clips extracted source by source and put together to shards in a staging folder, one file at a
 time, and shown when all are there.
 
 The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
@@ -17,12 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dailies.curation import schema
+from dailies.curation import export, schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import NotCopied
-from dailies.curation.export import card as export_card
-from dailies.curation.export import shards as export
-from dailies.curation.export.shards import CutSettings
+from dailies.curation.export import ExtractSettings
 from dailies.curation.tables import Dataset, Folder, Table
 from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
@@ -32,6 +30,8 @@ from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.recipe import Recipe
 from dailies.pipelines.stages import MEMORY_GB
 from dailies.pipelines.steps import ExportStep, ObserveStep
+
+EXTRACTED = "extracted"  # the folder, within a staging folder, of files that clips were extracted into
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,29 +44,29 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutOutWork:
-    """Cut batches of clips out into files under ``staging``, in a child process with a time limit."""
+class ExtractWork:
+    """Extract batches of clips into files under ``staging``, in a child process with a time limit."""
 
     staging: str
-    settings: CutSettings
+    settings: ExtractSettings
     stall_seconds: float
-    name: ClassVar[str] = "cut out"
+    name: ClassVar[str] = "extract"
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
         with Isolated(
-            "dailies.curation.export.shards:cut_clip", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
+            "dailies.curation.export.extraction:extract_clip", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
         ) as child:
 
-            def cut(clip: Mapping[str, Any]) -> Mapping[str, Any]:
-                made: Mapping[str, Any] = child.call(dict(clip), self.settings)
-                return made
+            def extract(clip: Mapping[str, Any]) -> Mapping[str, Any]:
+                row: Mapping[str, Any] = child.call(dict(clip), self.settings)
+                return row
 
             def call(bundle: pa.Table) -> Written:
                 name = bundle["file"][0].as_py()
-                with (Folder.at(self.staging) / "cuts").new_file(name) as file:
-                    failed = export.write_cuts(file, bundle.drop_columns("file").to_pylist(), cut)
+                with (Folder.at(self.staging) / EXTRACTED).new_file(name) as file:
+                    failed = export.write_extracted(file, bundle.drop_columns("file").to_pylist(), extract)
                 return Written(name=name, clips=len(bundle), failed=failed)
 
             yield call
@@ -74,7 +74,7 @@ class CutOutWork:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardWork:
-    """Put shards in ``staging`` together from the files that clips were cut out into."""
+    """Put shards in ``staging`` together from the files that clips were extracted into."""
 
     staging: str
     columns: Sequence[pa.Field]
@@ -91,14 +91,14 @@ class ShardWork:
 
         def call(bundle: pa.Table) -> Written:
             name = bundle["file"][0].as_py()
-            cuts = _read_cuts(staging / "cuts", bundle)
+            extracted = _read_extracted(staging / EXTRACTED, bundle)
 
-            def cut(clip: Mapping[str, Any]) -> Mapping[str, Any]:
-                return export.read_cut(cuts.pop(clip["clip_id"]))
+            def extract(clip: Mapping[str, Any]) -> Mapping[str, Any]:
+                return export.read_extracted(extracted.pop(clip["clip_id"]))
 
-            clips = bundle.drop_columns(["file", "cuts", "at"]).to_pylist()
+            clips = bundle.drop_columns(["file", "extracted", "at"]).to_pylist()
             with (staging / "data").new_file(name) as file:
-                index = export.write_shard(file, name, clips, self.columns, cut)
+                index = export.write_shard(file, name, clips, self.columns, extract)
             ok = sum(row["status"] == "ok" for row in index)
             if not ok:
                 (staging / "data").delete(name)
@@ -108,10 +108,10 @@ class ShardWork:
         yield call
 
 
-def _read_cuts(folder: Folder, bundle: pa.Table) -> dict[str, dict[str, Any]]:
-    """Rows of ``export.CUTS`` by clip, for the clips of a shard; each file is opened once."""
+def _read_extracted(folder: Folder, bundle: pa.Table) -> dict[str, dict[str, Any]]:
+    """Rows of ``export.EXTRACTED`` by clip, for the clips of a shard; each file is opened once."""
     places: dict[str, list[int]] = {}
-    for name, at in zip(bundle["cuts"].to_pylist(), bundle["at"].to_pylist(), strict=True):
+    for name, at in zip(bundle["extracted"].to_pylist(), bundle["at"].to_pylist(), strict=True):
         places.setdefault(name, []).append(at)
     rows: dict[str, dict[str, Any]] = {}
     for name, groups in places.items():
@@ -149,12 +149,14 @@ def export_selection(
     name, made = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
     if not made:
         staging = exports / f".staging-{name}"
+        if (staging / "cuts").list():  # begun by an older dailies, whose files have other columns
+            staging.fs.delete_dir(staging.path)
         batches = export.by_source(_marked(clips, dataset.table(recipe.observations)))
-        cutting = CutOutWork(
+        extracting = ExtractWork(
             staging=staging.url, settings=settings, stall_seconds=recipe.one(ObserveStep).stall_seconds
         )
-        _make(cutting, staging / "cuts", batches, engine, quiet)
-        shards = export.plan(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
+        _make(extracting, staging / EXTRACTED, batches, engine, quiet)
+        shards = export.plan_shards(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
         # A shard's clips are held at once, as they were read and as they are written.
         putting = ShardWork(staging=staging.url, columns=columns, memory_gb=1 + 2 * step.shard_mb / 1000)
         _make(putting, staging / "index", shards, engine, quiet)
@@ -166,7 +168,7 @@ def export_selection(
             "rules": selection["rules"],
             "limits": selection["limits"],
             "tables": {**selection["tables"], recipe.observations: dataset.table(recipe.observations).version()},
-            "cutting": step.cutting,
+            "extraction": step.extraction,
             "seed": step.seed,
             "version": version("dailies"),
         }
@@ -201,11 +203,11 @@ def _marked(clips: pa.Table, observations: Table) -> pa.Table:
 
 
 def _located(clips: pa.Table, batches: Sequence[export.Shard]) -> pa.Table:
-    """``clips`` with the file that each is cut out into, ``cuts``, and its row group, ``at``."""
+    """``clips`` with the file that each is extracted into, ``extracted``, and its row group, ``at``."""
     at = pa.table(
         {
             "clip_id": pa.chunked_array([c for batch in batches for c in batch.clips["clip_id"].chunks], pa.string()),
-            "cuts": pa.array([batch.name for batch in batches for _ in range(len(batch.clips))], pa.string()),
+            "extracted": pa.array([batch.name for batch in batches for _ in range(len(batch.clips))], pa.string()),
             "at": pa.array([n for batch in batches for n in range(len(batch.clips))], pa.int32()),
         }
     )
@@ -213,7 +215,7 @@ def _located(clips: pa.Table, batches: Sequence[export.Shard]) -> pa.Table:
 
 
 def _make(
-    work: CutOutWork | ShardWork, done: Folder, files: Sequence[export.Shard], engine: engines.Engine, quiet: bool
+    work: ExtractWork | ShardWork, done: Folder, files: Sequence[export.Shard], engine: engines.Engine, quiet: bool
 ) -> None:
     """Carry ``work`` out for those of ``files`` that ``done`` does not hold whole."""
     todo = [file for file in files if not _is_done(done, file.name)]
@@ -234,26 +236,14 @@ def _is_done(folder: Folder, name: str) -> bool:
 
 
 def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts: Mapping[str, Any]) -> bool:
-    """Join the parts of the index, write the card, and move the whole into place; not if no clip could be cut out."""
+    """Join the parts of the index, write the card, and move the whole into place; not if no clip could be extracted."""
     parts = staging / "index"
     index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
     if not pc.any(pc.equal(index["status"], "ok")).as_py():
         return False
-    staging.write("README.md", export_card.card(index, facts).encode())
+    staging.write("README.md", export.render_card(index, facts).encode())
     _write_table(staging, "index.parquet", index)
-    if staging.local:
-        for info in (staging / "data").list():  # what a killed run was writing
-            if info.path.endswith(".tmp"):
-                parts.fs.delete_file(info.path)
-        for folder in (staging / "cuts", parts):
-            folder.fs.delete_dir(folder.path)
-        parts.fs.move(staging.path, final.path)
-        return True
-    # Object stores cannot rename a folder; an export without its index is not one yet, so the index goes last.
-    names = [f"data/{(staging / 'data').relative(info)}" for info in (staging / "data").list()]
-    for name in [*names, "README.md", "index.parquet"]:
-        parts.fs.move(staging.file(name), final.file(name))
-    parts.fs.delete_dir(staging.path)
+    staging.publish(final, without=("cuts", "index"), last=("README.md", "index.parquet"))
     return True
 
 

@@ -81,7 +81,7 @@ class Isolated:
             self._stderr = None
 
     def call(self, *args: Any) -> Any:
-        """``function(*args, beat)``, where the function is to call ``beat()`` whenever it got on.
+        """``function(*args, heartbeat)``, where the function is to call ``heartbeat()`` whenever it got on.
 
         Raises ``Hung`` when it did not within ``stall_seconds`` (the child is killed), ``Crashed`` when the child died,
         the function's own exception if that is one of ``dailies.curation.errors``, else ``Defect``.
@@ -152,7 +152,7 @@ class Isolated:
         while True:
             (length,) = HEADER.unpack(self._read(HEADER.size, seconds))
             kind, value = pickle.loads(self._read(length, seconds))
-            if kind != "beat":
+            if kind != "heartbeat":
                 return kind, value
             seconds = self._stall
 
@@ -210,14 +210,14 @@ def _serve(function: str, parent: int, stall: float, memory_gb: float) -> None:
     kind, work = _attempt(lambda: getattr(importlib.import_module(module), name))
     _say(answers, kind, work if kind == "raised" else None)
     while len(header := requests.read(HEADER.size)) == HEADER.size:
-        request, beat = requests.read(HEADER.unpack(header)[0]), _beater(answers, stall)
-        answer = _attempt(partial(_perform, work, request, beat))
+        request, heartbeat = requests.read(HEADER.unpack(header)[0]), _beater(answers, stall)
+        answer = _attempt(partial(_perform, work, request, heartbeat))
         faulthandler.cancel_dump_traceback_later()
         _say(answers, *answer)
 
 
-def _perform(work: Callable[..., Any], request: bytes, beat: Callable[[], None]) -> Any:
-    return work(*pickle.loads(request), beat)
+def _perform(work: Callable[..., Any], request: bytes, heartbeat: Callable[[], None]) -> Any:
+    return work(*pickle.loads(request), heartbeat)
 
 
 def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
@@ -245,20 +245,20 @@ def _say(answers: IO[bytes], kind: str, value: Any) -> None:
 
 
 def _beater(answers: IO[bytes], stall: float) -> Callable[[], None]:
-    """A new ``beat``, the first of which is given at once."""
+    """A new ``heartbeat``, the first of which is given at once."""
     last = -BEAT_SECONDS
 
-    def beat() -> None:
+    def heartbeat() -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= BEAT_SECONDS:
             last = now
             # Should the parent be gone while C code holds the GIL, this thread, which needs no GIL, ends the child.
             faulthandler.dump_traceback_later(2 * stall + 5, exit=True)
-            _say(answers, "beat", None)
+            _say(answers, "heartbeat", None)
 
-    beat()
-    return beat
+    heartbeat()
+    return heartbeat
 
 
 def _follow(parent: int) -> None:

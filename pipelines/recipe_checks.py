@@ -66,9 +66,11 @@ def _check_export(step: ExportStep, selections: Sequence[str], columns: Iterable
 
 def _check_cut(observe: ObserveStep, cut: CutStep) -> None:
     have = [observer.name for observer in observe.observers]
-    for track in cut.detector.tracks:
-        if track not in have:
-            raise RecipeError(f"step cut: its detector needs track {track!r}; the observers give {', '.join(have)}")
+    for observer in cut.detector.observers:
+        if observer not in have:
+            raise RecipeError(
+                f"step cut: its detector needs the observer {observer!r}; step observe lists {', '.join(have)}"
+            )
     if cut.min_seconds < 1 / observe.evidence.fps:
         raise RecipeError(
             f"step cut: min_seconds={cut.min_seconds:g}: below the {1 / observe.evidence.fps:g} s between evidence frames; "

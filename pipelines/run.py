@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from dailies.curation import schema, sources
 from dailies.curation.clips import ClipRules
 from dailies.curation.errors import UsageError
-from dailies.curation.observe import UNIT, unit_of
+from dailies.curation.observations import UNIT, unit_of
 from dailies.curation.select import select
 from dailies.curation.tables import Committer, Dataset, Table
 from dailies.pipelines import engine as engines

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from dailies.curation import observe, schema
+from dailies.curation import observations, schema
 from dailies.curation.clips import ClipRules, clip_rows, span_of
 from dailies.curation.errors import SourceError
-from dailies.curation.observe import EvidenceGrid, evidence_within, joined_row
+from dailies.curation.observations import evidence_within, joined_row
+from dailies.curation.observe import EvidenceGrid
 from dailies.curation.tables import Receipt, read_part, write_part
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 from dailies.pipelines.isolate import Isolated
@@ -36,7 +37,7 @@ class ObserveWork:
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Receipt]]:
         with Isolated(
-            "dailies.curation.observe:observe_row", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
+            "dailies.curation.observations:observe_row", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
         ) as child:
 
             def call(bundle: pa.Table) -> Receipt:
@@ -49,7 +50,7 @@ class ObserveWork:
         try:
             row: dict[str, Any] = child.call(source, self.observers, self.evidence, self.segment_seconds)
         except SourceError as error:  # its process hung, crashed or tripped over a defect of ours
-            row = observe.empty_row(source) | observe.failed(error)
+            row = observations.empty_row(source) | observations.failed(error)
         return row
 
 

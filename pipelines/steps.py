@@ -21,18 +21,19 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from dailies.curation.captioners import CAPTIONERS
-from dailies.curation.config import StrictModel
+from dailies.curation.config import StrictModel, format_error
 from dailies.curation.detectors import DETECTORS
-from dailies.curation.export.shards import CutSettings
+from dailies.curation.errors import RecipeError
+from dailies.curation.export import ExtractSettings
 from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
 from dailies.curation.schema import field
 from dailies.curation.scorers import SCORERS
 from dailies.curation.select import Rule
-from dailies.curation.video.encode import Encoding
+from dailies.curation.video.encode import Codec, Encoding, Preset
 from dailies.curation.video.extract import Mode
 from dailies.pipelines.specs import changed_values, kind_of, spec_data, spec_of
 
@@ -157,9 +158,9 @@ class ExportStep(StrictModel):
     name: StepName = "export"
     select: str = "main"
     mode: Mode = "encode"
-    codec: Literal["h264", "hevc", "av1"] = "h264"
+    codec: Codec = "h264"
     crf: int = 18
-    preset: str = "veryfast"
+    preset: Preset = "veryfast"
     encoder: Literal["software", "auto"] = "software"
     max_short_side: int | None = None
     max_fps: float | None = None
@@ -169,14 +170,17 @@ class ExportStep(StrictModel):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        _ = self.settings.encoding  # refuses what cannot be
+        try:
+            _ = self.settings.encoding
+        except ValidationError as error:
+            raise RecipeError(f"step {self.name}: {format_error(error)}") from None
         allowed = {
-            "encode": list(CUTTING),
+            "encode": list(EXTRACTION_KEYS),
             "smart": ["mode", "crf", "preset"],
             "none": ["mode", "crop"],
             "copy": ["mode"],
         }
-        for key in CUTTING:
+        for key in EXTRACTION_KEYS:
             if key not in allowed[self.mode] and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(
                     f"{key}={getattr(self, key)!r}: {key} is for mode encode; mode {self.mode} leaves pictures as they are"
@@ -184,7 +188,7 @@ class ExportStep(StrictModel):
         return self
 
     @property
-    def settings(self) -> CutSettings:
+    def settings(self) -> ExtractSettings:
         encoding = Encoding(
             codec=self.codec,
             crf=self.crf,
@@ -193,15 +197,15 @@ class ExportStep(StrictModel):
             max_short_side=self.max_short_side,
             max_fps=self.max_fps,
         )
-        return CutSettings(mode=self.mode, encoding=encoding, crop=self.crop == "borders")
+        return ExtractSettings(mode=self.mode, encoding=encoding, crop=self.crop == "borders")
 
     @property
-    def cutting(self) -> dict[str, Any]:
-        """How clips are cut out, by key."""
-        return self.model_dump(include=set(CUTTING))
+    def extraction(self) -> dict[str, Any]:
+        """The keys that say how clips are extracted, with their values."""
+        return self.model_dump(include=set(EXTRACTION_KEYS))
 
 
-CUTTING = ("mode", "codec", "crf", "preset", "encoder", "max_short_side", "max_fps", "crop")
+EXTRACTION_KEYS = ("mode", "codec", "crf", "preset", "encoder", "max_short_side", "max_fps", "crop")
 Annotation = ScoreStep | CaptionStep
 Step = ObserveStep | CutStep | ScoreStep | CaptionStep | SelectStep | ExportStep
 STEPS: dict[str, type[Any]] = {

@@ -57,7 +57,7 @@ def plan_run(request: Request, *, say: Say) -> Plan:
     made = _recipe(request)
     need(["torch"], by="training")
     data = _exports(request.data)
-    from dailies.training.data.items import Export
+    from dailies.training.data.export import Export
     from dailies.training.plan import plan
 
     say(f"{request.recipe}: counting operations, a few seconds a phase")

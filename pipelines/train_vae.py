@@ -45,7 +45,7 @@ def train_vae_run(
     folder = fetch(start)
     if not (Path(data) / "index.parquet").is_file() and not (Path(data) / "data").is_dir():
         raise UsageError(f"no export at {data}: expected a folder with data/*.parquet, as dailies export makes it")
-    from dailies.training.data.items import Export
+    from dailies.training.data.export import Export
     from dailies.training.recipes.overrides import fields_of
     from dailies.training.vae.temporal_vae import VaeRecipe
     from dailies.training.vae.vae_loop import train_temporal_vae

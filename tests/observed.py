@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from dailies.curation import schema, video
-from dailies.curation.observe import EvidenceGrid, observe_row
+from dailies.curation.observations import observe_row
+from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
 from dailies.curation.types import Sampling
 from tests.rendered_video import COLOURS, number, patches
@@ -40,7 +41,7 @@ def check_frames(path: Path, row: dict[str, Any], truth: list[Fraction], numbers
     """
     assert row["status"] == "ok", row["failure"]
     with video.open_source(str(path)) as source:
-        seen = [(picture.pts, number(picture.planes(GRAY))) for picture in source.pictures()]
+        seen = [(picture.pts, number(picture.planes(GRAY))) for picture in source.frames()]
     assert [index for _, index in seen] == (list(range(len(truth))) if numbers is None else numbers)
     assert row["pts"] == [pts for pts, _ in seen]
     got, tick = times(row), TICK.get(path.suffix[1:], Fraction(1, 1000))
@@ -54,7 +55,7 @@ def check_colours(
     """The first frame's chart, as pictures and as evidence, is upright and within two percent of ``wanted``."""
     shape = (row["probe"]["height"], row["probe"]["width"])
     with video.open_source(str(path)) as source:
-        picture = next(source.pictures())
+        picture = next(source.frames())
         rgb, bgr, gray = picture.rgb(), picture.planes(BGR), picture.planes(GRAY)
     assert rgb.shape[:2] == shape
     for found in (rgb, bgr[..., ::-1], video.unjpeg(row["evidence"][0]["jpeg"])):

@@ -75,7 +75,7 @@ def render(
     count: int = 36,
     tags: tuple[int, int] = (0, 2),
     light: tuple[int, int] = (2, 2),
-    form: str = "yuv420p",
+    pix_fmt: str = "yuv420p",
     flags: int = 0,
     picture: Callable[[int, int, int], np.ndarray] = numbered,
 ) -> list[int]:
@@ -93,7 +93,7 @@ def render(
     with av.open(path, "w", container_options={"movflags": movflags} if movflags else {}) as container:
         stream = container.add_stream(codec, rate=25, options=options or {}, width=size[0], height=size[1])
         stream.codec_context.time_base = time_base
-        stream.pix_fmt = form
+        stream.pix_fmt = pix_fmt
         stream.codec_context.color_range, stream.codec_context.colorspace = tags
         stream.codec_context.color_primaries, stream.codec_context.color_trc = light
         stream.codec_context.flags |= flags
@@ -106,7 +106,7 @@ def render(
             pixels = picture(index, *upright)
             pixels = np.ascontiguousarray(np.rot90(pixels[:, ::-1] if flip else pixels, -turns))
             rgb = av.VideoFrame.from_ndarray(pixels, format="rgb24" if pixels.dtype == np.uint8 else "rgb48le")
-            frame = rgb.reformat(format=form, dst_color_range=tags[0] or None, dst_colorspace=tags[1])
+            frame = rgb.reformat(format=pix_fmt, dst_color_range=tags[0] or None, dst_colorspace=tags[1])
             frame.pts, frame.time_base = at, time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -173,7 +173,7 @@ KINDS: dict[str, tuple[str, dict]] = {
     "late-start": ("mp4", {"pts": [600 + 24 * i for i in range(30)], "options": {"x264-params": GOP}}),
     "transport": ("ts", {"options": {"x264-params": f"{GOP}:bframes=2"}, "audio": True}),
     "fragmented": ("mp4", {"options": {"x264-params": GOP}, "movflags": "frag_keyframe+empty_moov"}),
-    "odd-size": ("mp4", {"size": (321, 181), "form": "yuv444p", "options": {"x264-params": GOP}}),
+    "odd-size": ("mp4", {"size": (321, 181), "pix_fmt": "yuv444p", "options": {"x264-params": GOP}}),
     "mpeg4-avi": ("avi", {"codec": "mpeg4", "options": {"g": "9", "bf": "2"}, "time_base": Fraction(1, 25)}),
     "raw-h264": ("h264", {"options": {"x264-params": f"{GOP}:bframes=2"}}),
     "vp9": ("webm", {"codec": "libvpx-vp9", "options": {"g": "9", "deadline": "realtime", "cpu-used": "8"}}),

@@ -11,7 +11,7 @@ import pytest
 
 from dailies.curation import world
 from dailies.curation.observe import observe
-from dailies.curation.observers.borders import Borders, depth, paired
+from dailies.curation.observers.borders import BordersObserver, depth, paired
 from dailies.curation.timing import Span
 from dailies.curation.world import Background, Camera, Script, Shot
 
@@ -57,9 +57,9 @@ def drawn(draw: Callable[[np.ndarray, np.ndarray, float], np.ndarray], size: tup
 
 def found(tmp_path: Path, pictures: Pictures, name: str = "clip.mp4", **how: object) -> list[float | None]:
     """The crop rectangle of the whole file."""
-    seen = observe(str(world.encode(pictures, tmp_path / name, fps=FPS, **how)), [Borders()], None)
+    seen = observe(str(world.encode(pictures, tmp_path / name, fps=FPS, **how)), [BordersObserver()], None)
     whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
-    return list(Borders().reduce({track.name: track for track in seen.tracks}, whole).values())
+    return list(BordersObserver().reduce({track.name: track for track in seen.tracks}, whole).values())
 
 
 LETTERBOX, PILLARBOX, NONE = (0, 23, 0, 23), (40, 0, 40, 0), (0, 0, 0, 0)
@@ -202,9 +202,9 @@ def test_a_side_that_cannot_tell_goes_with_the_one_across_if_it_is_as_black() ->
 def test_each_shot_has_a_rectangle_of_its_own(tmp_path: Path) -> None:
     shots = [LETTERBOX, NONE, PILLARBOX]
     path = world.encode((rgb for bars in shots for rgb in boxed(bars)), tmp_path / "shots.mp4", fps=FPS)
-    seen = observe(str(path), [Borders()], None)
+    seen = observe(str(path), [BordersObserver()], None)
     tracks = {track.name: track for track in seen.tracks}
     marks = [*seen.pts[:: SECONDS * FPS], seen.end]
     for bars, start, end in zip(shots, marks[:-1], marks[1:], strict=True):
         span = Span(start=start, end=end, time_base=seen.probe.time_base)
-        assert list(Borders().reduce(tracks, span).values()) == pytest.approx(list(bars), abs=2)
+        assert list(BordersObserver().reduce(tracks, span).values()) == pytest.approx(list(bars), abs=2)

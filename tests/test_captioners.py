@@ -18,6 +18,7 @@ from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner, fuse
 from dailies.curation.captioners.motion import MotionCaptioner
 from dailies.curation.errors import SourceError, UsageError
+from dailies.curation.scorers import openclip
 from dailies.curation.scorers.clip import ClipScorer
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame
@@ -104,6 +105,28 @@ def test_motion_words(measures: tuple[float, float, str], words: str) -> None:
     assert MotionCaptioner().words(*measures) == words
 
 
+@pytest.mark.parametrize(
+    ("measures", "words"),
+    [
+        ((0.149, 0, "pan left"), "nothing moves"),
+        ((0.15, 0, "pan left"), "the camera pans left, slow motion"),
+        ((1.499, 0, "pan left"), "the camera pans left, slow motion"),
+        ((1.5, 0, "pan left"), "the camera pans left"),
+        ((5.999, 0, "pan left"), "the camera pans left"),
+        ((6.0, 0, "pan left"), "the camera pans left, fast motion"),
+        # Something moves from half a px on, and from a tenth of the motion on, whichever is more.
+        ((2.0, 0.5, "pan left"), "the camera pans left, something moves"),
+        ((2.0, 0.499, "pan left"), "the camera pans left"),
+        ((5.5, 0.549, "pan left"), "the camera pans left"),
+        ((8.0, 0.8, "pan left"), "the camera pans left, something moves, fast motion"),
+        ((8.0, 0.799, "pan left"), "the camera pans left, fast motion"),
+    ],
+)
+def test_motion_words_at_their_thresholds(measures: tuple[float, float, str], words: str) -> None:
+    """What reaches a threshold is on its upper side."""
+    assert MotionCaptioner().words(*measures) == words
+
+
 def test_specs_refuse_what_means_nothing() -> None:
     for wrong in ({"slow": 9.0}, {"apart": 0.0}):
         with pytest.raises(ValueError, match=r"slow|apart"):
@@ -120,6 +143,7 @@ def test_fusing_is_the_same_words_always() -> None:
     assert fuse("a red ring over  sand.", "slow motion") == "a red ring over sand, slow motion"
     assert fuse("a red ring", None) == fuse("a red ring", " ") == "a red ring"
     assert fuse("a red ring, slow motion", "Slow motion.") == "a red ring, slow motion"
+    assert fuse("slow motion of a ring", "slow motion") == "slow motion of a ring, slow motion"
     with FuseCaptioner().open() as caption:
         texts = {caption([evidence(**MOVING)])["text"][0].as_py() for _ in range(3)}
     assert texts == {"a red ring, slow motion"}
@@ -292,6 +316,46 @@ def test_clip_similarity_ranks_the_true_caption_above_another(unseen: list[Any])
     true, false = scored(texts), scored(texts[7:] + texts[:7])
     assert (np.abs(true) <= 1.0001).all()
     assert (true > false).mean() >= 0.8
+
+
+def test_similarity_is_the_mean_cosine_of_first_middle_and_last_with_the_clips_own_caption(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Embeddings on a circle, frames at 0, 60 and 90 degrees, captions at 0 and 90. Excludes the largest, the middle frame
+    alone, the cosine of the mean embedding (0.82), and another clip's caption."""
+    import torch
+
+    degrees = {0: 0, 60: 60, 120: 90, 240: 45}  # of frames by their luma; 45 is of frames in between
+
+    def circle(angles: Any) -> Any:
+        radians = torch.deg2rad(torch.as_tensor(angles, dtype=torch.float32))
+        return torch.stack([radians.cos(), radians.sin()], dim=-1)
+
+    class Model:
+        def encode_image(self, pixels: Any, *, normalize: bool) -> Any:
+            levels = pixels.flatten(1).mean(1).tolist()
+            return circle([degrees[min(degrees, key=lambda known: abs(known - level))] for level in levels])
+
+        def encode_text(self, angles: Any, *, normalize: bool) -> Any:
+            return circle(angles)
+
+    loaded = openclip.Loaded(
+        model=Model(),
+        prepare=lambda picture: torch.from_numpy(np.array(picture, np.float32)),
+        tokenize=lambda texts: torch.tensor([float(text) for text in texts]),
+        marks=openclip.Marks(start=0, end=1, pad=2),
+        device="cpu",
+    )
+    monkeypatch.setattr(openclip, "load", lambda *_, **__: loaded)
+    frames = tuple(
+        EvidenceFrame(pts=number, jpeg=jpeg(np.full((16, 16, 3), level, np.uint8), 95))
+        for number, level in enumerate((0, 240, 60, 240, 120))
+    )
+    whole = Span(start=0, end=100, time_base=Fraction(1, 100))
+    clips = [Evidence(clip_id=text, span=whole, frames=frames, columns={"caption_fuse": text}) for text in ("0", "90")]
+    with ClipScorer(batch=2).open() as score:
+        values = score(clips)["clip_similarity"].to_pylist()
+    assert values == pytest.approx([(1 + 0.5 + 0) / 3, (0 + 3**0.5 / 2 + 1) / 3], abs=1e-5)
 
 
 def test_a_table_of_captions_has_the_columns_of_all() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import pytest
 
-from dailies.curation.clips import ClipRules, _named_split, frames_of, pieces, places_of, split_of
-from dailies.curation.types import Cut
+from dailies.curation.clips import ClipRules, _named_split, clip_rows, frames_of, pieces, places_of, span_of, split_of
+from dailies.curation.types import Cut, Track
 
 BASE = Fraction(1, 25)
 RULES = ClipRules(min_seconds=1, max_seconds=4)
@@ -59,6 +61,63 @@ def test_long_shots_are_split_evenly_and_completely(count: int, longest: float) 
     assert max(lengths) - min(lengths) <= 1
 
 
+def test_a_shot_of_just_the_maximum_is_left_whole() -> None:
+    """At most 4 s are 100 frames: excludes a part more than it takes."""
+    assert spans([], 100) == [(0, 100)]
+    assert spans([], 101) == [(0, 50), (50, 101)]
+    assert spans([], 200) == [(0, 100), (100, 200)]
+
+
+class Known:
+    """A detector that says what it was told."""
+
+    meaning: ClassVar[int] = 1
+    tracks: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *cuts: Cut) -> None:
+        self._cuts = list(cuts)
+
+    def cuts(self, tracks: Mapping[str, Track]) -> list[Cut]:
+        return self._cuts
+
+
+def rows_of(pts: list[int], end: int, *cuts: Cut, **rules: Any) -> list[dict[str, Any]]:
+    """Clips of an observations row at 25 ticks a second."""
+    probe = {"stream": 0, "width": 64, "height": 36, "time_base_num": 1, "time_base_den": 25}
+    source = {"source_id": "s", "content_id": "k", "uri": "u", "manifest": None}
+    row = {**source, "probe": probe, "pts": pts, "end": end, "tracks": []}
+    return clip_rows(row, Known(*cuts), [], ClipRules(**{"min_seconds": 1, "max_seconds": 4, **rules}))
+
+
+def test_lengths_are_inclusive() -> None:
+    """A second is long enough and a tick less is not; one frame may stand for four seconds and not for a tick more."""
+    shots = rows_of(list(range(100, 149)), 149, cut(124, 125))
+    assert [(row["seconds"], row["status"]) for row in shots] == [(1, "ok"), (0.96, "too_short")]
+    assert [rows_of([100], 100 + ticks)[0]["status"] for ticks in (24, 25, 100, 101)] == [
+        "too_short", "ok", "ok", "too_long"
+    ]  # fmt: skip
+    assert rows_of([100], 102, min_seconds=0.08)[0]["status"] == "ok"  # 0.08 is 2 / 25, not the float beside it
+
+
+def test_a_row_says_where_its_clip_lies() -> None:
+    """Every second tick a frame, from tick 100 on: 12.5 a second. Excludes times from the clock's zero, frames counted from
+    the cut, and a rate of the gaps between frames in place of the frames."""
+    pts = list(range(100, 260, 2))
+    _, row = rows_of(pts, 260, Cut(start=158, end=160, kind="cut", detector="x", strength=1.5))
+    assert (row["first_frame"], row["frames"], row["fps"]) == (30, 50, 12.5)
+    assert (row["start"], row["end"], row["start_seconds"], row["seconds"]) == (160, 260, 2.4, 4)
+    assert span_of(row).seconds == 4
+    assert (row["start_kind"], row["start_detector"], row["start_strength"]) == ("cut", "x", 1.5)
+    assert (row["end_kind"], row["end_detector"], row["end_strength"]) == ("source", None, None)
+
+
+def test_margins_are_the_same_on_both_sides() -> None:
+    rules = ClipRules(min_seconds=1, max_seconds=4, margin_frames=3)
+    assert spans([cut(29, 30), cut(69, 75)], 110, rules) == [(0, 27), (33, 67), (78, 110)]
+    assert spans([cut(29, 30), cut(35, 36)], 60, rules) == [(0, 27), (39, 60)]  # six frames are all margin
+    assert spans([cut(29, 30), cut(36, 37)], 60, rules) == [(0, 27), (33, 34), (40, 60)]
+
+
 def test_a_pause_longer_than_the_maximum_stands_by_itself() -> None:
     pts = [*range(100), *range(300, 340)]  # frame 99 is shown for over eight seconds
     found = [(p.first, p.last) for p in pieces([], pts, 340, BASE, RULES)]
@@ -89,6 +148,24 @@ def test_a_split_follows_the_content_and_keeps_its_shares() -> None:
     assert splits.count("test") / len(ids) == pytest.approx(0.2, abs=0.03)
     assert splits.count("validation") / len(ids) == pytest.approx(0.1, abs=0.03)
     assert {split_of(identity, 0, 0) for identity in ids} == {"train"}
+
+
+def test_another_validation_share_moves_nothing_in_or_out_of_test() -> None:
+    ids = [f"content-{n}" for n in range(400)]
+    tests = [[name for name in ids if split_of(name, share, 0.2) == "test"] for share in (0, 0.1, 0.8)]
+    assert tests[0] == tests[1] == tests[2] != []
+    wider = [[name for name in ids if split_of(name, share, 0.2) == "validation"] for share in (0.1, 0.3)]
+    assert set(wider[0]) < set(wider[1])
+
+
+def test_a_split_is_by_content_with_each_share_in_its_place() -> None:
+    """Copies under other names share it."""
+    for validation, test, wanted in ((1, 0, "validation"), (0, 1, "test"), (0, 0, "train")):
+        rules = ClipRules(min_seconds=1, max_seconds=4, validation_share=validation, test_share=test)
+        assert _named_split({"manifest": None, "content_id": "k"}, rules) == wanted
+    half = ClipRules(min_seconds=1, max_seconds=4, validation_share=0.5, test_share=0)
+    copies = [{"manifest": None, "content_id": "k", "source_id": f"s{n}", "uri": f"u{n}"} for n in range(20)]
+    assert len({_named_split(copy, half) for copy in copies}) == 1
 
 
 def test_a_manifests_own_split_wins() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from dailies.curation import world
 from dailies.curation.observe import observe
-from dailies.curation.observers.combing import Combing, combed
+from dailies.curation.observers.combing import CombingObserver, combed
 from dailies.curation.observers.tracking import FULL_FPS
 from dailies.curation.timing import Span
 from dailies.curation.world import Background, Camera, Script, Shape, Shot
@@ -47,7 +47,7 @@ def telecined(film: Iterable[np.ndarray]) -> Pictures:
         yield from (one, two, *woven([two, three]), *woven([three, four]), four)
 
 
-def found(tmp_path: Path, frames: Pictures, observer: Combing, fps: int = 25, **how: object) -> float:
+def found(tmp_path: Path, frames: Pictures, observer: CombingObserver, fps: int = 25, **how: object) -> float:
     """The share of combed frames of the whole file."""
     seen = observe(str(world.encode(frames, tmp_path / "clip.mp4", fps=fps, **how)), [observer], None)
     whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
@@ -56,7 +56,7 @@ def found(tmp_path: Path, frames: Pictures, observer: Combing, fps: int = 25, **
     return share
 
 
-OFTEN = Combing(fps=5)
+OFTEN = CombingObserver(fps=5)
 CODED = {
     "baked in": {"crf": 23},
     "baked in, small": {"crf": 30},
@@ -88,14 +88,14 @@ def test_nor_does_combing_show_once_it_is_scaled(tmp_path: Path) -> None:
 
 
 def test_two_of_five_telecined_frames_are_combed(tmp_path: Path) -> None:
-    every = found(tmp_path, telecined(scene("pan", 2, fps=24)), Combing(fps=30), fps=30, bframes=0)
+    every = found(tmp_path, telecined(scene("pan", 2, fps=24)), CombingObserver(fps=30), fps=30, bframes=0)
     assert every == pytest.approx(0.4, abs=0.03)
 
 
 def test_the_default_rate_meets_all_frames_of_telecines_pattern(tmp_path: Path) -> None:
     """Ten looks fall on each of the five twice."""
     film = (np.ascontiguousarray(rgb[:128, :256]) for rgb in scene("pan", 10, fps=24))
-    observer = Combing()
+    observer = CombingObserver()
     assert observer.fps == FULL_FPS
     assert found(tmp_path, telecined(film), observer, fps=30, bframes=0) == pytest.approx(0.4, abs=0.1)
 

@@ -12,23 +12,23 @@ import pytest
 
 from dailies.curation import world
 from dailies.curation.clips import ClipRules, frames_of, pieces, places_of
-from dailies.curation.detectors.boundary import Boundary as Detector
+from dailies.curation.detectors.boundary import BoundaryDetector
 from dailies.curation.observe import Observation, observe
 from dailies.curation.observers import boundary, likeness
-from dailies.curation.observers.boundary import Boundary
+from dailies.curation.observers.boundary import BoundaryObserver
 from dailies.curation.types import Cut, Track
 from dailies.curation.world.script import TransitionKind
 
 
 def seen_of(script: world.Script, folder: Path) -> Observation:
-    return observe(str(world.encode(script, folder / "a.mp4")), [Boundary()], None)
+    return observe(str(world.encode(script, folder / "a.mp4")), [BoundaryObserver()], None)
 
 
-def cuts_of(seen: Observation, detector: Detector | None = None) -> list[Cut]:
-    return (detector or Detector()).cuts({track.name: track for track in seen.tracks})
+def cuts_of(seen: Observation, detector: BoundaryDetector | None = None) -> list[Cut]:
+    return (detector or BoundaryDetector()).cuts({track.name: track for track in seen.tracks})
 
 
-def found(seen: Observation, detector: Detector | None = None) -> list[tuple[int, int]]:
+def found(seen: Observation, detector: BoundaryDetector | None = None) -> list[tuple[int, int]]:
     """(first frame not wholly of the old shot, first wholly of the new) of each cut."""
     return frames_of(cuts_of(seen, detector), seen.pts)
 
@@ -68,7 +68,7 @@ def test_a_source_that_fades_in_and_out_keeps_none_of_it(tmp_path: Path) -> None
     pictures = list(world.frames(world.write_script((79,), shots=1, shot_frames=(96, 97))))
     last = len(pictures) - 1
     faded = [np.uint8(picture * min(1, at / 24, (last - at) / 24)) for at, picture in enumerate(pictures)]
-    seen = observe(str(world.encode(faded, tmp_path / "faded.mp4", fps=24)), [Boundary()], None)
+    seen = observe(str(world.encode(faded, tmp_path / "faded.mp4", fps=24)), [BoundaryObserver()], None)
     cuts = cuts_of(seen)
     assert cuts[0].kind == "fade"
     rules = ClipRules(min_seconds=1, max_seconds=10)
@@ -83,13 +83,13 @@ def test_a_fade_in_does_not_hide_the_transition_right_after_it() -> None:
     blend, middle = np.zeros(40, np.float32), np.zeros(40, np.float32)
     blend[0:4], blend[6:12], middle[9] = 1.0, 0.95, 0.8
     values = {"boundary": blend, "boundary_cut": 0 * blend, "boundary_middle": middle, "boundary_blend": blend}
-    (cut,) = Detector().cuts({name: Track(name=name, pts=pts, values=track) for name, track in values.items()})
+    (cut,) = BoundaryDetector().cuts({name: Track(name=name, pts=pts, values=track) for name, track in values.items()})
     assert (cut.kind, cut.start, cut.core) == ("dissolve", 0, (6, 11))
 
 
 def test_a_lower_threshold_finds_no_fewer(tmp_path: Path) -> None:
     seen = seen_of(world.write_script((510,), shots=5), tmp_path)
-    counts = [len(found(seen, Detector(hard=level, gradual=level))) for level in (0.999999, 0.5, 0.0001)]
+    counts = [len(found(seen, BoundaryDetector(hard=level, gradual=level))) for level in (0.999999, 0.5, 0.0001)]
     assert counts[0] < counts[1] < counts[2]
 
 
@@ -101,15 +101,15 @@ def test_strengths_do_not_depend_on_how_samples_are_blocked(monkeypatch: pytest.
 
 
 def test_other_weights_mean_other_numbers() -> None:
-    """Who changes the weights raises ``Boundary.meaning``, which names the tables: then these two change together.
+    """Who changes the weights raises ``BoundaryObserver.meaning``, which names the tables: then these two change together.
 
     The same weights in another format keep the meaning: strengths differ by rounding alone (``test_boundary_network``).
     """
     sha256 = hashlib.sha256(boundary.NETWORK_FILE.read_bytes()).hexdigest()
-    assert (Boundary.meaning, sha256[:16]) == (3, "113f7af10fc3d324")
+    assert (BoundaryObserver.meaning, sha256[:16]) == (3, "113f7af10fc3d324")
 
 
 @pytest.mark.parametrize("wrong", [{"hard": 0}, {"gradual": 1}, {"edge": -1}, {"guard": -1}])
 def test_a_threshold_that_cannot_be_is_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Detector(**wrong)  # type: ignore[arg-type]
+        BoundaryDetector(**wrong)  # type: ignore[arg-type]

@@ -21,8 +21,8 @@ EVEN = [Fraction(index, 25) for index in range(COUNT)]
 ON_FRAMES = {"pts": list(range(COUNT)), "time_base": Fraction(1, 25)}
 X264: dict[str, Any] = {"options": {"x264-params": GOP, "threads": "1"}}
 MPEG2: dict[str, Any] = {"codec": "mpeg2video", "options": {"g": "12"}}
-PRORES: dict[str, Any] = {"codec": "prores_ks", "form": "yuv422p10le"}
-MJPEG: dict[str, Any] = {"codec": "mjpeg", "form": "yuvj420p"}
+PRORES: dict[str, Any] = {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}
+MJPEG: dict[str, Any] = {"codec": "mjpeg", "pix_fmt": "yuvj420p"}
 VP9: dict[str, Any] = {"codec": "libvpx-vp9", "options": {"g": "12", "deadline": "realtime", "cpu-used": "8"}}
 
 
@@ -150,7 +150,7 @@ def test_what_is_there_of_a_file_that_declares_no_length_is_used(suffix: str, tm
     whole = len(row["pts"]) - row["frames_corrupt"]
     assert 15 < whole < 30
     with video.open_source(str(path)) as source:
-        seen = [number(picture.planes(GRAY)) for picture in source.pictures()]
+        seen = [number(picture.planes(GRAY)) for picture in source.frames()]
     assert seen[:whole] == list(range(whole))  # half a frame at the end counts as corrupt
     assert len(seen) == len(row["pts"])
     assert max(abs(at - times(row)[0] - wanted) for at, wanted in zip(times(row), EVEN, strict=False)) <= Fraction(
@@ -197,7 +197,7 @@ DAMAGED: dict[str, tuple[str, dict[str, Any], bool]] = {
     "mpeg2": ("ts", {**MPEG2, "options": {"g": "12", "qmax": "5"}}, True),
     "prores": ("mov", PRORES, True),
     "mjpeg": ("mov", {**MJPEG, "options": {"qmax": "5"}}, True),
-    "png": ("mov", {"codec": "png", "form": "rgb24"}, True),
+    "png": ("mov", {"codec": "png", "pix_fmt": "rgb24"}, True),
     "ffv1": ("mkv", {"codec": "ffv1", "options": {"g": "12"}}, False),
 }
 
@@ -233,7 +233,7 @@ def test_damage_stays_between_two_keyframes_and_is_counted_where_the_decoder_not
     row = observed(path)
     assert row["status"] == "ok", row["failure"]
     with video.open_source(str(path)) as source:
-        seen = {picture.pts: number(picture.planes(GRAY)) for picture in source.pictures()}
+        seen = {picture.pts: number(picture.planes(GRAY)) for picture in source.frames()}
     assert list(seen) == row["pts"]
     shown = [round((at - times(row)[0]) * 25) for at in times(row)]
     right = {index: said == index for index, said in zip(shown, seen.values(), strict=True)}

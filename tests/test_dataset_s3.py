@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 
 import pytest
 
@@ -16,43 +10,15 @@ from dailies.curation import schema
 from dailies.curation.errors import DatasetError
 from dailies.curation.tables import Committer, Dataset, query, read_part, verify
 from tests.dataset_builder import CLIPS, EXPORT, OBSERVATIONS, SELECTION, fill, observation
+from tests.s3_server import s3_server
 
 pytest.importorskip("moto.server", reason="needs moto[s3] and flask: the S3 server that datasets are tested against")
 
 
 @pytest.fixture(scope="module")
 def bucket():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    settings = {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "someone",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        while server.poll() is None:
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{url}/videos", method="PUT"))
-                break
-            except urllib.error.URLError:
-                time.sleep(0.05)
-        try:
-            yield "s3://videos"
-        finally:
-            server.terminate()
-            server.wait()
+    with s3_server("videos") as url:
+        yield url
 
 
 def test_a_dataset_in_a_bucket(bucket):

@@ -1,4 +1,8 @@
-"""The doors of the house: which room may import which, and what stays out of a light import."""
+"""The doors of the house: the table of which room may import which, and what stays out of a light import.
+
+A room is a folder, or a file that stands in one of the four packages by itself. An arrow counts wherever the import stands:
+at a module's top, in a function, or for type checking alone.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +11,88 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("curation", "zoo", "training", "pipelines")
-MAY_IMPORT = {
-    "curation": {"curation"},
-    "zoo": {"zoo", "dailies.curation.timing", "dailies.curation.schema", "dailies.curation.video"},
-    "training": {"training", "zoo", "dailies.curation.timing", "dailies.curation.schema", "dailies.curation.video"},
-    "pipelines": {"pipelines", "training", "zoo", "curation"},
+PACKAGES = ("curation", "zoo", "training", "pipelines")
+
+BASE = ("curation/errors", "curation/timing", "curation/types", "curation/schema")
+READING = (*BASE, "curation/config", "curation/atomic", "curation/packages")
+SHARED = (*READING, "curation/video")  # all that the zoo and training may know of curation
+CURATION = (
+    *(
+        *SHARED,
+        "curation/tables",
+        "curation/observers",
+        "curation/detectors",
+        "curation/scorers",
+        "curation/captioners",
+    ),
+    *("curation/observe", "curation/observations", "curation/sources", "curation/select", "curation/clips"),
+    *("curation/export", "curation/world"),
+)
+TRAINING = (
+    *SHARED,
+    "zoo/formats",
+    "training/recipes",
+    "training/models",
+    "training/models/vae",
+    "training/diffusion",
+    "training/data",
+)
+
+# Room → the rooms it may import.
+ARROWS: dict[str, tuple[str, ...]] = {
+    # ---- curation: what is done to one source or one clip ----
+    "curation/errors": (),
+    "curation/timing": (),
+    "curation/schema": (),
+    "curation/atomic": (),
+    "curation/types": ("curation/timing",),
+    "curation/config": ("curation/errors",),
+    "curation/packages": ("curation/errors",),
+    "curation/video": READING,
+    "curation/tables": READING,
+    "curation/observers": READING,
+    "curation/detectors": (*READING, "curation/observers"),
+    "curation/scorers": (*SHARED, "curation/observers"),
+    "curation/captioners": (*SHARED, "curation/observers", "curation/scorers"),
+    "curation/sources": SHARED,
+    "curation/select": READING,
+    "curation/observe": (*SHARED, "curation/observers"),
+    "curation/observations": (*SHARED, "curation/observers", "curation/observe"),
+    "curation/clips": (*READING, "curation/observers", "curation/detectors", "curation/observations"),
+    "curation/export": (*SHARED, "curation/tables", "curation/clips"),
+    "curation/world": READING,
+    # ---- zoo: models that people list, trust, run and publish ----
+    "zoo/formats": READING,
+    "zoo": (*SHARED, "zoo/formats"),
+    # ---- training: a network, phase by phase ----
+    "training/recipes": READING,
+    "training/models": (*READING, "zoo/formats", "training/recipes"),
+    "training/models/vae": (*READING, "zoo/formats", "training/models"),
+    "training/diffusion": TRAINING[:-2],
+    "training/data": TRAINING[:-1],
+    "training": TRAINING,
+    "training/vae": (*TRAINING, "training"),
+    # ---- pipelines: Ray and recipes around curation, training and the zoo ----
+    "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines/latents"),
+    "pipelines/latents": (*CURATION, "zoo", *TRAINING, "training", "pipelines"),
+    "pipelines/cli": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines", "pipelines/latents"),
 }
+FLAT = ("zoo", "training", "pipelines")  # whose own files are one room; curation's stand each by itself
+
 RAY_DOORS = {"pipelines/engine.py", "pipelines/train.py", "curation/captioners/vllm.py"}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
-    "curation/scorers/openclip.py",
     "curation/captioners/coca.py",
     "curation/captioners/decoding.py",
     "curation/scorers/clip.py",
+    "curation/scorers/openclip.py",
     "curation/scorers/raft.py",
-    "scripts/builtin/learning.py",
-    "scripts/builtin/train_clip.py",
-    "scripts/builtin/train_coca.py",
-    "scripts/builtin/train_cuts.py",
-}
-VIDEO_DOORS = {
-    "curation/video/__init__.py",
-    "curation/video/decode.py",
-    "curation/video/encode.py",
-    "curation/video/pixels.py",
-    "curation/video/source.py",
-    "curation/video/remux.py",
-    "curation/video/splice.py",
-    "curation/world/encode.py",
 }
 
 
@@ -49,49 +101,129 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def named(nodes: Iterable[ast.AST]) -> Iterator[str]:
+def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Every module that a file imports, inside functions too."""
-    return tuple(named(ast.walk(tree(path))))
+    """Every module or name that a file imports, inside functions too."""
+    return tuple(imported(ast.walk(tree(path))))
 
 
-def files(*rooms: str) -> list[Path]:
-    return sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
+def files(*packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", files(*ROOMS), ids=lambda path: str(path.relative_to(ROOT)))
-def test_doors_go_one_way(path: Path) -> None:
-    room = path.relative_to(ROOT).parts[0]
-    allowed = MAY_IMPORT[room]
-    for module in imports(path):
-        if module.split(".")[0] not in ROOMS or module in ROOMS:
-            continue
-        inside = any(module == door or module.startswith(f"{door}.") for door in allowed)
-        through = any(door.startswith(f"{module}.") for door in allowed)  # `from curation import video`
-        assert inside or through, f"{path.relative_to(ROOT)} imports {module}; {room} may import {sorted(allowed)}"
+MODULES = {
+    ".".join(("dailies", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in files(*PACKAGES)
+}
+
+
+def file_of(name: str) -> Path | None:
+    """The file of ours in which an imported name is defined or passed on."""
+    while name and name not in MODULES:
+        name = name.rpartition(".")[0]
+    return MODULES.get(name)
+
+
+def room_of(path: Path) -> str:
+    folder, relative = path.parent.relative_to(ROOT).as_posix(), path.relative_to(ROOT).with_suffix("").as_posix()
+    if folder == "curation" and path.stem != "__init__":
+        return relative
+    return folder
+
+
+def arrows() -> dict[str, set[tuple[str, str]]]:
+    """Room → (file, imported room) for all that it imports of the others."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for path in files(*PACKAGES):
+        for name in imports(path):
+            target = file_of(name)
+            if target is not None and room_of(target) != room_of(path):
+                found.setdefault(room_of(path), set()).add((str(path.relative_to(ROOT)), room_of(target)))
+    return found
+
+
+@pytest.mark.parametrize("room", sorted({room_of(path) for path in files(*PACKAGES)} - {"curation"}))
+def test_a_room_imports_what_the_table_allows(room: str) -> None:
+    assert room in ARROWS, f"{room} is a new room: say in ARROWS what it may import"
+    strangers = sorted((file, target) for file, target in arrows().get(room, ()) if target not in ARROWS[room])
+    assert not strangers, f"{room} may not import these: {strangers}"
+
+
+def test_the_table_holds_rooms_that_there_are() -> None:
+    assert set(ARROWS) == {room_of(path) for path in files(*PACKAGES)} - {"curation"}
+
+
+def test_there_is_no_circle_among_rooms() -> None:
+    graph = {room: {target for _, target in targets} for room, targets in arrows().items()}
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)  # raises CycleError naming the circle
+
+
+def test_there_is_no_circle_among_the_files_of_a_room() -> None:
+    for room in ARROWS:
+        inside = [path for path in files(*PACKAGES) if room_of(path) == room and path.stem != "__init__"]
+        graph = {
+            str(path.relative_to(ROOT)): {
+                str(target.relative_to(ROOT))
+                for name in imports(path)
+                if (target := file_of(name)) is not None and target in inside and target != path
+            }
+            for path in inside
+        }
+        list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_curation_package_door_stays_light(package: str) -> None:
+    """A package's own door imports nothing of ours when it is loaded: rooms are opened by name."""
+    assert not [name for name in imported(tree(ROOT / package / "__init__.py").body) if name.startswith("dailies.")]
+
+
+# ---- one copy -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_second_copy_of_a_package_cannot_be_imported(package: str) -> None:
+    """From the repository's root the folders could be imported by their bare names: that would be another copy."""
+    command = [sys.executable, "-c", f"import {package}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert f"import dailies.{package}" in done.stderr.splitlines()[-1]
+
+
+def test_nothing_names_the_packages_without_their_namespace() -> None:
+    for folder in (*PACKAGES, "src", "tests", "benchmarks", "scripts", "examples"):
+        for path in files(folder):
+            bare = [name for name in imports(path) if name.split(".")[0] in PACKAGES]
+            assert not bare, f"{path.relative_to(ROOT)} imports {bare[0]}: say dailies.{bare[0]}"
+
+
+# ---- heavy libraries ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("library", "doors"),
-    [("ray", RAY_DOORS), ("av", VIDEO_DOORS), ("torch", TORCH_DOORS), ("duckdb", {"curation/tables/sql.py"})],
+    ("library", "doors"), [("ray", RAY_DOORS), ("torch", TORCH_DOORS), ("duckdb", {"curation/tables/sql.py"})]
 )
 def test_heavy_libraries_have_their_doors(library: str, doors: set[str]) -> None:
-    rooms = ("curation", "pipelines") if library == "torch" else ROOMS
+    packages = ("curation", "pipelines") if library == "torch" else PACKAGES
     users = {
         str(path.relative_to(ROOT))
-        for path in files(*rooms)
+        for path in files(*packages)
         if any(module.split(".")[0] == library for module in imports(path))
     }
     assert users <= doors
+
+
+def test_av_is_imported_in_the_video_room_alone() -> None:
+    users = {room_of(path) for path in files(*PACKAGES) if any(m.split(".")[0] == "av" for m in imports(path))}
+    assert users <= {"curation/video", "curation/world"}
 
 
 def loaded_after(statement: str, blocked: tuple[str, ...] = ()) -> set[str]:
@@ -108,21 +240,21 @@ def loaded_after(statement: str, blocked: tuple[str, ...] = ()) -> set[str]:
 
 
 def test_importing_the_packages_is_light() -> None:
-    assert not loaded_after("import curation, training, zoo") & {"torch", "ray", "av", "cv2", "pyarrow", "duckdb"}
+    statement = "import dailies, dailies.curation, dailies.training, dailies.zoo, dailies.pipelines"
+    assert not loaded_after(statement) & {"torch", "ray", "av", "cv2", "pyarrow", "duckdb", "numpy"}
 
 
 def test_help_is_light() -> None:
     heavy = loaded_after(
-        "from typer.testing import CliRunner\nfrom dailies.pipelines.cli.main import app\nCliRunner().invoke(app, ['--help'])"
+        "from typer.testing import CliRunner\n"
+        "from dailies.pipelines.cli.main import app\n"
+        "CliRunner().invoke(app, ['--help'])"
     )
     assert not heavy & {"torch", "ray", "av", "cv2", "pyarrow", "duckdb", "deltalake"}
 
 
-def everything(*rooms: str) -> str:
-    modules = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files(*rooms)
-    ]
-    return "import " + ", ".join(modules)
+def everything(*packages: str) -> str:
+    return "import " + ", ".join(name for name, path in MODULES.items() if path.relative_to(ROOT).parts[0] in packages)
 
 
 BARE = ("ray", "decord", "av", "cv2", "scenedetect", "rapidocr", "deltalake", "duckdb")
@@ -134,16 +266,14 @@ def test_training_and_zoo_work_on_a_bare_gpu_box() -> None:
 
 
 def test_training_and_zoo_import_nothing_that_a_bare_gpu_box_lacks() -> None:
-    left, seen, ours = files("training", "zoo"), set[Path](), set(files(*ROOMS))
+    left, seen = files("training", "zoo"), set[Path]()
     while left:
         path = left.pop()
         seen.add(path)
-        for module in named(tree(path).body):  # what stands in functions is imported when they are called
-            parts = module.split(".")
-            assert parts[0] not in BARE, f"{path.relative_to(ROOT)} imports {module}"
-            for end in range(1, len(parts) + 1):
-                inside = ROOT.joinpath(*parts[:end])
-                left += {inside.with_suffix(".py"), inside / "__init__.py"} & ours - seen
+        for module in imported(tree(path).body):  # what stands in functions is imported when they are called
+            assert module.split(".")[0] not in BARE, f"{path.relative_to(ROOT)} imports {module}"
+            if (target := file_of(module)) is not None and target not in seen:
+                left.append(target)
     assert ROOT / "curation" / "schema.py" in seen
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from dailies.curation import world
 from dailies.curation.observe import observe
-from dailies.curation.observers.duplicates import Duplicates
+from dailies.curation.observers.duplicates import DuplicatesObserver
 from dailies.curation.timing import Span
 from dailies.curation.world import Background, Camera, Script, Shape, Shot
 
@@ -53,9 +53,9 @@ def found(
 ) -> tuple[float, float]:
     """(share of duplicates, seconds frozen) of the whole file."""
     path = world.encode(iter(frames), tmp_path / "clip.mp4", fps=fps, crf=crf, **{"preset": "medium", **how})
-    seen = observe(str(path), [Duplicates()], None)
+    seen = observe(str(path), [DuplicatesObserver()], None)
     whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
-    measured = Duplicates().reduce({track.name: track for track in seen.tracks}, whole)
+    measured = DuplicatesObserver().reduce({track.name: track for track in seen.tracks}, whole)
     return float(measured["duplicate_share"] or 0), float(measured["frozen_seconds"] or 0)
 
 
@@ -121,10 +121,12 @@ def test_frames_of_other_shots_do_not_count(tmp_path: Path) -> None:
     """The span of one shot begins with a new picture, however alike or unlike the one before the cut."""
     frozen, pan = [pictures("pan")[0]] * 24, pictures("pan")[1:25]
     path = world.encode(iter([*frozen, *pan]), tmp_path / "clip.mp4", fps=FPS, crf=20)
-    seen = observe(str(path), [Duplicates()], None)
+    seen = observe(str(path), [DuplicatesObserver()], None)
     tracks = {track.name: track for track in seen.tracks}
     shares = [
-        Duplicates().reduce(tracks, Span(start=start, end=end, time_base=seen.probe.time_base))["duplicate_share"]
+        DuplicatesObserver().reduce(tracks, Span(start=start, end=end, time_base=seen.probe.time_base))[
+            "duplicate_share"
+        ]
         for start, end in ((seen.pts[0], seen.pts[24]), (seen.pts[24], seen.end), (seen.pts[24], seen.pts[25]))
     ]
     assert shares == [pytest.approx(1, abs=0.1), pytest.approx(0, abs=0.1), None]

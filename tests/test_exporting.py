@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 
 from dailies.curation import video, world
 from dailies.curation.errors import Changed, RecipeError
-from dailies.curation.export.shards import BATCH, LONG, by_source
+from dailies.curation.export.extraction import crop_of
+from dailies.curation.export.plan import BATCH, LONG, by_source, plan_shards
+from dailies.curation.types import Crop
 from dailies.pipelines.recipe import load_recipe
-from dailies.training.data.items import Clips, Export
+from dailies.training.data.export import Export
+from dailies.training.data.items import Clips
 from tests.conftest import Dailies
 
 PLAIN = "boundary, motion"
@@ -67,7 +71,7 @@ def test_every_mode_holds_the_same_clips_and_their_frames(
     if mode != "copy":
         assert set(others) == set(whole)
     for clip, row in others.items():
-        assert row["cut"] in {"smart": ("smart", "copy", "encode"), "copy": ("copy",), "none": ("none",)}[mode]
+        assert row["extraction"] in {"smart": ("smart", "copy", "encode"), "copy": ("copy",), "none": ("none",)}[mode]
         assert (row["video"] is None) == (mode == "none")
         frames, wanted = video.clip_frames(row), video.clip_frames(whole[clip])
         skipped = round((row["source_start"] - whole[clip]["source_start"]) / (whole[clip]["time_base_den"] / 24))
@@ -147,8 +151,8 @@ def test_size_and_rate_are_limited(dataset: Path, dailies: Dailies) -> None:
         (["mode=copy", "max_fps=5"], "max_fps is for mode encode"),
         (["mode=smart", "codec=av1"], "codec is for mode encode"),
         (["mode=copy", "crop=borders"], "crop is for mode encode"),
-        (["mode=cut"], "mode: Input should be 'encode', 'copy', 'smart' or 'none'"),
-        (["crf=60"], "crf of h264 must be between 0 and 51"),
+        (["mode=cut"], "mode='cut': input should be 'encode', 'copy', 'smart' or 'none'"),
+        (["crf=60"], "crf=60: h264 takes 0 to 51"),
         (["crop=borders"], "crop needs the observer borders"),
     ],
 )
@@ -176,6 +180,43 @@ def test_batches_are_whole_sources_in_the_order_of_time() -> None:
     homes = {name: sum(name in batch.clips["uri"].to_pylist() for batch in batches) for name in counts}
     assert homes == {"a": 1, "b": 1, "c": 2, "d": 1, "e": 1}
     assert [batch.name for batch in batches] == [batch.name for batch in by_source(pa.Table.from_pylist(rows[::-1]))]
+
+
+def planned(clips: list[dict[str, Any]], seed: int = 3, shard_bytes: int = 30_000) -> dict[str, list[str]]:
+    """Clips by shard."""
+    shards = plan_shards(pa.Table.from_pylist(clips), seed=seed, shard_bytes=shard_bytes)
+    return {shard.name: shard.clips["clip_id"].to_pylist() for shard in shards}
+
+
+def test_shards_hold_clips_in_the_order_of_a_hash_of_seed_and_clip() -> None:
+    """100 x 100 px and 80 frames at 0.15 bit a pixel are 15,000 bytes: five such clips need three shards of 30,000. Excludes
+    the order of the table, of the clips' ids, and of another seed; shards rounded down; bits taken for bytes."""
+    clip = {"width": 100, "height": 100, "frames": 80}
+    clips = [{"clip_id": f"c{n}", "split": "train", **clip} for n in range(5)]
+    clips += [{"clip_id": "held", "split": "validation", **clip}]
+
+    def by_hash(seed: int) -> list[str]:
+        def key(name: str) -> str:
+            parts = [str(part).encode() for part in ("order", seed, name)]
+            return blake2b(b"".join(len(p).to_bytes(8, "little") + p for p in parts), digest_size=12).hexdigest()
+
+        return sorted((f"c{n}" for n in range(5)), key=key)
+
+    for seed in (3, 4):
+        order = by_hash(seed)
+        wanted = {
+            "train-00000-of-00003.parquet": order[:1],
+            "train-00001-of-00003.parquet": order[1:3],
+            "train-00002-of-00003.parquet": order[3:],
+            "validation-00000-of-00001.parquet": ["held"],
+        }
+        assert planned(clips, seed) == planned(clips[::-1], seed) == wanted
+    assert by_hash(3) != by_hash(4)
+
+
+def test_a_border_is_cropped_with_the_pixel_that_it_ends_in() -> None:
+    found = {"border_left": 20.2, "border_top": 3.0, "border_right": None, "border_bottom": 0.0}
+    assert crop_of(found) == Crop(left=21, top=3, right=0, bottom=0)
 
 
 def test_borders_are_cropped_as_they_were_found(tmp_path: Path, dailies: Dailies) -> None:

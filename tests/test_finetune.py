@@ -35,7 +35,7 @@ from dailies.training.recipes.recipe import Recipe
 def recipe() -> Recipe:
     image = Phase(name="image", task="text-to-image", steps=2, batch=2, size=(32, 24))
     video = Phase(name="video", task="text-to-video", steps=2, batch=2, size=(32, 24), frames=3)
-    return Recipe(name="mine", net=None, phases=(image, video), text_tokens=8, models="given", begins="given")
+    return Recipe(name="mine", unet=None, phases=(image, video), text_tokens=8, models="given", init_from="given")
 """
 
 

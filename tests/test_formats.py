@@ -30,10 +30,10 @@ AV1: dict[str, Any] = {"codec": "libsvtav1", "options": {"crf": "10", "preset": 
 VP9: dict[str, Any] = {"codec": "libvpx-vp9", "options": {"crf": "4", "deadline": "realtime", "cpu-used": "8"}}
 MPEG4: dict[str, Any] = {"codec": "mpeg4", "options": {"qmax": "2", "g": "6", "bf": "2"}}
 MPEG2: dict[str, Any] = {"codec": "mpeg2video", "options": {"qmax": "2", "g": "6", "bf": "2"}}
-MJPEG: dict[str, Any] = {"codec": "mjpeg", "form": "yuvj420p", "options": {"qmax": "2"}}
-PRORES: dict[str, Any] = {"codec": "prores_ks", "form": "yuv422p10le"}
+MJPEG: dict[str, Any] = {"codec": "mjpeg", "pix_fmt": "yuvj420p", "options": {"qmax": "2"}}
+PRORES: dict[str, Any] = {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}
 FFV1: dict[str, Any] = {"codec": "ffv1"}
-DNXHR: dict[str, Any] = {"codec": "dnxhd", "form": "yuv422p", "size": (480, 270), "tags": (1, 1)}
+DNXHR: dict[str, Any] = {"codec": "dnxhd", "pix_fmt": "yuv422p", "size": (480, 270), "tags": (1, 1)}
 DNXHR["options"] = {"profile": "dnxhr_hq"}
 FIELDS = Flags.interlaced_dct | Flags.interlaced_me
 
@@ -52,9 +52,9 @@ CODECS: Table = {
     "mjpeg": ("avi", MJPEG, {"codec": "mjpeg"}),
     "ffv1": ("mkv", FFV1, {"codec": "ffv1"}),
     "dnxhr": ("mov", DNXHR, {"codec": "dnxhd"}),
-    "gif": ("gif", {"codec": "gif", "form": "rgb8", "time_base": Fraction(1, 100)}, {"pixel_format": "bgra"}),
-    "qtrle": ("mov", {"codec": "qtrle", "form": "argb"}, {}),
-    "png": ("mov", {"codec": "png", "form": "rgba"}, {}),
+    "gif": ("gif", {"codec": "gif", "pix_fmt": "rgb8", "time_base": Fraction(1, 100)}, {"pixel_format": "bgra"}),
+    "qtrle": ("mov", {"codec": "qtrle", "pix_fmt": "argb"}, {}),
+    "png": ("mov", {"codec": "png", "pix_fmt": "rgba"}, {}),
 }
 CONTAINERS: Table = {
     "h264-mov": ("mov", X264, {}),
@@ -74,23 +74,23 @@ CONTAINERS: Table = {
     "with-sound": ("mp4", {**X264, "audio": True}, {"has_audio": True}),
 }
 STORED: Table = {  # bit depth, chroma, alpha, RGB
-    "h264-420-10": ("mkv", {**X264, "form": "yuv420p10le"}, {"pixel_format": "yuv420p10le"}),
-    "h264-422": ("mkv", {**X264, "form": "yuv422p"}, {}),
-    "h264-422-10": ("mkv", {**X264, "form": "yuv422p10le"}, {}),
-    "h264-444": ("mkv", {**X264, "form": "yuv444p"}, {}),
-    "h264-444-10": ("mkv", {**X264, "form": "yuv444p10le"}, {}),
-    "h264-rgb": ("mkv", {**X264, "codec": "libx264rgb", "form": "rgb24"}, {"pixel_format": "gbrp"}),
-    "hevc-420-10": ("mov", {**X265, "form": "yuv420p10le"}, {}),
-    "hevc-422-12": ("mkv", {**X265, "form": "yuv422p12le"}, {"pixel_format": "yuv422p12le"}),
-    "hevc-rgb-10": ("mkv", {**X265, "form": "gbrp10le"}, {"pixel_format": "gbrp10le"}),
-    "vp9-444": ("webm", {**VP9, "form": "yuv444p"}, {"pixel_format": "yuv444p"}),
-    "vp9-alpha": ("webm", {**VP9, "form": "yuva420p", "options": {**VP9["options"], "auto-alt-ref": "0"}}, {}),
-    "av1-10": ("mkv", {**AV1, "form": "yuv420p10le"}, {"pixel_format": "yuv420p10le"}),
-    "prores-4444": ("mov", {**PRORES, "form": "yuva444p10le"}, {"pixel_format": "yuva444p12le"}),
-    "mpeg2-422": ("ts", {**MPEG2, "form": "yuv422p"}, {}),
-    "mjpeg-422": ("mov", {**MJPEG, "form": "yuvj422p"}, {}),
+    "h264-420-10": ("mkv", {**X264, "pix_fmt": "yuv420p10le"}, {"pixel_format": "yuv420p10le"}),
+    "h264-422": ("mkv", {**X264, "pix_fmt": "yuv422p"}, {}),
+    "h264-422-10": ("mkv", {**X264, "pix_fmt": "yuv422p10le"}, {}),
+    "h264-444": ("mkv", {**X264, "pix_fmt": "yuv444p"}, {}),
+    "h264-444-10": ("mkv", {**X264, "pix_fmt": "yuv444p10le"}, {}),
+    "h264-rgb": ("mkv", {**X264, "codec": "libx264rgb", "pix_fmt": "rgb24"}, {"pixel_format": "gbrp"}),
+    "hevc-420-10": ("mov", {**X265, "pix_fmt": "yuv420p10le"}, {}),
+    "hevc-422-12": ("mkv", {**X265, "pix_fmt": "yuv422p12le"}, {"pixel_format": "yuv422p12le"}),
+    "hevc-rgb-10": ("mkv", {**X265, "pix_fmt": "gbrp10le"}, {"pixel_format": "gbrp10le"}),
+    "vp9-444": ("webm", {**VP9, "pix_fmt": "yuv444p"}, {"pixel_format": "yuv444p"}),
+    "vp9-alpha": ("webm", {**VP9, "pix_fmt": "yuva420p", "options": {**VP9["options"], "auto-alt-ref": "0"}}, {}),
+    "av1-10": ("mkv", {**AV1, "pix_fmt": "yuv420p10le"}, {"pixel_format": "yuv420p10le"}),
+    "prores-4444": ("mov", {**PRORES, "pix_fmt": "yuva444p10le"}, {"pixel_format": "yuva444p12le"}),
+    "mpeg2-422": ("ts", {**MPEG2, "pix_fmt": "yuv422p"}, {}),
+    "mjpeg-422": ("mov", {**MJPEG, "pix_fmt": "yuvj422p"}, {}),
     **{
-        f"ffv1-{form}": ("mkv", {**FFV1, "form": form}, {"pixel_format": form})
+        f"ffv1-{form}": ("mkv", {**FFV1, "pix_fmt": form}, {"pixel_format": form})
         for form in (
             "yuv410p",
             "yuv411p",
@@ -131,7 +131,7 @@ SHAPES: Table = {
     **{
         f"odd-{name}": (suffix, {**settings, "size": (193, 109)}, {"width": 193, "height": 109})
         for name, suffix, settings in (
-            ("h264", "mkv", {**X264, "form": "yuv444p"}),
+            ("h264", "mkv", {**X264, "pix_fmt": "yuv444p"}),
             ("vp9", "webm", VP9),
             ("av1", "mkv", AV1),
             ("mjpeg", "mov", MJPEG),
@@ -166,18 +166,18 @@ def test_frames_times_and_colours_are_those_rendered(name: str, tmp_path: Path) 
 RANGES = {"unstated": 0, "limited": 1, "full": 2}
 COLOURED: Table = {
     **{
-        f"h264-{matrix}-{name}": ("mkv", {**X264, "form": "yuv444p", "tags": (range_, matrix)}, {})
+        f"h264-{matrix}-{name}": ("mkv", {**X264, "pix_fmt": "yuv444p", "tags": (range_, matrix)}, {})
         for matrix in (1, 4, 6, 7)
         for name, range_ in RANGES.items()
     },
-    "hevc-bt2020-sdr": ("mkv", {**X265, "form": "yuv420p10le", "tags": (1, 9), "light": (9, 14)}, {}),
+    "hevc-bt2020-sdr": ("mkv", {**X265, "pix_fmt": "yuv420p10le", "tags": (1, 9), "light": (9, 14)}, {}),
     "vp9-bt709-full": ("webm", {**VP9, "tags": (2, 1)}, {}),
     "av1-bt709-full": ("mp4", {**AV1, "tags": (2, 1)}, {}),
     "prores-bt709": ("mov", {**PRORES, "tags": (1, 1)}, {}),
     "mpeg2-bt709": ("ts", {**MPEG2, "tags": (1, 1)}, {}),
     "mjpeg-limited": (
         "mkv",
-        {**MJPEG, "form": "yuv420p", "tags": (1, 6), "options": {"qmax": "2", "strict": "-1"}},
+        {**MJPEG, "pix_fmt": "yuv420p", "tags": (1, 6), "options": {"qmax": "2", "strict": "-1"}},
         {},
     ),
 }
@@ -198,15 +198,15 @@ def squeezed(index: int, width: int, height: int) -> np.ndarray:
 
 LIMITED = {"tags": (1, 6), "picture": squeezed}
 GRAYS = {
-    "h264": ("mkv", {**X264, **LIMITED, "form": "gray"}),
-    "h264-10": ("mkv", {**X264, **LIMITED, "form": "gray10le"}),
-    "h264-full": ("mkv", {**X264, "form": "gray", "tags": (2, 6)}),
-    "hevc": ("mp4", {**X265, **LIMITED, "form": "gray"}),
-    "hevc-12": ("mkv", {**X265, **LIMITED, "form": "gray12le"}),
-    "ffv1-limited": ("mkv", {**FFV1, **LIMITED, "form": "gray"}),
-    "ffv1": ("mkv", {**FFV1, "form": "gray"}),
-    "ffv1-16": ("mkv", {**FFV1, "form": "gray16le"}),
-    "ffv1-alpha": ("mkv", {**FFV1, "form": "ya8"}),
+    "h264": ("mkv", {**X264, **LIMITED, "pix_fmt": "gray"}),
+    "h264-10": ("mkv", {**X264, **LIMITED, "pix_fmt": "gray10le"}),
+    "h264-full": ("mkv", {**X264, "pix_fmt": "gray", "tags": (2, 6)}),
+    "hevc": ("mp4", {**X265, **LIMITED, "pix_fmt": "gray"}),
+    "hevc-12": ("mkv", {**X265, **LIMITED, "pix_fmt": "gray12le"}),
+    "ffv1-limited": ("mkv", {**FFV1, **LIMITED, "pix_fmt": "gray"}),
+    "ffv1": ("mkv", {**FFV1, "pix_fmt": "gray"}),
+    "ffv1-16": ("mkv", {**FFV1, "pix_fmt": "gray16le"}),
+    "ffv1-alpha": ("mkv", {**FFV1, "pix_fmt": "ya8"}),
 }
 
 
@@ -298,6 +298,6 @@ def test_pictures_whose_size_changes_on_the_way_keep_the_first_size(suffix: str,
     truth = [start + Fraction(index, 25) for start in starts for index in range(COUNT)]
     check_frames(path, row, truth, [*range(COUNT), *range(COUNT)])
     with video.open_source(str(path)) as source:
-        for picture in source.pictures():
+        for picture in source.frames():
             assert picture.rgb().shape == (108, 192, 3)
             assert np.abs(patches(picture.rgb()) - COLOURS).max() <= 5

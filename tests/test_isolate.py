@@ -22,43 +22,43 @@ ROOT = Path(__file__).parents[1]
 # ---- what runs in the child -----------------------------------------------------------------------------------------
 
 
-def double(value: object, beat: Beat) -> tuple[object, int]:
+def double(value: object, heartbeat: Beat) -> tuple[object, int]:
     print("noise on stdout")
     os.system("echo more noise")
     return value * 2, os.getpid()  # type: ignore[operator]
 
 
-def read_stdin(beat: Beat) -> str:
+def read_stdin(heartbeat: Beat) -> str:
     return sys.stdin.read()
 
 
-def hang_in_c(path: str, beat: Beat) -> None:
+def hang_in_c(path: str, heartbeat: Beat) -> None:
     with open(path):  # a FIFO that nobody writes to
         pass
 
 
-def hang_with_grandchild(folder: str, beat: Beat) -> None:
+def hang_with_grandchild(folder: str, heartbeat: Beat) -> None:
     subprocess.Popen(["sleep", "600"])
     (Path(folder) / "pid").write_text(str(os.getpid()))
     time.sleep(600)
 
 
-def slow_but_alive(seconds: float, beat: Beat) -> str:
+def slow_but_alive(seconds: float, heartbeat: Beat) -> str:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.01)
-        beat()
+        heartbeat()
     return "done"
 
 
-def die(how: str, beat: Beat) -> None:
+def die(how: str, heartbeat: Beat) -> None:
     print("last words", file=sys.stderr, flush=True)
     if how == "exit":
         os._exit(3)
     os.kill(os.getpid(), signal.Signals[how])
 
 
-def complain(kind: str, beat: Beat) -> object:
+def complain(kind: str, heartbeat: Beat) -> object:
     if kind == "ours":
         raise Truncated("ends early")
     if kind == "memory":
@@ -68,12 +68,12 @@ def complain(kind: str, beat: Beat) -> object:
     raise KeyError("not ours")
 
 
-def open_files(beat: Beat) -> list[str]:
+def open_files(heartbeat: Beat) -> list[str]:
     links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     return [os.readlink(link) for link in links if os.path.islink(link)]
 
 
-def fill(gigabytes: float, beat: Beat) -> int:
+def fill(gigabytes: float, heartbeat: Beat) -> int:
     return len(bytearray(int(gigabytes * 2**30)))
 
 

@@ -1,4 +1,4 @@
-"""Latents made beforehand: what they hold, what a run from them sees, how they are made, and what is refused."""
+"""Precomputed latents: what they hold, what a run from them sees, how they are made, and what is refused."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from dailies.curation.errors import UsageError  # noqa: E402
-from dailies.pipelines import latents_work  # noqa: E402
-from dailies.pipelines.latents import LatentsReport, Request, export_latents  # noqa: E402
-from dailies.training.data import latent_crops as views  # noqa: E402
+from dailies.pipelines.latents import LatentsReport, LatentsRequest, export_latents, work  # noqa: E402
+from dailies.training.data import latent_crops, precomputed  # noqa: E402
 from dailies.training.data.batches import Batches  # noqa: E402
-from dailies.training.data.items import Clips, Export  # noqa: E402
-from dailies.training.data.latent_crops import encode_views  # noqa: E402
+from dailies.training.data.export import Export  # noqa: E402
+from dailies.training.data.items import Clips  # noqa: E402
+from dailies.training.data.latent_crops import encode_crops  # noqa: E402
 from dailies.training.data.split import MAIN, load  # noqa: E402
 from dailies.training.diffusion.encoders import Encoders  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
 from dailies.training.models.pixels import crop  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
 from dailies.training.recipes.phase import Bucket, Phase  # noqa: E402
-from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
+from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import BUILTIN, MODELS, MORE, build_export  # noqa: E402
 
@@ -44,7 +44,7 @@ SMALL = {"batch": 2, "size": (32, 24), "steps": 3, "warmup": 0, "validate_every"
          "validation_sigmas": (1.0,), "save_every": 3, "samples": 1, "sample_steps": 2}  # fmt: skip
 RECIPE = Recipe(
     name="latents",
-    net=Net(channels=(32,), attention=(True,), heads=1),
+    unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
     autocast=False,
     caption=(("caption_coca", 0.5), ("caption_fuse", 0.5)),
@@ -117,7 +117,7 @@ class Here:
     """In place of the child process that decodes, whose start takes seconds."""
 
     def __init__(self, function: str, **_: object) -> None:
-        assert function == "dailies.pipelines.latents_work:read_clip"
+        assert function == "dailies.pipelines.latents.work:read_clip"
 
     def __enter__(self) -> Here:
         return self
@@ -125,13 +125,13 @@ class Here:
     def __exit__(self, *_: object) -> None:
         pass
 
-    call = staticmethod(latents_work.read_clip)
+    call = staticmethod(work.read_clip)
 
 
 def make(export: Path, out: Path) -> LatentsReport:
-    request = Request(export=str(export), latents=f"{__file__}:text", out=str(out), views=K, device="cpu")
+    request = LatentsRequest(export=str(export), latents=f"{__file__}:text", out=str(out), views=K, device="cpu")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(latents_work, "Isolated", Here)
+        patched.setattr(work, "Isolated", Here)
         return export_latents(request, engine="local", quiet=True)
 
 
@@ -168,9 +168,9 @@ def test_views_hold_what_the_models_see(
                 moments = np.frombuffer(view["moments"], np.float16).reshape(phase.frames, 8, 6, 8)
                 wanted = encoders.vae.moments(pixels).numpy()
                 assert np.abs(moments - wanted).max() < 2e-3 * np.abs(wanted).max()
-                shown = [np.asarray(views._picture(png)) for png in view["shown"]]
-                assert len(shown) == len(phase.kind.shown)
-                assert all(map(np.array_equal, shown, pixels[list(phase.kind.shown)]))
+                shown = [np.asarray(latent_crops._picture(png)) for png in view["shown"]]
+                assert len(shown) == len(phase.task_spec.conditioning_frames)
+                assert all(map(np.array_equal, shown, pixels[list(phase.task_spec.conditioning_frames)]))
             for column in ("caption_coca", "caption_fuse") if phase is TEXT else ():
                 tokens = np.frombuffer(row[f"text_{column}"], np.float16).reshape(8, 96)
                 assert np.abs(tokens - encoders.text([row[column]])[0].numpy()).max() < 5e-3
@@ -234,14 +234,14 @@ def test_a_run_from_latents_is_the_run_from_clips(
     makers = [Batches(RECIPE, HQ, split, encoders, 5.0) for split in splits]
     for step in range(3):
         (one,), (other,) = (maker.training(step) for maker in makers)
-        assert one.ids == other.ids
+        assert one.clip_ids == other.clip_ids
         for name in ("noise", "sigma"):
             assert torch.equal(getattr(one, name), getattr(other, name))
         assert torch.allclose(one.clean, other.clean, atol=2e-3 * one.clean.abs().max().item())
-        for name in ("tokens_BLD", "ids_BK", "shown_BSCHW", "kept_B"):
+        for name in ("tokens_BLD", "added_time_ids_BK", "image_latents_BSCHW", "kept_B"):
             assert torch.equal(getattr(one.condition, name), getattr(other.condition, name)), name
-    for lane, draws in makers[1].held_out():
-        assert makers[1].pixels(lane, draws[0]).shape == (8, 24, 32, 3)  # decoded, for people to look at
+    for subset, specs in makers[1].held_out():
+        assert makers[1].pixels(subset, specs[0]).shape == (8, 24, 32, 3)  # decoded, for people to look at
 
     alone = dataclasses.replace(RECIPE, phases=(HQ,))
     runs = [
@@ -261,30 +261,30 @@ def test_training_on_text_loads_neither_vae_nor_text_encoder(with_text: LatentsR
     fresh = Encoders(MODELS, text_tokens=8)
     split = load(RECIPE, TEXT, {MAIN: Export(with_text.path)}, MODELS)
     made = Batches(RECIPE, TEXT, split, fresh, 5.0)
-    seen = Counter(name for step in range(3) for batch in made.training(step) for name in batch.ids)
-    assert set(seen) <= set(split.ids)
+    seen = Counter(name for step in range(3) for batch in made.training(step) for name in batch.clip_ids)
+    assert set(seen) <= set(split.clip_ids)
     (batch,) = made.validation(1.0)
     assert batch.condition.tokens_BLD.shape[1:] == (8, 96)
     assert {"vae", "text", "image"}.isdisjoint(vars(fresh))
 
 
-def test_pictures_beside_videos_are_first_frames_of_views(with_text: LatentsReport, encoders: Encoders) -> None:
+def test_pictures_beside_videos_are_first_frames_of_crops(with_text: LatentsReport, encoders: Encoders) -> None:
     joint = dataclasses.replace(TEXT, image_share=0.5)
     split = load(RECIPE, joint, {MAIN: Export(with_text.path)}, MODELS)
     pictures, videos = Batches(RECIPE, joint, split, encoders, 5.0).training(0)
     assert (pictures.clean.shape, videos.clean.shape) == ((1, 4, 6, 8), (1, 9, 4, 6, 8))
 
 
-def test_views_are_read_again_where_they_do_not_fit(latents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crops_are_read_again_where_they_do_not_fit(latents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = load(RECIPE, HQ, {MAIN: Export(latents)}, MODELS)
     kept = split.train[0].items
-    monkeypatch.setattr(views, "CACHE_BYTES", 0)
+    monkeypatch.setattr(precomputed, "CACHE_BYTES", 0)
     read = load(RECIPE, HQ, {MAIN: Export(latents)}, MODELS).train[0].items
     assert (kept.fits, read.fits) == (True, False)
-    assert kept.view(1, 2) is kept.view(1, 2)
-    assert read.view(1, 2) is not read.view(1, 2)
-    assert torch.equal(kept.view(1, 2).moments, read.view(1, 2).moments)
-    assert [kept.which(offset) for offset in (0.0, 0.34, 0.99)] == [0, 1, 2]
+    assert kept.crop(1, 2) is kept.crop(1, 2)
+    assert read.crop(1, 2) is not read.crop(1, 2)
+    assert torch.equal(kept.crop(1, 2).moments, read.crop(1, 2).moments)
+    assert [kept.crop_number(offset) for offset in (0.0, 0.34, 0.99)] == [0, 1, 2]
 
 
 # ---- what does not fit ----------------------------------------------------------------------------------------------
@@ -293,18 +293,22 @@ def test_views_are_read_again_where_they_do_not_fit(latents: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("changes", "of_recipe", "words"),
     [
-        ({"fps": 4.0}, {}, r"fps: the latents in .* are for 8 1/s, and 4 1/s is asked"),
-        ({"size": (48, 32)}, {}, r"size: .* are for 32x24 px × 9, and 48x32 px × 9 is asked"),
-        ({"frames": 5}, {}, r"frames: .* × 9, and 32x24 px × 5 is asked"),
-        ({"buckets": (Bucket(size=(32, 24), frames=9), Bucket(size=(24, 32), frames=9))}, {}, "buckets: "),
-        ({"crop": "center"}, {}, "crop: .* are for random, and center is asked"),
+        ({"fps": 4.0}, {}, r"fps=4: the latents in .* were made at 8 fps"),
+        ({"size": (48, 32)}, {}, r"size=48x32: the latents in .* have 32x24"),
+        ({"frames": 5}, {}, r"frames=5: the latents in .* have 9"),
+        (
+            {"buckets": (Bucket(size=(32, 24), frames=9), Bucket(size=(24, 32), frames=9))},
+            {},
+            "buckets=32x24x9, 24x32x9: ",
+        ),
+        ({"crop": "center"}, {}, "crop=center: .* were made with random crops"),
         (
             {"task": "image-to-video"},
             {},
-            "task: .* for text-to-video, with no frames kept as pixels, and image-to-video",
+            "task=image-to-video: conditions on frames 0; .* for text-to-video, keep no frames",
         ),
-        ({}, {"text_tokens": 12}, "text_tokens: .* for 8, and 12 is asked"),
-        ({}, {"caption": "uri"}, "caption: .* texts of caption_coca, caption_fuse, and uri is asked"),
+        ({}, {"text_tokens": 12}, "text_tokens=12: .* have texts of 8 tokens"),
+        ({}, {"caption": "uri"}, "caption=uri: .* have texts of caption_coca, caption_fuse"),
     ],
 )
 def test_a_phase_that_does_not_fit_is_refused_by_field(
@@ -321,30 +325,30 @@ def test_other_weights_are_refused(with_text: LatentsReport, latents: Path) -> N
     other_vae = dataclasses.replace(MODELS, vae=MODELS.vae_temporal)
     other_text = dataclasses.replace(MODELS, text=str(BUILTIN / "coca-world"))
     exports = {MAIN: Export(with_text.path)}
-    with pytest.raises(UsageError, match=r"phase text: vae: .* sha256 [0-9a-f]{16}…, and .*vae-world-temporal of"):
+    with pytest.raises(UsageError, match=r"phase text: vae=.*temporal: has weights of sha256 [0-9a-f]{16}…; the"):
         load(RECIPE, TEXT, exports, other_vae)
-    with pytest.raises(UsageError, match=r"text encoder: .*coca-world"):
+    with pytest.raises(UsageError, match=r"text=.*coca-world: has weights"):
         load(RECIPE, TEXT, exports, other_text)
     split = load(RECIPE, TEXT, exports)
-    with pytest.raises(UsageError, match="vae: "):
+    with pytest.raises(UsageError, match="vae="):
         Batches(RECIPE, TEXT, split, Encoders(other_vae, text_tokens=8), 5.0)
     load(RECIPE, HQ, {MAIN: Export(latents)}, other_text)  # which an image's phase does not ask
 
 
-def test_random_crops_are_not_had_from_views_of_the_middle(latents: Path) -> None:
-    with pytest.raises(UsageError, match=r"phase hq: crop: .* for center, and random"):
+def test_random_crops_are_not_had_from_crops_of_the_middle(latents: Path) -> None:
+    with pytest.raises(UsageError, match=r"phase hq: crop=random: .* made with center crops"):
         load(RECIPE, dataclasses.replace(HQ, crop="random"), {MAIN: Export(latents)})
-    with pytest.raises(UsageError, match=r"holds latents of .*; its videos are needed"):
-        Export(latents).whole(Export(latents).rows[0])
+    with pytest.raises(UsageError, match=r"holds latents; give the export with videos, "):
+        Export(latents).with_video(Export(latents).rows[0])
 
 
 def test_a_rule_that_latents_were_made_by_is_told(latents: Path, tmp_path: Path) -> None:
     shutil.copytree(latents, tmp_path / "latents")
-    facts = json.loads((latents / "latents.json").read_text())
-    (tmp_path / "latents" / "latents.json").write_text(json.dumps(facts | {"select": [["motion", 0.5, None]]}))
+    manifest = json.loads((latents / "latents.json").read_text())
+    (tmp_path / "latents" / "latents.json").write_text(json.dumps(manifest | {"select": [["motion", 0.5, None]]}))
     (note,) = load(RECIPE, HQ, {MAIN: Export(tmp_path / "latents")}).notes
     assert "made with select ('motion', 0.5, None)" in note
-    (tmp_path / "latents" / "latents.json").write_text(json.dumps(facts | {"views": "many"}))
+    (tmp_path / "latents" / "latents.json").write_text(json.dumps(manifest | {"views": "many"}))
     with pytest.raises(UsageError, match=r"latents\.json: views: "):
         Export(tmp_path / "latents")
 
@@ -370,13 +374,13 @@ def _make_half(export: Path, out: Path, end: Callable[[], None]) -> None:
     made = iter(range(99))
 
     def encode(*arguments: Any) -> Any:
-        found = encode_views(*arguments)
-        if arguments[2][0].crop == views.MIDDLE and next(made) == 1:  # the second clip of the validation shard
+        crops = encode_crops(*arguments)
+        if arguments[2][0].crop == latent_crops.MIDDLE and next(made) == 1:  # the second clip of the validation shard
             end()
-        return found
+        return crops
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(views, "encode_views", encode)
+        patched.setattr(latent_crops, "encode_crops", encode)
         make(export, out)
 
 

@@ -22,11 +22,13 @@ from dailies.training.data.batches import Batch  # noqa: E402
 from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.encoders import Models  # noqa: E402
-from dailies.training.diffusion.sample import network  # noqa: E402
-from dailies.training.models import VideoUNet, build  # noqa: E402
+from dailies.training.diffusion.sample import bind_condition  # noqa: E402
+from dailies.training.ema import Ema  # noqa: E402
+from dailies.training.models import VideoUNet  # noqa: E402
 from dailies.training.models import blocks as model_blocks  # noqa: E402
+from dailies.training.models.trainable import build  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
-from dailies.training.recipes.recipe import Net, Phase, Recipe  # noqa: E402
+from dailies.training.recipes.recipe import Phase, Recipe, UNetSpec  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
 
 PHASE = Phase(
@@ -35,7 +37,11 @@ PHASE = Phase(
 )  # fmt: skip
 IMAGE = dataclasses.replace(PHASE, name="image", task="text-to-image", frames=1, steps=2, batch=2)
 RECIPE = Recipe(
-    name="test", net=Net(channels=(32,), attention=(True,), heads=1), text_tokens=8, phases=(PHASE,), autocast=False
+    name="test",
+    unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
+    text_tokens=8,
+    phases=(PHASE,),
+    autocast=False,
 )
 
 
@@ -46,7 +52,7 @@ def _one_thread() -> None:
 
 def _unet(phase: Phase = PHASE) -> VideoUNet:
     torch.manual_seed(0)
-    return build(phase, RECIPE.net, 24, (6, 8))
+    return build(phase, RECIPE.unet, 24, (6, 8))
 
 
 def _batch(count: int = PHASE.batch) -> Batch:
@@ -54,11 +60,11 @@ def _batch(count: int = PHASE.batch) -> Batch:
     clean, noise = torch.randn(2, count, 3, 4, 6, 8, generator=made).unbind()
     ids = torch.tensor([7.0, 127.0, 0.0]).expand(count, 3)
     return Batch(
-        ids=tuple(f"clip{i}" for i in range(count)),
+        clip_ids=tuple(f"clip{i}" for i in range(count)),
         clean=clean,
         noise=noise,
         sigma=torch.linspace(-2, 2, count).exp(),
-        condition=Condition(tokens_BLD=torch.randn(count, 8, 24, generator=made), ids_BK=ids),
+        condition=Condition(tokens_BLD=torch.randn(count, 8, 24, generator=made), added_time_ids_BK=ids),
     )
 
 
@@ -68,10 +74,10 @@ def _batch(count: int = PHASE.batch) -> Batch:
 def test_parts_are_the_batch_in_its_order() -> None:
     batch = _batch()
     cut = list(step.parts(batch, 2))
-    assert [part.ids for part in cut] == [("clip0", "clip1"), ("clip2", "clip3")]
+    assert [part.clip_ids for part in cut] == [("clip0", "clip1"), ("clip2", "clip3")]
     for name in ("clean", "noise", "sigma"):
         assert torch.equal(torch.cat([getattr(part, name) for part in cut]), getattr(batch, name))
-    for name in ("tokens_BLD", "ids_BK"):
+    for name in ("tokens_BLD", "added_time_ids_BK"):
         whole = getattr(batch.condition, name)
         assert torch.equal(torch.cat([getattr(part.condition, name) for part in cut]), whole)
 
@@ -113,6 +119,51 @@ def test_one_batch_can_be_overfitted(kind: str) -> None:
     optimizer = torch.optim.AdamW(unet.parameters(), lr=phase.lr)
     losses = [step.train_step(unet, optimizer, [batch], RECIPE, phase, number) for number in range(phase.steps)]
     assert losses[-1] < losses[0] / 50
+
+
+@pytest.mark.parametrize(
+    ("warmup", "decay", "rates"),
+    [
+        (4, 0.0, [1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1, 1, 1, 1]),
+        (0, 0.4, [1, 1, 1, 1, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
+        (2, 0.2, [1 / 2, 1, 1, 1, 1, 1, 1, 1, 1, 1 / 2]),
+        (5, 1.0, [1 / 5, 2 / 5, 3 / 5, 7 / 10, 6 / 10, 5 / 10, 4 / 10, 3 / 10, 2 / 10, 1 / 10]),
+        (0, 0.05, [1] * 10),
+    ],
+)
+def test_the_learning_rate_of_each_of_ten_steps(warmup: int, decay: float, rates: list[float]) -> None:
+    """Excludes a first or last step of rate 0, which learns nothing, a decay over all steps or the first ones, and the product
+    of warm-up and decay where they meet."""
+    phase = dataclasses.replace(PHASE, steps=10, warmup=warmup, decay=decay, lr=2.0)
+    assert [step.learning_rate(phase, at) for at in range(10)] == pytest.approx([2 * rate for rate in rates])
+
+
+def test_a_step_is_as_long_as_the_learning_rate_of_its_number() -> None:
+    moved = []
+    for at in (0, 3, 38):
+        phase = dataclasses.replace(PHASE, warmup=4, decay=0.1, batch=2)
+        unet = _unet()
+        before = [parameter.detach().clone() for parameter in unet.parameters()]
+        step.train_step(unet, torch.optim.SGD(unet.parameters(), lr=9.0), [_batch(2)], RECIPE, phase, at)
+        after = [parameter.detach() for parameter in unet.parameters()]
+        moved.append(sum(float((a - b).double().square().sum()) for a, b in zip(after, before, strict=True)) ** 0.5)
+    assert [length / moved[1] for length in moved] == pytest.approx([1 / 4, 1, 2 / 4], rel=1e-3)
+
+
+def test_averaged_weights_keep_a_share_that_grows_to_the_decay() -> None:
+    """A weight of 0 that follows one of 1 keeps 1/10, 2/11, 3/12 of its distance, and then a half. Excludes the shares
+    swapped, the larger of the two, and a first step that forgets nothing or all."""
+    model, trained = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    torch.nn.init.ones_(trained.weight)
+    ema = Ema(model, 0.5)
+    left = 1.0
+    for number, keep in ((0, 1 / 10), (1, 2 / 11), (2, 3 / 12), (7, 8 / 17), (8, 1 / 2), (1000, 1 / 2)):
+        ema.update(trained, number)
+        left *= keep
+        assert 1 - ema.model.weight.item() == pytest.approx(left, rel=1e-3)
+    assert trained.weight.item() == 1
+    assert not ema.model.weight.requires_grad
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
@@ -174,7 +225,7 @@ def test_flops_without_memory_are_those_of_a_real_step() -> None:
     how = objective.Flow()
     unet, batch = _unet(), _batch(2)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        how.loss(network(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean().backward()
+        how.loss(bind_condition(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean().backward()
     counted = flops.training_flops(unet, batch, how)
     assert counted == counter.get_total_flops()
     # All but the embedding of the frames' numbers, which samples share.
@@ -212,7 +263,7 @@ def test_rates() -> None:
 def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = build_export(tmp_path / "export", clips=3, size=(64, 48), frames=(12, 12), validation=3)
     recipe = dataclasses.replace(RECIPE, phases=(dataclasses.replace(IMAGE, objective="flow"),))
-    real, calls = step.network, []
+    real, calls = step.bind_condition, []
 
     def exhausted(unet: VideoUNet, condition: Condition) -> Callable[..., torch.Tensor]:
         calls.append(unet.training)
@@ -220,10 +271,10 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
             torch.empty(10**16)
         return real(unet, condition)
 
-    monkeypatch.setattr(step, "network", exhausted)
+    monkeypatch.setattr(step, "bind_condition", exhausted)
     with pytest.raises(OutOfMemory, match=r"phase image: .* accumulate = 2 .* checkpoint_levels = \(0,\)"):
         loop.train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
-    monkeypatch.setattr(step, "network", real)
+    monkeypatch.setattr(step, "bind_condition", real)
 
     lower = dataclasses.replace(recipe.phases[0], accumulate=2, checkpoint_levels=(0,))
     checkpoint, again = model_blocks.checkpoint, []
@@ -243,7 +294,7 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
     with pytest.raises(UsageError, match="recipe: "):
         loop.train(dataclasses.replace(recipe, seed=1), export, tmp_path / "run", MODELS)
     deeper = dataclasses.replace(lower, checkpoint_levels=(1,))
-    with pytest.raises(UsageError, match=r"checkpoint_levels: 0 to 0 expected, not \(1,\)"):
+    with pytest.raises(UsageError, match=r"checkpoint_levels=\(1,\): the network has levels 0 to 0"):
         loop.train(dataclasses.replace(recipe, phases=(deeper,)), export, tmp_path / "other", MODELS)
     assert not (tmp_path / "other").exists()
 

@@ -17,7 +17,7 @@ import pytest
 from dailies.curation import world
 from dailies.curation.observe import observe
 from dailies.curation.observers import camera
-from dailies.curation.observers.motion import METHODS, TRACKS, Motion, reduced
+from dailies.curation.observers.motion import METHODS, TRACKS, MotionObserver, reduced
 from dailies.curation.timing import Span
 from dailies.curation.types import Track
 from dailies.curation.world import Background, Camera, Script, Shape, Shot
@@ -92,7 +92,7 @@ def filmed_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Scene], P
     return film
 
 
-def measured(path: Path, observer: Motion) -> dict[str, Any]:
+def measured(path: Path, observer: MotionObserver) -> dict[str, Any]:
     seen = observe(str(path), [observer], None)
     whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
     return dict(observer.reduce({track.name: track for track in seen.tracks}, whole))
@@ -121,7 +121,7 @@ def test_what_the_camera_does_is_measured_and_named(
     filmed_once: Callable[[Scene], Path], method: str, scene: Scene, label: str
 ) -> None:
     """Within 5 % and 0.1; what it leaves over is less than a tenth of the whole."""
-    found = measured(filmed_once(scene), Motion(method=method))
+    found = measured(filmed_once(scene), MotionObserver(method=method))
     for name in ("pan", "tilt", "zoom", "roll"):
         assert found[f"motion_{name}"] == pytest.approx(getattr(scene, name), rel=0.05, abs=0.1), name
     assert found["motion_local"] < 0.1 * found["motion"] + 0.05
@@ -133,7 +133,7 @@ def test_a_thing_that_moves_before_a_still_camera_is_local_motion_only(
     filmed_once: Callable[[Scene], Path], method: str
 ) -> None:
     """The flow of a thing spreads a little past its edges, which makes its share of the frame larger."""
-    found = measured(filmed_once(Scene(thing=13)), Motion(method=method))
+    found = measured(filmed_once(Scene(thing=13)), MotionObserver(method=method))
     share = math.pi * DISC**2 / (240 * 240 * 16 / 9)
     assert found["motion_local"] == pytest.approx(13 * share, rel=0.2)
     assert found["motion_local"] == pytest.approx(found["motion"], rel=0.1)
@@ -144,7 +144,7 @@ def test_a_thing_that_moves_before_a_still_camera_is_local_motion_only(
 @pytest.mark.parametrize("method", METHODS)
 def test_a_pan_past_a_moving_thing_is_both(filmed_once: Callable[[Scene], Path], method: str) -> None:
     """The camera is measured as if there were no thing."""
-    found = measured(filmed_once(Scene(pan=6, thing=6)), Motion(method=method))
+    found = measured(filmed_once(Scene(pan=6, thing=6)), MotionObserver(method=method))
     share = math.pi * DISC**2 / (240 * 240 * 16 / 9)
     assert found["motion_pan"] == pytest.approx(6, rel=0.05)
     assert found["motion_local"] == pytest.approx((6 + 6) * share, rel=0.25)
@@ -177,7 +177,7 @@ def test_a_camera_in_the_hand_is_told_from_one_that_pans(tmp_path: Path) -> None
     }
     for label, shot in shots.items():
         path = world.encode(Script(shots=(shot,)), tmp_path / "a.mp4")
-        assert measured(path, Motion())["motion_camera"] == label
+        assert measured(path, MotionObserver())["motion_camera"] == label
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_chaos_is_no_movement_of_the_camera(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     pictures = [np.kron(rng.integers(0, 256, (14, 24, 3), np.uint8), np.ones((18, 18, 1), np.uint8)) for _ in range(6)]
     path = world.encode((pictures[n // 8] for n in range(48)), tmp_path / "a.mp4", fps=16)
-    assert measured(path, Motion())["motion_camera"] == "unclear"
+    assert measured(path, MotionObserver())["motion_camera"] == "unclear"
 
 
 def test_measures_are_of_the_pairs_within_a_clip() -> None:
@@ -217,16 +217,16 @@ def test_measures_are_of_the_pairs_within_a_clip() -> None:
         )
         for name in TRACKS
     }
-    found = Motion().reduce(tracks, Span(start=10, end=25, time_base=base))
+    found = MotionObserver().reduce(tracks, Span(start=10, end=25, time_base=base))
     assert (found["motion"], found["motion_pan"], found["motion_camera"]) == (4, 4, "pan right")
-    short = Motion().reduce(tracks, Span(start=10, end=14, time_base=base))
+    short = MotionObserver().reduce(tracks, Span(start=10, end=14, time_base=base))
     assert set(short.values()) == {None}
 
 
 def test_values_are_per_half_second_whatever_the_rate_of_sampling(tmp_path: Path) -> None:
     path = filmed(Scene(pan=8), tmp_path / "a.mp4")
     for fps in (1, 2, 4):
-        assert measured(path, Motion(fps=fps))["motion"] == pytest.approx(8, rel=0.05)
+        assert measured(path, MotionObserver(fps=fps))["motion"] == pytest.approx(8, rel=0.05)
     flow = np.full((160, 90, 2), 3, np.float32)  # an upright picture: 3 px of 90 in a second are 4 of 240 in half a one
     assert reduced(flow, 1.0)[:3] == pytest.approx((4 * math.sqrt(2), -4, 4), rel=1e-5)
 
@@ -242,7 +242,7 @@ def moving(speed: float) -> Shot:
 def test_a_static_shot_scores_near_zero_and_motion_ranks_by_speed(tmp_path: Path) -> None:
     panning = [replace(moving(0), shapes=(), camera=Camera(velocity=(speed, 0))) for speed in (10, 30)]
     scores = [
-        measured(world.encode(Script(shots=(shot,)), tmp_path / f"{number}.mp4"), Motion())["motion"]
+        measured(world.encode(Script(shots=(shot,)), tmp_path / f"{number}.mp4"), MotionObserver())["motion"]
         for number, shot in enumerate([moving(0), moving(10), moving(20), *panning])
     ]
     assert scores[0] < 0.05
@@ -255,7 +255,7 @@ def test_a_faint_picture_moves_as_fast_as_a_clear_one(tmp_path: Path, method: st
     """OpenCV's Farnebäck without the gain reads a sixth of this pan."""
     faint = (100 + 0.3 * picture(Scene(pan=8), n / 24, 252) for n in range(50))
     path = world.encode((np.round(each).astype(np.uint8) for each in faint), tmp_path / "a.mp4", fps=24, crf=12)
-    assert measured(path, Motion(method=method))["motion"] == pytest.approx(8, rel=0.05)
+    assert measured(path, MotionObserver(method=method))["motion"] == pytest.approx(8, rel=0.05)
 
 
 SCENES = {
@@ -297,7 +297,7 @@ SLOW = (
 def test_the_same_content_scores_the_same_however_it_is_encoded(tmp_path: Path, name: str) -> None:
     """Within 10 % and 0.02, by both methods: the score, and the measure that the scene is about."""
     scene, own = SCENES[name]
-    observers = [Motion(method=method) for method in METHODS]
+    observers = [MotionObserver(method=method) for method in METHODS]
     original = filmed(scene, tmp_path / "original.mp4")
     wanted = [measured(original, observer) for observer in observers]
     for variant, path in variants(scene, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from dailies.curation.errors import RecipeError  # noqa: E402
 from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.objective import Edm, Flow, Objective  # noqa: E402
@@ -65,9 +66,9 @@ def test_one_draw_is_log_normal_in_sigma_and_logit_normal_in_t() -> None:
 
 
 def test_a_phase_says_its_objective() -> None:
-    assert objective.of(PHASE) == Edm(sigma_max=50.0)
-    assert objective.of(dataclasses.replace(PHASE, objective="flow")) == Flow()
-    with pytest.raises(ValueError, match="objective: one of edm, flow expected"):
+    assert objective.of_phase(PHASE) == Edm(sigma_max=50.0)
+    assert objective.of_phase(dataclasses.replace(PHASE, objective="flow")) == Flow()
+    with pytest.raises(RecipeError, match="objective='ddpm': input should be 'edm' or 'flow'"):
         dataclasses.replace(PHASE, objective="ddpm")
 
 
@@ -76,7 +77,7 @@ def test_sampling_is_that_of_diffusers() -> None:
 
     scheduler = EulerDiscreteScheduler(**SCHEDULER)
     scheduler.set_timesteps(10)
-    levels = objective.sigmas(10)
+    levels = objective.get_sigmas_karras(10)
     assert torch.allclose(scheduler.sigmas, levels, rtol=1e-4)
     assert torch.allclose(scheduler.timesteps, objective.c_noise(levels[:-1]), atol=1e-4)
     torch.manual_seed(0)
@@ -98,7 +99,7 @@ def test_flow_sampling_is_that_of_diffusers() -> None:
     scheduler = FlowMatchEulerDiscreteScheduler()
     # The last level that diffusers makes itself is 1/1000; given the levels it takes them as they are.
     scheduler.set_timesteps(sigmas=[1 - i / 10 for i in range(10)])
-    levels = Flow().levels(10)
+    levels = Flow().sigmas(10)
     assert levels[0] == float("inf")
     assert levels[-1] == 0
     assert torch.allclose(scheduler.sigmas, objective.time(levels), atol=1e-6)

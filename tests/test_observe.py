@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 from dailies.curation import world
-from dailies.curation.observe import EvidenceGrid, Observation, evidence_within, observe
+from dailies.curation.observations import evidence_within
+from dailies.curation.observe import EvidenceGrid, Observation, observe
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.observers.change import Change
-from dailies.curation.observers.luma import Luma
-from dailies.curation.observers.sharpness import Sharpness
+from dailies.curation.observers.change import ChangeObserver
+from dailies.curation.observers.luma import LumaObserver
+from dailies.curation.observers.sharpness import SharpnessObserver
 from dailies.curation.timing import Span
 from dailies.curation.video import unjpeg
 from dailies.curation.world import Background, Script, Shape, Shot
@@ -96,13 +97,13 @@ def test_change_is_pyscenedetects_content_score(some_video: str) -> None:
 
     from dailies.curation import video
 
-    observer = Change()
+    observer = ChangeObserver()
     track = observe(some_video, [observer], None).tracks[0]
     detector, stats = ContentDetector(), StatsManager()
     detector.stats_manager = stats
     scores = []
     with video.open_source(some_video) as source:
-        for number, picture in enumerate(source.pictures()):
+        for number, picture in enumerate(source.frames()):
             at = FrameTimecode(number, fps=Fraction(24))
             detector.process_frame(at, picture.planes(observer.needs))
             if number:
@@ -111,7 +112,7 @@ def test_change_is_pyscenedetects_content_score(some_video: str) -> None:
 
 
 def test_change_at_a_lower_rate_compares_frames_further_apart(some_video: str) -> None:
-    slow = observe(some_video, [Change(fps=2)], None).tracks[0]
+    slow = observe(some_video, [ChangeObserver(fps=2)], None).tracks[0]
     assert slow.name == "change_2fps"
     assert np.median(np.diff(slow.pts)) * observe(some_video, [], None).probe.time_base == pytest.approx(0.5)
 
@@ -125,7 +126,7 @@ def test_luma_follows_brightness(tmp_path: Path) -> None:
     dark, light = (np.full((48, 64, 3), level, np.uint8) for level in (30, 200))
     for level, picture in ((30, dark), (200, light)):
         path = world.encode(iter([picture] * 10), tmp_path / f"{level}.mp4", fps=24)
-        assert measured(str(path), Luma())["luma"] == pytest.approx(level, abs=2)
+        assert measured(str(path), LumaObserver())["luma"] == pytest.approx(level, abs=2)
 
 
 def test_sharpness_falls_with_blur(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_sharpness_falls_with_blur(tmp_path: Path) -> None:
     sharp = list(world.frames(script))
     soft = [cv2.GaussianBlur(picture, (9, 9), 3) for picture in sharp]
     values = [
-        measured(str(world.encode(iter(pictures), tmp_path / f"{n}.mp4", fps=24)), Sharpness())["sharpness"]
+        measured(str(world.encode(iter(pictures), tmp_path / f"{n}.mp4", fps=24)), SharpnessObserver())["sharpness"]
         for n, pictures in enumerate((sharp, soft))
     ]
     assert values[0] > 2 * values[1]

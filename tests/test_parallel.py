@@ -20,11 +20,11 @@ from safetensors.torch import load_file  # noqa: E402
 
 from dailies.curation.errors import UsageError  # noqa: E402
 from dailies.training.data.batches import Batch, Batches  # noqa: E402
-from dailies.training.data.prefetch import ahead  # noqa: E402
+from dailies.training.data.prefetch import prefetch  # noqa: E402
 from dailies.training.distributed import pick_device  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
 from dailies.training.recipes.phase import Phase  # noqa: E402
-from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
+from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
 
@@ -33,7 +33,7 @@ SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 
 LISTS = ("size", "validation_sigmas")
 RECIPE = Recipe(
     name="ranks",
-    net=Net(channels=(32,), attention=(True,), heads=1),
+    unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
     autocast=False,
     phases=(
@@ -56,7 +56,7 @@ def noted(out: Path, rank: int) -> Any:
     def training(self: Batches, step: int, *ranks: Any) -> list[Batch]:
         made = real(self, step, *ranks)
         with (out / f"ids-{rank}.jsonl").open("a") as file:
-            row = [[batch.clean.ndim == 4, list(batch.ids), batch.sigma.tolist()] for batch in made]
+            row = [[batch.clean.ndim == 4, list(batch.clip_ids), batch.sigma.tolist()] for batch in made]
             file.write(json.dumps([self.phase.name, step, row]) + "\n")
         return made
 
@@ -175,9 +175,9 @@ def test_what_is_made_ahead_is_the_same_in_order() -> None:
         made.append(number)
         return number * number
 
-    assert list(ahead(make, 3, 9, 2)) == list(ahead(make, 3, 9, 0)) == [9, 16, 25, 36, 49, 64]
+    assert list(prefetch(make, 3, 9, 2)) == list(prefetch(make, 3, 9, 0)) == [9, 16, 25, 36, 49, 64]
     made.clear()
-    begun = ahead(make, 0, 100, 3)
+    begun = prefetch(make, 0, 100, 3)
     assert next(begun) == 0
     begun.close()  # type: ignore[attr-defined]
     assert len(made) <= 5
@@ -187,7 +187,7 @@ def test_what_cannot_be_made_ahead_is_raised_at_its_turn() -> None:
     def make(number: int) -> float:
         return 1 / (2 - number)
 
-    coming = ahead(make, 0, 5, 2)
+    coming = prefetch(make, 0, 5, 2)
     assert [next(coming), next(coming)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(coming)

@@ -15,16 +15,16 @@ from dailies.curation.errors import UsageError  # noqa: E402
 from dailies.pipelines.cli.main import app  # noqa: E402
 from dailies.pipelines.cli.plan_tables import print_plan  # noqa: E402
 from dailies.pipelines.train import Request, plan_run, train_run  # noqa: E402
-from dailies.training.data.items import Export  # noqa: E402
-from dailies.training.models import SVD, SVD_TEXT, VideoUNet, parameters  # noqa: E402
+from dailies.training.data.export import Export  # noqa: E402
+from dailies.training.models import SVD, SVD_TEXT, VideoUNet, count_parameters  # noqa: E402
 from dailies.training.plan import Plan, available, cost, plan  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
-from dailies.training.recipes.recipe import FROZEN, MAIN, Net, Phase, Recipe  # noqa: E402
+from dailies.training.recipes.recipe import ENCODER_DIMS, MAIN, Phase, Recipe, UNetSpec  # noqa: E402
 from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
 VIDEO = Phase(name="video", task="text-to-video", steps=10, batch=3, size=(32, 24), frames=3, fps=8.0)
-SMALL = Recipe(name="small", net=Net(channels=(32,), attention=(False,), heads=1), text_tokens=5, phases=(VIDEO,))
+SMALL = Recipe(name="small", unet=UNetSpec(channels=(32,), attention=(False,), heads=1), text_tokens=5, phases=(VIDEO,))
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_runs_begun_before_there_were_newer_fields_go_on() -> None:
     assert SMALL.hash == "ac919566"  # that of run folders made before the fields of LATER were there
-    assert dataclasses.replace(SMALL, net=dataclasses.replace(SMALL.net, head_width=32)).hash != SMALL.hash
+    assert dataclasses.replace(SMALL, unet=dataclasses.replace(SMALL.unet, head_width=32)).hash != SMALL.hash
     assert dataclasses.replace(SMALL, phases=(dataclasses.replace(VIDEO, image_share=0.4),)).hash != SMALL.hash
     assert dataclasses.replace(SMALL, seed=1).hash != SMALL.hash
 
@@ -77,29 +77,29 @@ def test_svd_is_the_papers_table() -> None:
     assert recipe.phase("I-a").trains == "time-embedding"
     assert recipe.phase("camera").lora == ("camera",)
     assert [share for _, share in recipe.captions] == [0.5, 0.25, 0.25]
-    net = recipe.net
+    net = recipe.unet
     assert (net.channels, net.attention, net.layers) == (SVD.channels, SVD.attention, SVD.layers)
-    assert (net.level_heads, net.time_ids) == (SVD.heads, SVD.id_width)
-    assert recipe.frozen.text_width == recipe.frozen.image_width == SVD.cross_attention_dim
+    assert (net.level_heads, net.time_id_width) == (SVD.heads, SVD.time_id_width)
+    assert recipe.encoder_dims.text_width == recipe.encoder_dims.image_width == SVD.cross_attention_dim
 
 
 def test_what_is_known_of_the_frozen_models_is_so() -> None:
     clip = json.loads((BUILTIN / "clip-world" / "config.json").read_text())
     vae = json.loads((BUILTIN / "vae-world" / "config.json").read_text())
-    world = FROZEN["world"]
+    world = ENCODER_DIMS["world"]
     assert (world.text_width, world.image_width) == (clip["text_config"]["hidden_size"], clip["projection_dim"])
     assert world.factor == 2 ** (len(vae["block_out_channels"]) - 1)
 
 
 def test_a_size_that_the_model_cannot_halve_is_refused() -> None:
-    deep = Net(channels=(32, 32, 32), attention=(False,) * 3, heads=1)
-    with pytest.raises(UsageError, match=r"phase video: size: multiples of 16 px .* not \(32, 24\)"):
-        dataclasses.replace(SMALL, net=deep)
+    deep = UNetSpec(channels=(32, 32, 32), attention=(False,) * 3, heads=1)
+    with pytest.raises(UsageError, match=r"phase video: size=\(32, 24\): each side must be a multiple of 16 px"):
+        dataclasses.replace(SMALL, unet=deep)
     svd = load_recipe("svd")
-    with pytest.raises(UsageError, match=r"phase I-a: size: multiples of 64 px"):
+    with pytest.raises(UsageError, match=r"phase I-a: size=\(384, 224\): each side must be a multiple of 64 px"):
         dataclasses.replace(svd, phases=(dataclasses.replace(svd.phases[0], size=(384, 224)),))
-    with pytest.raises(UsageError, match=r"net\.head_width: .* not 48"):
-        Net(channels=(64, 128), head_width=48)
+    with pytest.raises(UsageError, match=r"^unet\.head_width=48: does not divide each of channels=\(64, 128\)$"):
+        UNetSpec(channels=(64, 128), head_width=48)
 
 
 # ---- what is counted ------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_svd_in_its_cheapest_shape(svd_image: Plan) -> None:
     """The figures of the paper and of a count of diffusers' model: 1521 M weights, 656 M of them temporal."""
     row = svd_image.phases[0]
     with torch.device("meta"):
-        published = parameters(VideoUNet(SVD_TEXT))
+        published = count_parameters(VideoUNet(SVD_TEXT))
     ids = 3 * 256 * 1280 + 1280 + 1280 * 1280 + 1280
     assert row.parameters == published + ids
     assert (published / 1e6, row.temporal / 1e6) == (pytest.approx(1521, abs=1), pytest.approx(656, abs=1))
@@ -241,9 +241,11 @@ def test_what_is_missing_of_the_request_is_said(tmp_path: Path) -> None:
         train_run(tiny, "run", say=print)
     with pytest.raises(UsageError, match="--out RUN"):
         train_run(dataclasses.replace(tiny, data=["data"]), None, say=print)
-    with pytest.raises(UsageError, match=r"one of tiny, svd, finetune, lora or a FILE\.py expected"):
+    with pytest.raises(
+        UsageError, match=r"recipe 'huge': no such recipe; there are tiny, svd, finetune, lora, or FILE\.py"
+    ):
         plan_run(Request(recipe="huge"), say=print)
-    with pytest.raises(UsageError, match="phase: one of image, video, hq expected, not 'last'"):
+    with pytest.raises(UsageError, match="phase 'last': recipe tiny has no such phase; there are image, video, hq"):
         plan_run(dataclasses.replace(tiny, phase="last"), say=print)
     with pytest.raises(UsageError, match="no export at"):
         plan_run(dataclasses.replace(tiny, data=[str(tmp_path)]), say=print)

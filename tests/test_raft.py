@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from dailies.curation.errors import RecipeError, UsageError
-from dailies.curation.observers.motion import TRACKS, Motion, reduced
+from dailies.curation.observers.motion import TRACKS, MotionObserver, reduced
 from dailies.curation.scorers import SCORERS
 from dailies.curation.scorers.raft import RaftScorer
 from dailies.curation.timing import Span
@@ -100,6 +101,21 @@ def test_flow_that_is_known_comes_out_as_motion_states_it(small: Any, monkeypatc
     assert row["raft_camera"] == "pan right"
 
 
+def test_each_pair_counts_alike_and_by_its_own_interval(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same 4 px within 0.8, 0.8 and 1.6 s: the mean of the speeds. Excludes one interval for all, the median, and all of
+    the way over all of the time."""
+
+    def known(before: list[Any], after: list[Any]) -> list[Any]:
+        return [np.broadcast_to(np.float32([-4, 0]), (*picture.shape[:2], 2)).copy() for picture in before]
+
+    monkeypatch.setattr("dailies.curation.scorers.raft._load", lambda *_, **__: known)
+    even = evidence("a", 4)
+    frames = tuple(replace(frame, pts=pts) for frame, pts in zip(even.frames, (0, 80, 160, 320), strict=True))
+    with RaftScorer(model=str(small[1]), short_side=128).open() as score:
+        row = score([replace(even, frames=frames)]).to_pylist()[0]
+    assert row["raft_pan"] == pytest.approx(4.6875 * (1 + 1 + 1 / 2) / 3, rel=1e-5)
+
+
 def test_sides_are_multiples_of_eight_and_sixteen_by_nine_is_800_by_448(small: Any) -> None:
     spec = RaftScorer(model=str(small[1]))
     for size, wanted in (((160, 90), (448, 800)), ((90, 160), (800, 448)), ((120, 90), (448, 600))):
@@ -160,7 +176,9 @@ def test_a_recipe_knows_its_columns_and_is_fingerprinted_by_the_weights(small: A
     torch.save({name: tensor + 2 for name, tensor in model.state_dict().items()}, other)
     assert parse_recipe(recipe(other)).tables()["raft"] != before
     assert SCORERS["raft"] is RaftScorer
-    assert [column.metadata for column in RaftScorer.columns] == [measure.metadata for measure in Motion.measures]
+    assert [column.metadata for column in RaftScorer.columns] == [
+        measure.metadata for measure in MotionObserver.measures
+    ]
     assert len(COLUMNS) == len(TRACKS) + 1
 
 

@@ -22,7 +22,7 @@ def row_of(path: Path, mode: Any = "encode", **more: Any) -> dict[str, Any]:
     source = video.open_source(str(path))
     pts = [picture.pts for picture in video.stream(source)]
     span = Span(start=pts[0], end=pts[-1] + (pts[-1] - pts[-2]), time_base=source.time_base)
-    cut = video.cut_out(str(path), span, mode, encoding=video.Encoding(crf=12))
+    cut = video.extract_clip(str(path), span, mode, encoding=video.Encoding(crf=12))
     return {
         "video": cut.data,
         "uri": str(path),
@@ -32,7 +32,7 @@ def row_of(path: Path, mode: Any = "encode", **more: Any) -> dict[str, Any]:
         "source_end": span.end,
         "time_base_num": span.time_base.numerator,
         "time_base_den": span.time_base.denominator,
-        "cut": mode,
+        "extraction": mode,
         "fps": cut.fps,
         "width": cut.width,
         "height": cut.height,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dailies.curation.captioners import CocaCaptioner
-from dailies.curation.detectors.content import Content
+from dailies.curation.detectors.content import ContentDetector
 from dailies.curation.errors import RecipeError
-from dailies.curation.observers.motion import Motion
+from dailies.curation.observers.motion import MotionObserver
 from dailies.curation.scorers import ClipScorer, TextScorer
 from dailies.curation.select import Rule
 from dailies.pipelines.recipe import Recipe, load_recipe, parse_recipe, recipe_names, resolved
@@ -51,7 +51,7 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
         (changed(0, {"observers": [{"change": {"fsp": 2}}]}), "unknown parameter 'fsp' of observer change; allowed: fps"),
         (changed(0, {"observers": ["change", "change"]}), "'change' is listed twice; leave one out"),
         (changed(0, {"observers": ["change"], "evidnce": {}}), "unknown key 'evidnce' in step observe; allowed: "),
-        (changed(0, {"observers": ["motion"]}), "detector needs track 'change'; the observers give motion"),
+        (changed(0, {"observers": ["motion"]}), "detector needs the observer 'change'; step observe lists motion"),
         (changed(1, {"detector": "magic"}), "unknown detector 'magic'; allowed: boundary, content"),
         (changed(1, {"detector": "content", "min_seconds": 5, "max_seconds": 2}), "max_seconds=2: must not be below min_sec"),
         (changed(1, {"detector": "content", "min_seconds": 0.1}), "min_seconds=0.1: below the 1 s between evidence"),
@@ -63,8 +63,8 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
         (changed(0, {"observers": [3]}), "observer=3: not a name, nor one name with its parameters"),
         (changed(0, {"observers": [{"change": {"fps": 2}, "luma": {}}]}), "one name with its parameters"),
         (changed(0, {"observers": [{"change": 2}]}), "observer change=2: its parameters must be a mapping"),
-        (changed(0, {"observers": [{"change": {"fps": 0}}]}), "fps must be between 0 and 1000 frames per second, not 0"),
-        (changed(0, {"observers": ["change"], "evidence": {"fps": 0}}), "fps must be between 0 and 1000"),
+        (changed(0, {"observers": [{"change": {"fps": 0}}]}), "observer change: fps=0: input should be greater than 0"),
+        (changed(0, {"observers": ["change"], "evidence": {"fps": 0}}), "evidence.fps=0: input should be greater than 0"),
         (changed(1, 5), "the keys of step cut are a mapping, not 5"),
         (changed(1, {"detector": "content", "max_seconds": float("inf")}), "max_seconds=inf: .*finite"),
         (changed(3, {"rules": {"uri": {"min": 3}}}), "column 'uri' is text; this rule needs numbers .use one_of"),
@@ -274,8 +274,8 @@ def test_steps_as_objects_make_the_recipe_that_yaml_makes() -> None:
     of_objects = Recipe.of(
         "plain",
         [
-            ObserveStep(observers=["change", Motion()]),
-            CutStep(detector=Content()),
+            ObserveStep(observers=["change", MotionObserver()]),
+            CutStep(detector=ContentDetector()),
             ScoreStep(scorer=TextScorer()),
             SelectStep(rules={"motion": Rule(min=1, nulls="drop")}),
             ExportStep(),
@@ -286,7 +286,11 @@ def test_steps_as_objects_make_the_recipe_that_yaml_makes() -> None:
     assert load_recipe(of_objects) is of_objects
     assert load_recipe(of_objects, ["text.side=320"]).one(ScoreStep).scorer.side == 320
     changed = Recipe.of(
-        "y", [ObserveStep(observers=["change", Motion(fps=4.0)]), CutStep(detector=Content(), min_seconds=3)]
+        "y",
+        [
+            ObserveStep(observers=["change", MotionObserver(fps=4.0)]),
+            CutStep(detector=ContentDetector(), min_seconds=3),
+        ],
     )
     assert changed.source["steps"] == [
         {"observe": {"observers": ["change", {"motion": {"fps": 4.0}}]}},

@@ -20,11 +20,11 @@ from safetensors.torch import load_file  # noqa: E402
 
 from dailies.curation.errors import UsageError  # noqa: E402
 from dailies.training import checkpoint  # noqa: E402
-from dailies.training.diffusion.encoders import look  # noqa: E402
+from dailies.training.diffusion.encoders import inspect_encoders  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
 from dailies.training.phase_state import check  # noqa: E402
 from dailies.training.recipes.phase import Phase  # noqa: E402
-from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
+from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
 from dailies.training.run_log import Run  # noqa: E402
 from tests import svd_format  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
@@ -33,7 +33,7 @@ SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 
          "save_every": 2, "samples": 2, "sample_steps": 2, "steps": 4, "warmup": 0}  # fmt: skip
 RECIPE = Recipe(
     name="resume",
-    net=Net(channels=(32,), attention=(True,), heads=1),
+    unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
     phases=(
         Phase(name="image", task="text-to-image", **SMALL),
@@ -195,14 +195,14 @@ def test_checkpoints_are_in_order_beyond_a_million_steps(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("part", "other", "words"),
     [
-        ("vae", "text", "holds clip, a VAE of diffusers expected"),
-        ("text", "vae", "holds AutoencoderKL, a CLIP text encoder expected"),
-        ("image", "vae", "holds AutoencoderKL, a CLIP image encoder with its projection expected"),
+        ("vae", "text", "holds clip, not a VAE of diffusers"),
+        ("text", "vae", "holds AutoencoderKL, not a CLIP text encoder"),
+        ("image", "vae", "holds AutoencoderKL, not a CLIP image encoder with its projection"),
     ],
 )
 def test_a_model_of_another_kind_is_named(part: str, other: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        look(dataclasses.replace(MODELS, **{part: getattr(MODELS, other)}))
+        inspect_encoders(dataclasses.replace(MODELS, **{part: getattr(MODELS, other)}))
 
 
 def test_weights_that_a_phase_cannot_start_from_are_named(tmp_path: Path) -> None:
@@ -211,13 +211,15 @@ def test_weights_that_a_phase_cannot_start_from_are_named(tmp_path: Path) -> Non
         name: str(svd / folder) for name, folder in (("vae", "vae"), ("image", "image_encoder"), ("start", "unet"))
     }
     models = dataclasses.replace(MODELS, **parts)
-    given = {"net": None, "models": "given", "begins": "given"}
+    given = {"unet": None, "models": "given", "init_from": "given"}
     text = dataclasses.replace(RECIPE, phases=(dataclasses.replace(RECIPE.phases[0]),), **given)
     with pytest.raises(UsageError, match="takes 8 channels and 3 ids, more than text-to-image gives: 4"):
         check(text, text.phases, models)
     between = dataclasses.replace(RECIPE.phases[1], task="interpolation", trains="all", lora=("camera",), frames=5)
     recipe = dataclasses.replace(RECIPE, phases=(between,), **given)
-    with pytest.raises(UsageError, match="lora: adapters alone cannot learn to look"):
+    with pytest.raises(
+        UsageError, match=r"LoRA cannot add input channels \(8 to 9\): start from an interpolation model"
+    ):
         check(recipe, recipe.phases, models)
     (svd / "unet" / checkpoint.WEIGHTS).unlink()
     with pytest.raises(UsageError, match=r"start: .* no diffusion_pytorch_model"):
@@ -229,7 +231,7 @@ def test_halves_alone_serve(tmp_path: Path) -> None:
     from diffusers import StableDiffusionPipeline, StableVideoDiffusionPipeline
 
     from dailies.training.diffusion.encoders import Encoders, Models
-    from dailies.training.models import given
+    from dailies.training.models import load_pretrained
 
     for made, kind in ((svd_format.svd, StableVideoDiffusionPipeline), (svd_format.sd, StableDiffusionPipeline)):
         kind.from_pretrained(made(tmp_path / "full")).save_pretrained(tmp_path / made.__name__, variant="fp16")
@@ -241,11 +243,11 @@ def test_halves_alone_serve(tmp_path: Path) -> None:
         assert encoders.vae.scale == 0.5
     assert encoders.text(["one"]).dtype == torch.float32
     assert encoders.image.model.dtype == torch.float32
-    assert given(svd / "unet").conv_in.weight.dtype == torch.float32
+    assert load_pretrained(svd / "unet").conv_in.weight.dtype == torch.float32
 
 
 def test_run_json_of_another_recipe_is_refused(whole: Path, export: Path) -> None:
-    from dailies.training.data.items import Export
+    from dailies.training.data.export import Export
 
     with pytest.raises(UsageError, match="recipe: "):
         Run(whole, dataclasses.replace(RECIPE, seed=3), {"main": Export(export)}, MODELS)

@@ -15,7 +15,8 @@ from dailies.curation import observe, world
 from dailies.curation.clips import ClipRules, clip_rows
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import Truncated
-from dailies.curation.observe import EvidenceGrid, Observation, Segment, joined_row, observe_row
+from dailies.curation.observations import joined_row, observe_row
+from dailies.curation.observe import EvidenceGrid, Observation, Segment
 from dailies.curation.observers import OBSERVERS
 
 EVIDENCE = EvidenceGrid(fps=1, short_side=90, quality=80)

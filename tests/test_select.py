@@ -51,8 +51,58 @@ def test_an_upper_quantile_keeps_its_share() -> None:
     assert limits == {"text": {"max": 5.0}}
 
 
+def kept(count: int, **rule: float) -> int:
+    """How many of so many clips, all of different value, a rule keeps."""
+    return reasons(clips(x=[float(n) for n in range(count)][::-1]), x=Rule(**rule)).count(None)
+
+
+@pytest.mark.parametrize(
+    ("count", "quantile", "dropped", "kept_below"),
+    [
+        (7, 0.25, 1, 2),
+        (10, 0.25, 2, 3),
+        (10, 0.24, 2, 3),
+        (4, 0.5, 2, 2),
+        (3, 0.1, 0, 1),
+        (1, 0.5, 0, 1),
+        (9, 0.99, 8, 9),
+    ],
+)
+def test_a_part_of_a_clip_is_a_clip_kept(count: int, quantile: float, dropped: int, kept_below: int) -> None:
+    """Of 7 clips a quarter is 1.75: one falls below, and two stay below. Excludes both limits rounded the other way or to the
+    nearest."""
+    assert kept(count, min_quantile=quantile) == count - dropped
+    assert kept(count, max_quantile=quantile) == kept_below
+
+
+@pytest.mark.parametrize(("quantile", "share"), [(0.07, 7), (0.29, 29), (0.57, 57), (0.58, 58)])
+def test_a_quantile_is_the_decimal_that_was_written(quantile: float, share: int) -> None:
+    """As floats, 0.07 · 100 is a little over 7, and 0.29 · 100 a little under 29."""
+    assert kept(100, min_quantile=quantile) == 100 - share
+    assert kept(100, max_quantile=quantile) == share
+
+
+def test_the_whole_quantile_leaves_the_highest_and_none_of_it_the_lowest() -> None:
+    table = clips(motion=[1.0, 3.0, 2.0, 3.0, 1.0])
+    assert reasons(table, motion=Rule(min_quantile=1)) == ["motion_low", None, "motion_low", None, "motion_low"]
+    assert reasons(table, motion=Rule(max_quantile=0)) == [None, "motion_high", "motion_high", "motion_high", None]
+    assert reasons(table, motion=Rule(min_quantile=0, max_quantile=1)) == [None] * 5
+
+
 def test_ties_with_a_quantile_are_kept() -> None:
     assert reasons(clips(motion=[0.0, 0.0, 0.0, 0.0, 1.0]), motion=Rule(min_quantile=0.5)) == [None] * 5
+    assert reasons(clips(motion=[0.0, 1.0, 1.0, 1.0, 2.0]), motion=Rule(max_quantile=0.4)) == [None] * 4 + [
+        "motion_high"
+    ]
+
+
+def test_a_quantile_is_of_usable_clips_that_have_a_value() -> None:
+    """Of the clips with 2, 3, 4 and 5 half fall; two that are too short and one without a value do not count."""
+    status = ["too_short", "too_short", *["ok"] * 5]
+    table = clips(motion=[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, None], status=status)
+    verdicts, limits = select(table, {"motion": Rule(min_quantile=0.5, nulls="keep")})
+    assert limits == {"motion": {"min": 4.0}}
+    assert verdicts["reason"].to_pylist() == ["too_short", "too_short", "motion_low", "motion_low", None, None, None]
 
 
 def test_each_axis_is_resolved_over_all_clips_whatever_the_other_axes_drop() -> None:
@@ -84,6 +134,32 @@ def test_short_shots_fall_first_and_are_not_asked_for_values() -> None:
 def test_copies_of_a_file_are_kept_once() -> None:
     table = clips(motion=[1.0, 1.0, 1.0], content_id=["k", "other", "k"])
     assert reasons(table, motion=Rule(min=0)) == [None, None, "duplicate"]
+
+
+def test_of_copies_the_first_sources_stays_wherever_it_stands() -> None:
+    """Excludes the first and the last by clip and by row, and the last by source."""
+    table = clips(x=[0] * 3, content_id=["k"] * 3, source_id=["s2", "s1", "s3"])
+    for rows in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        assert reasons(table.take(rows)) == ["duplicate", None, "duplicate"]
+    verdicts, _ = select(table, {}, duplicates="keep")
+    assert verdicts["keep"].to_pylist() == [True] * 3
+
+
+@pytest.mark.parametrize(("column", "values"), [("stream", [0, 1]), ("start", [0, 50]), ("end", [100, 99])])
+def test_clips_of_a_copied_file_are_no_copies_of_one_another(column: str, values: list[int]) -> None:
+    table = clips(x=[0, 0], content_id=["k", "k"], **{column: values})
+    assert reasons(table) == [None, None]
+
+
+def test_a_copy_that_is_too_short_falls_by_that_alone() -> None:
+    verdicts, _ = select(clips(x=[0, 0], content_id=["k", "k"], status=["too_short", "too_short"]), {})
+    assert verdicts["reasons"].to_pylist() == [["too_short"], ["too_short"]]
+
+
+def test_words_that_are_missing_are_kept_where_the_rule_says_so() -> None:
+    table = clips(camera=["static", None, "pan"], size=[1, 2, 3])
+    assert reasons(table, camera=Rule(one_of=("static",), nulls="keep")) == [None, None, "camera_other"]
+    assert reasons(table, size=Rule(one_of=(1, 3))) == [None, "size_other", None]
 
 
 def test_manifest_columns_can_be_asked() -> None:

@@ -16,21 +16,22 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from dailies.curation.errors import UsageError  # noqa: E402
+from dailies.curation.errors import RecipeError, UsageError  # noqa: E402
 from dailies.training import flops  # noqa: E402
 from dailies.training.data.batches import Batches  # noqa: E402
-from dailies.training.data.items import Export  # noqa: E402
+from dailies.training.data.export import Export  # noqa: E402
 from dailies.training.data.split import load  # noqa: E402
 from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.encoders import Encoders  # noqa: E402
-from dailies.training.diffusion.sample import network  # noqa: E402
+from dailies.training.diffusion.sample import bind_condition  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
-from dailies.training.models import VideoUNet, add_lora, build, carry, is_temporal, lora_weights  # noqa: E402
+from dailies.training.models import VideoUNet, add_lora, is_temporal, lora_weights  # noqa: E402
+from dailies.training.models.trainable import build, transfer_weights  # noqa: E402
 from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share  # noqa: E402
-from dailies.training.recipes.recipe import Net, Recipe  # noqa: E402
+from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
 from dailies.training.recipes.tasks import TASKS  # noqa: E402
-from dailies.zoo.formats.time_ids import added_ids  # noqa: E402
+from dailies.zoo.formats.time_ids import added_time_ids  # noqa: E402
 from tests.training_export import MODELS, MORE, build_export  # noqa: E402
 
 SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 1, "validation_sigmas": (1.0,),
@@ -38,7 +39,7 @@ SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 
 VIDEO = Phase(name="video", task="text-to-video", frames=3, **SMALL)
 RECIPE = Recipe(
     name="tasks",
-    net=Net(channels=(32,), attention=(True,), heads=1),
+    unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
     caption=(("caption_coca", 0.5), ("caption_fuse", 0.5)),
     phases=(
@@ -78,14 +79,14 @@ def batches(export: Path, encoders: Encoders, phase: Phase, recipe: Recipe = REC
 def test_a_joint_batch_is_pictures_and_videos(export: Path, encoders: Encoders) -> None:
     pictures, videos = batches(export, encoders, RECIPE.phase("video")).training(0)
     assert (pictures.clean.shape, videos.clean.shape) == ((1, 4, 6, 8), (3, 3, 4, 6, 8))
-    assert pictures.condition.ids_BK is None
-    assert videos.condition.ids_BK is not None
+    assert pictures.condition.added_time_ids_BK is None
+    assert videos.condition.added_time_ids_BK is not None
 
 
 def test_captions_are_drawn_with_their_probabilities(export: Path, encoders: Encoders) -> None:
     recipe = dataclasses.replace(RECIPE, caption=(("caption_coca", 0.75), ("caption_fuse", 0.25)))
     made = batches(export, encoders, dataclasses.replace(VIDEO, steps=400), recipe)
-    drawn = [made._column(draw) for step in range(400) for some in made._schedule.step(step) for draw in some.draws]
+    drawn = [made._column(spec) for step in range(400) for plan in made._schedule.step(step) for spec in plan.specs]
     assert Counter(drawn)["caption_coca"] / len(drawn) == pytest.approx(0.75, abs=0.04)
 
 
@@ -93,55 +94,57 @@ def test_frames_between_are_masked(export: Path, encoders: Encoders) -> None:
     phase = RECIPE.phase("between")
     (batch,) = batches(export, encoders, phase).training(1)
     condition = batch.condition
-    assert condition.shown_BSCHW.shape == (4, 2, 4, 6, 8)
+    assert condition.image_latents_BSCHW.shape == (4, 2, 4, 6, 8)
     assert condition.tokens_BLD.shape[1] == 2
     latent = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    beside = condition.drop(*torch.tensor([[False] * 4] * 2)).beside(5, latent)
+    beside = condition.drop(*torch.tensor([[False] * 4] * 2)).concat_channels(5, latent)
     assert beside.shape == (4, 5, 5, 6, 8)
-    assert torch.equal(beside[:, 0, :4], condition.shown_BSCHW[:, 0])
-    assert torch.equal(beside[:, 4, :4], condition.shown_BSCHW[:, 1])
+    assert torch.equal(beside[:, 0, :4], condition.image_latents_BSCHW[:, 0])
+    assert torch.equal(beside[:, 4, :4], condition.image_latents_BSCHW[:, 1])
     assert torch.equal(beside[0, 2, :4, 3, 3], latent)
     assert beside[0, :, 4, 0, 0].tolist() == [1, 0, 0, 0, 1]
-    assert not condition.without().beside(5, latent).any()
-    assert (condition.ids_BK[:, 2] == 0).all()  # as they are, without noise
+    assert not condition.unconditional().concat_channels(5, latent).any()
+    assert (condition.added_time_ids_BK[:, 2] == 0).all()  # as they are, without noise
 
 
 def test_the_masked_latent_is_learned(export: Path, encoders: Encoders) -> None:
     phase = RECIPE.phase("between")
     (batch,) = batches(export, encoders, phase).training(1)
-    unet = build(phase, RECIPE.net, 96, (6, 8))
+    unet = build(phase, RECIPE.unet, 96, (6, 8))
     unet.conv_in.weight.data[:, 4:] = 0.1
-    how = objective.of(phase)
-    how.loss(network(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean().backward()
+    how = objective.of_phase(phase)
+    how.loss(bind_condition(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean().backward()
     assert unet.masked_latent.grad.abs().min() > 0
     assert flops.training_flops(unet, batch, how) > 0  # counted without memory too
 
 
 def test_an_orbit_is_told_its_elevation() -> None:
-    ids = added_ids(7.0, [127, 127], torch.tensor([0.1, 0.2]), [30.0, -90.0])
+    ids = added_time_ids(7.0, [127, 127], torch.tensor([0.1, 0.2]), [30.0, -90.0])
     assert ids.shape == (2, 5)
     assert ids[:, 3].tolist() == pytest.approx([0.5, -1.0])
     assert ids[:, 4].tolist() == pytest.approx([math.sqrt(0.75), 0.0], abs=1e-6)
 
 
-@pytest.mark.parametrize("task", [task for task, kind in TASKS.items() if kind.video])
+@pytest.mark.parametrize("task", [task for task, spec in TASKS.items() if spec.video])
 def test_what_a_task_adds_changes_nothing_at_first(task: str) -> None:
     """Further input channels, ids and a learned latent: a phase starts as the model that it starts from."""
     torch.manual_seed(0)
-    before = build(VIDEO, RECIPE.net, 24, (6, 8)).eval()
+    before = build(VIDEO, RECIPE.unet, 24, (6, 8)).eval()
     for parameter in before.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
     frames = 5
     phase = dataclasses.replace(VIDEO, task=task, frames=frames)
-    after = build(phase, RECIPE.net, 24, (6, 8)).eval()
-    assert carry(before, after) == []
-    kind = phase.kind
+    after = build(phase, RECIPE.unet, 24, (6, 8)).eval()
+    assert transfer_weights(before, after) == []
+    spec = phase.task_spec
     x, sigma = torch.randn(2, frames, 4, 6, 8), torch.tensor([0.3, -0.2])
-    tokens, ids = torch.randn(2, 2, 24), torch.rand(2, kind.ids)
-    shown = torch.randn(2, len(kind.shown), 4, 6, 8) if kind.shown else None
+    tokens, ids = torch.randn(2, 2, 24), torch.rand(2, spec.num_time_ids)
+    shown = torch.randn(2, len(spec.conditioning_frames), 4, 6, 8) if spec.conditioning_frames else None
     with torch.no_grad():
-        first = network(before, Condition(tokens_BLD=tokens, ids_BK=ids[:, :3]))(x, sigma)
-        second = network(after, Condition(tokens_BLD=tokens, ids_BK=ids, shown_BSCHW=shown))(x, sigma)
+        first = bind_condition(before, Condition(tokens_BLD=tokens, added_time_ids_BK=ids[:, :3]))(x, sigma)
+        second = bind_condition(after, Condition(tokens_BLD=tokens, added_time_ids_BK=ids, image_latents_BSCHW=shown))(
+            x, sigma
+        )
     assert torch.allclose(first, second, atol=1e-5)
 
 
@@ -174,7 +177,7 @@ def test_every_phase_is_done_and_shows_samples(run: Path) -> None:
 
 def test_a_phase_trains_only_what_it_says(run: Path) -> None:
     torch.manual_seed(0)
-    begun = build(RECIPE.phases[0], RECIPE.net, 96, (6, 8)).state_dict()
+    begun = build(RECIPE.phases[0], RECIPE.unet, 96, (6, 8)).state_dict()
     embedded = weights(run, "embedding")
     assert {name for name in begun if not torch.equal(begun[name], embedded[name])} == {
         f"time_embedding.linear_{layer}.{kind}" for layer in (1, 2) for kind in ("weight", "bias")
@@ -201,7 +204,7 @@ def test_adapters_are_kept_by_themselves_and_merged(run: Path) -> None:
     adapters = load_file(folder / "lora.safetensors")
     assert adapters
     assert {min(value.shape) for value in adapters.values()} == {2}
-    other = add_lora(build(RECIPE.phase("camera"), RECIPE.net, 96, (6, 8)), ["camera"], 2)
+    other = add_lora(build(RECIPE.phase("camera"), RECIPE.unet, 96, (6, 8)), ["camera"], 2)
     assert not set_peft_model_state_dict(other, adapters, adapter_name="default").unexpected_keys
     there = {name.replace(".default.", "."): value for name, value in lora_weights(other).items()}
     assert all(torch.equal(value, there[name]) for name, value in adapters.items())
@@ -246,34 +249,68 @@ def test_a_phase_of_adapters_goes_on_where_it_stopped(run: Path, export: Path, t
 # ---- what is refused, and what is left out --------------------------------------------------------------------------
 
 
+IMAGE = Phase(name="image", task="text-to-image", **SMALL)
+
+
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("phase", "change", "words"),
     [
-        ({"image_share": 0.1}, r"image_share: pictures and videos in 4 samples expected"),
-        ({"image_share": 0.5, "task": "image-to-video"}, "image_share: 0 in any but a text-to-video phase"),
-        ({"buckets": (Bucket(size=(32, 24), frames=1),)}, "buckets: 1 frame in an image phase"),
-        ({"buckets": (Bucket(size=(32, 20), frames=3),)}, "buckets: multiples of 8"),
-        ({"mix": (Share(weight=-1),)}, "mix: positive weights"),
-        ({"lora": ("camera",), "trains": "temporal"}, "trains: all where lora"),
-        ({"lora_rank": 4}, "lora_rank: None, or"),
-        ({"trains": "some"}, "trains: one of all, time-embedding, temporal"),
-        ({"sample_every": 0}, "sample_every"),
-        ({"task": "text-to-3d"}, "task: one of text-to-image"),
+        (VIDEO, {"image_share": 0.1}, "phase video: image_share=0.1: leaves no image or no video in a batch of 4"),
+        (VIDEO, {"image_share": 0.3, "task": "image-to-video"},
+         "phase video: image_share=0.3: only a text-to-video phase mixes in images"),
+        (VIDEO, {"image_share": 0.5, "trains": "temporal"},
+         "phase video: trains='temporal': images pass no temporal layer; set image_share to 0"),
+        (VIDEO, {"frames": 1}, "phase video: frames=1: a video phase takes 2 frames or more"),
+        (IMAGE, {"frames": 8}, "phase image: frames=8: an image phase takes exactly 1 frame"),
+        (IMAGE, {"trains": "temporal"}, "phase image: trains='temporal': needs a video phase"),
+        (IMAGE, {"lora": ("camera",)},
+         "phase image: lora=('camera',): images pass no temporal layer; add a spatial part"),
+        (VIDEO, {"buckets": (Bucket(size=(32, 24), frames=1),)},
+         "phase video: buckets: frames=1: a video phase takes 2 frames or more"),
+        (VIDEO, {"buckets": (Bucket(size=(32, 24), frames=3),) * 2},
+         "phase video: buckets: two have the same size and frames"),
+        (VIDEO, {"images": "folder"}, "phase video: images='folder': this phase trains on no images"),
+        (IMAGE, {"images": "folder"}, "phase image: image_path=None: images='folder' needs a path"),
+        (IMAGE, {"image_path": "x"}, "phase image: image_path='x': images='frames' reads none"),
+        (VIDEO, {"accumulate": 3}, "phase video: accumulate=3: does not divide batch=4"),
+        (VIDEO, {"lora": ("camera",), "trains": "temporal"},
+         "phase video: trains='temporal': lora trains adapters alone; leave trains at 'all'"),
+        (VIDEO, {"lora_rank": 4}, "phase video: lora_rank=4: needs lora"),
+        (VIDEO, {"trains": "some"}, "phase video: trains='some': input should be 'all', 'time-embedding' or 'temporal'"),
+        (VIDEO, {"sample_every": 0}, "phase video: sample_every=0: input should be greater than 0"),
+        (VIDEO, {"steps": "3"}, "phase video: steps='3': input should be a valid integer"),
+        (VIDEO, {"steps": True}, "phase video: steps=True: input should be a valid integer"),
+        (VIDEO, {"ema": 1}, "phase video: ema=1: input should be less than 1"),
+        (VIDEO, {"name": "a b"}, "phase a b: name='a b': use letters, digits, - and _ only"),
+        (VIDEO, {"mix": [Share()]}, "phase video: mix: input should be a valid tuple"),
     ],
-)
-def test_a_wrong_phase_is_refused_by_field(change: dict[str, object], words: str) -> None:
-    with pytest.raises((UsageError, KeyError), match=words):
-        dataclasses.replace(VIDEO, **change)
+)  # fmt: skip
+def test_a_wrong_phase_is_refused_in_one_line(phase: Phase, change: dict[str, object], words: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        dataclasses.replace(phase, **change)
+    assert str(refused.value) == words
+
+
+def test_a_wrong_part_of_a_phase_is_refused_in_one_line() -> None:
+    with pytest.raises(RecipeError, match=r"^buckets: size\.1=20: input should be a multiple of 8$"):
+        Bucket(size=(32, 20), frames=3)
+    with pytest.raises(RecipeError, match=r"^mix: weight=-1: input should be greater than 0$"):
+        Share(weight=-1)
+    with pytest.raises(RecipeError, match=r"^phase video: unknown key 'stesp'$"):
+        Phase(name="video", task="text-to-video", frames=3, stesp=2, **SMALL)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"start": "later"}, "phase video: start: None or one of"),
-        ({"lora": ("arms",)}, "lora: some of spatial_attention, .* expected, not 'arms'"),
-        ({"mix": (Share(data="svd-hq"),)}, "mix: export 'svd-hq' is not given; given: main"),
-        ({"buckets": (Bucket(size=(32, 24), frames=3), Bucket(size=(24, 96), frames=3))}, "buckets: .*24x96x3"),
-        ({"frames": 40}, "frames: no training clip of 40 frames"),
+        ({"start": "later"}, "phase video: start='later': is no phase before this one"),
+        ({"lora": ("arms",)}, "lora: no part 'arms'; there are spatial_attention, "),
+        ({"mix": (Share(data="svd-hq"),)}, "mix: data=svd-hq: no export has this name; there are: main"),
+        (
+            {"buckets": (Bucket(size=(32, 24), frames=3), Bucket(size=(24, 96), frames=3))},
+            "buckets=24x96x3: no training clip",
+        ),
+        ({"frames": 40}, "frames=40: no training clip of 40 frames"),
         ({"select": (("sharpness", 1.0, None),)}, "select: column 'sharpness' is not in the export"),
     ],
 )
@@ -290,7 +327,7 @@ def test_a_phase_that_cannot_be_trained_is_refused_before_work(
 
 
 def test_probabilities_of_captions_sum_to_one() -> None:
-    with pytest.raises(UsageError, match="caption: positive probabilities that sum to 1"):
+    with pytest.raises(UsageError, match=r"the probabilities sum to 0\.9, not 1"):
         dataclasses.replace(RECIPE, caption=(("a", 0.5), ("b", 0.4)))
 
 
@@ -303,7 +340,7 @@ def test_clips_too_short_for_every_bucket_are_counted_and_named(tmp_path: Path) 
     split = load(dataclasses.replace(RECIPE, phases=(phase,)), phase, {MAIN: Export(folder)})
     assert len(split.short) == sum(length < middle for length in at_8) > 0
     assert any(f"{len(split.short)} clips are shorter than {middle} frames" in note for note in split.notes)
-    assert set(split.short).isdisjoint(split.ids)
+    assert set(split.short).isdisjoint(split.clip_ids)
 
 
 def test_clips_are_trained_in_the_bucket_of_their_length(tmp_path: Path) -> None:
@@ -312,9 +349,9 @@ def test_clips_are_trained_in_the_bucket_of_their_length(tmp_path: Path) -> None
     phase = dataclasses.replace(VIDEO, buckets=buckets, steps=12)
     one = dataclasses.replace(RECIPE, phases=(phase,))
     split = load(one, phase, {MAIN: Export(folder)})
-    assert [lane.shape for lane in split.train] == list(buckets)
-    for lane in split.train:
-        assert all((length >= 8) == (lane.shape.frames == 8) for length in lane.items.lengths)
+    assert [subset.shape for subset in split.train] == list(buckets)
+    for subset in split.train:
+        assert all((length >= 8) == (subset.shape.frames == 8) for length in subset.items.lengths)
     made = Batches(one, phase, split, Encoders(MODELS, text_tokens=8), 5.0)
     frames = {batch.clean.shape[1] for step in range(12) for batch in made.training(step)}
     assert frames == {3, 8}
@@ -329,8 +366,8 @@ def test_selections_are_mixed_by_weight(export: Path) -> None:
     phase = dataclasses.replace(VIDEO, mix=(Share(), lively))
     one = dataclasses.replace(RECIPE, phases=(phase,))
     split = load(one, phase, {MAIN: Export(export), "svd-hq": Export(export)})
-    assert [(lane.weight, len(lane.items.ids)) for lane in split.train] == [(1.0, 4), (3.0, 2)]
+    assert [(subset.weight, len(subset.items.clip_ids)) for subset in split.train] == [(1.0, 4), (3.0, 2)]
 
 
 def test_a_video_model_has_the_masked_latent_only_where_it_is_asked(export: Path) -> None:
-    assert VideoUNet(build(VIDEO, RECIPE.net, 24, (6, 8)).config).masked_latent is None
+    assert VideoUNet(build(VIDEO, RECIPE.unet, 24, (6, 8)).config).masked_latent is None

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from dailies.curation.errors import NotFinite, UsageError  # noqa: E402
 from dailies.pipelines.train_vae import train_vae_run  # noqa: E402
-from dailies.training.data.split import Export  # noqa: E402
+from dailies.training.data.export import Export  # noqa: E402
 from dailies.training.models.vae.inflate import inflate  # noqa: E402
 from dailies.training.models.vae.io import load_temporal, load_vae, save_half  # noqa: E402
 from dailies.training.vae import vae_loop  # noqa: E402
@@ -175,13 +175,11 @@ def test_a_saved_temporal_decoder_is_what_svd_takes(tmp_path: Path) -> None:
 
 
 def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match="vae-world-temporal: holds AutoencoderKLTemporalDecoder, where AutoencoderKL is"
-    ):
+    with pytest.raises(UsageError, match="vae-world-temporal: holds AutoencoderKLTemporalDecoder, not AutoencoderKL"):
         load_vae(BUILTIN / "vae-world-temporal")
-    with pytest.raises(UsageError, match="vae-world: holds AutoencoderKL, where AutoencoderKLTemporalDecoder is"):
+    with pytest.raises(UsageError, match="vae-world: holds AutoencoderKL, not AutoencoderKLTemporalDecoder"):
         load_temporal(BUILTIN / "vae-world")
-    with pytest.raises(UsageError, match=r"absent: a folder with the config\.json of a diffusers VAE"):
+    with pytest.raises(UsageError, match=r"absent: holds no model: config\.json is missing"):
         load_vae(tmp_path / "absent")
     image_vae().save_pretrained(tmp_path / "lacking")
     state = load_file(tmp_path / "lacking" / WEIGHTS)

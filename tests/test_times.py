@@ -75,7 +75,7 @@ def check_spans(path: Path, row: dict[str, Any], numbers: list[int] | None = Non
     base = Fraction(row["probe"]["time_base_num"], row["probe"]["time_base_den"])
     for index in (0, 1, 4, 7, 12, 13, len(row["pts"]) - 1):
         span = Span(start=row["pts"][index], end=row["pts"][index] + 1, time_base=base)
-        (picture,) = video.span_pictures(str(path), span)
+        (picture,) = video.span_frames(str(path), span)
         assert number(picture.planes(GRAY)) == (index if numbers is None else numbers[index])
 
 

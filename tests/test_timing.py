@@ -20,7 +20,7 @@ def test_a_span_is_half_open_and_exact() -> None:
 
 @pytest.mark.parametrize(("start", "end", "base"), [(5, 5, NTSC), (6, 5, NTSC), (0, 5, Fraction(0))])
 def test_an_empty_span_is_refused(start: int, end: int, base: Fraction) -> None:
-    with pytest.raises(ValueError, match=r"span must not be empty|time_base must be positive"):
+    with pytest.raises(ValueError, match=r"a span is not empty|time_base=.*: must be positive"):
         Span(start=start, end=end, time_base=base)
 
 

@@ -72,16 +72,16 @@ def expected() -> np.ndarray:
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 X265: dict[str, Any] = {"codec": "libx265", "options": {"crf": "2", "x265-params": "log-level=none:keyint=6"}}
-TEN: dict[str, Any] = {"form": "yuv420p10le", "tags": (1, 9)}
+TEN: dict[str, Any] = {"pix_fmt": "yuv420p10le", "tags": (1, 9)}
 FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "hevc": ("mp4", {**X265, **TEN}),
     "hevc-ts": ("ts", {**X265, **TEN}),
-    "hevc-444-12": ("mkv", {**X265, "form": "yuv444p12le", "tags": (1, 9)}),
-    "hevc-full-range": ("mkv", {**X265, "form": "yuv420p10le", "tags": (2, 9)}),
+    "hevc-444-12": ("mkv", {**X265, "pix_fmt": "yuv444p12le", "tags": (1, 9)}),
+    "hevc-full-range": ("mkv", {**X265, "pix_fmt": "yuv420p10le", "tags": (2, 9)}),
     "av1": ("mkv", {"codec": "libsvtav1", "options": {"crf": "4", "preset": "10"}, **TEN}),
     "h264": ("mp4", {"options": {"crf": "2"}, **TEN}),
-    "prores": ("mov", {"codec": "prores_ks", "form": "yuv422p10le", "tags": (1, 9)}),
-    "ffv1-rgb": ("mkv", {"codec": "ffv1", "form": "gbrp16le"}),
+    "prores": ("mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le", "tags": (1, 9)}),
+    "ffv1-rgb": ("mkv", {"codec": "ffv1", "pix_fmt": "gbrp16le"}),
 }
 
 
@@ -107,7 +107,7 @@ def test_hdr_files_give_sdr_pictures_of_the_same_light(name: str, transfer: int,
     check_colours(path, row, expected())
     assert row["probe"]["hdr"]
     with video.open_source(str(path)) as source:
-        picture = next(source.pictures())
+        picture = next(source.frames())
         rgb, gray = patches(picture.rgb()), patches(picture.planes(GRAY))
     assert np.ptp(rgb[:9], axis=1).max() <= 5  # greys stay grey
     assert np.abs(gray - expected() @ [0.2126, 0.7152, 0.0722]).max() <= 5
@@ -119,10 +119,10 @@ def test_a_gray_hdr_file_has_the_same_greys(tmp_path: Path) -> None:
         return chart(index, width, height, np.rint(signal / 255 * 65535).astype(np.uint16))
 
     path = tmp_path / "gray.mkv"
-    settings = {**X265, "form": "gray10le", "tags": (1, 9), "light": (9, PQ)}
+    settings = {**X265, "pix_fmt": "gray10le", "tags": (1, 9), "light": (9, PQ)}
     render(path, pts=[0, 1], time_base=Fraction(1, 25), picture=picture, **settings)
     with video.open_source(str(path)) as source:
-        first = next(source.pictures())
+        first = next(source.frames())
         assert first.frame.format.name == "gray10le"
         assert np.abs(patches(first.rgb())[:9] - expected()[:9]).max() <= 5
         assert np.abs(patches(first.planes(GRAY))[:9] - expected()[:9, 0]).max() <= 5
@@ -145,7 +145,7 @@ def test_a_clip_cut_out_of_hdr_is_sdr_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "hdr.mp4"
     lit(path, PQ, **X265, **TEN)
     span = Span(start=0, end=10**6, time_base=video.probe(str(path)).time_base)
-    cut = video.cut_out(str(path), span, encoding=video.Encoding(crf=4))
+    cut = video.extract_clip(str(path), span, encoding=video.Encoding(crf=4))
     assert cut.data is not None
     with av.open(io.BytesIO(cut.data)) as container:
         frame = next(container.decode(video=0))

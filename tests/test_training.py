@@ -19,20 +19,22 @@ pytest.importorskip("transformers")
 
 from dailies.curation.errors import NotFinite, UsageError  # noqa: E402
 from dailies.training.data import batches  # noqa: E402
-from dailies.training.data.items import Export, folder_pictures, parquet_pictures  # noqa: E402
-from dailies.training.data.sampling import draw  # noqa: E402
+from dailies.training.data.export import Export  # noqa: E402
+from dailies.training.data.pictures import folder_pictures, parquet_pictures  # noqa: E402
+from dailies.training.data.sampling import draw_spec  # noqa: E402
 from dailies.training.data.split import MAIN, load  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.encoders import Encoders  # noqa: E402
-from dailies.training.diffusion.sample import network  # noqa: E402
+from dailies.training.diffusion.sample import bind_condition  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
-from dailies.training.models import build, carry, is_temporal  # noqa: E402
+from dailies.training.models import is_temporal  # noqa: E402
 from dailies.training.models.pixels import psnr  # noqa: E402
+from dailies.training.models.trainable import build, transfer_weights  # noqa: E402
 from dailies.training.models.vae.inflate import inflate  # noqa: E402
 from dailies.training.models.vae.io import load_vae  # noqa: E402
 from dailies.training.models.vae.vae import reconstruct  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
-from dailies.training.recipes.recipe import Net, Phase, Recipe  # noqa: E402
+from dailies.training.recipes.recipe import Phase, Recipe, UNetSpec  # noqa: E402
 from dailies.zoo.formats.time_ids import motion_bucket  # noqa: E402
 from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
 
@@ -40,7 +42,7 @@ SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 
          "save_every": 2, "samples": 1, "sample_steps": 2}  # fmt: skip
 RECIPE = Recipe(
     name="test",
-    net=Net(channels=(32,), attention=(True,), heads=1),
+    unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
     phases=(
         Phase(name="image", task="text-to-image", steps=4, **SMALL),
@@ -83,8 +85,8 @@ def test_a_wrong_phase_is_refused_by_field(change: dict[str, object], word: str)
 
 
 def test_a_wrong_recipe_is_refused_by_field() -> None:
-    with pytest.raises(UsageError, match=r"net\.channels"):
-        Net(channels=(48,))
+    with pytest.raises(UsageError, match=r"unet\.channels\.0=48: input should be a multiple of 32"):
+        UNetSpec(channels=(48,))
     with pytest.raises(UsageError, match="phases"):
         dataclasses.replace(RECIPE, phases=RECIPE.phases[::-1])
     with pytest.raises(UsageError, match="tiny"):
@@ -104,7 +106,7 @@ def test_a_missing_column_is_named(tmp_path: Path, export: Path) -> None:
 
 
 def test_an_epoch_holds_every_item_once() -> None:
-    items = [draw(3, "p", position, 7).item for position in range(14)]
+    items = [draw_spec(3, "p", position, 7).item for position in range(14)]
     assert sorted(items[:7]) == sorted(items[7:]) == list(range(7))
     assert items[:7] != items[7:]
 
@@ -121,13 +123,13 @@ def test_batches_depend_on_seed_and_position_only(export: Path, encoders: Encode
         return batch
 
     one, two = make(RECIPE, 3), make(RECIPE, 3, before=(2, 0))
-    assert one.ids == two.ids
+    assert one.clip_ids == two.clip_ids
     for name in ("clean", "noise", "sigma"):
         assert torch.equal(getattr(one, name), getattr(two, name))
-    assert torch.equal(one.condition.shown_BSCHW, two.condition.shown_BSCHW)
+    assert torch.equal(one.condition.image_latents_BSCHW, two.condition.image_latents_BSCHW)
     assert not torch.equal(one.noise, make(RECIPE, 1).noise)
     assert not torch.equal(one.noise, make(dataclasses.replace(RECIPE, seed=1), 3).noise)
-    assert one.condition.ids_BK[:, 0].tolist() == [7.0, 7.0]
+    assert one.condition.added_time_ids_BK[:, 0].tolist() == [7.0, 7.0]
 
 
 def test_pictures_from_folders_and_parquet(tmp_path: Path) -> None:
@@ -155,15 +157,19 @@ def test_pictures_from_folders_and_parquet(tmp_path: Path) -> None:
 
 
 def test_dropping_zeroes_tokens_and_image_but_not_ids() -> None:
-    whole = Condition(tokens_BLD=torch.ones(2, 3, 4), ids_BK=torch.ones(2, 3), shown_BSCHW=torch.ones(2, 1, 4, 2, 2))
+    whole = Condition(
+        tokens_BLD=torch.ones(2, 3, 4),
+        added_time_ids_BK=torch.ones(2, 3),
+        image_latents_BSCHW=torch.ones(2, 1, 4, 2, 2),
+    )
     dropped = whole.drop(torch.tensor([True, False]), torch.tensor([False, True]))
     assert dropped.tokens_BLD.flatten(1).sum(1).tolist() == [0, 12]
-    assert dropped.beside(3).flatten(1).sum(1).tolist() == [3 * 16, 0]
-    assert torch.equal(dropped.ids_BK, whole.ids_BK)
-    free = whole.without()
+    assert dropped.concat_channels(3).flatten(1).sum(1).tolist() == [3 * 16, 0]
+    assert torch.equal(dropped.added_time_ids_BK, whole.added_time_ids_BK)
+    free = whole.unconditional()
     assert not free.tokens_BLD.any()
-    assert not free.beside(3).any()
-    assert free.ids_BK.all()
+    assert not free.concat_channels(3).any()
+    assert free.added_time_ids_BK.all()
 
 
 def test_motion_buckets() -> None:
@@ -175,34 +181,36 @@ def test_motion_buckets() -> None:
 
 def test_the_video_model_starts_as_the_image_model() -> None:
     torch.manual_seed(0)
-    net = Net(channels=(32, 64), attention=(False, True))
+    net = UNetSpec(channels=(32, 64), attention=(False, True))
     flat, deep, wide = (build(phase, net, 24, (6, 8)).eval() for phase in RECIPE.phases)
     for name, parameter in flat.named_parameters():  # biases and zero layers too, but for what no image trains
         if not is_temporal(name) and not name.startswith("add_embedding."):
             parameter.data += 0.02 * torch.randn_like(parameter)
-    assert carry(flat, deep) == []
+    assert transfer_weights(flat, deep) == []
     x, t = torch.randn(2, 3, 4, 6, 8), torch.tensor([0.3, -0.2])
     tokens, ids = torch.randn(2, 5, 24), torch.tensor([[7.0, 127, 0.0]] * 2)
     with torch.no_grad():
-        video = network(deep, Condition(tokens_BLD=tokens, ids_BK=ids))(x, t)
-        image = network(flat, Condition(tokens_BLD=tokens.repeat_interleave(3, 0)))(
+        video = bind_condition(deep, Condition(tokens_BLD=tokens, added_time_ids_BK=ids))(x, t)
+        image = bind_condition(flat, Condition(tokens_BLD=tokens.repeat_interleave(3, 0)))(
             x.flatten(0, 1), t.repeat_interleave(3)
         )
         assert torch.allclose(video, image.reshape_as(video), atol=1e-5)
-        assert carry(deep, wide) == []
+        assert transfer_weights(deep, wide) == []
         shown = torch.randn(2, 1, 4, 6, 8)
-        both = network(wide, Condition(tokens_BLD=tokens, ids_BK=ids, shown_BSCHW=shown))(x, t)
+        both = bind_condition(wide, Condition(tokens_BLD=tokens, added_time_ids_BK=ids, image_latents_BSCHW=shown))(
+            x, t
+        )
     assert torch.allclose(both, video, atol=1e-5)
 
 
 def test_other_tokens_start_the_cross_attention_anew() -> None:
-    net = RECIPE.net
+    net = RECIPE.unet
     narrow, wide = build(RECIPE.phases[1], net, 24, (6, 8)), build(RECIPE.phases[2], net, 40, (6, 8))
-    fresh = carry(narrow, wide)
+    fresh = transfer_weights(narrow, wide)
     assert fresh
     assert all("attn2.to_k" in name or "attn2.to_v" in name for name in fresh)
     with pytest.raises(UsageError, match="net: "):
-        carry(build(RECIPE.phases[0], Net(channels=(64,), attention=(True,)), 24, (6, 8)), narrow)
+        transfer_weights(build(RECIPE.phases[0], UNetSpec(channels=(64,), attention=(True,)), 24, (6, 8)), narrow)
 
 
 # ---- the built-in VAE -----------------------------------------------------------------------------------------------

@@ -150,10 +150,26 @@ def test_damage_is_found(dataset, damage, message):
     assert any(re.search(message, problem) for problem in problems), problems
 
 
-def test_an_export_from_before_clips_told_how_they_were_cut_is_as_good(dataset):
+def test_an_export_from_before_clips_told_how_they_were_extracted_is_as_good(dataset):
     path = dataset.folder.file(f"exports/{EXPORT}/index.parquet")
-    pq.write_table(pq.read_table(path).drop_columns(["cut"]), path)
+    pq.write_table(pq.read_table(path).drop_columns(["extraction"]), path)
     assert list(verify(dataset)) == []
+
+
+def test_an_export_from_before_the_column_was_renamed_is_read_and_says_so_once(dataset, caplog):
+    schema._note_once.cache_clear()
+    path = dataset.folder.file(f"exports/{EXPORT}/index.parquet")
+    index = pq.read_table(path).drop_columns(["extraction"])
+    pq.write_table(index.append_column("cut", pa.array(["none"] * len(index), pa.string())), path)
+
+    def no_media(video: bytes) -> int:
+        raise AssertionError("clips of mode none have no bytes of their own")
+
+    assert list(verify(dataset, check_media=no_media)) == []
+    assert list(verify(dataset)) == []
+    assert [record.message for record in caplog.records] == [
+        f"exports/{EXPORT}: made by an older dailies; reading its column 'cut' as 'extraction'"
+    ]
 
 
 def test_many_problems_of_a_kind_are_summed_up(dataset):

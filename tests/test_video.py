@@ -129,20 +129,20 @@ def test_frames_are_upright(rotation: int, flip: bool, tmp_path: Path) -> None:
     assert (probe.height, probe.width) == truth.shape[:2]
     assert probe.rotation == rotation % 360
     with video.open_source(str(path)) as source:
-        picture = next(source.pictures())
+        picture = next(source.frames())
         assert psnr(picture.rgb(), truth) > 25
         assert picture.rgb().flags.c_contiguous
         bgr = picture.planes(Sampling(fps=None, short_side=60, planes="bgr"))
         assert bgr.shape == ((96, 60, 3) if rotation % 180 else (60, 96, 3))
         assert psnr(bgr[..., ::-1], truth.reshape(truth.shape[0] // 2, 2, -1, 2, 3).mean((1, 3))) > 25
-    cut = video.cut_out(str(path), Span(start=0, end=10**6, time_base=probe.time_base))
+    cut = video.extract_clip(str(path), Span(start=0, end=10**6, time_base=probe.time_base))
     assert (cut.width, cut.height) == (probe.width, probe.height)
     assert psnr(video.decode_bytes(cut.data).pixels[0], truth) > 25
 
 
 def test_planes_are_shared_read_only_and_never_scaled_up(plain: str) -> None:
     with video.open_source(plain) as source:
-        picture = next(source.pictures())
+        picture = next(source.frames())
         small = picture.planes(GRAY)
         assert small.shape == (90, 160)
         assert picture.planes(GRAY) is small
@@ -159,10 +159,10 @@ def test_an_unnamed_matrix_is_told_by_the_size(lines: int, matrix: int, tmp_path
     avi = {"codec": "mpeg4", "options": {"qmin": "1", "qmax": "2"}, "pts": [0, 1], "time_base": Fraction(1, 25)}
     render(unnamed, tags=(1, matrix), size=(320, lines), **avi)
     with video.open_source(str(named)) as a, video.open_source(str(unnamed)) as b:
-        one, two = next(a.pictures()), next(b.pictures())
+        one, two = next(a.frames()), next(b.frames())
         assert (one.frame.colorspace, two.frame.colorspace) == (matrix, 2)
         assert psnr(one.rgb(), two.rgb()) > 32
-    cut = video.cut_out(str(unnamed), Span(start=0, end=10**6, time_base=video.probe(str(unnamed)).time_base))
+    cut = video.extract_clip(str(unnamed), Span(start=0, end=10**6, time_base=video.probe(str(unnamed)).time_base))
     with av.open(io.BytesIO(cut.data)) as container:
         frame = next(container.decode(video=0))
         assert (frame.colorspace, frame.color_range) == (matrix, 1)
@@ -177,7 +177,7 @@ def test_leaving_early_closes_the_file(plain: str) -> None:
         next(pictures)
         assert len(os.listdir("/proc/self/fd")) > len(before)
         pictures.close()
-        pictures = video.span_pictures(plain, span)
+        pictures = video.span_frames(plain, span)
         next(pictures)
         pictures.close()
         assert os.listdir("/proc/self/fd") == before
@@ -246,7 +246,7 @@ def test_a_span_beyond_the_end_or_over_other_ticks_is_an_error(plain: str) -> No
     with pytest.raises(TooFewFrames):
         video.read_span(plain, Span(start=10**6, end=10**6 + 1, time_base=base))
     with pytest.raises(TooFewFrames):
-        video.cut_out(plain, Span(start=10**6, end=10**6 + 1, time_base=base))
+        video.extract_clip(plain, Span(start=10**6, end=10**6 + 1, time_base=base))
     with pytest.raises(Changed):
         video.read_span(plain, Span(start=0, end=9, time_base=base * 3))
 
@@ -258,7 +258,7 @@ def test_a_cut_holds_exactly_the_spans_frames(kind: str, kinds: dict[str, tuple[
     first, end = 7, 19
     beats: list[int] = []
     span = Span(start=pts[first], end=pts[end], time_base=source.time_base)
-    cut = video.cut_out(uri, span, encoding=video.Encoding(crf=12), beat=lambda: beats.append(1))
+    cut = video.extract_clip(uri, span, encoding=video.Encoding(crf=12), heartbeat=lambda: beats.append(1))
     clip = video.decode_bytes(cut.data)
     assert len(clip.pts) == cut.frames == video.count_frames(cut.data) == len(beats) == end - first
     times = [(at - pts[first]) * source.time_base for at in pts[first:end]]
@@ -274,8 +274,8 @@ def test_a_cut_holds_exactly_the_spans_frames(kind: str, kinds: dict[str, tuple[
 def test_a_cut_is_a_plain_mp4(kinds: dict[str, tuple[str, list[int]]]) -> None:
     uri = kinds["open-gop-mkv"][0]
     span = Span(start=video.probe(uri).start or 0, end=1000, time_base=video.probe(uri).time_base)
-    cut = video.cut_out(uri, span)
-    assert len(cut.data) == pytest.approx(len(video.cut_out(uri, span).data), rel=0.01)
+    cut = video.extract_clip(uri, span)
+    assert len(cut.data) == pytest.approx(len(video.extract_clip(uri, span).data), rel=0.01)
     assert cut.data.index(b"moov") < cut.data.index(b"mdat")
     with av.open(io.BytesIO(cut.data)) as container:
         (stream,) = container.streams
@@ -289,21 +289,21 @@ def test_a_cut_is_a_plain_mp4(kinds: dict[str, tuple[str, list[int]]]) -> None:
 
 def test_a_cut_scales_down_and_converts_full_range(tmp_path: Path) -> None:
     path = tmp_path / "full.mkv"
-    render(path, tags=(2, 6), count=5, size=(320, 180), form="yuvj420p", options={"crf": "8"})
+    render(path, tags=(2, 6), count=5, size=(320, 180), pix_fmt="yuvj420p", options={"crf": "8"})
     span = Span(start=0, end=200, time_base=video.probe(str(path)).time_base)
-    cut = video.cut_out(str(path), span, encoding=video.Encoding(max_short_side=91, crf=10))
+    cut = video.extract_clip(str(path), span, encoding=video.Encoding(max_short_side=91, crf=10))
     assert (cut.width, cut.height) == (160, 90)
     clip = video.decode_bytes(cut.data)
     truth = numbered(3, 320, 180).reshape(90, 2, 160, 2, 3).mean((1, 3))
     assert psnr(clip.pixels[3], truth) > 26
-    assert video.cut_out(str(path), span, encoding=video.Encoding(max_short_side=1000)).height == 180
+    assert video.extract_clip(str(path), span, encoding=video.Encoding(max_short_side=1000)).height == 180
 
 
 @pytest.mark.parametrize(("rotation", "size"), [(None, (256, 108)), (90, (108, 256))])
 def test_a_cut_has_square_pixels(rotation: int | None, size: tuple[int, int], tmp_path: Path) -> None:
     path = tmp_path / "wide.mp4"
     render(path, count=3, rotation=rotation, aspect=Fraction(4, 3))
-    cut = video.cut_out(str(path), Span(start=0, end=10**6, time_base=video.probe(str(path)).time_base))
+    cut = video.extract_clip(str(path), Span(start=0, end=10**6, time_base=video.probe(str(path)).time_base))
     assert (cut.width, cut.height) == size
     with av.open(io.BytesIO(cut.data)) as container:
         (stream,) = container.streams
@@ -330,7 +330,7 @@ def test_real_rotations() -> None:
         probe = video.probe(str(ODD / f"rotated-{name}.mov"))
         assert (probe.rotation, (probe.width, probe.height)) == (rotation, size)
         with video.open_source(str(ODD / f"rotated-{name}.mov")) as source:
-            raw = next(source.pictures())
+            raw = next(source.frames())
             unturned = raw.frame.to_ndarray(format="gray")
             upright = raw.planes(Sampling(fps=None, short_side=320, planes="gray"))
             assert np.abs(np.rot90(unturned, rotation // 90).astype(int) - upright).mean() < 4

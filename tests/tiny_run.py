@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
 from dailies.curation import schema
-from dailies.curation.export.card import card
+from dailies.curation.export import render_card
 
 WIDTH, HEIGHT, FRAMES, FPS = 64, 32, 4, 8
 CLIPS = ("aaaa1111bbbb2222cccc3333", "dddd4444eeee5555ffff6666")
@@ -100,7 +100,7 @@ def make_export(folder: Path) -> str:
             "time_base_num": 1,
             "time_base_den": 256,
         }
-        row |= {"seconds": 2.0, "lost_seconds": 0.0, "cut": "encode", "bytes": 1000}
+        row |= {"seconds": 2.0, "lost_seconds": 0.0, "extraction": "encode", "bytes": 1000}
         rows.append(row)
     index = pa.Table.from_pylist(rows, schema=schema.export_index([]))
     pq.write_table(index, folder / "index.parquet")
@@ -112,11 +112,11 @@ def make_export(folder: Path) -> str:
         "rules": RULES,
         "limits": LIMITS,
         "tables": {"selections/main": 3},
-        "cutting": {"mode": "encode", "crf": 18},
+        "extraction": {"mode": "encode", "crf": 18},
         "seed": 0,
         "version": "0.1.0",
     }
-    text = card(index, facts)
+    text = render_card(index, facts)
     (folder / "README.md").write_text(text)
     return text
 

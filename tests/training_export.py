@@ -1,4 +1,4 @@
-"""A small captioned export of the rendered world, written in the schema of ``dailies.curation.export.shards`` without curating
+"""A small captioned export of the rendered world, written in the schema of ``dailies.curation.export`` without curating
 anything, and the built-in models that go with it."""
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dailies.curation import schema, world
-from dailies.curation.export import shards as export
+from dailies.curation import export, schema, world
 from dailies.training.diffusion.encoders import Models
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"

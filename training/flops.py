@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from dailies.training.data.batches import Batch
 from dailies.training.diffusion import objective
 from dailies.training.diffusion.objective import Objective
-from dailies.training.diffusion.sample import network
-from dailies.training.models import VideoUNet, prepare
+from dailies.training.diffusion.sample import bind_condition
+from dailies.training.models import VideoUNet
+from dailies.training.models.trainable import set_trainable
 from dailies.training.recipes.phase import Phase
 
 # FLOP/s of dense bfloat16 matrix products, from NVIDIA's data sheets (those that state "with sparsity" halved). The first
@@ -34,25 +35,25 @@ def peak_of(name: str) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
+class FlopCount:
     """FLOPs of one pass, a product and a sum being two: forward, and of both, forward and backward."""
 
     forward: int
     both: int
 
 
-def counted(unet: VideoUNet, batch: Batch, how: Objective) -> Counted:
+def count_flops(unet: VideoUNet, batch: Batch, how: Objective) -> FlopCount:
     """FLOPs of ``batch`` through ``unet``, by torch's counter; both on the meta device to count without computing.
 
     There attention is two plain products, where fused kernels would be counted differently by each device. What the
     unet's checkpointed levels compute twice counts twice.
     """
     with FlopCounterMode(display=False) as forward:
-        loss = how.loss(network(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean()
+        loss = how.loss(bind_condition(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean()
     with FlopCounterMode(display=False) as backward:
         loss.backward()  # type: ignore[no-untyped-call]
     there = forward.get_total_flops()
-    return Counted(forward=there, both=there + backward.get_total_flops())
+    return FlopCount(forward=there, both=there + backward.get_total_flops())
 
 
 def training_flops(unet: VideoUNet, batch: Batch, how: Objective, phase: Phase | None = None) -> int:
@@ -64,8 +65,8 @@ def training_flops(unet: VideoUNet, batch: Batch, how: Objective, phase: Phase |
     with torch.device("meta"):
         empty = VideoUNet(unet.config)
         if phase is not None:
-            prepare(empty, replace(phase, checkpoint_levels=()))
-    return counted(empty, batch.to(torch.device("meta")), how).both
+            set_trainable(empty, replace(phase, checkpoint_levels=()))
+    return count_flops(empty, batch.to(torch.device("meta")), how).both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,6 @@ class StepRates:
             shape = batch.clean.shape[1:]
             if shape not in self._counted:
                 one = batch.rows(0, 1)
-                self._counted[shape] = training_flops(self._unet, one, objective.of(self._phase), self._phase)
-            flops += len(batch.ids) * self._counted[shape]
+                self._counted[shape] = training_flops(self._unet, one, objective.of_phase(self._phase), self._phase)
+            flops += len(batch.clip_ids) * self._counted[shape]
         return self._pace(flops * self._processes, self._phase.batch, seconds)

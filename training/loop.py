@@ -15,7 +15,7 @@ from dailies.curation.errors import RunError
 from dailies.training import checkpoint
 from dailies.training import distributed as parallel
 from dailies.training.data.batches import Batch, Batches
-from dailies.training.data.prefetch import ahead
+from dailies.training.data.prefetch import prefetch
 from dailies.training.data.schedule import Ranks
 from dailies.training.data.split import MAIN, Export, Split, load
 from dailies.training.diffusion.encoders import Encoders, Models
@@ -24,7 +24,7 @@ from dailies.training.interrupt import interrupts_wait
 from dailies.training.memory import advice, memory_named
 from dailies.training.phase_state import check, motion_reference, start
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Frozen, Recipe
+from dailies.training.recipes.recipe import EncoderDims, Recipe
 from dailies.training.run_log import Metrics, Run, check_folder
 from dailies.training.samples import picture
 from dailies.training.step import learning_rate, train_step, validation_loss
@@ -54,7 +54,7 @@ def train(
     lower when memory runs out.
     """
     check_folder(Path(out), resume)
-    chosen, frozen, exports, splits = prepared(recipe, data, models, phase)
+    chosen, dims, exports, splits = prepared(recipe, data, models, phase)
     place = parallel.pick_device(device)
     with parallel.joined(place) as ranks:
         _enough(chosen, ranks)
@@ -62,19 +62,19 @@ def train(
         encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
         said = say if ranks.rank == 0 else lambda line: None
         for one in chosen:
-            _train_phase(recipe, one, splits.pop(one.name), run, frozen, encoders, said)
+            _train_phase(recipe, one, splits.pop(one.name), run, dims, encoders, said)
     return run
 
 
 def prepared(
     recipe: Recipe, data: Data, models: Models, phase: str | None
-) -> tuple[tuple[Phase, ...], Frozen, dict[str, Export], dict[str, Split]]:
+) -> tuple[tuple[Phase, ...], EncoderDims, dict[str, Export], dict[str, Split]]:
     """The phases to train, what the models fix, the exports, and each phase's data. Raises ``RunError`` where these do
     not fit."""
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
-    frozen = check(recipe, chosen, models)
+    dims = check(recipe, chosen, models)
     exports = {name: Export(path) for name, path in (data if isinstance(data, Mapping) else {MAIN: data}).items()}
-    return chosen, frozen, exports, {one.name: load(recipe, one, exports, models) for one in chosen}
+    return chosen, dims, exports, {one.name: load(recipe, one, exports, models) for one in chosen}
 
 
 def _enough(phases: tuple[Phase, ...], ranks: Ranks) -> None:
@@ -84,7 +84,7 @@ def _enough(phases: tuple[Phase, ...], ranks: Ranks) -> None:
 
 
 def _train_phase(
-    recipe: Recipe, phase: Phase, split: Split, run: Run, frozen: Frozen, encoders: Encoders, say: Say
+    recipe: Recipe, phase: Phase, split: Split, run: Run, dims: EncoderDims, encoders: Encoders, say: Say
 ) -> None:
     entry, folder, device = run.entry(phase), run.phase_folder(phase), encoders.device
     if entry is not None and entry["done"]:
@@ -94,7 +94,7 @@ def _train_phase(
     for note in split.notes:
         say(f"{phase.name}: {note}")
     reference = motion_reference(split)
-    state = start(recipe, phase, run, frozen, reference, device, say)
+    state = start(recipe, phase, run, dims, reference, device, say)
     entry = run.begin(phase, split, reference, state.origin)
     entry.update(state.facts)  # a kill may have come between the checkpoint and run.json
     spent = entry["seconds"]  # by earlier calls
@@ -128,7 +128,7 @@ def _train_phase(
         with memory_named(lambda: advice(phase, levels, parallel.ranks().count)), interrupts_wait(say) as asked:
             validate(done) if done == 0 else None
             since = time.perf_counter()
-            coming = ahead(make, done, phase.steps, 0 if device.type == "cpu" else AHEAD)
+            coming = prefetch(make, done, phase.steps, 0 if device.type == "cpu" else AHEAD)
             for step, samples in enumerate(coming, done):
                 loss = train_step(unet, state.optimizer, samples, recipe, phase, step)
                 state.ema.update(state.unet, step)

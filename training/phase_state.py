@@ -14,25 +14,22 @@ import torch
 from dailies.curation.errors import ModelError
 from dailies.training import checkpoint
 from dailies.training.data.split import Split
-from dailies.training.diffusion.encoders import Models, look
+from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.ema import Ema
-from dailies.training.models import (
-    VideoUNet,
-    build,
-    carry,
-    config_of,
-    given,
-    given_config,
-    grown,
-    parameters,
-    prepare,
-    trained,
-)
+from dailies.training.models import VideoUNet, count_parameters, load_pretrained, pretrained_config
 from dailies.training.models.config import UNetConfig
-from dailies.training.models.io import weight_files
-from dailies.training.models.lora import PARTS
+from dailies.training.models.files import weight_files
+from dailies.training.models.lora import LORA_TARGETS
+from dailies.training.models.trainable import (
+    build,
+    config_of,
+    set_trainable,
+    trainable_params,
+    transfer_weights,
+    widened_params,
+)
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Frozen, Net, Recipe, check_sizes
+from dailies.training.recipes.recipe import EncoderDims, Recipe, UNetSpec, check_sizes
 from dailies.training.run_log import Run
 
 RANDOM = "random weights"
@@ -45,64 +42,64 @@ NAMED = {
 
 def needed(phases: Sequence[Phase]) -> set[str]:
     """Which of ``Models`` the phases cannot do without."""
-    return {"vae"} | {phase.kind.context for phase in phases}
+    return {"vae"} | {phase.task_spec.cross_attention for phase in phases}
 
 
 def lacking(recipe: Recipe, phases: Sequence[Phase], models: Models) -> list[str]:
     """What is needed and not given, in words."""
     first = phases[0] == recipe.phases[0]
-    start = ["weights to start from (--from)"] if recipe.begins == "given" and first and models.start is None else []
+    start = ["weights to start from (--from)"] if recipe.init_from == "given" and first and models.start is None else []
     return start + [words for name, words in NAMED.items() if name in needed(phases) and getattr(models, name) is None]
 
 
-def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> Frozen:
+def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> EncoderDims:
     """What the given models fix. Raises ``ModelError`` naming the field where recipe, phases and models do not fit."""
     if missing := lacking(recipe, phases, models):
         raise ModelError(f"models: {recipe.name} lacks {', '.join(missing)}")
-    frozen = look(models)
+    dims = inspect_encoders(models)
     net = net_of(recipe, models)
     channels = net.channels
-    check_sizes(recipe, channels, frozen.factor)
+    check_sizes(recipe, channels, dims.factor)
     for phase in phases:
         if max(phase.checkpoint_levels, default=0) >= len(channels):
-            wrong = f"0 to {len(channels) - 1} expected, not {phase.checkpoint_levels}"
-            raise ModelError(f"phase {phase.name}: checkpoint_levels: {wrong}")
-        if unknown := sorted(set(phase.lora) - set(PARTS)):
-            raise ModelError(f"phase {phase.name}: lora: some of {', '.join(PARTS)} expected, not {unknown[0]!r}")
+            there = f"the network has levels 0 to {len(channels) - 1}"
+            raise ModelError(f"phase {phase.name}: checkpoint_levels={phase.checkpoint_levels}: {there}")
+        if unknown := sorted(set(phase.lora) - set(LORA_TARGETS)):
+            raise ModelError(f"phase {phase.name}: lora: no part {unknown[0]!r}; there are {', '.join(LORA_TARGETS)}")
     if models.start is not None:
         _check_start(recipe, phases[0], models.start)
     for phase in phases:
         last = recipe.before(phase)
-        channels_before = last.kind.in_channels if last is not None else None
+        channels_before = last.task_spec.in_channels if last is not None else None
         if last is None and models.start is not None:
-            channels_before = given_config(models.start).in_channels
-        if phase.lora and channels_before not in (None, phase.kind.in_channels):
+            channels_before = pretrained_config(models.start).in_channels
+        if phase.lora and channels_before not in (None, phase.task_spec.in_channels):
             raise ModelError(
-                f"phase {phase.name}: lora: adapters alone cannot learn to look at what {phase.task} shows; start from weights "
-                f"of {phase.kind.in_channels} input channels, not {channels_before}"
+                f"phase {phase.name}: lora={phase.lora}: LoRA cannot add input channels ({channels_before} to "
+                f"{phase.task_spec.in_channels}): start from an {phase.task} model"
             )
-    return frozen
+    return dims
 
 
 def _check_start(recipe: Recipe, phase: Phase, folder: str) -> None:
     """Whether the weights in ``folder`` can be what ``phase`` starts from."""
-    theirs = given_config(folder)
+    theirs = pretrained_config(folder)
     try:
         weight_files(Path(folder))
     except FileNotFoundError as error:
         raise ModelError(f"start: {error}") from error
-    if recipe.net is not None:
-        _same(config_of(phase, recipe.net, 1, (1, 1)), theirs, folder)
-    kind = phase.kind
+    if recipe.unet is not None:
+        _same(config_of(phase, recipe.unet, 1, (1, 1)), theirs, folder)
+    spec = phase.task_spec
     more = (
-        theirs.in_channels > kind.in_channels
-        or theirs.masked > kind.masked
-        or (theirs.id_width and theirs.ids > kind.ids)
+        theirs.in_channels > spec.in_channels
+        or theirs.masked > spec.masked
+        or (theirs.time_id_width and theirs.num_time_ids > spec.num_time_ids)
     )
     if more:
         raise ModelError(
-            f"start: {folder} takes {theirs.in_channels} channels and {theirs.ids} ids, more than {phase.task} gives: "
-            f"{kind.in_channels} and {kind.ids}"
+            f"start: {folder} takes {theirs.in_channels} channels and {theirs.num_time_ids} ids, more than {phase.task} gives: "
+            f"{spec.in_channels} and {spec.num_time_ids}"
         )
 
 
@@ -110,25 +107,25 @@ def _same(ours: UNetConfig, theirs: UNetConfig, folder: str) -> None:
     for name in ("channels", "attention", "layers", "heads", "transformer_layers"):
         mine, there = getattr(ours, name), getattr(theirs, name)
         if mine != there:
-            raise ModelError(f"net: {name} {mine} in the recipe and {there} in the weights to start from, {folder}")
+            raise ModelError(f"unet.{name}={mine}: the weights to start from have {there}: {folder}")
 
 
-def net_of(recipe: Recipe, models: Models) -> Net | UNetConfig:
+def net_of(recipe: Recipe, models: Models) -> UNetSpec | UNetConfig:
     """The recipe's network, or that of the weights given. Raises ``ModelError`` where there is neither."""
-    if recipe.net is not None:
-        return recipe.net
+    if recipe.unet is not None:
+        return recipe.unet
     if models.start is None:
         raise ModelError(f"models: {recipe.name} starts from weights that must be given")
-    return given_config(models.start)
+    return pretrained_config(models.start)
 
 
 def motion_reference(split: Split) -> float:
     """The motion score that becomes motion bucket 127: the median of the training clips, 0 where none has one."""
     scores = [
         score
-        for lane in split.train
-        for i in range(len(lane.items.ids))
-        if (score := lane.items.number(i, "motion")) is not None
+        for subset in split.train
+        for i in range(len(subset.items.clip_ids))
+        if (score := subset.items.number(i, "motion")) is not None
     ]
     return float(median(scores)) if scores else 0.0
 
@@ -150,20 +147,20 @@ def start(
     recipe: Recipe,
     phase: Phase,
     run: Run,
-    frozen: Frozen,
+    dims: EncoderDims,
     reference: float,
     device: torch.device,
     say: Callable[[str], None],
 ) -> Started:
     """The phase as its newest checkpoint left it, or at its beginning."""
     torch.manual_seed(recipe.seed)  # initial weights; nothing is drawn from the global generator later
-    size = (phase.size[1] // frozen.factor, phase.size[0] // frozen.factor)
-    width = frozen.text_width if phase.kind.context == "text" else frozen.image_width
+    size = (phase.size[1] // dims.factor, phase.size[0] // dims.factor)
+    width = dims.text_width if phase.task_spec.cross_attention == "text" else dims.image_width
     assert width is not None  # ``check`` has seen to it
     unet = build(phase, net_of(recipe, run.models), width, size)
     # What sampling must know to ask as training asked.
     facts = {"motion_reference": reference, "task": phase.task, "objective": phase.objective, "fps": phase.fps}
-    unet.facts = facts
+    unet.extra_config = facts
     newest = checkpoint.latest(run.phase_folder(phase))
     entry = run.entry(phase)
     origin = entry.get("from") if entry is not None and newest is not None else None
@@ -173,22 +170,24 @@ def start(
     words = f"from {own[1]}'s averaged weights" if own[0] == "phases" else f"from {origin}"
     # A checkpoint holds all weights that are trained; where only some are, what the phase started from says which.
     if origin != RANDOM and (newest is None or phase.lora or phase.trains != "all"):
-        before = given(run.folder / origin)  # which an absolute path is by itself
-        fresh = carry(before, unet)
-        widened = grown(before, unet)
+        before = load_pretrained(run.folder / origin)  # which an absolute path is by itself
+        fresh = transfer_weights(before, unet)
+        widened = widened_params(before, unet)
         words += f", {len(fresh)} weights of other width anew" if fresh else ""
-    prepare(unet, phase, widened)
+    set_trainable(unet, phase, widened)
     unet.to(device)
     ema = Ema(copy.deepcopy(unet), phase.ema)
-    optimizer = torch.optim.AdamW(trained(unet), lr=phase.lr, betas=(0.9, 0.99), weight_decay=phase.weight_decay)
+    optimizer = torch.optim.AdamW(
+        trainable_params(unet), lr=phase.lr, betas=(0.9, 0.99), weight_decay=phase.weight_decay
+    )
     if newest is not None:
         done, kept = checkpoint.restore(newest, unet, ema.model, optimizer)
         kept["checkpoint"] = str(newest.relative_to(run.folder))
         say(f"{phase.name}: goes on from step {done}")
         return Started(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)
-    count = sum(parameter.numel() for parameter in trained(unet))
-    part = "" if count == parameters(unet) else f", {count:,} of them trained"
-    say(f"{phase.name}: {parameters(unet) / 1e6:.1f} M parameters{part}, {words}")
+    count = sum(parameter.numel() for parameter in trainable_params(unet))
+    part = "" if count == count_parameters(unet) else f", {count:,} of them trained"
+    say(f"{phase.name}: {count_parameters(unet) / 1e6:.1f} M parameters{part}, {words}")
     return Started(unet=unet, ema=ema, optimizer=optimizer, done=0, origin=origin)
 
 

@@ -12,17 +12,18 @@ import torch
 
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.training.data.batches import Batch
-from dailies.training.data.items import grid_length
+from dailies.training.data.export import grid_length
 from dailies.training.data.split import MAIN, Exports, load
 from dailies.training.diffusion import objective
 from dailies.training.diffusion.conditioning import Condition
 from dailies.training.diffusion.encoders import Models
-from dailies.training.flops import counted
-from dailies.training.models import VideoUNet, build, is_temporal, prepare
+from dailies.training.flops import count_flops
+from dailies.training.models import VideoUNet, is_temporal
+from dailies.training.models.trainable import build, set_trainable
 from dailies.training.phase_state import check, lacking, net_of
 from dailies.training.recipes import DIFFERS
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Frozen, Recipe, columns_needed
+from dailies.training.recipes.recipe import EncoderDims, Recipe, columns_needed
 from dailies.training.run_log import run_hash
 
 TFLOPS = 400.0  # sustained on one GPU, in 10¹² FLOP/s: 40 % of an H100's dense bfloat16 peak of 989, a usual share
@@ -102,15 +103,15 @@ def plan(
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
     models = models or Models()
     missing = lacking(recipe, chosen, models)
-    frozen = recipe.frozen if missing else check(recipe, chosen, models)
-    if frozen is None:
+    dims = recipe.encoder_dims if missing else check(recipe, chosen, models)
+    if dims is None:
         raise RecipeError(f"models: {recipe.name} takes its shape from what is given, and lacks {', '.join(missing)}")
     lacks = (*missing, *(() if exports is not None else ("an export of clips to train on",)))
     return Plan(
         recipe=recipe.name,
         recipe_hash=run_hash(recipe),
         tflops=tflops,
-        phases=tuple(_phase_plan(recipe, one, exports, frozen, models, tflops) for one in chosen),
+        phases=tuple(_phase_plan(recipe, one, exports, dims, models, tflops) for one in chosen),
         lacks=lacks,
         differs=DIFFERS.get(recipe.name, ()),
         notes=(
@@ -124,15 +125,15 @@ def plan(
 
 
 def _phase_plan(
-    recipe: Recipe, phase: Phase, exports: Exports | None, frozen: Frozen, models: Models, tflops: float
+    recipe: Recipe, phase: Phase, exports: Exports | None, dims: EncoderDims, models: Models, tflops: float
 ) -> PhasePlan:
-    spent = cost(recipe, phase, frozen, models)
+    spent = cost(recipe, phase, dims, models)
     if phase.pictures:  # some of the samples are pictures
         share = phase.pictures / phase.batch
         alone = replace(
             phase, task="text-to-image", frames=1, buckets=(), image_share=0.0, images="frames", image_path=None
         )
-        picture = cost(recipe, alone, frozen, models)
+        picture = cost(recipe, alone, dims, models)
         forward, both = (
             round((1 - share) * video + share * still)
             for video, still in ((spent.forward, picture.forward), (spent.both, picture.both))
@@ -168,30 +169,32 @@ def _phase_plan(
     )
 
 
-def cost(recipe: Recipe, phase: Phase, frozen: Frozen | None = None, models: Models | None = None) -> Cost:
+def cost(recipe: Recipe, phase: Phase, dims: EncoderDims | None = None, models: Models | None = None) -> Cost:
     """Runs one sample through the phase's network on the meta device: no memory, a few seconds for a large one.
 
     What ``checkpoint_levels`` has computed twice counts twice, for it costs GPU-hours; an MFU counts it once. Of a
     phase with buckets, the shape of its ``size`` and ``frames``. Raises ``RecipeError`` for a level that is not there.
     """
-    frozen = frozen or recipe.frozen
-    assert frozen is not None
-    kind, frames = phase.kind, () if phase.frames == 1 else (phase.frames,)
-    width, height = (side // frozen.factor for side in phase.size)
-    text = kind.context == "text"
-    width_of_tokens = (frozen.text_width if text else frozen.image_width) or 0
-    tokens = (recipe.text_tokens if text else len(kind.shown), width_of_tokens)
+    dims = dims or recipe.encoder_dims
+    assert dims is not None
+    spec, frames = phase.task_spec, () if phase.frames == 1 else (phase.frames,)
+    width, height = (side // dims.factor for side in phase.size)
+    text = spec.cross_attention == "text"
+    width_of_tokens = (dims.text_width if text else dims.image_width) or 0
+    tokens = (recipe.text_tokens if text else len(spec.conditioning_frames), width_of_tokens)
     with torch.device("meta"):
         unet = build(phase, net_of(recipe, models or Models()), tokens[1], (height, width))
-        prepare(unet, phase)
+        set_trainable(unet, phase)
         x = torch.empty(1, *frames, 4, height, width)
         condition = Condition(
             tokens_BLD=torch.empty(1, *tokens),
-            ids_BK=torch.empty(1, kind.ids) if frames else None,
-            shown_BSCHW=torch.empty(1, len(kind.shown), 4, height, width) if kind.shown else None,
+            added_time_ids_BK=torch.empty(1, spec.num_time_ids) if frames else None,
+            image_latents_BSCHW=torch.empty(1, len(spec.conditioning_frames), 4, height, width)
+            if spec.conditioning_frames
+            else None,
         )
-        batch = Batch(ids=("",), clean=x, noise=x, sigma=torch.empty(1), condition=condition)
-        spent = counted(unet, batch, objective.of(phase))
+        batch = Batch(clip_ids=("",), clean=x, noise=x, sigma=torch.empty(1), condition=condition)
+        spent = count_flops(unet, batch, objective.of_phase(phase))
     return Cost(
         parameters=_count(unet),
         temporal=_count(unet, temporal=True),
@@ -233,7 +236,7 @@ def available(recipe: Recipe, phase: Phase, exports: Exports) -> tuple[int | Non
     except (UsageError, OSError) as error:
         return 0, (str(error).removeprefix(f"phase {phase.name}: "),)
     lacks = []
-    chosen = set(split.ids)
+    chosen = set(split.clip_ids)
     if len(chosen) < phase.batch:
         lacks.append(f"{phase.batch - len(chosen)} more clips for one batch without repeats")
     if phase.images == "frames":

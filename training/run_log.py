@@ -11,12 +11,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from dailies.curation.errors import RunError
+from dailies.curation.errors import RecipeError, RunError
 from dailies.curation.schema import fingerprint
 from dailies.training.checkpoint import write_text
 from dailies.training.data.split import Export, Split
 from dailies.training.diffusion.encoders import Models
 from dailies.training.models.pixels import Pixels
+from dailies.training.recipes.old_names import to_new_names
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import Recipe
 
@@ -52,6 +53,16 @@ def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
         yield f"{at} {old!r}, not {new!r}"
 
 
+def _same_recipe(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two run.json are of one recipe. A hash tells 8 from 8.0, which mean the same; so the values decide."""
+    if old["recipe_hash"] == new["recipe_hash"]:
+        return True
+    try:
+        return bool(run_hash(Recipe.from_json(old["recipe"])) == new["recipe_hash"])
+    except RecipeError:
+        return False
+
+
 class Run:
     """RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
 
@@ -75,6 +86,10 @@ class Run:
         if self.path.exists():
             old = json.loads(self.path.read_text(encoding="utf-8"))
             for name, what in (("recipe_hash", "recipe"), ("data", "data"), ("exports", "data"), ("models", "models")):
+                if name == "recipe_hash":
+                    old["recipe"] = to_new_names(old["recipe"])
+                    if _same_recipe(old, self.facts):
+                        continue
                 if old.get(name) != self.facts.get(name):
                     key = "recipe" if name == "recipe_hash" else name
                     differs = "; ".join(list(_differing(old.get(key), self.facts.get(key), key))[:3])
@@ -92,12 +107,12 @@ class Run:
 
         Raises ``RunError`` where the phase was begun on other clips than the export now holds."""
         entry = self.entry(phase)
-        ids = split.ids
-        clips = fingerprint([ids, reference])
+        clip_ids = split.clip_ids
+        clips = fingerprint([clip_ids, reference])
         if entry is not None and entry.get("clips_hash", clips) != clips:
             raise RunError(
-                f"data: phase {phase.name} was begun on {entry['clips']} clips, and the export now holds {len(ids)} for it, "
-                "or others; take another --out"
+                f"data: phase {phase.name} was begun on {entry['clips']} clips, and the export now holds "
+                f"{len(clip_ids)} for it, or others; take another --out"
             )
         if entry is None:
             entry = {
@@ -113,9 +128,9 @@ class Run:
                 "frames": phase.frames,
                 "fps": phase.fps,
                 "from": origin,
-                "clips": len(ids),
+                "clips": len(clip_ids),
                 "clips_hash": clips,
-                "first_clip_ids": ids[:10],
+                "first_clip_ids": clip_ids[:10],
                 "too_short": {"clips": len(split.short), "first_clip_ids": list(split.short[:10])},
                 "motion_reference": reference,
             }

@@ -24,19 +24,19 @@ def picture(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str
     (sample.mp4 of samples.png): the samples beside one another. The truth and the noise are the same each time."""
     folder.mkdir(parents=True, exist_ok=True)
     phase = batches.phase
-    lane, draws = batches.held_out()[0]
-    draws = draws[: phase.samples]
-    truth = [batches.pixels(lane, draw) for draw in draws]
+    subset, specs = batches.held_out()[0]
+    specs = specs[: phase.samples]
+    truth = [batches.pixels(subset, spec) for spec in specs]
     unet.eval()
     made = []
-    for number, draw in enumerate(draws):  # one at a time: a step's memory is all that there need be
-        batch = batches.make(lane, [draw], drop=False).to(device)
+    for number, spec in enumerate(specs):  # one at a time: a step's memory is all that there need be
+        batch = batches.make(subset, [spec], drop=False).to(device)
         noise = normal(generator(recipe.seed, "samples", number), tuple(batch.clean.shape[1:]))[None].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast):
-            how = objective.of(phase)
+            how = objective.of_phase(phase)
             latents = sample(unet, batch.condition, noise, how, steps=phase.sample_steps, guidance=phase.guidance)
         made.append(batches.encoders.vae.decode(latents[0] if latents.ndim == 5 else latents))
-    if lane.shape.frames == 1:
+    if subset.shape.frames == 1:
         write_png(folder / f"{name}.png", grid([np.concatenate(truth), np.concatenate(made)]))
         return
     write_png(folder / f"{name}.png", grid([row for pair in zip(truth, made, strict=True) for row in pair]))

@@ -14,7 +14,7 @@ from dailies.curation.errors import NotFinite
 from dailies.training import distributed as parallel
 from dailies.training.data.batches import Batch, Batches
 from dailies.training.diffusion import objective
-from dailies.training.diffusion.sample import network
+from dailies.training.diffusion.sample import bind_condition
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import Recipe
 
@@ -29,7 +29,9 @@ def learning_rate(phase: Phase, step: int) -> float:
 def batch_loss(unet: Any, batch: Batch, recipe: Recipe, phase: Phase) -> Tensor:
     """The phase's objective per sample: (B,)."""
     with torch.autocast(batch.clean.device.type, torch.bfloat16, enabled=recipe.autocast):
-        return objective.of(phase).loss(network(unet, batch.condition), batch.clean, batch.noise, batch.sigma)
+        return objective.of_phase(phase).loss(
+            bind_condition(unet, batch.condition), batch.clean, batch.noise, batch.sigma
+        )
 
 
 def at_once(phase: Phase) -> int:
@@ -39,8 +41,8 @@ def at_once(phase: Phase) -> int:
 
 def parts(batch: Batch, most: int) -> Iterator[Batch]:
     """A batch in parts of at most ``most`` samples, in their order."""
-    for start in range(0, len(batch.ids), most):
-        yield batch.rows(start, min(start + most, len(batch.ids)))
+    for start in range(0, len(batch.clip_ids), most):
+        yield batch.rows(start, min(start + most, len(batch.clip_ids)))
 
 
 def train_step(
@@ -69,7 +71,7 @@ def train_step(
         optimizer.step()
         return mean
     what = "gradient" if math.isfinite(mean) else f"loss ({mean})"
-    names = ", ".join(parallel.gathered(tuple(name for batch in batches for name in batch.ids)))
+    names = ", ".join(parallel.gathered(tuple(name for batch in batches for name in batch.clip_ids)))
     raise NotFinite(f"phase {phase.name}, step {step}: {what} is not finite on samples {names}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _TITLE = re.compile(r"^# (.+)$", re.M)
-_COUNTS = re.compile(r"^(\d+) clips of one shot each, cut from (\d+) sources\.", re.M)
+_COUNTS = re.compile(r"^(\d+) clips of one shot each, (?:cut )?from (\d+) sources\.", re.M)
 _RECIPE = re.compile(r"^- recipe `([^`]+)`, hash `([^`]+)`(?:, dailies (\S+))?", re.M)
 _SELECTION = re.compile(r"^- selection `([^`]+)`: rules `([^\n]*)`$", re.M)
 _LIMITS = re.compile(r"^- limits that the rules came to: `([^\n]*)`$", re.M)
@@ -38,7 +38,7 @@ class Export:
 
     @classmethod
     def from_card(cls, text: str) -> Export:
-        """Parse README.md of an export as ``curation.export.card`` writes it; what is not there stays ``None``."""
+        """Parse README.md of an export as ``dailies.curation.export.card`` writes it; what is not there stays ``None``."""
         title, counts = _TITLE.search(text), _COUNTS.search(text)
         recipe, selection, limits = _RECIPE.search(text), _SELECTION.search(text), _LIMITS.search(text)
         return cls(

@@ -21,7 +21,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from transformers import CLIPTextModel
 
-from dailies.zoo.formats.time_ids import added_ids
+from dailies.zoo.formats.time_ids import added_time_ids
 
 
 @dataclass
@@ -139,7 +139,7 @@ class TextToVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         """(b, k): fps − 1, motion bucket, noise augmentation 0, as SVD; k by what the UNet was built for."""
         config = self.unet.config
         count = config.projection_class_embeddings_input_dim // config.addition_time_embed_dim
-        ids = added_ids(fps, [motion_bucket], torch.zeros(1))[0, :count].to(device, dtype)
+        ids = added_time_ids(fps, [motion_bucket], torch.zeros(1))[0, :count].to(device, dtype)
         return ids.expand(batch, count)
 
     def _check(self, prompts: Sequence[str], height: int, width: int, frames: int) -> None:

@@ -1,14 +1,17 @@
-"""Cuts where the boundary network says so: thresholds over its tracks, and the exact place from the frame-to-frame step."""
+"""The boundary detector thresholds the boundary network's tracks and places cuts by the frame-to-frame step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
+from dailies.curation.config import SPEC
 from dailies.curation.observers.boundary import STEP, TRACKS
 from dailies.curation.types import Cut, Track
 
@@ -16,61 +19,58 @@ Floats = NDArray[np.float32]
 MIDDLE = 0.25  # least strength of a transition's middle: a run of blends without one is motion
 
 
-@dataclass(frozen=True, kw_only=True)
-class Boundary:
-    """``hard``: least strength, 0 to 1, of a hard cut; ``gradual``: of a gradual transition, at its strongest sample.
+Strength = Annotated[float, Field(gt=0, lt=1)]
 
-    ``edge``: a transition reaches as far as samples are a blend with at least this strength; ``guard``: further samples (of 12
-    a second) given up on either side of it. A lower threshold finds more and cuts more often where nothing is.
+
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class BoundaryDetector:
+    """Cuts are where the network's strengths, 0 to 1, reach these thresholds; lower ones find more, false cuts included.
+
+    ``hard``: least strength of a hard cut. ``gradual``: least strength of a gradual transition at its strongest sample.
+    ``edge``: a transition reaches as far as samples are a blend with at least this strength. ``guard``: samples (12 a second)
+    added to a transition on either side.
     """
 
-    hard: float = 0.5
-    gradual: float = 0.9
-    edge: float = 0.1
-    guard: int = 1
+    hard: Strength = 0.5
+    gradual: Strength = 0.9
+    edge: Strength = 0.1
+    guard: Annotated[int, Field(ge=0, le=100)] = 1
 
     name: ClassVar[str] = "boundary"
     identity: ClassVar[str] = "curation.cuts.boundary.Boundary"
     meaning: ClassVar[int] = 2
-    tracks: ClassVar[tuple[str, ...]] = ("boundary",)
-
-    def __post_init__(self) -> None:
-        for field in ("hard", "gradual", "edge"):
-            if not 0 < getattr(self, field) < 1:
-                raise ValueError(f"{field} must be between 0 and 1, not {getattr(self, field)}")
-        if not 0 <= self.guard <= 100:
-            raise ValueError(f"guard must be between 0 and 100 samples, not {self.guard}")
+    observers: ClassVar[tuple[str, ...]] = ("boundary",)
 
     def cuts(self, tracks: Mapping[str, Track]) -> list[Cut]:
-        """In order, not overlapping."""
+        """Return hard cuts and transitions in order of time, none overlapping another."""
         step, cut = tracks[STEP], tracks["boundary_cut"]
         if len(cut.pts) < 2:
             return []
         blends = self._blends(tracks)
-        hard = [found for found in self._hard(cut, step) if not any(b.start < found.end <= b.end for b in blends)]
-        return sorted([*blends, *hard], key=lambda found: found.start)
+        hard = [at for at in self._hard(cut, step) if not any(blend.start < at.end <= blend.end for blend in blends)]
+        return sorted([*blends, *hard], key=lambda at: at.start)
 
     # ---- hard cuts ----
 
     def _hard(self, cut: Track, step: Track) -> list[Cut]:
-        """Samples whose strength passes and that are the strongest of their neighbours, each placed by the steps around it."""
-        found = []
+        """Return a cut for each sample that passes and is the strongest of its neighbours, placed by the steps around it."""
+        cuts = []
         for at in np.flatnonzero(cut.values >= self.hard).tolist():
             near = cut.values[max(0, at - 1) : at + 2]
             if at == 0 or cut.values[at] < near.max() or (at > 1 and cut.values[at] == cut.values[at - 1]):
                 continue
             start, end = _place(step, int(cut.pts[at - 1]), int(cut.pts[at]))
-            found.append(
+            cuts.append(
                 Cut(start=start, end=end, kind="cut", detector=self.name, strength=float(cut.values[at]) / self.hard)
             )
-        return found
+        return cuts
 
     # ---- gradual transitions ----
 
     def _blends(self, tracks: Mapping[str, Track]) -> list[Cut]:
         cut, middle, blend = (tracks[name] for name in TRACKS)
         pts = cut.pts
-        found: list[Cut] = []
+        blends: list[Cut] = []
         for first, last in runs(blend.values >= self.edge):
             peak = float(blend.values[first : last + 1].max())
             # A fade in from nothing or out to nothing has no middle; its last sample may be nothing.
@@ -79,7 +79,7 @@ class Boundary:
                 continue
             # Samples stand for the frames up to the next ones.
             old, new = max(0, first - 1 - self.guard), min(len(pts) - 1, last + 1 + self.guard)
-            found.append(
+            blends.append(
                 Cut(
                     start=int(pts[old]),
                     end=int(pts[new]),
@@ -89,33 +89,33 @@ class Boundary:
                     core=_core(pts[first : last + 1], blend.values[first : last + 1]),
                 )
             )
-        return _merged(found)
+        return _merged(blends)
 
 
 def _place(step: Track, before: int, after: int) -> tuple[int, int]:
-    """The two seen frames between which the largest step lies, from the frame at ``before`` to that at ``after``."""
+    """Return the two decoded frames between which the largest step lies, from the frame at ``before`` to that at ``after``."""
     first, last = np.searchsorted(step.pts, (before, after))
     at = int(first) + 1 + int(np.argmax(step.values[first + 1 : last + 1]))
     return int(step.pts[at - 1]), int(step.pts[at])
 
 
 def runs(high: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and last index of each run of true values."""
+    """Return the first and last index of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], high, [False]]).astype(np.int8)))
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _core(pts: NDArray[np.int64], blend: Floats) -> tuple[int, int]:
-    """First and last of the samples about the strongest one that rather are blends than not."""
+    """Return first and last of the samples around the strongest that are more likely blends than not."""
     peak = int(blend.argmax())
     ((first, last),) = [run for run in runs(blend >= min(0.5, float(blend[peak]))) if run[0] <= peak <= run[1]]
     return int(pts[first]), int(pts[last])
 
 
-def _merged(found: list[Cut]) -> list[Cut]:
-    """Those that overlap as one, which is named by the strongest of them that shots meet at."""
+def _merged(blends: list[Cut]) -> list[Cut]:
+    """Merge those that overlap; the result takes kind and strength of the strongest at which shots meet."""
     out: list[Cut] = []
-    for span in found:
+    for span in blends:
         if out and span.start < out[-1].end:
             last = out.pop()
             best = max(last, span, key=lambda cut: (cut.kind != "fade", cut.strength))

@@ -1,26 +1,26 @@
-"""One threshold on the change between neighbouring frames: PySceneDetect's content detector, over a track."""
+"""The content detector puts one threshold on the change between neighbouring frames, as PySceneDetect's does."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
+from pydantic import PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from dailies.curation.config import SPEC
 from dailies.curation.types import Cut, Track
 
 
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """``threshold``: content score, 0–255, from which on a frame begins a new shot."""
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class ContentDetector:
+    """A cut is where the track ``change`` reaches ``threshold``, a content score from 0 to 255."""
 
-    threshold: float = 27.0
+    threshold: PositiveFloat = 27.0
 
     identity: ClassVar[str] = "curation.cuts.content.Content"
     meaning: ClassVar[int] = 1
-
-    @property
-    def tracks(self) -> tuple[str, ...]:
-        return ("change",)
+    observers: ClassVar[tuple[str, ...]] = ("change",)
 
     def cuts(self, tracks: Mapping[str, Track]) -> list[Cut]:
         change = tracks["change"]

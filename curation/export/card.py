@@ -1,5 +1,4 @@
-"""The card of an export: README.md with front matter for Hugging Face ``datasets``, what it holds and where it came
-from."""
+"""The card of an export is its README.md: front matter for Hugging Face ``datasets``, what it holds and its origin."""
 
 from __future__ import annotations
 
@@ -15,19 +14,19 @@ from dailies.curation.clips import SPLITS
 WAYS = {
     "encode": "Clips are mp4 files, encoded anew: frame-exact, upright, square pixels, with their source's frame times.",
     "copy": "Clips are copies of their source's packets, from keyframe to keyframe, in mp4, mov or mkv; the container says how "
-    "to turn them. Those of damaged sources are encoded (`cut` says which), as H.264 of 8 bits.",
+    "to turn them. Those of damaged sources are encoded (`extraction` says which), as H.264 of 8 bits.",
     "smart": "Clips are frame-exact. What a keyframe allows is copied from the source, in mp4, mov or mkv, and the container "
-    "says how to turn it; `frames_encoded` says how much is not. Where nothing can be copied (`cut` is encode) they are H.264 "
-    "of 8 bits.",
+    "says how to turn it; `frames_encoded` says how much is not. Where nothing can be copied (`extraction` is encode) they are "
+    "H.264 of 8 bits.",
     "none": "Clips stay in their sources: `uri`, `source_start` and `source_end` say where.",
 }
 
 
-def card(index: pa.Table, facts: Mapping[str, Any]) -> str:
-    """README.md of an export: front matter for Hugging Face ``datasets``, then what it holds and where it came from.
+def render_card(index: pa.Table, facts: Mapping[str, Any]) -> str:
+    """Return README.md of an export: front matter for Hugging Face ``datasets``, what it holds and where it came from.
 
     ``facts``: ``name``, ``recipe`` (name), ``recipe_hash``, ``selection``, ``rules``, ``limits``, ``tables`` (name →
-    version), ``cutting``, ``seed``, ``version``.
+    version), ``extraction``, ``seed``, ``version``.
     """
     ok = index.filter(pc.equal(index["status"], "ok"))
     per_split = {split: ok.filter(pc.equal(ok["split"], split)) for split in SPLITS}
@@ -52,17 +51,17 @@ def card(index: pa.Table, facts: Mapping[str, Any]) -> str:
             "",
             f"# {facts['name']}",
             "",
-            f"{len(ok)} clips of one shot each, cut from {len(set(ok['source_id'].to_pylist()))} sources.",
+            f"{len(ok)} clips of one shot each, from {len(set(ok['source_id'].to_pylist()))} sources.",
             "",
             "| split | clips | minutes | MB |",
             "|---|---:|---:|---:|",
             *lines,
             "",
-            *([f"{lost} selected clips could not be cut out; `index.parquet` says why.", ""] if lost else []),
-            f"**Audio is dropped.** {WAYS[facts['cutting']['mode']]}",
+            *([f"{lost} selected clips could not be extracted; `index.parquet` says why.", ""] if lost else []),
+            f"**Audio is dropped.** {WAYS[facts['extraction']['mode']]}",
             *_lost(ok),
             "",
-            *_reading(next(iter(per_split), "train"), facts["cutting"]["mode"]),
+            *_reading(next(iter(per_split), "train"), facts["extraction"]["mode"]),
             *_columns(index),
             *_origin(facts),
         ]
@@ -113,8 +112,8 @@ def _reading(split: str, mode: str) -> list[str]:
 def _columns(index: pa.Table) -> list[str]:
     rows = []
     for column in index.schema:
-        said = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
-        rows.append(f"| `{column.name}` | {said.get('doc', '')} | {said.get('unit', '')} |")
+        metadata = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
+        rows.append(f"| `{column.name}` | {metadata.get('doc', '')} | {metadata.get('unit', '')} |")
     return ["## Columns of the index", "", "| column | what | unit |", "|---|---|---|", *rows, ""]
 
 
@@ -126,7 +125,7 @@ def _origin(facts: Mapping[str, Any]) -> list[str]:
         f"- recipe `{facts['recipe']}`, hash `{facts['recipe_hash']}`, dailies {facts['version']}",
         f"- selection `{facts['selection']}`: rules `{json.dumps(facts['rules'], sort_keys=True)}`",
         f"- limits that the rules came to: `{limits}`",
-        f"- cut out by `{json.dumps(facts['cutting'], sort_keys=True)}`, order seed {facts['seed']}",
+        f"- extracted with `{json.dumps(facts['extraction'], sort_keys=True)}`, order seed {facts['seed']}",
         "- tables read: " + ", ".join(f"`{name}` version {number}" for name, number in facts["tables"].items()),
         "",
     ]

@@ -1,226 +1,24 @@
-"""Export: selected clips → training shards, an index of them, and a card.
+"""Shards hold the clips of an export: plain Parquet, immutable, each written in one go.
 
-An export is plain Parquet, immutable, made in one go: ``data/SPLIT-00000-of-00004.parquet`` with the clips' bytes
-uncompressed in row groups of at most 32 MB, ``index.parquet`` with where each clip lies, ``README.md`` that says where
-it all came from (``dailies.curation.export.card``). Rows stand in the canonical order hash(seed, clip_id), so a reader that
-goes front to back sees a shuffled dataset.
-
-Clips of one source lie all over the shards, and a source is opened once: so batches of sources are cut out first, each
-into a file of its own with a row group per clip, and the shards are put together from these.
+``data/SPLIT-00000-of-00004.parquet`` holds the clips' bytes uncompressed in row groups of at most 32 MB; ``index.parquet``
+says where each clip lies, ``README.md`` where it all came from (``dailies.curation.export.card``). Rows stand in the canonical
+order hash(seed, clip_id), so a reader that goes front to back sees a shuffled dataset.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dailies.curation import schema, video
-from dailies.curation.clips import SPLITS, span_of
-from dailies.curation.errors import Changed, SourceError
+from dailies.curation import schema
+from dailies.curation.errors import SourceError
+from dailies.curation.export.extraction import failure_of
 from dailies.curation.tables.storage import ROW_GROUP_BYTES
-from dailies.curation.types import Crop
-from dailies.curation.video.encode import Cutout, Encoding
-from dailies.curation.video.extract import Cutting, Mode
 
-
-@dataclass(frozen=True, kw_only=True)
-class CutSettings:
-    """How clips are cut out: a mode of ``dailies.curation.video.extract``, the ``Encoding`` of what is encoded, and whether the
-    borders found are cropped."""
-
-    mode: Mode = "encode"
-    encoding: Encoding = field(default_factory=Encoding)
-    crop: bool = False
-
-    @property
-    def meaning(self) -> list[Any]:
-        """What gives an export's bytes their meaning."""
-        return [self.mode, asdict(self.encoding), self.encoding.meaning, self.crop]
-
-
-# ---- the plan -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """One file to make: its clips are rows of the joined clips table, in order."""
-
-    name: str
-    clips: pa.Table
-
-
-def plan(clips: pa.Table, *, seed: int, shard_bytes: int) -> list[Shard]:
-    """Share ``clips`` out over shards of about ``shard_bytes``, by split, in the canonical order.
-
-    A function of the clips and the arguments alone, so a run that was killed finds the same plan again.
-    """
-    order = [schema.digest("order", seed, clip) for clip in clips["clip_id"].to_pylist()]
-    clips = clips.append_column("_order", pa.array(order, pa.string())).sort_by("_order").drop_columns("_order")
-    shards = []
-    for split in SPLITS:
-        rows = clips.filter(pc.equal(clips["split"], split))
-        if not len(rows):
-            continue
-        estimate = sum(map(_expected_bytes, rows.select(["width", "height", "frames"]).to_pylist()))
-        count = max(1, math.ceil(estimate / shard_bytes))
-        marks = [len(rows) * number // count for number in range(count + 1)]
-        for number in range(count):
-            name = f"{split}-{number:05d}-of-{count:05d}.parquet"
-            shards.append(Shard(name=name, clips=rows.slice(marks[number], marks[number + 1] - marks[number])))
-    return shards
-
-
-def _expected_bytes(row: Mapping[str, Any]) -> float:
-    """About 0.15 bit a pixel, what x264 takes for ordinary footage at crf 18."""
-    return float(row["width"] * row["height"] * row["frames"] * 0.15 / 8)
-
-
-ROW_GROUP_CLIPS = 4096  # in one row group, where clips hold no bytes of their own
-BATCH = 64  # clips, at most, unless one source has more
-LONG = 256  # clips of one source after which it is opened again, so that a stop loses no more, and others can help
-
-
-def by_source(clips: pa.Table) -> list[Shard]:
-    """``clips`` in batches of whole sources but for very long ones, each in the order of time: what is cut out in one
-    go, into a file of that name.
-
-    A function of the clips alone. Batches are small enough to share out over workers.
-    """
-    most = max(1, min(BATCH, len(clips) // 64))
-    clips = clips.sort_by([("uri", "ascending"), ("stream", "ascending"), ("start", "ascending")])
-    sources = clips["source_id"].to_pylist()
-    begins = [n for n in range(len(sources)) if n == 0 or sources[n] != sources[n - 1]]
-    ends = sorted({m for n, end in pairwise([*begins, len(sources)]) for m in (*range(n + LONG, end, LONG), end)})
-    batches, start, last = [], 0, 0
-    for end in ends:
-        if last > start and end - start > most:
-            batches.append((start, last))
-            start = last
-        last = end
-    batches += [(start, last)] if last > start else []
-    parts = [clips.slice(start, end - start) for start, end in batches]
-    return [Shard(name=f"{schema.digest(*part['clip_id'].to_pylist())}.parquet", clips=part) for part in parts]
-
-
-# ---- one clip -------------------------------------------------------------------------------------------------------
-
-CUTS = pa.schema(
-    [
-        pa.field("clip_id", pa.string()),
-        pa.field("failure", schema.FAILURE),
-        *(column for column in schema.EXPORT_COLUMNS if column.name in schema.CUT_COLUMNS),
-        schema.VIDEO,
-    ]
-)
-"""What is known of a clip once it is cut out, or why it could not be."""
-
-
-class _Cutter:
-    """Cuts clips out, in a child process; the source last opened stays open, since its next clip comes next."""
-
-    def __init__(self) -> None:
-        self._cutting: Cutting | None = None
-        self._of: tuple[str, str, int] | None = None
-
-    def __call__(
-        self, clip: Mapping[str, Any], settings: CutSettings, beat: Callable[[], None] = lambda: None
-    ) -> dict[str, Any]:
-        """The columns ``schema.CUT_COLUMNS`` and the bytes. Raises ``SourceError``, ``Changed`` if the source is not
-        what was observed.
-
-        A source in which faults showed is encoded, whatever the mode but ``none``: copies would take the faults along.
-        """
-        cutting = self._opened(clip, beat)
-        mode: Mode = "encode" if clip.get("faulty") and settings.mode != "none" else settings.mode
-        crop = crop_of(clip) if settings.crop else None
-        cut = cutting.cut(span_of(clip), mode, encoding=settings.encoding, crop=crop, expect=clip["frames"], beat=beat)
-        return cut_row(clip, cut, mode, crop or Crop()) | {"video": cut.data}
-
-    def _opened(self, clip: Mapping[str, Any], beat: Callable[[], None]) -> Cutting:
-        of = (clip["uri"], clip["content_id"], clip["stream"])
-        if self._cutting is None or self._of != of:
-            if self._cutting is not None:
-                self._cutting.close()
-                self._cutting = None
-            content, _ = video.content_id(clip["uri"])
-            if content != clip["content_id"]:
-                raise Changed(f"{clip['uri']} changed since it was observed")
-            beat()
-            self._cutting, self._of = Cutting(clip["uri"], stream=clip["stream"]), of
-        return self._cutting
-
-
-cut_clip = _Cutter()
-
-
-def crop_of(clip: Mapping[str, Any]) -> Crop:
-    """The borders found, as what to take off; none where they could not be told."""
-    found = {side: clip.get(f"border_{side}") for side in ("left", "top", "right", "bottom")}
-    return Crop(**{side: math.ceil(depth or 0) for side, depth in found.items()})
-
-
-def cut_row(clip: Mapping[str, Any], cut: Cutout, mode: Mode, crop: Crop) -> dict[str, Any]:
-    """``schema.CUT_COLUMNS`` of one clip."""
-    made = "encode" if cut.encoded == cut.frames else "copy" if mode == "smart" and not cut.encoded else mode
-    return {
-        "cut": made,
-        "source_start": cut.span.start,
-        "source_end": cut.span.end,
-        "lost_seconds": float(span_of(clip).seconds - cut.span.seconds),
-        "seconds": float(cut.span.seconds),
-        "frames": cut.frames,
-        "frames_encoded": cut.encoded,
-        "encoder": cut.encoder,
-        "fps": cut.fps,
-        "width": cut.width,
-        "height": cut.height,
-        "crop_left": crop.left,
-        "crop_top": crop.top,
-        "crop_right": crop.right,
-        "crop_bottom": crop.bottom,
-    }
-
-
-def write_cuts(
-    path: Any, clips: Iterable[Mapping[str, Any]], cut: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-) -> int:
-    """Cut ``clips`` out into the local path or open file ``path``, a row group each, in order; returns how many
-    failed."""
-    lost = 0
-    with pq.ParquetWriter(path, CUTS, compression="none", write_statistics=False) as writer:
-        for clip in clips:
-            row: dict[str, Any] = dict.fromkeys(CUTS.names) | {"clip_id": clip["clip_id"]}
-            try:
-                row |= cut(clip)
-            except SourceError as error:
-                row["failure"] = _failure(error)
-                lost += 1
-            writer.write_table(pa.Table.from_pylist([row], schema=CUTS))
-    return lost
-
-
-def _failure(error: SourceError) -> dict[str, str]:
-    return {"stage": "export", "kind": error.kind, "message": str(error)}
-
-
-def read_cut(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of ``CUTS`` as what ``write_shard`` asks of a clip. Raises the failure that it tells of."""
-    failure = row["failure"]
-    if failure is not None:
-        error = SourceError(failure["message"])
-        error.kind = failure["kind"]
-        raise error
-    return {name: row[name] for name in CUTS.names if name not in ("clip_id", "failure")}
-
-
-# ---- one shard ------------------------------------------------------------------------------------------------------
+ROW_GROUP_CLIPS = 4096  # at most in one row group, which matters where clips hold no bytes of their own
 
 
 def write_shard(
@@ -228,10 +26,9 @@ def write_shard(
     name: str,
     clips: Iterable[Mapping[str, Any]],
     columns: Sequence[pa.Field],
-    cut: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    extract: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Write one shard at the local path or open file ``path``; returns its rows of the index, failed clips among
-    them."""
+    """Write one shard at the local path or open file ``path``; return its rows of the index, failed clips among them."""
     shard_schema = schema.export(columns)
     media = [column.name for column in shard_schema if column.type == pa.binary()]
     plain = [column.name for column in shard_schema if column.name not in media]
@@ -243,7 +40,7 @@ def write_shard(
         use_dictionary=[c for c in plain if shard_schema.field(c).type == pa.string()],
         write_statistics=plain,
     ) as writer:
-        for group, rows in enumerate(_groups(clips, columns, cut, index)):
+        for group, rows in enumerate(_groups(clips, columns, extract, index)):
             table = pa.Table.from_pylist(rows, schema=shard_schema)
             writer.write_table(table, row_group_size=len(rows))
             for number, row in enumerate(rows):
@@ -254,25 +51,25 @@ def write_shard(
 def _groups(
     clips: Iterable[Mapping[str, Any]],
     columns: Sequence[pa.Field],
-    cut: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    extract: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     failed: list[dict[str, Any]],
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows in groups of at most 32 MB of media, or so many rows; clips that cannot be cut go to ``failed``."""
+    """Yield rows in groups of at most 32 MB of media or ``ROW_GROUP_CLIPS`` rows; failed clips go to ``failed``."""
     rows: list[dict[str, Any]] = []
-    held = 0
+    total = 0
     for clip in clips:
         row = _row(clip, columns)
         try:
-            row |= cut(clip)
+            row |= extract(clip)
         except SourceError as error:
-            failed.append(_index_row(row, failure=_failure(error)))
+            failed.append(_index_row(row, failure=failure_of(error)))
             continue
         size = len(row["video"] or b"")
-        if rows and (held + size > ROW_GROUP_BYTES or len(rows) == ROW_GROUP_CLIPS):
+        if rows and (total + size > ROW_GROUP_BYTES or len(rows) == ROW_GROUP_CLIPS):
             yield rows
-            rows, held = [], 0
+            rows, total = [], 0
         rows.append(row)
-        held += size
+        total += size
     if rows:
         yield rows
 

@@ -1,8 +1,8 @@
-"""Observers: per-frame signals, read while a source streams past. One file a signal; this table names them all.
+"""Observers read per-frame signals while a source streams past. One file a signal.
 
 A new signal is one file and one line in ``OBSERVERS``. An observer is a small frozen spec of numbers, made on the driver;
-``start`` gives a live one that sees frames in order and ends in tracks. Its measures are what a clip's row keeps
-of those tracks.
+``start`` gives its pass over one source, which sees frames in order and ends in tracks. Its measures are what a clip's row
+keeps of those tracks.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
-from dailies.curation.observers.borders import Borders
-from dailies.curation.observers.boundary import Boundary
-from dailies.curation.observers.change import Change
-from dailies.curation.observers.combing import Combing
-from dailies.curation.observers.duplicates import Duplicates
-from dailies.curation.observers.luma import Luma
-from dailies.curation.observers.motion import Motion
-from dailies.curation.observers.sharpness import Sharpness
+from dailies.curation.observers.borders import BordersObserver
+from dailies.curation.observers.boundary import BoundaryObserver
+from dailies.curation.observers.change import ChangeObserver
+from dailies.curation.observers.combing import CombingObserver
+from dailies.curation.observers.duplicates import DuplicatesObserver
+from dailies.curation.observers.luma import LumaObserver
+from dailies.curation.observers.motion import MotionObserver
+from dailies.curation.observers.sharpness import SharpnessObserver
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
 
 
-class Live(Protocol):
-    """An observer at work on one source."""
+class ObserverPass(Protocol):
+    """An observer at work on one source, or one segment of it."""
 
     def see(self, frame: Frame) -> None:
         """Take the next frame that is due on the observer's grid."""
 
     def finish(self) -> Sequence[Track]:
-        """The tracks, once the source has ended."""
+        """Return the tracks, once the source has ended."""
 
 
 class Observer(Protocol):
-    """A per-frame signal. Runs on the CPU; cut strengths come from here too."""
+    """A per-frame signal, read on the CPU; the strengths that detectors threshold are such signals too."""
 
     identity: ClassVar[str]  # names it in fingerprints for good, wherever its class moves
     meaning: ClassVar[int]  # raised when the code changes what the numbers mean
@@ -49,21 +49,36 @@ class Observer(Protocol):
 
     @property
     def lookback(self) -> float:
-        """Seconds to re-read before a segment's start so that its first values equal the whole's."""
+        """Seconds to read before a segment's start so that its first values equal those of the whole source."""
 
-    def start(self, probe: Probe) -> Live: ...
+    def start(self, probe: Probe) -> ObserverPass:
+        """Begin a pass over one source."""
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
-        """The measures over one clip; ``None`` where the clip holds too few samples."""
+        """Return the measures over one clip; ``None`` where the clip holds too few samples."""
 
+
+__all__ = [
+    "OBSERVERS",
+    "BordersObserver",
+    "BoundaryObserver",
+    "ChangeObserver",
+    "CombingObserver",
+    "DuplicatesObserver",
+    "LumaObserver",
+    "MotionObserver",
+    "Observer",
+    "ObserverPass",
+    "SharpnessObserver",
+]
 
 OBSERVERS: dict[str, Any] = {
-    "borders": Borders,
-    "boundary": Boundary,
-    "change": Change,
-    "combing": Combing,
-    "duplicates": Duplicates,
-    "luma": Luma,
-    "motion": Motion,
-    "sharpness": Sharpness,
+    "borders": BordersObserver,
+    "boundary": BoundaryObserver,
+    "change": ChangeObserver,
+    "combing": CombingObserver,
+    "duplicates": DuplicatesObserver,
+    "luma": LumaObserver,
+    "motion": MotionObserver,
+    "sharpness": SharpnessObserver,
 }

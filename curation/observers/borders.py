@@ -1,4 +1,4 @@
-"""Borders: black bars around the picture (letterbox, pillarbox, both), in pixels of the upright source.
+"""The borders observer measures black bars around the picture (letterbox, pillarbox, both), in px of the upright source.
 
 A bar is black and flat and ends at a straight edge: from one line to the next the picture begins. What is merely dark, such
 as a night sky, has no such edge, and a frame that is dark all over tells nothing. Bars come in pairs, above and below or left
@@ -12,15 +12,16 @@ the picture, are not found.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Recorder, check_grid, within
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Fps, Recorder, within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
@@ -39,24 +40,21 @@ GAPS = 0.15  # share of black lines among what is lit: text on black has more, a
 FORGIVEN = 8  # of so many frames one may see a narrower bar than the others
 
 
-@dataclass(frozen=True, kw_only=True)
-class Borders:
-    """``fps``: frames per second looked at; at the default every clip of a second or more has one.
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class BordersObserver:
+    """Depth of the black bars in ``fps`` frames a second; at the default every clip of a second or more has one.
 
     The four measures are the crop rectangle, within 2 px: what to take off each side, 0 where there is no bar. ``None`` where
     no frame of the clip can tell: they are dark up to that side and the one across from it, or show text on black.
     """
 
-    fps: float = FULL_FPS
+    fps: Fps = FULL_FPS
 
     identity: ClassVar[str] = "curation.observers.borders.Borders"
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = tuple(
         field(f"border_{side}", pa.float64(), f"black bar at the {side}", "px of the upright source") for side in SIDES
     )
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, FULL_SIZE)
 
     @property
     def name(self) -> str:
@@ -70,18 +68,18 @@ class Borders:
     def lookback(self) -> float:
         return 0.0
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live()
+    def start(self, probe: Probe) -> _BorderPass:
+        return _BorderPass()
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
-        seen = {side: agreed(tracks.get(f"borders_{side}"), span) for side in SIDES}
-        left, right = paired(seen["left"], seen["right"])
-        top, bottom = paired(seen["top"], seen["bottom"])
+        depths = {side: agreed(tracks.get(f"borders_{side}"), span) for side in SIDES}
+        left, right = paired(depths["left"], depths["right"])
+        top, bottom = paired(depths["top"], depths["bottom"])
         return {"border_left": left, "border_top": top, "border_right": right, "border_bottom": bottom}
 
 
-class _Live:
-    """The first track is the luma of the darkest side's outermost line, the others what ``bars`` finds at each side."""
+class _BorderPass:
+    """Its first track is the luma of the darkest side's outermost line, the others what ``bars`` measures at each side."""
 
     def __init__(self) -> None:
         self._recorders = [Recorder("borders"), *(Recorder(f"borders_{side}") for side in SIDES)]
@@ -95,7 +93,7 @@ class _Live:
 
 
 def bars(gray: NDArray[np.uint8]) -> tuple[float, ...]:
-    """Of a frame: luma of its darkest side's outermost line, and ``depth`` of the bars at left, top, right and bottom."""
+    """Return the luma of a frame's darkest outermost line, and ``depth`` of the bars at left, top, right and bottom."""
     level = float(min(np.median(line) for line in (gray[0], gray[-1], gray[:, 0], gray[:, -1])))
     if level > BLACK:
         return level, 0.0, 0.0, 0.0, 0.0
@@ -110,20 +108,22 @@ def bars(gray: NDArray[np.uint8]) -> tuple[float, ...]:
 
 
 def _share(lit: NDArray[np.uint8], axis: int) -> NDArray[np.float32]:
-    """Of each column (axis 0) or row (axis 1), the share of pixels lit."""
+    """Return the share of pixels lit in each column (axis 0) or row (axis 1)."""
     lit = np.ascontiguousarray(lit)
     return np.asarray(cv2.reduce(lit, axis, cv2.REDUCE_AVG, dtype=cv2.CV_32F), np.float32).ravel()
 
 
 def _extent(share: NDArray[np.float32]) -> tuple[int, int]:
-    """First line that is not black, and the first one after the last; all of them where all are black."""
+    """Return the first line that is not black and the first one after the last such; all lines where all are black."""
     bright = np.flatnonzero(share > CLEAN)
     return (int(bright[0]), int(bright[-1]) + 1) if bright.size else (0, len(share))
 
 
 def depth(share: NDArray[np.float32], *, solid: bool) -> float:
-    """How many of the first lines are a bar, given the share of pixels lit in each. Where no edge tells, minus how many are
-    black. ``solid``: what is lit in this frame may be a picture; if not, it is text, and has no edges that count.
+    """Return how many of the first lines are a bar, from the share of pixels lit in each.
+
+    Where no edge tells, it is minus the number of black lines. ``solid``: what is lit in this frame may be a picture; if
+    not, it is text, and has no edges that count.
     """
     black = share <= CLEAN
     if not black[0]:
@@ -137,31 +137,35 @@ def depth(share: NDArray[np.float32], *, solid: bool) -> float:
 
 
 def agreed(track: Track | None, span: Span) -> float | None:
-    """The narrowest bar that the frames of a span show, but for one in ``FORGIVEN``; 0 unless most agree. A frame with a deeper
-    one has a dark part of the picture beside it; one that cannot tell agrees if it is as black. Below 0 if none can tell.
+    """Return the narrowest bar that a span's frames show, but for one in ``FORGIVEN``; 0 unless most agree.
+
+    A frame with a deeper bar has a dark part of the picture beside it; one that cannot tell agrees if it is as black. The
+    result is below 0 where no frame can tell.
     """
-    seen = within(track, span)
-    if not seen.size:
+    depths = within(track, span)
+    if not depths.size:
         return None
-    told = np.sort(seen[seen >= 0])
+    told = np.sort(depths[depths >= 0])
     if not told.size:
-        return float(np.median(seen))
+        return float(np.median(depths))
     narrowest = float(told[len(told) // FORGIVEN])
-    against = int((np.abs(told - narrowest) > AGREE).sum() + ((seen < 0) & (-seen < narrowest - AGREE)).sum())
+    against = int((np.abs(told - narrowest) > AGREE).sum() + ((depths < 0) & (-depths < narrowest - AGREE)).sum())
     return narrowest if len(told) > 2 * against else 0.0
 
 
-def paired(one: float | None, other: float | None) -> tuple[float | None, float | None]:
-    """Two bars across from each other. What one side tells holds for both if the other is as black; where one is much the
-    wider, the rest of it is a dark part of the picture.
+def paired(near: float | None, far: float | None) -> tuple[float | None, float | None]:
+    """Reconcile the depths of two bars across from each other.
+
+    What one side tells holds for both if the other is as black; where one is much the wider, the rest of it is a dark part
+    of the picture.
     """
-    if one is None or other is None or max(one, other) < 0:
+    if near is None or far is None or max(near, far) < 0:
         return None, None
-    if min(one, other) < 0:
-        told, dark = max(one, other), -min(one, other)
+    if min(near, far) < 0:
+        told, dark = max(near, far), -min(near, far)
         depth = told if dark >= told - AGREE else 0.0
         return depth, depth
     px, share = SKEW
-    if abs(one - other) <= max(px, share * max(one, other)):
-        return one, other
-    return min(one, other), min(one, other)
+    if abs(near - far) <= max(px, share * max(near, far)):
+        return near, far
+    return min(near, far), min(near, far)

@@ -1,4 +1,4 @@
-"""Where shots meet: strengths of hard cuts and of gradual transitions, from a small network over likeness.
+"""The boundary observer gives the strengths of hard cuts and gradual transitions, from a small network over likeness.
 
 Frames are compared on two grids out of one decode. The track ``boundary`` is each frame's distance from the one seen before,
 which tells exactly between which two frames a cut lies. On a grid of 12 a second, frames near and far are compared in many
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,10 +20,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
+from dailies.curation.config import SPEC
 from dailies.curation.observers import likeness
 from dailies.curation.observers.likeness import LOOK, Described, Floats
-from dailies.curation.observers.tracking import Recorder, check_grid
+from dailies.curation.observers.tracking import Fps, Recorder
 from dailies.curation.timing import Grid, Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
 
@@ -36,18 +37,15 @@ BLOCK = 4096  # samples that the network sees at a time
 CONTEXT = 16  # samples on either side that an output depends on: the sum of the network's dilations 1, 2, 4, 8 and 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Boundary:
-    """``fps``: samples per second that the network compares; it was trained at 12."""
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class BoundaryObserver:
+    """Cut strengths at ``fps`` samples a second; the network was trained at 12."""
 
-    fps: float = 12.0
+    fps: Fps = 12.0
 
     identity: ClassVar[str] = "curation.observers.boundary.Boundary"
     meaning: ClassVar[int] = 3
     measures: ClassVar[tuple[pa.Field, ...]] = ()
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, likeness.HEIGHT)
 
     @property
     def name(self) -> str:
@@ -62,14 +60,14 @@ class Boundary:
         # Decoders that skip frames may leave three samples a second, of sources of twelve or more.
         return (LOOK + CONTEXT) / 3
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live(self.fps, probe)
+    def start(self, probe: Probe) -> _BoundaryPass:
+        return _BoundaryPass(self.fps, probe)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
         return {}
 
 
-class _Live:
+class _BoundaryPass:
     """Describes frames as they come and keeps the vectors of as many as have yet to be compared."""
 
     def __init__(self, fps: float, probe: Probe) -> None:
@@ -95,7 +93,7 @@ class _Live:
                 self._measure(last=False)
 
     def _measure(self, *, last: bool) -> None:
-        """Describe what waits, and measure the boundaries on both sides of which enough has been seen."""
+        """Describe the waiting samples, and measure the boundaries with enough samples on both sides."""
         if self._waiting:
             new = likeness.describe(np.stack(self._waiting))
             self._described = new if self._described is None else likeness.joined([self._described, new])
@@ -122,7 +120,7 @@ class _Live:
 
 @lru_cache(maxsize=2)
 def _session(path: Path) -> Any:
-    """The network, ready to run on one thread: parallelism is over sources."""
+    """Load the network to run on one thread: parallelism is over sources."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -131,7 +129,7 @@ def _session(path: Path) -> Any:
 
 
 def strengths(measures: Floats, path: Path = NETWORK_FILE) -> Floats:
-    """Returns (N, 3) probabilities, columns as ``TRACKS``, for (N, 105) measures, columns as ``likeness.NAMES``: a hard cut
+    """Return (N, 3) probabilities, columns as ``TRACKS``, for (N, 105) measures, columns as ``likeness.NAMES``: a hard cut
     right before the sample, the middle of a gradual transition right before it, the sample is a blend of two shots.
     """
     session, rows = _session(path), np.asarray(measures, np.float32)

@@ -1,4 +1,4 @@
-"""Camera motion and local motion apart: what one movement of the whole picture explains of a flow map, and what is left.
+"""Camera and local motion are told apart here: what one movement of the whole picture explains of a flow map, and the rest.
 
 The picture's movement is a similarity: shift, scale and turn about the frame's centre. With places and flow as complex
 numbers (x to the right, y downwards) it is ``flow = shift + twist · place``, which two places determine. The movement that
@@ -27,7 +27,7 @@ REFITS = 4  # after which the fit stands still
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Movement:
-    """Of the camera between two frames, and what moves besides.
+    """A movement of the camera between two frames, and what moves besides.
 
     ``pan``: px, positive when the camera turns right, so that the picture moves left. ``tilt``: px, positive when it turns up.
     ``zoom``: the picture's scale, above 1 when it zooms in. ``roll``: degrees, positive when the camera turns clockwise, so
@@ -42,7 +42,7 @@ class Movement:
 
 
 def movement(flow_hw: Complex, height: float, width: float) -> Movement:
-    """What the camera did, of a flow map of at least two cells that covers a frame of ``height`` and ``width`` px."""
+    """Fit the camera's movement to a flow map of at least two cells that covers a frame of ``height`` × ``width`` px."""
     places, inside, pairs = _layout(*flow_hw.shape, height, width)
     flow = flow_hw.ravel()
     shift, twist = _refined(places, flow, inside, *_agreed(places, flow, pairs))
@@ -62,7 +62,7 @@ def movement(flow_hw: Complex, height: float, width: float) -> Movement:
 
 @lru_cache(maxsize=16)
 def _layout(rows: int, columns: int, height: float, width: float) -> tuple[Complex, Floats, NDArray[np.intp]]:
-    """Of n cells: (n,) places about the centre, px; (n,) 1 inside and 0 at the frame's edge; (2, ``PROPOSALS``) pairs."""
+    """Return (n,) places of n cells about the centre, px; (n,) 1 inside, 0 at the frame's edge; (2, ``PROPOSALS``) pairs."""
     x = ((np.arange(columns) + 0.5) / columns - 0.5) * width
     y = ((np.arange(rows) + 0.5) / rows - 0.5) * height
     places = (x + 1j * y[:, None]).ravel()
@@ -74,7 +74,7 @@ def _layout(rows: int, columns: int, height: float, width: float) -> tuple[Compl
 
 
 def _agreed(places: Complex, flow: Complex, pairs: NDArray[np.intp]) -> tuple[complex, complex]:
-    """(shift, twist) of the proposed movement that leaves the least, errors beyond ``AGREES`` counting alike."""
+    """Return (shift, twist) of the proposed movement that leaves the least, errors beyond ``AGREES`` counting alike."""
     first, second = pairs
     twist = (flow[first] - flow[second]) / (places[first] - places[second])
     shift = flow[first] - twist * places[first]
@@ -84,7 +84,7 @@ def _agreed(places: Complex, flow: Complex, pairs: NDArray[np.intp]) -> tuple[co
 
 
 def _refined(places: Complex, flow: Complex, inside: Floats, shift: complex, twist: complex) -> tuple[complex, complex]:
-    """Least squares over the places inside that agree (weights of Geman and McClure)."""
+    """Refine by least squares over the places inside that agree (weights of Geman and McClure)."""
     for _ in range(REFITS):
         left = np.abs(flow - shift - twist * places)
         weight = inside / (1 + (left / AGREES) ** 2) ** 2
@@ -112,7 +112,7 @@ ONE_WAY = 0.5  # net over total: from here on a movement has a direction
 
 
 def label(motion: Floats, pan: Floats, tilt: Floats, zoom: Floats, roll: Floats, local: Floats) -> str | None:
-    """A clip's camera: "static", "pan right, zoom in", "handheld"; from one value per sample, in the units of the measures.
+    """Name a clip's camera motion ("static", "pan right, zoom in", "handheld") from one value per sample, units as measured.
 
     A movement that goes both ways has no direction: "pan". The camera is handheld when its shift reverses again and again.
     What it does is "unclear" where the best fit leaves most of the flow over. ``None`` without a sample.
@@ -123,18 +123,18 @@ def label(motion: Floats, pan: Floats, tilt: Floats, zoom: Floats, roll: Floats,
     moved = np.stack([pan, tilt, zoom / 100 * arm, np.radians(roll) * arm])  # all in px
     total, net = np.abs(moved).mean(axis=1), moved.mean(axis=1)
     least = max(MOVES, SHARE * float(total.max()))
-    words = [HANDHELD] if _reverses(moved[0] + 1j * moved[1], least) else []
+    labels = [HANDHELD] if _reverses(moved[0] + 1j * moved[1], least) else []
     for number, (name, ahead, back) in enumerate(WORDS):
-        if total[number] >= least and not (words[:1] == [HANDHELD] and number < 2):
+        if total[number] >= least and not (labels[:1] == [HANDHELD] and number < 2):
             way = ahead if net[number] > 0 else back
-            words.append(f"{name} {way}" if abs(net[number]) >= ONE_WAY * total[number] else name)
-    if words and local.mean() > UNEXPLAINED * motion.mean():
+            labels.append(f"{name} {way}" if abs(net[number]) >= ONE_WAY * total[number] else name)
+    if labels and local.mean() > UNEXPLAINED * motion.mean():
         return UNCLEAR
-    return ", ".join(words) or STATIC
+    return ", ".join(labels) or STATIC
 
 
 def _reverses(shift: Complex, least: float) -> bool:
-    """Whether the shift turns back at two of its samples at least, and at every third."""
+    """Tell whether the shift turns back at two of its samples at least, and at every third."""
     far = np.abs(shift) >= least
     turns = (shift[1:] * shift[:-1].conj()).real < 0
     count = int((turns & far[1:] & far[:-1]).sum())

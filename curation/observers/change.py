@@ -1,4 +1,4 @@
-"""Frame change: PySceneDetect's content score, as a track instead of a decision.
+"""The change observer gives PySceneDetect's content score as a track instead of a decision.
 
 The score is the mean absolute difference in hue, saturation and value between a sampled frame and the one before it
 on the same grid, in 0–255 (``ContentDetector``, weights 1, 1, 1). SVD runs a cascade of detectors at different
@@ -10,30 +10,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import Recorder, check_grid
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import Fps, Recorder, ShortSide
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """``fps``: frames per second compared, ``None`` for every frame. ``short_side``: analysis size in pixels."""
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class ChangeObserver:
+    """Change between frames compared ``fps`` times a second, ``None`` for every frame, scaled to ``short_side`` px."""
 
-    fps: float | None = None
-    short_side: int = 144
+    fps: Fps | None = None
+    short_side: ShortSide = 144
 
     identity: ClassVar[str] = "curation.observers.change.Change"
     meaning: ClassVar[int] = 2
     measures: ClassVar[tuple[pa.Field, ...]] = ()
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, self.short_side)
 
     @property
     def name(self) -> str:
@@ -47,22 +45,22 @@ class Change:
     def lookback(self) -> float:
         return 0.5 if self.fps is None else 2 / self.fps
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live(self.name)
+    def start(self, probe: Probe) -> _ChangePass:
+        return _ChangePass(self.name)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
         return {}
 
 
 def track_name(fps: float | None) -> str:
-    """The track of the change observer at this rate: ``change``, ``change_2fps``."""
+    """Return the name of the change observer's track at this rate: ``change``, ``change_2fps``."""
     return "change" if fps is None else f"change_{fps:g}fps"
 
 
-class _Live:
+class _ChangePass:
     def __init__(self, name: str) -> None:
         self._recorder = Recorder(name)
-        self._seen = False
+        self._started = False
 
     @cached_property
     def _detector(self) -> Any:
@@ -78,8 +76,8 @@ class _Live:
 
     def see(self, frame: Frame) -> None:
         score = self._detector.score(frame.pixels)
-        self._recorder.add(frame.pts, score if self._seen else math.nan)
-        self._seen = True
+        self._recorder.add(frame.pts, score if self._started else math.nan)
+        self._started = True
 
     def finish(self) -> Sequence[Track]:
         return (self._recorder.track(),)

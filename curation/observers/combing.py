@@ -1,4 +1,4 @@
-"""Combing: frames woven from two fields that were filmed at different times, so that what moves has teeth.
+"""The combing observer finds frames woven from two fields filmed at different times, where what moves has teeth.
 
 Even and odd lines of a combed place differ, by as much over many lines as over few, and in the middle of a picture that is
 smooth from each second line to the next. Fine detail, text and noise differ from line to line too, but no less from each
@@ -13,15 +13,16 @@ tells them from it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Recorder, check_grid, within
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import FULL_FPS, FULL_SIZE, Fps, Recorder, within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
@@ -37,22 +38,21 @@ REACH = 24  # cells: the farthest shift, 48 px from one field to the next
 COMBED = 0.003  # share of a frame's cells from which on the frame counts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Combing:
-    """``fps``: frames per second looked at. The default meets all of the five frames of telecine's pattern in turn, two of
-    which are combed; a clip's share is within the error of so few samples.
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class CombingObserver:
+    """Share of each frame that is combed, for ``fps`` frames a second.
+
+    The default meets all five frames of telecine's pattern in turn, two of which are combed; a clip's share is within the
+    error of so few samples.
     """
 
-    fps: float = FULL_FPS
+    fps: Fps = FULL_FPS
 
     identity: ClassVar[str] = "curation.observers.combing.Combing"
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("combing_share", pa.float64(), "share of the sampled frames that show interlace combing", "0-1"),
     )
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, FULL_SIZE)
 
     @property
     def name(self) -> str:
@@ -66,16 +66,16 @@ class Combing:
     def lookback(self) -> float:
         return 0.0
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live()
+    def start(self, probe: Probe) -> _CombingPass:
+        return _CombingPass()
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         values = within(tracks.get("combing"), span)
         return {"combing_share": float((values >= COMBED).mean()) if values.size else None}
 
 
-class _Live:
-    """The track: which share of each frame is combed."""
+class _CombingPass:
+    """Its track is the share of each frame that is combed."""
 
     def __init__(self) -> None:
         self._recorder = Recorder("combing")
@@ -88,7 +88,7 @@ class _Live:
 
 
 def combed(gray: NDArray[np.uint8]) -> float:
-    """Share of a full-size frame's cells whose even and odd lines are of two times."""
+    """Return the share of a full-size frame's cells whose even and odd lines are of two times."""
     rows, columns = gray.shape[0] // LINES, gray.shape[1] // WIDTH
     if not rows or columns <= 2 * REACH:
         return 0.0
@@ -108,12 +108,12 @@ def combed(gray: NDArray[np.uint8]) -> float:
 
 
 def _energy(cells: Floats) -> Floats:
-    """Mean square around each cell, along its row."""
+    """Return the mean square around each cell, along its row."""
     return np.asarray(cv2.blur(cells * cells, (WINDOW, 1)), np.float32)
 
 
 def _misfit(even: Floats, odd: Floats) -> Floats:
-    """Energy by which the fields differ where one is shifted sideways to fit best, seen from the field that fits worse."""
+    """Return the energy by which the fields differ once one is shifted sideways to fit best, for the field that fits worse."""
     best_even, best_odd = np.full_like(even, np.inf), np.full_like(odd, np.inf)
     for shift in range(1, REACH + 1):
         near, far = slice(None, -shift), slice(shift, None)

@@ -1,4 +1,4 @@
-"""Duplicates: frames that repeat the frame before them, as 24 pictures a second in a video of 60 do, or a frozen one.
+"""The duplicates observer finds frames that repeat the one before: 24 pictures a second in a video of 60, or a freeze.
 
 Lossy codecs do not repeat a frame exactly: they touch it up, and redo it at each keyframe. So how much a frame changes is
 compared with how much the frames around it change; only what changes by next to nothing is a repeat whatever is around it.
@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import Recorder, check_grid
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import Recorder, ShortSide
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
@@ -31,15 +32,15 @@ SHARE = 0.4  # of the largest change nearby: a smaller one is none
 NEARBY = 3  # frames on either side
 
 
-@dataclass(frozen=True, kw_only=True)
-class Duplicates:
-    """``short_side``: analysis size in pixels.
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class DuplicatesObserver:
+    """Change of every frame from the one before, scaled to ``short_side`` px.
 
-    Every frame must be decoded for this, those too that no other refers to and that are left out otherwise. It makes the
-    decode of most sources about twice as expensive, for all observers beside it.
+    Every frame must be decoded for this, those too that no other refers to and that are skipped otherwise, which makes the
+    decode of most sources about twice as expensive.
     """
 
-    short_side: int = 144
+    short_side: ShortSide = 144
 
     identity: ClassVar[str] = "curation.observers.duplicates.Duplicates"
     meaning: ClassVar[int] = 1
@@ -47,9 +48,6 @@ class Duplicates:
         field("duplicate_share", pa.float64(), "share of frames that repeat the one before", "0-1"),
         field("frozen_seconds", pa.float64(), "longest time that one picture stands", "s"),
     )
-
-    def __post_init__(self) -> None:
-        check_grid(None, self.short_side)
 
     @property
     def name(self) -> str:
@@ -63,8 +61,8 @@ class Duplicates:
     def lookback(self) -> float:
         return 0.5
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live()
+    def start(self, probe: Probe) -> _DuplicatePass:
+        return _DuplicatePass()
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         track = tracks.get("duplicates")
@@ -79,8 +77,8 @@ class Duplicates:
         }
 
 
-class _Live:
-    """The track: by how much each frame differs from the one before it."""
+class _DuplicatePass:
+    """Its track is by how much each frame differs from the one before it."""
 
     def __init__(self) -> None:
         self._recorder = Recorder("duplicates")
@@ -95,14 +93,14 @@ class _Live:
 
 
 def change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
-    """Fourth root of the mean fourth power of the differences in luma, 0–255."""
+    """Return the fourth root of the mean fourth power of the differences in luma, 0–255."""
     apart = cv2.absdiff(before, after)
     squared = cv2.multiply(apart, apart, dtype=cv2.CV_32F)
     return float((cv2.norm(squared, cv2.NORM_L2SQR) / apart.size) ** 0.25)
 
 
 def repeats(changes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which of the frames of a shot repeat the one before, by how much each changes."""
+    """Tell which frames of a shot repeat the one before, from how much each changes."""
     padded = np.pad(changes, NEARBY)
     nearby = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEARBY + 1).max(axis=1)
     return np.asarray(changes <= np.maximum(SAME, SHARE * nearby), np.bool_)

@@ -1,4 +1,4 @@
-"""How alike two frames are, measured in several ways over several spans of time: what the cut network reads.
+"""The likeness of two frames is measured in several ways over several spans of time: what the cut network reads.
 
 Each frame is described from a thumbnail by its colours per block, its edges per block, its pixels, and its luma freed of
 brightness and contrast. Every boundary between two samples is then measured by comparing the frames on either side of it,
@@ -55,19 +55,19 @@ FIELDS = tuple(Described.__dataclass_fields__)
 
 
 def joined(parts: list[Described]) -> Described:
-    """One after the other."""
+    """Concatenate samples, one part after the other."""
     return Described(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
 
 
 def thumbnail(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(h, w, 3) squashed to (36, 64, 3)."""
+    """Squash a frame, (h, w, 3), to (36, 64, 3)."""
     if bgr.shape[:2] == (HEIGHT, WIDTH):
         return bgr
     return np.asarray(cv2.resize(bgr, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def describe(thumbs: NDArray[np.uint8]) -> Described:
-    """(N, 36, 64, 3) uint8 BGR thumbnails as vectors."""
+    """Describe (N, 36, 64, 3) uint8 BGR thumbnails as vectors."""
     count = len(thumbs)
     # Frames one below the other are one tall picture to OpenCV; sides are even, so that halving mixes no two of them.
     tall = np.ascontiguousarray(thumbs).reshape(count * HEIGHT, WIDTH, 3)
@@ -99,7 +99,7 @@ _LUMA = (np.arange(256) * LUMA_BINS // 256).astype(np.int32) * CHROMA_BINS**2
 
 
 def _colors(ycc: NDArray[np.uint8]) -> Floats:
-    """Square roots of the shares of each colour in each block, luma bins blurred: their products sum to Bhattacharyya's."""
+    """Return square roots of each colour's share in each block, luma bins blurred: their products sum to Bhattacharyya's."""
     count = len(ycc)
     bins = _LUMA[ycc[..., 0]] + _CHROMA[ycc[..., 1]] * CHROMA_BINS + _CHROMA[ycc[..., 2]]
     bins += (_BLOCK * BINS).astype(np.int32)
@@ -114,7 +114,7 @@ def _colors(ycc: NDArray[np.uint8]) -> Floats:
 
 
 def _edges(luma: NDArray[np.uint8]) -> Floats:
-    """Strength of edges in each block by direction, of norm at most 1: less where there are hardly any."""
+    """Return the strength of edges in each block by direction, of norm at most 1: less where there are hardly any."""
     count = len(luma)
     wide = luma.astype(np.float32)
     dx, dy = np.zeros_like(wide), np.zeros_like(wide)
@@ -145,44 +145,44 @@ NAMES: tuple[str, ...] = (
 )  # fmt: skip
 
 
-def measures(seen: Described) -> Floats:
-    """(N, measures): row t compares across the boundary between samples t - 1 and t. See ``NAMES``.
+def measures(samples: Described) -> Floats:
+    """Return (N, measures), columns as ``NAMES``: row t compares across the boundary between samples t - 1 and t.
 
     Past either end the first and last sample stand in.
     """
-    at = np.arange(len(seen))
+    at = np.arange(len(samples))
 
     def before(span: int) -> NDArray[np.intp]:
         return np.maximum(at - 1 - span, 0)
 
     def after(span: int) -> NDArray[np.intp]:
-        return np.minimum(at + span, len(seen) - 1)
+        return np.minimum(at + span, len(samples) - 1)
 
     columns: list[Floats] = []
     for span in SPANS:
-        columns += _apart(seen, before(span), after(span))
+        columns += _apart(samples, before(span), after(span))
     for span in SHIFTED:
-        columns += _shifted(seen.luma[before(span)], seen.luma[after(span)])
+        columns += _shifted(samples.luma[before(span)], samples.luma[after(span)])
     for span in MIXED:
-        columns += _mixed(seen, before(span), at, after(span))
+        columns += _mixed(samples, before(span), at, after(span))
     for part in range(3):
-        columns += [seen.light[before(0), part], seen.light[at, part]]
+        columns += [samples.light[before(0), part], samples.light[at, part]]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _apart(seen: Described, old: NDArray[np.intp], new: NDArray[np.intp]) -> list[Floats]:
-    """How far apart samples ``old`` and ``new`` are: 0 the same, about 1 nothing in common."""
+def _apart(samples: Described, old: NDArray[np.intp], new: NDArray[np.intp]) -> list[Floats]:
+    """Measure how far apart samples ``old`` and ``new`` are: 0 the same, about 1 nothing in common."""
     pixels = np.empty(len(old), np.float32)
-    for row, (one, other) in enumerate(zip(old, new, strict=True)):
-        pixels[row] = cv2.norm(seen.small[one], seen.small[other], cv2.NORM_L1)
-    structure = 1 - np.einsum("nd,nd->n", seen.structure[old], seen.structure[new])
-    common = np.einsum("nbd,nbd->nb", seen.colors[old], seen.colors[new])
+    for row, (before, after) in enumerate(zip(old, new, strict=True)):
+        pixels[row] = cv2.norm(samples.small[before], samples.small[after], cv2.NORM_L1)
+    structure = 1 - np.einsum("nd,nd->n", samples.structure[old], samples.structure[new])
+    common = np.einsum("nbd,nbd->nb", samples.colors[old], samples.colors[new])
     colors = np.sort(1 - common, axis=1)
-    edges = 1 - np.einsum("nbd,nbd->nb", seen.edges[old], seen.edges[new])
+    edges = 1 - np.einsum("nbd,nbd->nb", samples.edges[old], samples.edges[new])
     # Blocks without edges say nothing of them.
-    strength = np.linalg.norm(seen.edges[old], axis=2) + np.linalg.norm(seen.edges[new], axis=2)
+    strength = np.linalg.norm(samples.edges[old], axis=2) + np.linalg.norm(samples.edges[new], axis=2)
     return [
-        pixels / np.float32(seen.small[0].size * 64),
+        pixels / np.float32(samples.small[0].size * 64),
         structure,
         colors.mean(axis=1),
         colors[:, 0],
@@ -195,7 +195,7 @@ def _apart(seen: Described, old: NDArray[np.intp], new: NDArray[np.intp]) -> lis
 
 
 def _shifted(old: NDArray[np.int16], new: NDArray[np.int16]) -> list[Floats]:
-    """Luma apart under the best shift of each block: its mean, least and most over the blocks."""
+    """Measure the difference in luma under each block's best shift: its mean, least and most over the blocks."""
     count, rows, columns = old.shape
     height, width = rows - 2 * REACH, columns - 2 * REACH
     inner = new[:, REACH : REACH + height, REACH : REACH + width]
@@ -214,11 +214,11 @@ def _shifted(old: NDArray[np.int16], new: NDArray[np.int16]) -> list[Floats]:
     return [best.mean(axis=1), best.min(axis=1), best.max(axis=1)]
 
 
-def _mixed(seen: Described, old: NDArray[np.intp], middle: NDArray[np.intp], new: NDArray[np.intp]) -> list[Floats]:
-    """Whether the middle sample is a mix of the two: the new one's share of it, and what no mix explains, of their distance."""
-    a = seen.small[old].reshape(len(old), -1).astype(np.float32)
-    b = seen.small[new].reshape(len(new), -1).astype(np.float32)
-    m = seen.small[middle].reshape(len(middle), -1).astype(np.float32)
+def _mixed(samples: Described, old: NDArray[np.intp], middle: NDArray[np.intp], new: NDArray[np.intp]) -> list[Floats]:
+    """Measure whether the middle sample mixes the two: the new one's share, and what no mix explains, of their distance."""
+    a = samples.small[old].reshape(len(old), -1).astype(np.float32)
+    b = samples.small[new].reshape(len(new), -1).astype(np.float32)
+    m = samples.small[middle].reshape(len(middle), -1).astype(np.float32)
     way, gone = b - a, m - a
     length = np.einsum("nd,nd->n", way, way) + np.float32(4 * way.shape[1])
     share = np.einsum("nd,nd->n", gone, way) / length

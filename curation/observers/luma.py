@@ -1,35 +1,33 @@
-"""Luma: how bright each frame is. Tells fades to black and flashes from cuts, and dark clips from others."""
+"""The luma observer measures how bright each frame is, which tells flashes from cuts and dark clips from others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import pyarrow as pa
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import Recorder, check_grid, mean_within
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import Fps, Recorder, ShortSide, mean_within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
 
 
-@dataclass(frozen=True, kw_only=True)
-class Luma:
-    """``fps``: frames per second, ``None`` for every frame. ``short_side``: analysis size in pixels."""
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class LumaObserver:
+    """Mean luma of frames: ``fps`` a second, ``None`` for every frame, scaled to ``short_side`` px."""
 
-    fps: float | None = None
-    short_side: int = 144
+    fps: Fps | None = None
+    short_side: ShortSide = 144
 
     identity: ClassVar[str] = "curation.observers.luma.Luma"
     meaning: ClassVar[int] = 2
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("luma", pa.float64(), "mean full-range luma over the clip", "0-255"),
     )
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, self.short_side)
 
     @property
     def name(self) -> str:
@@ -43,14 +41,14 @@ class Luma:
     def lookback(self) -> float:
         return 0.0
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live(self.name)
+    def start(self, probe: Probe) -> _LumaPass:
+        return _LumaPass(self.name)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
         return {"luma": mean_within(tracks.get(self.name), span)}
 
 
-class _Live:
+class _LumaPass:
     def __init__(self, name: str) -> None:
         self._recorder = Recorder(name)
 

@@ -1,4 +1,4 @@
-"""Motion: dense optical flow between frames half a second apart, scored as SVD does, and the camera's share of it.
+"""The motion observer scores dense optical flow between frames half a second apart, as SVD does, and the camera's share.
 
 Flow at 2 frames per second; each flow *map* (not the frames) is downscaled to 16 px on its short side, and the magnitude is
 averaged over space, then over time (arXiv 2311.15127, App. C). Averaging the map before taking magnitudes cancels the
@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
+from dailies.curation.config import SPEC
 from dailies.curation.observers import camera
 from dailies.curation.observers.camera import REFERENCE
-from dailies.curation.observers.tracking import Recorder, check_grid, mean_within, within
+from dailies.curation.observers.tracking import Fps, Recorder, ShortSide, mean_within, within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
@@ -33,13 +34,13 @@ from dailies.curation.types import Frame, Probe, Sampling, Track
 MAP_SHORT_SIDE = 16
 TRACKS = ("motion", "motion_pan", "motion_tilt", "motion_zoom", "motion_roll", "motion_local")
 UNIT = "px per 1/2 s at 240 px"
-METHODS = ("dis", "farneback")
+Method = Literal["dis", "farneback"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Motion:
-    """``method``: ``dis`` or ``farneback``. ``fps``: frames per second between which flow is computed. ``short_side``:
-    analysis size in pixels.
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class MotionObserver:
+    """Optical flow by ``method`` between frames ``1 / fps`` s apart, scaled to ``short_side`` px.
 
     The measures are per half second and in pixels at a short side of 240 px, whatever the rates and sizes of source and
     analysis: where samples lie otherwise apart (variable or low frame rates), displacement is scaled to that interval.
@@ -49,9 +50,9 @@ class Motion:
     before a still camera ranks by its speed but reads high, since flow spreads past its edges: over smooth ground twice.
     """
 
-    method: str = "dis"
-    fps: float = 2.0
-    short_side: int = 120
+    method: Method = "dis"
+    fps: Fps = 2.0
+    short_side: ShortSide = 120
 
     identity: ClassVar[str] = "curation.observers.motion.Motion"
     meaning: ClassVar[int] = 3
@@ -67,11 +68,6 @@ class Motion:
         field("motion_camera", pa.string(), 'what the camera does: "static", "pan right, zoom in", "handheld"'),
     )
 
-    def __post_init__(self) -> None:
-        check_grid(self.fps, self.short_side)
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
-
     @property
     def name(self) -> str:
         return "motion"
@@ -84,8 +80,8 @@ class Motion:
     def lookback(self) -> float:
         return 2 / self.fps
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live(float(probe.time_base), _dis() if self.method == "dis" else _farneback)
+    def start(self, probe: Probe) -> _MotionPass:
+        return _MotionPass(float(probe.time_base), _dis() if self.method == "dis" else _farneback)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]:
         means = {name: mean_within(tracks.get(name), span, pairs=True) for name in TRACKS}
@@ -95,7 +91,7 @@ class Motion:
         }
 
 
-class _Live:
+class _MotionPass:
     def __init__(self, tick: float, flow: Flow) -> None:
         self._recorders = [Recorder(name) for name in TRACKS]
         self._tick = tick
@@ -119,11 +115,11 @@ Flow = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]  # 
 
 
 def _dis() -> Flow:
-    made = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    made.setFinestScale(1)  # patches at half size: at a quarter, the preset's, a zoom reads 5 % low
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dis.setFinestScale(1)  # patches at half size: at a quarter, the preset's, a zoom reads 5 % low
 
     def flow(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(made.calc(before, after, None), np.float32)
+        return np.asarray(dis.calc(before, after, None), np.float32)
 
     return flow
 
@@ -133,17 +129,17 @@ GAIN = 10
 
 
 def _farneback(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """OpenCV's Farnebäck with parameters under which it is true on rendered pans.
+    """Compute OpenCV's Farnebäck flow with parameters under which it is true on rendered pans.
 
     OpenCV adds a constant to a determinant of gradients, which draws flow towards zero where contrast is low: by a quarter on
     the benchmark's pans, whatever the other parameters. A gain makes it small against the gradients. Levels end at 32 px.
     """
-    one, other = (frame.astype(np.float32) * GAIN for frame in (before, after))
-    return np.asarray(cv2.calcOpticalFlowFarneback(one, other, None, *FARNEBACK), np.float32)
+    old, new = (frame.astype(np.float32) * GAIN for frame in (before, after))
+    return np.asarray(cv2.calcOpticalFlowFarneback(old, new, None, *FARNEBACK), np.float32)
 
 
 def reduced(flow_hw2: NDArray[np.float32], seconds: float) -> tuple[float, ...]:
-    """The values of ``TRACKS`` for one flow map in its own pixels, between frames ``seconds`` apart.
+    """Return the values of ``TRACKS`` for one flow map in its own pixels, between frames ``seconds`` apart.
 
     The map is averaged down first, and everything is then read off the small one.
     """
@@ -153,12 +149,12 @@ def reduced(flow_hw2: NDArray[np.float32], seconds: float) -> tuple[float, ...]:
     stated = REFERENCE / min(height, width)
     small = cv2.resize(flow_hw2, size, interpolation=cv2.INTER_AREA) * stated
     flow = small[..., 0] + 1j * small[..., 1].astype(np.float64)
-    seen, halves = camera.movement(flow, height * stated, width * stated), 2 * seconds
+    moved, halves = camera.movement(flow, height * stated, width * stated), 2 * seconds
     return (
         float(np.abs(flow).mean()) / halves,
-        seen.pan / halves,
-        seen.tilt / halves,
-        100 * (seen.zoom ** (1 / halves) - 1),
-        seen.roll / halves,
-        seen.local / halves,
+        moved.pan / halves,
+        moved.tilt / halves,
+        100 * (moved.zoom ** (1 / halves) - 1),
+        moved.roll / halves,
+        moved.local / halves,
     )

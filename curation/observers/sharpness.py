@@ -1,35 +1,33 @@
-"""Sharpness: the variance of the Laplacian, at a fixed size so that it compares between sources."""
+"""The sharpness observer measures the variance of the Laplacian, at a fixed size so that it compares between sources."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import pyarrow as pa
+from pydantic.dataclasses import dataclass
 
-from dailies.curation.observers.tracking import Recorder, check_grid, mean_within
+from dailies.curation.config import SPEC
+from dailies.curation.observers.tracking import Fps, Recorder, ShortSide, mean_within
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
 from dailies.curation.types import Frame, Probe, Sampling, Track
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sharpness:
-    """``fps``: frames per second. ``short_side``: analysis size in pixels."""
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class SharpnessObserver:
+    """Sharpness of frames: ``fps`` a second, ``None`` for every frame, scaled to ``short_side`` px."""
 
-    fps: float | None = 2.0
-    short_side: int = 240
+    fps: Fps | None = 2.0
+    short_side: ShortSide = 240
 
     identity: ClassVar[str] = "curation.observers.sharpness.Sharpness"
     meaning: ClassVar[int] = 2
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("sharpness", pa.float64(), "mean variance of the Laplacian of luma at the analysis size", "luma²"),
     )
-
-    def __post_init__(self) -> None:
-        check_grid(self.fps, self.short_side)
 
     @property
     def name(self) -> str:
@@ -43,14 +41,14 @@ class Sharpness:
     def lookback(self) -> float:
         return 0.0
 
-    def start(self, probe: Probe) -> _Live:
-        return _Live()
+    def start(self, probe: Probe) -> _SharpnessPass:
+        return _SharpnessPass()
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
         return {"sharpness": mean_within(tracks.get("sharpness"), span)}
 
 
-class _Live:
+class _SharpnessPass:
     def __init__(self) -> None:
         self._recorder = Recorder("sharpness")
 

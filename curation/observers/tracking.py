@@ -1,11 +1,13 @@
-"""What the observers share: collecting one number a frame, and averaging a track over a span."""
+"""Observers share this: the types of their grids, collecting a number a frame, and averaging a track over a span."""
 
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from dailies.curation.timing import Span
 from dailies.curation.types import Track
@@ -14,6 +16,10 @@ FULL_SIZE = 16384  # px: a short side that no source exceeds, for who looks at s
 # Of frames in full size a little more than one a second, so that each clip of a second has one, and 28 frames apart at
 # 30 fps: that meets all of the five frames after which telecine repeats its pattern in turn.
 FULL_FPS = 15 / 14
+
+
+Fps = Annotated[float, Field(gt=0, le=1000)]  # frames per second
+ShortSide = Annotated[int, Field(ge=16, le=FULL_SIZE)]  # px of the shorter side of the frames looked at
 
 
 class Recorder:
@@ -37,7 +43,7 @@ class Recorder:
 
 
 def within(track: Track | None, span: Span) -> NDArray[np.float32]:
-    """The values whose frames lie in ``span``; none without a track."""
+    """Return the values whose frames lie in ``span``; none without a track."""
     if track is None:
         return np.empty(0, np.float32)
     first, last = np.searchsorted(track.pts, (span.start, span.end))
@@ -45,7 +51,7 @@ def within(track: Track | None, span: Span) -> NDArray[np.float32]:
 
 
 def mean_within(track: Track | None, span: Span, *, pairs: bool = False) -> float | None:
-    """Mean of the values that belong to ``span``; ``None`` if there are none.
+    """Average the values that belong to ``span``; ``None`` if there are none.
 
     ``pairs``: each value compares its frame with the sample before it, so both must lie inside the span.
     """
@@ -59,11 +65,3 @@ def mean_within(track: Track | None, span: Span, *, pairs: bool = False) -> floa
         return None
     mean = float(values.mean(dtype=np.float64))
     return mean if math.isfinite(mean) else None
-
-
-def check_grid(fps: float | None, short_side: int) -> None:
-    """Raises ``ValueError`` for a grid that cannot be."""
-    if fps is not None and not 0 < fps <= 1000:
-        raise ValueError(f"fps must be between 0 and 1000 frames per second, not {fps}")
-    if not 16 <= short_side <= FULL_SIZE:
-        raise ValueError(f"short_side must be between 16 and {FULL_SIZE} px, not {short_side}")

@@ -28,7 +28,7 @@ from dailies.curation import video
 from dailies.curation.config import SPEC
 from dailies.curation.errors import TooFewFrames, UsageError
 from dailies.curation.observers import camera
-from dailies.curation.observers.motion import TRACKS, Motion, reduced
+from dailies.curation.observers.motion import TRACKS, MotionObserver, reduced
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -68,7 +68,7 @@ class RaftScorer:
     identity: ClassVar[str] = "curation.scorers.raft.Raft"
     meaning: ClassVar[int] = 1
     columns: ClassVar[tuple[pa.Field, ...]] = tuple(
-        measure.with_name(_name(measure.name)) for measure in Motion.measures
+        measure.with_name(_name(measure.name)) for measure in MotionObserver.measures
     )
     needs: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ("safetensors", "torch", "torchvision")

@@ -198,13 +198,14 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
         columns = ["clip_id", "status", "frames", "extraction", "cut", "shard", "row_group", "row"]
         there = pq.read_schema(
             folder.file("index.parquet"), filesystem=folder.fs
-        ).names  # ``extraction`` was ``cut`` once
+        ).names  # old ones call it ``cut``, or lack it
         index = pq.read_table(
             folder.file("index.parquet"), columns=[name for name in columns if name in there], filesystem=folder.fs
         )
     except (OSError, pa.ArrowException, DatasetError) as error:
         yield DatasetProblem(table, "index.parquet", f"cannot be read: {one_line(error)}")
         return
+    schema.note_renamed(table, there)
     counts = index.group_by("clip_id").aggregate([([], "count_all")])
     yield from _problems(
         table, counts.filter(pc.field("count_all") > 1)["clip_id"], "stands more than once in the index"
@@ -243,11 +244,7 @@ def _shard(
                     yield DatasetProblem(table, clip, f"{place} is not in the index")
                 elif row["clip_id"] != clip:
                     yield DatasetProblem(table, row["clip_id"], f"{place} holds {clip} instead")
-                elif (
-                    videos is not None
-                    and check_media is not None
-                    and "none" not in (row.get("extraction"), row.get("cut"))
-                ):
+                elif videos is not None and check_media is not None and schema.extraction_of(row) != "none":
                     yield from _media(table, row, videos[number].as_py(), check_media)
     for (group, number), row in expected.items():
         yield DatasetProblem(table, row["clip_id"], f"there is no row {number} in row group {group} of {shard}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +95,31 @@ class Folder:
 
     def delete(self, name: str) -> None:
         self.fs.delete_file(self.file(name))
+
+    def publish(self, final: Folder, *, without: Sequence[str], last: Sequence[str]) -> None:
+        """Move this staging folder to ``final``, which does not exist yet; it appears whole.
+
+        On a disk it is renamed. Object stores cannot rename a folder, so its files are moved one by one, those of
+        ``last`` at the end and in that order: a reader takes a folder without its last file for unfinished, and a killed
+        call can be repeated.
+
+        Args:
+            without: Folders of intermediate results, deleted and not published.
+            last: Names of files; the last of them marks the folder as complete.
+        """
+        unfinished = [info for info in self.list(recursive=True) if info.path.endswith(".tmp")]
+        for info in unfinished:  # what a killed run was writing
+            self.fs.delete_file(info.path)
+        if self.local:
+            for name in without:
+                self.fs.delete_dir(self.file(name))
+            self.fs.move(self.path, final.path)
+            return
+        names = [self.relative(info) for info in self.list(recursive=True) if info.type == pafs.FileType.File]
+        kept = [name for name in names if not name.startswith(tuple(f"{folder}/" for folder in without))]
+        for name in [*(name for name in kept if name not in last), *(name for name in last if name in kept)]:
+            self.fs.move(self.file(name), final.file(name))
+        self.fs.delete_dir(self.path)
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[pa.NativeFile]:

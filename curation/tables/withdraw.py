@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dailies.curation.schema import note_renamed
 from dailies.curation.tables.storage import Folder, layout
 
 INDEX = "index.parquet"
@@ -25,6 +26,7 @@ def withdraw_from_export(export: Folder, source_ids: Sequence[str]) -> int:
     deleted. A run killed on the way leaves files that the index does not name, which ``Dataset.gc`` removes.
     """
     wanted = pa.array(source_ids, pa.string())
+    note_renamed(export.url, pq.read_schema(export.file(INDEX), filesystem=export.fs).names)
     index = pq.read_table(export.file(INDEX), columns=["source_id", "shard"], filesystem=export.fs)
     gone = index.filter(pc.is_in(index["source_id"], value_set=wanted))
     if not len(gone):

@@ -1,4 +1,4 @@
-"""The bytes of a source, at a local path or any fsspec URL: which they are, and a file object over them for libav."""
+"""A source's bytes lie at a local path or any fsspec URL: their identity, and a file object over them for libav."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CHUNK, CHUNKS = 64 * 1024, 16  # content_id: bytes per sampled range, and how ma
 
 
 def local_path(uri: str) -> str | None:
-    """The path of a local file, ``None`` for any other URL."""
+    """Return the path of a local file, ``None`` for any other URL."""
     if uri.startswith("file://"):
         return uri.removeprefix("file://")
     return None if "://" in uri else uri
 
 
 def content_id(uri: str) -> tuple[str, int]:
-    """(24 hex digits, size in bytes): a digest over the size and up to 16 evenly spaced ranges of 64 KiB.
+    """Return 24 hex digits, a digest over the size and up to 16 evenly spaced ranges of 64 KiB, and the size in bytes.
 
     The first and last ranges are always among them, and a file of up to 1 MiB is read whole. Raises ``Unreadable``.
     """
@@ -70,7 +70,7 @@ class Remote:
 
     @classmethod
     def at(cls, url: str) -> Remote:
-        """Raises whatever the store raises."""
+        """Open a URL. Raises whatever the store raises."""
         import fsspec
 
         return cls(fsspec.open(url, "rb").open())
@@ -86,7 +86,7 @@ class Remote:
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong in one line of at most 200 characters; libav's errors with its last log line."""
+    """Say what went wrong in one line of at most 200 characters; libav's errors with its last log line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     log = getattr(error, "log", None)
     return " ".join(f"{text} ({log[2].strip()})".split() if log else text.split())[:200]

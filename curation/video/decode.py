@@ -1,4 +1,4 @@
-"""One pass over one stream of an open container: packets into frames with rising times, counted, and judged at the end.
+"""A decoder makes one pass over one stream: packets into frames with rising times, counted, and judged at the end.
 
 Opens nothing: ``dailies.curation.video`` does.
 """
@@ -16,9 +16,9 @@ from dailies.curation.video.pixels import UNSPECIFIED
 
 BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
 MISSING = 0.05  # share of what the header declares that may be missing (or two frames, if that is more)
-SKIMMED = frozenset({"h264", "hevc", "mpeg2video", "mpeg1video"})  # codecs of one frame a packet, B-frames and all
+SKIPPABLE = frozenset({"h264", "hevc", "mpeg2video", "mpeg1video"})  # codecs of one frame a packet, B-frames and all
 STRICT = frozenset({"mjpeg"})  # codecs whose decoder makes a picture of anything unless told to refuse what is damaged
-SPARSE = 6  # frames per second: where skimming leaves fewer, too much would be missed
+SPARSE = 6  # frames per second: where skipping leaves fewer, too much would be missed
 COLOURS = ("colorspace", "color_primaries", "color_trc")
 TIMED = frozenset({"matroska", "flv", "mxf", "mp4"})  # demuxers whose duration is what a header says, not an estimate
 DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it would go on for ever
@@ -32,15 +32,17 @@ class Decoder:
     ``frames_dropped`` whose pts did not rise; ``frames_guessed`` whose time is made up; ``demux_errors``; ``last_duration``,
     what the container says of the last frame so far, in ticks, ``None`` if it does not.
 
-    ``skim``: leave out frames that no other frame refers to, most B-frames, which saves half of the work and more; their times
-    are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says whether
-    that is all there is to know of those left out: if not, the source is to be read again without.
+    ``skip_nonref``: skip frames that no other frame refers to, most B-frames, which saves half of the work and more;
+    their times are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says
+    whether that is all there is to know of those left out: if not, the source is to be read again without.
 
     Figures of the header, ``None`` where it does not say: ``start``, ``duration`` (ticks), ``declared`` (frames),
     ``rate`` (frames per second), ``aspect`` (width of a pixel over its height).
     """
 
-    def __init__(self, container: Any, stream: Any, remote: Remote | None, *, threads: int, skim: bool = False) -> None:
+    def __init__(
+        self, container: Any, stream: Any, remote: Remote | None, *, threads: int, skip_nonref: bool = False
+    ) -> None:
         self.packets = self.packets_broken = self.demux_errors = 0
         self.frames = self.frames_corrupt = self.frames_dropped = self.frames_guessed = self.packets_marked = 0
         self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
@@ -55,14 +57,14 @@ class Decoder:
             self._codec.options = {"err_detect": "explode"}
         # AVI says when a packet is due, not when its frame is shown: libav can tell the latter but for these.
         self.slots = container.format.name == "avi" and self._codec.name in ("h264", "hevc")
-        self.skims = skim and self._codec.name in SKIMMED and not self.slots
-        if self.skims:
+        self.skips_nonref = skip_nonref and self._codec.name in SKIPPABLE and not self.slots
+        if self.skips_nonref:
             self._codec.skip_frame = "NONREF"
         # What the container says of colours: some decoders forget it where the frames themselves say nothing.
         named = {name: getattr(self._codec, name) for name in COLOURS}
         self._colours = {name: value for name, value in named.items() if value != UNSPECIFIED}
         self._packets_shown: list[int] = []
-        self._told = False  # some frame came with a time
+        self._has_times = False  # some frame came with a time
         self._timed = True  # every packet says when it is shown
         self._trimmed = False  # the first packets are only there for others to refer to: an edit list leaves them out
         self._fell: int | None = None  # the time that did not rise, of the frame just dropped
@@ -73,12 +75,12 @@ class Decoder:
         if threads != 1:
             self._codec.thread_type = "AUTO"
         self._end = 0  # first tick after the last frame
-        self._heard = Fraction(0)  # seconds at which the packets seen end, of whatever stream
-        self._said = ""  # the demuxer's last words
+        self._reach = Fraction(0)  # seconds at which the packets so far end, of whatever stream
+        self._last_error = ""  # the demuxer's, as a message in brackets
         self._read_header()
 
     def _read_header(self) -> None:
-        """Take the figures, and let the demuxer skip what is not needed."""
+        """Take the header's figures, and let the demuxer skip what is not needed."""
         from av.stream import Discard
 
         stream, container = self._stream, self._container
@@ -102,7 +104,7 @@ class Decoder:
                     other.discard = Discard.all
 
     def __iter__(self) -> Generator[tuple[int, Any], None, None]:
-        """(pts, libav's frame) in presentation order, pts strictly rising: a frame whose pts does not rise is dropped.
+        """Yield (pts, libav's frame) in presentation order, pts strictly rising: a frame whose pts does not rise is dropped.
 
         Where the pts is missing the dts of the packet that brought the frame out stands in for it, or else the time one
         frame after the last. To be closed before the container is.
@@ -113,7 +115,7 @@ class Decoder:
             for frame in self._frames_of(packet):
                 untimed = frame.pts is None or self.slots
                 pts = frame.dts if untimed else frame.pts
-                self._told |= pts is not None
+                self._has_times |= pts is not None
                 self.guessed |= self.slots and self._codec.has_b_frames
                 if untimed and (pts is None or (last is not None and pts <= last)):
                     pts = (self.start or 0) if last is None else last + gap
@@ -137,23 +139,23 @@ class Decoder:
                 yield pts, frame
 
     def _drop(self, pts: int, last: int) -> None:
-        """Leave a frame out that is not later than the ``last``. Where more follow, and rise, time has begun anew."""
+        """Drop a frame that is not later than the ``last``. Where more follow, and rise, time has begun anew."""
         if self._restart is None and self._fell is not None and pts > self._fell:
             self._restart = last, self._fell
         self._fell = pts
         self.frames_dropped += 1
 
     def coded(self) -> Iterator[Any]:
-        """The stream's packets that hold data. A demuxer's errors are counted, and it is asked to go on."""
+        """Yield the stream's packets that hold data. A demuxer's errors are counted, and it is asked to go on."""
         import av
 
-        asked, row = self._container.streams if self._expected else [self._stream], 0
-        while row < DEMUX_ERRORS:
+        streams, errors_in_a_row = self._container.streams if self._expected else [self._stream], 0
+        while errors_in_a_row < DEMUX_ERRORS:
             try:
-                for packet in self._container.demux(*asked):
-                    row = 0
+                for packet in self._container.demux(*streams):
+                    errors_in_a_row = 0
                     if packet.pts is not None:
-                        self._heard = max(self._heard, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                        self._reach = max(self._reach, (packet.pts + (packet.duration or 0)) * packet.time_base)
                     # An empty packet would tell the decoder that the stream is over.
                     if packet.size and packet.stream_index == self._stream.index:
                         if self.seeking and not packet.is_keyframe:
@@ -168,17 +170,17 @@ class Decoder:
             except IndexError:
                 break  # PyAV stumbles, at the end, over streams that came up only after opening
             except av.FFmpegError as error:
-                row += 1
+                errors_in_a_row += 1
                 self.demux_errors += 1
-                self._said = f" ({one_line(error)})"
+                self._last_error = f" ({one_line(error)})"
         if self._remote is not None and self._remote.error is not None:
             raise Unreadable(f"reading stopped: {one_line(self._remote.error)}") from self._remote.error
 
     def _note(self, packet: Any) -> None:
-        """Remember when a packet that may be left out is shown."""
+        """Remember when a packet that may be skipped is shown."""
         self.packets_marked += packet.is_corrupt
         self._trimmed |= packet.is_discard and not self._packets_shown
-        if self.skims and not packet.is_discard:
+        if self.skips_nonref and not packet.is_discard:
             self._timed &= packet.pts is not None
             self._packets_shown.append(packet.pts or 0)
 
@@ -188,26 +190,28 @@ class Decoder:
         return self._header != self._own_header
 
     def shown(self, decoded: Sequence[int]) -> list[int]:
-        """Times of all frames from the first of the ``decoded`` on, in order, up to the packets read."""
-        if not self.skims or not decoded:
+        """Return the times of all frames from the first of the ``decoded`` on, in order, up to the packets read."""
+        if not self.skips_nonref or not decoded:
             return list(decoded)
         return sorted(pts for pts in self._packets_shown if pts >= decoded[0])
 
     def trusted(self, decoded: Sequence[int]) -> bool:
-        """Whether frames were left out of a stream that decodes without a fault, whose packets tell the time of each, and of
-        which enough was seen."""
-        if not self.skims:
+        """Tell whether nothing is lost by the frames skipped.
+
+        That is so where the stream decodes without a fault, its packets tell the time of each frame, and enough was decoded.
+        """
+        if not self.skips_nonref:
             return True
         known = set(self._packets_shown)
         if self._trimmed and decoded and min(known, default=decoded[0]) < decoded[0]:
-            return False  # the first frame is one that was left out
+            return False  # the first frame was skipped
         seconds = (decoded[-1] - decoded[0]) * self.time_base if decoded else 0
         enough = len(decoded) >= min(len(known), SPARSE * seconds)
         return enough and not self.faulty and len(known) == len(self._packets_shown) and known.issuperset(decoded)
 
     @property
     def faulty(self) -> bool:
-        """Whether anything was wrong so far. Faults within frames that are left out do not show."""
+        """Whether anything was wrong so far. Faults within skipped frames do not show."""
         faults = self.packets_broken + self.packets_marked + self.frames_corrupt + self.frames_dropped
         return bool(faults or self.demux_errors or self.guessed or not self._timed)
 
@@ -217,7 +221,7 @@ class Decoder:
         return self._end
 
     def _frames_of(self, packet: Any) -> list[Any]:
-        """What the decoder gives for one packet, ``None`` being the end. One that does not decode is counted."""
+        """Decode one packet, ``None`` being the end. A packet that does not decode is counted."""
         import av
 
         self.packets += packet is not None
@@ -230,38 +234,38 @@ class Decoder:
             return []
 
     def check_packets(self) -> None:
-        """After any frame: raise ``Broken`` as ``check`` does, of what was read so far."""
+        """Raise ``Broken``, after any frame, as ``check`` does for what was read so far."""
         if self.packets_broken > BROKEN * self.packets:
-            raise Broken(f"{self.packets_broken} of {self.packets} packets do not decode{self._said}")
-        got = self.frames + self.frames_dropped
-        if self._told and self.frames_guessed > BROKEN * got:
-            raise Broken(f"{self.frames_guessed} of {got} frames have no time")
+            raise Broken(f"{self.packets_broken} of {self.packets} packets do not decode{self._last_error}")
+        total = self.frames + self.frames_dropped
+        if self._has_times and self.frames_guessed > BROKEN * total:
+            raise Broken(f"{self.frames_guessed} of {total} frames have no time")
         if self._restart:
             last, first = (float(pts * self.time_base) for pts in self._restart)
             raise Broken(f"time jumps back from {last:.2f} s to {first:.2f} s: a time stands for more than one frame")
-        if self.frames_dropped > BROKEN * got:
-            raise Broken(f"{self.frames_dropped} of {got} frames are not later than the frame before")
+        if self.frames_dropped > BROKEN * total:
+            raise Broken(f"{self.frames_dropped} of {total} frames are not later than the frame before")
 
-    def check_end(self, said: str = "") -> None:
-        """After the last frame, wherever reading began: raise ``Truncated`` as ``check`` does."""
+    def check_end(self, prefix: str = "") -> None:
+        """Raise ``Truncated``, after the last frame and wherever reading began, as ``check`` does."""
         if self.declared and self.duration:
             left = (self.start or 0) + self.duration - self._end
             if left > max(2, MISSING * self.declared) * self.duration / self.declared:
-                raise Truncated(f"{said}ends {float(left * self.time_base):.2f} s early{self._said}")
-        elif self._expected and self._expected - self._heard > max(MISSING * self._expected, 2 / (self.rate or 2)):
-            figures = f"ends at {float(self._heard):.2f} s of the {float(self._expected):.2f} s"
-            raise Truncated(f"{figures} that the header declares{self._said}")
+                raise Truncated(f"{prefix}ends {float(left * self.time_base):.2f} s early{self._last_error}")
+        elif self._expected and self._expected - self._reach > max(MISSING * self._expected, 2 / (self.rate or 2)):
+            figures = f"ends at {float(self._reach):.2f} s of the {float(self._expected):.2f} s"
+            raise Truncated(f"{figures} that the header declares{self._last_error}")
 
     def check(self) -> None:
-        """After the last frame: raise if what came cannot stand for the source.
+        """Raise, after the last frame, if what came cannot stand for the source.
 
         ``Broken``: over a fifth of the packets do not decode, or of the frames go back in time, or have none while others
         have; or time jumps back and goes on from there. ``Truncated``: it ends before its own header says.
         ``TooFewFrames``: fewer than two.
         """
         self.check_packets()
-        got = len(self._packets_shown) if self.skims else self.frames + self.frames_dropped
-        if self.declared is None or self.declared - got > max(2, MISSING * self.declared):
-            self.check_end(f"{got} of the {self.declared} frames that the header declares: " if self.declared else "")
+        total = len(self._packets_shown) if self.skips_nonref else self.frames + self.frames_dropped
+        if self.declared is None or self.declared - total > max(2, MISSING * self.declared):
+            self.check_end(f"{total} of the {self.declared} frames that the header declares: " if self.declared else "")
         if max(self.frames, len(self._packets_shown)) < 2:
             raise TooFewFrames(f"{self.frames} frame{'' if self.frames == 1 else 's'} from {self.packets} packets")

@@ -1,5 +1,4 @@
-"""Pictures into the bytes of an mp4 file: H.264, HEVC or AV1, 8 bits, limited range, upright, square pixels, each frame
-at its own time.
+"""Frames are encoded into an mp4 file: H.264, HEVC or AV1, 8 bits, limited range, upright, square, each at its own time.
 
 Pixels that are yuv420p already are copied, and turned plane by plane: nothing goes through RGB.
 """
@@ -12,77 +11,76 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as spec
 
+from dailies.curation.config import SPEC
 from dailies.curation.errors import TooFewFrames, Unreadable
 from dailies.curation.timing import Span
 from dailies.curation.types import Crop
 from dailies.curation.video.bytes_io import one_line
-from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, Canvas, Picture, fit, is_hdr, is_yuv
+from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, Canvas, DecodedFrame, fit, is_hdr, is_yuv
 
 TAGS_709, TAGS_601 = (1, 1, 1), (6, 6, 6)  # AVColorSpace, AVColorPrimaries, AVColorTransferCharacteristic
 UNKNOWN = frozenset({0, 2, 3})  # of each of the three: reserved or unspecified
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+Codec = Literal["h264", "hevc", "av1"]
+Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+]  # from least effort to most
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coder:
-    """A codec's encoders: the one that is always there, and those that ask for a device. ``worst``: the largest crf."""
+    """Encoders of a codec: the one that is always there, and those that need a device. ``worst``: the largest crf."""
 
     software: str
     hardware: tuple[str, ...]
     worst: int
 
 
-CODECS: dict[str, Coder] = {
+CODECS: dict[Codec, Coder] = {
     "h264": Coder(software="libx264", hardware=("h264_nvenc", "h264_videotoolbox", "h264_qsv"), worst=51),
     "hevc": Coder(software="libx265", hardware=("hevc_nvenc", "hevc_videotoolbox", "hevc_qsv"), worst=51),
     "av1": Coder(software="libsvtav1", hardware=("av1_nvenc", "av1_qsv"), worst=63),
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@spec(frozen=True, kw_only=True, config=SPEC)
 class Encoding:
-    """How pictures become a video.
+    """Settings by which frames become a video.
 
     ``codec``: a key of ``CODECS``. ``crf``: quality, 0 the best, on the codec's own scale. ``preset``: effort, by
     x264's names. ``encoder``: ``software``, or ``auto`` for a hardware encoder where there is one, whose bytes and
     sizes differ from machine to machine. ``max_short_side`` in px downscales, ``max_fps`` leaves frames out; ``None``
     keeps all. The same pictures give the same bytes as long as ``threads`` are the same, or nearly: x264 on processors
-    with AVX-512 is off by a few, once in many times. Raises ``ValueError`` for what cannot be.
+    with AVX-512 is off by a few, once in many times. Raises
+    pydantic's ``ValidationError``, a ``ValueError``, for values that are not allowed.
     """
 
-    codec: str = "h264"
+    codec: Codec = "h264"
     crf: int = 18
-    preset: str = "veryfast"
+    preset: Preset = "veryfast"
     encoder: Literal["software", "auto"] = "software"
-    max_short_side: int | None = None
-    max_fps: float | None = None
+    max_short_side: Annotated[int, Field(ge=16)] | None = None
+    max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     threads: int = 1
 
     meaning: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise ValueError(f"codec must be one of {', '.join(CODECS)}, not {self.codec!r}")
-        if not 0 <= self.crf <= CODECS[self.codec].worst:
-            raise ValueError(f"crf of {self.codec} must be between 0 and {CODECS[self.codec].worst}, not {self.crf}")
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
-        if self.encoder not in ("software", "auto"):
-            raise ValueError(f"encoder must be software or auto, not {self.encoder!r}")
-        if self.max_short_side is not None and self.max_short_side < 16:
-            raise ValueError(f"max_short_side must be at least 16 px, not {self.max_short_side}")
-        if self.max_fps is not None and not 0 < self.max_fps <= 1000:
-            raise ValueError(f"max_fps must be between 0 and 1000 frames per second, not {self.max_fps}")
+        worst = CODECS[self.codec].worst
+        if not 0 <= self.crf <= worst:
+            raise ValueError(f"crf={self.crf}: {self.codec} takes 0 to {worst}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cutout:
-    """A span cut out.
+class ExtractedClip:
+    """A span of a source as a file of its own, or left in its source.
 
     ``data``: the bytes of a video file, ``None`` where the clip stays in its source; ``span``: what they hold of the
     source, the span asked for or a part of it; ``width`` and ``height`` of the pictures in px, upright; ``fps``: frames
@@ -104,15 +102,15 @@ class Cutout:
 
 
 def encoder_of(encoding: Encoding) -> str:
-    """libav's name of the encoder to use on this machine."""
+    """Return libav's name of the encoder to use on this machine."""
     coder = CODECS[encoding.codec]
-    found = next(filter(_opens, coder.hardware), None) if encoding.encoder == "auto" else None
-    return found or coder.software
+    hardware = next(filter(_opens, coder.hardware), None) if encoding.encoder == "auto" else None
+    return hardware or coder.software
 
 
 @lru_cache
 def _opens(name: str) -> bool:
-    """Whether a hardware encoder is built in and finds its device."""
+    """Tell whether a hardware encoder is built in and finds its device."""
     import av
 
     try:
@@ -126,7 +124,7 @@ def _opens(name: str) -> bool:
 
 
 def options_of(encoder: str, encoding: Encoding) -> dict[str, str]:
-    """What sets an encoder's quality, effort and threads."""
+    """Return the options that set an encoder's quality, effort and threads."""
     effort, crf, threads = PRESETS.index(encoding.preset), str(encoding.crf), encoding.threads
     if encoder == "libx264":
         return {"crf": crf, "preset": encoding.preset, "threads": str(threads)}
@@ -146,24 +144,24 @@ def options_of(encoder: str, encoding: Encoding) -> dict[str, str]:
 
 
 def hush() -> None:
-    """SVT-AV1 reports on stderr, and heeds this variable alone."""
+    """Silence SVT-AV1, which reports on stderr and heeds this variable alone."""
     os.environ.setdefault("SVT_LOG", "0")
 
 
 # ---- encoding -------------------------------------------------------------------------------------------------------
 
 
-def encode(pictures: Iterable[Picture], span: Span, encoding: Encoding, crop: Crop | None = None) -> Cutout:
-    """Every picture once, at ``pts - span.start``; the last one lasts until ``span.end``.
+def encode(pictures: Iterable[DecodedFrame], span: Span, encoding: Encoding, crop: Crop | None = None) -> ExtractedClip:
+    """Encode every frame once, at ``pts - span.start``; the last one lasts until ``span.end``.
 
     An odd width or height loses its last column or row; only ``max_short_side`` scales. ``crop`` is taken off first.
-    Raises ``TooFewFrames`` if there is no picture, ``Unreadable`` if the encoder refuses them.
+    Raises ``TooFewFrames`` if there is no frame, ``Unreadable`` if the encoder refuses them.
     """
     import av
 
     buffer, encoder, last, count = io.BytesIO(), None, None, 0
     try:
-        with new_file(buffer, "mp4") as container:
+        with open_container(buffer, "mp4") as container:
             for picture in pictures:
                 encoder = encoder or _Encoder(container, picture, span, encoding, crop)
                 if last is not None:
@@ -175,7 +173,7 @@ def encode(pictures: Iterable[Picture], span: Span, encoding: Encoding, crop: Cr
             encoder.finish()
     except av.FFmpegError as error:
         raise Unreadable(f"does not encode: {one_line(error)}") from error
-    return Cutout(
+    return ExtractedClip(
         data=buffer.getvalue(),
         span=span,
         frames=count,
@@ -187,21 +185,21 @@ def encode(pictures: Iterable[Picture], span: Span, encoding: Encoding, crop: Cr
     )
 
 
-def new_file(buffer: io.BytesIO, form: str) -> Any:
-    """libav's container of format ``form`` to write into ``buffer``; mp4 and mov get their index at the front."""
+def open_container(buffer: io.BytesIO, container_format: str) -> Any:
+    """Open libav's container to write into ``buffer``; mp4 and mov get their index at the front."""
     import av
 
     def reread(_url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
         return io.BytesIO(buffer.getvalue())  # to move the index it reads what was written, once
 
-    options = {"movflags": "+faststart"} if form in ("mp4", "mov") else {}
-    return av.open(buffer, "w", format=form, options=options, io_open=reread)
+    options = {"movflags": "+faststart"} if container_format in ("mp4", "mov") else {}
+    return av.open(buffer, "w", format=container_format, options=options, io_open=reread)
 
 
 class _Encoder:
-    """One video stream of an mp4 container. ``frame``: how its pictures are framed."""
+    """Encodes one video stream of an mp4 container. ``frame``: how its pictures are framed."""
 
-    def __init__(self, container: Any, first: Picture, span: Span, encoding: Encoding, crop: Crop | None) -> None:
+    def __init__(self, container: Any, first: DecodedFrame, span: Span, encoding: Encoding, crop: Crop | None) -> None:
         self._container, self._span, self._canvas = container, span, first.canvas
         self.name = encoder_of(encoding)
         self._options = options_of(self.name, encoding)
@@ -210,8 +208,7 @@ class _Encoder:
         self._tags = _tags(first.frame)
 
     def _add_stream(self, gap: int) -> Any:
-        """``gap``: ticks from the first frame to the second; gives the rate for level and rate control, not for
-        times."""
+        """Add the stream. ``gap``: ticks from the first frame to the second, for level and rate control, not for times."""
         from av.codec.context import Flags
 
         rate = min(max(1 / (gap * self._span.time_base), Fraction(1)), Fraction(240))
@@ -232,7 +229,7 @@ class _Encoder:
         context.colorspace, context.color_primaries, context.color_trc = self._tags
         return stream
 
-    def add(self, picture: Picture, until: int) -> None:
+    def add(self, picture: DecodedFrame, until: int) -> None:
         """Encode ``picture``, shown ``until`` a pts of its source."""
         frame = self._yuv(picture.frame)
         frame.pts, frame.duration = picture.pts - self._span.start, until - picture.pts
@@ -247,13 +244,13 @@ class _Encoder:
         self._container.mux(self._stream.encode(None))
 
     def _yuv(self, decoded: Any) -> Any:
-        """A new frame, upright. New: the decoder's own would carry its frame types and side data into the encoder."""
+        """Return a new frame, upright: the decoder's own would carry its frame types and side data into the encoder."""
         import av
 
         scaled = self._canvas.scale(decoded, *self.frame.scaled, "yuv420p", range_=LIMITED_RANGE)
         frame = av.VideoFrame(self.frame.width, self.frame.height, "yuv420p")
         for number, (source, target) in enumerate(zip(scaled.planes, frame.planes, strict=True)):
-            _array(target)[:] = self.frame.cut(_array(source), self._canvas, 2 if number else 1)
+            _array(target)[:] = self.frame.crop(_array(source), self._canvas, 2 if number else 1)
         frame.color_range = LIMITED_RANGE
         frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
         return frame
@@ -261,8 +258,11 @@ class _Encoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framing:
-    """Where a clip's picture lies in the decoded one: ``scaled`` to (width, height) as decoded, turned upright, and of
-    that the ``width`` × ``height`` px from (``left``, ``top``) on, all of them even, since chroma has half the size."""
+    """Place of a clip's picture in the decoded one.
+
+    That is ``scaled`` to (width, height) as decoded and turned upright; of it the clip has the ``width`` × ``height`` px
+    from (``left``, ``top``) on, all of them even, since chroma has half the size.
+    """
 
     scaled: tuple[int, int]
     left: int
@@ -272,7 +272,7 @@ class Framing:
 
     @classmethod
     def of(cls, canvas: Canvas, max_short_side: int | None, crop: Crop | None) -> Framing:
-        """Raises ``Unreadable`` where nothing is left to encode."""
+        """Frame the pictures of ``canvas``. Raises ``Unreadable`` where nothing is left to encode."""
         upright = canvas.upright
         full = upright.size(*canvas.square)
         crop = crop or Crop()
@@ -280,18 +280,18 @@ class Framing:
         if min(inner) < 2:
             raise Unreadable(f"too small to encode: {full[0]}×{full[1]}" + (f" without {crop}" if crop.any else ""))
         fitted = fit(*inner, None if max_short_side is None else max(2, max_short_side // 2 * 2))
-        found = cls._at(full, crop, inner, fitted, 0)
+        exact = cls._at(full, crop, inner, fitted, 0)
         # What is left begins and ends at even pixels, which may take two or four from what was asked for.
         more = (2, 4, 6) if fitted != inner else ()
         tries = (cls._at(full, crop, inner, fitted, spare) for spare in more)
-        whole = next((one for one in (found, *tries) if (one.width, one.height) == fitted), found)
+        whole = next((framing for framing in (exact, *tries) if (framing.width, framing.height) == fitted), exact)
         return replace(whole, scaled=upright.size(*whole.scaled))
 
     @classmethod
     def _at(
         cls, full: tuple[int, int], crop: Crop, inner: tuple[int, int], fitted: tuple[int, int], spare: int
     ) -> Framing:
-        """With what is left scaled to ``fitted`` and ``spare`` px more, of which ``fitted`` is kept; as if upright."""
+        """Frame with what is left scaled to ``fitted`` and ``spare`` px more, of which ``fitted`` is kept; as if upright."""
         share = 1.0
         if fitted != inner:
             share = max((want + spare) / have for want, have in zip(fitted, inner, strict=True))
@@ -310,8 +310,8 @@ class Framing:
             height=min(fitted[1], int(ends[1] - top + 1e-6)) // 2 * 2,
         )
 
-    def cut(self, plane: NDArray[np.uint8], canvas: Canvas, share: int) -> NDArray[np.uint8]:
-        """A view of this picture's part of a decoded plane, upright; ``share``: luma px per sample, 1 or 2."""
+    def crop(self, plane: NDArray[np.uint8], canvas: Canvas, share: int) -> NDArray[np.uint8]:
+        """Return a view of this picture's part of a decoded plane, upright; ``share``: luma px per sample, 1 or 2."""
         width, height = (side // 2 * 2 // share for side in self.scaled)
         view = canvas.upright(plane[:height, :width])
         left, top = self.left // share, self.top // share
@@ -319,13 +319,13 @@ class Framing:
 
 
 def _array(plane: Any) -> NDArray[np.uint8]:
-    """A view of a plane, (h, w), top row first, without the padding of its rows."""
+    """Return a view of a plane, (h, w), top row first, without the padding of its rows."""
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))[:, : plane.width]
     return rows if plane.line_size > 0 else rows[::-1]
 
 
 def _tags(frame: Any) -> tuple[int, int, int]:
-    """Matrix, primaries and transfer of the encoded frames: the source's, or what its size lets assume."""
+    """Return matrix, primaries and transfer of the encoded frames: the source's, or what its size lets assume."""
     if not is_yuv(frame) or is_hdr(frame):
         return TAGS_709
     assumed = TAGS_709 if frame.height >= HD_LINES else TAGS_601

@@ -1,4 +1,4 @@
-"""Cutting spans out of one open source, in four ways.
+"""Clips are extracted from one open source, in four ways.
 
 ``encode`` makes every frame anew: exact, in any size. ``copy`` takes packets as they are, from keyframe to keyframe:
 fast, loses a little at both ends, see ``remux``. ``smart`` copies what it can and encodes the rest in the same
@@ -18,8 +18,8 @@ from dailies.curation.errors import NotCopied, SourceError, TooFewFrames
 from dailies.curation.timing import Grid, Span, ticks
 from dailies.curation.types import Crop, Probe
 from dailies.curation.video import splice
-from dailies.curation.video.encode import Cutout, Encoding, encode
-from dailies.curation.video.pixels import Canvas, Picture
+from dailies.curation.video.encode import Encoding, ExtractedClip, encode
+from dailies.curation.video.pixels import Canvas, DecodedFrame
 from dailies.curation.video.remux import REORDER, Coded, mux, stretch, timed
 from dailies.curation.video.source import Source, open_before
 
@@ -28,21 +28,41 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 AHEAD = 4  # seconds: a span that starts within so many of the last one's end is reached by decoding on
 
 
-class Cutting:
-    """A source from which spans are cut out; one after another, in the order of time, it is opened and decoded once.
+def extract_clip(
+    uri: str,
+    span: Span,
+    mode: Mode = "encode",
+    *,
+    encoding: Encoding | None = None,
+    crop: Crop | None = None,
+    stream: int | None = None,
+    heartbeat: Callable[[], None] = lambda: None,
+) -> ExtractedClip:
+    """Extract a span as a file of its own: see this module for the modes, ``Encoding`` for its settings.
 
-    A context manager. ``beat`` is called for every frame. Raises ``SourceError``.
+    ``encode`` gives the span's frames, and no others, upright with square pixels, ``crop`` taken off. The other modes
+    leave the pictures as they are, turned by the container where the source is, and know no crop, size or rate.
+    ``heartbeat`` is called for every frame. Raises ``SourceError``; ``NotCopied`` where ``copy`` finds no keyframe.
+    """
+    with Extractor(uri, stream=stream) as extractor:
+        return extractor.extract(span, mode, encoding=encoding, crop=crop, heartbeat=heartbeat)
+
+
+class Extractor:
+    """Extracts spans of one source; asked for in the order of time, it is opened and decoded once.
+
+    A context manager. ``heartbeat`` is called for every frame. Raises ``SourceError``.
     """
 
     def __init__(self, uri: str, *, stream: int | None = None) -> None:
         self._uri, self._stream = uri, stream
         self._decoding: Source | None = None
         self._at: int | None = None  # pts from which on ``_decoding`` goes
-        self._seen = 0  # frames of the span at hand
+        self._frames = 0  # frames of the span at hand
         self._packets: Source | None = None
-        self._known: tuple[Canvas, Probe, splice.Joint | NotCopied] | None = None
+        self._facts: tuple[Canvas, Probe, splice.Joint | NotCopied] | None = None
 
-    def __enter__(self) -> Cutting:
+    def __enter__(self) -> Extractor:
         return self
 
     def __exit__(
@@ -57,7 +77,7 @@ class Cutting:
                 source.close()
         self._decoding = self._packets = self._at = None
 
-    def cut(
+    def extract(
         self,
         span: Span,
         mode: Mode = "encode",
@@ -65,46 +85,51 @@ class Cutting:
         encoding: Encoding | None = None,
         crop: Crop | None = None,
         expect: int | None = None,
-        beat: Callable[[], None] = lambda: None,
-    ) -> Cutout:
-        """See ``dailies.curation.video.cut_out``. ``expect``: how many frames the span is known to hold; another number in the
-        modes that hold all of them raises ``SourceError``."""
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> ExtractedClip:
+        """Extract ``span``, as ``extract_clip`` says.
+
+        ``expect``: how many frames the span is known to hold; another number, in the modes that hold all of them, raises
+        ``SourceError``.
+        """
         encoding = encoding or Encoding()
         try:
             if mode == "copy":
-                return self._copied(span, beat)
+                return self._copy(span, heartbeat)
             if mode == "smart":
                 with suppress(NotCopied):
-                    cut = self._spliced(span, encoding, beat)
-                    if expect in (None, cut.frames):  # else some packets decode to nothing
-                        return cut
+                    clip = self._splice(span, encoding, heartbeat)
+                    if expect in (None, clip.frames):  # else some packets decode to nothing
+                        return clip
             if mode == "none":
-                cut = self._left(span, crop, expect, beat)
+                clip = self._leave(span, crop, expect, heartbeat)
             else:
-                cut = encode(self._pictures(span, encoding.max_fps, beat), span, encoding, crop)
-            if expect not in (None, self._seen):
-                raise SourceError(f"{self._seen} frames decoded in the span where {expect} were observed")
-            return cut
+                clip = encode(self._decoded(span, encoding.max_fps, heartbeat), span, encoding, crop)
+            if expect not in (None, self._frames):
+                raise SourceError(f"{self._frames} frames decoded in the span where {expect} were observed")
+            return clip
         except SourceError:
             self.close()  # what failed in the middle stands nowhere
             raise
 
     # ---- frames ----
 
-    def _pictures(self, span: Span, max_fps: float | None, beat: Callable[[], None]) -> Iterator[Picture]:
-        """The span's frames, those due on a grid of ``max_fps`` from its start on."""
+    def _decoded(self, span: Span, max_fps: float | None, heartbeat: Callable[[], None]) -> Iterator[DecodedFrame]:
+        """Yield the span's frames that are due on a grid of ``max_fps`` from its start on."""
         source = self._reach(span)
         grid = Grid(max_fps, span.time_base, span.start)
-        self._at, self._seen = span.end, 0
+        self._at, self._frames = span.end, 0
         for picture in source.within(span):
-            beat()
-            self._seen += 1
+            heartbeat()
+            self._frames += 1
             if grid.due(picture.pts):
                 yield picture
 
     def _reach(self, span: Span) -> Source:
-        """A source from which the span's frames come next: the open one where it stands a little before the span, or
-        cannot be entered elsewhere."""
+        """Return a source from which the span's frames come next.
+
+        That is the open one where it stands a little before the span, or cannot be entered elsewhere.
+        """
         canvas, _, _ = self._source()
         if self._decoding is not None and self._at is not None and self._at <= span.start:
             near = self._at + ticks(AHEAD, span.time_base)
@@ -116,22 +141,23 @@ class Cutting:
         return self._decoding
 
     def _source(self) -> tuple[Canvas, Probe, splice.Joint | NotCopied]:
-        """What the source's first frame tells: how frames become pictures, what the container says, what can be joined.
+        """Return what the source's first frame tells: its canvas, its probe, and how coded pictures can be joined to it.
 
-        The source that it was read from stands at the beginning then, for the first span."""
-        if self._known is None:
+        The source that it was read from then stands at the beginning, for the first span.
+        """
+        if self._facts is None:
             source = self._decoding = Source(self._uri, stream=self._stream)
             try:
                 joint: splice.Joint | NotCopied = splice.Joint.of(source.video_stream, source.first_frame)
             except NotCopied as error:
                 joint = error
-            self._known, self._at = (source.canvas, source.probe, joint), source.first_pts
-        return self._known
+            self._facts, self._at = (source.canvas, source.probe, joint), source.first_pts
+        return self._facts
 
     # ---- packets ----
 
-    def _coded(self, span: Span, beat: Callable[[], None]) -> Iterator[Any]:
-        """Packets in coded order, from a keyframe at or before the span on."""
+    def _coded(self, span: Span, heartbeat: Callable[[], None]) -> Iterator[Any]:
+        """Yield packets in coded order, from a keyframe at or before the span on."""
         if self._packets is None:
             self._packets = Source(self._uri, stream=self._stream)
         packets = self._packets.coded(span)
@@ -140,7 +166,7 @@ class Cutting:
             self._packets = Source(self._uri, stream=self._stream)
             packets = self._packets.decoder.coded()
         for packet in packets:
-            beat()
+            heartbeat()
             if self._packets.decoder.reheaded:
                 raise NotCopied("the codec's header changes on the way")
             yield packet
@@ -150,44 +176,46 @@ class Cutting:
         assert self._packets is not None
         return self._packets.video_stream
 
-    def _copied(self, span: Span, beat: Callable[[], None]) -> Cutout:
-        """The first stretch of the span whose first frame is the keyframe: a decoder that recovers slowly shows later
-        ones."""
+    def _copy(self, span: Span, heartbeat: Callable[[], None]) -> ExtractedClip:
+        """Copy the first stretch of the span that decodes from its keyframe on: a slow decoder shows later frames first."""
         after = None
         while True:
-            held = stretch(self._coded(span, beat), span, after=after)
-            after = held.packets[0].pts
-            data = mux(self._header, [Coded(packet=one, pts=one.pts) for one in held.packets], held.span)
+            copied = stretch(self._coded(span, heartbeat), span, after=after)
+            after = copied.packets[0].pts
+            coded = [Coded(packet=packet, pts=packet.pts) for packet in copied.packets]
+            data = mux(self._header, coded, copied.span)
             with suppress(NotCopied):
                 self._check(data, None)
-                return self._cutout(data, held.span, len(held.packets), None, 0)
+                return self._clip(data, copied.span, len(copied.packets), None, 0)
 
-    def _spliced(self, span: Span, encoding: Encoding, beat: Callable[[], None]) -> Cutout:
-        """Raises ``NotCopied`` where the span is to be encoded as a whole."""
+    def _splice(self, span: Span, encoding: Encoding, heartbeat: Callable[[], None]) -> ExtractedClip:
+        """Copy what a keyframe allows and encode the ends. Raises ``NotCopied`` where the whole span is to be encoded."""
         _, _, joint = self._source()
         if isinstance(joint, NotCopied):
             raise joint
-        held = stretch(self._coded(span, beat), span, starts=joint.starts)
+        copied = stretch(self._coded(span, heartbeat), span, starts=joint.starts)
         parts: list[list[Coded]] = []
-        for start, end in ((span.start, held.span.start), (held.span.end, span.end)):
+        for start, end in ((span.start, copied.span.start), (copied.span.end, span.end)):
             part = Span(start=start, end=end, time_base=span.time_base) if start < end else None
-            parts.append(joint.encode(self._pictures(part, None, beat), part, encoding) if part else [])
+            parts.append(joint.encode(self._decoded(part, None, heartbeat), part, encoding) if part else [])
         head, tail = parts
-        whole = [*head, *joint.joined(held.packets, behind=bool(head)), *tail]
+        whole = [*head, *joint.joined(copied.packets, behind=bool(head)), *tail]
         data = mux(self._header, whole, span, tag=joint.tag if head or tail else None)
         self._check(data, len(whole))
         encoded = len(head) + len(tail)
-        return self._cutout(data, span, len(whole), joint.encoder if encoded else None, encoded)
+        return self._clip(data, span, len(whole), joint.encoder if encoded else None, encoded)
 
     def _check(self, data: bytes, frames: int | None) -> None:
-        """Decode what was made of packets: its first frame, since not every keyframe is one to begin at, or all of its
-        ``frames``. Raises ``NotCopied`` if it is not as it should be."""
+        """Decode a file made of packets: its first frame, since not every keyframe starts a stream, or all of its ``frames``.
+
+        Raises ``NotCopied`` where it does not decode as it should.
+        """
         _, probe, _ = self._source()
         try:
-            with Source("memory", file=io.BytesIO(data)) as made:
-                begins, size = made.first_pts, (made.probe.width, made.probe.height)
-                count = None if frames is None else sum(1 for _ in made.pictures())
-                sound = count == frames and not (frames and made.decoder.faulty)
+            with Source("memory", file=io.BytesIO(data)) as clip:
+                begins, size = clip.first_pts, (clip.probe.width, clip.probe.height)
+                count = None if frames is None else sum(1 for _ in clip.frames())
+                sound = count == frames and not (frames and clip.decoder.faulty)
         except SourceError as error:
             raise NotCopied(f"what was copied does not decode: {error}") from error
         if begins or not sound:
@@ -195,12 +223,12 @@ class Cutting:
         if size != (probe.width, probe.height):
             raise NotCopied("its pictures change size on the way")
 
-    def _cutout(
+    def _clip(
         self, data: bytes | None, span: Span, frames: int, encoder: str | None, encoded: int, crop: Crop | None = None
-    ) -> Cutout:
+    ) -> ExtractedClip:
         _, probe, _ = self._source()
         crop = crop or Crop()
-        return Cutout(
+        return ExtractedClip(
             data=data,
             span=span,
             frames=frames,
@@ -211,22 +239,22 @@ class Cutting:
             encoded=encoded,
         )
 
-    def _left(self, span: Span, crop: Crop | None, expect: int | None, beat: Callable[[], None]) -> Cutout:
-        """Frames are counted by their packets where these are sound and say their times, else by decoding."""
+    def _leave(self, span: Span, crop: Crop | None, expect: int | None, heartbeat: Callable[[], None]) -> ExtractedClip:
+        """Leave the clip in its source, its frames counted by packets where these are sound and timed, else by decoding."""
         with suppress(NotCopied):
-            self._seen = self._count(span, beat)
-            if self._seen and expect in (None, self._seen):
-                return self._cutout(None, span, self._seen, None, 0, crop)
-        frames = sum(1 for _ in self._pictures(span, None, beat))
+            self._frames = self._count(span, heartbeat)
+            if self._frames and expect in (None, self._frames):
+                return self._clip(None, span, self._frames, None, 0, crop)
+        frames = sum(1 for _ in self._decoded(span, None, heartbeat))
         if not frames:
             raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
-        return self._cutout(None, span, frames, None, 0, crop)
+        return self._clip(None, span, frames, None, 0, crop)
 
-    def _count(self, span: Span, beat: Callable[[], None]) -> int:
-        """Packets whose pictures the span shows."""
+    def _count(self, span: Span, heartbeat: Callable[[], None]) -> int:
+        """Count the packets whose pictures the span shows. Raises ``NotCopied`` where packets do not tell."""
         shown: set[int] = set()
         beyond = 0
-        for packet in timed(self._coded(span, beat)):
+        for packet in timed(self._coded(span, heartbeat)):
             if span.start <= packet.pts < span.end:
                 if packet.is_discard or packet.pts in shown:
                     raise NotCopied("not every picture is shown, or two at the same time")

@@ -1,5 +1,4 @@
-"""NAL units of H.264 and HEVC, as far as joining coded pictures of two encoders takes: told apart, repacked, parameter
-sets found.
+"""NAL units of H.264 and HEVC are split, repacked and told apart here, as joining pictures of two encoders needs.
 
 Bytes only; nothing is decoded. ITU-T H.264 and H.265: Annex B (start codes), 7.3.1 and 7.4.2 (types); ISO/IEC
 14496-15: avcC and hvcC (length prefixes, parameter sets).
@@ -20,15 +19,17 @@ HEVC_STARTS = range(16, 21)  # BLA and IDR: a decoder begins anew at them
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """How a stream packs NAL units. ``length``: bytes of the length before each, 0 for start codes; ``sets``: the
-    parameter sets that its header holds, in order."""
+    """A stream's way of packing NAL units.
+
+    ``length``: bytes of the length before each, 0 for start codes; ``sets``: the header's parameter sets, in order.
+    """
 
     length: int
     sets: tuple[bytes, ...]
 
     @classmethod
     def of(cls, codec: str, extradata: bytes) -> Packing:
-        """By the codec's header, ``h264`` or ``hevc``. Raises ``ValueError`` for one that is cut short."""
+        """Read it from the header of codec ``h264`` or ``hevc``. Raises ``ValueError`` for a header that is cut short."""
         if not extradata or extradata[:3] == b"\x00\x00\x01" or extradata[:4] == START:
             return cls(length=0, sets=tuple(split(extradata, 0)))
         try:
@@ -38,7 +39,7 @@ class Packing:
 
 
 def _avcc(data: bytes) -> Packing:
-    """ISO/IEC 14496-15, 5.3.3.1."""
+    """Parse avcC, ISO/IEC 14496-15, 5.3.3.1."""
     sets, at = [], 6
     for count in (data[5] & 31, None):
         if count is None:
@@ -51,7 +52,7 @@ def _avcc(data: bytes) -> Packing:
 
 
 def _hvcc(data: bytes) -> Packing:
-    """ISO/IEC 14496-15, 8.3.3.1."""
+    """Parse hvcC, ISO/IEC 14496-15, 8.3.3.1."""
     sets, at = [], 23
     for _ in range(data[22]):
         count, at = _number(data, at + 1, 2), at + 3
@@ -59,7 +60,7 @@ def _hvcc(data: bytes) -> Packing:
             size = _number(data, at, 2)
             sets.append(data[at + 2 : at + 2 + size])
             at += 2 + size
-    return Packing(length=(data[21] & 3) + 1, sets=tuple(one for one in sets if kind("hevc", one) in HEVC_SETS))
+    return Packing(length=(data[21] & 3) + 1, sets=tuple(unit for unit in sets if kind("hevc", unit) in HEVC_SETS))
 
 
 def _number(data: bytes, at: int, size: int) -> int:
@@ -69,7 +70,7 @@ def _number(data: bytes, at: int, size: int) -> int:
 
 
 def split(data: bytes, length: int) -> list[bytes]:
-    """The NAL units of one packet, without what packs them. Raises ``ValueError`` where lengths do not add up."""
+    """Split one packet into bare NAL units. Raises ``ValueError`` where lengths do not add up."""
     if not length:
         marks = [match.start() for match in _START.finditer(data)]
         return [data[a + 3 : b].rstrip(b"\x00") for a, b in zip(marks, [*marks[1:], len(data)], strict=True)]
@@ -84,17 +85,17 @@ def split(data: bytes, length: int) -> list[bytes]:
 
 
 def join(units: Sequence[bytes], length: int) -> bytes:
-    """NAL units as one packet."""
+    """Pack NAL units as one packet."""
     return b"".join((len(unit).to_bytes(length, "big") if length else START) + unit for unit in units)
 
 
 def kind(codec: str, unit: bytes) -> int:
-    """nal_unit_type."""
+    """Return the unit's nal_unit_type."""
     return -1 if not unit else unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63
 
 
 def starting(codec: str, units: Sequence[bytes]) -> list[bytes] | None:
-    """The packet's units so that a decoder begins anew at them, ``None`` if it cannot.
+    """Return the packet's units so that a decoder begins anew at them, ``None`` if it cannot.
 
     An IDR picture does. An HEVC decoder also does at a CRA picture marked as BLA, which is what the standard has them
     for (H.265, 7.4.2.2); the pictures shown before it must be left out.

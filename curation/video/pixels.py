@@ -1,4 +1,4 @@
-"""From libav's frames to arrays: upright, of square pixels, downscaled by area, full range, SDR. And to JPEG and back.
+"""libav's frames become arrays: upright, of square pixels, downscaled by area, full range, SDR; and JPEGs, and back.
 
 Opens nothing. Arrays are read-only and contiguous, so that several observers can share them.
 """
@@ -30,14 +30,14 @@ FORMATS: dict[Planes, str] = {"gray": "gray", "bgr": "bgr24"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upright:
-    """What makes decoded frames upright: ``turns`` quarter turns counter-clockwise, then mirrored left to right."""
+    """Makes decoded frames upright: ``turns`` quarter turns counter-clockwise, then mirrored left to right."""
 
     turns: int
     mirror: bool
 
     @classmethod
     def of(cls, frame: Any) -> Upright:
-        """By the frame's display matrix, which takes (x, y) to (a·x + c·y, b·x + d·y), y pointing down."""
+        """Read the frame's display matrix, which takes (x, y) to (a·x + c·y, b·x + d·y), y pointing down."""
         side = frame.side_data.get("DISPLAYMATRIX")
         if side is None:
             return cls(turns=0, mirror=False)
@@ -50,38 +50,39 @@ class Upright:
         return cls(turns=1 if b < 0 else 3, mirror=mirror)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(h, w) or (h, w, 3) as decoded → upright. A view."""
+        """Turn (h, w) or (h, w, 3) as decoded upright; a view."""
         turned = np.rot90(pixels, self.turns) if self.turns else pixels
         return turned[:, ::-1] if self.mirror else turned
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of the upright picture; its own inverse."""
+        """Return (width, height) of the upright picture; its own inverse."""
         return (height, width) if self.turns % 2 else (width, height)
 
 
 def matrix(frame: Any) -> int | None:
-    """swscale's matrix for a frame that does not name one that swscale knows, else ``None``: its own."""
+    """Return swscale's matrix for a frame whose own swscale does not know, else ``None``."""
     if frame.colorspace in MATRICES or not is_yuv(frame):
         return None
     return BT709 if frame.height >= HD_LINES else BT601
 
 
 def is_yuv(frame: Any) -> bool:
+    """Tell whether a frame is YUV or gray, neither RGB nor with a palette."""
     return not frame.format.is_rgb and not frame.format.has_palette
 
 
 def is_squeezed(frame: Any) -> bool:
-    """Whether it is gray in limited range, which swscale takes for full range."""
+    """Tell whether a frame is gray in limited range, which swscale takes for full range."""
     return bool(frame.color_range == LIMITED_RANGE) and str(frame.format.name).startswith(("gray", "ya"))
 
 
 def is_hdr(frame: Any) -> bool:
-    """Whether its transfer characteristic is PQ or HLG, whatever its bit depth. ``Canvas.scale`` makes it SDR."""
+    """Tell whether a frame's transfer is PQ or HLG, whatever its bit depth. ``Canvas.scale`` makes it SDR."""
     return frame.color_trc in (tonemap.PQ, tonemap.HLG)
 
 
 def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """(width, height) with the shorter side brought down to ``short_side``, never up; ``None`` leaves them.
+    """Return (width, height) with the shorter side brought down to ``short_side``, never up; ``None`` leaves them.
 
     The longer side comes out even: swscale takes twice as long for an odd width.
     """
@@ -110,10 +111,10 @@ class Canvas:
         self.square = (max(1, round(self.width * self.aspect)), self.height)
         self._scalers: dict[tuple[int, int, str], Any] = {}
 
-    def scale(self, frame: Any, width: int, height: int, form: str, *, range_: int) -> Any:
-        """libav's frame in pixel format ``form``, as decoded (not turned), scaled by area. Raises ``Broken``.
+    def scale(self, frame: Any, width: int, height: int, pix_fmt: str, *, range_: int) -> Any:
+        """Scale a frame by area, as decoded (not turned), into pixel format ``pix_fmt``. Raises ``Broken``.
 
-        ``form``: gray, bgr24, rgb24 or yuv420p. A frame that is YUV keeps its matrix where ``form`` is YUV or gray; RGB
+        ``pix_fmt``: gray, bgr24, rgb24 or yuv420p. A frame that is YUV keeps its matrix where ``pix_fmt`` is YUV or gray; RGB
         becomes BT.709 there. An HDR frame becomes SDR, in BT.709: see ``dailies.curation.video.tonemap``.
         """
         import av
@@ -124,13 +125,13 @@ class Canvas:
             codes = self._reformat(frame, width, height, "rgb48le", FULL_RANGE).to_ndarray()
             rgb = tonemap.sdr_rgb(codes, frame.color_trc, frame.color_primaries)
             frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
-        if form == "gray" and not is_yuv(frame):  # swscale would take BT.601's luma of RGB
+        if pix_fmt == "gray" and not is_yuv(frame):  # swscale would take BT.601's luma of RGB
             luma = self._reformat(frame, width, height, "yuv444p", range_).to_ndarray()[0]
             return av.VideoFrame.from_ndarray(luma, "gray")
-        return self._reformat(frame, width, height, form, range_)
+        return self._reformat(frame, width, height, pix_fmt, range_)
 
     def _stretched(self, frame: Any, width: int, height: int) -> Any:
-        """Gray of limited range as gray of full range and 16 bits, scaled."""
+        """Convert gray of limited range to gray of full range and 16 bits, scaled."""
         import av
 
         luma = self._reformat(frame, width, height, "gray16le", FULL_RANGE).to_ndarray() / 65535
@@ -139,14 +140,14 @@ class Canvas:
         full.color_trc, full.color_primaries = frame.color_trc, frame.color_primaries
         return full
 
-    def _reformat(self, frame: Any, width: int, height: int, form: str, range_: int) -> Any:
+    def _reformat(self, frame: Any, width: int, height: int, pix_fmt: str, range_: int) -> Any:
         import av
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        scaler = self._scalers.get((width, height, form))
+        scaler = self._scalers.get((width, height, pix_fmt))
         if scaler is None:
-            scaler = self._scalers[width, height, form] = VideoReformatter()
-        if form not in ("gray", "gray16le", "yuv420p", "yuv444p"):
+            scaler = self._scalers[width, height, pix_fmt] = VideoReformatter()
+        if pix_fmt not in ("gray", "gray16le", "yuv420p", "yuv444p"):
             source, target = matrix(frame), None
         elif is_yuv(frame):
             source = target = BT601  # any, but the same twice: else swscale goes from one to the other through RGB
@@ -157,7 +158,7 @@ class Canvas:
                 frame,
                 width,
                 height,
-                form,
+                pix_fmt,
                 src_colorspace=source,
                 dst_colorspace=target,
                 interpolation=Interpolation.AREA,
@@ -165,18 +166,18 @@ class Canvas:
                 threads=1,
             )
         except av.FFmpegError as error:
-            raise Broken(f"a frame of {frame.format.name} does not convert to {form}: {error.strerror}") from error
+            raise Broken(f"a frame of {frame.format.name} does not convert to {pix_fmt}: {error.strerror}") from error
 
-    def array(self, frame: Any, short_side: int | None, form: str) -> NDArray[np.uint8]:
-        """Upright (h, w) or (h, w, 3), square pixels, full range, contiguous, read-only."""
+    def array(self, frame: Any, short_side: int | None, pix_fmt: str) -> NDArray[np.uint8]:
+        """Return an upright (h, w) or (h, w, 3) array of square pixels, full range, contiguous, read-only."""
         width, height = fit(*self.square, short_side)
-        scaled = self.scale(frame, width, height, form, range_=FULL_RANGE)
+        scaled = self.scale(frame, width, height, pix_fmt, range_=FULL_RANGE)
         array = np.ascontiguousarray(self.upright(scaled.to_ndarray()))
         array.flags.writeable = False
         return array
 
 
-class Picture:
+class DecodedFrame:
     """One decoded frame. ``pts`` in ticks of its source's time base; ``frame`` is libav's, as decoded.
 
     Pixels are made when asked for, once per size and planes however many ask.
@@ -191,20 +192,20 @@ class Picture:
         self._arrays: dict[tuple[int | None, str], NDArray[np.uint8]] = {}
 
     def planes(self, sampling: Sampling) -> NDArray[np.uint8]:
-        """Upright, downscaled by area to ``sampling.short_side`` (never up), full range, read-only.
+        """Return an upright array, downscaled by area to ``sampling.short_side`` (never up), full range, read-only.
 
         ``gray``: (h, w), luma stretched to 0–255. ``bgr``: (h, w, 3).
         """
         return self._array(sampling.short_side, FORMATS[sampling.planes])
 
     def rgb(self, short_side: int | None = None) -> NDArray[np.uint8]:
-        """Upright (h, w, 3) RGB at full size, or downscaled by area to ``short_side``; read-only."""
+        """Return upright (h, w, 3) RGB at full size, or downscaled by area to ``short_side``; read-only."""
         return self._array(short_side, "rgb24")
 
-    def _array(self, short_side: int | None, form: str) -> NDArray[np.uint8]:
-        key = (short_side, form)
+    def _array(self, short_side: int | None, pix_fmt: str) -> NDArray[np.uint8]:
+        key = (short_side, pix_fmt)
         if key not in self._arrays:
-            self._arrays[key] = self.canvas.array(self.frame, short_side, form)
+            self._arrays[key] = self.canvas.array(self.frame, short_side, pix_fmt)
         return self._arrays[key]
 
 
@@ -212,7 +213,7 @@ class Picture:
 
 
 def jpeg(rgb: NDArray[np.uint8], quality: int = 80) -> bytes:
-    """(h, w, 3) RGB as a JPEG of ``quality`` 0–100."""
+    """Encode (h, w, 3) RGB as a JPEG of ``quality`` 0–100."""
     import cv2
 
     done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -221,7 +222,7 @@ def jpeg(rgb: NDArray[np.uint8], quality: int = 80) -> bytes:
 
 
 def unjpeg(data: bytes) -> NDArray[np.uint8]:
-    """The (h, w, 3) RGB pixels of a JPEG. Raises ``Unreadable``."""
+    """Decode a JPEG to (h, w, 3) RGB. Raises ``Unreadable``."""
     import cv2
 
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None

@@ -1,4 +1,4 @@
-"""Cutting out without decoding: the coded pictures of a span, copied from keyframe to keyframe.
+"""Coded pictures of a span are copied from keyframe to keyframe, without decoding.
 
 Packets come in coded order, in which a picture stands after all that it refers to. What is copied is a stretch of them
 that needs nothing from outside and shows no picture from outside: from a keyframe in the span, without the pictures
@@ -17,11 +17,9 @@ from typing import Any
 from dailies.curation.errors import NotCopied
 from dailies.curation.timing import Span
 from dailies.curation.video.bytes_io import one_line
-from dailies.curation.video.encode import new_file
+from dailies.curation.video.encode import open_container
 
-REORDER = (
-    16  # pictures that one shown before them can at most wait for (H.264 and HEVC: the size of the picture buffer)
-)
+REORDER = 16  # pictures that one shown earlier may at most stand behind (H.264 and HEVC: size of the picture buffer)
 CONTAINERS = {
     **dict.fromkeys(("h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg"), "mp4"),
     **dict.fromkeys(("prores", "dnxhd", "png"), "mov"),
@@ -30,7 +28,7 @@ CONTAINERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """Packets in coded order that hold every picture of ``span``, and no other."""
+    """Packets in coded order that hold the pictures of ``span`` and no others."""
 
     packets: Sequence[Any]
     span: Span
@@ -39,21 +37,21 @@ class Stretch:
 def stretch(
     packets: Iterable[Any], span: Span, *, after: int | None = None, starts: Callable[[Any], bool] = lambda packet: True
 ) -> Stretch:
-    """The first stretch in ``span`` of ``packets``, which are read from a keyframe at or before it on.
+    """Return the first stretch in ``span`` of ``packets``, which are read from a keyframe at or before it on.
 
     ``after``: begin later than this pts; ``starts``: whether a keyframe will do. Raises ``NotCopied`` where there is
     none.
     """
-    held: list[Any] = []
+    copied: list[Any] = []
     waiting = timed(packets)
     for packet in waiting:
         if packet.pts >= span.end:
             break
-        if held:
+        if copied:
             if packet.is_discard:
                 raise NotCopied("an edit list leaves pictures out in the middle of it")
-            if packet.pts > held[0].pts:
-                held.append(packet)
+            if packet.pts > copied[0].pts:
+                copied.append(packet)
         elif (
             packet.is_keyframe
             and not packet.is_discard
@@ -61,27 +59,25 @@ def stretch(
             and (after is None or packet.pts > after)
             and starts(packet)
         ):
-            held.append(packet)
+            copied.append(packet)
     else:
         packet = None
-    if not held:
-        raise NotCopied(
-            "no keyframe inside the span" if after is None else "no keyframe inside the span decodes by itself"
-        )
-    first = held[0].pts
-    after_it = [] if packet is None else [packet, *(one for one, _ in zip(waiting, range(REORDER), strict=False))]
-    rest = [one.pts for one in after_it if not one.is_discard]
-    # A picture that comes later and is shown earlier than one held would leave a hole.
-    while (hole := min((pts for pts in rest if pts > first), default=span.end)) <= max(one.pts for one in held):
-        late = next(number for number, one in enumerate(held) if one.pts >= hole)
-        rest, held = [*rest, *(one.pts for one in held[late:])], held[:late]
-    if len(held) < 2:
+    if not copied:
+        raise NotCopied("no keyframe inside the span" + ("" if after is None else " decodes by itself"))
+    first = copied[0].pts
+    following = [] if packet is None else [packet, *(later for later, _ in zip(waiting, range(REORDER), strict=False))]
+    rest = [packet.pts for packet in following if not packet.is_discard]
+    # A picture that comes later and is shown earlier than one copied would leave a hole.
+    while (hole := min((pts for pts in rest if pts > first), default=span.end)) <= max(packet.pts for packet in copied):
+        late = next(number for number, packet in enumerate(copied) if packet.pts >= hole)
+        rest, copied = [*rest, *(packet.pts for packet in copied[late:])], copied[:late]
+    if len(copied) < 2:
         raise NotCopied("from its keyframe on, no more than one frame can be copied")
-    return Stretch(packets=held, span=Span(start=first, end=min(hole, span.end), time_base=span.time_base))
+    return Stretch(packets=copied, span=Span(start=first, end=min(hole, span.end), time_base=span.time_base))
 
 
 def timed(packets: Iterable[Any]) -> Iterator[Any]:
-    """The packets, as long as each says when it is shown and none is damaged; else raises ``NotCopied``."""
+    """Yield the packets. Raises ``NotCopied`` at one that does not say when it is shown, or is damaged."""
     for packet in packets:
         if packet.pts is None:
             raise NotCopied("its packets do not say when they are shown")
@@ -91,7 +87,7 @@ def timed(packets: Iterable[Any]) -> Iterator[Any]:
 
 
 def codec_of(stream: Any) -> str:
-    """A codec's name, whatever its decoder is called."""
+    """Return a codec's name, whatever its decoder is called."""
     name: str = stream.codec_context.codec.canonical_name
     return name
 
@@ -108,36 +104,40 @@ class Coded:
 
 
 def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = None) -> bytes:
-    """A file with ``coded`` in coded order, the first picture shown at 0. ``stream``: whose header and rotation it
-    takes over; ``tag``: another name for its codec. Raises ``NotCopied`` where the container refuses them."""
+    """Write ``coded``, in coded order, to a file whose first picture is shown at 0; return its bytes.
+
+    ``stream``: whose header and rotation it takes over; ``tag``: another name for its codec. Raises ``NotCopied`` where the
+    container refuses them.
+    """
     import av
 
     buffer = io.BytesIO()
-    form = CONTAINERS.get(codec_of(stream), "matroska")
-    times = decode_times([one.pts for one in coded])
-    lasts = dict(zip(sorted(one.pts for one in coded), [*sorted(one.pts for one in coded)[1:], span.end], strict=True))
+    container_format = CONTAINERS.get(codec_of(stream), "matroska")
+    times, shown = decode_times([picture.pts for picture in coded]), sorted(picture.pts for picture in coded)
+    ends = dict(zip(shown, [*shown[1:], span.end], strict=True))
     try:
-        with new_file(buffer, form) as container:
+        with open_container(buffer, container_format) as container:
             out = container.add_stream_from_template(stream, opaque=True)  # opaque: there need be no encoder
             out.time_base = span.time_base
             if tag is not None:
                 out.codec_context.codec_tag = tag
-            for one, dts in zip(coded, times, strict=True):
-                packet = one.packet
+            for picture, dts in zip(coded, times, strict=True):
+                packet = picture.packet
                 packet.stream, packet.time_base = out, span.time_base
-                packet.pts, packet.dts = one.pts - span.start, dts - span.start
+                packet.pts, packet.dts = picture.pts - span.start, dts - span.start
                 # Matroska would count a last duration in its header and state it nowhere else.
-                packet.duration = 0 if form == "matroska" else lasts[one.pts] - one.pts
+                packet.duration = 0 if container_format == "matroska" else ends[picture.pts] - picture.pts
                 container.mux(packet)
     except (av.FFmpegError, ValueError) as error:
-        raise NotCopied(f"{form} does not take its packets: {one_line(error)}") from error
+        raise NotCopied(f"{container_format} does not take its packets: {one_line(error)}") from error
     return buffer.getvalue()
 
 
 def decode_times(pts: Sequence[int]) -> list[int]:
-    """When each of the packets, in coded order, is to be decoded: rising, and never after it is shown.
+    """Return when each packet, in coded order, is to be decoded: rising, and never after it is shown.
 
-    The times shown, in order, as late as that allows: containers differ in what they say, or say nothing.
+    These are the times shown, in order, as late as that allows: containers differ in what they say, or say nothing.
+    Raises ``NotCopied`` where two pictures are shown at the same time.
     """
     shown = sorted(pts)
     if len(set(shown)) < len(shown):

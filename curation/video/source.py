@@ -1,8 +1,7 @@
-"""An open video: which of its streams, what its container says, its frames or its packets, and where to enter it for a
-span.
+"""A source is an open video: its stream, what its container says, its frames or packets, and where to enter it for a span.
 
 PyAV is imported when a video is opened, not with this module. libav writes nothing on stderr: PyAV silences it, and
-``_words`` keeps what it said.
+``_log_line`` keeps its last line.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Probe
 from dailies.curation.video.bytes_io import Remote, local_path, one_line
 from dailies.curation.video.decode import Decoder
-from dailies.curation.video.pixels import Canvas, Picture, is_hdr
+from dailies.curation.video.pixels import Canvas, DecodedFrame, is_hdr
 
 PACKETS_BACK = (0, 10)  # seconds before a span at which to look for a keyframe, where packets alone are wanted
 SEEK_BACK = (0, 2, 10)  # the same, where frames are, before decoding from the start
 
 
 class Source:
-    """An open video, whose ``pictures`` are decoded once. A context manager.
+    """An open video, whose ``frames`` are decoded once. A context manager.
 
     ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
-    decoder threads, 0 for one per core. ``skim``: leave frames out that no other refers to. ``decoder`` counts, and can
+    decoder threads, 0 for one per core. ``skip_nonref``: skip frames that no other refers to. ``decoder`` counts, and can
     be read after closing. ``canvas``: of the same source read from its first frame, which alone tells size and turn,
     for one that is entered elsewhere. Raises ``Unreadable`` and ``NoVideo``.
     """
@@ -40,7 +39,7 @@ class Source:
         *,
         stream: int | None = None,
         threads: int = 1,
-        skim: bool = False,
+        skip_nonref: bool = False,
         file: Any = None,
         canvas: Canvas | None = None,
     ) -> None:
@@ -53,7 +52,9 @@ class Source:
         self._canvas = canvas
         try:
             self._stream = self._choose(stream)
-            self.decoder = Decoder(self._container, self._stream, self._remote, threads=threads, skim=skim)
+            self.decoder = Decoder(
+                self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref
+            )
             self._left = iter(self.decoder)
         except BaseException:
             self.close()
@@ -86,7 +87,7 @@ class Source:
                 self._remote = Remote.at(self.uri)
             # "file:" keeps libav from reading a protocol into a name with a colon.
             target = self._remote if self._remote is not None else f"file:{path}"
-            with _words():
+            with _log_line():
                 return av.open(target, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
         except Exception as error:
             if isinstance(error, MemoryError) and not isinstance(error, av.FFmpegError):
@@ -124,19 +125,19 @@ class Source:
 
     @property
     def last_duration(self) -> int | None:
-        """What the container says of the last frame so far, in ticks."""
+        """Duration of the last frame so far by the container, in ticks; ``None`` where it does not say."""
         return self.decoder.last_duration
 
     @property
     def probe(self) -> Probe:
-        """What the container says. Decodes the first frame, which alone tells the rotation and the true size.
+        """Description of the video by its container; decodes the first frame, which alone tells rotation and true size.
 
         Raises what ``check`` does if there is no first frame.
         """
         return self._begin()
 
     def _begin(self) -> Probe:
-        """Decode the first frame, which stays the next to be given out."""
+        """Decode the first frame, which stays the next to come out."""
         if self._probe is None:
             assert self._left is not None
             self._first = self._first or next(self._left, None)
@@ -149,21 +150,21 @@ class Source:
 
     @property
     def canvas(self) -> Canvas:
-        """How its frames become pictures: by the size and turn of the first. Raises what ``probe`` does."""
+        """Converter of its frames to arrays, by the size and turn of the first. Raises what ``probe`` does."""
         self._begin()
         assert self._canvas is not None
         return self._canvas
 
     @property
     def first_pts(self) -> int:
-        """Of a fresh source: pts of the first frame. Raises what ``probe`` does."""
+        """Pts of a fresh source's first frame. Raises what ``probe`` does."""
         self._begin()
         assert self._first is not None
         return int(self._first[0])
 
     @property
     def first_frame(self) -> Any:
-        """Of a fresh source: libav's first frame. Raises what ``probe`` does."""
+        """libav's first frame of a fresh source. Raises what ``probe`` does."""
         self._begin()
         assert self._first is not None
         return self._first[1]
@@ -192,22 +193,23 @@ class Source:
 
     # ---- what is in it ----
 
-    def pictures(self) -> Iterator[Picture]:
-        """Every frame, in presentation order, decoded once, pts strictly rising. ``check`` afterwards."""
+    def frames(self) -> Iterator[DecodedFrame]:
+        """Yield every frame once, in presentation order, pts strictly rising. ``check`` afterwards."""
         canvas = self.canvas
         assert self._left is not None
         first, self._first = self._first, None
         for pts, frame in itertools.chain(() if first is None else (first,), self._left):
-            yield Picture(pts, frame, canvas)
+            yield DecodedFrame(pts, frame, canvas)
 
     def check(self) -> None:
-        """After the last picture: raise ``Broken``, ``Truncated`` or ``TooFewFrames`` if what came cannot stand for the
-        source."""
+        """Raise ``Broken``, ``Truncated`` or ``TooFewFrames``, after the last frame, if these cannot stand for the source."""
         self.decoder.check()
 
     def enter_before(self, span: Span, seconds: int) -> bool:
-        """Of a fresh source: go to a keyframe at least so long before ``span``. Whether it is a place from which every
-        frame of the span comes out as it does from the beginning."""
+        """Seek a fresh source to a keyframe at least ``seconds`` before ``span``.
+
+        Returns whether every frame of the span comes out from there as it does from the beginning.
+        """
         import av
 
         decoder = self.decoder
@@ -230,12 +232,11 @@ class Source:
         is_key, shown = decoder.entry
         return is_key and shown is not None and shown <= span.start and self._first[0] <= span.start
 
-    def within(self, span: Span) -> Iterator[Picture]:
-        """The pictures with ``span.start <= pts < span.end``. Raises ``Changed`` if the source's ticks are not its
-        own."""
+    def within(self, span: Span) -> Iterator[DecodedFrame]:
+        """Yield the frames with ``span.start <= pts < span.end``. Raises ``Changed`` if the source has other ticks."""
         if span.time_base != self.time_base:
             raise Changed(f"its ticks are {self.time_base} s, not {span.time_base} s")
-        for picture in self.pictures():
+        for picture in self.frames():
             if picture.pts >= span.end:
                 self._first = (picture.pts, picture.frame)  # the next span may begin with it
                 return
@@ -246,13 +247,13 @@ class Source:
 
     @property
     def video_stream(self) -> Any:
-        """libav's stream, whose packets and pictures these are."""
+        """libav's stream, whose packets and frames these are."""
         return self._stream
 
     def coded(self, span: Span) -> Iterator[Any] | None:
-        """Of a source whose pictures are not asked for: libav's packets from a keyframe at or before ``span`` on.
+        """Return libav's packets from a keyframe at or before ``span`` on, of a source that decodes nothing.
 
-        ``None`` where the container cannot go there: a fresh source stands at the beginning.
+        ``None`` where the container cannot seek there: a fresh source stands at the beginning.
         """
         import av
 
@@ -273,8 +274,8 @@ class Source:
 
 
 @contextmanager
-def _words() -> Iterator[None]:
-    """libav's errors with its own log line in them.
+def _log_line() -> Iterator[None]:
+    """Make libav's errors carry its last log line.
 
     At level PANIC PyAV emits nothing, but keeps the last error for the exception. Only while opening: its log callback
     takes the GIL, and a decoder thread that logs while its context is freed under the GIL would wait for ever.
@@ -291,15 +292,15 @@ def _words() -> Iterator[None]:
             av.logging.set_level(None)
 
 
-def open_source(uri: str, *, stream: int | None = None, threads: int = 1, skim: bool = False) -> Source:
+def open_source(uri: str, *, stream: int | None = None, threads: int = 1, skip_nonref: bool = False) -> Source:
     """Open a local path or any fsspec URL: see ``Source``."""
-    return Source(uri, stream=stream, threads=threads, skim=skim)
+    return Source(uri, stream=stream, threads=threads, skip_nonref=skip_nonref)
 
 
 def open_before(
-    uri: str, span: Span, *, stream: int | None = None, skim: bool = False, canvas: Canvas | None = None
+    uri: str, span: Span, *, stream: int | None = None, skip_nonref: bool = False, canvas: Canvas | None = None
 ) -> Source:
-    """A source at or before the first frame of ``span``: seeks, looks where it landed, tries further back if need be.
+    """Open a source at or before the first frame of ``span``: seek, look where it landed, try further back if need be.
 
     A fresh decoder for each try: one that was flushed forgets its reordering depth. ``canvas``: the source's, where it
     is known.
@@ -308,7 +309,7 @@ def open_before(
         with Source(uri, stream=stream) as whole:
             canvas = whole.canvas
     for seconds in SEEK_BACK:
-        source = Source(uri, stream=stream, skim=skim, canvas=canvas)
+        source = Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas)
         try:
             if source.enter_before(span, seconds):
                 return source
@@ -316,4 +317,4 @@ def open_before(
             source.close()
             raise
         source.close()
-    return Source(uri, stream=stream, skim=skim, canvas=canvas)
+    return Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas)

@@ -1,4 +1,4 @@
-"""Coded pictures of two encoders in one stream: what a smart cut encodes at its ends, and what it copies between them.
+"""Coded pictures of two encoders are joined in one stream: what mode smart encodes at the ends, and copies between.
 
 A decoder can go from one encoder's pictures to another's where the second begin with one that needs nothing before it
 and brings its own parameter sets: an IDR picture of H.264, an IDR or CRA picture of HEVC, a key frame of AV1 or VP9.
@@ -20,7 +20,7 @@ from dailies.curation.video import nal
 from dailies.curation.video.bytes_io import one_line
 from dailies.curation.video.encode import Encoding, hush
 from dailies.curation.video.nal import Packing
-from dailies.curation.video.pixels import Picture
+from dailies.curation.video.pixels import DecodedFrame
 from dailies.curation.video.remux import Coded, codec_of
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
@@ -31,8 +31,10 @@ SEQUENCE_HEADER = 1  # obu_type, AV1 6.2.2
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
-    """How pictures can be put before and behind those of one stream. ``encoder``: libav's name, ``None`` where none is
-    needed; ``tag``: what to call the codec then."""
+    """Joins encoded pictures before and behind those of one stream.
+
+    ``encoder``: libav's name, ``None`` where none is needed; ``tag``: the name of the codec in a joined file.
+    """
 
     codec: str
     encoder: str | None
@@ -43,7 +45,7 @@ class Joint:
 
     @classmethod
     def of(cls, stream: Any, frame: Any) -> Joint:
-        """``frame``: a decoded one of ``stream``. Raises ``NotCopied`` where nothing can be joined."""
+        """Make the joint of ``stream``, with a decoded ``frame`` of it. Raises ``NotCopied`` where nothing can be joined."""
         codec = codec_of(stream)
         if codec not in ENCODERS and codec not in INTRA:
             raise NotCopied(f"pictures of {codec} cannot be joined to others")
@@ -59,7 +61,7 @@ class Joint:
         )
 
     def starts(self, packet: Any) -> bool:
-        """Whether a decoder begins anew at this keyframe."""
+        """Tell whether a decoder begins anew at this keyframe."""
         return self.packing is None or nal.starting(self.codec, self._units(packet)) is not None
 
     def _units(self, packet: Any) -> list[bytes]:
@@ -70,14 +72,14 @@ class Joint:
             raise NotCopied(str(error)) from error
 
     def joined(self, packets: Sequence[Any], *, behind: bool) -> list[Coded]:
-        """``packets`` as they are, but for the first where it stands ``behind`` pictures of another encoder."""
+        """Return ``packets`` as they are, but for the first where it stands ``behind`` pictures of another encoder."""
         coded = [Coded(packet=packet, pts=packet.pts) for packet in packets]
         if behind:
             coded[0] = Coded(packet=self._opening(packets[0]), pts=packets[0].pts)
         return coded
 
     def _opening(self, packet: Any) -> Any:
-        """The stretch's first packet, with the parameter sets that its header holds in front."""
+        """Return the stretch's first packet, with the parameter sets that its header holds in front."""
         if self.packing is not None:
             units = nal.starting(self.codec, self._units(packet))
             assert units is not None
@@ -88,9 +90,11 @@ class Joint:
 
     # ---- encoding ----
 
-    def encode(self, pictures: Iterable[Picture], span: Span, encoding: Encoding) -> list[Coded]:
-        """The pictures of ``span`` in the stream's own codec, in the order shown, the first a keyframe. Raises
-        ``NotCopied``."""
+    def encode(self, pictures: Iterable[DecodedFrame], span: Span, encoding: Encoding) -> list[Coded]:
+        """Encode the frames of ``span`` in the stream's own codec, in the order shown, the first a keyframe.
+
+        Raises ``NotCopied``.
+        """
         import av
 
         if self.encoder is None:
@@ -98,7 +102,7 @@ class Joint:
         context, packets = None, []
         try:
             for picture in pictures:
-                if (picture.frame.width, picture.frame.height, picture.frame.format.name) != self._form:
+                if (picture.frame.width, picture.frame.height, picture.frame.format.name) != self._format:
                     raise NotCopied("its pictures change size or format")
                 context = context or self._open(span, encoding)
                 packets += context.encode(_bare(picture.frame, picture.pts, span.time_base))
@@ -110,14 +114,14 @@ class Joint:
         return [Coded(packet=self._packed(packet), pts=packet.pts) for packet in packets if packet.size]
 
     @property
-    def _form(self) -> tuple[int, int, str]:
+    def _format(self) -> tuple[int, int, str]:
         return self.like.width, self.like.height, self.like.format.name
 
     def _open(self, span: Span, encoding: Encoding) -> Any:
         import av
 
         context: Any = av.CodecContext.create(self.encoder, "w")
-        context.width, context.height, context.pix_fmt = self._form
+        context.width, context.height, context.pix_fmt = self._format
         context.time_base = span.time_base
         context.framerate = Fraction(25)  # for rate control: times are the pictures' own
         context.color_range, context.colorspace = self.like.color_range, self.like.colorspace
@@ -134,7 +138,7 @@ class Joint:
 
 
 def _options(codec: str, encoding: Encoding) -> dict[str, str]:
-    """Pictures in the order shown, each referring to earlier ones alone; one thread, so that the bytes are the same."""
+    """Return options for pictures in the order shown, each referring to earlier ones; one thread, for the same bytes."""
     crf, preset = str(encoding.crf), encoding.preset
     if codec == "h264":
         return {"crf": crf, "preset": preset, "threads": "1", "x264-params": "bframes=0:keyint=infinite:annexb=1"}
@@ -148,7 +152,7 @@ def _options(codec: str, encoding: Encoding) -> dict[str, str]:
 
 
 def _bare(frame: Any, pts: int, time_base: Fraction) -> Any:
-    """A new frame of the same pixels: the decoder's own would carry its frame types and side data into the encoder."""
+    """Copy a frame's pixels: the decoder's own frame would carry its frame types and side data into the encoder."""
     import av
 
     new: Any = av.VideoFrame(frame.width, frame.height, frame.format.name)
@@ -171,8 +175,7 @@ def _packet(data: bytes) -> Any:
 
 
 def _has_sequence_header(data: bytes) -> bool:
-    """Whether a sequence header stands at the front of a temporal unit, after at most a temporal delimiter (AV1
-    5.3)."""
+    """Tell whether a temporal unit begins with a sequence header, after at most a temporal delimiter (AV1 5.3)."""
     at = 0
     for _ in range(2):
         if at >= len(data):

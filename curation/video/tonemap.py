@@ -1,4 +1,4 @@
-"""HDR into SDR: pictures in PQ or HLG of ITU-R BT.2100 as a BT.709 screen of today shows them. Pure functions on arrays.
+"""HDR becomes SDR: pictures in PQ or HLG of ITU-R BT.2100 as a BT.709 screen of today shows them. Pure functions on arrays.
 
 One chain for both, so that the same light gives the same pixel: code values → light of a display whose brightest white is
 ``PEAK`` → its highlights rolled off to ``WHITE``, which becomes the brightest SDR white (BT.2390 §5.4.1) → BT.709 primaries
@@ -39,7 +39,7 @@ STEPS = 65535  # of the square root of light, the index of tables over light: fi
 
 
 def pq_eotf(signal: Floats) -> Floats:
-    """PQ signal 0–1 → light in cd/m², BT.2100 table 4."""
+    """Convert PQ signal 0–1 → light in cd/m², BT.2100 table 4."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     power = signal ** (1 / m2)
     light: Floats = 10_000 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1)
@@ -47,7 +47,7 @@ def pq_eotf(signal: Floats) -> Floats:
 
 
 def pq_inverse_eotf(light: Floats) -> Floats:
-    """Light in cd/m² → PQ signal 0–1, BT.2100 table 4."""
+    """Convert light in cd/m² → PQ signal 0–1, BT.2100 table 4."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     power = (light / 10_000) ** m1
     signal: Floats = ((c1 + c2 * power) / (1 + c3 * power)) ** m2
@@ -55,13 +55,13 @@ def pq_inverse_eotf(light: Floats) -> Floats:
 
 
 def hlg_inverse_oetf(signal: Floats) -> Floats:
-    """HLG signal 0–1 → light of the scene, 0–1, BT.2100 table 5."""
+    """Convert HLG signal 0–1 → light of the scene, 0–1, BT.2100 table 5."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
 
 
 def roll_off(light: Floats) -> Floats:
-    """Light of a display of ``PEAK`` → of one of ``WHITE``, both in cd/m²: the EETF of BT.2390 §5.4.1, black staying black.
+    """Roll light of a display of ``PEAK`` off to one of ``WHITE``, in cd/m²: the EETF of BT.2390 §5.4.1, black staying black.
 
     Rises up to ``PEAK``, where it reaches ``WHITE``; leaves everything below the knee as it is.
     """
@@ -75,9 +75,9 @@ def roll_off(light: Floats) -> Floats:
 
 
 def to_bt709(primaries: int) -> NDArray[np.float64]:
-    """(3, 3): linear RGB of these ``primaries`` (AVColorPrimaries; unknown ones are BT.2020's) → of BT.709.
+    """Return the (3, 3) matrix from linear RGB of ``primaries`` (AVColorPrimaries) to that of BT.709.
 
-    By way of CIE XYZ, as BT.2087 annex 1 and BT.2407 §2 derive it.
+    Unknown primaries are taken for BT.2020's. By way of CIE XYZ, as BT.2087 annex 1 and BT.2407 §2 derive it.
     """
     return np.linalg.inv(_to_xyz(BT709)) @ _to_xyz(primaries if primaries in PRIMARIES else BT2020)
 
@@ -91,7 +91,7 @@ def _to_xyz(primaries: int) -> NDArray[np.float64]:
 
 
 def sdr_rgb(codes: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
-    """(h, w, 3) R'G'B', full range of 16 bits, in ``PQ`` or ``HLG`` → (h, w, 3) R'G'B' of BT.709, 8 bits.
+    """Convert (h, w, 3) R'G'B', full range of 16 bits, in ``PQ`` or ``HLG`` → (h, w, 3) R'G'B' of BT.709, 8 bits.
 
     The brightest of the three tells how far all three are rolled off, so that a highlight keeps its hue. Colours beyond
     BT.709 are clipped channel by channel (BT.2407 §2).
@@ -121,7 +121,7 @@ def _matrix(primaries: int) -> NDArray[np.float32]:
 
 @lru_cache
 def _light(transfer: int) -> NDArray[np.float32]:
-    """(65536,): light by code value, up to 1: of the display, for HLG of the scene."""
+    """Return (65536,) light by code value, up to 1: of the display, for HLG of the scene."""
     signal = np.linspace(0, 1, 65536)
     light = np.minimum(pq_eotf(signal) / PEAK, 1) if transfer == PQ else hlg_inverse_oetf(signal)
     return np.asarray(light, np.float32)
@@ -129,13 +129,13 @@ def _light(transfer: int) -> NDArray[np.float32]:
 
 @lru_cache
 def _rolled() -> NDArray[np.float32]:
-    """By index of light in units of ``PEAK``: that light rolled off, in units of ``WHITE``."""
+    """Return a table by index of light in units of ``PEAK``: that light rolled off, in units of ``WHITE``."""
     return np.asarray(roll_off((np.arange(STEPS + 1) / STEPS) ** 2 * PEAK) / WHITE, np.float32)
 
 
 @lru_cache
 def _sdr() -> NDArray[np.uint8]:
-    """By index: 8-bit code of light in units of ``WHITE``."""
+    """Return a table by index: 8-bit code of light in units of ``WHITE``."""
     return np.rint(255 * (np.arange(STEPS + 1) / STEPS) ** (2 / GAMMA)).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""The rendered world: short videos with exact truth, the quickstart's input and the tests' oracle.
+"""The rendered world makes short videos with exact truth: the quickstart's input and the tests' oracle.
 
 ::
 
@@ -6,41 +6,24 @@
     world.encode(script, "seven.mp4")                   # its pixels: world.frames(script)
     world.truth(script).cuts                            # what a detector should find
     world.render_world("videos", seed=0, videos=20)     # 20 mp4 files and truth.json
-
-The words are in ``world_script``, the dice in ``world_writer``, the pixels in ``world_render``
-and the codec in ``world_encode``; all are offered here.
 """
 
-from __future__ import annotations
-
-import json
-import math
-import os
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from dailies.curation.world.encode import encode
+from dailies.curation.world.folder import render_world
 from dailies.curation.world.generate import TRANSITIONS, color_distance, write_script
-from dailies.curation.world.render import OUTLINES, frames, text_box, to_screen
+from dailies.curation.world.ground_truth import CutTruth, FlashTruth, ShapeTruth, ShotTruth, TextTruth, Truth, truth
+from dailies.curation.world.render import frames
 from dailies.curation.world.script import (
     BACKGROUNDS,
     COLORS,
     Background,
     Camera,
     Flash,
-    FlashKind,
     Overlay,
     Script,
     Shape,
-    ShapeKind,
     Shot,
-    Texture,
     Transition,
-    TransitionKind,
 )
 
 __all__ = [
@@ -68,229 +51,3 @@ __all__ = [
     "truth",
     "write_script",
 ]
-
-# ---- truth ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CutTruth:
-    """``frame``: the first that shows the new shot; ``end``: the first wholly of it. Equal for a hard cut."""
-
-    frame: int
-    end: int
-    kind: TransitionKind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlashTruth:
-    """Frames ``[frame, end)`` are lit, or the light comes on in them. Never a cut."""
-
-    frame: int
-    end: int
-    kind: FlashKind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextTruth:
-    """``box`` (x0, y0, x1, y1) px, x1 and y1 outside, in frames ``[frame, end)`` of the video, blends left out."""
-
-    frame: int
-    end: int
-    text: str
-    box: tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShapeTruth:
-    """``velocity`` and ``speed`` px/s are against the background; ``growth`` 1/s."""
-
-    kind: ShapeKind
-    color: str
-    size: str
-    motion: str
-    velocity: tuple[float, float]
-    speed: float
-    growth: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShotTruth:
-    """One shot. Frames ``[frame, end)`` are wholly its own.
-
-    ``camera_velocity`` px/s: a picture moves the other way. ``flow``: the mean speed at which the picture moves on the
-    screen, px/s, over pixels and frames; shapes count as discs of their area. ``text_share``: the area of its text
-    boxes over the frame's, when most text is on screen at once; ``mean_text_share`` is the mean over its frames.
-    """
-
-    frame: int
-    end: int
-    caption: str
-    still: bool
-    texture: Texture
-    background: str
-    shapes: tuple[ShapeTruth, ...]
-    camera: str
-    camera_velocity: tuple[float, float]
-    zoom_rate: float
-    shake: float
-    flow: float
-    texts: tuple[TextTruth, ...]
-    text_share: float
-    mean_text_share: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
-    """What is so about a video, in presentation order, frames from 0. ``size``: (width, height) px."""
-
-    size: tuple[int, int]
-    fps: float
-    frames: int
-    cuts: tuple[CutTruth, ...]
-    flashes: tuple[FlashTruth, ...]
-    shots: tuple[ShotTruth, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings; the fields keep their names."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
-
-
-def truth(script: Script) -> Truth:
-    """What ``script`` says of its frames, worked out without rendering them."""
-    spans = script.spans
-    cuts = [
-        CutTruth(frame=end, end=start, kind=transition.kind)
-        for (_, end), (start, _), transition in zip(spans[:-1], spans[1:], script.transitions, strict=True)
-    ]
-    flashes = [
-        FlashTruth(frame=start + flash.start, end=start + flash.start + flash.frames, kind=flash.kind)
-        for shot, (start, _) in zip(script.shots, spans, strict=True)
-        for flash in shot.flashes
-    ]
-    return Truth(
-        size=script.size,
-        fps=script.fps,
-        frames=script.frames,
-        cuts=tuple(cuts),
-        flashes=tuple(flashes),
-        shots=tuple(_shot_truth(shot, start, script) for shot, (start, _) in zip(script.shots, spans, strict=True)),
-    )
-
-
-def _shot_truth(shot: Shot, start: int, script: Script) -> ShotTruth:
-    short_side = min(script.size)
-    texts, shares = [], np.zeros(shot.frames)
-    for overlay in shot.overlays:
-        first, last = max(0, overlay.start or 0), min(shot.frames, shot.frames if overlay.end is None else overlay.end)
-        x0, y0, x1, y1 = box = text_box(overlay, script.size)
-        if first < last:
-            texts.append(TextTruth(frame=start + first, end=start + last, text=overlay.text, box=box))
-            shares[first:last] += (x1 - x0) * (y1 - y0) / (script.size[0] * script.size[1])
-    shapes = [
-        ShapeTruth(
-            kind=shape.kind,
-            color=shape.color,
-            size="" if shot.camera.zoom_rate else shape.size(short_side),
-            motion=shape.motion,
-            velocity=shape.velocity,
-            speed=round(shape.speed, 3),
-            growth=shape.growth,
-        )
-        for shape in shot.shapes
-    ]
-    return ShotTruth(
-        frame=start,
-        end=start + shot.frames,
-        caption=shot.caption(short_side),
-        still=shot.still,
-        texture=shot.background.texture,
-        background=shot.background.color,
-        shapes=tuple(shapes),
-        camera=shot.camera.motion,
-        camera_velocity=shot.camera.velocity,
-        zoom_rate=shot.camera.zoom_rate,
-        shake=shot.camera.shake,
-        flow=round(_flow(shot, script.size, script.fps), 3),
-        texts=tuple(texts),
-        text_share=round(float(shares.max()), 6),
-        mean_text_share=round(float(shares.mean()), 6),
-    )
-
-
-def _flow(shot: Shot, size: tuple[int, int], fps: float) -> float:
-    """Mean speed of the picture on the screen, px/s: a grid of points followed from one frame to the next."""
-    if shot.still or (shot.camera.still and not shot.shapes):
-        return 0.0
-    step, means = 1 / fps, []
-    us, vs = np.meshgrid((np.arange(48) + 0.5) * size[0] / 48, (np.arange(27) + 0.5) * size[1] / 27)
-    for index in np.unique(np.linspace(0, max(0, shot.frames - 2), 12).astype(int)):
-        t = float(index) * step
-        (cx, cy, zoom), after = shot.camera.at(t), shot.camera.at(t + step)
-        # World points under the grid, and where the next frame shows them.
-        x, y = (us - size[0] / 2) / zoom + size[0] / 2 + cx, (vs - size[1] / 2) / zoom + size[1] / 2 + cy
-        moved = np.hypot(*_offsets(x, y, after, size, us, vs))
-        for shape in shot.shapes:
-            (px, py, radius), (qx, qy, later) = shape.at(t), shape.at(t + step)
-            inside = np.hypot(x - px, y - py) < radius * _disc(shape.kind)
-            nx, ny = qx + (x - px) * later / radius, qy + (y - py) * later / radius
-            moved = np.where(inside, np.hypot(*_offsets(nx, ny, after, size, us, vs)), moved)
-        means.append(float(moved.mean()) / step)
-    return float(np.mean(means))
-
-
-def _offsets(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    camera: tuple[float, float, float],
-    size: tuple[int, int],
-    us: NDArray[np.float64],
-    vs: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    u, v = to_screen(x, y, camera, size)
-    return u - us, v - vs
-
-
-def _disc(kind: str) -> float:
-    """The radius of the disc of the same area as the unit shape."""
-    return math.sqrt(
-        sum(sign * _area(outline) for sign, outline in zip((1, -1), OUTLINES[kind], strict=False)) / math.pi
-    )
-
-
-def _area(corners: NDArray[np.float64]) -> float:
-    x, y = corners.T
-    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
-
-
-# ---- files ----------------------------------------------------------------------------------------------------------
-
-
-def render_world(
-    folder: str | os.PathLike[str],
-    *,
-    seed: int,
-    videos: int,
-    crf: int = 20,
-    gop: int | None = None,
-    tone: float | None = None,
-    **script: Any,
-) -> list[Path]:
-    """Write ``videos`` mp4 files and ``truth.json`` (file name to truth) into ``folder``, made if need be.
-
-    Video i is ``write_script((seed, i), **script)``: further keywords are that function's, and it refuses others. The
-    list of videos comes last: where there is a ``truth.json``, every file it names is whole.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    index = folder / "truth.json"
-    index.unlink(missing_ok=True)
-    paths, truths = [], {}
-    for number in range(videos):
-        drawn = write_script((seed, number), **script)
-        paths.append(encode(drawn, folder / f"world-{seed}-{number:04d}.mp4", crf=crf, gop=gop, tone=tone))
-        truths[paths[-1].name] = truth(drawn).to_json()
-    hidden = folder / f".part-{os.getpid()}-truth.json"
-    hidden.write_text(json.dumps(truths, indent=1), encoding="utf-8")
-    os.replace(hidden, index)
-    return paths

@@ -1,4 +1,4 @@
-"""Rendered frames into a video file, through PyAV."""
+"""Rendered frames are encoded into a video file, through PyAV."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
+from dailies.curation.atomic import new_file
 from dailies.curation.world.render import Pixels, frames
 from dailies.curation.world.script import Script
 
@@ -50,54 +51,60 @@ def encode(
     """
     path = Path(path)
     if rotation not in (0, 90, 180, 270):
-        raise ValueError(f"rotation must be 0, 90, 180 or 270, not {rotation}")
+        raise ValueError(f"rotation={rotation}: must be 0, 90, 180 or 270")
     pictures = frames(source) if isinstance(source, Script) else iter(source)
     rate = Fraction(fps or (source.fps if isinstance(source, Script) else 24)).limit_denominator(1001)
     first = next(pictures, None)
     if first is None:
-        raise ValueError("no frames to encode")
+        raise ValueError("source: holds no frame to encode")
+    height, width = _stored(first, rotation).shape[:2]
+    if "420" in pix_fmt and (width % 2 or height % 2):
+        raise ValueError(f"pix_fmt={pix_fmt!r}: needs even sides, not {width} x {height}")
     settings = {"crf": str(crf)} if codec in _CRF_CODECS and bitrate is None else {}
     settings |= {"preset": preset} if codec in _PRESET_CODECS else {}
     tick = 1 / rate if pts is None else time_base
-    hidden = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        with av.open(str(hidden), "w") as container:
-            stream: Any = container.add_stream(codec, rate=rate, options=settings | dict(options or {}))
-            height, width = _stored(first, rotation).shape[:2]
-            if "420" in pix_fmt and (width % 2 or height % 2):
-                raise ValueError(f"{pix_fmt} needs even sides, not {width} x {height}")
-            stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
-            stream.codec_context.time_base = tick
-            stream.codec_context.thread_count = 1  # the same bytes on any machine
-            wanted = {"bit_rate": bitrate, "gop_size": gop, "max_b_frames": bframes}
-            for name, value in wanted.items():
-                if value is not None:
-                    setattr(stream.codec_context, name, value)
-            if rotation:
-                stream.set_display_rotation(rotation)
-            sound = _Tone(container, tone) if tone is not None else None
-            count = 0
-            for count, picture in enumerate(chain([first], pictures), start=1):
-                if pts is not None and count > len(pts):
-                    break
-                frame = av.VideoFrame.from_ndarray(_stored(picture, rotation), format="rgb24")
-                frame.pts, frame.time_base = count - 1 if pts is None else pts[count - 1], tick
-                container.mux(stream.encode(frame))
-                if sound is not None:
-                    sound.until(float((frame.pts + (pts is None)) * tick))
-            if pts is not None and count != len(pts):
-                raise ValueError(f"pts: {len(pts)} given for {'more' if count > len(pts) else count} frames")
-            container.mux(stream.encode(None))
-            if sound is not None:
-                sound.close()
-        os.replace(hidden, path)
-    finally:
-        hidden.unlink(missing_ok=True)
+    with new_file(path) as hidden, av.open(str(hidden), "w") as container:
+        stream: Any = container.add_stream(codec, rate=rate, options=settings | dict(options or {}))
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.codec_context.time_base = tick
+        stream.codec_context.thread_count = 1  # the same bytes on any machine
+        for name, value in {"bit_rate": bitrate, "gop_size": gop, "max_b_frames": bframes}.items():
+            if value is not None:
+                setattr(stream.codec_context, name, value)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        sound = _Tone(container, tone) if tone is not None else None
+        _mux(container, stream, (_stored(picture, rotation) for picture in chain([first], pictures)), pts, tick, sound)
     return path
 
 
+def _mux(
+    container: Any,
+    stream: Any,
+    pictures: Iterable[Pixels],
+    pts: Sequence[int] | None,
+    tick: Fraction,
+    sound: _Tone | None,
+) -> None:
+    """Encode every picture at its time, the sound along with them. Raises ``ValueError`` for a wrong number of ``pts``."""
+    count = 0
+    for count, picture in enumerate(pictures, start=1):
+        if pts is not None and count > len(pts):
+            break
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts, frame.time_base = count - 1 if pts is None else pts[count - 1], tick
+        container.mux(stream.encode(frame))
+        if sound is not None:
+            sound.until(float((frame.pts + (pts is None)) * tick))
+    if pts is not None and count != len(pts):
+        raise ValueError(f"pts={len(pts)} times: there are {'more' if count > len(pts) else count} frames")
+    container.mux(stream.encode(None))
+    if sound is not None:
+        sound.close()
+
+
 def _stored(picture: Pixels, rotation: int) -> Pixels:
-    """``picture`` turned clockwise, so that turning it by ``rotation`` degrees counter-clockwise brings it back."""
+    """Turn ``picture`` clockwise, so that turning it by ``rotation`` degrees counter-clockwise brings it back."""
     return np.ascontiguousarray(np.rot90(picture, -rotation // 90)) if rotation else picture
 
 

@@ -1,4 +1,4 @@
-"""Scripts drawn at random. Every choice comes from a generator keyed by (seed, shot), never from a global one."""
+"""Scripts are drawn at random. Every choice comes from a generator keyed by (seed, shot), never from a global one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ APART = 28.0  # CIELAB distance of following backgrounds: what can't be overlook
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Taste:
-    """What ``write_script`` was asked for, but for the seed and what lies between shots."""
+    """Arguments of ``write_script``, but for the seed and what lies between shots."""
 
     size: tuple[int, int]
     fps: float
@@ -85,7 +85,7 @@ def write_script(
     still: float = 0.12,
     similar: float = 0.0,
 ) -> Script:
-    """A random script; the same arguments give the same one, always.
+    """Draw a random script; the same arguments always give the same one.
 
     ``shots``: a count, or (least, most) of them; so, as pairs, are ``shot_frames``, ``transition_frames``, ``shapes``.
     ``transitions``: weights by kind, or the kind of each one in order, which says how many shots there are. ``kinds``:
@@ -97,10 +97,10 @@ def write_script(
     """
     key = [seed] if isinstance(seed, int) else list(seed)
     rng = np.random.default_rng([*key, 0x5C])
-    weights, given = (transitions, None) if isinstance(transitions, Mapping) else (TRANSITIONS, tuple(transitions))
-    count = len(given) + 1 if given is not None else shots if isinstance(shots, int) else _between(rng, shots)
-    joins = given if given is not None else tuple(_pick(rng, weights) for _ in range(count - 1))
-    between = tuple(_transition(rng, kind, transition_frames) for kind in joins)
+    weights, listed = (transitions, None) if isinstance(transitions, Mapping) else (TRANSITIONS, tuple(transitions))
+    count = len(listed) + 1 if listed is not None else shots if isinstance(shots, int) else _between(rng, shots)
+    kinds_between = listed if listed is not None else tuple(_pick(rng, weights) for _ in range(count - 1))
+    between = tuple(_transition(rng, kind, transition_frames) for kind in kinds_between)
     taste = _Taste(
         size=size,
         fps=fps,
@@ -114,7 +114,7 @@ def write_script(
         still=still,
     )
     if not kinds or count < 1:
-        raise ValueError(f"at least one of kinds and shots is needed, not {list(kinds)} and {count}")
+        raise ValueError(f"kinds={list(kinds)}, shots={count}: at least one of each is needed")
     drawn: list[Shot] = []
     for number in range(count):
         rng = np.random.default_rng([*key, 0x54, number])
@@ -125,34 +125,34 @@ def write_script(
 
 def _between(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
     if not 0 <= bounds[0] <= bounds[1]:
-        raise ValueError(f"(least, most) expected, not {bounds}")
+        raise ValueError(f"bounds={bounds}: must be (least, most), neither negative")
     return int(rng.integers(bounds[0], bounds[1] + 1))
 
 
 def _pick(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
     shares = np.array(list(weights.values()), np.float64)
     if shares.size == 0 or shares.min() < 0 or shares.sum() <= 0:
-        raise ValueError(f"weights must not be negative and one must be positive: {dict(weights)}")
+        raise ValueError(f"weights={dict(weights)}: none may be negative, and one must be positive")
     return str(rng.choice(list(weights), p=shares / shares.sum()))
 
 
-def _one(rng: np.random.Generator, options: Sequence[Any]) -> Any:
+def _choose(rng: np.random.Generator, options: Sequence[Any]) -> Any:
     return options[int(rng.integers(len(options)))]
 
 
 def _transition(rng: np.random.Generator, kind: str, frames: tuple[int, int]) -> Transition:
     if kind not in get_args(TransitionKind):
-        raise ValueError(f"transitions: {kind!r} is not one of {', '.join(get_args(TransitionKind))}")
+        raise ValueError(f"transitions={kind!r}: must be one of {', '.join(get_args(TransitionKind))}")
     length = 0 if kind == "cut" else max(1, _between(rng, frames))
-    return Transition(kind=kind, frames=length, direction=_one(rng, get_args(Direction)))  # type: ignore[arg-type]
+    return Transition(kind=kind, frames=length, direction=_choose(rng, get_args(Direction)))  # type: ignore[arg-type]
 
 
 # ---- colours --------------------------------------------------------------------------------------------------------
 
 
-def color_distance(one: Color, other: Color) -> float:
-    """CIE76: the Euclidean distance in CIELAB (D65) of two sRGB colours; about 2 can just be told apart."""
-    return float(np.linalg.norm(_lab(one) - _lab(other)))
+def color_distance(first: Color, second: Color) -> float:
+    """Return CIE76: the Euclidean distance in CIELAB (D65) of two sRGB colours; about 2 can just be told apart."""
+    return float(np.linalg.norm(_lab(first) - _lab(second)))
 
 
 def _lab(color: Color) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -165,11 +165,11 @@ def _lab(color: Color) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def stands_out(color: Color, ground: Color) -> bool:
-    """Whether a shape of ``color`` is plain to see on ``ground``: far off, and not merely more of the same hue."""
-    one, other = _lab(color), _lab(ground)
-    turn = abs(math.atan2(one[2], one[1]) - math.atan2(other[2], other[1]))
-    same_hue = min(turn, math.tau - turn) < math.radians(45) and math.hypot(other[1], other[2]) > 5
-    return color_distance(color, ground) >= 1.3 * APART and not (same_hue and abs(one[0] - other[0]) < 25)
+    """Tell whether a shape of ``color`` is plain to see on ``ground``: far off, and not merely more of the same hue."""
+    shape, plane = _lab(color), _lab(ground)
+    turn = abs(math.atan2(shape[2], shape[1]) - math.atan2(plane[2], plane[1]))
+    same_hue = min(turn, math.tau - turn) < math.radians(45) and math.hypot(plane[1], plane[2]) > 5
+    return color_distance(color, ground) >= 1.3 * APART and not (same_hue and abs(shape[0] - plane[0]) < 25)
 
 
 def _background(rng: np.random.Generator, before: Background | None, *, similar: bool) -> Background:
@@ -179,7 +179,7 @@ def _background(rng: np.random.Generator, before: Background | None, *, similar:
         old = BACKGROUNDS[before.color]
         far = [c for c in colors if color_distance(BACKGROUNDS[c], old) >= APART]
         colors = [before.color] if similar else far
-    return Background(texture=_one(rng, textures), color=_one(rng, colors), seed=int(rng.integers(2**31)))
+    return Background(texture=_choose(rng, textures), color=_choose(rng, colors), seed=int(rng.integers(2**31)))
 
 
 # ---- shots ----------------------------------------------------------------------------------------------------------
@@ -231,21 +231,21 @@ def _camera(rng: np.random.Generator, taste: _Taste, seconds: float) -> Camera:
     if kind == "shake":
         return Camera(shake=float(rng.uniform(1.5, 5.0)) * taste.unit, seed=int(rng.integers(2**31)))
     if kind != "still":
-        raise ValueError(f"cameras: {kind!r} is not one of {', '.join(CAMERAS)}")
+        raise ValueError(f"cameras={kind!r}: must be one of {', '.join(CAMERAS)}")
     return Camera()
 
 
 def _shape(rng: np.random.Generator, taste: _Taste, kind: str, color: str, motion: str) -> Shape:
-    """A shape that moves as told, at the origin."""
+    """Draw a shape with this ``motion``, at the origin."""
     radius = float(rng.uniform(16, 21) if rng.random() < 0.45 else rng.uniform(33, 44)) * taste.unit
     speed = _speed(rng, taste)
     shape = Shape(kind=kind, color=color, radius=radius, x=0, y=0)  # type: ignore[arg-type]
     if motion == "straight":
         # Twice as often across as up or down: frames are wide.
-        vx, vy = _one(rng, [(-1, 0), (1, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])
+        vx, vy = _choose(rng, [(-1, 0), (1, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])
         return replace(shape, velocity=(vx * speed, vy * speed))
     if motion == "diagonal":
-        vx, vy = _one(rng, [(-1, -1), (-1, 1), (1, -1), (1, 1)])
+        vx, vy = _choose(rng, [(-1, -1), (-1, 1), (1, -1), (1, 1)])
         return replace(shape, velocity=(vx * speed / math.sqrt(2), vy * speed / math.sqrt(2)))
     if motion == "circle":
         # A circle is seen as one only if much of it is drawn within the shot.
@@ -259,15 +259,15 @@ def _shape(rng: np.random.Generator, taste: _Taste, kind: str, color: str, motio
     return shape
 
 
-def _room(taste: _Taste, shape: Shape, camera: Camera, seconds: float) -> tuple[float, float]:
-    """Half of the (width, height) px that its centre may use so that most of it stays in the frame."""
+def _free_space(taste: _Taste, shape: Shape, camera: Camera, seconds: float) -> tuple[float, float]:
+    """Return half of the (width, height) px that its centre may use so that most of it stays in the frame."""
     zoom = camera.zoom * max(1.0, math.exp(camera.zoom_rate * seconds))
     edge = 0.8 * shape.radius + shape.orbit
     return max(1.0, taste.size[0] / 2 / zoom - edge), max(1.0, taste.size[1] / 2 / zoom - edge)
 
 
 def _drift(shape: Shape, camera: Camera) -> tuple[float, float]:
-    """How fast it crosses the screen, px/s."""
+    """Return how fast it crosses the screen, px/s."""
     return shape.velocity[0] - camera.velocity[0], shape.velocity[1] - camera.velocity[1]
 
 
@@ -275,7 +275,9 @@ def _fit(taste: _Taste, frames: int, camera: Camera, shapes: list[Shape]) -> tup
     """Shorten the shot until its shapes stay in the frame; slow everything down where that would be too short."""
     longest = math.inf
     for shape in shapes:
-        for room, drift in zip(_room(taste, shape, camera, frames / taste.fps), _drift(shape, camera), strict=True):
+        for room, drift in zip(
+            _free_space(taste, shape, camera, frames / taste.fps), _drift(shape, camera), strict=True
+        ):
             longest = min(longest, 2 * room / abs(drift) * taste.fps if drift else math.inf)
     least = max(1, taste.shot_frames[0])
     if longest < least:
@@ -292,7 +294,7 @@ def _place(
     rng: np.random.Generator, taste: _Taste, shape: Shape, placed: list[Shape], camera: Camera, seconds: float
 ) -> Shape:
     """Put it where it stays in the frame and, of a few places drawn, farthest from the others."""
-    room, drift = _room(taste, shape, camera, seconds), _drift(shape, camera)
+    room, drift = _free_space(taste, shape, camera, seconds), _drift(shape, camera)
 
     def candidate() -> Shape:
         # Its path's middle is the middle of the frame, give or take the room that its path leaves.
@@ -302,11 +304,11 @@ def _place(
         )
         return replace(shape, x=float(x), y=float(y))
 
-    def gap(one: Shape) -> float:
+    def gap(shape: Shape) -> float:
         gaps = [math.inf]
         for other in placed:
             for t in np.linspace(0, seconds, 7):
-                (x, y, r), (u, v, s) = one.at(float(t)), other.at(float(t))
+                (x, y, r), (u, v, s) = shape.at(float(t)), other.at(float(t))
                 gaps.append(math.hypot(x - u, y - v) - 1.1 * (r + s))
         return min(gaps)
 
@@ -316,16 +318,16 @@ def _place(
 def _overlays(
     rng: np.random.Generator, taste: _Taste, background: Background, frames: int, still: bool
 ) -> tuple[Overlay, ...]:
-    """One or two lines of text, in different corners."""
+    """Draw one or two lines of text, in different corners."""
     width, height = taste.size
     overlays = []
     for zone in rng.permutation(np.array(["bottom", "top left", "bottom right", "middle"]))[: 1 + (rng.random() < 0.3)]:
         size = max(10, round(float(rng.uniform(0.095, 0.16)) * height))
-        style = _one(rng, ["outline", "outline", "box", "box", "plain"])
+        style = _choose(rng, ["outline", "outline", "box", "box", "plain"])
         # Without outline or box only the other end of the grey axis can be read.
         plain = "white" if _lab(BACKGROUNDS[background.color])[0] < 65 else "black"
-        color = plain if style == "plain" else _one(rng, ["white", "white", "yellow", "black"])
-        overlay = Overlay(text=_one(rng, WORDS), x=0, y=0, size=size, color=color, style=style)
+        color = plain if style == "plain" else _choose(rng, ["white", "white", "yellow", "black"])
+        overlay = Overlay(text=_choose(rng, WORDS), x=0, y=0, size=size, color=color, style=style)
         while text_size(overlay)[0] > 0.94 * width and overlay.size > 6:
             overlay = replace(overlay, size=overlay.size - 1)
         w, h = text_size(overlay)
@@ -340,12 +342,14 @@ def _overlays(
 
 
 def _apart(overlays: list[Overlay]) -> tuple[Overlay, ...]:
-    """The first, and the second only where it does not touch it: text on text is neither's truth."""
+    """Keep the first, and the second only where it does not touch it: text on text is neither's truth."""
     if len(overlays) == 2:
         (w0, h0), (w1, h1) = (text_size(overlay) for overlay in overlays)
-        one, two = overlays
-        if one.x < two.x + w1 and two.x < one.x + w0 and one.y < two.y + h1 and two.y < one.y + h0:
-            return (one,)
+        first, second = overlays
+        apart_x = first.x >= second.x + w1 or second.x >= first.x + w0
+        apart_y = first.y >= second.y + h1 or second.y >= first.y + h0
+        if not (apart_x or apart_y):
+            return (first,)
     return tuple(overlays)
 
 

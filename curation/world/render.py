@@ -1,4 +1,4 @@
-"""Pixels of a rendered world. Backgrounds are drawn once per shot, on a plane that repeats, and warped per frame."""
+"""The rendered world gets its pixels here: backgrounds are drawn once per shot, on a plane that repeats, and warped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FLASH_WHITE = 250.0  # a flash is near white, as an overexposed frame is
 
 
 def plane(background: Background, size: tuple[int, int]) -> Pixels:
-    """The background as a (2h, 2w, 3) tile for frames of ``size`` (w, h). Its edges meet, so no camera runs out."""
+    """Draw the background as a (2h, 2w, 3) tile for frames of ``size`` (w, h). Its edges meet, so no camera runs out."""
     width, height = 2 * size[0], 2 * size[1]
     rng = np.random.default_rng([background.seed, 0xB6])
     tone = _pattern(background.texture, rng, width, height)
@@ -53,7 +53,7 @@ def plane(background: Background, size: tuple[int, int]) -> Pixels:
 
 
 def _clouds(rng: np.random.Generator, width: int, height: int, slope: float) -> Floats:
-    """Noise whose amplitude falls with frequency as f^-slope, (h, w), mean 0, standard deviation 1; it tiles."""
+    """Draw noise whose amplitude falls with frequency as f^-slope, (h, w), mean 0, standard deviation 1; it tiles."""
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     # Nothing below three waves per tile: what is broader than the frame would be a tint, not a texture.
     frequency = np.maximum(np.hypot(fx * width, fy * height), 3)
@@ -63,7 +63,7 @@ def _clouds(rng: np.random.Generator, width: int, height: int, slope: float) -> 
 
 
 def _pattern(texture: str, rng: np.random.Generator, width: int, height: int) -> Floats:
-    """(h, w), about -1 to 1. Every wave fits a whole number of times into the tile."""
+    """Draw a texture (h, w), about -1 to 1; every wave fits a whole number of times into the tile."""
     y, x = np.arange(height, dtype=np.float32)[:, None] / height, np.arange(width, dtype=np.float32) / width
 
     def wave(angle: float, period: float) -> Floats:
@@ -91,7 +91,7 @@ def _pattern(texture: str, rng: np.random.Generator, width: int, height: int) ->
 
 
 def _ring(points: int, radii: tuple[float, ...] = (1.0,), turn: float = -math.pi / 2) -> NDArray[np.float64]:
-    """``points`` corners around the centre, at ``radii`` in turn, from the top on."""
+    """Place ``points`` corners around the centre, at ``radii`` in turn, from the top on."""
     angle = turn + math.tau * np.arange(points) / points
     radius = np.resize(np.asarray(radii), points)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
@@ -134,9 +134,14 @@ def fill_outline(
 
 
 def outline_area(kind: str) -> float:
-    """Area of a shape of radius 1, its hole left out."""
-    first, *holes = [float(cv2.contourArea(outline.astype(np.float32))) for outline in OUTLINES[kind]]
+    """Return the area of a shape of radius 1, its hole left out."""
+    first, *holes = [_polygon_area(outline) for outline in OUTLINES[kind]]
     return first - sum(holes)
+
+
+def _polygon_area(corners: NDArray[np.float64]) -> float:
+    x, y = corners.T
+    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
 
 
 def draw_shape(frame: Pixels, shape: Shape, x: float, y: float, radius: float) -> None:
@@ -178,7 +183,7 @@ def _stroke(overlay: Overlay) -> int:
 
 
 def text_size(overlay: Overlay) -> tuple[int, int]:
-    """(width, height) px of the overlay's box: its ink, its outline and a narrow margin."""
+    """Return (width, height) px of the overlay's box: its ink, its outline and a narrow margin."""
     left, top, right, bottom = _font(overlay.size).getbbox(overlay.text, stroke_width=_stroke(overlay))
     margin = _margin(overlay)
     return math.ceil(right - left) + 2 * margin, math.ceil(bottom - top) + 2 * margin
@@ -189,7 +194,7 @@ def _margin(overlay: Overlay) -> int:
 
 
 def text_box(overlay: Overlay, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """``(x0, y0, x1, y1)`` px of the overlay on a frame of ``size`` (w, h), clipped to it; x1 and y1 are outside."""
+    """Return ``(x0, y0, x1, y1)`` px of the overlay on a frame of ``size`` (w, h), clipped to it; x1 and y1 are outside."""
     width, height = text_size(overlay)
     x0, y0 = max(0, overlay.x), max(0, overlay.y)
     return x0, y0, max(x0, min(size[0], overlay.x + width)), max(y0, min(size[1], overlay.y + height))
@@ -232,7 +237,7 @@ class _Label:
 
 
 def to_screen(x: Number, y: Number, camera: tuple[float, float, float], size: tuple[int, int]) -> tuple[Number, Number]:
-    """Where a point of the world, or an array of them, is seen, px, by a camera at (x offset, y offset, zoom)."""
+    """Project a point of the world, or an array of them, to px on the screen of a camera at (x offset, y offset, zoom)."""
     cx, cy, zoom = camera
     return zoom * (x - size[0] / 2 - cx) + size[0] / 2, zoom * (y - size[1] / 2 - cy) + size[1] / 2
 
@@ -248,7 +253,7 @@ class Stage:
         self._picture = self._draw(0) if shot.still else None
 
     def frame(self, index: int) -> Pixels:
-        """The shot's frame ``index`` (negative, or past its end, in a blend) as a new (h, w, 3) uint8 RGB array."""
+        """Draw the shot's frame ``index`` (negative, or past its end, in a blend) as a new (h, w, 3) uint8 RGB array."""
         return self._draw(index) if self._picture is None else self._picture.copy()
 
     def _draw(self, index: int) -> Pixels:
@@ -285,7 +290,7 @@ class Stage:
 
 
 def _lit(frame: Pixels, flash: Flash, index: int) -> Pixels:
-    """``frame`` under the light of ``flash`` at the shot's frame ``index``."""
+    """Put ``frame`` under the light of ``flash`` at the shot's frame ``index``."""
     since = index - flash.start
     if flash.kind == "flash":
         if not 0 <= since < flash.frames:
@@ -297,7 +302,7 @@ def _lit(frame: Pixels, flash: Flash, index: int) -> Pixels:
 
 
 def blend(old: Pixels, new: Pixels, transition: Transition, index: int) -> Pixels:
-    """Blended frame ``index`` of ``transition.frames``: every one of them differs from both pure pictures."""
+    """Blend frame ``index`` of ``transition.frames``: every one of them differs from both pure pictures."""
     share = (index + 1) / (transition.frames + 1)
     if transition.kind == "dissolve":
         return np.asarray(cv2.addWeighted(old, 1 - share, new, share, 0), np.uint8)
@@ -326,7 +331,7 @@ def blend(old: Pixels, new: Pixels, transition: Transition, index: int) -> Pixel
 
 
 def frames(script: Script) -> Iterator[Pixels]:
-    """Every frame of ``script`` in presentation order: (h, w, 3) uint8 RGB, each a new array."""
+    """Yield every frame of ``script`` in presentation order: (h, w, 3) uint8 RGB, each a new array."""
     stage: Stage | None = None
     for number, shot in enumerate(script.shots):
         stage = stage or Stage(shot, size=script.size, fps=script.fps)

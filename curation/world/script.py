@@ -1,4 +1,4 @@
-"""What a rendered world is made of: frozen, keyword-only, JSON-able. Draws nothing and knows no pixels.
+"""A rendered world is made of these parts: frozen, keyword-only, JSON-able. They draw nothing and know no pixels.
 
 Units: pixels, seconds, frames. ``x`` grows to the right and ``y`` downwards, so a velocity of ``(0, 30)`` px/s goes
 down. Positions are those of the frame at zoom 1 with the camera at rest: ``(0, 0)`` is its top left corner. A shot's
@@ -53,11 +53,11 @@ LARGE = 0.15  # a radius of at least this share of the frame's short side is "la
 
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ValueError(f"{field} must be one of {', '.join(allowed)}, not {value!r}")
+        raise ValueError(f"{field}={value!r}: must be one of {', '.join(allowed)}")
 
 
 def heading(velocity: tuple[float, float], *, plain: str = "moves", diagonal: str = "moves diagonally") -> str:
-    """The words for a velocity, to the nearest of eight directions: "moves left", "moves diagonally up and left"."""
+    """Name a velocity's direction, to the nearest of eight: "moves left", "moves diagonally up and left"."""
     vx, vy = velocity
     octant = round(math.atan2(vy, vx) / (math.pi / 4)) % 8
     across = {7: "right", 0: "right", 1: "right", 3: "left", 4: "left", 5: "left"}.get(octant)
@@ -91,10 +91,12 @@ class Shape:
         _one_of("Shape.kind", self.kind, get_args(ShapeKind))
         _one_of("Shape.color", self.color, tuple(COLORS))
         if self.radius <= 0 or self.period == 0:
-            raise ValueError("Shape.radius must be positive and Shape.period not zero")
+            raise ValueError(
+                f"Shape.radius={self.radius}, Shape.period={self.period}: radius must be positive, period not zero"
+            )
 
     def at(self, t: float) -> tuple[float, float, float]:
-        """Centre (x, y) and radius at ``t`` seconds, px."""
+        """Return centre (x, y) and radius at ``t`` seconds, px."""
         angle = self.phase + math.tau * t / self.period
         x = self.x + self.velocity[0] * t + self.orbit * math.cos(angle)
         y = self.y + self.velocity[1] * t + self.orbit * math.sin(angle)
@@ -102,22 +104,24 @@ class Shape:
 
     @property
     def still(self) -> bool:
+        """Whether it does not move."""
         return self.velocity == (0.0, 0.0) and not self.orbit and not self.growth
 
     @property
     def speed(self) -> float:
-        """Along its path against the background, px/s; a circle's rim speed where it circles."""
+        """Speed along its path against the background, px/s; a circle's rim speed where it circles."""
         return math.hypot(*self.velocity) + abs(math.tau * self.orbit / self.period)
 
     @property
     def motion(self) -> str:
-        words = [heading(self.velocity)] if any(self.velocity) else []
-        words += ["moves in a circle"] if self.orbit else []
-        words += [("grows" if self.growth > 0 else "shrinks")] if self.growth else []
-        return " and ".join(words) or "stands still"
+        """Its motion as a caption says it."""
+        parts = [heading(self.velocity)] if any(self.velocity) else []
+        parts += ["moves in a circle"] if self.orbit else []
+        parts += [("grows" if self.growth > 0 else "shrinks")] if self.growth else []
+        return " and ".join(parts) or "stands still"
 
     def size(self, short_side: float) -> str:
-        """ "large" or "small" against the frame's short side, px; none while it grows or shrinks."""
+        """Return "large" or "small" against the frame's short side, px; empty while it grows or shrinks."""
         return "" if self.growth else "large" if self.radius >= LARGE * short_side else "small"
 
 
@@ -135,10 +139,10 @@ class Camera:
 
     def __post_init__(self) -> None:
         if self.zoom <= 0:
-            raise ValueError("Camera.zoom must be positive")
+            raise ValueError(f"Camera.zoom={self.zoom}: must be positive")
 
     def at(self, t: float) -> tuple[float, float, float]:
-        """Offset (x, y) px from where it stood at rest, and zoom, at ``t`` seconds."""
+        """Return offset (x, y) px from where it stood at rest, and zoom, at ``t`` seconds."""
         x, y = self.velocity[0] * t, self.velocity[1] * t
         if self.shake:
             hertz, phases = _tremor(self.seed)
@@ -149,17 +153,19 @@ class Camera:
 
     @property
     def still(self) -> bool:
+        """Whether it does not move."""
         return self.velocity == (0.0, 0.0) and not self.zoom_rate and not self.shake
 
     @property
     def motion(self) -> str:
+        """Its motion as a caption says it."""
         vx, vy = self.velocity
-        words = []
+        parts = []
         if vx or vy:
-            words.append(heading(self.velocity, plain="pans" if abs(vx) > abs(vy) else "tilts", diagonal="moves"))
-        words += [("zooms in" if self.zoom_rate > 0 else "zooms out")] if self.zoom_rate else []
-        words += ["shakes"] if self.shake else []
-        return " and ".join(words) or "stands still"
+            parts.append(heading(self.velocity, plain="pans" if abs(vx) > abs(vy) else "tilts", diagonal="moves"))
+        parts += [("zooms in" if self.zoom_rate > 0 else "zooms out")] if self.zoom_rate else []
+        parts += ["shakes"] if self.shake else []
+        return " and ".join(parts) or "stands still"
 
 
 _SWAY = np.array((1.0, 0.4, 0.15))  # a hand sways widely and slowly, and trembles little
@@ -167,7 +173,7 @@ _SWAY = np.array((1.0, 0.4, 0.15))  # a hand sways widely and slowly, and trembl
 
 @lru_cache(maxsize=64)
 def _tremor(seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Frequencies (Hz) and phases of a hand's tremble, each (2 axes, 3 sines)."""
+    """Draw frequencies (Hz) and phases of a hand's tremble, each (2 axes, 3 sines)."""
     rng = np.random.default_rng([seed, 0x5A])
     return rng.uniform((0.7, 2.0, 4.0), (2.0, 4.0, 7.0), (2, 3)), rng.uniform(0, math.tau, (2, 3))
 
@@ -206,12 +212,12 @@ class Overlay:
         _one_of("Overlay.color", self.color, tuple(COLORS))
         _one_of("Overlay.style", self.style, get_args(OverlayStyle))
         if not self.text.strip() or "\n" in self.text:
-            raise ValueError("Overlay.text must be one line that is not blank")
+            raise ValueError(f"Overlay.text={self.text!r}: must be one line that is not blank")
         if self.size < 4:
-            raise ValueError(f"Overlay.size must be at least 4 px, not {self.size}")
+            raise ValueError(f"Overlay.size={self.size}: must be at least 4 px")
 
     def shows(self, frame: int) -> bool:
-        """Whether it is on screen in the shot's ``frame`` (negative while the shot is blended in)."""
+        """Tell whether it is on screen in the shot's ``frame`` (negative while the shot is blended in)."""
         return (self.start is None or self.start <= frame) and (self.end is None or frame < self.end)
 
 
@@ -231,12 +237,14 @@ class Flash:
     def __post_init__(self) -> None:
         _one_of("Flash.kind", self.kind, get_args(FlashKind))
         if self.frames < 1 or not 0 < self.strength <= 1:
-            raise ValueError("Flash.frames must be at least 1 and Flash.strength in (0, 1]")
+            raise ValueError(
+                f"Flash.frames={self.frames}, Flash.strength={self.strength}: at least 1 frame, and strength in (0, 1]"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
-    """``frames`` counts those wholly of this shot; what a transition blends comes on top. Later shapes lie on top."""
+    """One shot. ``frames`` counts those wholly of it; what a transition blends comes on top. Later shapes lie on top."""
 
     frames: int
     background: Background
@@ -247,7 +255,7 @@ class Shot:
 
     def __post_init__(self) -> None:
         if self.frames < 1:
-            raise ValueError("Shot.frames must be at least 1")
+            raise ValueError(f"Shot.frames={self.frames}: must be at least 1")
         for flash in self.flashes:
             if flash.start < 0 or flash.start + flash.frames > self.frames:
                 raise ValueError(f"Shot.flashes: [{flash.start}, +{flash.frames}) is not within the shot's frames")
@@ -260,7 +268,7 @@ class Shot:
         return not moving and not changing
 
     def caption(self, short_side: float) -> str:
-        """ "a large red circle moves left over a striped grey background, the camera pans left"."""
+        """Describe it: "a large red circle moves left over a striped grey background, the camera pans left"."""
         # What looks large or small changes as the camera zooms.
         sizes = ["" if self.camera.zoom_rate else shape.size(short_side) for shape in self.shapes]
         names = [" ".join(filter(None, (size, s.color, s.kind))) for size, s in zip(sizes, self.shapes, strict=True)]
@@ -270,15 +278,15 @@ class Shot:
         ]
         who = " and ".join([", ".join(clauses[:-1]), clauses[-1]] if len(clauses) > 1 else clauses)
         ground = f"a {self.background.texture} {self.background.color} background"
-        words = [f"{who} over {ground}" if who else ground]
-        words += [] if self.camera.still else [f"the camera {self.camera.motion}"]
-        words += [f'with the words "{" / ".join(o.text for o in self.overlays)}"'] if self.overlays else []
-        return ", ".join(words)
+        parts = [f"{who} over {ground}" if who else ground]
+        parts += [] if self.camera.still else [f"the camera {self.camera.motion}"]
+        parts += [f'with the words "{" / ".join(o.text for o in self.overlays)}"'] if self.overlays else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """How one shot follows another. ``frames``: how many frames are blended, 0 for a cut.
+    """The way one shot follows another. ``frames``: how many frames are blended, 0 for a cut.
 
     ``direction``: where a wipe's edge or a push's pictures go; the others ignore it.
     """
@@ -291,7 +299,7 @@ class Transition:
         _one_of("Transition.kind", self.kind, get_args(TransitionKind))
         _one_of("Transition.direction", self.direction, get_args(Direction))
         if (self.kind == "cut") != (self.frames == 0) or self.frames < 0:
-            raise ValueError(f"Transition.frames must be 0 for a cut and positive for the others, not {self.frames}")
+            raise ValueError(f"Transition.frames={self.frames}: must be 0 for a cut and positive for the others")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,13 +316,15 @@ class Script:
 
     def __post_init__(self) -> None:
         if not self.shots or len(self.transitions) != len(self.shots) - 1:
-            raise ValueError(f"Script: {len(self.shots)} shots with {len(self.transitions)} transitions between them")
+            raise ValueError(
+                f"Script.transitions={len(self.transitions)}: {len(self.shots)} shots need one fewer, and at least one shot"
+            )
         if min(self.size) < 16 or self.fps <= 0:
-            raise ValueError(f"Script: size {self.size} must be at least 16 px a side and fps {self.fps} positive")
+            raise ValueError(f"Script.size={self.size}, Script.fps={self.fps}: at least 16 px a side, and fps positive")
 
     @property
     def frames(self) -> int:
-        """How many frames the video has."""
+        """Number of frames of the video."""
         return sum(shot.frames for shot in self.shots) + sum(t.frames for t in self.transitions)
 
     @property
@@ -327,5 +337,5 @@ class Script:
         return tuple(spans)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings."""
+        """Return plain dicts, lists, numbers and strings."""
         return asdict(self)

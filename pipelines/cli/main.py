@@ -129,14 +129,15 @@ def export(
     engine: EngineName = "ray",
     as_json: Json = False,
 ) -> None:
-    """Cut the selected clips out into training shards; or encode those of an export, for training that only reads."""
+    """Extract the selected clips into training shards; or encode those of an export, for training that only reads."""
     if latents is not None:
         if out is None:
             raise UsageError("export --latents needs --out FOLDER")
-        from dailies.pipelines.latents import Request, export_latents, print_latents
+        from dailies.pipelines.cli.latents_tables import print_latents
+        from dailies.pipelines.latents import LatentsRequest, export_latents
 
         parts = {"vae": vae, "text": text}
-        request = Request(
+        request = LatentsRequest(
             export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
         )
         print_latents(export_latents(request, engine=_engine(engine), quiet=as_json), as_json)

@@ -256,7 +256,7 @@ def _limit(reason: str, limits: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _export_words(export: ExportReport) -> str:
     if export.path is None and export.failed:
-        return f"none: {export.failed} clips could not be cut out; are their sources still there?"
+        return f"none: {export.failed} clips could not be extracted; are their sources still there?"
     if export.path is None:
         return "nothing to export: no clip was kept"
     splits = ", ".join(f"{count} {split}" for split, count in export.splits.items())
@@ -267,7 +267,7 @@ def _export_words(export: ExportReport) -> str:
         else ""
     )
     why = f" ({export.not_copied} cannot be copied)" if export.not_copied else ""
-    failed = f", {export.failed} could not be cut out{why}" if export.failed else ""
+    failed = f", {export.failed} could not be extracted{why}" if export.failed else ""
     return f"{splits}; {_length(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}"
 
 

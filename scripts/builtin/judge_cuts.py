@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dailies.curation.detectors.boundary import Boundary, runs
+from dailies.curation.detectors.boundary import BoundaryDetector, runs
 from dailies.curation.observers.boundary import NETWORK_FILE, STEP, TRACKS, strengths
 from dailies.curation.types import Cut, Track
 
@@ -37,7 +37,7 @@ class Judged:
         return f"{shares[0]:12.3f} {self.cuts[2]:11d} {shares[1]:15.3f} {self.gradual[2]:14d}"
 
 
-def judge(detector: Boundary, seen: Sequence[Floats], truth: Sequence[Labels]) -> Judged:
+def judge(detector: BoundaryDetector, seen: Sequence[Floats], truth: Sequence[Labels]) -> Judged:
     """``seen``: (N, 3) strengths of each sequence."""
     counts = np.zeros((2, 3), int)
     for values, labels in zip(seen, truth, strict=True):
@@ -76,7 +76,7 @@ def main() -> None:
     for name in ("gradual", "hard"):
         print(f"{name:<8} cuts found  false cuts   gradual found  false gradual")
         for level in LEVELS:
-            detector = Boundary(gradual=level) if name == "gradual" else Boundary(hard=level)
+            detector = BoundaryDetector(gradual=level) if name == "gradual" else BoundaryDetector(hard=level)
             print(f"{level:<6}", judge(detector, seen, truth))
 
 

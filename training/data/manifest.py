@@ -1,7 +1,7 @@
-"""Latents made beforehand: what an export of them says of itself in ``latents.json``, and which phases it fits.
+"""The manifest of precomputed latents, ``latents.json``: what gives their values a meaning, and which phases they fit.
 
-Such an export holds, in place of each clip's bytes, K views of it as the frozen models see them (``latent_crops``).
-What gives these values their meaning stands here; a phase that asks for something else is refused.
+An export of latents holds, in place of each clip's bytes, K crops of it as the frozen models encode them
+(``latent_crops``). A phase that asks for something else than they were made for is refused.
 """
 
 from __future__ import annotations
@@ -12,33 +12,37 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from dailies.curation import schema
 from dailies.curation.errors import ExportError
+from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.recipes.phase import Bucket, Phase, Rule
 from dailies.training.recipes.recipe import Recipe
 from dailies.training.recipes.tasks import Task
+from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.lock import sha256
-
-if TYPE_CHECKING:
-    from dailies.training.diffusion.encoders import Models
 
 FILE = "latents.json"
 FORMAT = 1
+CROPS, TEXT = "views", "text_"  # columns; the latter's names end in those of the captions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """``latents.json``: what gives the values their meaning.
+class LatentsManifest:
+    """A manifest is what ``latents.json`` holds; its fields are that file's keys.
 
-    ``source``, ``source_path``: the export they are made of, its name and place. ``recipe_hash``, ``phase``, ``task``:
-    what they are made for; ``fps``, ``buckets``, ``crop``, ``select`` are that phase's. ``views``: K of each clip, drawn
-    by ``seed``. ``shown``: which of a view's frames are kept as pixels. ``vae``, ``text_encoder``: sha256 of weights.
-    ``factor``: px a latent. Texts, which only some tasks have: ``captions`` are the columns, ``text_tokens`` L and
-    ``text_width`` D.
+    Args:
+        source, source_path: The export that the latents are made of, its name and place.
+        recipe, recipe_hash, phase, task: What they are made for; ``fps`` (1/s), ``buckets``, ``crop`` and ``select`` are
+            that phase's.
+        views: Crops of each clip (K), drawn by ``seed``.
+        shown: Which of a crop's frames are kept as pixels, to condition on.
+        vae, text_encoder: sha256 of the weights.
+        factor: px a latent.
+        captions: Columns of texts, which only some tasks have: of ``text_tokens`` tokens (L), ``text_width`` wide (D).
     """
 
     source: str
@@ -67,7 +71,7 @@ class Facts:
 
     @property
     def fingerprint(self) -> str:
-        """8 hex digits over all that the values follow from."""
+        """Returns 8 hex digits over all that the values follow from."""
         meaning = asdict(self)
         for name in ("source", "recipe", "recipe_hash", "phase", "task", "version"):
             del meaning[name]
@@ -75,36 +79,37 @@ class Facts:
 
     @property
     def text(self) -> str:
-        """As it stands in the file."""
+        """Returns the file's text."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def moments_shape(self, bucket: int) -> tuple[int, int, int, int]:
-        """(T, 8, h, w) of a view of a bucket."""
+        """Returns (T, 8, h, w) of a crop of a bucket."""
         width, height = self.buckets[bucket].size
         return self.buckets[bucket].frames, 8, height // self.factor, width // self.factor
 
 
-def facts_of(recipe: Recipe, phase: Phase, models: Models, *, source: str, views: int, version: str) -> Facts:
-    """What latents of the export at ``source`` (path or URL) made for ``phase`` would say of themselves; weights are
-    hashed only.
+def build_manifest(
+    recipe: Recipe, phase: Phase, models: Models, *, source: str, views: int, version: str
+) -> LatentsManifest:
+    """Returns the manifest of latents of the export at ``source`` (path or URL) for ``phase``; weights are hashed, not
+    loaded.
 
     Raises ``ExportError`` naming the field of a phase that no latents of clips can be made for, or the model missing.
     """
-    from dailies.training.diffusion.encoders import look
-
-    if phase.images != "frames" and not phase.kind.video:
+    if phase.images != "frames" and not phase.task_spec.video:
         raise ExportError(
-            f"phase {phase.name}: images: frames expected, not {phase.images!r}: there are no clips in it"
+            f"phase {phase.name}: images={phase.images!r}: the phase trains on no clips; latents are made of clips only"
         )
     if views < 1:
-        raise ExportError(f"views: a positive whole number expected, not {views}")
-    frozen = look(models)
+        raise ExportError(f"views={views}: give a positive whole number")
+    dims = inspect_encoders(models)
     assert models.vae is not None
     for shape in phase.shapes:
-        if any(side % frozen.factor for side in shape.size):
-            raise ExportError(f"phase {phase.name}: size: multiples of {frozen.factor} px expected, not {shape.size}")
-    config = json.loads((Path(models.vae) / "config.json").read_text(encoding="utf-8"))
-    facts = Facts(
+        if any(side % dims.factor for side in shape.size):
+            width, height = shape.size
+            raise ExportError(f"phase {phase.name}: size={width}x{height}: the VAE needs multiples of {dims.factor} px")
+    config = read_config(models.vae)
+    manifest = LatentsManifest(
         source=source.rpartition("/")[2],
         source_path=source,
         recipe=recipe.name,
@@ -118,51 +123,54 @@ def facts_of(recipe: Recipe, phase: Phase, models: Models, *, source: str, views
         reader=recipe.reader,
         views=views,
         seed=recipe.seed,
-        shown=phase.kind.shown,
+        shown=phase.task_spec.conditioning_frames,
         vae=weights_hash(models.vae),
         scaling_factor=config.get("scaling_factor", 0.18215),  # diffusers' default
-        factor=frozen.factor,
+        factor=dims.factor,
         version=version,
     )
-    if phase.kind.context != "text":
-        return facts
+    if phase.task_spec.cross_attention != "text":
+        return manifest
     if models.text is None:
-        raise ExportError(f"models: phase {phase.name} attends to text and needs a text encoder, which is not given")
+        raise ExportError(f"phase {phase.name}: task={phase.task}: needs a text encoder; give one as text")
     return replace(
-        facts,
+        manifest,
         captions=tuple(column for column, _ in recipe.captions),
         text_encoder=weights_hash(models.text),
         text_tokens=recipe.text_tokens,
-        text_width=frozen.text_width,
+        text_width=dims.text_width,
     )
 
 
-def read_facts(folder: Path) -> Facts | None:
-    """``None`` where the export holds videos. Raises ``ExportError`` for a file that is not of this format."""
+def read_manifest(folder: Path) -> LatentsManifest | None:
+    """Returns ``None`` where the export holds videos. Raises ``ExportError`` for a file that is not of this format."""
     path = folder / FILE
-    return parsed(path.read_bytes(), str(path)) if path.is_file() else None
+    return parse_manifest(path.read_bytes(), str(path)) if path.is_file() else None
 
 
-def parsed(data: bytes, path: str) -> Facts:
-    """What a latents.json at ``path`` says. Raises ``ExportError`` for what is not of this format."""
+def parse_manifest(data: bytes, path: str) -> LatentsManifest:
+    """Parses the ``latents.json`` that lies at ``path``. Raises ``ExportError`` for what is not of this format."""
     try:
-        facts = TypeAdapter(Facts).validate_json(data)
+        manifest = TypeAdapter(LatentsManifest).validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ExportError(f"data: {path}: {where}: {first['msg']}") from error
-    if facts.format != FORMAT:
-        raise ExportError(f"data: {path}: format {FORMAT} expected, not {facts.format}")
-    return facts
+        field = ".".join(map(str, first["loc"]))
+        raise ExportError(f"{path}: {field}: {first['msg']}") from error
+    if manifest.format != FORMAT:
+        raise ExportError(f"{path}: format={manifest.format}: this version of dailies reads format {FORMAT}")
+    return manifest
 
 
 @cache
 def weights_hash(folder: str) -> str:
-    """sha256 of the file with a model's weights, or of the lines "sha256 name" where they lie in several."""
-    found = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("*.bin"))
-    plain = [path for path in found if path.name.count(".") == 1] or found  # a second dot names a variant, as fp16
+    """Returns the sha256 of the file with a model's weights, or of the lines "sha256 name" where they lie in several.
+
+    Raises ``ExportError`` where there is none.
+    """
+    files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("*.bin"))
+    plain = [path for path in files if path.name.count(".") == 1] or files  # a second dot names a variant, as fp16
     if not plain:
-        raise ExportError(f"models: no weights in {folder}: *.safetensors or *.bin expected")
+        raise ExportError(f"{folder}: holds no weights; give a folder with *.safetensors or *.bin")
     if len(plain) == 1:
         return sha256(plain[0])
     return hashlib.sha256("".join(f"{sha256(path)} {path.name}\n" for path in plain).encode()).hexdigest()
@@ -171,61 +179,76 @@ def weights_hash(folder: str) -> str:
 # ---- whether they fit -----------------------------------------------------------------------------------------------
 
 
-def check_fit(recipe: Recipe, phase: Phase, facts: Facts, folder: Path, models: Models | None = None) -> None:
+def check_fit(
+    recipe: Recipe, phase: Phase, manifest: LatentsManifest, folder: Path, models: Models | None = None
+) -> None:
     """Raises ``ExportError`` naming the field in which ``phase`` asks for something else than latents in ``folder`` are
     for. Weights are compared where ``models`` are given."""
-    _refuse(phase, f"the latents in {folder}", _misfits(recipe, phase, facts))
+    for problem in _misfits(recipe, phase, manifest, f"the latents in {folder}"):
+        raise ExportError(f"phase {phase.name}: {problem}")
     if models is not None:
-        check_weights(phase, facts, models)
+        check_weights(phase, manifest, models)
 
 
-def check_weights(phase: Phase, facts: Facts, models: Models) -> None:
+def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> None:
     """Raises ``ExportError`` where latents were made by another VAE or text encoder than ``models``' own."""
-    _refuse(phase, f"the latents of {facts.source}", _other_weights(phase, facts, models))
+    weights = [("vae", models.vae, manifest.vae)]
+    if phase.task_spec.cross_attention == "text":
+        weights.append(("text", models.text, manifest.text_encoder or ""))
+    for field, folder, made_by in weights:
+        if folder is not None and (asked := weights_hash(folder)) != made_by:
+            raise ExportError(
+                f"phase {phase.name}: {field}={folder}: has weights of sha256 {asked[:16]}…; the latents of "
+                f"{manifest.source} were made by {made_by[:16]}…"
+            )
 
 
-def _refuse(phase: Phase, what: str, misfits: Iterator[tuple[str, str, str]]) -> None:
-    """``misfits``: (field, what latents are for, what is asked)."""
-    for field, made, asked in misfits:
-        raise ExportError(f"phase {phase.name}: {field}: {what} are for {made}, and {asked} is asked")
-
-
-def _other_weights(phase: Phase, facts: Facts, models: Models) -> Iterator[tuple[str, str, str]]:
-    named = [("vae", models.vae, facts.vae)]
-    if phase.kind.context == "text":
-        named.append(("text encoder", models.text, facts.text_encoder or ""))
-    for field, folder, made in named:
-        if folder is not None and (asked := weights_hash(folder)) != made:
-            yield field, f"weights of sha256 {made[:16]}…", f"{folder} of sha256 {asked[:16]}…"
-
-
-def _misfits(recipe: Recipe, phase: Phase, facts: Facts) -> Iterator[tuple[str, str, str]]:
-    if facts.fps != phase.fps:
-        yield "fps", f"{facts.fps:g} 1/s", f"{phase.fps:g} 1/s"
-    if set(facts.buckets) != set(phase.shapes):
-        fields = ["size", "frames"] if len(facts.buckets) == len(phase.shapes) == 1 else ["buckets"]
-        different = [name for name in fields if _each(facts.buckets, name) != _each(phase.shapes, name)]
-        yield (different or fields)[0], _shapes(facts.buckets), _shapes(phase.shapes)
-    if facts.crop != phase.crop:
-        yield "crop", facts.crop, phase.crop
-    kind = phase.kind
-    if not set(kind.shown) <= set(facts.shown):
-        kept = f"frames {', '.join(map(str, facts.shown))} kept" if facts.shown else "no frames kept as pixels"
-        yield "task", f"{facts.task}, with {kept}", f"{phase.task}, which shows {', '.join(map(str, kind.shown))}"
-    if phase.image_share and phase.images == "frames" and phase.size not in _each(facts.buckets, "size"):
-        yield "image_share", _shapes(facts.buckets), f"a picture of {phase.size[0]}x{phase.size[1]} px"
-    if kind.context != "text":
+def _misfits(recipe: Recipe, phase: Phase, manifest: LatentsManifest, latents: str) -> Iterator[str]:
+    """Yields ``FIELD=VALUE: what is wrong`` for each field; ``latents`` names them."""
+    if manifest.fps != phase.fps:
+        yield f"fps={phase.fps:g}: {latents} were made at {manifest.fps:g} fps"
+    if set(manifest.buckets) != set(phase.shapes):
+        fields = ["size", "frames"] if len(manifest.buckets) == len(phase.shapes) == 1 else ["buckets"]
+        different = [name for name in fields if _each(manifest.buckets, name) != _each(phase.shapes, name)]
+        field = (different or fields)[0]
+        yield f"{field}={_named(phase.shapes, field)}: {latents} have {_named(manifest.buckets, field)}"
+    if manifest.crop != phase.crop:
+        yield f"crop={phase.crop}: {latents} were made with {manifest.crop} crops"
+    kind = phase.task_spec
+    if not set(kind.conditioning_frames) <= set(manifest.shown):
+        kept = f"keep frames {_listed(manifest.shown)}" if manifest.shown else "keep no frames"
+        yield (
+            f"task={phase.task}: conditions on frames {_listed(kind.conditioning_frames)}; {latents}, "
+            f"for {manifest.task}, {kept}"
+        )
+    if phase.image_share and phase.images == "frames" and phase.size not in _each(manifest.buckets, "size"):
+        size = f"{phase.size[0]}x{phase.size[1]}"
+        yield (
+            f"image_share={phase.image_share:g}: needs pictures of {size} px; {latents} have "
+            f"{_named(manifest.buckets, 'size')}"
+        )
+    if kind.cross_attention != "text":
         return
-    missing = [column for column, _ in recipe.captions if column not in facts.captions]
+    missing = [column for column, _ in recipe.captions if column not in manifest.captions]
     if missing:
-        yield "caption", f"texts of {', '.join(facts.captions) or 'no column'}", missing[0]
-    if facts.text_tokens != recipe.text_tokens:
-        yield "text_tokens", str(facts.text_tokens), str(recipe.text_tokens)
+        yield f"caption={missing[0]}: {latents} have texts of {', '.join(manifest.captions) or 'no column'}"
+    if manifest.text_tokens != recipe.text_tokens:
+        yield f"text_tokens={recipe.text_tokens}: {latents} have texts of {manifest.text_tokens} tokens"
 
 
 def _each(shapes: Sequence[Bucket], name: str) -> set[Any]:
     return {getattr(shape, name) for shape in shapes} if name != "buckets" else set(shapes)
 
 
-def _shapes(shapes: Sequence[Bucket]) -> str:
-    return ", ".join(f"{shape.size[0]}x{shape.size[1]} px × {shape.frames}" for shape in shapes)
+def _named(shapes: Sequence[Bucket], field: str) -> str:
+    """Returns the ``field`` (size, frames or buckets) of all shapes, for people."""
+    names = {
+        "size": [f"{shape.size[0]}x{shape.size[1]}" for shape in shapes],
+        "frames": [str(shape.frames) for shape in shapes],
+        "buckets": [f"{shape.size[0]}x{shape.size[1]}x{shape.frames}" for shape in shapes],
+    }
+    return ", ".join(dict.fromkeys(names[field]))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

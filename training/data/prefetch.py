@@ -1,4 +1,4 @@
-"""The next batches are made while an accelerator works on this one."""
+"""The next batches are prepared while an accelerator works on this one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(make: Callable[[int], T], start: int, stop: int, depth: int) -> Iterator[T]:
-    """``make(start)`` … ``make(stop − 1)`` in order, up to ``depth`` of them made beforehand in another thread; none
-    with 0, for on a CPU they would take what the step needs. What ``make`` raises comes at its turn."""
+def prefetch(make: Callable[[int], T], start: int, stop: int, depth: int) -> Iterator[T]:
+    """Yields ``make(start)`` … ``make(stop − 1)`` in order, up to ``depth`` of them prepared in another thread.
+
+    With ``depth`` 0 none is prepared early: on a CPU that would take time from the step. What ``make`` raises is raised
+    at its turn.
+    """
     if depth == 0:
         yield from map(make, range(start, stop))
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as worker:
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as worker:
         waiting: deque[Future[T]] = deque()
         try:
             for number in range(start, stop):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dailies.curation import video
+from dailies.curation.schema import extraction_of
 from dailies.training.models.pixels import Pixels, cover
 
 Backend = Literal["pyav", "decord"]
@@ -36,7 +37,7 @@ def read(
     Half a frame early counts, since times are rounded to ticks. Raises ``SourceError`` of ``dailies.curation.errors``.
     """
     points = (first + np.arange(count)) / fps - 0.5 / row["fps"]
-    if backend == "decord" and row.get("cut", "encode") == "encode":
+    if backend == "decord" and extraction_of(row) == "encode":
         return cover(_by_decord(row["video"], points), size)
     share = max(size[0] / row["width"], size[1] / row["height"])
     short_side = math.ceil(min(row["width"], row["height"]) * share)

@@ -18,22 +18,35 @@ from dailies.curation.schema import digest
 
 
 def generator(seed: int, purpose: str, position: int) -> np.random.Generator:
-    """A fresh generator for one position of one purpose."""
+    """Returns a fresh generator for one position of one purpose."""
     key = int(digest("draw", seed, purpose)[:16], 16)
     return np.random.Generator(np.random.Philox(key=np.array([key, position], np.uint64)))
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal, float32."""
+    """Draws a standard normal tensor, float32."""
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
+def first_frame(room: int, offset: float) -> int:
+    """Returns which of ``room`` + 1 possible first frames an offset of 0–1 stands for."""
+    return min(room, int(offset * (room + 1)))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Draw:
-    """One sample's choices. ``position``: among all samples of the phase; ``item``: index into the items; ``offset``,
-    ``crop``: 0–1 of the room there is; ``sigma``, ``aug``: standard normal; ``drop_text``, ``drop_image``: 0–1, dropped
-    where below the phase's share; ``caption``: 0–1, which of the captions. Latent and pixel noise come from ``rng``, in
-    this order: posterior, noise, augmentation."""
+class SampleSpec:
+    """A spec holds all random choices of one sample; nothing of it depends on the data.
+
+    Args:
+        position: Place among all samples of the phase.
+        item: Index into the items of the sample's bucket.
+        offset: Where its window lies in time, 0–1 of the frames that the window leaves over.
+        crop: Where its crop lies, (x, y), 0–1 of the px that the crop leaves over.
+        sigma, aug: Standard normal draws for the noise level and for that of the noise on conditioning frames.
+        drop_text, drop_image: 0–1; the condition is dropped where this is below the phase's share.
+        caption: 0–1; which of the captions.
+        rng: Source of the latent and pixel noise, in this order: posterior, noise, augmentation.
+    """
 
     position: int
     item: int
@@ -47,16 +60,21 @@ class Draw:
     rng: np.random.Generator = field(repr=False, compare=False)
 
 
-def draw(seed: int, phase: str, position: int, items: int, *, lane: str = "", place: int | None = None) -> Draw:
-    """The sample at ``position``, which is number ``place`` of its lane: every item of the lane once per epoch, in an
-    order that is shuffled anew for each. By default all positions are of one lane."""
-    epoch, number = divmod(position if place is None else place, items)
+def draw_spec(
+    seed: int, phase: str, position: int, items: int, *, subset: str = "", index: int | None = None
+) -> SampleSpec:
+    """Draws the sample at ``position``, which is number ``index`` of its subset of ``items`` items.
+
+    Every item of the subset comes once per epoch, in an order that is shuffled anew for each. By default all positions
+    are of one subset.
+    """
+    epoch, number = divmod(position if index is None else index, items)
     rng = generator(seed, phase, position)
     offset, x, y, drop_text, drop_image = rng.random(5)
     sigma, aug = rng.standard_normal(2)
-    return Draw(
+    return SampleSpec(
         position=position,
-        item=int(_order(seed, f"{phase} order {lane}".rstrip(), epoch, items)[number]),
+        item=int(_order(seed, f"{phase} order {subset}".rstrip(), epoch, items)[number]),
         offset=float(offset),
         crop=(float(x), float(y)),
         sigma=float(sigma),
@@ -70,5 +88,5 @@ def draw(seed: int, phase: str, position: int, items: int, *, lane: str = "", pl
 
 @lru_cache(maxsize=64)
 def _order(seed: int, purpose: str, epoch: int, items: int) -> NDArray[np.int64]:
-    """The items' order in one epoch; kept, since every sample of the epoch asks for it."""
+    """Returns the items' order in one epoch; cached, since every sample of the epoch asks for it."""
     return generator(seed, purpose, epoch).permutation(items)

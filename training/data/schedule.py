@@ -1,8 +1,9 @@
-"""In which order a phase sees its data: lanes of items of one shape, planned for all steps at once.
+"""The order in which a phase sees its data, planned for all steps at once.
 
-A lane is a bucket of one share of the mix. Each step's videos are of one lane, drawn by the lanes' weights, so that
-they make one tensor; its pictures, where there are any, are of a lane of their own. Which lane a step has, and how far
-that lane has come, follow from (seed, phase, step) alone, so that any step can be made first and on any machine.
+A bucketed subset is what one bucket takes of one share of the mix. Each step's videos are of one subset, drawn by the
+subsets' weights, so that they make one tensor; its pictures, where there are any, are of a subset of their own. Which
+subset a step has, and how far that subset has come, follow from (seed, phase, step) alone, so that any step can be made
+first and on any machine.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from dailies.training.data.items import Items
-from dailies.training.data.sampling import Draw, draw, generator
+from dailies.training.data.sampling import SampleSpec, draw_spec, generator
 from dailies.training.recipes.phase import Bucket, Phase
 
-BLOCK = 4096  # steps whose lanes are drawn together
+BLOCK = 4096  # steps whose subsets are drawn together
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lane:
-    """Items that are trained in one shape. ``name``: empty for the only one of a phase. ``weight``: of its steps."""
+class BucketSubset:
+    """A subset holds the items that are trained in one shape. ``name``: empty for the only one of a phase. ``weight``:
+    its share of the steps."""
 
     name: str
     items: Items
@@ -31,11 +33,11 @@ class Lane:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Some:
-    """Samples of one lane, to be computed together."""
+class BatchPlan:
+    """A plan names samples of one subset that are computed together."""
 
-    lane: Lane
-    draws: tuple[Draw, ...]
+    subset: BucketSubset
+    specs: tuple[SampleSpec, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,57 +53,58 @@ class Ranks:
 
 
 class Schedule:
-    """Which samples each step has. ``lanes``: of the videos, or of the pictures in an image phase; ``pictures``: what
-    stands beside the videos in a joint phase."""
+    """A schedule says which samples each step has.
 
-    def __init__(self, seed: int, phase: Phase, lanes: Sequence[Lane], pictures: Lane | None = None) -> None:
-        self.seed, self.phase, self.lanes, self.pictures = seed, phase, tuple(lanes), pictures
-        self._beside = phase.pictures if pictures is not None else 0
+    Args:
+        subsets: Those of the videos, or of the pictures in an image phase.
+        pictures: What stands beside the videos in a joint phase.
+    """
+
+    def __init__(
+        self, seed: int, phase: Phase, subsets: Sequence[BucketSubset], pictures: BucketSubset | None = None
+    ) -> None:
+        self.seed, self.phase, self.subsets, self.pictures = seed, phase, tuple(subsets), pictures
+        self._picture_count = phase.pictures if pictures is not None else 0
         chosen = np.zeros(phase.steps, np.int64)
-        if len(lanes) > 1:
-            ends = np.cumsum([lane.weight for lane in lanes])
+        if len(subsets) > 1:
+            ends = np.cumsum([subset.weight for subset in subsets])
             for start in range(0, phase.steps, BLOCK):
+                # The purpose's text is part of the random key: another would reorder runs that are begun.
                 drawn = generator(seed, f"{phase.name} lanes", start).random(BLOCK)[: phase.steps - start]
                 chosen[start : start + BLOCK] = np.searchsorted(ends / ends[-1], drawn, side="right")
-        self._lane = np.minimum(chosen, len(lanes) - 1)
-        self._before = np.zeros(phase.steps, np.int64)  # steps of the same lane before this one
-        for number in range(len(lanes)):
-            mine = self._lane == number
-            self._before[mine] = np.arange(int(mine.sum()))
+        self._subset = np.minimum(chosen, len(subsets) - 1)
+        self._before = np.zeros(phase.steps, np.int64)  # steps of the same subset before this one
+        for number in range(len(subsets)):
+            of_subset = self._subset == number
+            self._before[of_subset] = np.arange(int(of_subset.sum()))
 
-    def step(self, step: int, ranks: Ranks = Ranks()) -> list[Some]:
-        """The samples of optimizer step ``step`` that are this rank's: the pictures first, then the videos."""
-        batch, beside = self.phase.batch, self._beside
-        videos = batch - beside
-        lane = self.lanes[int(self._lane[step])]
-        some = []
+    def step(self, step: int, ranks: Ranks = Ranks()) -> list[BatchPlan]:
+        """Returns the samples of optimizer step ``step`` that are this rank's: the pictures first, then the videos."""
+        batch, pictures = self.phase.batch, self._picture_count
+        videos = batch - pictures
+        subset = self.subsets[int(self._subset[step])]
+        plans = []
         if self.pictures is not None:
-            begin = step * batch + videos
-            some.append(self._some(self.pictures, begin, step * beside, ranks.part(beside)))
-        some.append(self._some(lane, step * batch, int(self._before[step]) * videos, ranks.part(videos)))
-        return [one for one in some if one.draws]
+            plans.append(self._plan(self.pictures, step * batch + videos, step * pictures, ranks.part(pictures)))
+        plans.append(self._plan(subset, step * batch, int(self._before[step]) * videos, ranks.part(videos)))
+        return [plan for plan in plans if plan.specs]
 
-    def _some(self, lane: Lane, position: int, place: int, part: range) -> Some:
-        draws = (
-            draw(
-                self.seed,
-                self.phase.name,
-                position + i,
-                len(lane.items.ids),
-                lane=lane.name,
-                place=place + i,
-            )
+    def _plan(self, subset: BucketSubset, position: int, index: int, part: range) -> BatchPlan:
+        """Plans samples ``part`` of those that begin at ``position`` of the phase and ``index`` of the subset."""
+        count = len(subset.items.clip_ids)
+        specs = (
+            draw_spec(self.seed, self.phase.name, position + i, count, subset=subset.name, index=index + i)
             for i in part
         )
-        return Some(lane=lane, draws=tuple(draws))
+        return BatchPlan(subset=subset, specs=tuple(specs))
 
 
 def bucket_of(size: tuple[int, int], length: int, shapes: Sequence[Bucket]) -> int | None:
-    """Which of ``shapes`` a clip of ``size`` (width, height) px and ``length`` frames is trained in; ``None`` if it is
-    too short for all.
+    """Returns which of ``shapes`` a clip of ``size`` (width, height) px and ``length`` frames is trained in; ``None`` if
+    it is too short for all.
 
-    The one whose sides' ratio is nearest, to a hundredth; among those one that the clip needs not be enlarged for, the
-    one of most frames, and then the largest, or the smallest if it must be enlarged.
+    It is the one whose aspect ratio is nearest, to a hundredth; among those one that the clip needs not be enlarged
+    for, the one of most frames, and then the largest, or the smallest if it must be enlarged.
     """
     ratio = math.log(size[0] / size[1])
 

@@ -1,4 +1,4 @@
-"""The frozen models that pictures and captions pass on their way to the network, from folders in diffusers' format.
+"""The frozen models that encode pictures and captions for the network, from folders in diffusers' format.
 
 Shape suffixes: B batch, L tokens, D token width, T frames, H, W height and width.
 """
@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from dailies.curation.errors import ModelError
-from dailies.training.models.io import read_config
 from dailies.training.models.pixels import Pixels, to_pixels, to_tensor
-from dailies.training.recipes.recipe import Frozen
+from dailies.training.recipes.recipe import EncoderDims
 from dailies.zoo.formats.clip_folders import (
     VISION,
     half_only,
@@ -32,6 +31,7 @@ from dailies.zoo.formats.clip_folders import (
     vision_config,
     vision_row,
 )
+from dailies.zoo.formats.configs import class_of, read_config
 
 CAPTIONS = 4096  # whose hidden states are kept
 CHUNK = 16  # pictures that the VAE encodes at once
@@ -41,9 +41,14 @@ TEMPORAL = "AutoencoderKLTemporalDecoder"
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """Folders: the VAE that clips pass, an image's or a video's; its temporal sibling (for what is published); the
-    CLIPs for text and image; and the UNet to ``start`` from, an image model's or a video model's. ``None`` for what is
-    not given."""
+    """Folders of a run's pretrained models; ``None`` for those it has not.
+
+    Args:
+        vae: encodes the clips; an image VAE or a temporal one.
+        vae_temporal: its sibling with a temporal decoder, for what is published.
+        text, image: CLIP towers.
+        start: the UNet to start from, an image model's or a video model's.
+    """
 
     vae: str | None = None
     vae_temporal: str | None = None
@@ -69,40 +74,35 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _config(folder: str | PathLike[str]) -> dict[str, Any]:
-    return read_config(folder, "models")
+def inspect_encoders(models: Models) -> EncoderDims:
+    """Read from the folders' configs which sizes they fix; no weight is read.
 
-
-def look(models: Models) -> Frozen:
-    """What the given folders say of themselves; no weight is read. Raises ``ModelError`` naming the folder where one holds
-    another kind of model, or a VAE that has not 4 latent channels."""
+    Raises ``ModelError`` naming a folder that holds another kind of model, or a VAE without 4 latent channels.
+    """
     if models.vae is None:
         raise ModelError("models: a VAE is needed")
-    vae = _config(models.vae)
+    vae = read_config(models.vae)
     if vae.get("_class_name") not in ("AutoencoderKL", TEMPORAL):
-        raise ModelError(f"models: {models.vae} holds {_kind(vae)}, a VAE of diffusers expected")
+        raise ModelError(f"models: {models.vae} holds {class_of(vae)}, not a VAE of diffusers")
     if vae.get("latent_channels", 4) != 4:
-        raise ModelError(f"models: {models.vae} has {vae['latent_channels']} latent channels, 4 expected")
-    text = image = None
+        raise ModelError(f"models: {models.vae} has {vae['latent_channels']} latent channels; only 4 are supported")
+    text_width = image_width = None
     if models.text is not None:
-        text = _width(models.text, text_row(_config(models.text)).get("hidden_size"), "a CLIP text encoder")
-        if _config(models.text).get("model_type") == VISION:
-            raise ModelError(f"models: {models.text} holds {VISION}, a CLIP text encoder expected")
+        config = read_config(models.text)
+        width = None if config.get("model_type") == VISION else text_row(config).get("hidden_size")
+        text_width = _width(models.text, config, width, "a CLIP text encoder")
     if models.image is not None:
-        row = _config(models.image)
-        seen = row.get("projection_dim") if "image_size" in vision_row(row) else None
-        image = _width(models.image, seen, "a CLIP image encoder with its projection")
-    return Frozen(factor=2 ** (len(vae["block_out_channels"]) - 1), text_width=text, image_width=image)
+        config = read_config(models.image)
+        width = config.get("projection_dim") if "image_size" in vision_row(config) else None
+        image_width = _width(models.image, config, width, "a CLIP image encoder with its projection")
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    return EncoderDims(factor=factor, text_width=text_width, image_width=image_width)
 
 
-def _width(folder: str, width: Any, wanted: str) -> int:
+def _width(folder: str, config: dict[str, Any], width: Any, wanted: str) -> int:
     if not isinstance(width, int):
-        raise ModelError(f"models: {folder} holds {_kind(_config(folder))}, {wanted} expected")
+        raise ModelError(f"models: {folder} holds {class_of(config)}, not {wanted}")
     return width
-
-
-def _kind(row: dict[str, Any]) -> str:
-    return str(row.get("_class_name") or row.get("model_type") or "no model")
 
 
 class TextEncoder:
@@ -122,21 +122,21 @@ class TextEncoder:
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> Tensor:
-        return torch.stack([self._one(caption) for caption in captions])
+        return torch.stack([self._encode(caption) for caption in captions])
 
-    def _one(self, caption: str) -> Tensor:
-        found = self._kept.get(caption)
-        if found is None:
-            words = self.tokenizer(
+    def _encode(self, caption: str) -> Tensor:
+        tokens = self._kept.get(caption)
+        if tokens is None:
+            encoded = self.tokenizer(
                 caption, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt"
             )
-            ids = words.input_ids.to(self.model.device)
-            found = self.model(input_ids=ids).last_hidden_state[0].float().cpu()
+            input_ids = encoded.input_ids.to(self.model.device)
+            tokens = self.model(input_ids=input_ids).last_hidden_state[0].float().cpu()
             with self._lock:  # validation and the next batches may be made at the same time
-                self._kept[caption] = found
+                self._kept[caption] = tokens
                 while len(self._kept) > CAPTIONS:
                     self._kept.popitem(last=False)
-        return found
+        return tokens
 
 
 class ImageEncoder:
@@ -173,7 +173,7 @@ class VideoVae:
     def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
         from dailies.training.models.vae.io import load_temporal, load_vae
 
-        temporal = _config(folder).get("_class_name") == TEMPORAL
+        temporal = read_config(folder).get("_class_name") == TEMPORAL
         self.model: Any = (load_temporal if temporal else load_vae)(folder).to(device)
         self._temporal = temporal
 
@@ -216,18 +216,18 @@ class Encoders:
 
     @cached_property
     def text(self) -> TextEncoder:
-        return TextEncoder(self._given("text"), self._tokens, self.device)
+        return TextEncoder(self._folder("text"), self._tokens, self.device)
 
     @cached_property
     def image(self) -> ImageEncoder:
-        return ImageEncoder(self._given("image"), self.device)
+        return ImageEncoder(self._folder("image"), self.device)
 
     @cached_property
     def vae(self) -> VideoVae:
-        return VideoVae(self._given("vae"), self.device)
+        return VideoVae(self._folder("vae"), self.device)
 
-    def _given(self, name: str) -> str:
+    def _folder(self, name: str) -> str:
         folder = getattr(self.models, name)
         if folder is None:
-            raise ModelError(f"models: {name} is needed and not given")
+            raise ModelError(f"models: this run needs a model for {name!r}")
         return str(folder)

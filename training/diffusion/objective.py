@@ -1,7 +1,7 @@
 """What the network learns, and how pictures are made with it: EDM or flow matching, behind one interface.
 
-A noise level is σ, how much noise there is for each part of signal, whatever the objective, so that draws and validation
-levels mean the same for both. Latents have unit variance.
+A noise level is σ, the ratio of noise to signal, whatever the objective, so that draws and validation levels mean the same
+for both. Latents have unit variance.
 
 EDM is Karras et al. 2022 (arXiv 2206.00364), with σ_data = 1 and the v-like network of Stable Video Diffusion (arXiv
 2311.15127, App. D.2; Stability's ``VScalingWithEDMcNoise``):
@@ -25,9 +25,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dailies.training.recipes.recipe import Phase
+from dailies.training.recipes.phase import Phase
 
-Network = Callable[[Tensor, Tensor], Tensor]  # F(x, what it is told of the noise): of x's shape
+Predictor = Callable[[Tensor, Tensor], Tensor]  # F(scaled noisy latents, c_noise (B,)): of the latents' shape
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0
 
@@ -35,29 +35,29 @@ SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0
 class Objective(Protocol):
     """What training and sampling ask of an objective. ``loss`` is for training, the rest for sampling."""
 
-    def loss(self, network: Network, clean: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
+    def loss(self, network: Predictor, clean: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
         """The mean over each sample, weighted: (B,), float32."""
         ...
 
-    def denoise(self, network: Network, x: Tensor, sigma_B: Tensor) -> Tensor:
+    def denoise(self, network: Predictor, x: Tensor, sigma_B: Tensor) -> Tensor:
         """D(x; σ): the expected clean latents behind ``x``, of its shape."""
         ...
 
-    def levels(self, steps: int) -> Tensor:
+    def sigmas(self, steps: int) -> Tensor:
         """σ before the first Euler step and after each, falling to 0: (steps + 1,)."""
         ...
 
-    def start(self, noise: Tensor, sigma: Tensor) -> Tensor:
-        """What sampling begins with at the first level, from standard normal noise."""
+    def init_noise(self, noise: Tensor, sigma: Tensor) -> Tensor:
+        """What sampling begins with at the first σ, from standard normal noise."""
         ...
 
-    def step(self, x: Tensor, clean: Tensor, sigma: Tensor, after: Tensor) -> Tensor:
-        """One Euler step from level ``sigma`` to ``after``, where ``clean`` is D(x; σ)."""
+    def euler_step(self, x: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        """One Euler step from ``sigma`` to ``sigma_next``, where ``denoised`` is D(x; σ)."""
         ...
 
 
-def of(phase: Phase) -> Objective:
-    """The objective that a phase trains with and is sampled by."""
+def of_phase(phase: Phase) -> Objective:
+    """The objective that ``phase`` trains with and is sampled by."""
     return Flow() if phase.objective == "flow" else Edm(sigma_max=phase.sigma_max)
 
 
@@ -73,6 +73,11 @@ def draw_sigma(normal_B: Tensor, p_mean: float, p_std: float) -> Tensor:
 def expand(value_B: Tensor, like: Tensor) -> Tensor:
     """(B,) → (B, 1, 1, …) with as many axes as ``like``."""
     return value_B.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def to_d(x: Tensor, sigma: Tensor, denoised: Tensor) -> Tensor:
+    """The derivative that an Euler step follows: (x − D)/σ (Karras Alg. 1, line 4)."""
+    return (x - denoised) / sigma
 
 
 # ---- EDM ------------------------------------------------------------------------------------------------------------
@@ -94,7 +99,7 @@ def c_in(sigma: Tensor) -> Tensor:
 
 
 def c_noise(sigma: Tensor) -> Tensor:
-    """¼·ln σ: what the network is told; diffusers' continuous timestep."""
+    """¼·ln σ, the network's noise input; diffusers' continuous timestep."""
     return 0.25 * torch.log(sigma)
 
 
@@ -104,7 +109,9 @@ def weight(sigma: Tensor) -> Tensor:
     return (1 + sigma**2) / sigma**2
 
 
-def sigmas(steps: int, sigma_max: float = SIGMA_MAX, sigma_min: float = SIGMA_MIN, rho: float = RHO) -> Tensor:
+def get_sigmas_karras(
+    steps: int, sigma_max: float = SIGMA_MAX, sigma_min: float = SIGMA_MIN, rho: float = RHO
+) -> Tensor:
     """σ_0 … σ_{N−1} from ``sigma_max`` down to ``sigma_min``, then 0 (Karras eq. 5): (steps + 1,)."""
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
@@ -113,32 +120,32 @@ def sigmas(steps: int, sigma_max: float = SIGMA_MAX, sigma_min: float = SIGMA_MI
 
 @dataclass(frozen=True, kw_only=True)
 class Edm:
-    """``sigma_max``: where sampling begins."""
+    """Karras et al.'s objective. ``sigma_max``: where sampling begins."""
 
     sigma_max: float = SIGMA_MAX
 
-    def loss(self, network: Network, clean: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
+    def loss(self, network: Predictor, clean: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
         """λ(σ)·‖D(y + σn; σ) − y‖², the mean over each sample (Karras eq. 2 and 8): (B,), in float32."""
         x = clean + expand(sigma_B, clean) * noise
         error = (self.denoise(network, x, sigma_B).float() - clean.float()) ** 2
         per_sample: Tensor = weight(sigma_B) * error.flatten(1).mean(1)
         return per_sample
 
-    def denoise(self, network: Network, x: Tensor, sigma_B: Tensor) -> Tensor:
+    def denoise(self, network: Predictor, x: Tensor, sigma_B: Tensor) -> Tensor:
         """D(x; σ) (Karras eq. 7). ``network(c_in·x, c_noise)`` is F."""
         skip, out, into = (expand(c(sigma_B), x) for c in (c_skip, c_out, c_in))
         return skip * x + out * network(into * x, c_noise(sigma_B))
 
-    def levels(self, steps: int) -> Tensor:
-        return sigmas(steps, self.sigma_max)
+    def sigmas(self, steps: int) -> Tensor:
+        return get_sigmas_karras(steps, self.sigma_max)
 
-    def start(self, noise: Tensor, sigma: Tensor) -> Tensor:
+    def init_noise(self, noise: Tensor, sigma: Tensor) -> Tensor:
         """EulerDiscreteScheduler.init_noise_sigma with "leading" spacing: √(σ² + 1)."""
         return noise * (sigma**2 + 1).sqrt()
 
-    def step(self, x: Tensor, clean: Tensor, sigma: Tensor, after: Tensor) -> Tensor:
+    def euler_step(self, x: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """Along dx/dσ = (x − D)/σ (Karras Alg. 1 without churn and without its second order)."""
-        return x + (x - clean) / sigma * (after - sigma)
+        return x + to_d(x, sigma, denoised) * (sigma_next - sigma)
 
 
 # ---- flow matching --------------------------------------------------------------------------------------------------
@@ -153,10 +160,10 @@ def time(sigma: Tensor) -> Tensor:
 class Flow:
     """Rectified flow. All levels weigh the same: what t is drawn from is the weight (Esser, §3.1).
 
-    The network is told 1000·t, because its sinusoids are those of DDPM, made for timesteps from 0 to 1000.
+    The network's noise input is 1000·t, because its sinusoids are those of DDPM, made for timesteps from 0 to 1000.
     """
 
-    def loss(self, network: Network, clean: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
+    def loss(self, network: Predictor, clean: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
         """‖F((1 − t)·y + t·n; t) − (n − y)‖², the mean over each sample (Liu eq. 1; Lipman eq. 23 with σ_min = 0)."""
         t_B = time(sigma_B)
         t = expand(t_B, clean)
@@ -165,20 +172,20 @@ class Flow:
         per_sample: Tensor = error.flatten(1).mean(1)
         return per_sample
 
-    def denoise(self, network: Network, x: Tensor, sigma_B: Tensor) -> Tensor:
+    def denoise(self, network: Predictor, x: Tensor, sigma_B: Tensor) -> Tensor:
         """y = x − t·(n − y)."""
         t_B = time(sigma_B)
         return x - expand(t_B, x) * network(x, 1000 * t_B)
 
-    def levels(self, steps: int) -> Tensor:
+    def sigmas(self, steps: int) -> Tensor:
         """t from 1 down to 0 in even steps; the first σ is ∞."""
         t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
         return (t / (1 - t)).float()
 
-    def start(self, noise: Tensor, sigma: Tensor) -> Tensor:
+    def init_noise(self, noise: Tensor, sigma: Tensor) -> Tensor:
         """At t = 1 there is nothing but noise."""
         return noise
 
-    def step(self, x: Tensor, clean: Tensor, sigma: Tensor, after: Tensor) -> Tensor:
+    def euler_step(self, x: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """Along dx/dt = n − y = (x − D)/t."""
-        return x + (x - clean) / time(sigma) * (time(after) - time(sigma))
+        return x + to_d(x, time(sigma), denoised) * (time(sigma_next) - time(sigma))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dailies.training.diffusion.conditioning import Condition
-from dailies.training.diffusion.objective import SIGMA_MAX, SIGMA_MIN, Edm, Network, Objective
+from dailies.training.diffusion.objective import SIGMA_MAX, SIGMA_MIN, Edm, Objective, Predictor
 
 # EulerDiscreteScheduler of the published image-to-video models. ``sigma_max`` is a phase's own.
 SCHEDULER: dict[str, Any] = {
@@ -32,16 +32,17 @@ SCHEDULER: dict[str, Any] = {
 }
 
 
-def network(unet: Any, condition: Condition) -> Network:
-    """F of a UNet under a condition; x is (B, 4, h, w) of images or (B, T, 4, h, w) of videos. ``unet`` may be wrapped
-    for several processes."""
-    masked = getattr(getattr(unet, "module", unet), "masked_latent", None)
+def bind_condition(unet: Any, condition: Condition) -> Predictor:
+    """F of ``unet`` under ``condition``, a function of x and c_noise.
 
-    def forward(x: Tensor, noise_B: Tensor) -> Tensor:
-        beside = condition.beside(x.shape[1], masked)
-        out: Tensor = unet(
-            x if beside is None else torch.cat([x, beside], 2), noise_B, condition.tokens_BLD, condition.ids_BK
-        )
+    x is (B, 4, h, w) of images or (B, T, 4, h, w) of videos. ``unet`` may be wrapped for several processes.
+    """
+    masked_latent = getattr(getattr(unet, "module", unet), "masked_latent", None)
+
+    def forward(x: Tensor, c_noise_B: Tensor) -> Tensor:
+        channels = condition.concat_channels(x.shape[1], masked_latent)
+        x = x if channels is None else torch.cat([x, channels], 2)
+        out: Tensor = unet(x, c_noise_B, condition.tokens_BLD, condition.added_time_ids_BK)
         return out
 
     return forward
@@ -57,18 +58,21 @@ def sample(
     steps: int = 25,
     guidance: tuple[float, float] = (1.0, 3.0),
 ) -> Tensor:
-    """Latents of ``noise``'s shape, unit variance, scaled. ``guidance``: of the first and the last frame; 1 is none."""
-    levels = objective.levels(steps).to(noise.device)
-    x = objective.start(noise, levels[0])
-    conditional, free = network(unet, condition), network(unet, condition.without())
+    """Sample latents of ``noise``'s shape, scaled to unit variance.
+
+    ``guidance``: the scale for the first and the last frame, linear between; 1 is none.
+    """
+    sigmas = objective.sigmas(steps).to(noise.device)
+    x = objective.init_noise(noise, sigmas[0])
+    cond, uncond = bind_condition(unet, condition), bind_condition(unet, condition.unconditional())
     scale = torch.tensor(guidance[1], device=noise.device)
     if x.ndim == 5:
         scale = torch.linspace(*guidance, x.shape[1], device=noise.device).reshape(1, -1, 1, 1, 1)
-    for sigma, after in pairwise(levels):
+    for sigma, sigma_next in pairwise(sigmas):
         sigma_B = sigma.expand(len(x))
-        clean = objective.denoise(conditional, x, sigma_B).float()
+        denoised = objective.denoise(cond, x, sigma_B).float()
         if max(guidance) > 1:
-            without = objective.denoise(free, x, sigma_B).float()
-            clean = without + scale * (clean - without)
-        x = objective.step(x, clean, sigma, after)
+            denoised_uncond = objective.denoise(uncond, x, sigma_B).float()
+            denoised = denoised_uncond + scale * (denoised - denoised_uncond)
+        x = objective.euler_step(x, denoised, sigma, sigma_next)
     return x

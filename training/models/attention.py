@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dailies.training.models.embeddings import Embedding, sinusoids
-from dailies.training.models.layout import Frames, Mixer
+from dailies.training.models.layout import FrameLayout, Mixer
 
 # CUDA's kernels take no larger batch (pytorch/pytorch#146704); temporal attention has one sequence for each pixel.
 MOST = 2**16 - 1
@@ -89,7 +89,7 @@ class SpatialBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.ff = FeedForward(width)
 
-    def forward(self, x_NSC: Tensor, context_BLD: Tensor, frames: Frames) -> Tensor:
+    def forward(self, x_NSC: Tensor, context_BLD: Tensor, frames: FrameLayout) -> Tensor:
         x_NSC = x_NSC + self.attn1(self.norm1(x_NSC))
         # All frames of a sample see the same context: its keys and values are computed once, not for each frame.
         queries_BQC = self.norm2(x_NSC).reshape(frames.samples, -1, x_NSC.shape[2])
@@ -137,7 +137,7 @@ class Transformer(nn.Module):
         self.time_mixer = Mixer()
         self.proj_out = nn.Linear(width, width)
 
-    def forward(self, x_NCHW: Tensor, context_BLD: Tensor, frames: Frames) -> Tensor:
+    def forward(self, x_NCHW: Tensor, context_BLD: Tensor, frames: FrameLayout) -> Tensor:
         x_NSC = self.proj_in(self.norm(x_NCHW).flatten(2).transpose(1, 2))
         for spatial, temporal in zip(self.transformer_blocks, self.temporal_transformer_blocks, strict=True):
             x_NSC = spatial(x_NSC, context_BLD, frames)
@@ -146,7 +146,7 @@ class Transformer(nn.Module):
         out: Tensor = x_NSC.transpose(1, 2).contiguous().reshape(x_NCHW.shape) + x_NCHW
         return out
 
-    def _change(self, block: nn.Module, frames: Frames, context_BLD: Tensor, x_VTSC: Tensor) -> Tensor:
+    def _change(self, block: nn.Module, frames: FrameLayout, context_BLD: Tensor, x_VTSC: Tensor) -> Tensor:
         """What a temporal block does to the videos' frames, each of which is told its number."""
         numbers_T = torch.arange(x_VTSC.shape[1], device=x_VTSC.device)
         places_TC = self.time_pos_embed(sinusoids(numbers_T, x_VTSC.shape[3]).to(x_VTSC.dtype))

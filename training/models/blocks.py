@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dailies.training.models.attention import Transformer
 from dailies.training.models.config import UNetConfig
-from dailies.training.models.layout import Frames, Mixer
+from dailies.training.models.layout import FrameLayout, Mixer
 
 GROUPS = 32
 
@@ -32,7 +32,7 @@ class SpatialResBlock(nn.Module):
         self.conv2 = nn.Conv2d(after, after, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(before, after, 1) if before != after else None
 
-    def forward(self, x_NCHW: Tensor, time_BE: Tensor, frames: Frames) -> Tensor:
+    def forward(self, x_NCHW: Tensor, time_BE: Tensor, frames: FrameLayout) -> Tensor:
         h_NCHW = self.conv1(F.silu(self.norm1(x_NCHW)))
         h_NCHW = h_NCHW + frames.each(self.time_emb_proj(F.silu(time_BE)))[:, :, None, None]
         h_NCHW = self.conv2(F.silu(self.norm2(h_NCHW)))
@@ -68,7 +68,7 @@ class ResBlock(nn.Module):
         self.temporal_res_block = TemporalResBlock(after, time, eps)
         self.time_mixer = Mixer()
 
-    def forward(self, x_NCHW: Tensor, time_BE: Tensor, frames: Frames) -> Tensor:
+    def forward(self, x_NCHW: Tensor, time_BE: Tensor, frames: FrameLayout) -> Tensor:
         x_NCHW = self.spatial_res_block(x_NCHW, time_BE, frames)
         time_VE = frames.pick(time_BE)
         out: Tensor = self.time_mixer(x_NCHW, lambda x_VTCHW: self.temporal_res_block(x_VTCHW, time_VE), frames)
@@ -121,7 +121,7 @@ class Level(nn.Module):
         x_NCHW: Tensor,
         time_BE: Tensor,
         context_BLD: Tensor,
-        frames: Frames,
+        frames: FrameLayout,
         skip_NCHW: Tensor | None = None,
     ) -> Tensor:
         def run(x: Tensor, time: Tensor, context: Tensor, skip: Tensor | None) -> Tensor:
@@ -149,7 +149,7 @@ class Down(Level):
         self.downsamplers = None if last else nn.ModuleList([Resample(width, 2)])
 
     def forward(
-        self, x_NCHW: Tensor, time_BE: Tensor, context_BLD: Tensor, frames: Frames
+        self, x_NCHW: Tensor, time_BE: Tensor, context_BLD: Tensor, frames: FrameLayout
     ) -> tuple[Tensor, list[Tensor]]:
         left = []
         for layer in self._layers():
@@ -170,7 +170,7 @@ class Middle(Level):
         self._fill(config, len(config.channels) - 1, [width], 1e-5, attends=True)
         self.resnets.append(ResBlock(width, width, config.time_width, 1e-5))
 
-    def forward(self, x_NCHW: Tensor, time_BE: Tensor, context_BLD: Tensor, frames: Frames) -> Tensor:
+    def forward(self, x_NCHW: Tensor, time_BE: Tensor, context_BLD: Tensor, frames: FrameLayout) -> Tensor:
         x_NCHW = self._run((self.resnets[0], self.attentions[0]), x_NCHW, time_BE, context_BLD, frames)
         return self._run((self.resnets[1], None), x_NCHW, time_BE, context_BLD, frames)
 
@@ -189,7 +189,7 @@ class Up(Level):
         self.upsamplers = None if level == 0 else nn.ModuleList([Resample(width, 1)])
 
     def forward(
-        self, x_NCHW: Tensor, left: list[Tensor], time_BE: Tensor, context_BLD: Tensor, frames: Frames
+        self, x_NCHW: Tensor, left: list[Tensor], time_BE: Tensor, context_BLD: Tensor, frames: FrameLayout
     ) -> Tensor:
         """Pops from ``left``."""
         for layer in self._layers():

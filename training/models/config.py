@@ -9,24 +9,29 @@ from typing import Any
 from dailies.curation.errors import ModelError
 
 KIND = "UNetSpatioTemporalConditionModel"
-OWN_KIND = "VideoUNet"  # without added ids or with a masked latent, which diffusers' class cannot do
+OWN_KIND = "VideoUNet"  # without added time ids or with a masked latent, which diffusers' class cannot do
 
 
 def _check(fine: bool, name: str, value: object, wanted: str) -> None:
     if not fine:
-        raise ModelError(f"{name}: {wanted} expected, not {value!r}")
+        raise ModelError(f"{name}={value!r}: must be {wanted}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """Levels go from the largest pictures to the smallest; each tuple has one number for each.
+    """The shape of a ``VideoUNet``. Levels go from the largest latents to the smallest; each tuple has a number for each.
 
-    ``in_channels``: 4 of latents, and those concatenated to them. ``attention``: which levels have transformers (the middle
-    always has one). ``layers``: ResBlocks on each level down; up there is one more. ``heads``, ``transformer_layers``: of each
-    level's transformers. ``cross_attention_dim``: width of the tokens. ``id_width``: width of the sinusoids of each of
-    ``ids`` added numbers (fps − 1, motion bucket, noise augmentation); ``None`` for a model without them. ``masked``: it learns
-    a latent that stands for frames that are not shown. ``frames`` and ``sample_size`` (latent height, width) say what it was
-    made for and limit nothing.
+    Args:
+        in_channels: 4 of latents, and those concatenated to them.
+        attention: which levels have transformers (the middle always has one).
+        layers: ResBlocks on each level down; up there is one more.
+        heads, transformer_layers: of each level's transformers.
+        cross_attention_dim: width of the tokens.
+        time_id_width: width of the sinusoids of each added time id; ``None`` for a model without them.
+        num_time_ids: how many there are: fps − 1, motion bucket, noise augmentation, and what a task adds.
+        masked: it learns a latent that stands in for frames other than the conditioning ones.
+        frames, sample_size: what it was made for; sample_size is latent (height, width). They limit nothing.
+
     Raises ``ModelError`` naming the field.
     """
 
@@ -38,8 +43,8 @@ class UNetConfig:
     heads: tuple[int, ...] = (5, 10, 20, 20)
     transformer_layers: tuple[int, ...] = (1, 1, 1, 1)
     cross_attention_dim: int = 1024
-    id_width: int | None = 256
-    ids: int = 3
+    time_id_width: int | None = 256
+    num_time_ids: int = 3
     masked: bool = False
     frames: int = 25
     sample_size: int | tuple[int, int] | None = None
@@ -53,10 +58,10 @@ class UNetConfig:
         fits = all(h > 0 and c % h == 0 for c, h in zip(self.channels, self.heads, strict=True))
         _check(fits, "heads", self.heads, f"divisors of {self.channels}")
         _check(min(self.transformer_layers) > 0, "transformer_layers", self.transformer_layers, "positive numbers")
-        for name in ("in_channels", "out_channels", "layers", "cross_attention_dim", "ids", "frames"):
+        for name in ("in_channels", "out_channels", "layers", "cross_attention_dim", "num_time_ids", "frames"):
             _check(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
-        even = self.id_width is None or (self.id_width > 0 and self.id_width % 2 == 0)
-        _check(even, "id_width", self.id_width, "an even, positive number, or None")
+        even = self.time_id_width is None or (self.time_id_width > 0 and self.time_id_width % 2 == 0)
+        _check(even, "time_id_width", self.time_id_width, "an even, positive number, or None")
 
     @property
     def time_width(self) -> int:
@@ -64,11 +69,11 @@ class UNetConfig:
         return 4 * self.channels[0]
 
     def to_diffusers(self) -> dict[str, Any]:
-        """What stands in ``config.json``; ``_class_name`` is our own for a model without added ids."""
+        """What stands in ``config.json``; ``_class_name`` is our own for a model without added time ids."""
         kinds = ["CrossAttn" if has else "" for has in self.attention]
         size = self.sample_size
         return {
-            "_class_name": KIND if self.id_width is not None and not self.masked else OWN_KIND,
+            "_class_name": KIND if self.time_id_width is not None and not self.masked else OWN_KIND,
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
             "block_out_channels": list(self.channels),
@@ -78,8 +83,10 @@ class UNetConfig:
             "num_attention_heads": list(self.heads),
             "transformer_layers_per_block": list(self.transformer_layers),
             "cross_attention_dim": self.cross_attention_dim,
-            "addition_time_embed_dim": self.id_width,
-            "projection_class_embeddings_input_dim": None if self.id_width is None else self.ids * self.id_width,
+            "addition_time_embed_dim": self.time_id_width,
+            "projection_class_embeddings_input_dim": None
+            if self.time_id_width is None
+            else self.num_time_ids * self.time_id_width,
             "num_frames": self.frames,
             "sample_size": list(size) if isinstance(size, tuple) else size,
             **({"masked_latent": True} if self.masked else {}),
@@ -106,12 +113,12 @@ class UNetConfig:
             out_channels=row.get("out_channels", 4),
             channels=channels,
             attention=attention,
-            layers=_one(row, "layers_per_block", 2),
+            layers=_equal(row, "layers_per_block", 2),
             heads=_each(row.get("num_attention_heads", (5, 10, 20, 20)), len(channels)),
             transformer_layers=_each(row.get("transformer_layers_per_block", 1), len(channels)),
-            cross_attention_dim=_one(row, "cross_attention_dim", 1024),
-            id_width=width,
-            ids=3 if width is None else projected // width,
+            cross_attention_dim=_equal(row, "cross_attention_dim", 1024),
+            time_id_width=width,
+            num_time_ids=3 if width is None else projected // width,
             masked=bool(row.get("masked_latent", False)),
             frames=row.get("num_frames", 25),
             sample_size=tuple(size) if isinstance(size, (list, tuple)) else size,
@@ -133,7 +140,7 @@ def _each(value: Any, levels: int) -> tuple[int, ...]:
     return (value,) * levels if isinstance(value, int) else tuple(value)
 
 
-def _one(row: Mapping[str, Any], name: str, usual: int) -> int:
+def _equal(row: Mapping[str, Any], name: str, usual: int) -> int:
     value = row.get(name, usual)
     values = {value} if isinstance(value, int) else set(value)
     _check(len(values) == 1, name, value, "the same for all levels")
@@ -143,4 +150,4 @@ def _one(row: Mapping[str, Any], name: str, usual: int) -> int:
 # config.json of stabilityai/stable-video-diffusion-img2vid-xt; and the paper's video model, before image-to-video: no
 # concatenated image, and no added ids (arXiv 2311.15127, App. D: 1521M parameters, of which 656M are temporal).
 SVD = UNetConfig(in_channels=8, frames=25, sample_size=96)
-SVD_TEXT = UNetConfig(in_channels=4, id_width=None, frames=14)
+SVD_TEXT = UNetConfig(in_channels=4, time_id_width=None, frames=14)

@@ -43,12 +43,12 @@ def insert_temporal(
     config: Mapping[str, Any] | None = None,
     *,
     frames: int = 14,
-    id_width: int | None = 256,
-    ids: int = 3,
+    time_id_width: int | None = 256,
+    num_time_ids: int = 3,
 ) -> VideoUNet:
     """The video model of a diffusers ``UNet2DConditionModel``, given as itself or as state dict and ``config.json``.
 
-    Spatial weights are copied; what the new layers and the added ids give is zero, so that every frame passes as an image
+    Spatial weights are copied; what the new layers and the added time ids give is zero, so that every frame passes as an image
     passes our own image model, exactly. Against diffusers' ``UNet2DConditionModel`` there remains the eps of some norms:
     1e-6 in diffusers' video model and in ours, 1e-5 in its image model. Convolutional projections (SD 1) become linear.
     Raises ``ModelError`` naming the entry of a configuration that is not SD's, or the weight that has no place.
@@ -56,8 +56,8 @@ def insert_temporal(
     row: Any = unet2d.config if config is None and isinstance(unet2d, nn.Module) else config
     state: Mapping[str, Tensor] = unet2d.state_dict() if isinstance(unet2d, nn.Module) else unet2d
     if row is None:
-        raise ModelError("config: the image model's config.json is needed with a state dict")
-    model = VideoUNet(video_config(row, frames=frames, id_width=id_width, ids=ids))
+        raise ModelError("config: a state dict needs the image model's config.json")
+    model = VideoUNet(video_config(row, frames=frames, time_id_width=time_id_width, num_time_ids=num_time_ids))
     copy_spatial(state, model)
     return model
 
@@ -69,10 +69,10 @@ def copy_spatial(state: Mapping[str, Tensor], model: VideoUNet) -> None:
     """
     target = model.state_dict()
     wanted = {name for name in target if not is_temporal(name) and not name.startswith("add_embedding.")}
-    given = {_spatial(name): value for name, value in state.items()}
-    for name in sorted(wanted ^ set(given)):
+    weights = {_spatial(name): value for name, value in state.items()}
+    for name in sorted(wanted ^ set(weights)):
         raise ModelError(f"{name}: {'missing from' if name in wanted else 'has no place for'} the image model's weight")
-    for name, value in given.items():
+    for name, value in weights.items():
         if name.endswith((".proj_in.weight", ".proj_out.weight")) and value.ndim == 4:
             value = value.flatten(1)  # a 1×1 convolution
         if value.shape != target[name].shape:
@@ -91,7 +91,7 @@ def widen_input(model: VideoUNet, channels: int) -> VideoUNet:
     """
     old = model.conv_in
     if channels < old.in_channels:
-        raise ModelError(f"channels: at least {old.in_channels} expected, not {channels}")
+        raise ModelError(f"channels={channels}: the model has {old.in_channels} already")
     wide = nn.Conv2d(channels, old.out_channels, 3, padding=1, device=old.weight.device, dtype=old.weight.dtype)
     with torch.no_grad():
         wide.weight.zero_()
@@ -111,12 +111,16 @@ def _spatial(name: str) -> str:
     return f"{head}.resnets.{number}.spatial_res_block.{rest}"
 
 
-def video_config(row: Mapping[str, Any], *, frames: int = 14, id_width: int | None = 256, ids: int = 3) -> UNetConfig:
+def video_config(
+    row: Mapping[str, Any], *, frames: int = 14, time_id_width: int | None = 256, num_time_ids: int = 3
+) -> UNetConfig:
     """The shape of the video model that an image model's ``config.json`` becomes. Raises ``ModelError`` naming the entry
     that is not SD's."""
     for name, allowed in PLAIN.items():
         if name in row and row[name] not in allowed:
-            raise ModelError(f"{name}: {allowed[0]!r} expected, not {row[name]!r}")
+            raise ModelError(
+                f"{name}={row[name]!r}: Stable Diffusion has {allowed[0]!r}; other image models are not supported"
+            )
     # In UNet2DConditionModel, ``attention_head_dim`` is in truth the number of heads.
     heads = row.get("num_attention_heads") or row.get("attention_head_dim", 8)
     mirrored = {
@@ -133,8 +137,8 @@ def video_config(row: Mapping[str, Any], *, frames: int = 14, id_width: int | No
             "transformer_layers_per_block": row.get("transformer_layers_per_block", 1),
             "cross_attention_dim": row.get("cross_attention_dim", 1280),
             "num_frames": frames,
-            "addition_time_embed_dim": id_width,
-            "projection_class_embeddings_input_dim": None if id_width is None else ids * id_width,
+            "addition_time_embed_dim": time_id_width,
+            "projection_class_embeddings_input_dim": None if time_id_width is None else num_time_ids * time_id_width,
         }
     )
 

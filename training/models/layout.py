@@ -1,7 +1,7 @@
 """How frames lie in a batch, and how what a temporal layer changes is blended in.
 
 Shape suffixes in this package: B samples, T frames, N = B·T, C channels, H, W latent height and width, S = H·W, L tokens,
-D token width, E width of the time embedding, K added ids.
+D token width, E width of the time embedding, K added time ids.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
-    """``samples`` × ``frames`` pictures, those of a sample next to one another.
+class FrameLayout:
+    """How a batch of N pictures is made of ``samples`` × ``frames``; a sample's frames lie next to one another.
 
     ``videos``: the numbers of the samples that are videos, (V,); ``None`` if all are. Temporal layers run on these alone, so
     that an image costs them nothing and passes exactly as it is.
@@ -53,7 +53,7 @@ class Mixer(nn.Module):
         super().__init__()
         self.mix_factor = nn.Parameter(torch.tensor([0.5]))
 
-    def forward(self, x_N: Tensor, change: Callable[[Tensor], Tensor], frames: Frames) -> Tensor:
+    def forward(self, x_N: Tensor, change: Callable[[Tensor], Tensor], frames: FrameLayout) -> Tensor:
         """``change``: (V, T, …) of the videos → x_t − x, of the same shape."""
         if not frames.temporal:
             return x_N

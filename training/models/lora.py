@@ -20,41 +20,45 @@ ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Linear layers by a pattern of their names, and the rank that is usual for them."""
+class LoraTarget:
+    """Linear layers, by a pattern of their names, and the usual rank of their adapters."""
 
     pattern: str
     rank: int
 
 
-PARTS: Mapping[str, Part] = {
-    "spatial_attention": Part(rf".*\.transformer_blocks\.\d+\.{ATTENTION}", 16),
-    "temporal_attention": Part(rf".*\.temporal_transformer_blocks\.\d+\.{ATTENTION}", 16),
-    "spatial_feed_forward": Part(r".*\.transformer_blocks\.\d+\.ff\.net\.(0\.proj|2)", 16),
-    "temporal_feed_forward": Part(r".*\.temporal_transformer_blocks\.\d+\.(ff|ff_in)\.net\.(0\.proj|2)", 16),
-    "camera": Part(rf".*\.temporal_transformer_blocks\.\d+\.{ATTENTION}", 16),
+LORA_TARGETS: Mapping[str, LoraTarget] = {
+    "spatial_attention": LoraTarget(rf".*\.transformer_blocks\.\d+\.{ATTENTION}", 16),
+    "temporal_attention": LoraTarget(rf".*\.temporal_transformer_blocks\.\d+\.{ATTENTION}", 16),
+    "spatial_feed_forward": LoraTarget(r".*\.transformer_blocks\.\d+\.ff\.net\.(0\.proj|2)", 16),
+    "temporal_feed_forward": LoraTarget(r".*\.temporal_transformer_blocks\.\d+\.(ff|ff_in)\.net\.(0\.proj|2)", 16),
+    "camera": LoraTarget(rf".*\.temporal_transformer_blocks\.\d+\.{ATTENTION}", 16),
 }
 
 
 def add_lora(
     model: VideoUNet, parts: Collection[str], rank: int | None = None, *, alpha: float | None = None
 ) -> VideoUNet:
-    """Add adapters to ``parts`` of ``PARTS``, in place: they alone train, and change nothing at first. Returns ``model``.
+    """Add adapters to ``parts`` of ``LORA_TARGETS``, in place; they alone train, and change nothing at first.
+
+    Returns ``model``.
 
     ``rank``: by default the largest that is usual for the parts. W becomes W + (α/rank)·B·A; ``alpha``: by default the rank.
     Raises ``ModelError`` for an unknown part, a rank below 1, and a model that has adapters.
     """
-    unknown = sorted(set(parts) - set(PARTS))
+    unknown = sorted(set(parts) - set(LORA_TARGETS))
     if unknown or not parts:
-        raise ModelError(f"parts: some of {', '.join(PARTS)} expected, not {unknown[0] if unknown else 'none'!r}")
-    rank = max(PARTS[part].rank for part in parts) if rank is None else rank
+        raise ModelError(
+            f"parts: {f'no part {unknown[0]!r}' if unknown else 'none named'}; there are {', '.join(LORA_TARGETS)}"
+        )
+    rank = max(LORA_TARGETS[part].rank for part in parts) if rank is None else rank
     if rank < 1:
-        raise ModelError(f"rank: a positive number expected, not {rank}")
+        raise ModelError(f"rank={rank}: must be 1 or more")
     if _adapted(model):
-        raise ModelError("model: it has adapters already; merge them first")
+        raise ModelError("model: has adapters already; merge them first")
     from peft import LoraConfig, inject_adapter_in_model
 
-    pattern = "|".join(f"(?:{PARTS[part].pattern})" for part in sorted(set(parts)))
+    pattern = "|".join(f"(?:{LORA_TARGETS[part].pattern})" for part in sorted(set(parts)))
     config = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=pattern)
     inject_adapter_in_model(config, model)
     return model
@@ -75,7 +79,7 @@ def merge_lora(model: VideoUNet) -> VideoUNet:
     """
     adapted = _adapted(model)
     if not adapted:
-        raise ModelError("model: it has no adapters")
+        raise ModelError("model: has no adapters")
     with torch.no_grad():
         for name, layer in adapted.items():
             layer.merge(safe_merge=True)

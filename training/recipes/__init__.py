@@ -1,6 +1,7 @@
-"""The training recipes: one file each, and the table RECIPES. A recipe of your own is a Python file's function.
+"""What a training run does, as frozen values that check themselves before any work: recipes, their phases, ``--set``.
 
-``DIFFERS``: where a recipe departs from its paper.
+RECIPES is the table of built-in ones, a file each; a recipe of your own is a function in a Python file. DIFFERS says where a
+recipe departs from its paper. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -9,38 +10,60 @@ import runpy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from dailies.curation.config import did_you_mean
 from dailies.curation.errors import RecipeError
 from dailies.training.recipes import svd as _svd
 from dailies.training.recipes.finetune import finetune, lora
 from dailies.training.recipes.overrides import override
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share
+from dailies.training.recipes.recipe import ENCODER_DIMS, EncoderDims, Recipe, UNetSpec
+from dailies.training.recipes.tasks import TASKS, TaskSpec
 from dailies.training.recipes.tiny import tiny
+
+__all__ = [
+    "DIFFERS",
+    "ENCODER_DIMS",
+    "MAIN",
+    "RECIPES",
+    "TASKS",
+    "Bucket",
+    "EncoderDims",
+    "Phase",
+    "Recipe",
+    "Share",
+    "TaskSpec",
+    "UNetSpec",
+    "load_recipe",
+    "override",
+]
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {"tiny": tiny, "svd": _svd.svd, "finetune": finetune, "lora": lora}
 DIFFERS = {"svd": _svd.DIFFERS}
 
 
 def load_recipe(name: str, sets: Sequence[str] = ()) -> Recipe:
-    """The recipe called ``name``, or what the function ``recipe`` (or FUNCTION in ``FILE.py:FUNCTION``) of a Python
-    file returns, with ``sets`` (``FIELD=VALUE``, ``PHASE.FIELD=VALUE``) put in.
+    """Load the built-in recipe ``name``, or what FUNCTION of ``FILE.py:FUNCTION`` returns (``recipe`` by default).
 
+    ``sets``: ``--set`` assignments that replace values (``dailies.training.recipes.overrides``).
     Raises ``RecipeError`` naming the recipes there are, the function that is missing, or the field that is wrong.
     """
     file, _, function = name.partition(":")
     if file.endswith(".py"):
         return override(_from_file(Path(file), function or "recipe"), sets)
     if name not in RECIPES:
-        raise RecipeError(f"recipe: one of {', '.join(RECIPES)} or a FILE.py expected, not {name!r}")
+        raise RecipeError(
+            f"recipe {name!r}: no such recipe{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}, or FILE.py"
+        )
     return override(RECIPES[name](), sets)
 
 
 def _from_file(path: Path, function: str) -> Recipe:
     if not path.is_file():
-        raise RecipeError(f"recipe: no file {path}")
-    made = runpy.run_path(str(path)).get(function)
-    if not callable(made):
-        raise RecipeError(f"recipe: {path} has no function {function!r}")
-    recipe = made()
+        raise RecipeError(f"recipe {path}: no such file")
+    make = runpy.run_path(str(path)).get(function)
+    if not callable(make):
+        raise RecipeError(f"recipe {path}: has no function {function!r}")
+    recipe = make()
     if not isinstance(recipe, Recipe):
-        raise RecipeError(f"recipe: {function} of {path} returns {type(recipe).__name__}, a Recipe expected")
+        raise RecipeError(f"recipe {path}: {function} returns {type(recipe).__name__}, not a Recipe")
     return recipe

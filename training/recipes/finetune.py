@@ -28,7 +28,7 @@ def finetune() -> Recipe:
         validation_clips=8,
         samples=2,
     )
-    return Recipe(name="finetune", net=None, phases=(phase,), models="given", begins="given")
+    return Recipe(name="finetune", unet=None, phases=(phase,), models="given", init_from="given")
 
 
 def lora() -> Recipe:

@@ -1,61 +1,91 @@
-"""``FIELD=VALUE`` and ``PHASE.FIELD=VALUE`` put into a recipe, as the command line takes them."""
+"""``--set`` of a training recipe: FIELD=VALUE, PHASE.FIELD=VALUE, ``*.FIELD=VALUE`` of every phase, unet.FIELD=VALUE."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, get_type_hints
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar, get_type_hints
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from dailies.curation.config import did_you_mean, format_error, parse_assignment
 from dailies.curation.errors import RecipeError
+from dailies.training.recipes.old_names import UNET, today
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import Recipe, UNetSpec
+
+S = TypeVar("S", Phase, Recipe, UNetSpec)
 
 
 def override(recipe: Recipe, sets: Sequence[str]) -> Recipe:
-    """``recipe`` with the values of ``sets``, which are YAML, in place of its own; ``*.FIELD`` is that of every phase.
+    """Replace values of ``recipe`` by those of ``sets``, which are YAML.
 
-    Raises ``RecipeError`` naming the phase or field that is not there, or what a value must be.
+    Raises ``RecipeError`` naming the phase or field that does not exist, or what is wrong with a value.
     """
     phases: dict[str, dict[str, Any]] = {phase.name: {} for phase in recipe.phases}
-    own: dict[str, Any] = {}
-    for one in sets:
-        path, equals, text = one.partition("=")
-        name, dot, key = path.strip().rpartition(".")
-        if not equals or not key:
-            raise RecipeError(f"set: FIELD=VALUE or PHASE.FIELD=VALUE expected, not {one!r}")
-        if not dot:
-            own[key] = _value(Recipe, key, text, fixed=("name", "phases"))
+    changes: dict[str, Any] = {}
+    for text in sets:
+        keys, value = parse_assignment(text)
+        if keys[0] == "*" or keys[0] in phases:
+            field = _field(Phase, keys[1:], text, fixed=("name",))
+            for name in phases if keys[0] == "*" else keys[:1]:
+                phases[name][field] = value
             continue
-        if name != "*" and name not in phases:
-            raise RecipeError(f"set: phase {name!r} of {one!r} is not one of {', '.join(phases)}")
-        for chosen in phases if name == "*" else (name,):
-            phases[chosen][key] = _value(Phase, key, text, fixed=("name",))
-    made = tuple(dataclasses.replace(phase, **phases[phase.name]) for phase in recipe.phases)
-    return dataclasses.replace(recipe, phases=made, **own)
+        keys = today(keys, text)
+        if keys[0] == "unet" and len(keys) == 2:
+            before = changes.get("unet", recipe.unet)
+            if before is None:
+                raise RecipeError(f"--set {text}: this recipe takes the UNet of the weights it starts from")
+            changes["unet"] = _values(before) | {_field(UNetSpec, keys[1:], text): value}
+        elif len(keys) == 1:
+            changes[_field(Recipe, keys, text, fixed=("name", "phases"))] = _unet_names(keys[0], value)
+        else:
+            raise RecipeError(f"--set {text}: no phase {keys[0]!r}{did_you_mean(keys[0], phases)}; {_list(phases)}")
+    made = tuple(_replaced(phase, phases[phase.name]) for phase in recipe.phases)
+    return _replaced(recipe, {**changes, "phases": made})
 
 
 def fields_of(owner: type[Any], sets: Sequence[str]) -> dict[str, Any]:
     """The values of ``FIELD=VALUE`` by field, for a dataclass. Raises ``RecipeError`` as ``override``."""
-    found = {}
-    for one in sets:
-        key, equals, text = one.partition("=")
-        if not equals:
-            raise RecipeError(f"set: FIELD=VALUE expected, not {one!r}")
-        found[key.strip()] = _value(owner, key.strip(), text)
-    return found
+    values: dict[str, Any] = {}
+    hints = get_type_hints(owner, include_extras=True)
+    for text in sets:
+        keys, value = parse_assignment(text)
+        field = _field(owner, keys, text)
+        try:
+            values[field] = TypeAdapter(hints[field]).validate_python(value)
+        except ValidationError as error:
+            raise RecipeError(f"--set {text}: {format_error(error)}") from None
+    return values
 
 
-def _value(owner: type[Any], key: str, text: str, fixed: tuple[str, ...] = ()) -> Any:
-    """``text`` as the field's type. ``fixed``: fields that are not to be set."""
+def _field(owner: type[Any], keys: Sequence[str], text: str, fixed: tuple[str, ...] = ()) -> str:
+    """The field that ``keys`` name. ``fixed``: fields that cannot be set."""
     fields = [field.name for field in dataclasses.fields(owner) if field.name not in fixed]
-    if key not in fields:
-        raise RecipeError(f"set: {owner.__name__.lower()} has no field {key!r} to set, but {', '.join(fields)}")
-    try:
-        value = None if text.strip() == "None" else yaml.safe_load(text)
-        return TypeAdapter(get_type_hints(owner)[key]).validate_python(value)
-    except (yaml.YAMLError, ValidationError) as error:
-        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not YAML"
-        raise RecipeError(f"set: {key}={text}: {said}") from error
+    if len(keys) == 1 and keys[0] in fields:
+        return keys[0]
+    name = ".".join(keys)
+    raise RecipeError(
+        f"--set {text}: {owner.__name__} has no field {name!r} to set{did_you_mean(name, fields)}; {_list(fields)}"
+    )
+
+
+def _list(names: Collection[str]) -> str:
+    return f"there are: {', '.join(names)}"
+
+
+def _unet_names(field: str, value: Any) -> Any:
+    return {UNET.get(key, key): item for key, item in value.items()} if field == "unet" and value else value
+
+
+def _values(spec: Any) -> dict[str, Any]:
+    return (
+        spec
+        if isinstance(spec, dict)
+        else {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    )
+
+
+def _replaced(spec: S, changes: dict[str, Any]) -> S:
+    """As ``dataclasses.replace``, but with lists for tuples, dicts for specs and strings for numbers, as YAML has them."""
+    return TypeAdapter(type(spec)).validate_python(_values(spec) | changes, strict=False)

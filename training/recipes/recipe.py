@@ -8,33 +8,43 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from dailies.curation.config import did_you_mean
 from dailies.curation.errors import RecipeError
 from dailies.curation.schema import fingerprint
-from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share, check, check_types
+from dailies.training.recipes.old_names import to_new_names, to_old_names
+from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share
+from dailies.training.recipes.spec import STRICT, Count, Positive, Spec
 
-__all__ = ["FROZEN", "MAIN", "Bucket", "Frozen", "Net", "Phase", "Recipe", "Share"]
+__all__ = ["ENCODER_DIMS", "MAIN", "Bucket", "EncoderDims", "Phase", "Recipe", "Share", "UNetSpec"]
 
 # Fields younger than the first runs: left out of a recipe's hash while at their default, so that a run begun before there were
 # such fields goes on.
 LATER = frozenset(
     {
         "head_width", "models", "objective", "accumulate", "checkpoint_levels", "start", "trains", "lora", "lora_rank",
-        "image_share", "mix", "buckets", "sample_every", "begins",
+        "image_share", "mix", "buckets", "sample_every", "init_from",
     }
 )  # fmt: skip
 
+Channels = Annotated[int, Gt(0), MultipleOf(32)]
 
-@dataclass(frozen=True, kw_only=True)
-class Frozen:
-    """The frozen models that pictures and captions pass, as far as they fix the network's shapes.
 
-    ``factor``: px per latent on each side. ``text_width``, ``image_width``: of the tokens attended to; ``None`` where
-    there is no such encoder.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderDims:
+    """The sizes that VAE and CLIP towers, which are not trained, fix for the network.
+
+    Args:
+        factor: px per latent on each side.
+        text_width, image_width: of the tokens attended to; ``None`` where there is no such encoder.
     """
 
     factor: int
@@ -43,44 +53,47 @@ class Frozen:
 
 
 # What recipes count on before they see weights: the models of zoo/builtin, and SD 2.1's VAE with OpenCLIP ViT-H/14's towers.
-FROZEN: dict[str, Frozen | None] = {
-    "world": Frozen(factor=4, text_width=96, image_width=96),
-    "sd": Frozen(factor=8, text_width=1024, image_width=1024),
-    "given": None,  # whatever the given weights are
+ENCODER_DIMS: dict[str, EncoderDims | None] = {
+    "world": EncoderDims(factor=4, text_width=96, image_width=96),
+    "sd": EncoderDims(factor=8, text_width=1024, image_width=1024),
+    "given": None,  # those of the models on the command line
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Net:
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class UNetSpec(Spec):
     """The UNet, in diffusers' words; the same for every phase, so that each starts from the last one's weights.
 
-    ``channels``: block_out_channels. ``attention``: for each level whether it has transformer blocks. ``time_ids``:
-    width of the sinusoids of each of the three added ids. diffusers' temporal ResBlocks fix 32 groups, so channels are
-    multiples of 32; with just 32 each group is one channel and the last norm washes out what is constant over a
-    picture, its mean colour. ``heads``: on each level; or ``head_width``, channels of a head, so that wider levels have
-    more of them.
+    diffusers' temporal ResBlocks fix 32 groups, so channels are multiples of 32; with just 32 each group is one channel
+    and the last norm washes out what is constant over a picture, its mean colour.
+
+    Args:
+        channels: block_out_channels.
+        attention: for each level whether it has transformer blocks.
+        heads: of attention on each level.
+        layers: ResBlocks on each level down.
+        time_id_width: width of the sinusoids of each added time id; even.
+        head_width: channels of a head, instead of ``heads``, so that wider levels have more of them.
     """
 
-    channels: tuple[int, ...] = (64, 64)
+    channels: Annotated[tuple[Channels, ...], MinLen(1)] = (64, 64)
     attention: tuple[bool, ...] = (False, True)
-    heads: int = 2
-    layers: int = 1
-    time_ids: int = 32
-    head_width: int | None = None
+    heads: Count = 2
+    layers: Count = 1
+    time_id_width: Annotated[int, Gt(0), MultipleOf(2)] = 32
+    head_width: Count | None = None
+
+    @classmethod
+    def label(cls, values: dict[str, Any]) -> str:
+        return "unet."
 
     def __post_init__(self) -> None:
-        check(all(c > 0 and c % 32 == 0 for c in self.channels), "net.channels", self.channels, "multiples of 32")
-        check(len(self.channels) >= 1, "net.channels", self.channels, "at least one level")
-        check(
-            len(self.attention) == len(self.channels), "net.attention", self.attention, "one for each of net.channels"
-        )
-        fits = self.heads > 0 and all(c % self.heads == 0 for c in self.channels)
-        check(fits, "net.heads", self.heads, f"a divisor of each of {self.channels}")
-        check(self.layers > 0, "net.layers", self.layers, "a positive number")
-        check(self.time_ids > 0 and self.time_ids % 2 == 0, "net.time_ids", self.time_ids, "an even, positive number")
-        width = self.head_width
-        even = width is None or (width > 0 and all(c % width == 0 for c in self.channels))
-        check(even, "net.head_width", width, f"None or a divisor of each of {self.channels}")
+        if len(self.attention) != len(self.channels):
+            raise ValueError(f"attention={self.attention}: channels has {len(self.channels)} levels")
+        for name in ("heads", "head_width"):
+            value = getattr(self, name)
+            if value is not None and any(width % value for width in self.channels):
+                raise ValueError(f"{name}={value}: does not divide each of channels={self.channels}")
 
     @property
     def level_heads(self) -> tuple[int, ...]:
@@ -88,64 +101,66 @@ class Net:
         return tuple(self.heads if self.head_width is None else c // self.head_width for c in self.channels)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe(Spec):
     """Phases in order, one network, one seed.
 
-    ``net``: ``None`` for that of the weights given. ``caption``: the export's column that texts come from, or several
-    with the probability of each, drawn for each sample. ``text_tokens``: how many tokens a text is padded or cut to.
-    ``autocast``: bfloat16 arithmetic with float32 weights. ``reader``: see ``data.reader``. ``models``: which of
-    ``FROZEN`` it is made for.
+    Args:
+        unet: ``None`` for that of the weights it starts from.
+        caption: the export's column that texts come from, or several with the probability of each, drawn for each sample.
+        text_tokens: how many tokens a text is padded or cut to.
+        autocast: bfloat16 arithmetic with float32 weights.
+        reader: see ``data.reader``.
+        models: which of ``ENCODER_DIMS`` it is made for.
+        init_from: what the first phase starts from: random weights, or those given (``--from``).
     """
 
     name: str
-    phases: tuple[Phase, ...]
-    net: Net | None = field(default_factory=Net)
-    caption: str | tuple[tuple[str, float], ...] = "caption_fuse"
-    text_tokens: int = 32
-    seed: int = 0
+    phases: Annotated[tuple[Phase, ...], MinLen(1)]
+    unet: UNetSpec | None = field(default_factory=UNetSpec)
+    caption: str | tuple[tuple[str, Positive], ...] = "caption_fuse"
+    text_tokens: Count = 32
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
     autocast: bool = True
     reader: Literal["pyav", "decord"] = "pyav"
     models: Literal["world", "sd", "given"] = "world"
-    begins: Literal["random", "given"] = "random"
+    init_from: Literal["random", "given"] = "random"
 
     def __post_init__(self) -> None:
-        check_types(self)
-        check(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2^63 - 1")
         names = [phase.name for phase in self.phases]
-        check(len(names) > 0, "phases", names, "at least one phase")
-        check(len(set(names)) == len(names), "phases", names, "different names")
+        if repeated := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"phases: two are called {repeated}")
         for phase in self.phases:
             self._check_start(phase)
-        check(self.text_tokens > 0, "text_tokens", self.text_tokens, "a positive number")
-        check(self.reader in ("pyav", "decord"), "reader", self.reader, "pyav or decord")
-        check(
-            self.reader == "pyav" or find_spec("decord") is not None, "reader", self.reader, "pyav: decord is missing"
-        )
-        shares = [share for _, share in self.captions]
-        named = len(self.captions) > 0 and all(column for column, _ in self.captions)
-        check(named, "caption", self.caption, "a column's name, or several with probabilities")
-        sums = all(share > 0 for share in shares) and math.isclose(sum(shares), 1)
-        check(sums, "caption", self.caption, "positive probabilities that sum to 1")
-        check(self.models in FROZEN, "models", self.models, f"one of {', '.join(FROZEN)}")
-        check(self.begins in ("random", "given"), "begins", self.begins, "random or given")
-        given = self.models == self.begins == "given"
-        check(self.net is not None or given, "net", self.net, "a Net unless models and begins are 'given'")
-        if self.frozen is not None and self.net is not None:
-            check_sizes(self, self.net.channels, self.frozen.factor)
+        if self.reader == "decord" and find_spec("decord") is None:
+            raise ValueError("reader='decord': decord is not installed; use pyav")
+        if not all(column for column, _ in self.captions):
+            raise ValueError(f"caption={self.caption!r}: a column has no name")
+        if not math.isclose(total := sum(share for _, share in self.captions), 1):
+            raise ValueError(f"caption={self.caption!r}: the probabilities sum to {total:g}, not 1")
+        if self.unet is None and not self.models == self.init_from == "given":
+            raise ValueError("unet=None: needs models='given' and init_from='given'")
+        if self.encoder_dims is not None and self.unet is not None:
+            check_sizes(self, self.unet.channels, self.encoder_dims.factor)
 
     def _check_start(self, phase: Phase) -> None:
-        names = [one.name for one in self.phases]
-        before = names[: names.index(phase.name)]
-        at = f"phase {phase.name}: start"
-        check(phase.start is None or phase.start in before, at, phase.start, f"None or one of {', '.join(before)}")
+        before = self.phases[: self.phases.index(phase)]
+        if phase.start is not None and phase.start not in [one.name for one in before]:
+            there = f"phases before it: {', '.join(one.name for one in before) or 'none'}"
+            raise ValueError(f"phase {phase.name}: start={phase.start!r}: is no phase before this one; {there}")
         last = self.before(phase)
         if last is None:
             return
-        fits = phase.kind.video >= last.kind.video
-        fits &= phase.kind.in_channels >= last.kind.in_channels and phase.kind.ids >= last.kind.ids
-        words = "images before videos, and text before image, each phase with all that it starts from has"
-        check(fits, "phases", [one.task for one in self.phases], words)
+        ours, theirs = phase.task_spec, last.task_spec
+        if (
+            ours.video < theirs.video
+            or ours.in_channels < theirs.in_channels
+            or ours.num_time_ids < theirs.num_time_ids
+        ):
+            raise ValueError(
+                f"phase {phase.name}: task={phase.task!r}: cannot start from {last.name} ({last.task}), whose "
+                "network takes more; order phases from images to videos, and from text to image conditioning"
+            )
 
     @property
     def captions(self) -> tuple[tuple[str, float], ...]:
@@ -153,8 +168,8 @@ class Recipe:
         return ((self.caption, 1.0),) if isinstance(self.caption, str) else self.caption
 
     @property
-    def frozen(self) -> Frozen | None:
-        return FROZEN[self.models]
+    def encoder_dims(self) -> EncoderDims | None:
+        return ENCODER_DIMS[self.models]
 
     @property
     def hash(self) -> str:
@@ -162,20 +177,27 @@ class Recipe:
         meaning = dataclasses.asdict(self)
         phases = zip(meaning["phases"], self.phases, strict=True)
         parts: list[tuple[dict[str, Any], Any]] = [(meaning, self), *phases]
-        if self.net is not None:
-            parts.append((meaning["net"], self.net))
-        for row, made in parts:
-            for one in dataclasses.fields(made):
-                if one.name in LATER and getattr(made, one.name) == one.default:
+        if self.unet is not None:
+            parts.append((meaning["unet"], self.unet))
+        for row, spec in parts:
+            for one in dataclasses.fields(spec):
+                if one.name in LATER and getattr(spec, one.name) == one.default:
                     del row[one.name]
-        return fingerprint(meaning)
+        return fingerprint(to_old_names(meaning))
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Recipe:
+        """Read a recipe as run.json holds it, by its fields' old names too. Raises ``RecipeError``."""
+        return TypeAdapter(cls).validate_python(to_new_names(row), strict=False)
 
     def phase(self, name: str) -> Phase:
         """Raises ``RecipeError`` naming the phases there are."""
-        for phase in self.phases:
-            if phase.name == name:
-                return phase
-        raise RecipeError(f"phase: one of {', '.join(p.name for p in self.phases)} expected, not {name!r}")
+        names = [phase.name for phase in self.phases]
+        if name not in names:
+            raise RecipeError(
+                f"phase {name!r}: recipe {self.name} has no such phase{did_you_mean(name, names)}; there are {', '.join(names)}"
+            )
+        return self.phases[names.index(name)]
 
     def before(self, phase: Phase) -> Phase | None:
         """The phase that ``phase`` starts from, ``None`` for the first."""
@@ -192,20 +214,23 @@ def check_sizes(recipe: Recipe, channels: Sequence[int], factor: int) -> None:
     """
     step = factor * 2 ** (len(channels) - 1)
     for phase in recipe.phases:
-        wanted = f"multiples of {step} px ({factor} px a latent, halved from level to level)"
         for shape in phase.shapes:
-            check(all(side % step == 0 for side in shape.size), f"phase {phase.name}: size", shape.size, wanted)
+            if any(side % step for side in shape.size):
+                raise RecipeError(
+                    f"phase {phase.name}: size={shape.size}: each side must be a multiple of {step} px "
+                    f"({factor} px a latent, halved from level to level)"
+                )
 
 
 def columns_needed(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, str]:
-    """The export's columns that ``phases`` read besides the contract's own, each with what asks for it."""
+    """List the export's columns that ``phases`` read besides the contract's own, each with what asks for it."""
     needed: dict[str, str] = {}
-    if any(phase.kind.context == "text" for phase in phases):
+    if any(phase.task_spec.cross_attention == "text" for phase in phases):
         needed |= {column: "caption" for column, _ in recipe.captions}
     for phase in phases:
         for rules in (phase.select, *(share.select for share in phase.shares)):
             needed |= {column: f"phase {phase.name}: select" for column, _, _ in rules}
-        needed |= {column: f"the {column} of phase {phase.name}" for column in phase.kind.columns}
+        needed |= {column: f"the {column} of phase {phase.name}" for column in phase.task_spec.columns}
     return needed
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Net, Recipe
+from dailies.training.recipes.recipe import Recipe, UNetSpec
 
 # What is in the recipe, and yet not quite the paper's.
 DIFFERS = (
@@ -18,12 +18,12 @@ DIFFERS = (
     "multi-view has the elevation's sine and cosine as two more ids beside the three; the paper does not say how.",
 )
 
-NET = Net(  # config.json of stabilityai/stable-video-diffusion-img2vid-xt
+UNET = UNetSpec(  # config.json of stabilityai/stable-video-diffusion-img2vid-xt
     channels=(320, 640, 1280, 1280),
     attention=(True, True, True, False),
     head_width=64,
     layers=2,
-    time_ids=256,
+    time_id_width=256,
 )
 # Drawn for each sample, with the paper's probabilities: of CoCa's caption, the video captioner's, and both merged.
 CAPTIONS = (("caption_coca", 0.5), ("caption_motion", 0.25), ("caption_fuse", 0.25))
@@ -93,10 +93,10 @@ def svd() -> Recipe:
     camera = replace(base, name="camera", start="i2v-base", lora=("camera",), steps=5000, batch=64, lr=1e-4, warmup=100)
     return Recipe(
         name="svd",
-        net=NET,
+        unet=UNET,
         phases=(embedding, image, low, middle, high, base, hq, long, between, orbit, camera),
         caption=CAPTIONS,
         text_tokens=77,
         models="sd",
-        begins="given",
+        init_from="given",
     )

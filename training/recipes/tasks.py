@@ -10,38 +10,46 @@ from dataclasses import dataclass
 from typing import Literal
 
 Task = Literal["text-to-image", "text-to-video", "image-to-video", "multi-view", "interpolation"]
-Context = Literal["text", "image"]
+CrossAttention = Literal["text", "image"]
 LATENTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """``context``: what the network attends to. ``shown``: frames of the clip that it is given, as latents concatenated
-    to the noisy ones; ``masked``: the others are a learned latent, and a further channel says which are shown, else the
-    one shown stands beside every frame. ``ids``: how many numbers are added to the time embedding. ``columns``: of the
-    export.
+class TaskSpec:
+    """What the network is told in a task.
+
+    Args:
+        video: whether it makes videos, not images.
+        cross_attention: whose tokens it attends to.
+        conditioning_frames: numbers of the clip's frames whose latents are concatenated to the noisy ones.
+        masked: a learned latent stands in for the other frames, and a further channel is 1 at the conditioning frames;
+            otherwise the one conditioning frame stands beside every frame.
+        num_time_ids: how many numbers are added to the time embedding.
+        columns: of the export that the task reads.
     """
 
     video: bool
-    context: Context
-    shown: tuple[int, ...] = ()
+    cross_attention: CrossAttention
+    conditioning_frames: tuple[int, ...] = ()
     masked: bool = False
-    ids: int = 3
+    num_time_ids: int = 3
     columns: tuple[str, ...] = ("motion",)
 
     @property
     def in_channels(self) -> int:
-        """Of the network: the noisy latents, those of a shown frame, and the mask."""
-        return LATENTS + (LATENTS if self.shown else 0) + self.masked
+        """The network's input channels: noisy latents, those of a conditioning frame, and the mask."""
+        return LATENTS + (LATENTS if self.conditioning_frames else 0) + self.masked
 
 
 # Blattmann et al. 2023 (arXiv 2311.15127), §4 and App. D. Multi-view: an orbit of 21 views around what the first one shows,
-# sin and cos of the camera's elevation as two more ids. Interpolation: 5 frames of which the first and the last are shown, a
-# learned latent in place of the others; that it attends to the shown frames' tokens is ours, the paper does not say.
-TASKS: Mapping[str, Kind] = {
-    "text-to-image": Kind(video=False, context="text", columns=()),
-    "text-to-video": Kind(video=True, context="text"),
-    "image-to-video": Kind(video=True, context="image", shown=(0,)),
-    "multi-view": Kind(video=True, context="image", shown=(0,), ids=5, columns=("elevation",)),
-    "interpolation": Kind(video=True, context="image", shown=(0, -1), masked=True),
+# sin and cos of the camera's elevation as two more time ids. Interpolation: 5 frames, conditioned on the first and the last,
+# a learned latent in place of the others; that it attends to those frames' tokens is ours, the paper does not say.
+TASKS: Mapping[str, TaskSpec] = {
+    "text-to-image": TaskSpec(video=False, cross_attention="text", columns=()),
+    "text-to-video": TaskSpec(video=True, cross_attention="text"),
+    "image-to-video": TaskSpec(video=True, cross_attention="image", conditioning_frames=(0,)),
+    "multi-view": TaskSpec(
+        video=True, cross_attention="image", conditioning_frames=(0,), num_time_ids=5, columns=("elevation",)
+    ),
+    "interpolation": TaskSpec(video=True, cross_attention="image", conditioning_frames=(0, -1), masked=True),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dailies.training.recipes.recipe import Net, Recipe
+from dailies.training.recipes.recipe import Recipe, UNetSpec
 from dailies.training.recipes.svd import svd
 
 SIZE = (80, 48)
@@ -31,4 +31,4 @@ def tiny() -> Recipe:
         video, name="hq", task="image-to-video", steps=150, p_mean=1.3, validate_every=75, save_every=75, guidance=(1.5, 2.0),
         select=(("motion", 0.5, None),),
     )  # fmt: skip
-    return Recipe(name="tiny", net=Net(channels=(64, 64), attention=(False, True)), phases=(image, video, hq))
+    return Recipe(name="tiny", unet=UNetSpec(channels=(64, 64), attention=(False, True)), phases=(image, video, hq))

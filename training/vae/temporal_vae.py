@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dailies.curation.errors import ExportError
 from dailies.curation.video import SourceError
-from dailies.training.data.items import Export
+from dailies.training.data.export import Export
 from dailies.training.data.reader import Backend, read
 from dailies.training.data.sampling import generator, normal
 from dailies.training.models.pixels import Pixels, crop, to_tensor
@@ -180,7 +180,7 @@ class Windows:
         """Frames [first, first + count) of a clip's grid, which cover the recipe's size."""
         if item in self._kept:
             return self._kept[item][first : first + count]
-        row, recipe = self._export.whole(self._rows[item]), self.recipe
+        row, recipe = self._export.with_video(self._rows[item]), self.recipe
         rate = recipe.fps or row["fps"]
         if not self._keeps:
             return read(row, rate, count, recipe.size, recipe.reader, first=first)

@@ -29,13 +29,13 @@ from torch import Tensor
 
 from dailies.curation.errors import NotFinite, RunError
 from dailies.training import checkpoint
-from dailies.training.data.items import Export
+from dailies.training.data.export import Export
 from dailies.training.distributed import pick_device
 from dailies.training.interrupt import interrupts_wait
 from dailies.training.memory import memory_named
 from dailies.training.models.pixels import to_tensor
 from dailies.training.models.vae.inflate import inflate
-from dailies.training.models.vae.io import load_temporal, load_vae, read_config, save_whole
+from dailies.training.models.vae.io import load_temporal, load_vae, save_whole, vae_config
 from dailies.training.run_log import Metrics
 from dailies.training.vae.temporal_vae import (
     Held,
@@ -101,7 +101,7 @@ def train_temporal_vae(
 
 def check_start(start: str | Path, recipe: VaeRecipe) -> None:
     """Raises ``RunError`` where ``start`` holds no VAE to start from, or none that takes the recipe's size."""
-    _, config = read_config(start)
+    _, config = vae_config(start)
     if config.get("_class_name") not in KINDS:
         raise RunError(f"start: {start} holds {config.get('_class_name')}, where {' or '.join(KINDS)} is expected")
     factor = 2 ** (len(config["block_out_channels"]) - 1)
@@ -184,7 +184,7 @@ class _Training:
     def _begin(self, start: Path, held_out: Windows) -> Held:
         """Model and optimizer, from the newest checkpoint where there is one; the first figures where there are
         none."""
-        image = load_vae(start) if read_config(start)[1]["_class_name"] == KINDS[0] else None
+        image = load_vae(start) if vae_config(start)[1]["_class_name"] == KINDS[0] else None
         self.vae: Any = (load_temporal(start) if image is None else inflate(image)).to(self.device)
         chosen = trained(self.vae, self.recipe.trains)
         if self.recipe.checkpointing:

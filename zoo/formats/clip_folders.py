@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from dailies.zoo.formats.configs import read_config
 
 VISION = "clip_vision_model"  # model_type of SVD's image_encoder
 
@@ -26,7 +27,7 @@ def vision_config(folder: Path) -> Any:
     """transformers' configuration of the vision tower in ``folder``, with the width of its projection."""
     from transformers import CLIPConfig, CLIPVisionConfig
 
-    if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == VISION:
+    if read_config(folder).get("model_type") == VISION:
         return CLIPVisionConfig.from_pretrained(str(folder), local_files_only=True)
     whole: Any = CLIPConfig.from_pretrained(str(folder), local_files_only=True)
     # A CLIPModel's projection is as wide as its own configuration says; its vision tower's may still say 512.

@@ -22,7 +22,7 @@ def motion_bucket(motion: float | None, reference: float) -> int:
     return max(0, min(MOTION_TOP, round(MOTION_MIDDLE * motion / reference)))
 
 
-def added_ids(
+def added_time_ids(
     fps: float, bucket: Sequence[int], noise_aug_b: Tensor, elevation: Sequence[float] | None = None
 ) -> Tensor:
     """(B, 3): fps − 1, motion bucket, σ of the noise on shown frames, each raw; the model makes the sinusoids. With the

@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
 from dailies.curation.errors import ModelError
+from dailies.zoo.formats.configs import class_of, read_config
 
 
 def load_vae(folder: str | PathLike[str]) -> AutoencoderKL:
@@ -30,28 +31,19 @@ def load_temporal(folder: str | PathLike[str]) -> AutoencoderKLTemporalDecoder:
     return vae
 
 
-def read_config(folder: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
-    """Where in ``folder`` the VAE lies, and its config.json. Raises ``ModelError`` naming the folder."""
+def vae_config(folder: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
+    """Where in ``folder`` the VAE lies (there or in ``vae/``), and its config.json. Raises ``ModelError`` naming the folder."""
     root = Path(folder)
-    places = [root, root / "vae"]
-    place = next((one for one in places if (one / "config.json").is_file()), None)
-    if place is None:
-        raise ModelError(f"{root}: a folder with the config.json of a diffusers VAE is expected")
-    try:
-        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{root}: config.json cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"{root}: config.json is not an object")
-    return place, config
+    place = root if (root / "config.json").is_file() or not (root / "vae").is_dir() else root / "vae"
+    return place, read_config(place)
 
 
 def _load(kind: Any, folder: str | PathLike[str]) -> Any:
-    place, config = read_config(folder)
+    place, config = vae_config(folder)
     if config.get("_class_name") != kind.__name__:
-        raise ModelError(f"{folder}: holds {config.get('_class_name')}, where {kind.__name__} is expected")
+        raise ModelError(f"{folder}: holds {class_of(config)}, not {kind.__name__}")
     try:
-        vae, said = kind.from_pretrained(
+        vae, report = kind.from_pretrained(
             str(place),
             variant=_variant(place),
             torch_dtype=torch.float32,
@@ -62,7 +54,9 @@ def _load(kind: Any, folder: str | PathLike[str]) -> Any:
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"{folder}: does not load as {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
     # diffusers fills what is missing with noise and only logs it.
-    wrong = sorted(str(name) for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in said[part])
+    wrong = sorted(
+        str(name) for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in report[part]
+    )
     if wrong:
         raise ModelError(f"{folder}: {len(wrong)} weights do not fit {kind.__name__}, {wrong[0]} first")
     return vae.eval().requires_grad_(False)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from dailies.curation.clips import SPLITS
 
 if TYPE_CHECKING:
-    from dailies.training.data.manifest import Facts
+    from dailies.training.data.manifest import LatentsManifest
 
 READING = """```python
 from datasets import load_dataset
@@ -26,8 +26,15 @@ mean, logvar = moments[:, :4], moments[:, 4:]                  # latents: (mean 
 ```"""
 
 
-def card(name: str, index: pa.Table, facts: Facts, not_selected: int) -> str:
-    """README.md of the latents ``name`` with that ``index``; ``not_selected``: clips that the phase's select leaves out."""
+def card(name: str, index: pa.Table, manifest: LatentsManifest, not_selected: int) -> str:
+    """Renders the README.md of the latents ``name``.
+
+    Args:
+        index: Their index.parquet.
+        not_selected: Clips of the export that the phase's select leaves out.
+    """
+    from huggingface_hub import DatasetCardData  # comes with transformers, which latents need
+
     ok = index.filter(pc.equal(index["status"], "ok"))
     splits = {split: rows for split in SPLITS if len(rows := ok.filter(pc.equal(ok["split"], split)))}
     failed = Counter(row["kind"] for row in index["failure"].to_pylist() if row is not None)
@@ -37,24 +44,21 @@ def card(name: str, index: pa.Table, facts: Facts, not_selected: int) -> str:
     lost = [f"{count} clips have none ({kind}); `index.parquet` says why.\n" for kind, count in failed.most_common()]
     if not_selected:
         lost.append(f"{not_selected} clips of the export do not pass the phase's select.\n")
-    first = facts.buckets[0]
+    first = manifest.buckets[0]
+    files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
+    front_matter = DatasetCardData(
+        configs=[{"config_name": "default", "data_files": files}], tags=["video", "latents", "dailies"]
+    ).to_yaml()
     return "\n".join(
         [
             "---",
-            "configs:",
-            "- config_name: default",
-            "  data_files:",
-            *(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in splits),
-            "tags:",
-            "- video",
-            "- latents",
-            "- dailies",
+            front_matter,
             "---",
             "",
             f"# {name}",
             "",
-            f"Latents of {len(ok)} clips of `{facts.source}`, {facts.views} views of each: windows of it as a frozen VAE "
-            "sees them, for training that decodes and encodes nothing. The videos are not in here.",
+            f"Latents of {len(ok)} clips of `{manifest.source}`, {manifest.views} views of each: windows of it encoded by a "
+            "frozen VAE, for training that decodes and encodes nothing. The videos are not in here.",
             "",
             "| split | clips | MB |",
             "|---|---:|---:|",
@@ -63,39 +67,39 @@ def card(name: str, index: pa.Table, facts: Facts, not_selected: int) -> str:
             *lost,
             "## Reading",
             "",
-            f"`dailies train {facts.recipe} --data path/to/this/folder` takes it in place of the export.",
+            f"`dailies train {manifest.recipe} --data path/to/this/folder` takes it in place of the export.",
             "",
             READING.format(
                 split=next(iter(splits)),
                 size=first.size,
                 frames=first.frames,
-                factor=facts.factor,
-                scale=facts.scaling_factor,
+                factor=manifest.factor,
+                scale=manifest.scaling_factor,
             ),
             "",
-            *_made_for(facts),
+            *_purpose(manifest),
         ]
     )
 
 
-def _made_for(facts: Facts) -> list[str]:
-    shapes = ", ".join(f"{shape.size[0]}×{shape.size[1]} px × {shape.frames} frames" for shape in facts.buckets)
-    shown = ", ".join(map(str, facts.shown))
+def _purpose(manifest: LatentsManifest) -> list[str]:
+    shapes = ", ".join(f"{shape.size[0]}×{shape.size[1]} px × {shape.frames} frames" for shape in manifest.buckets)
+    shown = ", ".join(map(str, manifest.shown))
     texts = [
-        f"- texts: {', '.join(f'`text_{column}`' for column in facts.captions)}, {facts.text_tokens} tokens of "
-        f"{facts.text_width}, by an encoder of sha256 `{facts.text_encoder}`"
+        f"- texts: {', '.join(f'`text_{column}`' for column in manifest.captions)}, {manifest.text_tokens} tokens of "
+        f"{manifest.text_width}, by an encoder of sha256 `{manifest.text_encoder}`"
     ]
     return [
         "## What they are for",
         "",
-        f"- phase `{facts.phase}` of recipe `{facts.recipe}`, hash `{facts.recipe_hash}`: {facts.task}",
-        f"- {shapes} at {facts.fps:g} 1/s, {facts.crop} crop; views drawn by seed {facts.seed}, the first of a clip "
+        f"- phase `{manifest.phase}` of recipe `{manifest.recipe}`, hash `{manifest.recipe_hash}`: {manifest.task}",
+        f"- {shapes} at {manifest.fps:g} 1/s, {manifest.crop} crop; views drawn by seed {manifest.seed}, the first of a clip "
         "held out is its middle",
-        f"- select `{list(facts.select)}`",
-        f"- VAE of sha256 `{facts.vae}`, scaling factor {facts.scaling_factor:g}, {facts.factor} px a latent",
-        *(texts if facts.captions else []),
+        f"- select `{list(manifest.select)}`",
+        f"- VAE of sha256 `{manifest.vae}`, scaling factor {manifest.scaling_factor:g}, {manifest.factor} px a latent",
+        *(texts if manifest.captions else []),
         f"- frames kept as PNG, since noise is put on them before they are encoded: {shown or 'none'}",
-        f"- made from `{facts.source_path}` by dailies {facts.version}",
+        f"- made from `{manifest.source_path}` by dailies {manifest.version}",
         "",
         "`latents.json` says the same to programs.",
         "",

@@ -1,6 +1,6 @@
-"""How fast clips are cut out in each mode, against ffmpeg doing the same, in paired runs on one thread each.
+"""How fast clips are extracted in each mode, against ffmpeg doing the same, in paired runs on one thread each.
 
-    python benchmarks/cut_out.py FOLDER [--seconds 4] [--runs 3] [--json]
+    python benchmarks/extract.py FOLDER [--seconds 4] [--runs 3] [--json]
 
 Every video of FOLDER is cut into clips of ``--seconds`` at times that no keyframe is asked about, to files in memory.
 ffmpeg: one process per clip, as the scripts do that people write, with ``-ss`` before ``-i``: encode ``-c:v libx264
@@ -28,7 +28,7 @@ from dailies.curation import video
 from dailies.curation.errors import NotCopied, SourceError
 from dailies.curation.timing import Span, ticks
 from dailies.curation.video.encode import Encoding
-from dailies.curation.video.extract import MODES, Cutting, Mode
+from dailies.curation.video.extract import MODES, Extractor, Mode
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"}
 ENCODING = Encoding(crf=18, preset="veryfast", threads=1)
@@ -42,7 +42,7 @@ def clips_of(path: Path, seconds: float) -> list[Span]:
     """Equal spans of about so many seconds between the first and the last frame; none for a file that cannot be
     used."""
     with video.open_source(str(path)) as source:
-        pts = [picture.pts for picture in source.pictures()]
+        pts = [picture.pts for picture in source.frames()]
         base = source.time_base
     length = ticks(seconds, base)
     marks = [pts[0]]
@@ -50,12 +50,12 @@ def clips_of(path: Path, seconds: float) -> list[Span]:
     return [Span(start=start, end=end, time_base=base) for start, end in pairwise([*marks, pts[-1]]) if start < end]
 
 
-def ours(clips: dict[Path, list[Span]], mode: Mode) -> Iterator[video.Cutout | None]:
+def ours(clips: dict[Path, list[Span]], mode: Mode) -> Iterator[video.ExtractedClip | None]:
     for path, spans in clips.items():
-        with Cutting(str(path)) as cutting:
+        with Extractor(str(path)) as extractor:
             for span in spans:
                 try:
-                    yield cutting.cut(span, mode, encoding=ENCODING)
+                    yield extractor.extract(span, mode, encoding=ENCODING)
                 except NotCopied:
                     yield None
 

@@ -11,44 +11,44 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dailies.curation import schema
-from dailies.curation.errors import SourceError
+from dailies.curation.errors import SourceError, TooShort
 from dailies.curation.tables import Folder
 from dailies.curation.tables.storage import layout
 from dailies.curation.types import Resources
 from dailies.pipelines.exporting import Written
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.stages import MEMORY_GB
-from dailies.training.data.manifest import Facts
 
 if TYPE_CHECKING:
+    from dailies.training.data.manifest import LatentsManifest
     from dailies.training.diffusion.encoders import Encoders, Models
     from dailies.training.models.pixels import Pixels
 
 # Samples are read one at a time, in random order, and each takes a whole row group from the disk.
 GROUP_BYTES = 4 << 20
 STALL_SECONDS = 120.0  # a clip that takes longer to decode is given up
-INDEX = schema.export_index([])
-WHERE = ("status", "failure", "shard", "row_group", "row", "bytes")  # of its columns
+INDEX_SCHEMA = schema.export_index([])
+LOCATION = ("status", "failure", "shard", "row_group", "row", "bytes")  # of its columns
 
 
 def read_clip(
     row: Mapping[str, Any],
-    facts: Facts,
+    manifest: LatentsManifest,
     size: tuple[int, int],
     first: int,
     count: int,
-    beat: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> Pixels:
-    """Frames [first, first + count) of a clip on the grid, covering ``size`` px: for a child process."""
+    """Reads frames [first, first + count) of a clip on the grid, covering ``size`` px. Runs in a child process."""
     from dailies.training.data.reader import read
 
-    beat()
-    return read(row, facts.fps, count, size, facts.reader, first=first)
+    heartbeat()
+    return read(row, manifest.fps, count, size, manifest.reader, first=first)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
-    """A row of the export, and the columns that stand in place of its video, or why there are none."""
+class EncodedClip:
+    """A clip is a row of the export, and the columns that stand in place of its video, or why there are none."""
 
     row: Mapping[str, Any]
     media: Mapping[str, Any] = field(default_factory=dict)
@@ -56,17 +56,18 @@ class Clip:
 
     @property
     def bytes(self) -> int:
-        views = sum(len(view["moments"]) + sum(map(len, view["shown"])) for view in self.media["views"])
-        return views + sum(len(value) for name, value in self.media.items() if name != "views")
+        """Of all media."""
+        crops = sum(len(crop["moments"]) + sum(map(len, crop["shown"])) for crop in self.media["views"])
+        return crops + sum(len(value) for name, value in self.media.items() if name != "views")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentsWork:
-    """Make the shards of ``source`` that bundles name again under ``staging``, as ``facts`` say."""
+    """The work makes the shards of ``source`` that bundles name again under ``staging``, for ``manifest``."""
 
     source: str
     staging: str
-    facts: Facts
+    manifest: LatentsManifest
     models: Models
     device: str
     name: ClassVar[str] = "latents"
@@ -80,8 +81,8 @@ class LatentsWork:
         return Resources(cpus=1, memory_gb=2 + pixels * 128 * 4 * 3 / 1e9)
 
     def _shapes(self) -> Iterator[tuple[tuple[int, int], int]]:
-        for shape in self.facts.buckets:
-            yield shape.size, shape.frames * self.facts.views
+        for shape in self.manifest.buckets:
+            yield shape.size, shape.frames * self.manifest.views
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
@@ -89,102 +90,98 @@ class LatentsWork:
         from dailies.training.distributed import pick_device
 
         device = pick_device(self.device)
-        encoders = Encoders(self.models, text_tokens=self.facts.text_tokens or 1, device=device)
+        encoders = Encoders(self.models, text_tokens=self.manifest.text_tokens or 1, device=device)
         with Isolated(
-            "dailies.pipelines.latents_work:read_clip", stall_seconds=STALL_SECONDS, memory_gb=MEMORY_GB
+            "dailies.pipelines.latents.work:read_clip", stall_seconds=STALL_SECONDS, memory_gb=MEMORY_GB
         ) as child:
             yield lambda bundle: self._shard(bundle["file"][0].as_py(), encoders, child)
 
     def _shard(self, name: str, encoders: Encoders, child: Isolated) -> Written:
-        from dailies.training.data.latent_crops import columns
+        from dailies.training.data.latent_crops import media_columns
 
         source, staging = Folder.at(self.source) / "data", Folder.at(self.staging)
         with pq.ParquetFile(source.file(name), filesystem=source.fs) as file:
             plain = [column for column in file.schema_arrow if column.name != "video"]
-            made = pa.schema([*plain, *columns(self.facts)])
+            shard_schema = pa.schema([*plain, *media_columns(self.manifest)])
             index: list[dict[str, Any]] = []
             with (
                 (staging / "data").new_file(name) as sink,
-                pq.ParquetWriter(sink, made, **layout(made)) as writer,
+                pq.ParquetWriter(sink, shard_schema, **layout(shard_schema)) as writer,
             ):
                 for rows in _grouped(self._clips(file, encoders, child), index, f"data/{name}"):
-                    writer.write_table(pa.Table.from_pylist(rows, schema=made), row_group_size=len(rows))
+                    writer.write_table(pa.Table.from_pylist(rows, schema=shard_schema), row_group_size=len(rows))
         failed = sum(row["status"] != "ok" for row in index)
         if failed == len(index):
             (staging / "data").delete(name)
-        table = pa.Table.from_pylist(index, schema=pa.schema([*plain, *(INDEX.field(name) for name in WHERE)]))
+        table = pa.Table.from_pylist(
+            index, schema=pa.schema([*plain, *(INDEX_SCHEMA.field(name) for name in LOCATION)])
+        )
         with (staging / "index").new_file(name) as sink:
             pq.write_table(table, sink, compression="zstd")
         return Written(name=name, clips=len(index), failed=failed)
 
-    def _clips(self, file: pq.ParquetFile, encoders: Encoders, child: Isolated) -> Iterator[Clip]:
+    def _clips(self, file: pq.ParquetFile, encoders: Encoders, child: Isolated) -> Iterator[EncodedClip]:
         """The clips that pass select, in order."""
         plain = [name for name in file.schema_arrow.names if name != "video"]
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns=plain).to_pylist()
-            chosen = [number for number, row in enumerate(rows) if passes(row, self.facts.select)]
+            chosen = [number for number, row in enumerate(rows) if passes(row, self.manifest.select)]
             if not chosen:
                 continue
             videos = file.read_row_group(group, columns=["video"])["video"]
             for number in chosen:
                 row = rows[number]
                 try:
-                    yield Clip(row=row, media=self._made(row, videos[number].as_py(), encoders, child))
+                    yield EncodedClip(row=row, media=self._encode(row, videos[number].as_py(), encoders, child))
                 except SourceError as error:
-                    yield Clip(row=row, failure={"stage": self.name, "kind": error.kind, "message": str(error)})
+                    yield EncodedClip(row=row, failure={"stage": self.name, "kind": error.kind, "message": str(error)})
 
-    def _made(self, row: Mapping[str, Any], data: bytes | None, encoders: Encoders, child: Isolated) -> dict[str, Any]:
-        """The columns that stand in place of the video. Raises ``SourceError``."""
-        from dailies.training.data.items import grid_length
-        from dailies.training.data.latent_crops import NotFinite, encode_texts, encode_views, places
+    def _encode(
+        self, row: Mapping[str, Any], data: bytes | None, encoders: Encoders, child: Isolated
+    ) -> dict[str, Any]:
+        """Returns the columns that stand in place of the video. Raises ``SourceError``."""
+        from dailies.training.data.export import grid_length
+        from dailies.training.data.latent_crops import draw_crops, encode_crops, encode_texts
         from dailies.training.data.schedule import bucket_of
 
-        facts = self.facts
-        length = grid_length(row["frames"], row["fps"], facts.fps)
-        bucket = bucket_of((row["width"], row["height"]), length, facts.buckets)
+        manifest = self.manifest
+        length = grid_length(row["frames"], row["fps"], manifest.fps)
+        bucket = bucket_of((row["width"], row["height"]), length, manifest.buckets)
         if bucket is None:
-            least = min(shape.frames for shape in facts.buckets)
-            raise _failure("too_short", f"{length} frames at {facts.fps:g} 1/s, and {least} are needed")
+            least = min(shape.frames for shape in manifest.buckets)
+            raise TooShort(f"{length} frames at {manifest.fps:g} fps; {least} are needed")
+        size = manifest.buckets[bucket].size
 
         def frames(first: int, last: int) -> Pixels:
-            pixels: Pixels = child.call({**row, "video": data}, facts, facts.buckets[bucket].size, first, last - first)
+            pixels: Pixels = child.call({**row, "video": data}, manifest, size, first, last - first)
             return pixels
 
-        try:
-            where = places(facts, row["clip_id"], held_out=row["split"] != "train")
-            texts = encode_texts(row, facts, encoders.text) if facts.captions else {}
-            return {"views": encode_views(frames, length, where, facts, bucket, encoders.vae.moments), **texts}
-        except NotFinite as error:
-            raise _failure("not_finite", str(error)) from error
-
-
-def _failure(kind: str, message: str) -> SourceError:
-    error = SourceError(message)
-    error.kind = kind
-    return error
+        specs = draw_crops(manifest, row["clip_id"], held_out=row["split"] != "train")
+        texts = encode_texts(row, manifest, encoders.text) if manifest.captions else {}
+        return {"views": encode_crops(frames, length, specs, manifest, bucket, encoders.vae.moments), **texts}
 
 
 def passes(row: Mapping[str, Any], rules: Sequence[tuple[str, float | None, float | None]]) -> bool:
+    """Returns whether a row passes a phase's select; see ``dailies.training.data.split``."""
     from dailies.training.data.split import passes  # loads torch
 
     return passes(row, rules)
 
 
-def _grouped(clips: Iterable[Clip], index: list[dict[str, Any]], shard: str) -> Iterator[list[dict[str, Any]]]:
-    """Rows in groups of about ``GROUP_BYTES``; each clip's place, or why it has none, goes to ``index``."""
+def _grouped(clips: Iterable[EncodedClip], index: list[dict[str, Any]], shard: str) -> Iterator[list[dict[str, Any]]]:
+    """Yields rows in groups of about ``GROUP_BYTES``; each clip's location, or why it has none, goes to ``index``."""
     group: list[dict[str, Any]] = []
-    held = number = 0
+    size = number = 0
     for clip in clips:
         if clip.failure is not None:
             index.append({**clip.row, "status": "failed", "failure": clip.failure})
             continue
-        size = clip.bytes
-        if group and held + size > GROUP_BYTES:
+        if group and size + clip.bytes > GROUP_BYTES:
             yield group
-            group, held, number = [], 0, number + 1
-        place = {"shard": shard, "row_group": number, "row": len(group), "bytes": size}
-        index.append({**clip.row, "status": "ok", **place})
+            group, size, number = [], 0, number + 1
+        location = {"shard": shard, "row_group": number, "row": len(group), "bytes": clip.bytes}
+        index.append({**clip.row, "status": "ok", **location})
         group.append({**clip.row, **clip.media})
-        held += size
+        size += clip.bytes
     if group:
         yield group

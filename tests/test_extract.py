@@ -1,4 +1,4 @@
-"""Spans cut out of rendered files whose every frame says which one it is, in each mode and from every kind of stream."""
+"""Spans extracted of rendered files whose every frame says which one it is, in each mode and from every kind of stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dailies.curation.timing import Span
 from dailies.curation.types import Crop
 from dailies.curation.video import extract as cutout
 from dailies.curation.video.encode import CODECS, Framing
-from dailies.curation.video.extract import Cutting
+from dailies.curation.video.extract import Extractor
 from dailies.curation.video.pixels import Upright
 from dailies.curation.video.remux import decode_times
 from tests.rendered_video import GOP, KINDS, UNEVEN, number, numbered, render
@@ -35,16 +35,16 @@ SOURCES: dict[str, tuple[str, dict[str, Any], str]] = {
     },
     **{name: (*KINDS[name], "encodes") for name in ("open-gop", "intra-refresh", "raw-h264")},
     "uneven-b": ("mp4", {"pts": UNEVEN, "options": {"x264-params": f"{GOP}:bframes=3"}}, "joins"),
-    "h264-422-10": ("mp4", {"form": "yuv422p10le", "options": {"x264-params": GOP}}, "joins"),
+    "h264-422-10": ("mp4", {"pix_fmt": "yuv422p10le", "options": {"x264-params": GOP}}, "joins"),
     "flv": ("flv", {"options": {"x264-params": f"{GOP}:bframes=2"}}, "joins"),
     "wide-pixels": ("mp4", {"aspect": Fraction(4, 3), "options": {"x264-params": GOP}}, "joins"),
     "hevc": ("mp4", {"codec": "libx265", "options": {"x265-params": f"{X265}:open-gop=0"}}, "joins"),
     "hevc-open": ("mkv", {"codec": "libx265", "options": {"x265-params": f"{X265}:bframes=3"}}, "joins"),
-    "hevc-10-ts": ("ts", {"codec": "libx265", "form": "yuv420p10le", "options": {"x265-params": X265}}, "joins"),
+    "hevc-10-ts": ("ts", {"codec": "libx265", "pix_fmt": "yuv420p10le", "options": {"x265-params": X265}}, "joins"),
     "av1": ("mp4", {"codec": "libsvtav1", "options": {"preset": "12", "g": "9", "crf": "20"}}, "joins"),
     "mpeg2": ("ts", {"codec": "mpeg2video", "options": {"g": "9", "bf": "2", "b": "2M"}, **EVEN}, "encodes"),
     "mpeg4-avi": ("avi", {"codec": "mpeg4", "options": {"g": "9", "bf": "2"}, **EVEN}, "encodes"),
-    "mjpeg": ("avi", {"codec": "mjpeg", "form": "yuvj420p", **EVEN}, "copies"),
+    "mjpeg": ("avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p", **EVEN}, "copies"),
     "vp8-uneven": (
         "webm",
         {"codec": "libvpx", "options": {"g": "9", "b": "2M", "deadline": "realtime"}, "pts": UNEVEN},
@@ -53,11 +53,11 @@ SOURCES: dict[str, tuple[str, dict[str, Any], str]] = {
     "ffv1-uneven": ("mkv", {"codec": "ffv1", "options": {"g": "1"}, "pts": UNEVEN}, "copies"),
     "dnxhr": (
         "mov",
-        {"codec": "dnxhd", "form": "yuv422p", "size": (480, 270), "options": {"profile": "dnxhr_lb"}, **EVEN},
+        {"codec": "dnxhd", "pix_fmt": "yuv422p", "size": (480, 270), "options": {"profile": "dnxhr_lb"}, **EVEN},
         "copies",
     ),
     "h264-avi": ("avi", {"options": {"x264-params": f"{GOP}:bframes=2"}, **EVEN}, "encodes"),
-    "prores": ("mov", {"codec": "prores_ks", "form": "yuv422p10le", **EVEN}, "copies"),
+    "prores": ("mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le", **EVEN}, "copies"),
 }
 UNCOPIED = {
     "intra-refresh": "decodes by itself",
@@ -82,7 +82,7 @@ class Seen:
     def span(self, first: int, end: int) -> Span:
         return Span(start=self.pts[first], end=self.pts[end], time_base=self.base)
 
-    def holds(self, cut: video.Cutout, *, apart: float = 4.0) -> tuple[int, int]:
+    def holds(self, cut: video.ExtractedClip, *, apart: float = 4.0) -> tuple[int, int]:
         """(first, one past last) of the source's frames that the cut decodes to, at their times; asserts that it is so."""
         assert cut.data is not None
         clip = video.decode_bytes(cut.data)
@@ -111,9 +111,9 @@ def test_a_copy_is_the_sources_own_pictures_from_the_next_keyframe_on(kind: str,
     source = seen[kind]
     if kind in UNCOPIED:
         with pytest.raises(NotCopied, match=UNCOPIED[kind]):
-            video.cut_out(source.uri, source.span(FIRST, END), "copy")
+            video.extract_clip(source.uri, source.span(FIRST, END), "copy")
         return
-    cut = video.cut_out(source.uri, source.span(FIRST, END), "copy")
+    cut = video.extract_clip(source.uri, source.span(FIRST, END), "copy")
     first, end = source.holds(cut, apart=0)
     assert first == (FIRST if SOURCES[kind][2] == "copies" else 9)
     assert 17 <= end <= END  # a few frames before the end refer to one behind it
@@ -124,7 +124,7 @@ def test_a_copy_is_the_sources_own_pictures_from_the_next_keyframe_on(kind: str,
 @pytest.mark.parametrize("kind", SOURCES)
 def test_a_smart_cut_is_exact_and_copies_what_it_can(kind: str, seen: dict[str, Seen]) -> None:
     source = seen[kind]
-    cut = video.cut_out(source.uri, source.span(FIRST, END), "smart", encoding=video.Encoding(crf=12))
+    cut = video.extract_clip(source.uri, source.span(FIRST, END), "smart", encoding=video.Encoding(crf=12))
     assert source.holds(cut) == (FIRST, END)
     copied = cut.frames - cut.encoded
     assert {"joins": 8 <= copied < cut.frames, "copies": copied == cut.frames, "encodes": copied == 0}[SOURCES[kind][2]]
@@ -137,7 +137,7 @@ def test_a_smart_cut_is_exact_and_copies_what_it_can(kind: str, seen: dict[str, 
 
 @pytest.mark.parametrize("kind", SOURCES)
 def test_none_counts_the_frames_and_leaves_them_where_they_are(kind: str, seen: dict[str, Seen]) -> None:
-    cut = video.cut_out(seen[kind].uri, seen[kind].span(FIRST, END), "none")
+    cut = video.extract_clip(seen[kind].uri, seen[kind].span(FIRST, END), "none")
     assert (cut.data, cut.frames) == (None, END - FIRST)
     assert (cut.height, cut.width) == seen[kind].pixels[0].shape[:2]
 
@@ -145,7 +145,7 @@ def test_none_counts_the_frames_and_leaves_them_where_they_are(kind: str, seen: 
 @pytest.mark.parametrize("mode", ["copy", "smart"])
 def test_a_span_that_begins_at_a_keyframe_and_ends_before_one_is_copied_whole(mode: Any, seen: dict[str, Seen]) -> None:
     for kind in ("b-frames", "hevc", "av1", "transport"):
-        cut = video.cut_out(seen[kind].uri, seen[kind].span(9, 18), mode)
+        cut = video.extract_clip(seen[kind].uri, seen[kind].span(9, 18), mode)
         assert seen[kind].holds(cut, apart=0) == (9, 18)
         assert cut.encoded == 0
 
@@ -153,14 +153,14 @@ def test_a_span_that_begins_at_a_keyframe_and_ends_before_one_is_copied_whole(mo
 def test_without_a_keyframe_there_is_nothing_to_copy(seen: dict[str, Seen]) -> None:
     source = seen["b-frames"]
     with pytest.raises(NotCopied, match="no keyframe inside the span"):
-        video.cut_out(source.uri, source.span(1, 9), "copy")
-    smart = video.cut_out(source.uri, source.span(1, 9), "smart", encoding=video.Encoding(crf=12))
+        video.extract_clip(source.uri, source.span(1, 9), "copy")
+    smart = video.extract_clip(source.uri, source.span(1, 9), "smart", encoding=video.Encoding(crf=12))
     assert source.holds(smart) == (1, 9)
     assert smart.encoded == 8
 
 
 def test_copies_turn_as_their_source_does(seen: dict[str, Seen]) -> None:
-    cut = video.cut_out(seen["portrait"].uri, seen["portrait"].span(9, 18), "copy")
+    cut = video.extract_clip(seen["portrait"].uri, seen["portrait"].span(9, 18), "copy")
     assert cut.data is not None
     assert video.probe(seen["portrait"].uri).rotation == 270
     with video.Source("memory", file=io.BytesIO(cut.data)) as made:
@@ -171,7 +171,7 @@ def test_copies_turn_as_their_source_does(seen: dict[str, Seen]) -> None:
 def test_a_span_past_the_end_is_an_error(mode: Any, seen: dict[str, Seen]) -> None:
     base = seen["b-frames"].base
     with pytest.raises((TooFewFrames, NotCopied)):
-        video.cut_out(seen["b-frames"].uri, Span(start=10**7, end=10**7 + 1, time_base=base), mode)
+        video.extract_clip(seen["b-frames"].uri, Span(start=10**7, end=10**7 + 1, time_base=base), mode)
 
 
 def test_decode_times_rise_and_never_come_after_the_picture() -> None:
@@ -190,11 +190,11 @@ def test_decode_times_rise_and_never_come_after_the_picture() -> None:
 def test_each_codec_encodes_exactly_and_the_same_again(codec: str, seen: dict[str, Seen]) -> None:
     source = seen["uneven-b"]
     encoding = video.Encoding(codec=codec, crf=14)
-    cut = video.cut_out(source.uri, source.span(FIRST, END), encoding=encoding)
+    cut = video.extract_clip(source.uri, source.span(FIRST, END), encoding=encoding)
     assert source.holds(cut) == (FIRST, END)
     assert cut.encoder == CODECS[codec].software
-    again = video.cut_out(source.uri, source.span(FIRST, END), encoding=encoding)
-    worse = video.cut_out(source.uri, source.span(FIRST, END), encoding=replace(encoding, crf=45))
+    again = video.extract_clip(source.uri, source.span(FIRST, END), encoding=encoding)
+    worse = video.extract_clip(source.uri, source.span(FIRST, END), encoding=replace(encoding, crf=45))
     assert cut.data is not None
     assert again.data is not None
     assert worse.data is not None
@@ -211,14 +211,14 @@ def test_a_hardware_encoder_is_taken_where_there_is_one(seen: dict[str, Seen], m
     monkeypatch.setitem(CODECS, "h264", coder)
     source = seen["b-frames"]
     for encoder, taken in (("auto", "mpeg4"), ("software", "libx264")):
-        cut = video.cut_out(source.uri, source.span(0, 9), encoding=video.Encoding(encoder=encoder))
+        cut = video.extract_clip(source.uri, source.span(0, 9), encoding=video.Encoding(encoder=encoder))
         assert cut.encoder == taken
         assert video.count_frames(cut.data or b"") == 9
 
 
 def test_a_limit_of_frames_per_second_leaves_frames_out_and_keeps_times(seen: dict[str, Seen]) -> None:
     source = seen["b-frames"]
-    cut = video.cut_out(source.uri, source.span(1, 26), encoding=video.Encoding(max_fps=5, crf=12))
+    cut = video.extract_clip(source.uri, source.span(1, 26), encoding=video.Encoding(max_fps=5, crf=12))
     assert cut.data is not None
     clip = video.decode_bytes(cut.data)
     assert [round(float(int(at) * clip.time_base), 3) for at in clip.pts] == [0, 0.2, 0.4, 0.6, 0.8]
@@ -234,7 +234,7 @@ def test_a_crop_is_taken_off_the_upright_picture(turn: int | None, size: int | N
     render(path, count=4, rotation=turn, options={"crf": "8"})
     crop = Crop(left=12, top=6, right=20, bottom=4)
     span = Span(start=0, end=10**6, time_base=video.probe(str(path)).time_base)
-    cut = video.cut_out(str(path), span, encoding=video.Encoding(crf=10, max_short_side=size), crop=crop)
+    cut = video.extract_clip(str(path), span, encoding=video.Encoding(crf=10, max_short_side=size), crop=crop)
     upright = (108, 192) if turn else (192, 108)
     truth = numbered(2, *upright)[6 : upright[1] - 4, 12 : upright[0] - 20]
     assert cut.data is not None
@@ -249,20 +249,22 @@ def test_a_crop_is_taken_off_the_upright_picture(turn: int | None, size: int | N
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("settings", "message"),
     [
-        ({"codec": "vp8"}, "codec must be one of h264, hevc, av1"),
-        ({"crf": 52}, "crf of h264 must be between 0 and 51"),
-        ({"codec": "av1", "crf": 64}, "crf of av1 must be between 0 and 63"),
-        ({"preset": "quick"}, "preset must be one of ultrafast"),
-        ({"encoder": "hardware"}, "encoder must be software or auto"),
-        ({"max_short_side": 8}, "max_short_side must be at least 16 px"),
-        ({"max_fps": 0}, "max_fps must be between 0 and 1000"),
+        ({"codec": "vp8"}, "codec\n.*'h264', 'hevc' or 'av1'"),
+        ({"crf": 52}, "crf=52: h264 takes 0 to 51"),
+        ({"codec": "av1", "crf": 64}, "crf=64: av1 takes 0 to 63"),
+        ({"preset": "quick"}, "preset\n.*'ultrafast'"),
+        ({"encoder": "hardware"}, "encoder\n.*'software' or 'auto'"),
+        ({"max_short_side": 8}, "max_short_side\n.*greater than or equal to 16"),
+        ({"max_fps": 0}, "max_fps\n.*greater than 0"),
+        ({"max_fps": float("nan")}, "max_fps\n.*finite"),
+        ({"quality": 3}, "quality\n.*[Uu]nexpected"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(given: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        video.Encoding(**given)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        video.Encoding(**settings)
 
 
 # ---- one source, many spans -----------------------------------------------------------------------------------------
@@ -274,18 +276,18 @@ def test_spans_of_one_source_come_out_as_they_would_alone(
 ) -> None:
     source = Seen(tmp_path / f"x.{KINDS[kind][0]}", dict(KINDS[kind][1]))
     spans = [source.span(a, b) for a, b in ((2, 7), (7, 12), (14, 20), (25, 30), (3, 9))]
-    alone = [video.cut_out(source.uri, span).data for span in spans]
+    alone = [video.extract_clip(source.uri, span).data for span in spans]
     opened: list[Span] = []
     monkeypatch.setattr(
         cutout, "open_before", lambda uri, span, **rest: opened.append(span) or video.open_before(uri, span, **rest)
     )
-    with Cutting(source.uri) as cutting:
+    with Extractor(source.uri) as extractor:
         for span, data in zip(spans, alone, strict=True):
-            ours, theirs = cutting.cut(span).data, data
+            ours, theirs = extractor.extract(span).data, data
             assert ours is not None
             assert theirs is not None
             assert np.abs(video.decode_bytes(ours).pixels.astype(int) - video.decode_bytes(theirs).pixels).max() <= 8
-    assert opened == [spans[-1]]  # which lies before the one cut out last
+    assert opened == [spans[-1]]  # which lies before the one extracted last
 
 
 # ---- sources that change on the way -----------------------------------------------------------------------------------
@@ -335,16 +337,16 @@ def test_a_codec_header_that_changes_on_the_way_spoils_no_clip(
     assert len(source.pts) == 60
     span = source.span(first, end)
     for mode in ("encode", "smart"):
-        cut = video.cut_out(source.uri, span, mode, encoding=video.Encoding(crf=8))
+        cut = video.extract_clip(source.uri, span, mode, encoding=video.Encoding(crf=8))
         assert source.holds(cut) == (first, end)
     assert np.array_equal(video.read_span(source.uri, span).pixels, np.stack(source.pixels[first:end]))
     if first >= 30:
         with pytest.raises(NotCopied, match="header changes"):
-            video.cut_out(source.uri, span, "copy")
+            video.extract_clip(source.uri, span, "copy")
 
 
 def test_clips_of_a_source_whose_size_changes_have_the_first_size(tmp_path: Path) -> None:
-    """Whatever was cut out before, and wherever reading begins."""
+    """Whatever was extracted before, and wherever reading begins."""
     for part, size in enumerate([(192, 108), (320, 180)]):
         render(tmp_path / f"{part}.ts", size=size, **{**EVEN, "pts": list(range(150))}, options={"x264-params": GOP})
     with av.open(str(tmp_path / "x.ts"), "w") as container:
@@ -361,14 +363,14 @@ def test_clips_of_a_source_whose_size_changes_have_the_first_size(tmp_path: Path
     source = Seen(tmp_path / "x.ts")
     late, crop = source.span(250, 270), Crop(top=12, bottom=12)
     for before in ((), (source.span(140, 149),)):
-        with Cutting(source.uri) as cutting:
+        with Extractor(source.uri) as extractor:
             for span in before:
-                cutting.cut(span)
-            cut = cutting.cut(late, crop=crop)
+                extractor.extract(span)
+            cut = extractor.extract(late, crop=crop)
             assert (cut.width, cut.height, cut.frames) == (192, 84, 20)
     assert video.read_span(source.uri, late).pixels.shape == (20, 108, 192, 3)
     with pytest.raises(NotCopied):
-        video.cut_out(source.uri, source.span(200, 270), "copy")
+        video.extract_clip(source.uri, source.span(200, 270), "copy")
 
 
 def test_pictures_that_an_edit_list_leaves_out_are_in_no_clip(tmp_path: Path) -> None:
@@ -381,11 +383,11 @@ def test_pictures_that_an_edit_list_leaves_out_are_in_no_clip(tmp_path: Path) ->
     assert [number(rgb.mean(-1)) for rgb in source.pixels] == shown
     for first, end in ((0, 18), (12, 30), (20, 35)):
         for mode in ("encode", "smart"):
-            cut = video.cut_out(source.uri, source.span(first, end), mode, encoding=video.Encoding(crf=8))
+            cut = video.extract_clip(source.uri, source.span(first, end), mode, encoding=video.Encoding(crf=8))
             assert source.holds(cut) == (first, end)
-        assert video.cut_out(source.uri, source.span(first, end), "none").frames == end - first
+        assert video.extract_clip(source.uri, source.span(first, end), "none").frames == end - first
         try:
-            copy = video.cut_out(source.uri, source.span(first, end), "copy")
+            copy = video.extract_clip(source.uri, source.span(first, end), "copy")
         except NotCopied:
             assert first == 12  # the one that reaches over what is left out
         else:
@@ -428,11 +430,11 @@ def with_edits(data: bytes, edits: list[tuple[int, int]]) -> bytes:
 
 def test_another_number_of_frames_than_was_seen_is_an_error(seen: dict[str, Seen]) -> None:
     source = seen["b-frames"]
-    with Cutting(source.uri) as cutting:
+    with Extractor(source.uri) as extractor:
         for mode, encoding in (("encode", video.Encoding(max_fps=5)), ("smart", None), ("none", None)):
             with pytest.raises(SourceError, match="18 frames decoded in the span where 17 were observed"):
-                cutting.cut(source.span(FIRST, END), mode, encoding=encoding, expect=17)  # type: ignore[arg-type]
-            assert cutting.cut(source.span(FIRST, END), mode, encoding=encoding, expect=18).frames  # type: ignore[arg-type]
+                extractor.extract(source.span(FIRST, END), mode, encoding=encoding, expect=17)  # type: ignore[arg-type]
+            assert extractor.extract(source.span(FIRST, END), mode, encoding=encoding, expect=18).frames  # type: ignore[arg-type]
 
 
 def test_every_crop_comes_to_the_size_asked_for() -> None:

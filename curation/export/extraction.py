@@ -1,0 +1,149 @@
+"""Clips of an export are extracted from their sources into files of their own, with a row group per clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dailies.curation import schema, video
+from dailies.curation.clips import span_of
+from dailies.curation.errors import Changed, SourceError
+from dailies.curation.types import Crop
+from dailies.curation.video.encode import Encoding, ExtractedClip
+from dailies.curation.video.extract import Extractor, Mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings:
+    """How clips are extracted from their sources.
+
+    ``mode``: one of ``dailies.curation.video.extract``; ``encoding``: of what is encoded; ``crop``: whether measured black
+    borders are taken off.
+    """
+
+    mode: Mode = "encode"
+    encoding: Encoding = field(default_factory=Encoding)
+    crop: bool = False
+
+    @property
+    def meaning(self) -> list[Any]:
+        """The settings that an export's bytes depend on, for its fingerprint."""
+        return [self.mode, asdict(self.encoding), self.encoding.meaning, self.crop]
+
+
+EXTRACTED = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("failure", schema.FAILURE),
+        *(column for column in schema.EXPORT_COLUMNS if column.name in schema.EXTRACTION_COLUMNS),
+        schema.VIDEO,
+    ]
+)
+"""One clip as it was extracted, or why it could not be."""
+
+
+class _ClipExtractor:
+    """Extracts clips, in a child process; the source last opened stays open, since its next clip comes next."""
+
+    def __init__(self) -> None:
+        self._extractor: Extractor | None = None
+        self._source: tuple[str, str, int] | None = None  # uri, content id and stream that the extractor is open on
+
+    def __call__(
+        self, clip: Mapping[str, Any], settings: ExtractSettings, heartbeat: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        """Return the columns ``schema.EXTRACTION_COLUMNS`` and the bytes of one clip.
+
+        A source in which faults showed is encoded, whatever the mode but ``none``: copies would take the faults along.
+        Raises ``SourceError``; ``Changed`` if the source is not what was observed.
+        """
+        extractor = self._opened(clip, heartbeat)
+        mode: Mode = "encode" if clip.get("faulty") and settings.mode != "none" else settings.mode
+        crop = crop_of(clip) if settings.crop else None
+        extracted = extractor.extract(
+            span_of(clip), mode, encoding=settings.encoding, crop=crop, expect=clip["frames"], heartbeat=heartbeat
+        )
+        return extraction_row(clip, extracted, mode, crop or Crop()) | {"video": extracted.data}
+
+    def _opened(self, clip: Mapping[str, Any], heartbeat: Callable[[], None]) -> Extractor:
+        source = (clip["uri"], clip["content_id"], clip["stream"])
+        if self._extractor is None or self._source != source:
+            if self._extractor is not None:
+                self._extractor.close()
+                self._extractor = None
+            content, _ = video.content_id(clip["uri"])
+            if content != clip["content_id"]:
+                raise Changed(f"{clip['uri']} changed since it was observed")
+            heartbeat()
+            self._extractor, self._source = Extractor(clip["uri"], stream=clip["stream"]), source
+        return self._extractor
+
+
+extract_clip = _ClipExtractor()
+
+
+def crop_of(clip: Mapping[str, Any]) -> Crop:
+    """Return the measured black borders as what to take off; nothing at a side where they could not be told."""
+    return Crop(**{side: math.ceil(clip.get(f"border_{side}") or 0) for side in ("left", "top", "right", "bottom")})
+
+
+def extraction_row(clip: Mapping[str, Any], extracted: ExtractedClip, mode: Mode, crop: Crop) -> dict[str, Any]:
+    """Return ``schema.EXTRACTION_COLUMNS`` of one clip; ``mode`` is what was asked for."""
+    if extracted.encoded == extracted.frames:
+        mode = "encode"
+    elif mode == "smart" and not extracted.encoded:
+        mode = "copy"
+    return {
+        "extraction": mode,
+        "source_start": extracted.span.start,
+        "source_end": extracted.span.end,
+        "lost_seconds": float(span_of(clip).seconds - extracted.span.seconds),
+        "seconds": float(extracted.span.seconds),
+        "frames": extracted.frames,
+        "frames_encoded": extracted.encoded,
+        "encoder": extracted.encoder,
+        "fps": extracted.fps,
+        "width": extracted.width,
+        "height": extracted.height,
+        "crop_left": crop.left,
+        "crop_top": crop.top,
+        "crop_right": crop.right,
+        "crop_bottom": crop.bottom,
+    }
+
+
+def write_extracted(
+    path: Any, clips: Iterable[Mapping[str, Any]], extract: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> int:
+    """Extract ``clips`` into the local path or open file ``path``, a row group each, in order; return how many failed."""
+    failed = 0
+    with pq.ParquetWriter(path, EXTRACTED, compression="none", write_statistics=False) as writer:
+        for clip in clips:
+            row: dict[str, Any] = dict.fromkeys(EXTRACTED.names) | {"clip_id": clip["clip_id"]}
+            try:
+                row |= extract(clip)
+            except SourceError as error:
+                row["failure"] = failure_of(error)
+                failed += 1
+            writer.write_table(pa.Table.from_pylist([row], schema=EXTRACTED))
+    return failed
+
+
+def failure_of(error: SourceError) -> dict[str, str]:
+    """Return the reason of a failed clip, as a row keeps it."""
+    return {"stage": "export", "kind": error.kind, "message": str(error)}
+
+
+def read_extracted(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of ``EXTRACTED`` as ``write_shard`` needs it. Raises the failure that the row records."""
+    failure = row["failure"]
+    if failure is not None:
+        error = SourceError(failure["message"])
+        error.kind = failure["kind"]
+        raise error
+    return {name: row[name] for name in EXTRACTED.names if name not in ("clip_id", "failure")}

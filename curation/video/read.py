@@ -1,0 +1,138 @@
+"""Videos are read here: probed, streamed frame by frame, and read as arrays of a span, of a clip or of bytes in memory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dailies.curation.errors import Changed, TooFewFrames, Unreadable
+from dailies.curation.timing import Span
+from dailies.curation.types import Crop, Frames, Probe
+from dailies.curation.video.bytes_io import content_id
+from dailies.curation.video.pixels import DecodedFrame, fit
+from dailies.curation.video.source import Source, open_before, open_source
+
+# ---- whole sources --------------------------------------------------------------------------------------------------
+
+
+def probe(uri: str, *, stream: int | None = None) -> Probe:
+    """Return what the container says of its best video stream, or of ``stream``. Decodes one frame. Raises ``SourceError``."""
+    with open_source(uri, stream=stream) as source:
+        return source.probe
+
+
+def stream(source: Source) -> Iterator[DecodedFrame]:
+    """Yield every frame of a fresh source, then check it. Closes the source, also when left early. Raises ``SourceError``."""
+    try:
+        yield from source.frames()
+        source.check()
+    finally:
+        source.close()
+
+
+def decode_bytes(data: bytes) -> Frames:
+    """Decode a video held in memory, such as an exported clip: all frames, RGB. Raises ``SourceError``."""
+    with Source("memory", file=io.BytesIO(data)) as source:
+        return _frames([(picture.pts, picture.rgb()) for picture in stream(source)], source.time_base)
+
+
+def count_frames(data: bytes) -> int:
+    """Count the frames of a video held in memory that decode. Raises ``SourceError``."""
+    with Source("memory", file=io.BytesIO(data)) as source:
+        return sum(1 for _ in stream(source))
+
+
+# ---- spans ----------------------------------------------------------------------------------------------------------
+
+
+def span_frames(uri: str, span: Span, *, stream: int | None = None) -> Iterator[DecodedFrame]:
+    """Yield the frames with ``span.start <= pts < span.end``: exactly those that streaming from the start gives."""
+    with open_before(uri, span, stream=stream) as source:
+        yield from source.within(span)
+
+
+def read_span(
+    uri: str, span: Span, *, stream: int | None = None, short_side: int | None = None, crop: Crop | None = None
+) -> Frames:
+    """Read a span's frames as RGB, ``crop`` taken off, downscaled by area to ``short_side`` px where that is not ``None``.
+
+    ``pts`` are the source's, over the source's time base. Raises ``TooFewFrames`` where the span has none.
+    """
+    decoded = [(picture.pts, _inner(picture, short_side, crop)) for picture in span_frames(uri, span, stream=stream)]
+    if not decoded:
+        raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
+    return _frames(decoded, span.time_base)
+
+
+def _inner(picture: DecodedFrame, short_side: int | None, crop: Crop | None) -> NDArray[np.uint8]:
+    if crop is None or not crop.any:
+        return picture.rgb(short_side)
+    import cv2
+
+    rgb = picture.rgb()
+    inner = rgb[crop.top : rgb.shape[0] - crop.bottom, crop.left : rgb.shape[1] - crop.right]
+    if not inner.size:
+        raise Unreadable(f"nothing is left of {rgb.shape[1]}×{rgb.shape[0]} without {crop}")
+    size = fit(inner.shape[1], inner.shape[0], short_side)
+    return np.asarray(cv2.resize(inner, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def clip_frames(row: Mapping[str, Any], *, at: Sequence[float] | None = None, short_side: int | None = None) -> Frames:
+    """Read the frames of an export's row: from its bytes or, where it was made in mode ``none``, from its source.
+
+    ``at``: for each of these times, in seconds from the first frame on and rising, the first frame at or after it, the
+    last one past the end; without it all frames. ``short_side`` scales down. Raises ``SourceError``, such as
+    ``Changed`` for a source that is no longer what was curated.
+    """
+    if row["video"] is not None:
+        with Source("memory", file=io.BytesIO(row["video"])) as source:
+            return _frames(list(_chosen(stream(source), at, source.time_base, short_side, None)), source.time_base)
+    if content_id(row["uri"])[0] != row["content_id"]:
+        raise Changed(f"{row['uri']} changed since it was observed")
+    base = Fraction(row["time_base_num"], row["time_base_den"])
+    span = Span(start=row["source_start"], end=row["source_end"], time_base=base)
+    crop = Crop(**{side: row[f"crop_{side}"] for side in ("left", "top", "right", "bottom")})
+    pictures = span_frames(row["uri"], span, stream=row["stream"])
+    decoded = list(_chosen(pictures, at, base, short_side, crop))
+    if not decoded:
+        raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {base} s")
+    return _frames(decoded, base)
+
+
+def _chosen(
+    pictures: Iterator[DecodedFrame],
+    at: Sequence[float] | None,
+    base: Fraction,
+    short_side: int | None,
+    crop: Crop | None,
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield (pts, RGB) of the frames asked for; others are not converted, and none is decoded after the last."""
+    first: int | None = None
+    last: DecodedFrame | None = None
+    count = 0  # of the times in ``at`` that are met
+    for picture in pictures:
+        last, first = picture, picture.pts if first is None else first
+        if at is None:
+            yield picture.pts, _inner(picture, short_side, crop)
+            continue
+        seconds = float((picture.pts - first) * base)
+        while count < len(at) and at[count] <= seconds:
+            yield picture.pts, _inner(picture, short_side, crop)
+            count += 1
+        if count == len(at):
+            return
+    if last is not None and at is not None:
+        yield from [(last.pts, _inner(last, short_side, crop))] * (len(at) - count)
+
+
+def _frames(decoded: Sequence[tuple[int, NDArray[np.uint8]]], time_base: Fraction) -> Frames:
+    """Stack (pts, RGB) of at least one frame, read-only."""
+    pixels = np.stack([rgb for _, rgb in decoded])
+    pts = np.array([pts for pts, _ in decoded], np.int64)
+    pixels.flags.writeable = pts.flags.writeable = False
+    return Frames(pts=pts, pixels=pixels, time_base=time_base)

@@ -1,0 +1,243 @@
+"""How latents of an export are made, shard by shard.
+
+One shard is one piece of work, here or on a cluster: read row group by row group, encoded clip by clip, and written into
+a staging folder beside OUT. A shard is done when its part of the index is there; a run that was killed goes on with the
+next, and OUT appears when all are there. Importing this loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dailies.curation import schema
+from dailies.curation.clips import SPLITS
+from dailies.curation.errors import DailiesError, ExportError, RecipeError, UsageError
+from dailies.curation.packages import need
+from dailies.curation.tables import Folder
+from dailies.pipelines import engine as engines
+from dailies.pipelines.cli.progress import progress
+from dailies.pipelines.latents.card import card
+from dailies.pipelines.latents.work import LatentsWork, passes
+from dailies.pipelines.model_refs import models_of
+from dailies.training.recipes.phase import Phase
+from dailies.training.recipes.recipe import Recipe, check_columns
+
+if TYPE_CHECKING:
+    from dailies.training.data.manifest import LatentsManifest
+    from dailies.training.diffusion.encoders import Models
+
+MANIFEST, INDEX, CARD = "latents.json", "index.parquet", "README.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentsRequest:
+    """A request says which latents to make.
+
+    Args:
+        export: A folder that dailies has exported.
+        latents: ``RECIPE[:PHASE]``.
+        out: Where they go.
+        views: Crops of each clip.
+        sets: See ``dailies.training.recipes.overrides``.
+        start, parts: See ``dailies.pipelines.model_refs``.
+    """
+
+    export: str
+    latents: str
+    out: str
+    views: int = 4
+    sets: Sequence[str] = ()
+    start: str | None = None
+    parts: Mapping[str, str | None] = field(default_factory=dict)
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentsReport:
+    """A report says what latents hold.
+
+    Args:
+        views: Crops of each clip.
+        splits: Clips of each split.
+        failed: Clips that are rows of the index with a reason; ``reasons``: how many by which.
+        not_selected: Clips of the export that the phase's select passes over.
+        bytes: Of all crops.
+    """
+
+    name: str
+    path: str
+    phase: str
+    views: int
+    splits: Mapping[str, int]
+    failed: int
+    reasons: Mapping[str, int]
+    not_selected: int
+    bytes: int
+
+
+def export_latents(request: LatentsRequest, *, engine: engines.Engine, quiet: bool) -> LatentsReport:
+    """Make latents of an export for a recipe's phase, or report those that are there; resumes where a killed run stopped.
+
+    Raises ``UsageError`` before any work where export, recipe, models and place do not fit each other, and
+    ``DailiesError`` when not one clip could be encoded.
+    """
+    need(["torch", "diffusers", "transformers"], by="export --latents")
+    source, final = Folder.at(request.export), Folder.at(request.out)
+    recipe, phase = recipe_of(request.latents, request.sets)
+    models = _models(recipe, request)
+    work = _work(request, recipe, phase, models, source, engine)
+    shards = _shards(source, recipe, phase)
+    selected = {name: _count_selected(source, name, phase) for name, _ in shards}
+    left_out = sum(rows for _, rows in shards) - sum(selected.values())
+    if _is_made(final, work.manifest):
+        return report(final, left_out)
+    if not sum(selected.values()):
+        raise UsageError(f"phase {phase.name}: select={list(phase.select)}: no clip of {request.export} passes")
+    staging = Folder.at(work.staging)
+    _run(work, staging, selected, engine, quiet)
+    staging.write(MANIFEST, work.manifest.text.encode())
+    _finish(staging, final, [name for name, _ in shards], work.manifest, left_out)
+    return report(final, left_out)
+
+
+def recipe_of(latents: str, sets: Sequence[str]) -> tuple[Recipe, Phase]:
+    """Loads what ``RECIPE[:PHASE]`` names: the recipe, and its phase or the last. Raises ``RecipeError``."""
+    from dailies.training.recipes import load_recipe
+
+    name, colon, phase = latents.rpartition(":")
+    try:
+        recipe = load_recipe(latents, sets)
+    except RecipeError:
+        if not colon:
+            raise
+        recipe = load_recipe(name, sets)
+        return recipe, recipe.phase(phase)
+    return recipe, recipe.phases[-1]
+
+
+def _models(recipe: Recipe, request: LatentsRequest) -> Models:
+    """Finds the frozen models' folders. Raises ``UsageError`` naming what is missing."""
+    from dailies.training.diffusion.encoders import Models
+
+    folders = asdict(models_of(recipe, start=request.start, **request.parts))
+    # Workers have other working directories.
+    return Models(**{name: path and str(Path(path).resolve()) for name, path in folders.items()})
+
+
+def _work(
+    request: LatentsRequest, recipe: Recipe, phase: Phase, models: Models, source: Folder, engine: engines.Engine
+) -> LatentsWork:
+    from dailies.training.data.manifest import build_manifest
+    from dailies.training.distributed import pick_device
+
+    if not source.holds(INDEX):
+        raise ExportError(f"{request.export}: holds no {INDEX}; give a folder that dailies export made")
+    if source.holds(MANIFEST):
+        raise ExportError(f"{request.export}: holds latents already; give the export with videos")
+    manifest = build_manifest(recipe, phase, models, source=source.url, views=request.views, version=version("dailies"))
+    device = pick_device(request.device)
+    base, _, name = Folder.at(request.out).url.rpartition("/")
+    meaning = [manifest.fingerprint, sorted(source.relative(info) for info in (source / "data").list())]
+    return LatentsWork(
+        source=source.url,
+        staging=f"{base}/.staging-{name}-{schema.fingerprint(meaning)}",
+        manifest=manifest,
+        models=models,
+        device=device.type if engine == "ray" else str(device),  # Ray says which of the GPUs
+    )
+
+
+def _shards(source: Folder, recipe: Recipe, phase: Phase) -> list[tuple[str, int]]:
+    """Returns each shard's name and rows. Raises ``UsageError`` where there are none, or a column that the phase needs
+    is missing."""
+    data = source / "data"
+    names = [data.relative(info) for info in data.list() if info.path.endswith(".parquet")]
+    if not names:
+        raise ExportError(f"{source.url}: holds no data/*.parquet; give a folder that dailies export made")
+    shards = []
+    for name in names:
+        with pq.ParquetFile(data.file(name), filesystem=data.fs) as file:
+            check_columns(recipe, (phase,), file.schema_arrow.names)
+            shards.append((name, file.metadata.num_rows))
+    return shards
+
+
+def _count_selected(source: Folder, name: str, phase: Phase) -> int:
+    """Returns how many of a shard's clips pass the phase's select."""
+    columns = ["clip_id", *dict.fromkeys(column for column, _, _ in phase.select)]
+    data = source / "data"
+    rows = pq.read_table(data.file(name), columns=columns, filesystem=data.fs).to_pylist()
+    return sum(passes(row, phase.select) for row in rows)
+
+
+def _is_made(final: Folder, manifest: LatentsManifest) -> bool:
+    """Returns whether just these latents are there. Raises ``UsageError`` where something else is."""
+    from dailies.training.data.manifest import parse_manifest
+
+    if not final.list():
+        return False
+    if final.holds(MANIFEST) and final.holds(INDEX):
+        if parse_manifest(final.read(MANIFEST), final.file(MANIFEST)).fingerprint == manifest.fingerprint:
+            return True
+        raise UsageError(f"--out {final.url}: holds other latents; take another folder")
+    raise UsageError(f"--out {final.url}: is not empty; take another folder")
+
+
+def _run(work: LatentsWork, staging: Folder, selected: Mapping[str, int], engine: engines.Engine, quiet: bool) -> None:
+    todo = [name for name, clips in selected.items() if clips and not (staging / "index").holds(name)]
+    total, left = sum(selected.values()), sum(selected[name] for name in todo)
+    bundles = (pa.table({"file": [name]}) for name in todo)
+    with (
+        engines.session(engine),
+        progress(work.name, left, "clips", already=total - left, quiet=quiet) as bar,
+    ):
+        for written in engines.run(work, bundles, engine):
+            bar.advance(written.clips, written.failed)
+
+
+def _finish(staging: Folder, final: Folder, shards: Sequence[str], manifest: LatentsManifest, left_out: int) -> None:
+    """Join the parts of the index, write the card, and publish the whole.
+
+    Raises ``DailiesError`` where no clip could be encoded.
+    """
+    parts = staging / "index"
+    tables = [pq.read_table(parts.file(name), filesystem=parts.fs) for name in shards if parts.holds(name)]
+    index = pa.concat_tables(tables)
+    if not any(status == "ok" for status in index["status"].to_pylist()):
+        (kind, count), *_ = Counter(failure["kind"] for failure in index["failure"].to_pylist()).most_common(1)
+        first = next(failure for failure in index["failure"].to_pylist() if failure["kind"] == kind)
+        staging.fs.delete_dir(staging.path)
+        raise DailiesError(f"none of {len(index)} clips can be encoded; {count} are {kind}: {first['message']}")
+    staging.write(CARD, card(final.url.rpartition("/")[2], index, manifest, left_out).encode())
+    with staging.new_file(INDEX) as sink:
+        pq.write_table(index, sink, compression="zstd")
+    staging.publish(final, without=("index",), last=(CARD, MANIFEST, INDEX))
+
+
+def report(folder: Folder, not_selected: int) -> LatentsReport:
+    """Reports what latents hold, from their index."""
+    from dailies.training.data.manifest import parse_manifest
+
+    manifest = parse_manifest(folder.read(MANIFEST), folder.file(MANIFEST))
+    index = pq.read_table(folder.file(INDEX), filesystem=folder.fs)
+    rows = index.select(["split", "status", "bytes", "failure"]).to_pylist()
+    ok = [row for row in rows if row["status"] == "ok"]
+    return LatentsReport(
+        name=folder.url.rpartition("/")[2],
+        path=folder.url,
+        phase=f"{manifest.recipe}:{manifest.phase}",
+        views=manifest.views,
+        splits={split: n for split in SPLITS if (n := sum(row["split"] == split for row in ok))},
+        failed=len(rows) - len(ok),
+        reasons=dict(Counter(row["failure"]["kind"] for row in rows if row["status"] != "ok").most_common()),
+        not_selected=not_selected,
+        bytes=sum(row["bytes"] for row in ok),
+    )

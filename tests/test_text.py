@@ -1,0 +1,103 @@
+"""The text scorer's columns, from boxes that are known: the detector is stood in for, its model is another's."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from dailies.curation.scorers import text
+from dailies.curation.scorers.text import Text, first_middle_last, union_area
+from dailies.curation.timing import Span
+from dailies.curation.types import Evidence, EvidenceFrame
+from dailies.curation.video import jpeg
+
+HEIGHT, WIDTH = 200, 400
+LEVEL = 40  # of luma, by which frames tell the detector which one they are
+
+
+def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
+
+
+def evidence(count: int) -> Evidence:
+    pictures = [np.full((HEIGHT, WIDTH, 3), LEVEL * number, np.uint8) for number in range(count)]
+    return Evidence(
+        clip_id="a",
+        span=Span(start=0, end=100, time_base=Fraction(1, 10)),
+        frames=tuple(EvidenceFrame(pts=number, jpeg=jpeg(each, 95)) for number, each in enumerate(pictures)),
+    )
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, boxes: list[list[np.ndarray] | None]) -> dict[str, Any]:
+    """The row of a clip with as many evidence frames as there are lists of boxes."""
+
+    def detector(bgr: np.ndarray, **_: bool) -> SimpleNamespace:
+        return SimpleNamespace(boxes=boxes[round(float(bgr.mean()) / LEVEL)])
+
+    monkeypatch.setattr(text, "_load", lambda side: detector)
+    with Text().open() as score:
+        (row,) = score([evidence(len(boxes))]).to_pylist()
+    return dict(row)
+
+
+# Shares of the frame: 4 %; 6 %, of two boxes of 4 % that overlap by half; 8 %, right of what is as wide as it is high.
+ONE, OTHER, WIDE = rectangle(40, 20, 120, 60), rectangle(80, 20, 160, 60), rectangle(220, 100, 380, 140)
+HUGE = rectangle(0, 0, 399, 59)
+
+
+def test_areas_are_of_the_union_per_position_and_the_largest_of_the_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Excludes the boxes' sum (8 % on the first), sums and means over the frames, frames in between, and a frame whose
+    height is its width. Edges of boxes are inside them, which is worth a pixel a side."""
+    row = scored(monkeypatch, [[ONE, OTHER], [HUGE], [WIDE], [HUGE], [ONE]])
+    assert [row[f"text_area_{position}"] for position in ("first", "middle", "last")] == pytest.approx(
+        [0.06, 0.08, 0.04], rel=0.04
+    )
+    assert row["text_area"] == row["text_area_middle"]
+    assert row["text_boxes"] == 2
+
+
+def test_boxes_are_the_most_on_one_frame_and_only_lines_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    square, tall = rectangle(200, 20, 240, 60), rectangle(20, 110, 390, 180)  # 70 of 200 px are more than three tenths
+    row = scored(monkeypatch, [[ONE], [square, ONE, WIDE, square, tall], None])
+    assert row["text_boxes"] == 2
+    assert row["text_area_middle"] == pytest.approx(0.12, rel=0.04)
+    assert row["text_area_last"] == 0
+    assert scored(monkeypatch, [[square]]) == {
+        "text_area": 0, "text_area_first": 0, "text_area_middle": 0, "text_area_last": 0, "text_boxes": 0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "looked"), [(1, (0, 0, 0)), (2, (0, 1, 1)), (3, (0, 1, 2)), (4, (0, 2, 3)), (5, (0, 2, 4))]
+)
+def test_the_middle_frame_is_the_later_one_of_two(count: int, looked: tuple[int, ...]) -> None:
+    assert tuple(frame.pts for frame in first_middle_last(evidence(count).frames)) == looked
+
+
+def test_the_area_of_a_slanted_box_is_its_own() -> None:
+    """Excludes the area of the upright box about it, which is twice as large."""
+    diamond = np.array([(100, 20), (180, 100), (100, 180), (20, 100)], np.float32)
+    assert union_area([diamond], 200, 200) == pytest.approx(0.32, rel=0.03)
+    assert union_area([diamond, rectangle(90, 90, 110, 110)], 200, 200) == union_area([diamond], 200, 200)
+    assert union_area([], 200, 200) == 0
+
+
+@pytest.mark.parametrize(
+    ("length", "thickness", "is_line"),
+    [(30, 20, True), (29, 20, False), (45, 30, True), (60, 31, False), (2, 0.5, True), (1.4, 0.5, False)],
+)
+@pytest.mark.parametrize("angle", [0, 45, 90])
+def test_a_line_is_half_as_long_again_as_high_and_at_most_three_tenths_of_the_frame(
+    length: float, thickness: float, is_line: bool, angle: float
+) -> None:
+    """Whichever way it runs: excludes the height of the upright box about it, and the frame's width for its height."""
+    if angle == 45 and (length, thickness) in ((30, 20), (45, 30)):
+        length += 0.01  # the rectangle found again is not exact
+        thickness -= 0.01
+    box = cv2.boxPoints(((100, 100), (length, thickness), angle))
+    assert Text()._is_line(box, 100) is is_line

@@ -1,0 +1,88 @@
+"""An export on disk: its rows in memory, its media read when asked for."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dailies.curation.errors import ExportError
+from dailies.training.data.manifest import CROPS, TEXT, LatentsManifest, read_manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row says where one clip lies, and holds its columns without the media."""
+
+    shard: Path
+    group: int
+    number: int
+    columns: dict[str, Any]
+
+
+class Export:
+    """An export holds its rows in memory; media are read when asked for. ``latents``: the manifest where it holds
+    precomputed latents in place of videos.
+
+    Raises ``ExportError`` where there are no shards, or a latents.json that cannot be read.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        shards = sorted((self.folder / "data").glob("*.parquet"))
+        if not shards:
+            raise ExportError(f"data={self.folder}: holds no data/*.parquet; give a folder that dailies export made")
+        self.latents: LatentsManifest | None = read_manifest(self.folder)
+        self.columns: list[str] = pq.read_schema(shards[0]).names
+        media = {CROPS, *(TEXT + name for name in self.latents.captions)} if self.latents else {"video"}
+        self._plain = [name for name in self.columns if name not in media]
+        self._footers: dict[Path, pq.FileMetaData] = {}
+        self.rows = [row for shard in shards for row in self._read(shard)]
+        self._group: tuple[Path, int, list[Any]] | None = None
+        self._lock = threading.Lock()
+
+    def _read(self, shard: Path) -> Iterable[Row]:
+        file = pq.ParquetFile(shard)
+        self._footers[shard] = file.metadata
+        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        positions = ((group, number) for group, count in enumerate(counts) for number in range(count))
+        for (group, number), columns in zip(positions, file.read(columns=self._plain).to_pylist(), strict=True):
+            yield Row(shard=shard, group=group, number=number, columns=columns)
+
+    @property
+    def card(self) -> str:
+        """Returns the text of its README.md, empty where it has none."""
+        path = self.folder / "README.md"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def with_video(self, row: Row) -> dict[str, Any]:
+        """Returns the row with its video. The row group last read stays in memory (at most 32 MB).
+
+        Raises ``ExportError`` where latents stand in place of videos.
+        """
+        if self.latents is not None:
+            raise ExportError(
+                f"data={self.folder}: holds latents; give the export with videos, {self.latents.source_path}"
+            )
+        with self._lock:
+            if self._group is None or self._group[:2] != (row.shard, row.group):
+                column = pq.ParquetFile(row.shard).read_row_group(row.group, columns=["video"])["video"]
+                self._group = (row.shard, row.group, list(column))
+            return {**row.columns, "video": self._group[2][row.number].as_py()}
+
+    def cells(self, row: Row, columns: Sequence[str]) -> dict[str, pa.Scalar]:
+        """Returns media columns of one row, reading its row group of them. Callable from threads."""
+        with pq.ParquetFile(row.shard, metadata=self._footers[row.shard]) as file:
+            table = file.read_row_group(row.group, columns=list(columns), use_threads=False)
+        return {name: table[name][row.number] for name in columns}
+
+
+def grid_length(frames: int, native: float, fps: float) -> int:
+    """Returns how many points of a grid of ``fps`` a clip of ``frames`` at ``native`` 1/s has, from its first frame on."""
+    return 1 + math.floor((frames - 1) / native * fps + 1e-6)

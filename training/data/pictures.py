@@ -1,0 +1,105 @@
+"""Pictures with captions, from a folder of files or from Parquet: clips of one frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from dailies.curation.errors import ExportError
+from dailies.training.data.items import PixelItems
+from dailies.training.models.pixels import Pixels, cover
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+class Pictures(PixelItems):
+    """Pictures have a caption each and no numbers.
+
+    Args:
+        entries: (name, caption) of each.
+        read: Gives the encoded bytes of one.
+        size: (width, height) px that they are resized to cover.
+    """
+
+    def __init__(self, entries: Sequence[tuple[str, str]], read: Callable[[int], bytes], size: tuple[int, int]) -> None:
+        super().__init__([name for name, _ in entries], [1] * len(entries), size)
+        self.captions = [text for _, text in entries]
+        self._read, self._size = read, size
+
+    def caption(self, index: int, column: str) -> str:
+        return self.captions[index]
+
+    def number(self, index: int, column: str) -> float | None:
+        return None
+
+    def frames(self, index: int, first: int, last: int) -> Pixels:
+        with Image.open(io.BytesIO(self._read(index))) as picture:
+            return cover(np.asarray(picture.convert("RGB"))[None], self._size)[first:last]
+
+
+def folder_pictures(folder: str | Path, size: tuple[int, int]) -> Pictures:
+    """Opens the pictures under ``folder``, each with its caption in metadata.csv (file_name, text) or in a .txt of its
+    name."""
+    root = Path(folder)
+    texts: dict[str, str] = {}
+    if (root / "metadata.csv").exists():
+        with (root / "metadata.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if any(row.get("file_name") is None or row.get("text") is None for row in rows):
+            raise ExportError(
+                f"image_path={folder}: metadata.csv needs the columns file_name and text, filled in each row"
+            )
+        texts = {row["file_name"]: row["text"] for row in rows}
+    entries = []
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES):
+        name, beside = path.relative_to(root).as_posix(), path.with_suffix(".txt")
+        if name not in texts and not beside.exists():
+            raise ExportError(f"image_path={folder}: {name} has no caption; add it to metadata.csv or as {beside.name}")
+        entries.append((name, texts[name] if name in texts else beside.read_text(encoding="utf-8").strip()))
+    return Pictures(entries, lambda index: (root / entries[index][0]).read_bytes(), size)
+
+
+def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
+    """Opens the rows of one Parquet file or a folder of them: ``image`` (bytes, or a struct with them) or ``jpg``;
+    ``text`` or ``caption``. A row group's pictures are read when one of them is asked for."""
+    root = Path(path)
+    files = sorted(root.rglob("*.parquet")) if root.is_dir() else [root]
+    entries: list[tuple[str, str]] = []
+    cells: list[tuple[Path, int, int, str]] = []
+    for file in files:
+        opened = pq.ParquetFile(file)
+        names = opened.schema_arrow.names
+        image = next((name for name in ("image", "jpg") if name in names), None)
+        text = next((name for name in ("text", "caption") if name in names), None)
+        if image is None or text is None:
+            raise ExportError(
+                f"image_path={path}: {file.name} has the columns {', '.join(names)}; "
+                "name them image or jpg, and text or caption"
+            )
+        for group in range(opened.num_row_groups):
+            captions = opened.read_row_group(group, columns=[text])[text].to_pylist()
+            cells += [(file, group, number, image) for number in range(len(captions))]
+            entries += [(f"{file.name}:{group}:{number}", caption or "") for number, caption in enumerate(captions)]
+    row_groups: OrderedDict[tuple[Path, int], list[Any]] = OrderedDict()
+    lock = threading.Lock()
+
+    def read(index: int) -> bytes:
+        file, group, number, image = cells[index]
+        with lock:
+            if (file, group) not in row_groups:
+                row_groups[file, group] = list(pq.ParquetFile(file).read_row_group(group, columns=[image])[image])
+                while len(row_groups) > 4:
+                    row_groups.popitem(last=False)
+            value = row_groups[file, group][number].as_py()
+        return bytes(value["bytes"] if isinstance(value, dict) else value)
+
+    return Pictures(entries, read, size)
