@@ -75,7 +75,7 @@ def main() -> None:
             export=args.export, latents=args.latents, out=f"{folder}/latents", views=args.views, sets=args.sets
         )
         began = time.perf_counter()
-        made = export_latents(request, engine="local", quiet=True)
+        made = export_latents(request, engine="local")
         spent = time.perf_counter() - began
         result = measure(args.export, made.path, args.latents, args.sets, args.steps, args.runs)
     clips = sum(made.splits.values())

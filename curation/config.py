@@ -19,7 +19,7 @@ class StrictModel(BaseModel):
 
 
 SPEC = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""Configuration of the pydantic dataclasses that are specs: no unknown parameter, no NaN or infinity."""
+"""The configuration of pydantic dataclasses that are specs: unknown parameters, NaN and infinity are refused."""
 
 
 def read_yaml(text: str, what: str) -> Any:

@@ -1,8 +1,8 @@
-"""The engine: runs one stage's bundles through workers, on Ray Data or as a plain loop, and hands back receipts as they come.
+"""The engine runs one stage's bundles through workers, on Ray Data or as a plain loop, and yields receipts as they come.
 
 A stage is a small picklable ``Work``. What it opens in a worker takes a bundle of units (an Arrow table) and returns
 a receipt for what it wrote; pixels and JPEGs stay in the worker. Both engines call the same function on the same
-bundles, so their rows are the same.
+bundles, so they write the same rows and raise the same errors.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, Protocol
 
@@ -22,7 +24,7 @@ from dailies.curation.errors import UsageError
 from dailies.curation.types import Resources
 
 Engine = Literal["ray", "local"]
-SLICE = 4096  # bundles in one Ray Data execution: what the driver and the object store hold at once
+SLICE = 4096  # bundles per Ray Data execution, which the driver and the object store hold at once
 Call = Callable[[pa.Table], Any]
 
 
@@ -36,7 +38,7 @@ class Work(Protocol):
     def resources(self) -> Resources: ...
 
     def open(self) -> AbstractContextManager[Call]:
-        """Load what the work needs, once a worker; the call turns a bundle into a picklable receipt."""
+        """Load what the work needs, once per worker; the call turns a bundle into a picklable receipt."""
 
 
 @contextmanager
@@ -45,25 +47,24 @@ def session(engine: Engine) -> Iterator[None]:
     if engine == "local":
         yield
         return
-    # Workers of a cluster on this machine import what the driver imports; quiet unless something is wrong.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    mine = not ray.is_initialized()
-    if mine:
+    owned = not ray.is_initialized()
+    if owned:
         ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     try:
         yield
     finally:
-        if mine:
+        if owned:
             ray.shutdown()
 
 
 def run(work: Work, bundles: Iterable[pa.Table], engine: Engine) -> Iterator[Any]:
     """Receipts of ``work`` over ``bundles``, in whatever order they finish.
 
-    Raises ``UsageError`` before starting when the cluster cannot place a single worker.
+    Raises ``UsageError`` before starting when the cluster cannot place a single worker, and what the work raises.
     """
     return _ray(work, iter(bundles)) if engine == "ray" else _loop(work, bundles)
 
@@ -86,8 +87,8 @@ def _slice(work: Work, blocks: list[pa.Table]) -> Iterator[Any]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it has set its own level
     workers = min(len(blocks), placeable(work, ray.cluster_resources()))
     DataContext.get_current().enable_progress_bars = False
-    # Ray keeps the processes of plain tasks from stage to stage, which saves seconds at each; it ends those of tasks on
-    # a GPU after every one, so what holds weights there is an actor.
+    # Ray keeps the processes of plain tasks from stage to stage, which saves seconds at each. It ends a process that used
+    # a GPU after each task, so work on a GPU, which loads weights, runs in actors.
     gpu, token = work.resources.gpus, uuid.uuid4().hex
     receipts = ray.data.from_arrow(blocks).map_batches(
         _Actor if gpu else _task,
@@ -100,7 +101,17 @@ def _slice(work: Work, blocks: list[pa.Table]) -> Iterator[Any]:
     )
     for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for receipt in batch["receipt"].to_pylist():
-            yield pickle.loads(receipt)
+            outcome = pickle.loads(receipt)
+            if isinstance(outcome, _Raised):
+                raise outcome.error
+            yield outcome
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """An exception on its way to the driver: Ray would wrap it into one of its own types."""
+
+    error: Exception
 
 
 class _Actor:
@@ -108,21 +119,29 @@ class _Actor:
 
     def __init__(self, work: Work) -> None:
         self._stack = ExitStack()
-        self._call = self._stack.enter_context(work.open())
+        self._work = work
+        self._call: Call | None = None
 
     def __call__(self, bundle: pa.Table) -> pa.Table:
-        return pa.table({"receipt": pa.array([pickle.dumps(self._call(bundle))], pa.binary())})
+        try:
+            if self._call is None:
+                self._call = self._stack.enter_context(self._work.open())
+            receipt = pickle.dumps(self._call(bundle))
+        except Exception as error:
+            error.add_note(f"in a worker of stage {self._work.name}:\n{traceback.format_exc()}")
+            receipt = pickle.dumps(_Raised(error))
+        return pa.table({"receipt": pa.array([receipt], pa.binary())})
 
     def close(self) -> None:
         self._stack.close()
 
 
 _kept: dict[str, _Actor] = {}
-"""In a Ray worker process: the work it has open, so that the next bundle of the same stage finds it so."""
+"""The work that this Ray worker process has open, by stage, so that the next bundle of the stage need not open it."""
 
 
 def _task(bundle: pa.Table, work: Work, token: str) -> pa.Table:
-    """``token`` tells the stage that a bundle is of."""
+    """Run ``work`` on ``bundle``; ``token`` identifies the stage."""
     if token not in _kept:
         for other in _kept.values():
             other.close()
@@ -132,15 +151,15 @@ def _task(bundle: pa.Table, work: Work, token: str) -> pa.Table:
 
 
 def placeable(work: Work, cluster: dict[str, float]) -> int:
-    """How many workers of ``work`` fit the cluster at once; ``UsageError`` naming what is missing when none does."""
-    wants = {"CPU": work.resources.cpus, "GPU": work.resources.gpus, "memory": work.resources.memory_gb * 1e9}
+    """How many workers of ``work`` fit the cluster at once. Raises ``UsageError`` naming what is missing when none does."""
+    demands = {"CPU": work.resources.cpus, "GPU": work.resources.gpus, "memory": work.resources.memory_gb * 1e9}
     fits = []
-    for what, amount in wants.items():
-        have = cluster.get(what, 0.0)
-        if amount and have < amount:
-            shown = f"{amount / 1e9:g} GB memory" if what == "memory" else f"{amount:g} {what}"
-            got = f"{have / 1e9:.1f} GB" if what == "memory" else f"{have:g}"
-            raise UsageError(f"stage {work.name} needs {shown} per worker; the cluster has {got}")
-        if amount:
-            fits.append(int(have // amount))
+    for resource, demand in demands.items():
+        capacity = cluster.get(resource, 0.0)
+        if demand and capacity < demand:
+            needed = f"{demand / 1e9:g} GB memory" if resource == "memory" else f"{demand:g} {resource}"
+            available = f"{capacity / 1e9:.1f} GB" if resource == "memory" else f"{capacity:g}"
+            raise UsageError(f"stage {work.name} needs {needed} per worker; the cluster has {available}")
+        if demand:
+            fits.append(int(capacity // demand))
     return max(1, min(fits))

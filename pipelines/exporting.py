@@ -1,8 +1,8 @@
-"""Exporting a selection: clips extracted source by source and put together to shards in a staging folder, one file at a
-time, and shown when all are there.
+"""Exports a selection: clips are cut out source by source and put together to shards in a staging folder, one file at a
+time, which moves into place when it is whole.
 
 The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
-one is never made twice. A file is done when it is there; a killed export goes on with the next.
+one is never made twice. A file that exists is done; a killed export resumes with the next.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from dailies.curation.export import ExtractSettings
 from dailies.curation.tables import Dataset, Folder, Table
 from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
-from dailies.pipelines.cli.progress import progress
-from dailies.pipelines.cli.tables import ExportReport
 from dailies.pipelines.isolate import Isolated
+from dailies.pipelines.progress import Progress
 from dailies.pipelines.recipe import Recipe
+from dailies.pipelines.reports import ExportReport
 from dailies.pipelines.stages import MEMORY_GB
 from dailies.pipelines.steps import ExportStep, ObserveStep
 
@@ -136,9 +136,9 @@ def export_selection(
     selection: Mapping[str, Any],
     *,
     engine: engines.Engine,
-    quiet: bool,
+    progress: Progress,
 ) -> ExportReport:
-    """Make the export of ``clips`` (the kept ones, with ``columns``), or find it made already."""
+    """Export ``clips`` (the selected ones, with ``columns``), or report the export where it exists already."""
     if not len(clips):
         return ExportReport(name=step.name, path=None, splits={}, failed=0)
     settings = step.settings
@@ -146,8 +146,8 @@ def export_selection(
     wanted = sorted(clips["clip_id"].to_pylist())
     meaning = [wanted, settings.meaning, step.seed, step.shard_mb, scored]
     exports = dataset.folder / "exports"
-    name, made = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
-    if not made:
+    name, exists = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
+    if not exists:
         staging = exports / f".staging-{name}"
         if (staging / "cuts").list():  # begun by an older dailies, whose files have other columns
             staging.fs.delete_dir(staging.path)
@@ -155,12 +155,12 @@ def export_selection(
         extracting = ExtractWork(
             staging=staging.url, settings=settings, stall_seconds=recipe.one(ObserveStep).stall_seconds
         )
-        _make(extracting, staging / EXTRACTED, batches, engine, quiet)
+        _make(extracting, staging / EXTRACTED, batches, engine, progress)
         shards = export.plan_shards(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
         # A shard's clips are held at once, as they were read and as they are written.
         putting = ShardWork(staging=staging.url, columns=columns, memory_gb=1 + 2 * step.shard_mb / 1000)
-        _make(putting, staging / "index", shards, engine, quiet)
-        facts = {
+        _make(putting, staging / "index", shards, engine, progress)
+        origin = {
             "name": name,
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
@@ -172,20 +172,20 @@ def export_selection(
             "seed": step.seed,
             "version": version("dailies"),
         }
-        if not _show(staging, exports / name, shards, facts):
+        if not _show(staging, exports / name, shards, origin):
             return ExportReport(name=step.name, path=None, splits={}, failed=len(clips))
     return report(step.name, exports / name)
 
 
 def _place(dataset: Dataset, name: str, wanted: Sequence[str]) -> tuple[str, bool]:
-    """The export's name, and whether it stands there with just these clips.
+    """The export's name, and whether it exists with just these clips.
 
-    One that lost clips to a withdrawal keeps its name, and the new one gets a number.
+    An export that lost clips to a withdrawal keeps its name, and the new one gets a number.
     """
-    there = dataset.exports()
-    for number in range(1, len(there) + 2):
+    existing = dataset.exports()
+    for number in range(1, len(existing) + 2):
         numbered = name if number == 1 else f"{name}.{number}"
-        if numbered not in there:
+        if numbered not in existing:
             return numbered, False
         index = dataset.folder / "exports" / numbered
         ids = pq.read_table(index.file("index.parquet"), columns=["clip_id"], filesystem=index.fs)["clip_id"]
@@ -196,9 +196,9 @@ def _place(dataset: Dataset, name: str, wanted: Sequence[str]) -> tuple[str, boo
 
 def _marked(clips: pa.Table, observations: Table) -> pa.Table:
     """``clips`` with a column ``faulty``: whether anything was wrong when their source was decoded."""
-    seen = observations.read(["source_id", "packets_broken", "frames_corrupt"], equals={"status": "ok"})
-    faults = pc.add(pc.fill_null(seen["packets_broken"], 0), pc.fill_null(seen["frames_corrupt"], 0))
-    sources = pc.unique(seen["source_id"].filter(pc.greater(faults, 0)))
+    rows = observations.read(["source_id", "packets_broken", "frames_corrupt"], equals={"status": "ok"})
+    faults = pc.add(pc.fill_null(rows["packets_broken"], 0), pc.fill_null(rows["frames_corrupt"], 0))
+    sources = pc.unique(rows["source_id"].filter(pc.greater(faults, 0)))
     return clips.append_column("faulty", pc.is_in(clips["source_id"], value_set=sources))
 
 
@@ -215,35 +215,40 @@ def _located(clips: pa.Table, batches: Sequence[export.Shard]) -> pa.Table:
 
 
 def _make(
-    work: ExtractWork | ShardWork, done: Folder, files: Sequence[export.Shard], engine: engines.Engine, quiet: bool
+    work: ExtractWork | ShardWork,
+    done: Folder,
+    files: Sequence[export.Shard],
+    engine: engines.Engine,
+    progress: Progress,
 ) -> None:
-    """Carry ``work`` out for those of ``files`` that ``done`` does not hold whole."""
+    """Run ``work`` for those of ``files`` that the folder ``done`` does not hold."""
     todo = [file for file in files if not _is_done(done, file.name)]
     units = (file.clips.append_column("file", pa.array([file.name] * len(file.clips))) for file in todo)
     total = sum(len(file.clips) for file in files)
     already = total - sum(len(file.clips) for file in todo)
-    with progress(work.name, total - already, "clips", already=already, quiet=quiet) as bar:
+    with progress(work.name, total - already, "clips", already=already) as bar:
         for written in engines.run(work, (unit.combine_chunks() for unit in units), engine):
             bar.advance(written.clips, written.failed)
 
 
 def _is_done(folder: Folder, name: str) -> bool:
-    """A file of an unfinished export is done when it is there and names no failure."""
+    """Whether an unfinished export has this file, without a failure in it."""
     if not folder.holds(name):
         return False
     failures = pq.read_table(folder.file(name), columns=["failure"], filesystem=folder.fs)["failure"]
     return bool(failures.null_count == len(failures))
 
 
-def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], facts: Mapping[str, Any]) -> bool:
-    """Join the parts of the index, write the card, and move the whole into place; not if no clip could be extracted."""
+def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> bool:
+    """Join the parts of the index, write ``export.json`` and the card, and move the whole into place; not if no clip could
+    be extracted. ``origin``: as ``ExportManifest.of`` takes it."""
     parts = staging / "index"
     index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
     if not pc.any(pc.equal(index["status"], "ok")).as_py():
         return False
-    staging.write("README.md", export.render_card(index, facts).encode())
+    export.write_card(staging, export.ExportManifest.of(index, **origin), index.schema)
     _write_table(staging, "index.parquet", index)
-    staging.publish(final, without=("cuts", "index"), last=("README.md", "index.parquet"))
+    staging.publish(final, without=(EXTRACTED, "index"), last=(export.MANIFEST, export.CARD, "index.parquet"))
     return True
 
 

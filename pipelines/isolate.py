@@ -1,8 +1,8 @@
-"""A function in a child process with a time limit: a file that hangs or crashes the decoder costs its own row.
+"""Runs a function in a child process with a time limit, so that a file that hangs or crashes the decoder costs only its row.
 
 The child is started by command line and not by ``multiprocessing``, which imports ``__main__`` again: that breaks
 scripts without a guard, and Ray's workers. Messages are pickles behind their length: requests on the child's stdin,
-answers and heartbeats on what was its stdout. What libraries print goes to its stderr, which is kept for the last words.
+answers and heartbeats on what was its stdout. What libraries print goes to its stderr; its last line explains a crash.
 """
 
 from __future__ import annotations
@@ -29,27 +29,30 @@ from typing import IO, Any
 from dailies.curation.errors import Crashed, DailiesError, Defect, Hung
 
 HEADER = struct.Struct("<Q")  # length of the pickle that follows, in bytes
-# A child is one worker's hands: several of them share a machine, and sums come out the same however many cores it has.
+# Several children share a machine; and with one thread, sums come out the same however many cores it has.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )
-BEAT_SECONDS = 0.25  # at most one heartbeat message in so long
+HEARTBEAT_SECONDS = 0.25  # least time between two heartbeat messages
 START_SECONDS = 60.0  # for the child's imports, on top of the stall limit
-PARENT_SECONDS = 0.5  # how often the child looks whether its parent lives
+PARENT_SECONDS = 0.5  # how often the child checks that its parent lives
 
 
 class Isolated:
-    """Calls ``function`` (``"module:name"``) in a child process, one call at a time. A context manager.
+    """A child process that calls ``function`` (``"module:name"``), one call at a time. A context manager.
 
-    The child starts with the first call, serves the next ones too, and is started anew after it was killed. It ends with
-    this object, and when this process dies. ``stall_seconds``: how long a call may go without a heartbeat.
-    ``memory_gb``: limit of the child's address space (GiB), ``None`` for none.
+    The child starts with the first call, serves the next ones too, and is restarted after it was killed. It ends with
+    this object, and when this process dies.
+
+    Args:
+        stall_seconds: how long a call may go without a heartbeat.
+        memory_gb: limit of the child's address space (GiB); ``None``: no limit.
     """
 
     def __init__(self, function: str, *, stall_seconds: float = 60, memory_gb: float | None = None) -> None:
         module, _, name = function.partition(":")
         if not module or not name:
-            raise ValueError(f"function must read 'module:name', not {function!r}")
+            raise ValueError(f"function={function!r}: not of the form 'module:name'")
         self._function = function
         self._stall = stall_seconds
         self._memory = memory_gb
@@ -70,7 +73,7 @@ class Isolated:
 
     @property
     def pid(self) -> int | None:
-        """Of the running child."""
+        """The running child's process id."""
         return None if self._child is None else self._child.pid
 
     def close(self) -> None:
@@ -92,7 +95,7 @@ class Isolated:
             self._send(pickle.dumps(args, protocol=5))
             kind, value = self._answer(self._stall)
         except BaseException:
-            self._kill()  # also on KeyboardInterrupt: an answer that nobody waits for would be taken for the next one
+            self._kill()  # also on KeyboardInterrupt: a late answer would be taken for that of the next call
             raise
         if kind == "raised":
             raise value
@@ -127,7 +130,7 @@ class Isolated:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=5)  # one that waits for a dead disk dies only when the disk answers: leave it to that
+            child.wait(timeout=5)  # a child that waits for a dead disk dies only when the disk answers: let it
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -138,7 +141,7 @@ class Isolated:
         assert self._child.stdin is not None
         assert self._stderr is not None
         self._stderr.seek(0)  # which is the child's position too
-        self._stderr.truncate()  # last words are to be about this call
+        self._stderr.truncate()  # what is read after a crash must be about this call
         pipe, rest = self._child.stdin.fileno(), memoryview(HEADER.pack(len(message)) + message)
         while rest:
             self._wait(pipe, select.POLLOUT, self._stall)
@@ -175,7 +178,7 @@ class Isolated:
             raise Hung(f"no progress in {seconds:g} s; its process was killed")
 
     def _crash(self) -> Crashed:
-        """What became of a child that closed its pipe."""
+        """Explains how a child ended that closed its pipe."""
         assert self._child is not None
         assert self._stderr is not None
         try:
@@ -188,8 +191,8 @@ class Isolated:
             if code == -signal.SIGKILL:
                 how += " (out of memory?)"
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 4096))
-        words = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return Crashed(f"its process died {how}{': ' + words[-1].strip()[:200] if words else ''}")
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return Crashed(f"its process died {how}{': ' + lines[-1].strip()[:200] if lines else ''}")
 
 
 # ---- in the child ---------------------------------------------------------------------------------------------------
@@ -230,8 +233,8 @@ def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
         return "raised", Crashed("its process ran out of memory")
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return "raised", Defect(f"{said} ({os.path.basename(at.filename)}:{at.lineno})")
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        return "raised", Defect(f"{message} ({os.path.basename(at.filename)}:{at.lineno})")
 
 
 def _say(answers: IO[bytes], kind: str, value: Any) -> None:
@@ -246,12 +249,12 @@ def _say(answers: IO[bytes], kind: str, value: Any) -> None:
 
 def _beater(answers: IO[bytes], stall: float) -> Callable[[], None]:
     """A new ``heartbeat``, the first of which is given at once."""
-    last = -BEAT_SECONDS
+    last = -HEARTBEAT_SECONDS
 
     def heartbeat() -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= BEAT_SECONDS:
+        if now - last >= HEARTBEAT_SECONDS:
             last = now
             # Should the parent be gone while C code holds the GIL, this thread, which needs no GIL, ends the child.
             faulthandler.dump_traceback_later(2 * stall + 5, exit=True)
@@ -262,7 +265,7 @@ def _beater(answers: IO[bytes], stall: float) -> Callable[[], None]:
 
 
 def _follow(parent: int) -> None:
-    """Die, with all this process started, when its parent is no more."""
+    """Kill this process and all that it started when its parent is gone."""
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
     os.killpg(0, signal.SIGKILL)

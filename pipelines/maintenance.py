@@ -1,31 +1,40 @@
-"""Keeping a dataset: verify, collect garbage, take down sources."""
+"""Maintains a dataset: verifies it, collects garbage, takes down sources."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from dailies.curation import schema, video
 from dailies.curation.errors import UsageError
-from dailies.curation.tables import Dataset, DatasetProblem, verify
+from dailies.curation.export.card import disagreement, recount
+from dailies.curation.export.manifest import MANIFEST
+from dailies.curation.tables import Dataset, DatasetProblem, Garbage, verify
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
     """Problems found; ``deep`` decodes every exported clip and compares its frame count."""
-    return verify(Dataset.open(url), check_media=video.count_frames if deep else None)
-
-
-def collect(url: str, *, dry_run: bool, older_than: float | None) -> Any:
-    """Remove unreferenced files. On a store without locks, files of the last day may belong to a run at work."""
     dataset = Dataset.open(url)
-    hours = older_than if older_than is not None else (0.0 if dataset.is_local else 24.0)
-    with dataset.writer():
-        return dataset.gc(dry_run=dry_run, older_than_hours=hours)
+    problems = verify(dataset, check_media=video.count_frames if deep else None)
+    broken = {problem.table for problem in problems}
+    for name in dataset.exports():
+        table = f"exports/{name}"
+        message = disagreement(dataset.folder / table) if table not in broken else None
+        if message is not None:
+            problems.append(DatasetProblem(table, MANIFEST, message))
+    return problems
+
+
+def collect(url: str, *, dry_run: bool, older_than: float | None) -> list[Garbage]:
+    """Remove unreferenced files that are older than ``older_than`` hours, see ``Dataset.gc``; returns them."""
+    return Dataset.open(url).gc(dry_run=dry_run, older_than_hours=older_than)
 
 
 def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
-    """Rows deleted per table. ``sources``: paths, URLs or source ids, all of which must be in the dataset."""
+    """Delete ``sources`` (paths, URLs or source ids) from every table and export; returns the rows deleted per table.
+
+    Raises ``UsageError``, before deleting anything, for a source that is not in the dataset.
+    """
     dataset = Dataset.open(url)
     known: dict[str, str] = {}
     for name in dataset.tables():
@@ -39,10 +48,21 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
         )
         if identity not in known:
             raise UsageError(
-                f"no source {source} in {url}; `dailies sql {url} 'select uri from observations'` lists them"
+                f"{source}: no such source in {url}; `dailies sql {url} 'select uri from observations'` lists them"
             )
         wanted.append(identity)
     with dataset.writer():
-        counts = dataset.withdraw(wanted)
+        counts = withdraw(dataset, wanted)
         dataset.gc(older_than_hours=0.0 if dataset.is_local else None)  # or the bytes would stay on the disk
+    return counts
+
+
+def withdraw(dataset: Dataset, source_ids: Sequence[str]) -> dict[str, int]:
+    """Delete the rows of these sources, and bring what the exports say of themselves up to date; rows deleted per table.
+
+    Every export is looked at, so that a second call finishes what a killed one left.
+    """
+    counts = dataset.withdraw(source_ids)
+    for name in dataset.exports():
+        recount(dataset.folder / "exports" / name)
     return counts

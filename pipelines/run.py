@@ -1,18 +1,17 @@
-"""Curation from end to end: lists sources, and carries each step of the recipe out over what is not done yet.
+"""Curation from end to end: lists the sources, and runs each step of the recipe over what is not done yet.
 
-Every stage is the same sentence: the units whose key is not in its table go through the engine, and one committer appends the
-receipts. That is the whole of resume.
+Every stage works alike: the units whose key is not in its table go through the engine, and a committer appends the
+receipts. Resuming needs nothing else.
 """
 
 from __future__ import annotations
 
-import math
+import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,19 +19,21 @@ import pyarrow.compute as pc
 from dailies.curation import schema, sources
 from dailies.curation.clips import ClipRules
 from dailies.curation.errors import UsageError
-from dailies.curation.observations import UNIT, unit_of
+from dailies.curation.packages import need
 from dailies.curation.select import select
 from dailies.curation.tables import Committer, Dataset, Table
 from dailies.pipelines import engine as engines
-from dailies.pipelines.cli.progress import progress
-from dailies.pipelines.cli.tables import ExportReport, SelectionReport, Summary, source_report
 from dailies.pipelines.exporting import export_selection
+from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipe import Recipe, parse_recipe, resolved
+from dailies.pipelines.reports import ClipsReport, ExportReport, SelectionReport, SourceReport, Summary
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
 from dailies.pipelines.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
+from dailies.pipelines.units import bundles, first_units, further_units, observed_sources, with_files, without
 
-COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles at work
+COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles in progress
+StepT = TypeVar("StepT", SelectStep, ExportStep)
 
 
 def curate(
@@ -42,11 +43,11 @@ def curate(
     *,
     engine: engines.Engine = "ray",
     retry_failed: bool = False,
-    quiet: bool = False,
+    progress: Progress = silent,
 ) -> Summary:
-    """Curate ``arguments`` into the dataset at ``out``; whatever is there already is not done again.
+    """Curate ``arguments`` (files, folders, globs, manifests) into the dataset at ``out``; what is done there is not repeated.
 
-    Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used is a row.
+    Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
     """
     _check_installed(recipe)
     rows = list(sources.list_sources(arguments))
@@ -54,33 +55,32 @@ def curate(
     with dataset.writer(), engines.session(engine):
         record_run(dataset, recipe)
         changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed)
-        run = _Run(dataset, recipe, engine, quiet)
+        run = _Run(dataset, recipe, engine, progress)
         for step in recipe.steps:
             run.step(step, rows)
-        given = [row["source_id"] for row in rows]
         return Summary(
             dataset=out,
             recipe=recipe.name,
             recipe_hash=recipe.hash,
-            sources=source_report(dataset.table(recipe.observations), given, changed),
-            clips=_clip_counts(clips_table(dataset, recipe)),
+            sources=SourceReport.of(dataset.table(recipe.observations), [row["source_id"] for row in rows], changed),
+            clips=ClipsReport.of(clips_table(dataset, recipe)),
             selections=tuple(run.selections),
             exports=tuple(run.exports),
         )
 
 
 def _check_installed(recipe: Recipe) -> None:
-    """What the models need that the core does not bring."""
-    needy = [step.name for step in recipe.steps if isinstance(step, Annotation) and hasattr(step.spec, "model")]
-    if needy and find_spec("open_clip") is None:
-        raise UsageError(f"step {needy[0]} needs open_clip: install dailies[models]")
+    """Raises ``NotInstalled`` for a step that requires a package which only an extra brings."""
+    for step in recipe.steps:
+        if isinstance(step, Annotation):
+            need(step.spec.requires, by=f"step {step.name}")
 
 
 class _Run:
     """One pass over a recipe's steps."""
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, engine: engines.Engine, quiet: bool) -> None:
-        self.dataset, self.recipe, self.engine, self.quiet = dataset, recipe, engine, quiet
+    def __init__(self, dataset: Dataset, recipe: Recipe, engine: engines.Engine, progress: Progress) -> None:
+        self.dataset, self.recipe, self.engine, self.progress = dataset, recipe, engine, progress
         self.selections: list[SelectionReport] = []
         self.exports: list[ExportReport] = []
 
@@ -94,10 +94,12 @@ class _Run:
         elif isinstance(step, SelectStep):
             self.selections.append(select_step(self.dataset, self.recipe, step))
         elif isinstance(step, ExportStep):
-            self.exports.append(export_step(self.dataset, self.recipe, step, engine=self.engine, quiet=self.quiet))
+            self.exports.append(
+                export_step(self.dataset, self.recipe, step, engine=self.engine, progress=self.progress)
+            )
 
     def _observe(self, step: ObserveStep, rows: Sequence[dict[str, Any]]) -> None:
-        """First whole sources and the first segments of long ones, which tell how many there are; then the other segments."""
+        """Whole sources and the first segments of long ones, which say how many follow; then the other segments."""
         table = self.dataset.table(self.recipe.observations, schema.OBSERVATIONS)
         work = ObserveWork(
             table=table.url,
@@ -115,9 +117,8 @@ class _Run:
     def _cut(self, step: CutStep) -> None:
         observers = self.recipe.one(ObserveStep).observers
         table = clips_table(self.dataset, self.recipe)
-        observed = whole_sources(self.dataset.table(self.recipe.observations))
-        done = table.keys("source_id")
-        units = _without(observed, "source_id", done)
+        observed = observed_sources(self.dataset.table(self.recipe.observations))
+        units = without(observed, "source_id", table.keys("source_id"))
         work = CutWork(
             table=table.url,
             detector=step.detector,
@@ -134,102 +135,22 @@ class _Run:
         wanted = ["clip_id", "source_id", "start", "end", "time_base_num", "time_base_den"]
         clips = clips_table(self.dataset, self.recipe).read(wanted, equals={"status": "ok"})
         if spec.needs:
-            have = joined(self.dataset, self.recipe, before=step).select(["clip_id", *spec.needs])
-            clips = clips.join(have, "clip_id")
-        units = with_files(_without(clips, "clip_id", table.keys("clip_id")), observed)
+            needed = joined(self.dataset, self.recipe, before=step).select(["clip_id", *spec.needs])
+            clips = clips.join(needed, "clip_id")
+        units = with_files(without(clips, "clip_id", table.keys("clip_id")), observed)
         work = ScoreWork(name=step.name, table=table.url, scorer=spec)
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
 
     def _run(
         self, work: Any, table: Table, units: pa.Table, unit: str, *, done: int, most: int, key: str | None = None
     ) -> None:
-        shown = progress(work.name, len(units), unit, already=done, quiet=self.quiet)
-        with shown as bar, Committer(table, key=key, interval=COMMIT_EVERY) as committer:
+        with (
+            self.progress(work.name, len(units), unit, already=done) as bar,
+            Committer(table, key=key, interval=COMMIT_EVERY) as committer,
+        ):
             for receipt in engines.run(work, bundles(units, most), self.engine):
                 committer.add(receipt)
                 bar.advance(len(receipt.keys), receipt.failed)
-
-
-# ---- units ----------------------------------------------------------------------------------------------------------
-
-
-def first_units(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Sources that have not been looked at: whole, or the first segment of a long one."""
-    done = set(table.read(["source_id"], equals={"segment": 0})["source_id"].to_pylist())
-    fresh = {"segment": 0, "segments": None, "origin": None}
-    return pa.Table.from_pylist([row | fresh for row in rows if row["source_id"] not in done], schema=UNIT)
-
-
-def further_units(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """The segments that are missing of those of ``rows`` whose first segment says that there are more."""
-    given = {row["source_id"]: row for row in rows}
-    long = table.read(
-        ["source_id", "segments", "origin"], filter=(pc.field("segment") == 0) & (pc.field("segments") > 1)
-    )
-    done = table.keys("unit")
-    units = [
-        given[first["source_id"]] | first | {"segment": number}
-        for first in long.to_pylist()
-        if first["source_id"] in given
-        for number in range(1, first["segments"])
-        if unit_of(first["source_id"], number) not in done
-    ]
-    return pa.Table.from_pylist(units, schema=UNIT)
-
-
-def whole_sources(table: Table) -> pa.Table:
-    """``source_id`` and ``files`` of the sources all of whose segments were observed, in the order of files."""
-    rows = table.located(["source_id", "segments"], equals={"status": "ok"})
-    rows = rows.group_by("source_id").aggregate([("segments", "min"), ([], "count_all"), ("file", "distinct")])
-    rows = rows.filter(pc.equal(rows["segments_min"], rows["count_all"]))
-    return rows.select(["source_id", "file_distinct"]).rename_columns(["source_id", "files"])
-
-
-def with_files(clips: pa.Table, table: Table) -> pa.Table:
-    """``clips`` with the ``files`` in which the evidence of each lies, in the order of files.
-
-    Of a source that is split these are the segments that the clip lies in, one or more.
-    """
-    rows = table.located(["source_id", "segment", "segments", "end"], equals={"status": "ok"})
-    split = pc.greater(rows["segments"], 1)
-    alone = rows.filter(pc.invert(split)).select(["source_id", "file"])
-    plain = clips.join(alone, "source_id", join_type="inner")
-    out = [plain.set_column(plain.schema.get_field_index("file"), "files", _as_lists(plain["file"]))]
-    ends: dict[str, list[tuple[int, int, str]]] = {}
-    for row in rows.filter(split).to_pylist():
-        ends.setdefault(row["source_id"], []).append((row["segment"], row["end"], row["file"]))
-    long = clips.filter(pc.is_in(clips["source_id"], value_set=pa.array(list(ends), pa.string())))
-    files = []
-    for source, start, end in zip(*(long[name].to_pylist() for name in ("source_id", "start", "end")), strict=True):
-        segments = sorted(ends[source])
-        begins = [-math.inf, *(last for _, last, _ in segments)]
-        files.append(
-            [file for begin, (_, last, file) in zip(begins, segments, strict=False) if begin < end and start < last]
-        )
-    out.append(long.append_column("files", pa.array(files, pa.list_(pa.string()))))
-    units = pa.concat_tables([table.select(out[0].column_names) for table in out])
-    order = units.append_column("file", pc.list_element(units["files"], 0))
-    order = order.sort_by([("file", "ascending"), ("source_id", "ascending"), ("start", "ascending")])
-    return order.drop_columns("file")
-
-
-def _as_lists(values: pa.ChunkedArray) -> pa.Array:
-    """Each value as a list of one."""
-    flat = values.combine_chunks()
-    return pa.ListArray.from_arrays(pa.array(range(len(flat) + 1), pa.int32()), flat)
-
-
-def bundles(units: pa.Table, most: int) -> Iterator[pa.Table]:
-    """``units`` in bundles small enough to share out and to lose, ``most`` at the most."""
-    size = max(1, min(most, len(units) // 64))
-    for start in range(0, len(units), size):
-        yield units.slice(start, size).combine_chunks()
-
-
-def _without(units: pa.Table, key: str, done: Iterable[str]) -> pa.Table:
-    """``units`` whose key is not done: the anti-join."""
-    known = pa.array(list(done), pa.string())
-    return units.filter(pc.invert(pc.is_in(units[key], value_set=known)))
 
 
 # ---- selecting and exporting ----------------------------------------------------------------------------------------
@@ -241,7 +162,7 @@ def measures(recipe: Recipe) -> list[pa.Field]:
 
 
 def clips_table(dataset: Dataset, recipe: Recipe) -> Table:
-    """The recipe's clips, which may be none yet."""
+    """The table of the recipe's clips, which may not exist yet."""
     return dataset.table(recipe.clips, schema.clips(measures(recipe)))
 
 
@@ -257,10 +178,10 @@ def joined(dataset: Dataset, recipe: Recipe, before: Any) -> pa.Table:
 
 
 def select_step(dataset: Dataset, recipe: Recipe, step: SelectStep) -> SelectionReport:
-    """Judge all clips of the dataset and replace the selection in one commit."""
+    """Judge all clips of the dataset by the step's rules, and replace the selection in one commit."""
     clips = joined(dataset, recipe, before=step)
     verdicts, limits = select(clips, step.rules, duplicates=step.duplicates)
-    read = [recipe.clips, *(recipe.annotations(one) for one in recipe.before(step))]
+    read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
     properties = {
         "rules": {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()},
         "duplicates": step.duplicates,
@@ -274,15 +195,17 @@ def select_step(dataset: Dataset, recipe: Recipe, step: SelectStep) -> Selection
 
 
 def export_step(
-    dataset: Dataset, recipe: Recipe, step: ExportStep, *, engine: engines.Engine, quiet: bool
+    dataset: Dataset, recipe: Recipe, step: ExportStep, *, engine: engines.Engine, progress: Progress
 ) -> ExportReport:
-    """Cut the kept clips out, unless this very export is there already."""
+    """Export the selected clips, unless this very export exists already."""
     clips = joined(dataset, recipe, before=step)
     selection = dataset.table(f"selections/{step.select}")
     kept = selection.read(["clip_id"], equals={"keep": True})
     clips = clips.filter(pc.is_in(clips["clip_id"], value_set=kept["clip_id"].combine_chunks()))
-    columns = measures(recipe) + [column for one in recipe.before(step) for column in one.shown.values()]
-    return export_selection(dataset, recipe, step, clips, columns, selection.properties(), engine=engine, quiet=quiet)
+    columns = measures(recipe) + [column for earlier in recipe.before(step) for column in earlier.shown.values()]
+    return export_selection(
+        dataset, recipe, step, clips, columns, selection.properties(), engine=engine, progress=progress
+    )
 
 
 # ---- again, under other rules ---------------------------------------------------------------------------------------
@@ -290,51 +213,47 @@ def export_step(
 
 def last_recipe(dataset: Dataset, overrides: Sequence[str]) -> Recipe:
     """The recipe of the dataset's last run, with overrides."""
-    import json
-
     runs = dataset.table("runs", schema.RUNS).read(["started", "recipe"]).sort_by([("started", "descending")])
     if not len(runs):
-        raise UsageError(f"{dataset.url} has no run yet; curate into it first")
+        raise UsageError(f"{dataset.url}: the dataset has no run yet; curate into it first")
     return parse_recipe(json.loads(runs["recipe"][0].as_py()), overrides, where="of the last run")
 
 
 def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionReport:
-    """Judge again with overrides such as ``main.motion.min=1``; reads columns only."""
+    """Repeat a selection with overrides such as ``main.rules.motion.min=1``; reads columns only."""
     dataset = Dataset.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, SelectStep, name)
     with dataset.writer():
         report = select_step(dataset, recipe, step)
-        record_run(dataset, recipe)  # not before: refused rules are not what the next command goes on from
+        record_run(dataset, recipe)  # only now: the next command must not start from rules that were refused
         return report
 
 
 def export_again(
-    url: str, name: str, overrides: Sequence[str], *, engine: engines.Engine, quiet: bool = False
+    url: str, name: str, overrides: Sequence[str], *, engine: engines.Engine, progress: Progress = silent
 ) -> ExportReport:
-    """Export the last selection, with overrides such as ``export.crf=23``."""
+    """Export the last selection again, with overrides such as ``export.crf=23``."""
     dataset = Dataset.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, ExportStep, name)
     with dataset.writer(), engines.session(engine):
         record_run(dataset, recipe)
-        return export_step(dataset, recipe, step, engine=engine, quiet=quiet)
+        return export_step(dataset, recipe, step, engine=engine, progress=progress)
 
 
-def _named(recipe: Recipe, kind: type[Any], name: str) -> Any:
+def _named(recipe: Recipe, kind: type[StepT], name: str) -> StepT:
     steps = {step.name: step for step in recipe.steps if isinstance(step, kind)}
     if name not in steps:
-        word = kind.__name__.removesuffix("Step").lower()
+        step = kind.__name__.removesuffix("Step").lower()
         raise UsageError(
-            f"no {word} named {name!r} in the recipe of the last run; allowed: {', '.join(steps) or 'none'}"
+            f"--name={name}: no {step} step of that name in the last run's recipe; allowed: {', '.join(steps) or 'none'}"
         )
     return steps[name]
 
 
 def record_run(dataset: Dataset, recipe: Recipe) -> None:
-    """Write down what is about to be done, with every parameter: which thresholds were used is never a question."""
-    import json
-
+    """Append a run to the dataset with its whole recipe, so that the parameters of every result are on record."""
     started = datetime.now(UTC)
     run_id = schema.digest("run", started.isoformat(), recipe.hash)
     row = {
@@ -347,13 +266,3 @@ def record_run(dataset: Dataset, recipe: Recipe) -> None:
         "tables": json.dumps(recipe.tables()),
     }
     dataset.table("runs", schema.RUNS).append([row], keys=(run_id,))
-
-
-def _clip_counts(clips: Table) -> dict[str, Any]:
-    rows = clips.read(["status", "seconds"])
-    counts = dict.fromkeys(("ok", "too_short"), 0)
-    seconds = dict.fromkeys(counts, 0.0)
-    for status, length in zip(rows["status"].to_pylist(), rows["seconds"].to_pylist(), strict=True):
-        counts[status] += 1
-        seconds[status] += length
-    return {"counts": counts, "seconds": seconds}

@@ -1,4 +1,4 @@
-"""The curation stages as work for the engine: each reads tables, writes parts of its own, and returns receipts."""
+"""The curation stages are work for the engine: each reads tables, writes parts of its own, and returns receipts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dailies.curation.types import Evidence, EvidenceFrame, Resources
 from dailies.pipelines.isolate import Isolated
 
 MEMORY_GB = 16
-"""Address space of a child that decodes: far above what sane footage takes, under what takes a machine down."""
+"""Address space of a child that decodes (GiB): far above what sane footage takes, below what brings a machine down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class ObserveWork:
 
 @dataclass(frozen=True, kw_only=True)
 class CutWork:
-    """Threshold tracks into clips; no decode."""
+    """Turn tracks into clips by thresholds, without decoding."""
 
     table: str
     detector: Any
@@ -110,7 +110,7 @@ class ScoreWork:
 def score_rows(
     name: str, score: Callable[[Sequence[Evidence]], pa.Table], clips: Sequence[Evidence]
 ) -> list[dict[str, Any]]:
-    """The scorer's columns per clip; where a batch fails it is taken apart, so that a bad clip costs its own row only."""
+    """The scorer's columns for each clip. A batch that fails is scored clip by clip, so that a bad clip costs only its row."""
     if not clips:
         return []
     try:
@@ -128,7 +128,7 @@ def score_rows(
 
 
 def _observed(bundle: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The observations rows that a bundle's sources have in the ``files`` it names, one file after another."""
+    """The observations of a bundle's sources, read from the ``files`` it names, file by file."""
     wanted: dict[str, list[str]] = {}
     for source, files in zip(bundle["source_id"].to_pylist(), bundle["files"].to_pylist(), strict=True):
         for file in files:
@@ -139,29 +139,29 @@ def _observed(bundle: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, An
 
 
 def _whole(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Rows of split sources joined, as soon as the last of their segments has come."""
-    waiting: dict[str, list[dict[str, Any]]] = {}
+    """One row per source: the segments of a long source are joined as soon as all of them are read."""
+    incomplete: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        parts = waiting.setdefault(row["source_id"], [])
+        parts = incomplete.setdefault(row["source_id"], [])
         parts.append(row)
         if len(parts) == row["segments"]:
-            yield joined_row(sorted(waiting.pop(row["source_id"]), key=lambda part: part["segment"]))
+            yield joined_row(sorted(incomplete.pop(row["source_id"]), key=lambda part: part["segment"]))
 
 
 def _evidence(bundle: pa.Table, needs: Sequence[str]) -> Iterator[Evidence]:
-    """Evidence of each clip of a bundle, in its order."""
+    """The evidence of each clip of a bundle, in the bundle's order."""
     clips = bundle.to_pylist()
     of_source: dict[str, list[int]] = {}
     for number, clip in enumerate(clips):
         of_source.setdefault(clip["source_id"], []).append(number)
     frames: list[dict[int, EvidenceFrame]] = [{} for _ in clips]  # by pts: a clip may lie in two segments
     for observed in _observed(bundle, ["source_id", "evidence"]):
-        seen = [EvidenceFrame(pts=frame["pts"], jpeg=frame["jpeg"]) for frame in observed["evidence"]]
+        stored = [EvidenceFrame(pts=frame["pts"], jpeg=frame["jpeg"]) for frame in observed["evidence"]]
         for number in of_source[observed["source_id"]]:
-            frames[number] |= {frame.pts: frame for frame in evidence_within(seen, span_of(clips[number]))}
-    for clip, found in zip(clips, frames, strict=True):
+            frames[number] |= {frame.pts: frame for frame in evidence_within(stored, span_of(clips[number]))}
+    for clip, frame_by_pts in zip(clips, frames, strict=True):
         columns = {name: clip[name] for name in needs}
-        ordered = tuple(found[pts] for pts in sorted(found))
+        ordered = tuple(frame_by_pts[pts] for pts in sorted(frame_by_pts))
         yield Evidence(clip_id=clip["clip_id"], span=span_of(clip), frames=ordered, columns=columns)
 
 

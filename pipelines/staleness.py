@@ -1,4 +1,4 @@
-"""What a rerun must forget first: sources whose content changed, and failures that are to be tried again."""
+"""Withdraws what a rerun must do again: sources whose content changed, and failures to retry."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from dailies.curation import schema, video
 from dailies.curation.errors import SourceError
 from dailies.curation.tables import Dataset
+from dailies.pipelines.maintenance import withdraw
 from dailies.pipelines.recipe import Recipe
 from dailies.pipelines.steps import Annotation
 
@@ -16,30 +17,29 @@ from dailies.pipelines.steps import Annotation
 def withdraw_changed(
     dataset: Dataset, recipe: Recipe, rows: Sequence[dict[str, Any]], *, retry_failed: bool
 ) -> list[str]:
-    """Withdraw those of ``rows`` that changed since they were observed; returns their uris.
+    """Withdraw those sources of ``rows`` that changed since they were observed; returns their uris.
 
-    A local file is looked at again when its size or modification time differs, and counts as changed when its content id does.
-    Sources behind a URL are not looked at again; withdraw them by command.
+    A local file whose size or modification time differs has changed if its content id differs too. Sources behind a URL
+    are not compared: withdraw them by command. ``retry_failed``: also delete failures, so that they are tried again.
     """
     table = dataset.table(recipe.observations, schema.OBSERVATIONS)
     if not table.exists():
         return []
-    given = {row["source_id"]: row["uri"] for row in rows}
+    uris = {row["source_id"]: row["uri"] for row in rows}
     known = table.read(["source_id", "content_id", "bytes", "modified", "status"])
-    rows_known = [row for row in known.to_pylist() if row["source_id"] in given]
-    changed = list(dict.fromkeys(row["source_id"] for row in rows_known if _changed(given, row)))
+    rows_known = [row for row in known.to_pylist() if row["source_id"] in uris]
+    changed = list(dict.fromkeys(row["source_id"] for row in rows_known if _changed(uris[row["source_id"]], row)))
     if changed:
-        dataset.withdraw(changed)
+        withdraw(dataset, changed)
     if retry_failed:
-        table.delete(given, equals={"status": "failed"})
+        table.delete(uris, equals={"status": "failed"})
         for step in recipe.steps:
             if isinstance(step, Annotation):
                 dataset.table(recipe.annotations(step)).delete(equals={"status": "failed"})
-    return [given[identity] for identity in changed]
+    return [uris[source] for source in changed]
 
 
-def _changed(given: dict[str, str], row: dict[str, Any]) -> bool:
-    uri = given[row["source_id"]]
+def _changed(uri: str, row: dict[str, Any]) -> bool:
     if "://" in uri:
         return False
     try:

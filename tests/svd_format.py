@@ -22,7 +22,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from dailies.training.diffusion.sample import SCHEDULER
+from dailies.zoo.formats.scheduler import SCHEDULER
 from tests.tiny_run import WIDTH, tokenizer, unet
 
 TOWER = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

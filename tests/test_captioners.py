@@ -343,7 +343,7 @@ def test_similarity_is_the_mean_cosine_of_first_middle_and_last_with_the_clips_o
         model=Model(),
         prepare=lambda picture: torch.from_numpy(np.array(picture, np.float32)),
         tokenize=lambda texts: torch.tensor([float(text) for text in texts]),
-        marks=openclip.Marks(start=0, end=1, pad=2),
+        special_tokens=openclip.SpecialTokens(start=0, end=1, pad=2),
         device="cpu",
     )
     monkeypatch.setattr(openclip, "load", lambda *_, **__: loaded)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dailies.curation import video, world
+from dailies.curation import packages, video, world
 from dailies.curation.tables import Dataset, query
 from tests.conftest import Dailies
 
@@ -341,7 +341,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
         ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, quickstart, svd"),
         ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
-        ([".", "--engine", "spark"], "unknown engine 'spark'; allowed: ray, local"),
+        ([".", "--engine", "spark"], "--engine=spark: no such engine; use ray or local"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
@@ -375,6 +375,16 @@ def test_misuse_of_any_command_is_one_line_and_exit_code_two(arguments: list[str
     assert done.stderr.count("\n") == 1
 
 
+def test_a_step_whose_packages_are_missing_is_refused_before_work_starts(
+    tmp_path: Path, small_world: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    done = dailies("curate", small_world, "--out", tmp_path / "dataset", "--recipe", "captioned")
+    assert done.returncode == 2
+    assert done.stderr == "dailies: step caption_coca needs open_clip, torch: pip install 'dailies[models]'\n"
+    assert not (tmp_path / "dataset").exists()
+
+
 # ---- cuts -----------------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +393,7 @@ def test_cuts_as_json_name_the_first_frame_of_each_new_shot(tmp_path: Path, dail
     clip = world.encode(script, tmp_path / "clip.mp4")
     done = dailies("cuts", clip, "--json")
     assert done.returncode == 0, done.stderr
+    assert not done.stderr  # who reads JSON is shown no progress
     frames = [cut.frame for cut in world.truth(script).cuts]
     assert json.loads(done.stdout) == {str(clip): [{"frame": frame, "end": frame, "kind": "cut"} for frame in frames]}
 
@@ -465,6 +476,15 @@ def test_withdrawn_sources_leave_every_table_and_export(tmp_path: Path, curated:
     assert dailies("withdraw", out, gone).returncode == 0
     for name in ("observations", "clips/boundary", "scores/text", "selections/main"):
         assert index[0]["source_id"] not in table(out, name)["source_id"].to_pylist()
-    assert gone not in pq.read_table(export_of(out) / "index.parquet")["uri"].to_pylist()
+    left = pq.read_table(export_of(out) / "index.parquet")
+    assert gone not in left["uri"].to_pylist()
+    manifest = json.loads((export_of(out) / "export.json").read_text())
+    assert sum(split["clips"] for split in manifest["splits"].values()) == len(left) < len(index)
+    assert f"\n{len(left)} clips of one shot each" in (export_of(out) / "README.md").read_text()
+    (export_of(out) / "export.json").write_text(json.dumps(manifest | {"sources": 99}))
+    assert "counts are not those of the index" in dailies("verify", out).stdout
+    (export_of(out) / "export.json").write_text("{")
+    assert "export.json is not JSON" in dailies("verify", out).stdout
+    (export_of(out) / "export.json").write_text(json.dumps(manifest))
     assert dailies("verify", out, "--deep").returncode == 0
     assert dailies("withdraw", out, gone).returncode == 2

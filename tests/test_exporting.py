@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation import video, world
-from dailies.curation.errors import Changed, RecipeError
+from dailies.curation.errors import Changed, Damaged, RecipeError
+from dailies.curation.export import ExportManifest, render_card
 from dailies.curation.export.extraction import crop_of
 from dailies.curation.export.plan import BATCH, LONG, by_source, plan_shards
 from dailies.curation.types import Crop
@@ -105,8 +107,49 @@ def test_an_export_is_not_made_twice_and_leaves_nothing_behind(
     before = {path: path.stat().st_mtime_ns for path in exported["smart"][1].rglob("*")}
     dailies("export", dataset, "--set", "export.mode=smart", "--engine", "local")
     assert {path: path.stat().st_mtime_ns for path in exported["smart"][1].rglob("*")} == before
-    assert {path.name for path in exported["smart"][1].iterdir()} == {"data", "index.parquet", "README.md"}
+    assert {path.name for path in exported["smart"][1].iterdir()} == {
+        "data",
+        "index.parquet",
+        "export.json",
+        "README.md",
+    }
     assert not list((dataset / "exports").glob(".staging*"))
+
+
+def test_export_json_says_what_the_index_holds(exported: dict[str, tuple[dict[str, Any], Path]]) -> None:
+    for mode, (report, folder) in exported.items():
+        manifest = ExportManifest.from_json((folder / "export.json").read_text())
+        rows = [row for row in pq.read_table(folder / "index.parquet").to_pylist() if row["status"] == "ok"]
+        assert {name: split.clips for name, split in manifest.splits.items()} == report["splits"]
+        assert manifest.splits["train"].bytes == sum(row["bytes"] for row in rows) == report["bytes"]
+        assert manifest.seconds == pytest.approx(sum(row["seconds"] for row in rows), abs=0.01)
+        assert (manifest.sources, manifest.failed) == (len({row["source_id"] for row in rows}), report["failed"])
+        assert (manifest.name, manifest.extraction["mode"]) == (folder.name, mode)
+        assert manifest.rules == {"motion": {"min": 0.1, "nulls": "drop"}}
+        assert manifest.limits == {"motion": {"min": 0.1}}
+        assert f"hash `{manifest.recipe_hash}`" in (folder / "README.md").read_text()
+        assert ExportManifest.from_json(manifest.to_json()) == manifest
+
+
+def test_a_card_escapes_what_it_is_given(exported: dict[str, tuple[dict[str, Any], Path]]) -> None:
+    from huggingface_hub import DatasetCard
+
+    folder = exported["encode"][1]
+    manifest = ExportManifest.from_json((folder / "export.json").read_text())
+    strange = replace(manifest, name="a <b>|*c*", recipe="tick`y", notes=("Half of it\nis # rendered.",))
+    text = render_card(strange, pq.read_schema(folder / "index.parquet"))
+    assert "# a \\<b\\>\\|\\*c\\*\n" in text
+    assert "recipe ``tick`y``" in text
+    assert "\nHalf of it is \\# rendered.\n" in text
+    data = DatasetCard(text).data
+    assert data.configs[0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert data.tags == ["video", "dailies"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "name": "x"}'])
+def test_a_manifest_that_is_none_is_damaged(text: str) -> None:
+    with pytest.raises(Damaged, match=r"export\.json"):
+        ExportManifest.from_json(text)
 
 
 @pytest.mark.usefixtures("exported")

@@ -36,7 +36,7 @@ IMPORTS = (
     "dailies.pipelines.cli.main",
     "dailies.pipelines.run",
     "dailies.pipelines.recipe",
-    "dailies.pipelines.cli.tables",
+    "dailies.pipelines.cli.curation_tables",
     "rapidocr.main",
     __name__,
 )

@@ -132,7 +132,7 @@ def make(export: Path, out: Path) -> LatentsReport:
     request = LatentsRequest(export=str(export), latents=f"{__file__}:text", out=str(out), views=K, device="cpu")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(work, "Isolated", Here)
-        return export_latents(request, engine="local", quiet=True)
+        return export_latents(request, engine="local")
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +435,7 @@ def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Pa
         (("--latents", "svd:II-a", "--out", "{out}"), "a VAE is needed"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[motion,99,null]]"), "no clip of"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[blur,0,null]]"), "column 'blur'"),
-        (("--vae", "x"), "--vae is for export --latents"),
+        (("--vae", "x"), "--vae=x: only export --latents takes it"),
     ],
 )
 def test_a_wrong_request_is_refused_before_work(

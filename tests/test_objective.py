@@ -14,8 +14,9 @@ from dailies.curation.errors import RecipeError  # noqa: E402
 from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.objective import Edm, Flow, Objective  # noqa: E402
-from dailies.training.diffusion.sample import SCHEDULER, sample  # noqa: E402
+from dailies.training.diffusion.sample import sample  # noqa: E402
 from dailies.training.recipes.recipe import Phase  # noqa: E402
+from dailies.zoo.formats.scheduler import SCHEDULER  # noqa: E402
 
 PHASE = Phase(name="image", task="text-to-image", steps=1, batch=4, size=(32, 24), sigma_max=50.0)
 BOTH = pytest.mark.parametrize("how", [Edm(sigma_max=80.0), Flow()], ids=["edm", "flow"])

@@ -37,11 +37,11 @@ def clip_ids(schedule: Schedule, step: int, ranks: Ranks = Ranks()) -> list[str]
 # ---- buckets --------------------------------------------------------------------------------------------------------
 
 SHAPES = [
-    Bucket(size=(64, 36), frames=8),
     Bucket(size=(128, 72), frames=8),
-    Bucket(size=(128, 72), frames=16),
-    Bucket(size=(48, 48), frames=8),
-    Bucket(size=(36, 64), frames=8),
+    Bucket(size=(256, 144), frames=8),
+    Bucket(size=(256, 144), frames=16),
+    Bucket(size=(96, 96), frames=8),
+    Bucket(size=(72, 128), frames=8),
 ]
 
 
@@ -50,9 +50,9 @@ SHAPES = [
     [
         ((1920, 1080), 20, 2),  # of its ratio the one of most frames
         ((1920, 1080), 15, 1),  # and then the largest
-        ((100, 56), 20, 0),  # which it must not be enlarged for
-        ((32, 18), 20, 2),  # if it is anyhow, most frames first
-        ((32, 18), 9, 0),  # and then the smallest
+        ((200, 112), 20, 0),  # which it must not be enlarged for
+        ((64, 36), 20, 2),  # if it is anyhow, most frames first
+        ((64, 36), 9, 0),  # and then the smallest
         ((500, 480), 9, 3),
         ((1080, 1920), 99, 4),
         ((1920, 1080), 7, None),  # too short for all

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dailies.curation.scorers import text
-from dailies.curation.scorers.text import Text, first_middle_last, union_area
+from dailies.curation.scorers.text import TextScorer, first_middle_last, union_area
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame
 from dailies.curation.video import jpeg
@@ -40,7 +40,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, boxes: list[list[np.ndarray] | None]
         return SimpleNamespace(boxes=boxes[round(float(bgr.mean()) / LEVEL)])
 
     monkeypatch.setattr(text, "_load", lambda side: detector)
-    with Text().open() as score:
+    with TextScorer().open() as score:
         (row,) = score([evidence(len(boxes))]).to_pylist()
     return dict(row)
 
@@ -100,4 +100,4 @@ def test_a_line_is_half_as_long_again_as_high_and_at_most_three_tenths_of_the_fr
         length += 0.01  # the rectangle found again is not exact
         thickness -= 0.01
     box = cv2.boxPoints(((100, 100), (length, thickness), angle))
-    assert Text()._is_line(box, 100) is is_line
+    assert TextScorer()._is_line(box, 100) is is_line

@@ -281,7 +281,8 @@ def _holds_the_contract(run: Path) -> None:
     from diffusers import UNetSpatioTemporalConditionModel
 
     facts = json.loads((run / "run.json").read_text())
-    assert {"recipe", "recipe_hash", "data", "export_card", "models", "phases"} <= set(facts)
+    assert {"recipe", "recipe_hash", "data", "export", "models", "phases"} <= set(facts)
+    assert facts["export"] == json.loads((Path(facts["data"]) / "export.json").read_text())
     for entry in facts["phases"]:
         folder = run / "phases" / entry["name"]
         assert (folder / "latest").read_text() == Path(entry["checkpoint"]).name

@@ -494,14 +494,16 @@ def test_svds_configuration_is_that_of_its_folder() -> None:
 def test_the_pipeline_of_svd_runs_on_it(tmp_path: Path) -> None:
     from PIL import Image
 
-    from dailies.zoo import assemble
+    from dailies.zoo.assemble import assemble, check
+    from dailies.zoo.pipelines import BY_TASK
     from tests.tiny_run import make_models
 
     folders = {name: Path(folder) for name, folder in make_models(tmp_path / "models").items()}
     config = dataclasses.replace(SMALL, cross_attention_dim=32)
-    shake(VideoUNet(config)).save_pretrained(tmp_path / "unet")
-    assemble.check("image-to-video", tmp_path / "unet", folders)
-    pipe = assemble.assemble("image-to-video", tmp_path / "unet", folders, {"sigma_max": 80.0})
+    models.save(shake(VideoUNet(config)), tmp_path / "unet")
+    spec = BY_TASK["image-to-video"]
+    check(spec, tmp_path / "unet", folders)
+    pipe = assemble(spec, tmp_path / "unet", folders, {"sigma_max": 80.0})
     pipe.set_progress_bar_config(disable=True)
 
     def frames() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -14,18 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dailies import zoo
 from dailies.curation import video
-from dailies.curation.errors import Damaged, NameTaken, NoSuchModel, UsageError
-from dailies.zoo.catalog import ENTRIES, built_ins, read_card, resolve
-from dailies.zoo.entry import Sampling, Sources, ZooEntry
-from dailies.zoo.formats import lock
-from dailies.zoo.formats import safetensors_info as weights
-from dailies.zoo.load import class_name, load_pipeline, refuse_code
-from dailies.zoo.provenance import Export
+from dailies.curation.errors import Damaged, NameTaken, NoSuchModel, NotFinite, UsageError
+from dailies.zoo.catalog import BUILTIN, ENTRIES, built_ins, resolve
+from dailies.zoo.entry import MODEL_TASKS, SamplingDefaults, Sources, ZooEntry
+from dailies.zoo.formats import lock, safetensors_info
+from dailies.zoo.load import load_pipeline, pipeline_spec, refuse_code
+from dailies.zoo.pipelines import BY_TASK, PIPELINES
+from dailies.zoo.provenance import SourceExport
+from dailies.zoo.run_record import RunRecord
 from dailies.zoo.store import ENTRY, Store
 from tests.conftest import Dailies
 
 ROOT = Path(__file__).resolve().parents[1]
+BEFORE = Path(__file__).with_name("before")
 
 
 def entry(name: str = "one", **changes: Any) -> ZooEntry:
@@ -42,7 +46,7 @@ def fill(folder: Path, name: str = "one") -> None:
 
 
 def test_an_entry_survives_json() -> None:
-    made = entry(size=(64, 32), sampling=Sampling(guidance=(2.0, 3.0)), licence="MIT")
+    made = entry(size=(64, 32), sampling=SamplingDefaults(guidance=(2.0, 3.0)), licence="MIT")
     assert ZooEntry.from_json(made.to_json()) == made
 
 
@@ -56,7 +60,7 @@ def test_an_entry_of_a_later_version_is_read_and_nonsense_is_not() -> None:
 
 @pytest.mark.parametrize("name", ["", "../up", "UP", ".hidden", "a b", "x" * 64, "a/b"])
 def test_names_are_folder_names(name: str) -> None:
-    with pytest.raises(UsageError, match="no name for a model"):
+    with pytest.raises(UsageError, match="not a model's name"):
         Store("anywhere").check_free(name)
 
 
@@ -152,20 +156,22 @@ def test_a_damaged_entry_does_not_hide_the_others(tmp_path: Path, dailies: Daili
     assert dailies("zoo", "verify", "two", "--zoo", tmp_path).returncode == 0
 
 
-def test_built_ins_are_found_by_their_cards(tmp_path: Path) -> None:
+def test_built_ins_are_found_by_their_entries(tmp_path: Path) -> None:
     (tmp_path / "coca").mkdir()
-    (tmp_path / "coca" / "README.md").write_text("---\nlicense: MIT\n---\n\n# Coca\n\nCaptions a\nworld. And more.\n")
-    (tmp_path / "no-card").mkdir()
+    (tmp_path / "coca" / ENTRY).write_text(entry("coca", about="Captions a world.", licence="MIT").to_json())
+    (tmp_path / "no-entry").mkdir()
     found = built_ins(tmp_path)
     assert list(found) == ["coca"]
     assert (found["coca"].about, found["coca"].licence, found["coca"].kind) == ("Captions a world.", "MIT", "component")
-    assert read_card("") == ({}, "")
 
 
 @pytest.mark.parametrize("name", list(ENTRIES))
 def test_every_built_in_resolves(name: str) -> None:
     assert (resolve(f"zoo:{name}") / "README.md").is_file()
     assert ENTRIES[name].about
+    assert ENTRIES[name].built_in
+    assert ENTRIES[name].bytes == sum(path.stat().st_size for path in (BUILTIN / name).glob("*.safetensors"))
+    assert {path.name for path in BUILTIN.iterdir()} == set(ENTRIES)
 
 
 def test_references_that_lead_nowhere(tmp_path: Path) -> None:
@@ -176,7 +182,60 @@ def test_references_that_lead_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_card_that_says_nothing_gives_nothing() -> None:
-    assert Export.from_card("") == Export()
+    assert SourceExport.of_card_without_manifest("") == SourceExport()
+
+
+# ---- what was made before today's format of exports, runs and zoos ---------------------------------------------------
+
+
+def test_the_card_of_an_export_without_export_json_is_read() -> None:
+    export = SourceExport.of_run({"export_card": (BEFORE / "export" / "README.md").read_text()})
+    assert export == SourceExport(
+        name="export@c5f23466",
+        clips=5,
+        sources=3,
+        recipe="quickstart",
+        recipe_hash="71434a5a",
+        version="0.1.0",
+        selection="captioned",
+        rules={
+            "clip_similarity": {"min_quantile": 0.1, "nulls": "drop"},
+            "motion": {"min": 0.05, "nulls": "drop"},
+            "text_area": {"max": 0.07, "nulls": "drop"},
+        },
+        limits={"clip_similarity": {"min": 0.7283610701560974}, "motion": {"min": 0.05}, "text_area": {"max": 0.07}},
+    )
+
+
+@pytest.mark.parametrize("card", [None, "", "words"])
+def test_a_run_whose_export_had_no_card_is_read(tmp_path: Path, card: str | None) -> None:
+    phase = {"name": "video", "task": "text-to-video", "steps": 3, "done": True, "size": [32, 32]}
+    run = {"recipe": {}, "recipe_hash": "0", "data": "/data", "export_card": card, "models": {}, "phases": [phase]}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert RunRecord.read(tmp_path).export == SourceExport()
+
+
+def test_an_older_zoo_is_listed_shown_and_checked(dailies: Dailies) -> None:
+    """Only its JSON files and its card are here: ``verify`` names the weights and pictures that are not."""
+    zoo = BEFORE / "zoo"
+    (row,) = [
+        row
+        for row in json.loads(dailies("zoo", "list", "--zoo", zoo, "--json").stdout)["models"]
+        if not row["built_in"]
+    ]
+    assert (row["name"], row["task"], row["sampling"]["guidance"]) == ("before", "text-to-video", [1.0, 2.0])
+    shown = dailies("zoo", "show", "before", "--zoo", zoo).stdout
+    for text in ("3 × 32×32, 8 fps", "2 steps, guidance 1 → 2", "captioned", "71434a5a", "2.06 M parameters"):
+        assert text in shown
+    assert pipeline_spec(zoo / "before").load_class().__module__ == "dailies.zoo.text_to_video"
+    done = dailies("zoo", "verify", "--zoo", zoo, "--json")
+    problems = {problem["path"]: problem["what"] for problem in json.loads(done.stdout)["before"]}
+    parts = {"text_encoder/model", "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model"}
+    absent = {f"{part}.safetensors" for part in parts} | {"samples.png", "samples-image.png"}
+    assert (done.returncode, problems) == (1, dict.fromkeys(absent, "is missing"))
+
+
+# ---- what a folder may name and hold --------------------------------------------------------------------------------
 
 
 def index(folder: Path, **changes: Any) -> Path:
@@ -204,9 +263,9 @@ def index(folder: Path, **changes: Any) -> Path:
     ],
 )
 def test_a_folder_cannot_name_other_classes(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert class_name(index(tmp_path)) == "TextToVideoPipeline"
+    assert pipeline_spec(index(tmp_path)).name == "TextToVideoPipeline"
     with pytest.raises(Damaged):
-        class_name(index(tmp_path, **changes))
+        pipeline_spec(index(tmp_path, **changes))
 
 
 @pytest.mark.parametrize("file", ["unet/model.py", "unet/diffusion_pytorch_model.bin", "vae/x.ckpt"])
@@ -231,6 +290,42 @@ def test_a_clip_is_written_as_it_is(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 
+# ---- the doors ------------------------------------------------------------------------------------------------------
+
+
+def test_the_door_is_light_and_leads_to_every_name() -> None:
+    code = (
+        "import sys, dailies.zoo as zoo, dailies.zoo.formats as formats\n"
+        "[getattr(zoo, name) for name in zoo.__all__]\n"
+        "assert callable(zoo.run) and callable(zoo.publish)\n"
+        "from importlib import import_module\n"
+        "[import_module(f'dailies.zoo.formats.{name}') for name in formats.__all__ if name != 'time_ids']\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'huggingface_hub', 'jinja2', 'pyarrow', 'av'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="cook"):
+        _ = zoo.cook
+
+
+def test_formats_know_nothing_of_the_zoo() -> None:
+    for path in (ROOT / "zoo" / "formats").glob("*.py"):
+        used = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+        assert not {name for name in used if name and "zoo" in name and "zoo.formats" not in name}, path
+
+
+@pytest.mark.parametrize("name", list(PIPELINES))
+def test_every_pipeline_is_whole(name: str) -> None:
+    spec = PIPELINES[name]
+    assert (spec.name, spec.task in MODEL_TASKS, BY_TASK[spec.task] is spec) == (name, True, True)
+    assert (ROOT / "zoo" / "templates" / f"run_{name}.py.j2").is_file()
+    assert set(spec.parts) >= {"vae", "unet", "scheduler"}
+    for prompt, image in ((None, None), ("red", "first.png")):
+        with pytest.raises(UsageError, match="makes video from"):
+            spec.input.check("it", prompt=prompt, image=image)
+
+
 # ---- publishing and running: tiny models in the real formats --------------------------------------------------------
 
 
@@ -241,7 +336,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for library in ("diffusers", "transformers", "tokenizers"):
         pytest.importorskip(library)
     torch.set_num_threads(1)
-    from dailies.zoo.publish import publish
+    from dailies.zoo.publishing import publish
     from tests.tiny_run import make_run
 
     folder = tmp_path_factory.mktemp("published")
@@ -261,7 +356,7 @@ def picture(made: Path) -> Path:
 
 def test_the_last_done_phase_is_published_with_its_averaged_weights(made: Path) -> None:
     found = Store(made / "zoo").entry("animate")
-    assert found.sampling == Sampling(steps=3, guidance=(1.0, 2.5), noise_aug=0.02)
+    assert found.sampling == SamplingDefaults(steps=3, guidance=(1.0, 2.5), noise_aug=0.02)
     assert (found.task, found.sources.phase, found.sources.weights) == ("image-to-video", "animate", "ema")
     assert Store(made / "zoo").entry("tell").sources.weights == "last"
     from safetensors.torch import load_file
@@ -270,7 +365,9 @@ def test_the_last_done_phase_is_published_with_its_averaged_weights(made: Path) 
     published = load_file(made / "zoo" / "animate" / "unet" / name)
     trained = load_file(made / "run" / "phases" / "animate" / "step-000200" / "unet_ema" / name)
     assert all(bool((published[key] == trained[key]).all()) for key in trained)
-    assert found.parameters == sum(parameters for parameters, _ in weights.parts(made / "zoo" / "animate").values())
+    assert found.parameters == sum(
+        parameters for parameters, _ in safetensors_info.parts(made / "zoo" / "animate").values()
+    )
 
 
 def test_every_file_is_as_published(made: Path, dailies: Dailies) -> None:
@@ -360,6 +457,7 @@ def test_an_image_becomes_a_video_file(made: Path, picture: Path, dailies: Daili
 def test_a_clip_leads_from_its_source_to_the_card(made: Path) -> None:
     """The export's index has the clip and its source; the card names the clip, the source, the selection, the recipes."""
     import pyarrow.parquet as pq
+    from huggingface_hub import ModelCard
 
     from tests.tiny_run import CLIPS, SOURCE
 
@@ -367,13 +465,18 @@ def test_a_clip_leads_from_its_source_to_the_card(made: Path) -> None:
     assert (row["clip_id"], row["uri"]) == (CLIPS[1], SOURCE)
     text = (made / "zoo" / "animate" / "README.md").read_text()
     assert f"| `{CLIPS[1]}` | image, video, animate | `{SOURCE}` | 2.00 s + 2.00 s |" in text
-    assert "selection `main`" in text
+    assert "selection `main`, by the rules below" in text
     assert "| `motion` | min_quantile 0.25 | min 1.375 |" in text
     assert "curation recipe `quickstart`, hash `0123abcd`" in text
     assert "Training recipe `tiny`, hash `feedc0de`" in text
     assert f"at `{made / 'export'}`: 2 clips from 2 sources" in text
     assert "| 1.25 (0) | 0.625 (200) |" in text
-    assert 'license: "Apache-2.0"' in text
+    assert ModelCard(text).data.to_dict() == {
+        "license": "Apache-2.0",
+        "pipeline_tag": "image-to-video",
+        "library_name": "diffusers",
+        "tags": ["video", "dailies"],
+    }
     assert "![samples of phase animate](samples.png)" in text
     assert "rendered" not in text
     found = Store(made / "zoo").entry("animate").sources
@@ -390,20 +493,34 @@ def test_list_and_show_say_what_is_there(made: Path, dailies: Dailies) -> None:
     assert json.loads(dailies("zoo", "show", "tell", "--zoo", made / "zoo", "--json").stdout)["kind"] == "pipeline"
 
 
+def test_nothing_is_written_of_values_that_are_not_finite(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dailies.zoo import generate
+
+    def broken(folder: Path, device: str | None) -> Any:
+        pipeline = load_pipeline(folder, device=device)
+        pipeline.vae.decoder.conv_norm_out.bias.data.fill_(float("nan"))
+        return pipeline
+
+    monkeypatch.setattr(generate, "load_pipeline", broken)
+    with pytest.raises(NotFinite, match="tell produced NaN or infinite values; nothing was written"):
+        generate.run("tell", zoo=made / "zoo", prompt="red", out=made / "nan.mp4", steps=1, device="cpu")
+    assert not (made / "nan.mp4").exists()
+
+
 BAD_RUNS = {
     "tell --out x.mp4": "give it a --prompt",
-    "tell --prompt red --image first.png --out x.mp4": "takes no --image",
+    "tell --prompt red --image first.png --out x.mp4": "leave --image out",
     "animate --out x.mp4": "give it an --image",
-    "animate --image absent.png --out x.mp4": "no file",
+    "animate --image absent.png --out x.mp4": "no such file",
     "animate --image run/run.json --out x.mp4": "cannot be read",
-    "animate --image first.png --prompt red --out x.mp4": "takes no --prompt",
+    "animate --image first.png --prompt red --out x.mp4": "leave --prompt out",
     "tell --prompt red --out x.gif": "must end in .mp4",
     "tell --prompt red --out x.mp4 --size 60x31": "multiples of 8",
     "tell --prompt red --out x.mp4 --size wide": "WIDTHxHEIGHT",
-    "tell --prompt red --out x.mp4 --frames 0": "frames: 0 is not within",
-    "tell --prompt red --out x.mp4 --steps 0": "steps: 0",
+    "tell --prompt red --out x.mp4 --frames 0": "frames=0: must be between 1 and 1024",
+    "tell --prompt red --out x.mp4 --steps 0": "steps=0",
     "tell --prompt red --out x.mp4 --guidance much": "FIRST:LAST",
-    "tell --prompt red --out x.mp4 --motion-bucket 300": "motion-bucket: 300",
+    "tell --prompt red --out x.mp4 --motion-bucket 300": "motion-bucket=300",
     "other --prompt red --out x.mp4": "no model 'other'",
 }
 
@@ -423,7 +540,7 @@ def test_a_bad_request_is_one_line_before_any_loading(
 
 BAD_PUBLISHES = {
     "run --as animate": "published in",
-    "run --as Not/Good": "no name for a model",
+    "run --as Not/Good": "not a model's name",
     "run --as new --phase image": "text-to-image, which cannot be published yet",
     "run --as new --phase absent": "it has: image (done), video (done)",
     "run --as new --phase hq": "is not done",
@@ -477,14 +594,22 @@ def test_parts_that_do_not_fit_together_are_named_before_loading(made: Path, tmp
     run = json.loads((made / "run" / "run.json").read_text())
     models = {name: Path(path) for name, path in run["models"].items()}
     net = made / "run" / "phases" / "video" / "step-000200" / "unet"
-    check("text-to-video", net, models)
-    with pytest.raises(UsageError, match="takes 4 channels"):
-        check("image-to-video", net, models)
+    tell, animate = BY_TASK["text-to-video"], BY_TASK["image-to-video"]
+    check(tell, net, models)
+    with pytest.raises(UsageError, match=r"in_channels=4 .* needs 8"):
+        check(animate, net, models)
+    (tmp_path / "five").mkdir()
+    config = json.loads((net / "config.json").read_text()) | {"projection_class_embeddings_input_dim": 5 * 8}
+    (tmp_path / "five" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="takes 5 added time ids"):
+        check(tell, tmp_path / "five", models)
+    with pytest.raises(UsageError, match=r"config\.json is missing"):
+        check(tell, tmp_path / "nothing", models)
     with pytest.raises(UsageError, match="names no model 'text'"):
-        check("text-to-video", net, {name: path for name, path in models.items() if name != "text"})
+        check(tell, net, {name: path for name, path in models.items() if name != "text"})
     clip = json.loads((models["image"] / "config.json").read_text())
     clip["vision_config"]["image_size"] = 64
     (tmp_path / "config.json").write_text(json.dumps(clip))
     i2v = made / "run" / "phases" / "animate" / "step-000200" / "unet"
     with pytest.raises(UsageError, match="always shows it 224 px"):
-        check("image-to-video", i2v, models | {"image": tmp_path})
+        check(animate, i2v, models | {"image": tmp_path})

@@ -18,7 +18,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
 from dailies.curation import schema
-from dailies.curation.export import render_card
+from dailies.curation.export import ExportManifest, write_card
+from dailies.curation.tables.storage import Folder
 
 WIDTH, HEIGHT, FRAMES, FPS = 64, 32, 4, 8
 CLIPS = ("aaaa1111bbbb2222cccc3333", "dddd4444eeee5555ffff6666")
@@ -31,7 +32,7 @@ WORDS = ("red", "blue", "circle", "square", "falls", "a")
 def make_run(folder: Path) -> Path:
     """Write EXPORT, models and RUN under ``folder``; returns RUN."""
     torch.manual_seed(0)
-    text = make_export(folder / "export")
+    manifest = make_export(folder / "export")
     named = make_models(folder / "models")
     run = folder / "run"
     phases = [
@@ -50,7 +51,7 @@ def make_run(folder: Path) -> Path:
         "recipe": {"name": "tiny", "text_tokens": 10, "phases": [sampling(one) for one in phases]},
         "recipe_hash": "feedc0de",
         "data": str(folder / "export"),
-        "export_card": text,
+        "export": json.loads(manifest.to_json()),
         "models": named,
         "phases": phases,
     }
@@ -87,8 +88,8 @@ def sampling(phase: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def make_export(folder: Path) -> str:
-    """An index and a card as curation writes them; returns the card."""
+def make_export(folder: Path) -> ExportManifest:
+    """An index, export.json and a card as curation writes them."""
     folder.mkdir(parents=True)
     rows = []
     for number, clip in enumerate(CLIPS):
@@ -104,21 +105,21 @@ def make_export(folder: Path) -> str:
         rows.append(row)
     index = pa.Table.from_pylist(rows, schema=schema.export_index([]))
     pq.write_table(index, folder / "index.parquet")
-    facts = {
-        "name": "export",
-        "recipe": "quickstart",
-        "recipe_hash": "0123abcd",
-        "selection": "main",
-        "rules": RULES,
-        "limits": LIMITS,
-        "tables": {"selections/main": 3},
-        "extraction": {"mode": "encode", "crf": 18},
-        "seed": 0,
-        "version": "0.1.0",
-    }
-    text = render_card(index, facts)
-    (folder / "README.md").write_text(text)
-    return text
+    manifest = ExportManifest.of(
+        index,
+        name="export",
+        recipe="quickstart",
+        recipe_hash="0123abcd",
+        selection="main",
+        rules=RULES,
+        limits=LIMITS,
+        tables={"selections/main": 3},
+        extraction={"mode": "encode", "crf": 18},
+        seed=0,
+        version="0.1.0",
+    )
+    write_card(Folder.at(folder), manifest, index.schema)
+    return manifest
 
 
 def make_models(folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from dailies.curation import export, schema, world
+from dailies.curation.export import ExportManifest
 from dailies.training.diffusion.encoders import Models
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
@@ -42,11 +43,26 @@ def build_export(
     """``clips`` one-shot clips at 24 1/s; every ``validation``-th is of the validation split."""
     (folder / "data").mkdir(parents=True)
     rows = [_row(folder, number, seed, size, frames, validation) for number in range(clips)]
+    index: list[dict[str, Any]] = []
     for split in ("train", "validation"):
         chosen = [row for row in rows if row["split"] == split]
         name = f"{split}-00000-of-00001.parquet"
-        export.write_shard(str(folder / "data" / name), name, chosen, columns, lambda row: {"video": row["bytes"]})
-    (folder / "README.md").write_text("# A rendered export\n", encoding="utf-8")
+        path = str(folder / "data" / name)
+        index += export.write_shard(path, name, chosen, columns, lambda row: {"video": row["bytes"]})
+    manifest = ExportManifest.of(
+        pa.Table.from_pylist(index, schema=schema.export_index(columns)),
+        name=folder.name,
+        recipe="rendered",
+        recipe_hash="00000000",
+        selection="all",
+        rules={},
+        limits={},
+        tables={},
+        extraction={"mode": "encode"},
+        seed=seed,
+        version="0",
+    )
+    (folder / "export.json").write_text(manifest.to_json(), encoding="utf-8")
     return folder
 
 

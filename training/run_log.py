@@ -63,6 +63,14 @@ def _same_recipe(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         return False
 
 
+def _export_record(export: Export) -> dict[str, Any]:
+    """``export``: the object in the export's export.json. Exports made before there was one have ``export_card`` instead."""
+    manifest = export.folder / "export.json"
+    if manifest.is_file():
+        return {"export": json.loads(manifest.read_text(encoding="utf-8"))}
+    return {"export_card": export.card}
+
+
 class Run:
     """RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
 
@@ -79,7 +87,7 @@ class Run:
             "recipe_hash": run_hash(recipe),
             "data": str(export.folder.resolve()),
             **({"exports": places} if len(places) > 1 else {}),
-            "export_card": export.card,
+            **_export_record(export),
             "models": {name: str(Path(path).resolve()) for name, path in dataclasses.asdict(models).items() if path},
             "phases": [],
         }

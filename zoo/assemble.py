@@ -1,171 +1,157 @@
-"""The parts of a run → a pipeline that diffusers can save: one function per task, in the table ``ASSEMBLE``.
+"""Putting a pipeline together that diffusers can save, from the models of a training run.
 
 Imports torch, diffusers and transformers inside functions.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import ModelError
 from dailies.zoo.formats.clip_folders import processor_folder, text_row, tokenizer_folder, vision_config, vision_row
+from dailies.zoo.formats.configs import read_config
+from dailies.zoo.formats.scheduler import scheduler_config
 from dailies.zoo.load import quiet
+from dailies.zoo.pipelines import PipelineSpec
 
 CLIP_SIDE = 224
 """px; ``StableVideoDiffusionPipeline`` resizes the image for CLIP to this, whatever the model's own size."""
 
-NEEDS: Mapping[str, tuple[str, ...]] = {
-    "image-to-video": ("vae_temporal", "image"),
-    "text-to-video": ("vae_temporal", "text"),
-}
-SIGMA_MIN, SIGMA_MAX = 0.002, 700.0  # SVD's, arXiv 2311.15127 App. D
+
+# ---- checks ---------------------------------------------------------------------------------------------------------
 
 
-def config(folder: Path) -> Mapping[str, Any]:
-    """``config.json`` of a model's folder. Raises ``ModelError``."""
-    try:
-        row = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} is not a model's folder: {error}") from error
-    if not isinstance(row, dict):
-        raise ModelError(f"{folder}: config.json is not an object")
-    return row
+def check(spec: PipelineSpec, unet: Path, models: Mapping[str, Path]) -> None:
+    """Raise ``ModelError`` if ``unet`` and ``models`` cannot make the pipeline ``spec``. Reads configurations only.
 
-
-def check(task: str, unet: Path, models: Mapping[str, Path]) -> None:
-    """Raise ``ModelError`` if the parts cannot make a pipeline for ``task``. Reads configurations only."""
-    for name in NEEDS[task]:
+    Args:
+        models: of a run, by the names that ``run.json`` has for them.
+    """
+    for name in spec.models:
         if name not in models:
-            raise ModelError(f"run.json names no model {name!r}, which {task} needs")
-    net, vae = config(unet), config(models["vae_temporal"])
-    _is(net, unet, "UNetSpatioTemporalConditionModel")
-    _is(vae, models["vae_temporal"], "AutoencoderKLTemporalDecoder")
-    latent = vae["latent_channels"]
-    want = 2 * latent if task == "image-to-video" else latent
-    if net["in_channels"] != want:
-        raise ModelError(f"{unet}: takes {net['in_channels']} channels; {task} over {latent} latent channels: {want}")
+            raise ModelError(f"models: run.json names no model {name!r}, which {spec.task} needs")
+    net, vae = read_config(unet), read_config(models["vae_temporal"])
+    _check_class(net, unet, "UNetSpatioTemporalConditionModel")
+    _check_class(vae, models["vae_temporal"], "AutoencoderKLTemporalDecoder")
+    wanted = spec.latents_in * vae["latent_channels"]
+    if net["in_channels"] != wanted:
+        raise ModelError(
+            f"in_channels={net['in_channels']} in {unet}: {spec.task} over {vae['latent_channels']} latent channels"
+            f" needs {wanted}"
+        )
+    time_ids = net["projection_class_embeddings_input_dim"] // net["addition_time_embed_dim"]
+    if time_ids not in spec.time_ids:
+        raise ModelError(
+            f"{unet}: takes {time_ids} added time ids; {spec.name} gives {' or '.join(map(str, sorted(spec.time_ids)))}"
+        )
     if "vae" in models:
-        _same_latents(config(models["vae"]), vae, models)
-    clip = config(models[NEEDS[task][1]])
-    if task == "image-to-video":
-        side, width = vision_row(clip).get("image_size", CLIP_SIDE), clip.get("projection_dim", 512)
-        if side != CLIP_SIDE:
-            raise ModelError(
-                f"{models['image']}: sees {side} px; StableVideoDiffusionPipeline always shows it {CLIP_SIDE} px"
-            )
-    else:
-        width = text_row(clip).get("hidden_size", 512)
+        _check_latents(read_config(models["vae"]), vae, models)
+    width = ENCODER_WIDTHS[spec.input.encoder](models[spec.input.encoder])
     crossed = net["cross_attention_dim"]
-    if any(one != width for one in (crossed if isinstance(crossed, list) else [crossed])):
-        raise ModelError(f"{unet}: cross-attention takes {crossed} numbers a token, the encoder gives {width}")
+    if any(level != width for level in (crossed if isinstance(crossed, list) else [crossed])):
+        raise ModelError(f"cross_attention_dim={crossed} in {unet}: the encoder's vectors have {width} numbers")
 
 
-def _is(row: Mapping[str, Any], folder: Path, kind: str) -> None:
-    if row.get("_class_name") != kind:
-        raise ModelError(f"{folder}: holds {row.get('_class_name')}, where {kind} is needed")
+def _check_class(config: Mapping[str, Any], folder: Path, name: str) -> None:
+    if config.get("_class_name") != name:
+        raise ModelError(f"{folder}: holds {config.get('_class_name')}; a {name} is needed")
 
 
-def _same_latents(image: Mapping[str, Any], video: Mapping[str, Any], models: Mapping[str, Path]) -> None:
+def _check_latents(image: Mapping[str, Any], video: Mapping[str, Any], models: Mapping[str, Path]) -> None:
     """The latents that a phase was trained on must be those that the pipeline decodes."""
     for key in ("latent_channels", "scaling_factor", "block_out_channels"):
         if image.get(key) != video.get(key):
             raise ModelError(
-                f"the VAEs differ in {key}: {image.get(key)} in {models['vae']}, {video.get(key)} in {models['vae_temporal']}"
+                f"{key}={image.get(key)} in {models['vae']} and {video.get(key)} in {models['vae_temporal']}:"
+                " both VAEs must have the same latents"
             )
 
 
-def assemble(task: str, unet: Path, models: Mapping[str, Path], sampling: Mapping[str, Any]) -> Any:
-    """The pipeline for ``task``, on the CPU. ``check`` first. Raises ``ModelError`` for weights that do not fit."""
+def _text_width(folder: Path) -> int:
+    """The width of the text encoder's last hidden states."""
+    return int(text_row(read_config(folder)).get("hidden_size", 512))
+
+
+def _image_width(folder: Path) -> int:
+    """The width of the image embedding. Raises ``ModelError`` for an encoder of another picture size."""
+    config = read_config(folder)
+    side = vision_row(config).get("image_size", CLIP_SIDE)
+    if side != CLIP_SIDE:
+        raise ModelError(f"image_size={side} in {folder}: StableVideoDiffusionPipeline always shows it {CLIP_SIDE} px")
+    return int(config.get("projection_dim", 512))
+
+
+ENCODER_WIDTHS: Mapping[str, Callable[[Path], int]] = {"text": _text_width, "image": _image_width}
+
+
+# ---- loading --------------------------------------------------------------------------------------------------------
+
+
+def assemble(spec: PipelineSpec, unet: Path, models: Mapping[str, Path], sampling: Mapping[str, Any]) -> Any:
+    """Return the pipeline ``spec``, on the CPU. ``check`` first. Raises ``ModelError`` for weights that do not fit.
+
+    Args:
+        sampling: of a recipe; ``sigma_min``, ``sigma_max`` and ``text_tokens`` count here.
+    """
+    from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
+
+    noise = scheduler_config(sigma_min=sampling.get("sigma_min"), sigma_max=sampling.get("sigma_max"))
     with quiet():
-        return ASSEMBLE[task](unet, models, sampling)
+        return spec.load_class()(
+            vae=_load(AutoencoderKLTemporalDecoder, models["vae_temporal"]),
+            unet=_load(UNetSpatioTemporalConditionModel, unet),
+            scheduler=EulerDiscreteScheduler(**noise),
+            **ENCODERS[spec.input.encoder](models[spec.input.encoder], sampling),
+        )
 
 
-def _image_to_video(unet: Path, models: Mapping[str, Path], sampling: Mapping[str, Any]) -> Any:
-    from diffusers import (
-        AutoencoderKLTemporalDecoder,
-        StableVideoDiffusionPipeline,
-        UNetSpatioTemporalConditionModel,
-    )
+def _image_encoder(folder: Path, sampling: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-    processor = str(processor_folder(models["image"]))
-    vision = vision_config(models["image"])
-    return StableVideoDiffusionPipeline(
-        vae=_load(AutoencoderKLTemporalDecoder, models["vae_temporal"]),
-        image_encoder=_load(CLIPVisionModelWithProjection, models["image"], part=True, config=vision),
-        unet=_load(UNetSpatioTemporalConditionModel, unet),
-        scheduler=_scheduler(sampling),
-        feature_extractor=CLIPImageProcessor.from_pretrained(processor, local_files_only=True),
-    )
+    processor = str(processor_folder(folder))
+    return {
+        "image_encoder": _load(CLIPVisionModelWithProjection, folder, part=True, config=vision_config(folder)),
+        "feature_extractor": CLIPImageProcessor.from_pretrained(processor, local_files_only=True),
+    }
 
 
-def _text_to_video(unet: Path, models: Mapping[str, Path], sampling: Mapping[str, Any]) -> Any:
-    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+def _text_encoder(folder: Path, sampling: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import AutoTokenizer, CLIPTextModel
-
-    from dailies.zoo.text_to_video import TextToVideoPipeline
 
     # Not CLIPTokenizer: transformers 5 rebuilds that from a vocabulary and merges, so that the words of a tokenizer of
     # another kind would all silently become the unknown one.
     tokenizer: Any = AutoTokenizer.from_pretrained(
-        str(tokenizer_folder(models["text"])), local_files_only=True, trust_remote_code=False
+        str(tokenizer_folder(folder)), local_files_only=True, trust_remote_code=False
     )
     if "text_tokens" in sampling:  # the length that the network was trained with, padding and all
         tokenizer.model_max_length = int(sampling["text_tokens"])
-    return TextToVideoPipeline(
-        vae=_load(AutoencoderKLTemporalDecoder, models["vae_temporal"]),
-        text_encoder=_load(CLIPTextModel, models["text"], part=True),
-        tokenizer=tokenizer,
-        unet=_load(UNetSpatioTemporalConditionModel, unet),
-        scheduler=_scheduler(sampling),
-    )
+    return {"text_encoder": _load(CLIPTextModel, folder, part=True), "tokenizer": tokenizer}
 
 
-ASSEMBLE: Mapping[str, Callable[[Path, Mapping[str, Path], Mapping[str, Any]], Any]] = {
-    "image-to-video": _image_to_video,
-    "text-to-video": _text_to_video,
+ENCODERS: Mapping[str, Callable[[Path, Mapping[str, Any]], dict[str, Any]]] = {
+    "text": _text_encoder,
+    "image": _image_encoder,
 }
+"""What a pipeline's input is read by → its components."""
 
 
-def _load(kind: Any, folder: Path, *, part: bool = False, **given: Any) -> Any:
-    """A model with every one of its weights; ``part``: of a folder that holds more than it needs.
+def _load(kind: Any, folder: Path, *, part: bool = False, **options: Any) -> Any:
+    """Load a model with every one of its weights; ``part``: from a folder that holds more than it needs.
 
     Both libraries fill what is missing with noise and only log it: here it is an error.
     """
     try:
-        model, said = kind.from_pretrained(
-            str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **given
+        model, report = kind.from_pretrained(
+            str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **options
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"{folder} does not load as {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
-    wrong = [*said.get("missing_keys", ()), *said.get("mismatched_keys", ())]
-    wrong += [] if part else list(said.get("unexpected_keys", ()))
+    wrong = [*report.get("missing_keys", ()), *report.get("mismatched_keys", ())]
+    wrong += [] if part else list(report.get("unexpected_keys", ()))
     if wrong:
         raise ModelError(
-            f"{folder} does not fit {kind.__name__}: {len(wrong)} weights, {sorted(map(str, wrong))[0]} first"
+            f"{folder} does not fit {kind.__name__}: {len(wrong)} weights differ, first {sorted(map(str, wrong))[0]}"
         )
     return model
-
-
-def _scheduler(sampling: Mapping[str, Any]) -> Any:
-    """SVD's: Euler over EDM's sigmas (rho 7), v-prediction, timesteps ¼ ln σ.
-
-    ``timestep_spacing="leading"`` makes the first noise √(σ_max² + 1); betas are SVD's, and unused with Karras sigmas.
-    """
-    from diffusers import EulerDiscreteScheduler
-
-    return EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        timestep_type="continuous",
-        timestep_spacing="leading",
-        steps_offset=1,
-        use_karras_sigmas=True,
-        sigma_min=float(sampling.get("sigma_min") or SIGMA_MIN),
-        sigma_max=float(sampling.get("sigma_max") or SIGMA_MAX),
-    )

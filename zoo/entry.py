@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict
 from typing import Any, Literal, get_args
 
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from dailies.curation.config import format_error
 from dailies.curation.errors import Damaged, ModelError
 
-Task = Literal["text-to-video", "image-to-video", "text-to-image", "component"]
-TASKS: tuple[str, ...] = get_args(Task)
+ModelTask = Literal["text-to-video", "image-to-video", "text-to-image", "component"]
+MODEL_TASKS: tuple[str, ...] = get_args(ModelTask)
 FORMAT = 1
 """Of ``model.json``. Keys are added, never given another meaning; a reader passes over those it does not know."""
 
@@ -19,18 +22,24 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def check_name(name: str) -> str:
-    """``name`` if it can be one: it becomes a folder's name. Raises ``ModelError``."""
+    """Return ``name`` if it can be one: it becomes a folder's name. Raises ``ModelError``."""
     if not _NAME.fullmatch(name) or name.endswith("."):
-        raise ModelError(f"{name!r} is no name for a model: lower-case letters, digits, '.', '_', '-', at most 63")
+        raise ModelError(
+            f"name={name!r}: not a model's name; use lower-case letters, digits, '.', '_' and '-', at most 63,"
+            " with a letter or digit first"
+        )
     return name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
+@dataclass(frozen=True, kw_only=True)
+class SamplingDefaults:
     """What a pipeline is run with unless told otherwise.
 
-    ``guidance``: its weight at the first and at the last frame, linear between them. ``motion_bucket``: 0–255, more
-    is more motion. ``noise_aug``: standard deviation of the noise on the conditioning image, pixels in −1…1.
+    Args:
+        steps: number of sampling steps.
+        guidance: the weight at the first and at the last frame, linear between them.
+        motion_bucket: 0–255; more is more motion.
+        noise_aug: standard deviation of the noise on the conditioning image, pixels in −1…1.
     """
 
     steps: int = 25
@@ -39,12 +48,19 @@ class Sampling:
     noise_aug: float = 0.02
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sources:
     """Where a model came from; ``None`` where it is not known.
 
-    ``recipe`` and ``recipe_hash``: of training. ``curation``: the recipe that made the data, with its hash.
-    ``weights``: ``ema`` or ``last``. ``checkpoint``: under the run's folder.
+    Args:
+        recipe, recipe_hash: of training.
+        phase: the phase of that recipe.
+        checkpoint: its folder under the run's folder.
+        weights: ``ema`` or ``last``.
+        data: path of the export trained on.
+        clips: number of clips the phase was trained on.
+        selection: the selection that the export was made from.
+        curation, curation_hash: the recipe that made the data.
     """
 
     recipe: str | None = None
@@ -59,13 +75,23 @@ class Sources:
     curation_hash: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ZooEntry:
-    """One model of a zoo. ``size``: (width, height) in px; ``bytes``: of its weight files; ``pipeline``: a class of
-    ``dailies.zoo.load.PIPELINES``, ``None`` for a component such as an encoder."""
+    """One model of a zoo: the contents of its ``model.json``.
+
+    Args:
+        task: one of ``MODEL_TASKS``.
+        pipeline: a class of ``dailies.zoo.pipelines.PIPELINES``; ``None`` for a component such as an encoder.
+        size: (width, height) in px.
+        licence: an SPDX id.
+        parameters, bytes: of all weight files.
+        about: one sentence on what it is.
+        published: time in ISO 8601.
+        version: of dailies.
+    """
 
     name: str
-    task: Task
+    task: ModelTask
     pipeline: str | None = None
     size: tuple[int, int] | None = None
     frames: int | None = None
@@ -76,14 +102,12 @@ class ZooEntry:
     about: str = ""
     published: str | None = None
     version: str | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    sources: Sources = field(default_factory=Sources)
+    sampling: SamplingDefaults = Field(default_factory=SamplingDefaults)
+    sources: Sources = Field(default_factory=Sources)
     built_in: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if self.task not in TASKS:
-            raise ModelError(f"{self.name}: unknown task {self.task!r}; allowed: {', '.join(TASKS)}")
 
     @property
     def kind(self) -> str:
@@ -98,24 +122,17 @@ class ZooEntry:
     def from_json(cls, text: str) -> ZooEntry:
         """Raises ``Damaged`` for text that is no entry."""
         try:
-            row = json.loads(text)
-            if not isinstance(row, dict) or row.get("format") != FORMAT:
-                raise Damaged(f"model.json is not of format {FORMAT}")
-            made: ZooEntry = _build(cls, row)
-            return made
-        except (ModelError, ValueError, TypeError, KeyError) as error:
-            raise Damaged(f"model.json cannot be read: {error}") from error
+            row: Any = json.loads(text)
+        except ValueError as error:
+            raise Damaged(f"model.json is not JSON: {error}") from error
+        if not isinstance(row, dict) or row.get("format") != FORMAT:
+            raise Damaged(f"model.json is not of format {FORMAT}; a newer version of dailies may read it")
+        try:
+            return _ADAPTER.validate_python(row)
+        except ValidationError as error:
+            raise Damaged(f"model.json: {format_error(error)}") from error
+        except ModelError as error:
+            raise Damaged(f"model.json: {error}") from error
 
 
-def _build(kind: Any, row: Mapping[str, Any]) -> Any:
-    """A dataclass from a JSON object: lists become tuples, keys of a later version are passed over."""
-    values: dict[str, Any] = {}
-    for known in fields(kind):
-        if known.name not in row:
-            if known.default is MISSING and known.default_factory is MISSING:
-                raise KeyError(f"{known.name} is missing")
-            continue
-        value = row[known.name]
-        inner = {"sampling": Sampling, "sources": Sources}.get(known.name)
-        values[known.name] = _build(inner, value) if inner else tuple(value) if isinstance(value, list) else value
-    return kind(**values)
+_ADAPTER = TypeAdapter(ZooEntry)

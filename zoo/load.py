@@ -1,4 +1,4 @@
-"""A folder → a pipeline, by a class that stands in a table here. Code in a model's folder is never run.
+"""Loading a pipeline from a folder, by a class of ``PIPELINES``. Code in a model's folder is never run.
 
 diffusers and transformers can be led by a folder's JSON to run Python that lies in it, or to unpickle. So before either
 sees the folder, its classes are held against ``PIPELINES`` and files that could carry code are refused.
@@ -7,109 +7,82 @@ sees the folder, its classes are held against ``PIPELINES`` and files that could
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import Damaged
 from dailies.curation.packages import need
-from dailies.zoo.formats import safetensors_info as weights
+from dailies.zoo.formats import safetensors_info
+from dailies.zoo.pipelines import PIPELINES, PipelineSpec
 
 CODE = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"})
 """Suffixes of files that are code, or that can hold pickles."""
 
-TOKENIZERS = frozenset({"CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"})
-VIDEO_PARTS = {
-    "vae": frozenset({"AutoencoderKLTemporalDecoder"}),
-    "unet": frozenset({"UNetSpatioTemporalConditionModel"}),
-    "scheduler": frozenset({"EulerDiscreteScheduler"}),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineClass:
-    """``module`` holds the class; ``parts``: component → classes it may be, all of diffusers or transformers."""
-
-    module: str
-    task: str
-    parts: Mapping[str, frozenset[str]]
-
-
-PIPELINES: Mapping[str, PipelineClass] = {
-    "StableVideoDiffusionPipeline": PipelineClass(
-        module="diffusers",
-        task="image-to-video",
-        parts=VIDEO_PARTS
-        | {
-            "image_encoder": frozenset({"CLIPVisionModelWithProjection"}),
-            "feature_extractor": frozenset({"CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast"}),
-        },
-    ),
-    "TextToVideoPipeline": PipelineClass(
-        module="dailies.zoo.text_to_video",
-        task="text-to-video",
-        parts=VIDEO_PARTS | {"text_encoder": frozenset({"CLIPTextModel"}), "tokenizer": TOKENIZERS},
-    ),
-}
+INDEX = "model_index.json"
 LIBRARIES = frozenset({"diffusers", "transformers"})
 HALF_FROM = 500_000_000
 """Parameters. Below, float32 costs little, and cannot overflow into black pictures."""
 
 
-def class_name(folder: Path) -> str:
-    """The pipeline's class, once all that ``folder`` names is in the table. Loads nothing. Raises ``Damaged``."""
+def pipeline_spec(folder: Path) -> PipelineSpec:
+    """Return the row of the pipeline in ``folder``, once every class that it names is allowed there.
+
+    Loads nothing. Raises ``Damaged``.
+    """
     try:
-        index = json.loads((folder / "model_index.json").read_text())
+        index = json.loads((folder / INDEX).read_text())
         name = index["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{folder}: model_index.json cannot be read: {error}") from error
-    known = PIPELINES.get(name) if isinstance(name, str) else None
-    if known is None:
-        raise Damaged(f"{folder}: pipeline {name!r} is not one that dailies loads: {', '.join(PIPELINES)}")
+        raise Damaged(f"{folder}: {INDEX} cannot be read: {error}") from error
+    spec = PIPELINES.get(name) if isinstance(name, str) else None
+    if spec is None:
+        raise Damaged(f"{folder}: pipeline {name!r} is not one that dailies loads; it loads {', '.join(PIPELINES)}")
     parts = {key: value for key, value in index.items() if not key.startswith("_")}
     for part, value in parts.items():
         library, kind = value if isinstance(value, list) and len(value) == 2 else (None, value)
-        if library not in LIBRARIES or kind not in known.parts.get(part, ()):
+        if library not in LIBRARIES or kind not in spec.parts.get(part, ()):
             raise Damaged(f"{folder}: {part} is {library}.{kind}, which {name} does not take")
-    absent = [part for part in known.parts if part not in parts]
+    absent = [part for part in spec.parts if part not in parts]
     if absent:
-        raise Damaged(f"{folder}: {absent[0]} is missing from model_index.json")
-    return str(name)
+        raise Damaged(f"{folder}: {absent[0]} is missing from {INDEX}")
+    return spec
 
 
 def refuse_code(folder: Path) -> None:
     """Raise ``Damaged`` if a file under ``folder`` is code or may hold a pickle."""
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in CODE:
-            raise Damaged(f"{folder}: {path.relative_to(folder)} may hold code; weights are safetensors here")
+            raise Damaged(
+                f"{folder}: {path.relative_to(folder)} may hold code; a model's folder may hold safetensors and data only"
+            )
 
 
 def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any = None) -> Any:
-    """The pipeline in ``folder``, on ``device``: by default CUDA where there is one, else the CPU.
+    """Load the pipeline in ``folder``. Works offline.
 
-    ``dtype``: a torch dtype; by default float16 on CUDA for a model of more than ``HALF_FROM`` parameters, else
-    float32. Works offline. Raises ``Damaged`` for a folder that names other classes than ``PIPELINES`` or holds code,
-    ``NotInstalled`` without diffusers.
+    Args:
+        device: by default CUDA where there is one, else the CPU.
+        dtype: a torch dtype; by default float16 on CUDA for a model of more than ``HALF_FROM`` parameters, else float32.
+
+    Raises ``Damaged`` for a folder that names other classes than ``PIPELINES`` or holds code, ``NotInstalled`` without
+    diffusers.
     """
     folder = Path(folder)
-    name = class_name(folder)
+    spec = pipeline_spec(folder)
     refuse_code(folder)
     need(["torch", "diffusers", "transformers"], by="a model of the zoo")
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    large = weights.size(folder)[0] > HALF_FROM
+    large = safetensors_info.size(folder)[0] > HALF_FROM
     dtype = dtype or (torch.float16 if large and device.startswith("cuda") else torch.float32)
-    kind = getattr(import_module(PIPELINES[name].module), name)
     with quiet():
-        pipeline = kind.from_pretrained(str(folder), use_safetensors=True, local_files_only=True)
+        pipeline = spec.load_class().from_pretrained(str(folder), use_safetensors=True, local_files_only=True)
         return pipeline.to(device, dtype)
 
 
 class quiet:  # noqa: N801
-    """A context in which diffusers and transformers draw no bars and print no reports of keys that are meant."""
+    """A context in which diffusers and transformers draw no bars and report no keys that are left out on purpose."""
 
     def __enter__(self) -> None:
         from diffusers.utils import logging as diffusers_logging

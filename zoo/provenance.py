@@ -1,4 +1,4 @@
-"""From a model back to its data: what an export's card and index say of the recipe, the selection and the sources."""
+"""From a model back to its data: the export that it was trained on, and where the first clips lie in their sources."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_TITLE = re.compile(r"^# (.+)$", re.M)
-_COUNTS = re.compile(r"^(\d+) clips of one shot each, (?:cut )?from (\d+) sources\.", re.M)
-_RECIPE = re.compile(r"^- recipe `([^`]+)`, hash `([^`]+)`(?:, dailies (\S+))?", re.M)
-_SELECTION = re.compile(r"^- selection `([^`]+)`: rules `([^\n]*)`$", re.M)
-_LIMITS = re.compile(r"^- limits that the rules came to: `([^\n]*)`$", re.M)
-_RENDERED = re.compile(r"^.*\b(?:rendered|synthetic)\b.*$", re.M | re.I)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
-    """What an export's card says; ``None`` and empty where it does not.
+class SourceExport:
+    """The export that a model was trained on; ``None`` and empty for what is not known.
 
-    ``rules``: column → rule as the recipe has it. ``limits``: column → the numbers that quantiles came to.
-    ``caveats``: its own sentences on footage that is not filmed.
+    Args:
+        clips: number of clips in all splits.
+        sources: number of sources that they were cut from.
+        recipe, recipe_hash: of curation.
+        version: of dailies.
+        rules: column → rule, as the recipe has it.
+        limits: column → the numbers that its rule came to.
+        notes: sentences on the footage, such as that it is rendered.
     """
 
     name: str | None = None
@@ -34,11 +33,34 @@ class Export:
     selection: str | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
-    caveats: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def from_card(cls, text: str) -> Export:
-        """Parse README.md of an export as ``dailies.curation.export.card`` writes it; what is not there stays ``None``."""
+    def of_run(cls, run: Mapping[str, Any]) -> SourceExport:
+        """The export of a ``run.json``: its object ``export``, or in older runs the text ``export_card``."""
+        if run.get("export") is not None:
+            return cls.of_manifest(run["export"])
+        return cls.of_card_without_manifest(str(run.get("export_card") or ""))
+
+    @classmethod
+    def of_manifest(cls, manifest: Mapping[str, Any]) -> SourceExport:
+        """The export of an ``export.json``. Raises ``KeyError`` and ``TypeError`` for another object."""
+        return cls(
+            name=manifest["name"],
+            clips=sum(split["clips"] for split in manifest["splits"].values()),
+            sources=manifest["sources"],
+            recipe=manifest["recipe"],
+            recipe_hash=manifest["recipe_hash"],
+            version=manifest["version"],
+            selection=manifest["selection"],
+            rules=manifest["rules"],
+            limits=manifest["limits"],
+            notes=tuple(manifest.get("notes") or ()),
+        )
+
+    @classmethod
+    def of_card_without_manifest(cls, text: str) -> SourceExport:
+        """The export of a README.md as dailies wrote it before exports had ``export.json``. Nothing else reads cards."""
         title, counts = _TITLE.search(text), _COUNTS.search(text)
         recipe, selection, limits = _RECIPE.search(text), _SELECTION.search(text), _LIMITS.search(text)
         return cls(
@@ -51,8 +73,16 @@ class Export:
             selection=selection[1] if selection else None,
             rules=_object(selection[2]) if selection else {},
             limits=_object(limits[1]) if limits else {},
-            caveats=tuple(_prose(line) for line in _RENDERED.findall(text) if _is_prose(line)),
+            notes=tuple(line.strip().removeprefix("- ") for line in _RENDERED.findall(text) if _is_prose(line)),
         )
+
+
+_TITLE = re.compile(r"^# (.+)$", re.M)
+_COUNTS = re.compile(r"^(\d+) clips of one shot each, cut from (\d+) sources\.", re.M)
+_RECIPE = re.compile(r"^- recipe `([^`]+)`, hash `([^`]+)`(?:, dailies (\S+))?", re.M)
+_SELECTION = re.compile(r"^- selection `([^`]+)`: rules `([^\n]*)`$", re.M)
+_LIMITS = re.compile(r"^- limits that the rules came to: `([^\n]*)`$", re.M)
+_RENDERED = re.compile(r"^.*\b(?:rendered|synthetic)\b.*$", re.M | re.I)
 
 
 def _object(text: str) -> Mapping[str, Any]:
@@ -67,16 +97,12 @@ def _is_prose(line: str) -> bool:
     return not line.lstrip().startswith(("|", "- selection", "- limits", "- recipe", "- tables", "#", "  -", "```"))
 
 
-def _prose(line: str) -> str:
-    return line.strip().removeprefix("- ")
-
-
 # ---- clips ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clip:
-    """One clip of the data. ``start`` and ``seconds``: s in its source; ``uri`` is ``None`` where the index is gone."""
+class ClipOrigin:
+    """Where one clip lies in its source: ``start`` and ``seconds`` in s; ``uri`` is ``None`` where that is not known."""
 
     clip_id: str
     uri: str | None = None
@@ -84,16 +110,16 @@ class Clip:
     seconds: float | None = None
 
 
-def look_up(data: str | Path, clip_ids: Iterable[str]) -> dict[str, Clip]:
-    """Clip id → where it lies in its source, from ``index.parquet`` of the export ``data``.
+def look_up(data: str | Path, clip_ids: Iterable[str]) -> dict[str, ClipOrigin]:
+    """Return where clips lie, by id, from ``index.parquet`` of the export ``data``.
 
-    A clip that is not in the index, or an index that is not there any more, gives the id alone.
+    A clip that the index lacks has its id alone; so has every clip where the index is gone.
     """
     wanted = list(dict.fromkeys(clip_ids))
-    found = {clip_id: Clip(clip_id=clip_id) for clip_id in wanted}
+    origins = {clip_id: ClipOrigin(clip_id=clip_id) for clip_id in wanted}
     path = Path(data) / "index.parquet"
     if not wanted or not path.is_file():
-        return found
+        return origins
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -101,8 +127,10 @@ def look_up(data: str | Path, clip_ids: Iterable[str]) -> dict[str, Clip]:
     try:
         rows = pq.read_table(path, columns=columns, filters=[("clip_id", "in", wanted)]).to_pylist()
     except (OSError, pa.ArrowException):
-        return found
+        return origins
     for row in rows:
         start = row["source_start"] * row["time_base_num"] / row["time_base_den"]
-        found[row["clip_id"]] = Clip(clip_id=row["clip_id"], uri=row["uri"], start=start, seconds=row["seconds"])
-    return found
+        origins[row["clip_id"]] = ClipOrigin(
+            clip_id=row["clip_id"], uri=row["uri"], start=start, seconds=row["seconds"]
+        )
+    return origins

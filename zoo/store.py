@@ -1,4 +1,4 @@
-"""A zoo in a folder: one immutable folder per model, found by its ``model.json`` and its lock.
+"""A zoo in a folder: one immutable folder per model, known by its ``model.json`` and its lock.
 
 ::
 
@@ -6,7 +6,7 @@
              dailies.lock.json     size and SHA-256 of every file
              README.md             the card
              model_index.json …    what diffusers reads
-    ZOO/.adding-NAME-…             a model on its way in; whoever made it holds a lock on it
+    ZOO/.adding-NAME-…             a model being added; the process that adds it locks the folder
 
 A model is written into a hidden folder and renamed into place when it is whole, so that nobody sees half of one. What
 a killed process left behind is removed by the next one that adds a model.
@@ -30,35 +30,36 @@ from dailies.zoo.formats import lock
 ENTRY = "model.json"
 ADDING = ".adding-"
 ENV = "DAILIES_ZOO"
+DEFAULT_ZOO = "~/.cache/dailies/zoo"
 
 
 def default_zoo() -> str:
-    """``$DAILIES_ZOO``, else ``~/.cache/dailies/zoo``."""
-    return os.environ.get(ENV) or "~/.cache/dailies/zoo"
+    """Return ``$DAILIES_ZOO``, else ``DEFAULT_ZOO``."""
+    return os.environ.get(ENV) or DEFAULT_ZOO
 
 
 class Store:
-    """A zoo at a local folder, which need not exist yet. Raises ``ModelError`` for any other URL."""
+    """A zoo in a local folder, which need not exist yet. Raises ``ModelError`` for any other URL."""
 
     def __init__(self, url: str | Path) -> None:
         text = str(url).removeprefix("file://")
         if "://" in text:
-            raise ModelError(f"{url}: a zoo is a local folder for now")
+            raise ModelError(f"zoo={url}: not a local folder; a zoo can only be one so far")
         self.folder = Path(text).expanduser().absolute()
         if self.folder.exists() and not self.folder.is_dir():
-            raise ModelError(f"{self.folder}: a file, not a zoo's folder")
+            raise ModelError(f"zoo={url}: a file; give a folder")
 
     # ---- reading ----
 
     def names(self) -> list[str]:
-        """Of the folders that hold an entry and a lock, sorted."""
+        """Names of the folders that hold an entry and a lock, sorted."""
         if not self.folder.is_dir():
             return []
         whole = (path for path in self.folder.iterdir() if (path / ENTRY).is_file() and (path / lock.LOCK).is_file())
         return sorted(path.name for path in whole if not path.name.startswith("."))
 
     def entries(self) -> tuple[dict[str, ZooEntry], dict[str, str]]:
-        """The entries by name, and of those that cannot be read, why."""
+        """The entries by name, and for those that cannot be read, why, by name."""
         good: dict[str, ZooEntry] = {}
         bad: dict[str, str] = {}
         for name in self.names():
@@ -69,25 +70,25 @@ class Store:
         return good, bad
 
     def entry(self, name: str) -> ZooEntry:
-        """Raises ``NoSuchModel``, or ``Damaged`` if its ``model.json`` is not what it should be."""
+        """The entry ``name``. Raises ``NoSuchModel``, or ``Damaged`` if its ``model.json`` is not what it should be."""
         path = self.path(name) / ENTRY
         try:
-            found = ZooEntry.from_json(path.read_text())
-        except (Damaged, ModelError, OSError, UnicodeDecodeError) as error:
+            entry = ZooEntry.from_json(path.read_text(encoding="utf-8"))
+        except (Damaged, OSError, UnicodeDecodeError) as error:
             raise Damaged(f"{name}: {error}") from error
-        if found.name != name:
-            raise Damaged(f"{name}: model.json is of {found.name}")
-        return found
+        if entry.name != name:
+            raise Damaged(f"{name}: model.json is of a model named {entry.name}")
+        return entry
 
     def path(self, name: str) -> Path:
-        """Its folder, unchecked. Raises ``NoSuchModel``."""
+        """The folder of ``name``, unchecked. Raises ``NoSuchModel``."""
         if name not in self.names():
             have = ", ".join(self.names()) or "nothing yet"
             raise NoSuchModel(f"no model {name!r} in {self.folder}; it holds: {have}")
         return self.folder / name
 
     def open(self, name: str, *, deep: bool = False) -> Path:
-        """Its folder, once its files are those of its lock: by name and size, and by SHA-256 if ``deep``.
+        """The folder of ``name``, once its files match its lock: by name and size, and by SHA-256 if ``deep``.
 
         Raises ``NoSuchModel`` and ``Damaged``.
         """
@@ -101,59 +102,60 @@ class Store:
     # ---- adding ----
 
     def check_free(self, name: str, built_in: Mapping[str, object] = {}) -> None:
-        """Raises ``ModelError`` if ``name`` cannot be a name, ``NameTaken`` if it is one already."""
+        """Raise ``ModelError`` if ``name`` cannot be a name, ``NameTaken`` if a model has it already."""
         check_name(name)
         if name in built_in:
-            raise NameTaken(f"{name!r} is a model that ships with dailies: choose another name")
+            raise NameTaken(f"name={name!r}: a model that ships with dailies has it; choose another name")
         if (self.folder / name).exists():
             raise NameTaken(
-                f"{name!r} is published in {self.folder} already: models are immutable, choose another name"
+                f"name={name!r}: published in {self.folder} already, and models are immutable; choose another name"
             )
 
     @contextmanager
     def adding(self, name: str) -> Iterator[Path]:
-        """A hidden folder to fill; at the end of the block it is locked and becomes the model ``name``.
+        """Yield a hidden folder to fill; at the end of the block its lock is written and it becomes the model ``name``.
 
-        If the block raises, nothing is left of it. Raises ``NameTaken``, also when another process was faster.
+        If the block raises, nothing is left of it. Raises ``NameTaken``, also when another process was faster. This is not
+        ``atomic.new_folder``, which replaces what stands there: a zoo has several writers, and its models never change.
         """
         self.check_free(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._door():  # so that nobody takes the new folder for a dead one before it is held
+        with self._one_process():  # or another could take the new folder for a dead one before it is held
             self._sweep()
             folder = Path(tempfile.mkdtemp(prefix=f"{ADDING}{name}-", dir=self.folder))
-            held = _hold(folder)
+            descriptor = _hold(folder)
         try:
             yield folder
             lock.write(folder)
             folder.chmod(0o755)  # mkdtemp made it ours alone
-            with self._door():
+            with self._one_process():
                 self.check_free(name)
                 folder.rename(self.folder / name)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
-            if held is not None:
-                os.close(held)
+            if descriptor is not None:
+                os.close(descriptor)
 
     @contextmanager
-    def _door(self) -> Iterator[IO[str]]:
-        """One process at a time, for the moment that this takes."""
-        with (self.folder / ".lock").open("w") as door:
-            fcntl.flock(door, fcntl.LOCK_EX)
-            yield door
+    def _one_process(self) -> Iterator[IO[str]]:
+        """Let one process at a time through, for the moment that the block takes."""
+        with (self.folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
 
     def _sweep(self) -> None:
         """Remove what a killed process left behind: a folder on its way in that nobody holds."""
         for folder in self.folder.glob(f"{ADDING}*"):
-            held = _hold(folder)
-            if held is not None:
+            descriptor = _hold(folder)
+            if descriptor is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-                os.close(held)
+                os.close(descriptor)
 
 
 def _hold(folder: Path) -> int | None:
-    """Hold a folder for as long as the descriptor is open; ``None`` if another process does. A kill lets go."""
+    """Lock a folder for as long as the descriptor is open; ``None`` if another process does. A kill unlocks it."""
     with suppress(FileNotFoundError, NotADirectoryError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

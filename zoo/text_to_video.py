@@ -32,7 +32,7 @@ class TextToVideoOutput(BaseOutput):  # type: ignore[misc]
 
 
 class TextToVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
-    """Prompts → clips.
+    """Makes one clip of each prompt.
 
     ``unet``: in and out channels are the VAE's latent channels; its cross-attention takes the last hidden states of
     ``text_encoder``. ``scheduler``: Euler over EDM's sigmas with v-prediction, timesteps ¼ ln σ. ``tokenizer``: any of
@@ -74,11 +74,16 @@ class TextToVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> TextToVideoOutput:
         """Sample one clip per prompt.
 
-        ``height``, ``width``: px, multiples of the VAE's factor. Guidance is linear from the first frame's weight to
-        the last frame's, 1 and below being none; the unconditional branch sees a context of zeros, as in training.
-        ``fps`` and ``motion_bucket_id`` are micro-conditioning. ``decode_chunk_size``: frames decoded at once, all by
-        default. ``latents``: unit noise, (b, t, c, h, w). ``output_type``: ``pil``, ``np``, ``pt`` or ``latent``.
-        Raises ``ValueError`` for sizes and counts that cannot be.
+        Args:
+            height, width: px, multiples of the VAE's factor.
+            min_guidance_scale, max_guidance_scale: weights at the first and the last frame, linear between them; 1 and
+                below is no guidance. The unconditional branch sees a context of zeros, as in training.
+            fps: 1/s; with ``motion_bucket_id``, 0–255, it is what the model is told of the clip's motion.
+            decode_chunk_size: frames decoded at once; all by default.
+            latents: unit noise, (b, t, c, h, w).
+            output_type: ``pil``, ``np``, ``pt`` or ``latent``.
+
+        Raises ``ValueError`` for sizes and counts that are impossible.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         frames = num_frames if num_frames is not None else int(self.unet.config.num_frames)
@@ -102,8 +107,10 @@ class TextToVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         weight_t = weight_t.view(1, -1, 1, 1, 1)
 
         for t in self.progress_bar(self.scheduler.timesteps):
-            given = self.scheduler.scale_model_input(torch.cat([x_btchw, x_btchw]) if guided else x_btchw, t)
-            v = self.unet(given, t, encoder_hidden_states=context_bld, added_time_ids=ids_bk, return_dict=False)[0]
+            model_input = self.scheduler.scale_model_input(torch.cat([x_btchw, x_btchw]) if guided else x_btchw, t)
+            v = self.unet(model_input, t, encoder_hidden_states=context_bld, added_time_ids=ids_bk, return_dict=False)[
+                0
+            ]
             if guided:
                 without, with_prompt = v.chunk(2)
                 v = without + weight_t * (with_prompt - without)
@@ -112,12 +119,12 @@ class TextToVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         if output_type == "latent":
             return TextToVideoOutput(frames=x_btchw)
         pixels_bcthw = self.decode_latents(x_btchw, decode_chunk_size or frames)
-        made = self.video_processor.postprocess_video(video=pixels_bcthw, output_type=output_type)
+        clips = self.video_processor.postprocess_video(video=pixels_bcthw, output_type=output_type)
         self.maybe_free_model_hooks()
-        return TextToVideoOutput(frames=made)
+        return TextToVideoOutput(frames=clips)
 
     def encode_prompt(self, prompts: Sequence[str], device: torch.device | str) -> torch.Tensor:
-        """The text encoder's last hidden states, (b, l, d): padded and cut to the tokenizer's length, unmasked, as SD."""
+        """Return the text encoder's last hidden states, (b, l, d), padded and cut to the tokenizer's length, unmasked."""
         length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
         tokens = self.tokenizer(
             list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -126,7 +133,7 @@ class TextToVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         return states.to(self.unet.dtype)
 
     def decode_latents(self, latents_btchw: torch.Tensor, chunk: int) -> torch.Tensor:
-        """Latents → pixels in −1…1 as (b, c, t, h, w) float32, at most ``chunk`` frames of one clip at a time."""
+        """Decode latents to pixels in −1…1 as (b, c, t, h, w) float32, at most ``chunk`` frames of one clip at a time."""
         clips = []
         for latents_tchw in latents_btchw.to(self.vae.dtype) / self.vae.config.scaling_factor:
             parts = [self.vae.decode(part, num_frames=len(part)).sample for part in latents_tchw.split(chunk)]
@@ -136,7 +143,7 @@ class TextToVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
     def _time_ids(
         self, fps: float, motion_bucket: int, batch: int, dtype: torch.dtype, device: torch.device
     ) -> torch.Tensor:
-        """(b, k): fps − 1, motion bucket, noise augmentation 0, as SVD; k by what the UNet was built for."""
+        """Return (b, k) added time ids: fps − 1, motion bucket, noise augmentation 0, as many as the UNet takes."""
         config = self.unet.config
         count = config.projection_class_embeddings_input_dim // config.addition_time_embed_dim
         ids = added_time_ids(fps, [motion_bucket], torch.zeros(1))[0, :count].to(device, dtype)
@@ -145,11 +152,11 @@ class TextToVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
     def _check(self, prompts: Sequence[str], height: int, width: int, frames: int) -> None:
         factor = self.vae_scale_factor
         if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-            raise ValueError("prompt: a string, or several")
+            raise ValueError("prompt: must be a string or a list of strings")
         if height <= 0 or width <= 0 or height % factor or width % factor:
-            raise ValueError(f"width and height must be multiples of {factor}, not {width} and {height}")
+            raise ValueError(f"width={width}, height={height}: both must be multiples of {factor}")
         if frames < 1:
-            raise ValueError(f"num_frames must be at least 1, not {frames}")
+            raise ValueError(f"num_frames={frames}: must be at least 1")
         if self.unet.config.in_channels != self.vae.config.latent_channels:
             have, want = self.unet.config.in_channels, self.vae.config.latent_channels
-            raise ValueError(f"the UNet takes {have} channels where the VAE's latents have {want}: not text-to-video")
+            raise ValueError(f"in_channels={have} of the UNet: text-to-video over these latents needs {want}")

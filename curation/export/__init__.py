@@ -1,19 +1,26 @@
 """Selected clips become training shards here: a plan, clips extracted from their sources, shards, an index and a card."""
 
-from dailies.curation.export.card import render_card
+from dailies.curation.export.card import CARD, disagreement, recount, render_card, write_card
 from dailies.curation.export.extraction import EXTRACTED, ExtractSettings, extract_clip, read_extracted, write_extracted
+from dailies.curation.export.manifest import MANIFEST, ExportManifest
 from dailies.curation.export.plan import Shard, by_source, plan_shards
 from dailies.curation.export.shards import write_shard
 
 __all__ = [
+    "CARD",
     "EXTRACTED",
+    "MANIFEST",
+    "ExportManifest",
     "ExtractSettings",
     "Shard",
     "by_source",
+    "disagreement",
     "extract_clip",
     "plan_shards",
     "read_extracted",
+    "recount",
     "render_card",
+    "write_card",
     "write_extracted",
     "write_shard",
 ]

@@ -1,17 +1,21 @@
-"""The card of an export is its README.md: front matter for Hugging Face ``datasets``, what it holds and its origin."""
+"""The card of an export: README.md with front matter for Hugging Face ``datasets``, rendered from ``export.json``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from dailies.curation.clips import SPLITS
+from dailies.curation import cards
+from dailies.curation.errors import Damaged
+from dailies.curation.export.manifest import COUNTED, MANIFEST, ExportManifest
+from dailies.curation.tables.storage import Folder
 
-WAYS = {
+CARD = "README.md"
+TEMPLATE = Path(__file__).parent / "templates" / "export_card.md.j2"
+WAYS: Mapping[str, str] = {
     "encode": "Clips are mp4 files, encoded anew: frame-exact, upright, square pixels, with their source's frame times.",
     "copy": "Clips are copies of their source's packets, from keyframe to keyframe, in mp4, mov or mkv; the container says how "
     "to turn them. Those of damaged sources are encoded (`extraction` says which), as H.264 of 8 bits.",
@@ -20,120 +24,64 @@ WAYS = {
     "H.264 of 8 bits.",
     "none": "Clips stay in their sources: `uri`, `source_start` and `source_end` say where.",
 }
+"""What a card says of each mode of extraction."""
 
 
-def render_card(index: pa.Table, facts: Mapping[str, Any]) -> str:
-    """Return README.md of an export: front matter for Hugging Face ``datasets``, what it holds and where it came from.
+def render_card(manifest: ExportManifest, index: pa.Schema) -> str:
+    """Return README.md of an export. ``index``: the schema of its ``index.parquet``, whose columns carry doc and unit."""
+    from huggingface_hub import DatasetCardData
 
-    ``facts``: ``name``, ``recipe`` (name), ``recipe_hash``, ``selection``, ``rules``, ``limits``, ``tables`` (name →
-    version), ``extraction``, ``seed``, ``version``.
-    """
-    ok = index.filter(pc.equal(index["status"], "ok"))
-    per_split = {split: ok.filter(pc.equal(ok["split"], split)) for split in SPLITS}
-    per_split = {split: rows for split, rows in per_split.items() if len(rows)}
-    files = [f"  - split: {split}\n    path: data/{split}-*.parquet" for split in per_split]
-    lines = [f"| {split} | {len(rows)} | {_minutes(rows)} | {_megabytes(rows)} |" for split, rows in per_split.items()]
-    lost = len(index) - len(ok)
-    front = [
-        "---",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        *files,
-        "tags:",
-        "- video",
-        "- dailies",
-        "---",
-    ]
-    return "\n".join(
-        [
-            *front,
-            "",
-            f"# {facts['name']}",
-            "",
-            f"{len(ok)} clips of one shot each, from {len(set(ok['source_id'].to_pylist()))} sources.",
-            "",
-            "| split | clips | minutes | MB |",
-            "|---|---:|---:|---:|",
-            *lines,
-            "",
-            *([f"{lost} selected clips could not be extracted; `index.parquet` says why.", ""] if lost else []),
-            f"**Audio is dropped.** {WAYS[facts['extraction']['mode']]}",
-            *_lost(ok),
-            "",
-            *_reading(next(iter(per_split), "train"), facts["extraction"]["mode"]),
-            *_columns(index),
-            *_origin(facts),
-        ]
+    mode = manifest.extraction["mode"]
+    files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in manifest.splits]
+    data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}], tags=["video", "dailies"])
+    return cards.render(
+        TEMPLATE,
+        data,
+        manifest=manifest,
+        mode_sentence=WAYS[mode],
+        in_sources=mode == "none",
+        first_split=next(iter(manifest.splits), "train"),
+        columns=[_column(field) for field in index],
     )
 
 
-def _lost(rows: pa.Table) -> list[str]:
-    lost = sum(rows["lost_seconds"].to_pylist())
-    if not lost:
-        return []
-    whole = lost + sum(rows["seconds"].to_pylist())
-    return [
-        "",
-        f"{lost:.1f} s of {whole:.1f} s ({lost / whole:.1%}) lay before a clip's first keyframe or behind "
-        "its last copied frame.",
-    ]
+def _column(field: pa.Field) -> Mapping[str, str]:
+    metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    return {"name": field.name, "doc": metadata.get("doc", ""), "unit": metadata.get("unit", "")}
 
 
-def _reading(split: str, mode: str) -> list[str]:
-    if mode == "none":
-        return [
-            "## Reading",
-            "",
-            "```python",
-            "import pyarrow.parquet as pq",
-            "from dailies.curation.video import clip_frames",
-            'row = pq.read_table("data").slice(0, 1).to_pylist()[0]',
-            "frames = clip_frames(row).pixels             # (t, h, w, 3) RGB, read from the source",
-            "```",
-            "",
-        ]
-    return [
-        "## Reading",
-        "",
-        "```python",
-        "from datasets import load_dataset, Video",
-        f'clips = load_dataset("path/to/this/folder", split="{split}")',
-        'clips[0]["video"]                            # the bytes of a video file',
-        'clips = clips.cast_column("video", Video())  # decoded by datasets, if torchcodec is there',
-        "",
-        "import pyarrow.parquet as pq",
-        'index = pq.read_table("index.parquet")       # where each clip lies; no media is read',
-        "```",
-        "",
-    ]
+def write_card(export: Folder, manifest: ExportManifest, index: pa.Schema) -> None:
+    """Write ``export.json`` and the card into the export's folder."""
+    export.write(MANIFEST, manifest.to_json().encode())
+    export.write(CARD, render_card(manifest, index).encode())
 
 
-def _columns(index: pa.Table) -> list[str]:
-    rows = []
-    for column in index.schema:
-        metadata = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
-        rows.append(f"| `{column.name}` | {metadata.get('doc', '')} | {metadata.get('unit', '')} |")
-    return ["## Columns of the index", "", "| column | what | unit |", "|---|---|---|", *rows, ""]
+def recount(export: Folder) -> bool:
+    """Bring ``export.json`` and the card of an export up to its index, which a withdrawal rewrites; whether they differed.
+
+    An export made before there was ``export.json`` is left as it is. Raises ``Damaged`` for one that cannot be read.
+    """
+    if not export.holds(MANIFEST):
+        return False
+    old = ExportManifest.from_json(export.read(MANIFEST))
+    with pq.ParquetFile(export.file("index.parquet"), filesystem=export.fs) as file:
+        new = old.recounted(file.read(columns=list(COUNTED)))
+        if new == old:
+            return False
+        write_card(export, new, file.schema_arrow)
+    return True
 
 
-def _origin(facts: Mapping[str, Any]) -> list[str]:
-    limits = json.dumps(facts["limits"], sort_keys=True)
-    return [
-        "## Where it came from",
-        "",
-        f"- recipe `{facts['recipe']}`, hash `{facts['recipe_hash']}`, dailies {facts['version']}",
-        f"- selection `{facts['selection']}`: rules `{json.dumps(facts['rules'], sort_keys=True)}`",
-        f"- limits that the rules came to: `{limits}`",
-        f"- extracted with `{json.dumps(facts['extraction'], sort_keys=True)}`, order seed {facts['seed']}",
-        "- tables read: " + ", ".join(f"`{name}` version {number}" for name, number in facts["tables"].items()),
-        "",
-    ]
+def disagreement(export: Folder) -> str | None:
+    """What is wrong with ``export.json``: that it cannot be read, or says other counts than the index; ``None`` if nothing.
 
-
-def _minutes(rows: pa.Table) -> str:
-    return f"{sum(rows['seconds'].to_pylist()) / 60:.1f}"
-
-
-def _megabytes(rows: pa.Table) -> str:
-    return f"{sum(rows['bytes'].to_pylist()) / 1e6:.1f}"
+    An export made before there was ``export.json`` is as good.
+    """
+    if not export.holds(MANIFEST):
+        return None
+    try:
+        manifest = ExportManifest.from_json(export.read(MANIFEST))
+    except Damaged as error:
+        return str(error)
+    index = pq.read_table(export.file("index.parquet"), columns=list(COUNTED), filesystem=export.fs)
+    return None if manifest.recounted(index) == manifest else "its counts are not those of the index"

@@ -198,7 +198,7 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
         columns = ["clip_id", "status", "frames", "extraction", "cut", "shard", "row_group", "row"]
         there = pq.read_schema(
             folder.file("index.parquet"), filesystem=folder.fs
-        ).names  # old ones call it ``cut``, or lack it
+        ).names  # ``extraction`` was ``cut`` once
         index = pq.read_table(
             folder.file("index.parquet"), columns=[name for name in columns if name in there], filesystem=folder.fs
         )

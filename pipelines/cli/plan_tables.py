@@ -1,4 +1,4 @@
-"""How a training plan looks in a terminal."""
+"""How a training plan looks in a terminal, or as JSON."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dailies.pipelines.cli.tables import DASH, grid, stdout
+
 if TYPE_CHECKING:
     from dailies.training.plan import PhasePlan, Plan
-
-DASH = "–"
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(plan)))
         return
-    out = Console(highlight=False)
+    out = stdout()
     out.print()
     for table in (_runs(plan), _costs(plan), _data(plan)):
         Console(highlight=False, width=_uncut(table, out.width)).print(table)
     lacks = {phase.name: "; ".join(phase.lacks) for phase in plan.phases if phase.lacks}
-    _print_lines(out, "what is lacking", [("all", one) for one in plan.lacks] + list(lacks.items()))
-    _print_lines(out, "not quite the paper's", [("·", one) for one in plan.differs])
-    _print_lines(out, "how it is counted", [("·", one) for one in plan.notes])
+    _print_lines(out, "what is lacking", [("all", line) for line in plan.lacks] + list(lacks.items()))
+    _print_lines(out, "not quite the paper's", [("·", line) for line in plan.differs])
+    _print_lines(out, "how it is counted", [("·", line) for line in plan.notes])
 
 
 def _uncut(table: Table, width: int) -> int:
@@ -43,9 +42,9 @@ def _uncut(table: Table, width: int) -> int:
         width += 4
 
 
-def _grid(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in words:
+def _grid(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = grid(title)
+    for name in texts:
         table.add_column(name, no_wrap=True)
     for name in numbers:
         table.add_column(name, justify="right")
@@ -65,37 +64,41 @@ def _runs(plan: Plan) -> Table:
 
 def _costs(plan: Plan) -> Table:
     phases = plan.phases
-    one, one_unit = _unit(max(phase.tflop for phase in phases) * 1e12)
-    whole, whole_unit = _unit(max(phase.eflop for phase in phases) * 1e18)
-    sample = (f"{one}FLOP a sample forward", f"{one}FLOP a sample trained")
+    sample_prefix, sample_unit = _unit(max(phase.tflop for phase in phases) * 1e12)
+    total_prefix, total_unit = _unit(max(phase.eflop for phase in phases) * 1e18)
+    sample = (f"{sample_prefix}FLOP a sample forward", f"{sample_prefix}FLOP a sample trained")
     table = _grid(
         "what it costs",
         ("phase",),
-        ("M weights", "temporal", "trained", *sample, f"{whole}FLOP", "GPU-hours", "GB a GPU"),
+        ("M weights", "temporal", "trained", *sample, f"{total_prefix}FLOP", "GPU-hours", "GB a GPU"),
     )
     for phase in phases:
         weights = (f"{number / 1e6:,.1f}" for number in (phase.parameters, phase.temporal, phase.trained))
-        flop = (phase.forward_tflop * 1e12 / one_unit, phase.tflop * 1e12 / one_unit, phase.eflop * 1e18 / whole_unit)
+        flop = (
+            phase.forward_tflop * 1e12 / sample_unit,
+            phase.tflop * 1e12 / sample_unit,
+            phase.eflop * 1e18 / total_unit,
+        )
         table.add_row(phase.name, *weights, *map(_number, (*flop, phase.gpu_hours, phase.gigabytes)))
     table.add_section()
     eflop, hours = sum(phase.eflop for phase in phases), sum(phase.gpu_hours for phase in phases)
-    table.add_row("in all", *[""] * 5, _number(eflop * 1e18 / whole_unit), _number(hours), "")
+    table.add_row("in all", *[""] * 5, _number(eflop * 1e18 / total_unit), _number(hours), "")
     return table
 
 
 def _data(plan: Plan) -> Table:
-    there = ("clips there", "epochs") if any(phase.clips is not None for phase in plan.phases) else ()
+    counted = ("clips there", "epochs") if any(phase.clips is not None for phase in plan.phases) else ()
     table = _grid(
-        "what each phase needs", ("phase", "columns"), ("clips for one batch", "seconds a clip", "px", *there)
+        "what each phase needs", ("phase", "columns"), ("clips for one batch", "seconds a clip", "px", *counted)
     )
     for phase in plan.phases:
         least = DASH if phase.frames == 1 else f"≥\N{NO-BREAK SPACE}{phase.seconds:.1f}"
-        found = (
+        counts = (
             DASH if phase.clips is None else f"{phase.clips:,}",
             DASH if phase.epochs is None else _number(phase.epochs),
         )
         needed = (", ".join(phase.columns), f"{phase.batch:,}", least, f"≥\N{NO-BREAK SPACE}{_size(phase)}")
-        table.add_row(phase.name, *needed, *(found if there else ()))
+        table.add_row(phase.name, *needed, *(counts if counted else ()))
     return table
 
 
@@ -103,11 +106,11 @@ def _print_lines(out: Console, title: str, lines: Sequence[tuple[str, str]]) -> 
     if not lines:
         return
     out.print(f"[bold]{escape(title)}[/bold]")
-    grid = Table.grid(padding=(0, 1))  # wrapped lines hang under their own text
-    grid.add_column(no_wrap=True)
+    columns = Table.grid(padding=(0, 1))  # wrapped lines hang under their own text
+    columns.add_column(no_wrap=True)
     for name, text in lines:
-        grid.add_row(f"  {escape(name)}", escape(text))
-    out.print(grid)
+        columns.add_row(f"  {escape(name)}", escape(text))
+    out.print(columns)
     out.print()
 
 
@@ -122,7 +125,7 @@ def _power(value: float) -> str:
 
 
 def _unit(most: float) -> tuple[str, float]:
-    """The largest unit that ``most`` fills: its letter, and what it stands for."""
+    """The largest SI prefix that ``most`` fills: its letter, and what it stands for."""
     units = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9))
     return next(((letter, unit) for letter, unit in units if most >= unit), units[-1])
 

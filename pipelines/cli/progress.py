@@ -6,15 +6,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from dailies.pipelines.progress import Bar, Progress, silent
+
+if TYPE_CHECKING:
+    import rich.progress
+
 PLAIN_EVERY = 5.0  # seconds between plain lines
-
-
-class Bar(Protocol):
-    def advance(self, done: int = 1, failed: int = 0) -> None: ...
 
 
 def stderr() -> Console:
@@ -22,81 +23,94 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def print_stage(stage: str, line: str) -> None:
+    """A line about a stage, in the columns that ``show_progress`` uses."""
+    stderr().print(f"{stage:<8} {line}", soft_wrap=True, markup=False)
+
+
+def progress_for(as_json: bool) -> Progress:
+    """Silence for a caller that reads JSON, else ``show_progress``."""
+    return silent if as_json else show_progress
+
+
 @contextmanager
-def progress(stage: str, total: int, unit: str, *, already: int = 0, quiet: bool = False) -> Iterator[Bar]:
-    """Report on ``total`` units of ``stage``, ``already`` of the stage's units being done before it started."""
-    if quiet:
-        yield _Plain(stage, total, unit, out=None)
-        return
+def show_progress(stage: str, total: int, unit: str, *, already: int = 0) -> Iterator[Bar]:
+    """The ``Progress`` of the command line, on stderr."""
     console = stderr()
     if total == 0:
         console.print(f"{stage:<8} nothing to do, {already} {unit} done before")
-        yield _Plain(stage, total, unit, out=None)
+        with silent(stage, total, unit) as bar:
+            yield bar
     elif console.is_terminal:
         with _live(console, stage, total, unit) as bar:
             yield bar
     else:
-        plain = _Plain(stage, total, unit, out=console)
+        plain = _PlainBar(console, stage, total, unit)
         yield plain
         plain.close()
 
 
-class _Plain:
-    def __init__(self, stage: str, total: int, unit: str, out: Console | None) -> None:
-        self._stage, self._total, self._unit, self._out = stage, total, unit, out
+class _PlainBar:
+    """A line from time to time."""
+
+    def __init__(self, console: Console, stage: str, total: int, unit: str) -> None:
+        self._console, self._stage, self._total, self._unit = console, stage, total, unit
         self._done = self._failed = 0
-        self._began = self._said = time.monotonic()
-        self._told = 0
+        self._started = self._printed = time.monotonic()
+        self._done_printed = 0
 
     def advance(self, done: int = 1, failed: int = 0) -> None:
         self._done += done
         self._failed += failed
-        if self._out and time.monotonic() - self._said >= PLAIN_EVERY:
-            self._say()
+        if time.monotonic() - self._printed >= PLAIN_EVERY:
+            self._print()
 
-    def _say(self) -> None:
-        if self._out is None:
-            return
-        self._said, self._told = time.monotonic(), self._done
-        taken = self._said - self._began
-        rate = self._done / taken if taken > 0 else 0.0
+    def _print(self) -> None:
+        self._printed, self._done_printed = time.monotonic(), self._done
+        elapsed = self._printed - self._started
+        rate = self._done / elapsed if elapsed > 0 else 0.0
         left = f", {_clock((self._total - self._done) / rate)} left" if rate and self._done < self._total else ""
         failed = f", {self._failed} failed" if self._failed else ""
-        self._out.print(
+        self._console.print(
             f"{self._stage:<8} {self._done}/{self._total} {self._unit}, {rate:.1f}/s{left}{failed}", soft_wrap=True
         )
         sys.stderr.flush()
 
     def close(self) -> None:
-        if self._told != self._done or not self._done:
-            self._say()
+        if self._done_printed != self._done or not self._done:
+            self._print()
 
 
 @contextmanager
 def _live(console: Console, stage: str, total: int, unit: str) -> Iterator[Bar]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich import progress as rich_progress
 
     columns = (
-        TextColumn(f"{stage:<8}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit}  {{task.fields[rate]}}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[failed]}", style="red"),
+        rich_progress.TextColumn(f"{stage:<8}"),
+        rich_progress.BarColumn(bar_width=30),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn(f"{unit}  {{task.fields[rate]}}"),
+        rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
+        rich_progress.TextColumn("{task.fields[failed]}", style="red"),
     )
-    with Progress(*columns, console=console) as live:
-        task = live.add_task(stage, total=total, rate="", failed="")
-        began, counts = time.monotonic(), [0, 0]
+    with rich_progress.Progress(*columns, console=console) as display:
+        yield _LiveBar(display, display.add_task(stage, total=total, rate="", failed=""))
 
-        class Live:
-            def advance(self, done: int = 1, failed: int = 0) -> None:
-                counts[0] += done
-                counts[1] += failed
-                rate = counts[0] / max(time.monotonic() - began, 1e-3)
-                said = f"{counts[1]} failed" if counts[1] else ""
-                live.update(task, advance=done, rate=f"{rate:.1f}/s", failed=said)
 
-        yield Live()
+class _LiveBar:
+    """A line of a live display."""
+
+    def __init__(self, display: rich.progress.Progress, task: rich.progress.TaskID) -> None:
+        self._display, self._task = display, task
+        self._started = time.monotonic()
+        self._done = self._failed = 0
+
+    def advance(self, done: int = 1, failed: int = 0) -> None:
+        self._done += done
+        self._failed += failed
+        rate = self._done / max(time.monotonic() - self._started, 1e-3)
+        text = f"{self._failed} failed" if self._failed else ""
+        self._display.update(self._task, advance=done, rate=f"{rate:.1f}/s", failed=text)
 
 
 def _clock(seconds: float) -> str:

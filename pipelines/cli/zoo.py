@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dailies.curation.errors import UsageError
+from dailies.curation.errors import Damaged, UsageError
+from dailies.zoo.store import DEFAULT_ZOO, ENV, Store
 
 if TYPE_CHECKING:
     from dailies.zoo.entry import ZooEntry
@@ -26,49 +27,49 @@ Zoo = Annotated[
     typer.Option(
         "--zoo",
         metavar="DIR",
-        envvar="DAILIES_ZOO",
+        envvar=ENV,
         show_default=True,
-        help="Where models are published and looked up.",
+        help="Folder of the zoo.",
     ),
 ]
-DEFAULT = "~/.cache/dailies/zoo"
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name: see dailies zoo list.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model; dailies zoo list shows them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
-@zoo_app.command()
-def publish(
+@zoo_app.command("publish")
+def publish_run(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a training run.")],
-    name: Annotated[str, typer.Option("--as", metavar="NAME", help="What to call the model.")],
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="Name of the model.")],
     to: Annotated[
-        str, typer.Option("--to", "--zoo", metavar="DIR", envvar="DAILIES_ZOO", show_default=True, help="The zoo.")
-    ] = DEFAULT,
-    phase: Annotated[str | None, typer.Option("--phase", help="Which phase; by default the last one done.")] = None,
+        str, typer.Option("--to", "--zoo", metavar="DIR", envvar=ENV, show_default=True, help="Folder of the zoo.")
+    ] = DEFAULT_ZOO,
+    phase: Annotated[
+        str | None, typer.Option("--phase", help="Phase to publish. Default: the last one that is done.")
+    ] = None,
     weights: Annotated[
-        str, typer.Option("--weights", metavar="ema|last", help="Averaged weights, or the last.")
+        str, typer.Option("--weights", metavar="ema|last", help="Averaged weights, or those of the last step.")
     ] = "ema",
     licence: Annotated[
-        str | None, typer.Option("--licence", metavar="SPDX", help="Of the weights; by default the recipe's.")
+        str | None, typer.Option("--licence", metavar="SPDX", help="Licence of the weights. Default: the recipe's.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a model of a training run: a diffusers folder with safetensors, a card and a lock."""
-    from dailies.zoo.publish import publish as room
+    """Publish a training run as a model: a diffusers folder with safetensors, a card and a lock."""
+    from dailies.zoo.publishing import publish
 
-    entry = room(run, name=name, to=to, phase=phase, which=weights, licence=licence)
+    entry = publish(run, name=name, to=to, phase=phase, which=weights, licence=licence)
     if as_json:
         print(entry.to_json(), end="")
         return
-    from dailies.pipelines.cli.zoo_tables import print_published
+    from dailies.pipelines.cli.zoo_tables import print_entry
 
-    print_published(entry, Path(to).expanduser().absolute() / name)
+    print_entry(entry, Path(to).expanduser().absolute() / name)
 
 
 @zoo_app.command("list")
-def list_(zoo: Zoo = DEFAULT, as_json: Json = False) -> None:
+def list_models(zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> None:
     """List the models of the zoo and those that ship with dailies."""
     from dailies.zoo.catalog import ENTRIES
-    from dailies.zoo.store import Store
 
     store = Store(zoo)
     entries, damaged = store.entries()
@@ -81,11 +82,10 @@ def list_(zoo: Zoo = DEFAULT, as_json: Json = False) -> None:
     print_entries(str(store.folder), list(entries.values()), list(ENTRIES.values()), damaged)
 
 
-@zoo_app.command()
-def show(name: Name, zoo: Zoo = DEFAULT, as_json: Json = False) -> None:
-    """Show one model: what it makes, where it came from, where it lies."""
+@zoo_app.command("show")
+def show_model(name: Name, zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> None:
+    """Show one model: what it makes, where it came from, where its files are."""
     from dailies.zoo.catalog import BUILTIN, ENTRIES
-    from dailies.zoo.store import Store
 
     store = Store(zoo)
     entry = ENTRIES.get(name) or store.entry(name)
@@ -98,33 +98,46 @@ def show(name: Name, zoo: Zoo = DEFAULT, as_json: Json = False) -> None:
     print_entry(entry, folder)
 
 
-@zoo_app.command()
-def run(
+@zoo_app.command("run")
+def run_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name, or a published folder.")],
     out: Annotated[str, typer.Option("--out", "-o", metavar="FILE.mp4", help="The video to write.")],
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What to make: text-to-video.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="What the video shows, for a text-to-video model.")
+    ] = None,
     image: Annotated[
-        str | None, typer.Option("--image", "-i", metavar="FILE", help="First frame: image-to-video.")
+        str | None, typer.Option("--image", "-i", metavar="FILE", help="First frame, for an image-to-video model.")
     ] = None,
-    zoo: Zoo = DEFAULT,
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
-    steps: Annotated[int | None, typer.Option("--steps", help="Of sampling; more is finer and slower.")] = None,
+    zoo: Zoo = DEFAULT_ZOO,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Sampling steps: more are finer and slower. Default: the model's.")
+    ] = None,
     guidance: Annotated[
-        str | None, typer.Option("--guidance", metavar="W|FIRST:LAST", help="Weight; or of first and last frame.")
+        str | None,
+        typer.Option(
+            "--guidance",
+            metavar="W|FIRST:LAST",
+            help="Guidance scale, or that of the first and of the last frame. Default: the model's.",
+        ),
     ] = None,
-    size: Annotated[str | None, typer.Option("--size", metavar="WxH", help="In px; the model's by default.")] = None,
-    frames: Annotated[int | None, typer.Option("--frames", help="How many; the model's by default.")] = None,
-    fps: Annotated[float | None, typer.Option("--fps", help="Frames per second; the model's by default.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WxH", help="Width and height in px. Default: the model's.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames. Default: the model's.")] = None,
+    fps: Annotated[float | None, typer.Option("--fps", help="Frames per second. Default: the model's.")] = None,
     motion_bucket: Annotated[
-        int | None, typer.Option("--motion-bucket", help="0 to 255: how much should move.")
+        int | None, typer.Option("--motion-bucket", help="How much should move, 0 to 255. Default: the model's.")
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", metavar="cuda|cpu", help="CUDA by default, if any.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="cuda|cpu", help="Default: cuda where there is a GPU.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a video: text-to-video takes a --prompt, image-to-video an --image."""
-    from dailies.zoo.run import run as room
+    """Sample a video. A text-to-video model takes a --prompt, an image-to-video model an --image."""
+    from dailies.zoo.generate import run
 
-    made = room(
+    result = run(
         name,
         out=out,
         zoo=zoo,
@@ -140,40 +153,38 @@ def run(
         device=device,
     )
     if as_json:
-        print(json.dumps(asdict(made)))
+        print(json.dumps(asdict(result)))
         return
-    from dailies.pipelines.cli.zoo_tables import print_made
+    from dailies.pipelines.cli.zoo_tables import print_sample
 
-    print_made(made)
+    print_sample(result)
 
 
-@zoo_app.command()
-def verify(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One model; all of them by default.")] = None,
-    zoo: Zoo = DEFAULT,
+@zoo_app.command("verify")
+def verify_models(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a model. Default: all of them.")] = None,
+    zoo: Zoo = DEFAULT_ZOO,
     as_json: Json = False,
 ) -> None:
     """Check every file against its size and SHA-256, offline. Exit code 1 if one differs."""
-    from dailies.curation.errors import Damaged
     from dailies.zoo.formats import lock
-    from dailies.zoo.store import Store
 
-    found: dict[str, list[dict[str, str]]] = {}
+    problems: dict[str, list[dict[str, str]]] = {}
     store = Store(zoo)
-    for one in [name] if name is not None else store.names():
-        folder = store.path(one)
+    for model in [name] if name is not None else store.names():
+        folder = store.path(model)
         try:
-            found[one] = [asdict(problem) for problem in lock.verify(folder)]
-            store.entry(one)
+            problems[model] = [asdict(problem) for problem in lock.verify(folder)]
+            store.entry(model)
         except Damaged as error:
-            found.setdefault(one, []).append({"path": "", "what": str(error)})
+            problems.setdefault(model, []).append({"path": "", "what": str(error)})
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(problems))
     else:
         from dailies.pipelines.cli.zoo_tables import print_verified
 
-        print_verified(str(store.folder), found)
-    if any(found.values()):
+        print_verified(str(store.folder), problems)
+    if any(problems.values()):
         raise typer.Exit(1)
 
 
@@ -188,7 +199,7 @@ def _guidance(text: str | None) -> float | tuple[float, float] | None:
     try:
         return (float(first), float(last)) if colon else float(first)
     except ValueError:
-        raise UsageError(f"--guidance {text!r}: a number, or FIRST:LAST") from None
+        raise UsageError(f"--guidance={text}: not a number; use a scale such as 2.5, or FIRST:LAST") from None
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -196,5 +207,5 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     width, cross, height = text.lower().partition("x")
     if not cross or not (width + height).isdecimal() or not width or not height:
-        raise UsageError(f"--size {text!r}: WIDTHxHEIGHT in px, such as 256x128")
+        raise UsageError(f"--size={text}: not a size; use WIDTHxHEIGHT in px, such as 256x128")
     return int(width), int(height)

@@ -6,36 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dailies.pipelines.cli.zoo import DEFAULT
-from dailies.zoo.card import count, megabytes
+from dailies.pipelines.cli.tables import DASH, grid, stdout
+from dailies.zoo.pipelines import PIPELINES
+from dailies.zoo.store import DEFAULT_ZOO
+from dailies.zoo.units import count, megabytes
 
 if TYPE_CHECKING:
     from dailies.zoo.entry import ZooEntry
-    from dailies.zoo.run import Made
-
-USUAL = Path(DEFAULT).expanduser()  # where commands look unless told
-DASH = "–"
-
-
-def _console() -> Console:
-    return Console(highlight=False)
-
-
-def _grid(title: str) -> Table:
-    return Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    from dailies.zoo.generate import GeneratedVideo
 
 
 def print_entries(
     zoo: str, models: Sequence[ZooEntry], built_in: Sequence[ZooEntry], damaged: Mapping[str, str]
 ) -> None:
-    out = _console()
+    out = stdout()
     if models:
-        table = _grid(zoo)
+        table = grid(zoo)
         for name in ("model", "task", "makes"):
             table.add_column(name, no_wrap=True)
         table.add_column("parameters", justify="right", no_wrap=True)
@@ -46,7 +35,7 @@ def print_entries(
     else:
         out.print(f"{escape(zoo)}: nothing published yet; dailies zoo publish RUN --as NAME --to DIR", soft_wrap=True)
     if built_in:
-        table = _grid("ship with dailies")
+        table = grid("ship with dailies")
         table.add_column("component", no_wrap=True)
         table.add_column("what it is", overflow="fold")
         table.add_column("parameters", justify="right", no_wrap=True)
@@ -70,7 +59,7 @@ def _day(entry: ZooEntry) -> str:
 
 
 def print_entry(entry: ZooEntry, folder: Path) -> None:
-    out, said, came = _console(), entry.sampling, entry.sources
+    out, sampling, sources = stdout(), entry.sampling, entry.sources
     rows: list[tuple[str, str | None]] = [
         ("task", entry.task),
         ("makes", _makes(entry) if entry.pipeline else entry.about or None),
@@ -81,17 +70,17 @@ def print_entry(entry: ZooEntry, folder: Path) -> None:
         ("card", str(folder / "README.md")),
     ]
     if entry.pipeline:
-        guidance = f"guidance {said.guidance[0]:g} → {said.guidance[1]:g}"
-        rows.insert(3, ("runs with", f"{said.steps} steps, {guidance}, motion bucket {said.motion_bucket}"))
-        recipe = came.recipe or "recipe of no name"
-        clips = f", {came.clips:,} clips" if came.clips is not None else ""
+        guidance = f"guidance {sampling.guidance[0]:g} → {sampling.guidance[1]:g}"
+        rows.insert(3, ("runs with", f"{sampling.steps} steps, {guidance}, motion bucket {sampling.motion_bucket}"))
+        recipe = sources.recipe or "unnamed recipe"
+        clips = f", {sources.clips:,} clips" if sources.clips is not None else ""
         rows += [
             ("published", f"{_day(entry)} by dailies {entry.version or '?'}"),
-            ("trained", f"{recipe}, hash {came.recipe_hash}"),
-            ("phase", f"{came.phase}, {came.checkpoint}, {came.weights} weights"),
-            ("data", f"{came.data}{clips}"),
-            ("selection", came.selection),
-            ("curated", f"{came.curation}, hash {came.curation_hash}" if came.curation else None),
+            ("trained", f"{recipe}, hash {sources.recipe_hash}"),
+            ("phase", f"{sources.phase}, {sources.checkpoint}, {sources.weights} weights"),
+            ("data", f"{sources.data}{clips}"),
+            ("selection", sources.selection),
+            ("curated", f"{sources.curation}, hash {sources.curation_hash}" if sources.curation else None),
         ]
     table = Table.grid(padding=(0, 2))
     for what, value in rows:
@@ -99,39 +88,34 @@ def print_entry(entry: ZooEntry, folder: Path) -> None:
             table.add_row(what, escape(value))
     out.print(f"[bold]{escape(entry.name)}[/bold]")
     out.print(table, soft_wrap=True)
-    if entry.pipeline:
+    if entry.pipeline in PIPELINES:
         out.print(f"\n  {_command(entry, folder)}", soft_wrap=True)
 
 
 def _command(entry: ZooEntry, folder: Path) -> str:
-    given = '--prompt "…"' if entry.task == "text-to-video" else "--image first.png"
-    where = "" if entry.built_in or folder.parent == USUAL else f" --zoo {folder.parent}"
-    return f"dailies zoo run {entry.name}{where} {given} --out clip.mp4"
+    where = "" if entry.built_in or folder.parent == Path(DEFAULT_ZOO).expanduser() else f" --zoo {folder.parent}"
+    return f"dailies zoo run {entry.name}{where} {PIPELINES[str(entry.pipeline)].input.option} --out clip.mp4"
 
 
-def print_published(entry: ZooEntry, folder: Path) -> None:
-    print_entry(entry, folder)
-
-
-def print_made(made: Made) -> None:
-    width, height = made.size
+def print_sample(sample: GeneratedVideo) -> None:
+    width, height = sample.size
     print(
-        f"{made.out}: {made.frames} frames of {width}×{height} at {made.fps:g} fps; {made.steps} steps in"
-        f" {made.seconds:.1f} s on {made.device} (loading took {made.load_seconds:.1f} s), seed {made.seed}"
+        f"{sample.out}: {sample.frames} frames of {width}×{height} at {sample.fps:g} fps; {sample.steps} steps in"
+        f" {sample.seconds:.1f} s on {sample.device} (loading took {sample.load_seconds:.1f} s), seed {sample.seed}"
     )
-    if made.flat:
-        print("the pictures hold next to no contrast: has the model been trained?")
+    if sample.flat:
+        print("the video has almost no contrast: has the model been trained?")
 
 
-def print_verified(zoo: str, found: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
-    out = _console()
-    if not found:
+def print_verified(zoo: str, problems_by_model: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
+    out = stdout()
+    if not problems_by_model:
         out.print(f"{escape(zoo)}: nothing published yet", soft_wrap=True)
-    for name, problems in found.items():
+    for name, problems in problems_by_model.items():
         if not problems:
-            out.print(f"{escape(name)}: every file is as published")
+            out.print(f"{escape(name)}: all files match the lock")
             continue
-        table = _grid(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+        table = grid(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
         table.add_column("file", overflow="fold")
         table.add_column("what", overflow="fold")
         for problem in problems:

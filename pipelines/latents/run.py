@@ -23,10 +23,10 @@ from dailies.curation.errors import DailiesError, ExportError, RecipeError, Usag
 from dailies.curation.packages import need
 from dailies.curation.tables import Folder
 from dailies.pipelines import engine as engines
-from dailies.pipelines.cli.progress import progress
 from dailies.pipelines.latents.card import card
 from dailies.pipelines.latents.work import LatentsWork, passes
 from dailies.pipelines.model_refs import models_of
+from dailies.pipelines.progress import Progress, silent
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import Recipe, check_columns
 
@@ -83,7 +83,7 @@ class LatentsReport:
     bytes: int
 
 
-def export_latents(request: LatentsRequest, *, engine: engines.Engine, quiet: bool) -> LatentsReport:
+def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress: Progress = silent) -> LatentsReport:
     """Make latents of an export for a recipe's phase, or report those that are there; resumes where a killed run stopped.
 
     Raises ``UsageError`` before any work where export, recipe, models and place do not fit each other, and
@@ -102,7 +102,7 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, quiet: bo
     if not sum(selected.values()):
         raise UsageError(f"phase {phase.name}: select={list(phase.select)}: no clip of {request.export} passes")
     staging = Folder.at(work.staging)
-    _run(work, staging, selected, engine, quiet)
+    _run(work, staging, selected, engine, progress)
     staging.write(MANIFEST, work.manifest.text.encode())
     _finish(staging, final, [name for name, _ in shards], work.manifest, left_out)
     return report(final, left_out)
@@ -191,13 +191,15 @@ def _is_made(final: Folder, manifest: LatentsManifest) -> bool:
     raise UsageError(f"--out {final.url}: is not empty; take another folder")
 
 
-def _run(work: LatentsWork, staging: Folder, selected: Mapping[str, int], engine: engines.Engine, quiet: bool) -> None:
+def _run(
+    work: LatentsWork, staging: Folder, selected: Mapping[str, int], engine: engines.Engine, progress: Progress
+) -> None:
     todo = [name for name, clips in selected.items() if clips and not (staging / "index").holds(name)]
     total, left = sum(selected.values()), sum(selected[name] for name in todo)
     bundles = (pa.table({"file": [name]}) for name in todo)
     with (
         engines.session(engine),
-        progress(work.name, left, "clips", already=total - left, quiet=quiet) as bar,
+        progress(work.name, left, "clips", already=total - left) as bar,
     ):
         for written in engines.run(work, bundles, engine):
             bar.advance(written.clips, written.failed)

@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from dailies.training.recipes.phase import Phase
+from dailies.zoo.formats.scheduler import SIGMA_MAX, SIGMA_MIN
 
 Predictor = Callable[[Tensor, Tensor], Tensor]  # F(scaled noisy latents, c_noise (B,)): of the latents' shape
 
-SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0
+RHO = 7.0
 
 
 class Objective(Protocol):

@@ -1,7 +1,8 @@
 """Sampling: Euler over an objective's noise levels with guidance that grows over the frames.
 
-Guidance is StableVideoDiffusionPipeline's: linear from the first frame to the last. ``SCHEDULER`` says to diffusers
-what ``Edm`` does; its video pipelines have none that does what ``Flow`` does.
+Guidance is StableVideoDiffusionPipeline's: linear from the first frame to the last.
+``dailies.zoo.formats.scheduler.SCHEDULER`` says to diffusers what ``Edm`` does; its video pipelines have none that does
+what ``Flow`` does.
 """
 
 from __future__ import annotations
@@ -13,23 +14,7 @@ import torch
 from torch import Tensor
 
 from dailies.training.diffusion.conditioning import Condition
-from dailies.training.diffusion.objective import SIGMA_MAX, SIGMA_MIN, Edm, Objective, Predictor
-
-# EulerDiscreteScheduler of the published image-to-video models. ``sigma_max`` is a phase's own.
-SCHEDULER: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "interpolation_type": "linear",
-    "num_train_timesteps": 1000,
-    "prediction_type": "v_prediction",
-    "sigma_min": SIGMA_MIN,
-    "sigma_max": SIGMA_MAX,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-    "timestep_type": "continuous",
-    "use_karras_sigmas": True,
-}
+from dailies.training.diffusion.objective import Edm, Objective, Predictor
 
 
 def bind_condition(unet: Any, condition: Condition) -> Predictor:

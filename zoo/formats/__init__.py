@@ -1,0 +1,8 @@
+"""What training and the zoo must agree on of a model's files. Nothing here imports the rest of the zoo, nor torch at first.
+
+``clip_folders``: CLIP's two encoders. ``configs``: ``config.json``. ``lock``: sizes and hashes of a folder's files.
+``safetensors_info``: parameters and bytes, from headers alone. ``scheduler``: the noise schedule. ``time_ids``: the
+numbers a model is given beside its context (needs torch).
+"""
+
+__all__ = ["clip_folders", "configs", "lock", "safetensors_info", "scheduler", "time_ids"]

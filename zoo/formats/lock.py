@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Locked:
+class LockedFile:
     """One file: its SHA-256 in hex and its size in bytes."""
 
     sha256: str
@@ -28,35 +28,36 @@ class Locked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """``path`` under the folder, ``what`` is wrong in one line."""
+class LockProblem:
+    """One file that differs from the lock: its ``path`` under the folder, and ``what`` is wrong with it."""
 
     path: str
     what: str
 
 
 def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def files_of(folder: Path) -> dict[str, Path]:
     """Every file under ``folder`` but the lock, by its path; a link counts as a file, and is not followed."""
-    found = {}
+    files = {}
     for parent, folders, names in os.walk(folder):
         linked = [name for name in folders if Path(parent, name).is_symlink()]
         for name in [*names, *linked]:
             path = Path(parent, name)
-            found[path.relative_to(folder).as_posix()] = path
-    found.pop(LOCK, None)
-    return dict(sorted(found.items()))
+            files[path.relative_to(folder).as_posix()] = path
+    files.pop(LOCK, None)
+    return dict(sorted(files.items()))
 
 
-def write(folder: Path) -> Mapping[str, Locked]:
-    """Write the lock of ``folder`` as it is now, and have the disk hold all of it before going on."""
+def write(folder: Path) -> Mapping[str, LockedFile]:
+    """Write the lock of ``folder`` as it is now, and wait until the disk has all of the folder."""
     files = {}
     for name, path in files_of(folder).items():
-        files[name] = Locked(sha256=sha256(path), bytes=path.stat().st_size)
+        files[name] = LockedFile(sha256=sha256(path), bytes=path.stat().st_size)
         _sync(path)
     rows = {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in files.items()}
     (folder / LOCK).write_text(json.dumps({"format": FORMAT, "files": rows}, indent=1) + "\n")
@@ -66,17 +67,18 @@ def write(folder: Path) -> Mapping[str, Locked]:
     return files
 
 
-def read(folder: Path) -> Mapping[str, Locked]:
-    """The files that the lock of ``folder`` lists. Raises ``Damaged`` where there is no lock, or one that is none."""
+def read(folder: Path) -> Mapping[str, LockedFile]:
+    """The files that the lock of ``folder`` lists. Raises ``Damaged`` where the lock is missing or cannot be read."""
     try:
         row = json.loads((folder / LOCK).read_text())
         if row["format"] != FORMAT:
-            raise Damaged(f"{folder}: {LOCK} is of format {row['format']}, not {FORMAT}")
+            raise Damaged(f"{folder}: {LOCK} is of format {row['format']}; this version of dailies reads {FORMAT}")
         files = {
-            name: Locked(sha256=str(file["sha256"]), bytes=int(file["bytes"])) for name, file in row["files"].items()
+            name: LockedFile(sha256=str(file["sha256"]), bytes=int(file["bytes"]))
+            for name, file in row["files"].items()
         }
     except FileNotFoundError as error:
-        raise Damaged(f"{folder}: no {LOCK}") from error
+        raise Damaged(f"{folder}: {LOCK} is missing") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Damaged(f"{folder}: {LOCK} cannot be read: {error}") from error
     outside = [name for name in files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
@@ -85,23 +87,23 @@ def read(folder: Path) -> Mapping[str, Locked]:
     return files
 
 
-def verify(folder: Path, *, deep: bool = True) -> list[Problem]:
+def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
     """What differs from the lock: missing, extra and changed files. ``deep`` reads every byte, else sizes alone.
 
     Works offline. Raises ``Damaged`` where there is no lock to compare with.
     """
-    locked, found = read(folder), files_of(folder)
-    problems = [Problem(path=name, what="is not in the lock") for name in found if name not in locked]
+    locked, files = read(folder), files_of(folder)
+    problems = [LockProblem(path=name, what="is not in the lock") for name in files if name not in locked]
     for name, want in locked.items():
-        path = found.get(name)
+        path = files.get(name)
         if path is None:
-            problems.append(Problem(path=name, what="is missing"))
+            problems.append(LockProblem(path=name, what="is missing"))
         elif path.is_symlink():
-            problems.append(Problem(path=name, what="is a link, not a file"))
+            problems.append(LockProblem(path=name, what="is a link, not a file"))
         elif (size := path.stat().st_size) != want.bytes:
-            problems.append(Problem(path=name, what=f"has {size} bytes, not {want.bytes}"))
+            problems.append(LockProblem(path=name, what=f"has {size} bytes; the lock says {want.bytes}"))
         elif deep and sha256(path) != want.sha256:
-            problems.append(Problem(path=name, what="changed: its SHA-256 is another"))
+            problems.append(LockProblem(path=name, what="changed: its SHA-256 differs from the lock's"))
     return sorted(problems, key=lambda problem: problem.path)
 
 

@@ -1,4 +1,4 @@
-"""How large a model is, out of the headers of its safetensors files: no library, no weight is read."""
+"""How large a model is, from the headers of its safetensors files: no library is needed and no weight is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_HEADER = 100 << 20
 
 
 def header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Tensor name → (dtype, shape). Raises ``Damaged`` for a file that is not safetensors.
+    """Return tensor name → (dtype, shape). Raises ``Damaged`` for a file that is not safetensors.
 
     The format: 8 bytes, little-endian, with the length of a JSON object that follows.
     """
@@ -29,13 +29,13 @@ def header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def size(folder: Path) -> tuple[int, int]:
-    """(parameters, bytes) of the safetensors files under ``folder``."""
+    """Return (parameters, bytes) of the safetensors files under ``folder``."""
     files = sorted(folder.rglob("*.safetensors"))
     parameters = sum(math.prod(shape) for path in files for _, shape in header(path).values())
     return parameters, sum(path.stat().st_size for path in files)
 
 
 def parts(folder: Path) -> dict[str, tuple[int, int]]:
-    """(parameters, bytes) of each component's folder that holds weights, in alphabetical order."""
-    found = {path.name: size(path) for path in sorted(folder.iterdir()) if path.is_dir()}
-    return {name: sizes for name, sizes in found.items() if sizes[1]}
+    """Return (parameters, bytes) of each component's folder that holds weights, in alphabetical order."""
+    sizes_of = {path.name: size(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    return {name: sizes for name, sizes in sizes_of.items() if sizes[1]}

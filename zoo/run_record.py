@@ -7,7 +7,8 @@
                         sample_steps}], and whatever else the trainer keeps there; all of it optional
         recipe_hash     of the training recipe
         data            path of the export trained on
-        export_card     text of that export's README.md
+        export          object: that export's ``export.json``; runs made before exports had one hold ``export_card``
+                        instead, the text of the export's README.md
         models          vae, vae_temporal, text, image: local folders
         phases          [{name, task, steps, done, seconds, validation [[step, loss] …], checkpoint, samples,
                         size [w, h], frames, fps, clips, first_clip_ids}]
@@ -23,14 +24,22 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import RunError
+from dailies.zoo.provenance import SourceExport
 
 RUN = "run.json"
 WEIGHTS = {"ema": "unet_ema", "last": "unet"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """One phase. ``validation``: (step, loss) pairs; ``checkpoint`` and ``samples``: under the run's folder."""
+class PhaseRecord:
+    """One phase of a run.
+
+    Args:
+        seconds: spent training.
+        validation: (step, loss) pairs.
+        checkpoint, samples: under the run's folder.
+        size: (width, height) in px.
+    """
 
     name: str
     task: str
@@ -48,32 +57,32 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RunRecord:
     """A run. ``recipe``: as the trainer wrote it; ``models``: name → folder."""
 
     folder: Path
     recipe: Mapping[str, Any]
     recipe_hash: str
     data: str
-    export_card: str
+    export: SourceExport
     models: Mapping[str, Path]
-    phases: tuple[Phase, ...] = field(default=())
+    phases: tuple[PhaseRecord, ...] = field(default=())
 
     @classmethod
-    def read(cls, folder: str | Path) -> Run:
+    def read(cls, folder: str | Path) -> RunRecord:
         """Raises ``RunError`` that names what is absent or has the wrong form."""
         folder = Path(folder).expanduser().absolute()
         path = folder / RUN
         if not path.is_file():
-            raise RunError(f"{folder} is not a training run: no {RUN} in it")
+            raise RunError(f"{folder} is not a training run: it has no {RUN}")
         try:
-            row = json.loads(path.read_text())
+            row = json.loads(path.read_text(encoding="utf-8"))
             return cls(
                 folder=folder,
                 recipe=dict(row["recipe"]),
                 recipe_hash=str(row["recipe_hash"]),
                 data=str(row["data"]),
-                export_card=str(row.get("export_card") or ""),
+                export=SourceExport.of_run(row),
                 models={name: folder / value for name, value in row["models"].items() if value},
                 phases=tuple(_phase(phase) for phase in row["phases"]),
             )
@@ -82,48 +91,48 @@ class Run:
         except (ValueError, TypeError, AttributeError) as error:
             raise RunError(f"{path} cannot be read: {error}") from error
 
-    def choose(self, name: str | None) -> Phase:
+    def choose(self, name: str | None) -> PhaseRecord:
         """The phase ``name``, or the last one that is done. Raises ``RunError`` if there is none, or it is not."""
         states = ", ".join(f"{phase.name} ({'done' if phase.done else 'not done'})" for phase in self.phases) or "none"
         if name is not None:
             named = [phase for phase in self.phases if phase.name == name]
             if not named:
-                raise RunError(f"no phase {name!r} in {self.folder}; it has: {states}")
+                raise RunError(f"phase={name!r}: not in {self.folder}; it has: {states}")
             if not named[0].done:
-                raise RunError(f"phase {name!r} of {self.folder} is not done")
+                raise RunError(f"phase={name!r}: {self.folder} is not done with it; resume the run")
             return named[0]
         done = [phase for phase in self.phases if phase.done]
         if not done:
             raise RunError(f"no phase of {self.folder} is done; it has: {states}")
         return done[-1]
 
-    def sampling(self, phase: Phase) -> Mapping[str, Any]:
+    def sampling(self, phase: PhaseRecord) -> Mapping[str, Any]:
         """What the recipe says of sampling, for all and then for ``phase``; empty if it says nothing.
 
         Keys: ``steps``, ``guidance``, ``sigma_min``, ``sigma_max``, ``motion_bucket``, ``noise_aug`` (of the recipe's own
         ``sampling`` alone: a phase's ``noise_aug`` is a distribution to train on), and ``text_tokens``.
         """
-        said = dict(self.recipe.get("sampling") or {})
-        ours = self._said(phase)
-        for key, theirs in (("steps", "sample_steps"), ("guidance", "guidance"), ("sigma_max", "sigma_max")):
-            if ours.get(theirs) is not None:
-                said[key] = ours[theirs]
+        options = dict(self.recipe.get("sampling") or {})
+        of_phase = self._of_recipe(phase)
+        for key, name in (("steps", "sample_steps"), ("guidance", "guidance"), ("sigma_max", "sigma_max")):
+            if of_phase.get(name) is not None:
+                options[key] = of_phase[name]
         if self.recipe.get("text_tokens") is not None:
-            said["text_tokens"] = self.recipe["text_tokens"]
-        return said
+            options["text_tokens"] = self.recipe["text_tokens"]
+        return options
 
-    def objective(self, phase: Phase) -> str:
+    def objective(self, phase: PhaseRecord) -> str:
         """What ``phase`` was trained by: ``edm``, or ``flow``."""
-        return str(self._said(phase).get("objective", "edm"))
+        return str(self._of_recipe(phase).get("objective", "edm"))
 
-    def _said(self, phase: Phase) -> Mapping[str, Any]:
+    def _of_recipe(self, phase: PhaseRecord) -> Mapping[str, Any]:
         """The recipe's entry of ``phase``."""
         return next((row for row in self.recipe.get("phases") or () if row.get("name") == phase.name), {})
 
 
-def _phase(row: Mapping[str, Any]) -> Phase:
+def _phase(row: Mapping[str, Any]) -> PhaseRecord:
     width, height = row["size"]
-    return Phase(
+    return PhaseRecord(
         name=str(row["name"]),
         task=str(row["task"]),
         steps=int(row["steps"]),

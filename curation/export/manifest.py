@@ -1,0 +1,134 @@
+"""``export.json``: what programs read of an export, beside its ``index.parquet``. The card is rendered from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from dailies.curation.clips import SPLITS
+from dailies.curation.config import format_error
+from dailies.curation.errors import Damaged
+
+MANIFEST = "export.json"
+FORMAT = 1
+"""Keys are added and never given another meaning; a reader passes over those that it does not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSize:
+    """The clips of one split: their number, length in seconds, and size in bytes."""
+
+    clips: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportManifest:
+    """An export's contents and origin.
+
+    Args:
+        name: the folder's name, ``NAME@FINGERPRINT``.
+        splits: the size of each split that has clips.
+        sources: number of sources that clips were cut from.
+        failed: number of selected clips that could not be cut out.
+        lost_seconds: length that is in the clips' spans and not in the bytes, since copies begin at keyframes.
+        recipe, recipe_hash: of curation.
+        selection: the selection's name in the recipe.
+        rules: column → rule, as the recipe has it.
+        limits: column → the numbers that its rule came to.
+        tables: table → version that was read.
+        extraction: settings by which clips were cut out.
+        seed: of the order of clips.
+        version: of dailies.
+        notes: sentences that people add about the footage; cards repeat them.
+    """
+
+    name: str
+    splits: Mapping[str, SplitSize]
+    sources: int
+    failed: int = 0
+    lost_seconds: float = 0.0
+    recipe: str
+    recipe_hash: str
+    selection: str
+    rules: Mapping[str, Any]
+    limits: Mapping[str, Any]
+    tables: Mapping[str, int]
+    extraction: Mapping[str, Any]
+    seed: int
+    version: str
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, index: pa.Table, **origin: Any) -> ExportManifest:
+        """The manifest of the export with this index; ``origin``: every field but those that ``count`` gives."""
+        return cls(**count(index), **origin)
+
+    @property
+    def clips(self) -> int:
+        """Number of clips in all splits."""
+        return sum(split.clips for split in self.splits.values())
+
+    @property
+    def seconds(self) -> float:
+        """Length of all clips."""
+        return sum(split.seconds for split in self.splits.values())
+
+    def recounted(self, index: pa.Table) -> ExportManifest:
+        """The same export with another index: after sources were withdrawn from it."""
+        return replace(self, **count(index))
+
+    def to_json(self) -> str:
+        """The text of ``export.json``."""
+        row = {"format": FORMAT, **_ADAPTER.dump_python(self, mode="json")}
+        return json.dumps(row, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ExportManifest:
+        """Raises ``Damaged`` for text that is no manifest of a known format."""
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            raise Damaged(f"{MANIFEST} is not JSON: {error}") from error
+        if not isinstance(row, dict) or row.get("format") != FORMAT:
+            raise Damaged(f"{MANIFEST} is not of format {FORMAT}; a newer version of dailies may read it")
+        try:
+            return _ADAPTER.validate_python(row)
+        except ValidationError as error:
+            raise Damaged(f"{MANIFEST}: {format_error(error)}") from error
+
+
+_ADAPTER = TypeAdapter(ExportManifest)
+
+
+COUNTED = ("status", "split", "seconds", "bytes", "source_id", "lost_seconds")
+"""The columns of an index that ``count`` reads."""
+
+
+def count(index: pa.Table) -> dict[str, Any]:
+    """What an export's index says of its contents: ``splits``, ``sources``, ``failed`` and ``lost_seconds``."""
+    ok = index.filter(pc.equal(index["status"], "ok"))
+    splits = {}
+    for name in SPLITS:
+        rows = ok.filter(pc.equal(ok["split"], name))
+        if len(rows):
+            seconds, size = round(_sum(rows["seconds"]), 3), int(_sum(rows["bytes"]))
+            splits[name] = SplitSize(clips=len(rows), seconds=seconds, bytes=size)
+    return {
+        "splits": splits,
+        "sources": len(pc.unique(ok["source_id"])),
+        "failed": len(index) - len(ok),
+        "lost_seconds": round(_sum(ok["lost_seconds"]), 3),
+    }
+
+
+def _sum(column: pa.ChunkedArray) -> float:
+    return float(pc.sum(column).as_py() or 0)

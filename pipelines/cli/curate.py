@@ -1,0 +1,213 @@
+"""The commands around a dataset: curate, cuts, select, export, sql, verify, gc, withdraw and recipes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dailies.curation.errors import UsageError
+from dailies.pipelines.cli.options import (
+    Dataset,
+    Device,
+    EngineName,
+    Json,
+    Overrides,
+    RecipeName,
+    TextEncoder,
+    Vae,
+    parse_engine,
+    print_notes,
+)
+
+
+def curate(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE…", help="Files, folders, globs, or manifests (.parquet, .csv, .txt)."),
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DATASET", help="Folder or URL of the dataset.")],
+    recipe: RecipeName = "default",
+    set_: Overrides = [],  # noqa: B006
+    engine: EngineName = "ray",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed sources and clips again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn raw video into training shards: observe, cut, score, select, export. Repeat the command to resume."""
+    from dailies.pipelines import run
+    from dailies.pipelines.cli.curation_tables import print_summary
+    from dailies.pipelines.cli.progress import progress_for
+    from dailies.pipelines.recipe import load_recipe
+
+    loaded = load_recipe(recipe, set_)
+    print_notes(loaded.notes)
+    summary = run.curate(
+        sources,
+        out,
+        loaded,
+        engine=parse_engine(engine),
+        retry_failed=retry_failed,
+        progress=progress_for(as_json),
+    )
+    print_summary(summary, as_json)
+    if summary.all_failed:
+        raise typer.Exit(1)
+
+
+def cuts(
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO…", help="Files, folders or globs.")],
+    recipe: RecipeName = "default",
+    set_: Overrides = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Find where shots meet, without a dataset. Frames are counted from 0, in the order they are shown."""
+    from dailies.pipelines.cli.curation_tables import print_cuts
+    from dailies.pipelines.cli.progress import progress_for
+    from dailies.pipelines.cuts import find_cuts
+    from dailies.pipelines.recipe import load_recipe
+
+    loaded = load_recipe(recipe, set_)
+    print_notes(loaded.notes)
+    report = find_cuts(videos, loaded, progress=progress_for(as_json))
+    print_cuts(report, as_json)
+    if report.failures and not report.cuts:
+        raise typer.Exit(1)
+
+
+def select(
+    dataset: Dataset,
+    set_: Overrides = [],  # noqa: B006
+    name: Annotated[str, typer.Option("--name", help="Name of the selection in the recipe.")] = "main",
+    as_json: Json = False,
+) -> None:
+    """Select clips again under other rules; nothing is decoded or scored again."""
+    from dailies.pipelines.cli.curation_tables import print_selection
+    from dailies.pipelines.run import select_again
+
+    print_selection(select_again(dataset, name, set_), as_json)
+
+
+def export(
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET|EXPORT", help="A dataset; with --latents, the folder of an export.")
+    ],
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="STEP.KEY=VALUE",
+            help="Change one value of the recipe (with --latents, of the training recipe); repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    name: Annotated[str, typer.Option("--name", help="Name of the export in the recipe.")] = "export",
+    latents: Annotated[
+        str | None,
+        typer.Option(
+            "--latents", metavar="RECIPE[:PHASE]", help="Encode the clips of an export for this phase of training."
+        ),
+    ] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where the latents go.")] = None,
+    views: Annotated[int, typer.Option("--views", min=1, help="Windows to encode per clip.")] = 4,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Model to encode with: a diffusers folder, zoo:NAME or a hub id."),
+    ] = None,
+    vae: Vae = None,
+    text: TextEncoder = None,
+    device: Device = "auto",
+    engine: EngineName = "ray",
+    as_json: Json = False,
+) -> None:
+    """Write the selected clips as training shards; with --latents, encode an export's clips so that training only reads.
+
+    --out, --views, --from, --vae, --text-encoder and --device are for --latents.
+    """
+    from dailies.pipelines.cli.progress import progress_for
+
+    progress = progress_for(as_json)
+    if latents is None:
+        for flag, value in {"--out": out, "--from": start, "--vae": vae, "--text-encoder": text}.items():
+            if value is not None:
+                raise UsageError(f"{flag}={value}: only export --latents takes it; add --latents RECIPE[:PHASE]")
+        from dailies.pipelines.cli.curation_tables import print_export
+        from dailies.pipelines.run import export_again
+
+        report = export_again(dataset, name, set_, engine=parse_engine(engine), progress=progress)
+        print_export(report, as_json)
+        return
+    if out is None:
+        raise UsageError("export --latents needs --out FOLDER")
+    from dailies.pipelines.cli.latents_tables import print_latents
+    from dailies.pipelines.latents import LatentsRequest, export_latents
+
+    parts = {"vae": vae, "text": text}
+    request = LatentsRequest(
+        export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
+    )
+    print_latents(export_latents(request, engine=parse_engine(engine), progress=progress), as_json)
+
+
+def sql(
+    dataset: Dataset,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="DuckDB SQL; `show tables` lists the views.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows as a JSON array.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV.")] = False,
+) -> None:
+    """Query a dataset in SQL. Views: observations, clips, scores_*, selection_*, export_*, runs."""
+    from dailies.curation.tables import dataset as datasets
+    from dailies.curation.tables import sql
+    from dailies.pipelines.cli.curation_tables import print_rows
+
+    rows = sql.query(datasets.Dataset.open(dataset), query)
+    print_rows(rows, "json" if as_json else "csv" if as_csv else "table")
+
+
+def verify(
+    dataset: Dataset,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every exported clip too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check that a dataset's tables, keys, spans and shards agree. Exit code 1 if they do not."""
+    from dailies.pipelines.cli.curation_tables import print_problems
+    from dailies.pipelines.maintenance import verify_dataset
+
+    problems = verify_dataset(dataset, deep=deep)
+    print_problems(dataset, problems, as_json)
+    if problems:
+        raise typer.Exit(1)
+
+
+def gc(
+    dataset: Dataset,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option("--older-than", metavar="HOURS", help="Keep younger files. Default: 0; 24 for a URL."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove files that no table refers to: leftovers of killed runs, old versions, unfinished exports."""
+    from dailies.pipelines.cli.curation_tables import print_collected
+    from dailies.pipelines.maintenance import collect
+
+    print_collected(collect(dataset, dry_run=dry_run, older_than=older_than), dry_run, as_json)
+
+
+def withdraw(
+    dataset: Dataset,
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Paths, URLs or source ids.")],
+    as_json: Json = False,
+) -> None:
+    """Delete sources from every table and export, as for a takedown."""
+    from dailies.pipelines.cli.curation_tables import print_withdrawn
+    from dailies.pipelines.maintenance import take_down
+
+    print_withdrawn(take_down(dataset, sources), as_json)
+
+
+def recipes(as_json: Json = False) -> None:
+    """List the built-in recipes, observers, detectors, scorers and captioners."""
+    from dailies.pipelines.cli.curation_tables import print_recipes
+
+    print_recipes(as_json)

@@ -1,0 +1,232 @@
+"""How the reports of curation look in a terminal, or as JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dailies.pipelines.cli.tables import DASH, grid, length, near, share, stdout, tail
+
+if TYPE_CHECKING:
+    from dailies.curation.tables import DatasetProblem
+    from dailies.curation.tables.dataset import Garbage
+    from dailies.pipelines.cuts import CutsReport
+    from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
+
+SHOWN_FAILURES = 20
+
+
+def print_summary(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(summary)))
+        return
+    out = stdout()
+    sources = summary.sources
+    out.print()
+    if sources.failures:
+        table = grid(f"{len(sources.failures)} of {sources.given} sources failed")
+        for name in ("source", "reason", "what is wrong"):
+            table.add_column(name, overflow="fold")
+        for uri, kind, message in sources.failures[:SHOWN_FAILURES]:
+            table.add_row(escape(tail(uri)), kind, escape(message))
+        out.print(table)
+        if len(sources.failures) > SHOWN_FAILURES:
+            ask = "select uri, failure from observations where status = 'failed'"
+            out.print(f'and {len(sources.failures) - SHOWN_FAILURES} more: dailies sql {summary.dataset} "{ask}"')
+    for uri in sources.changed:
+        out.print(f"changed since the last run, so curated again: {uri}", markup=False)
+    for selection in summary.selections:
+        out.print(_selection_table(selection))
+    _print_totals(out, summary)
+
+
+def _print_totals(out: Console, summary: Summary) -> None:
+    sources, counts = summary.sources, summary.clips.counts
+    broken = f", {sources.packets_broken} broken packets skipped" if sources.packets_broken else ""
+    short = f", {counts['too_short']} shots too short" if counts["too_short"] else ""
+    lines = [
+        ("sources", f"{sources.ok} of {sources.given} usable, {length(sources.seconds)}{broken}"),
+        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}"),
+        *((f"select {each.name}", f"{each.kept} kept, {length(each.kept_seconds)}") for each in summary.selections),
+        *((f"export {each.name}", _export_line(each)) for each in summary.exports),
+        ("dataset", summary.dataset),
+    ]
+    for export in summary.exports:
+        if export.path:
+            lines += [("shards", near(f"{export.path}/data")), ("card", near(f"{export.path}/README.md"))]
+    width = max(len(label) for label, _ in lines)
+    for label, text in lines:
+        out.print(f"{label:<{width}}  {text}", soft_wrap=True, markup=False)
+
+
+def print_selection(selection: SelectionReport, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(selection)))
+    else:
+        stdout().print(_selection_table(selection))
+
+
+def _selection_table(selection: SelectionReport) -> Table:
+    table = grid(f"selection {selection.name}")
+    table.add_column("clips")
+    table.add_column("count", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("limit")
+    table.add_row("kept", str(selection.kept), share(selection.kept, selection.clips), "")
+    for reason, count in selection.reasons.items():
+        table.add_row(f"dropped: {reason}", str(count), share(count, selection.clips), _limit(reason, selection.limits))
+    return table
+
+
+def _limit(reason: str, limits: Mapping[str, Mapping[str, Any]]) -> str:
+    for column, limit in limits.items():
+        word = column.replace(".", "_")
+        if reason == f"{word}_low":
+            return f"{column} < {limit['min']:.4g}"
+        if reason == f"{word}_high":
+            return f"{column} > {limit['max']:.4g}"
+    return ""
+
+
+def print_export(export: ExportReport, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(export)))
+        return
+    print(_export_line(export))
+    if export.path:
+        print(near(export.path))
+
+
+def _export_line(export: ExportReport) -> str:
+    if export.path is None and export.failed:
+        return f"none: {export.failed} clips could not be extracted; are their sources still there?"
+    if export.path is None:
+        return "nothing to export: no clip was kept"
+    splits = ", ".join(f"{count} {split}" for split, count in export.splits.items())
+    whole = export.seconds + export.lost_seconds
+    lost = (
+        f", {length(export.lost_seconds)} ({export.lost_seconds / whole:.0%}) lost to keyframes"
+        if export.lost_seconds
+        else ""
+    )
+    why = f" ({export.not_copied} cannot be copied)" if export.not_copied else ""
+    failed = f", {export.failed} could not be extracted{why}" if export.failed else ""
+    return f"{splits}; {length(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}"
+
+
+def print_cuts(report: CutsReport, as_json: bool) -> None:
+    """The cuts to stdout; the videos that could not be read to stderr."""
+    if as_json:
+        print(json.dumps({path: [asdict(cut) for cut in cuts] for path, cuts in report.cuts.items()}))
+    else:
+        for path, cuts in report.cuts.items():
+            table = grid(f"{path}: {len(cuts)} cuts")
+            for name in ("frame", "end", "kind"):
+                table.add_column(name, justify="left" if name == "kind" else "right")
+            for cut in cuts:
+                table.add_row(str(cut.frame), str(cut.end), cut.kind)
+            stdout().print(table)
+    for path, reason in report.failures.items():
+        print(f"dailies: {path}: {reason}", file=sys.stderr)
+
+
+def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
+    """Rows of a query as a table, JSON or CSV; bytes are shown by their size."""
+    if layout == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(rows.column_names)
+        writer.writerows([[_plain(value) for value in row.values()] for row in rows.to_pylist()])
+        return
+    if layout == "json":
+        print(json.dumps([{key: _plain(value) for key, value in row.items()} for row in rows.to_pylist()], default=str))
+        return
+    table = grid()
+    for column in rows.schema:
+        numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        table.add_column(column.name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows.to_pylist():
+        table.add_row(*(escape(_cell(_plain(value))) for value in row.values()))
+    stdout().print(table)
+    print(f"{len(rows)} rows")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return DASH
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list) and len(value) > 8:
+        return f"[{', '.join(map(str, value[:3]))}, … {len(value)} in all]"
+    return str(value)
+
+
+def print_problems(dataset: str, problems: Sequence[DatasetProblem], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(problem) for problem in problems]))
+    elif not problems:
+        print(f"{dataset}: no problems")
+    else:
+        table = grid(f"{len(problems)} problems in {dataset}")
+        for name in ("table", "where", "what"):
+            table.add_column(name, overflow="fold")
+        for problem in problems:
+            table.add_row(escape(problem.table), escape(problem.where), escape(problem.message))
+        stdout().print(table)
+
+
+def print_collected(removed: Sequence[Garbage], dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(file) for file in removed]))
+        return
+    size = sum(file.size for file in removed)
+    for file in removed:
+        print(file.path)
+    print(f"{len(removed)} files, {size / 1e6:.1f} MB {'would be removed' if dry_run else 'removed'}")
+
+
+def print_withdrawn(counts: Mapping[str, int], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(dict(counts)))
+        return
+    for table, count in counts.items():
+        print(f"{table:<40} {count} rows deleted")
+
+
+def print_recipes(as_json: bool) -> None:
+    from dailies.curation.captioners import CAPTIONERS
+    from dailies.curation.detectors import DETECTORS
+    from dailies.curation.observers import OBSERVERS
+    from dailies.curation.scorers import SCORERS
+    from dailies.pipelines.recipe import recipe_names
+
+    names_by_kind = {
+        "recipes": recipe_names(),
+        "observers": list(OBSERVERS),
+        "detectors": list(DETECTORS),
+        "scorers": list(SCORERS),
+        "captioners": list(CAPTIONERS),
+    }
+    if as_json:
+        print(json.dumps(names_by_kind))
+        return
+    for kind, names in names_by_kind.items():
+        print(f"{kind:<10} {', '.join(names)}")

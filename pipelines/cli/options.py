@@ -1,0 +1,46 @@
+"""The arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dailies.curation.errors import UsageError
+
+if TYPE_CHECKING:
+    from dailies.pipelines.engine import Engine
+
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset that curate made.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", "-r", metavar="NAME|FILE", help="Built-in recipe, or a YAML file.")
+]
+Overrides = Annotated[
+    list[str], typer.Option("--set", "-s", metavar="STEP.KEY=VALUE", help="Change one value of the recipe; repeatable.")
+]
+EngineName = Annotated[str, typer.Option("--engine", metavar="ray|local", help="Ray Data, or a plain loop.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Vae = Annotated[str | None, typer.Option("--vae", metavar="MODEL", help="VAE, instead of the one in --from.")]
+TextEncoder = Annotated[
+    str | None, typer.Option("--text-encoder", metavar="MODEL", help="Text encoder, instead of the one in --from.")
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Device; auto takes a GPU where there is one.")
+]
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Say on stderr what a recipe calls by a former name."""
+    for note in notes:
+        print(f"dailies: {note}", file=sys.stderr)
+
+
+def parse_engine(name: str) -> Engine:
+    """The engine called ``name``. Raises ``UsageError``."""
+    if name == "ray":
+        return "ray"
+    if name == "local":
+        return "local"
+    raise UsageError(f"--engine={name}: no such engine; use ray or local")

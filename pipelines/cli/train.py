@@ -1,0 +1,86 @@
+"""``dailies train``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dailies.curation.errors import UsageError
+from dailies.pipelines.cli.options import Device, Json, TextEncoder, Vae
+
+
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="tiny, svd, finetune, lora, vae, or a FILE.py with a function recipe()."),
+    ],
+    data: Annotated[
+        list[str],
+        typer.Option("--data", "-d", metavar="[NAME=]EXPORT", help="Folder of an export; repeatable."),
+    ] = [],  # noqa: B006
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Model to start from: a diffusers folder, zoo:NAME or a hub id."),
+    ] = None,
+    vae: Vae = None,
+    text: TextEncoder = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image-encoder", metavar="MODEL", help="Image encoder, instead of the one in --from."),
+    ] = None,
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", "-s", metavar="[PHASE.]FIELD=VALUE", help="Change one value of the recipe; repeatable."),
+    ] = [],  # noqa: B006
+    phase: Annotated[str | None, typer.Option("--phase", help="Train only this phase. Default: all.")] = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes on Ray that share each batch.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an existing run; fail if there is none.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only print the plan: cost, needs, and what is missing. Works without --data."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a video model in phases on an export, each from the last one's checkpoint; or finetune one."""
+    if recipe == "vae":
+        _train_vae(start or vae, data, out, set_, device, resume, dry_run, as_json)
+        return
+    from dailies.pipelines.train import Request, plan_run, train_run
+
+    parts = {"vae": vae, "text": text, "image": image}
+    request = Request(recipe=recipe, sets=set_, data=data, start=start, parts=parts, phase=phase)
+    if dry_run:
+        from dailies.pipelines.cli.plan_tables import print_plan
+
+        print_plan(plan_run(request, say=_say), as_json)
+        return
+    from dailies.pipelines.cli.training_tables import print_training
+
+    print_training(train_run(request, out, resume=resume, device=device, workers=workers, say=_say), as_json)
+
+
+def _train_vae(
+    start: str | None,
+    data: list[str],
+    out: str | None,
+    sets: list[str],
+    device: str,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """``dailies train vae``: the temporal decoder alone, which has no phases."""
+    from dailies.pipelines.cli.training_tables import print_vae
+    from dailies.pipelines.train_vae import train_vae_run
+
+    if dry_run or start is None or len(data) != 1 or out is None:
+        raise UsageError("train vae needs --from MODEL, one --data EXPORT and --out FOLDER, and has no --dry-run")
+    print_vae(train_vae_run(start, data[0], out, sets=sets, device=device, resume=resume, say=_say), as_json)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,52 @@
+"""How training looks in a terminal, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from dailies.pipelines.cli.tables import grid, near, stdout
+
+if TYPE_CHECKING:
+    from dailies.pipelines.train import PhaseReport
+    from dailies.pipelines.train_vae import VaeTrained
+
+
+def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(phase) for phase in phases]))
+        return
+    table = grid("training")
+    for name in ("phase", "task"):
+        table.add_column(name)
+    for name in ("steps", "seconds", "validation loss before", "after"):
+        table.add_column(name, justify="right")
+    for phase in phases:
+        losses = (f"{phase.first_loss:.3f}", f"{phase.last_loss:.3f}")
+        table.add_row(phase.name, phase.task, str(phase.steps), f"{phase.seconds:.0f}", *losses)
+    out = stdout()
+    out.print(table)
+    for phase in phases:
+        out.print(f"{phase.name:<8} {near(phase.samples)}", soft_wrap=True, markup=False)
+
+
+def print_vae(done: VaeTrained, as_json: bool) -> None:
+    """What finetuning a temporal decoder changed on held-out clips."""
+    if as_json:
+        print(json.dumps(asdict(done)))
+        return
+    table = grid(f"temporal decoder, {done.steps} steps in {done.seconds:.0f} s")
+    table.add_column("on held-out clips")
+    for name in ("PSNR, dB", "flicker error, levels of 255"):
+        table.add_column(name, justify="right")
+    rows = {"image decoder": done.image, "before the first step": done.before, "after the last": done.after}
+    for name, figures in rows.items():
+        if figures is not None:
+            table.add_row(name, f"{figures[0]:.2f}", f"{figures[1]:.2f}")
+    out = stdout()
+    out.print(table)
+    for note in done.notes:
+        out.print(note, markup=False)
+    out.print(f"vae      {near(done.folder)}", soft_wrap=True, markup=False)

@@ -1,0 +1,133 @@
+"""What a run of curation came to: plain values that commands print and Python callers read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dailies.curation.tables import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceReport:
+    """The sources named in a run: ``given``, of which ``ok`` are usable and hold ``seconds`` of video.
+
+    ``packets_broken``: packets of usable sources that the decoder passed over. ``failures``: (uri, kind, message).
+    ``changed``: uris whose content differed from the last run's.
+    """
+
+    given: int
+    ok: int
+    seconds: float
+    packets_broken: int
+    failures: tuple[tuple[str, str, str], ...]
+    changed: tuple[str, ...]
+
+    @classmethod
+    def of(cls, observations: Table, source_ids: Sequence[str], changed: Sequence[str]) -> SourceReport:
+        """How ``source_ids`` fared, from the observations."""
+        ids = pa.array(source_ids, pa.string())
+        rows = observations.read(["source_id", "segment", "status", "seconds", "packets_broken"])
+        broken = rows.filter(pc.equal(rows["status"], "failed"))["source_id"].combine_chunks()  # a segment is enough
+        ok = rows.filter(
+            pc.and_not(pc.is_in(rows["source_id"], value_set=ids), pc.is_in(rows["source_id"], value_set=broken))
+        )
+        failed = observations.read(["source_id", "uri", "failure"], equals={"status": "failed"})
+        failed = failed.filter(pc.is_in(failed["source_id"], value_set=ids)).to_pylist()
+        return cls(
+            given=len(source_ids),
+            ok=len(ok.filter(pc.equal(ok["segment"], 0))),
+            seconds=pc.sum(ok["seconds"]).as_py() or 0.0,
+            packets_broken=pc.sum(ok["packets_broken"]).as_py() or 0,
+            failures=tuple(sorted((row["uri"], row["failure"]["kind"], row["failure"]["message"]) for row in failed)),
+            changed=tuple(changed),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipsReport:
+    """All clips of a dataset by status, ``ok`` and ``too_short``: how many, and how many seconds of video."""
+
+    counts: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+    @classmethod
+    def of(cls, clips: Table) -> ClipsReport:
+        rows = clips.read(["status", "seconds"])
+        counts = dict.fromkeys(("ok", "too_short"), 0)
+        seconds = dict.fromkeys(counts, 0.0)
+        for status, length in zip(rows["status"].to_pylist(), rows["seconds"].to_pylist(), strict=True):
+            counts[status] += 1
+            seconds[status] += length
+        return cls(counts=counts, seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionReport:
+    """One selection over the whole dataset.
+
+    ``reasons``: how many clips were dropped, by their first reason. ``limits``: the bounds that each rule, such as a
+    quantile, resolved to.
+    """
+
+    name: str
+    clips: int
+    kept: int
+    kept_seconds: float
+    reasons: Mapping[str, int]
+    limits: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, name: str, verdicts: pa.Table, clips: pa.Table, limits: Mapping[str, Any]) -> SelectionReport:
+        kept = verdicts.filter(verdicts["keep"])["clip_id"].combine_chunks()
+        seconds = pc.sum(clips.filter(pc.is_in(clips["clip_id"], value_set=kept))["seconds"]).as_py() or 0.0
+        reasons = Counter(reason for reason in verdicts["reason"].to_pylist() if reason)
+        return cls(
+            name=name,
+            clips=len(verdicts),
+            kept=len(kept),
+            kept_seconds=seconds,
+            reasons=dict(reasons.most_common()),
+            limits=limits,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """One export; ``path`` is ``None`` when there is none, because no clip was kept or none could be cut out.
+
+    ``splits``: exported clips per split. ``lost_seconds``: what keyframes cost: for clips copied from keyframe to
+    keyframe the part outside, and the whole of those that cannot be copied, which are ``not_copied`` of the ``failed``.
+    """
+
+    name: str
+    path: str | None
+    splits: Mapping[str, int]
+    failed: int
+    bytes: int = 0
+    seconds: float = 0.0
+    lost_seconds: float = 0.0
+    not_copied: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One run of ``curate``."""
+
+    dataset: str
+    recipe: str
+    recipe_hash: str
+    sources: SourceReport
+    clips: ClipsReport
+    selections: tuple[SelectionReport, ...] = field(default=())
+    exports: tuple[ExportReport, ...] = field(default=())
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether not one of the sources is usable."""
+        return self.sources.ok == 0

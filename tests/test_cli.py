@@ -1,0 +1,87 @@
+"""The command line: every option is explained, a mistake is one line, and a defect keeps its traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from dailies.curation.errors import Damaged, UsageError
+from dailies.pipelines import maintenance
+from dailies.pipelines.cli.main import DEFECT, STOPPED, app
+from tests.conftest import Dailies
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def test_the_commands() -> None:
+    zoo = {"zoo publish", "zoo list", "zoo show", "zoo run", "zoo verify"}
+    curation = {"curate", "cuts", "select", "export", "sql", "verify", "gc", "withdraw", "recipes"}
+    assert set(COMMANDS) == curation | zoo | {"train", "quickstart"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_explained(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help
+    for parameter in command.params:
+        assert parameter.help, f"{name} {parameter.name}"
+        assert parameter.help.endswith("."), f"{name} {parameter.name}: {parameter.help}"
+
+
+def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``dailies verify`` raise ``error``."""
+
+    def fail(url: str, *, deep: bool) -> None:
+        raise error
+
+    monkeypatch.setattr(maintenance, "verify_dataset", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("--deep: no such depth"), 2, "dailies: --deep: no such depth"),
+        (Damaged("lock: a file is missing"), 1, "dailies: lock: a file is missing"),
+        (KeyboardInterrupt(), 130, STOPPED),
+    ],
+)
+def test_an_error_of_the_project_is_one_line(
+    error: BaseException, code: int, line: str, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(error, monkeypatch)
+    done = dailies("verify", "dataset")
+    assert done.returncode == code
+    assert done.stderr == f"{line}\n"
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("error", [ValueError("lists differ in length"), RuntimeError("no kernel"), KeyError("frames")])
+def test_a_defect_keeps_its_traceback(error: Exception, dailies: Dailies, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(error, monkeypatch)
+    done = dailies("verify", "dataset")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert f'File "{__file__}"' in done.stderr
+    assert "in fail" in done.stderr
+    assert lines[-2] == f"{type(error).__name__}: {error}"
+    assert lines[-1] == DEFECT
+
+
+def test_export_refuses_options_of_latents(dailies: Dailies, tmp_path: Path) -> None:
+    done = dailies("export", tmp_path, "--vae", "zoo:tiny-vae")
+    assert done.returncode == 2
+    assert done.stderr == "dailies: --vae=zoo:tiny-vae: only export --latents takes it; add --latents RECIPE[:PHASE]\n"

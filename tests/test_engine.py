@@ -1,0 +1,62 @@
+"""The engine: Ray and the plain loop hand back the same receipts and raise the same errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pytest
+
+from dailies.curation.errors import UsageError
+from dailies.curation.types import Resources
+from dailies.pipelines import engine as engines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    """Sums bundles; ``error`` is raised for a bundle with a negative number, or by ``open`` if ``at_open``."""
+
+    error: Exception | None = None
+    at_open: bool = False
+    name: ClassVar[str] = "sums"
+    resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=0.1)
+
+    @contextmanager
+    def open(self) -> Iterator[engines.Call]:
+        if self.at_open and self.error is not None:
+            raise self.error
+
+        def call(bundle: pa.Table) -> int:
+            numbers = bundle["n"].to_pylist()
+            if self.error is not None and min(numbers) < 0:
+                raise self.error
+            return sum(numbers)
+
+        yield call
+
+
+BUNDLES = [pa.table({"n": [1, 2]}), pa.table({"n": [3, -1]}), pa.table({"n": [5]})]
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest) -> Iterator[engines.Engine]:
+    with engines.session(request.param):
+        yield request.param
+
+
+def test_receipts_come_back(engine: engines.Engine) -> None:
+    assert sorted(engines.run(Sums(), BUNDLES, engine)) == [2, 3, 5]
+
+
+@pytest.mark.parametrize("at_open", [False, True], ids=["in a bundle", "at open"])
+@pytest.mark.parametrize("error", [UsageError("model: no such file"), ValueError("lists differ in length")])
+def test_an_error_of_the_work_arrives_as_it_is(error: Exception, at_open: bool, engine: engines.Engine) -> None:
+    with pytest.raises(type(error)) as caught:
+        list(engines.run(Sums(error=error, at_open=at_open), BUNDLES, engine))
+    assert type(caught.value) is type(error)
+    assert str(caught.value) == str(error)
+    if engine == "ray":
+        assert "raise self.error" in caught.value.__notes__[0]  # the worker's traceback
