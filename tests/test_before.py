@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from dailies.curation.tables import verify
-from dailies.curation.tables.dataset import Dataset
-from dailies.curation.tables.sql import query
+from dailies.curation.tables import Dataset, query, verify
 from dailies.pipelines import engine as engines
 from dailies.pipelines.recipe import load_recipe
 from dailies.pipelines.run import curate, export_again, select_again

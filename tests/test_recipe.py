@@ -301,7 +301,7 @@ def test_steps_as_objects_make_the_recipe_that_yaml_makes() -> None:
 
 def test_steps_as_objects_are_checked_as_a_whole() -> None:
     steps = [ObserveStep(observers=["motion"]), CutStep(detector="content")]
-    with pytest.raises(RecipeError, match="its detector needs track 'change'"):
+    with pytest.raises(RecipeError, match="its detector needs the observer 'change'"):
         Recipe.of("x", steps)
     with pytest.raises(RecipeError, match="first two steps must be observe and cut"):
         Recipe.of("x", steps[1:])

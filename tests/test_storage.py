@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dailies.curation.tables.storage import Folder
+from dailies.curation.tables import Folder
 
 FILES = ("data/a.parquet", "data/b.parquet", "cuts/0.parquet", "index/a.parquet", "README.md", "index.parquet")
 PUBLISHED = ["README.md", "data/a.parquet", "data/b.parquet", "index.parquet"]

@@ -21,7 +21,7 @@ from dailies.curation import schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import DailiesError, ExportError, RecipeError, UsageError
 from dailies.curation.packages import need
-from dailies.curation.tables.storage import Folder
+from dailies.curation.tables import Folder
 from dailies.pipelines import engine as engines
 from dailies.pipelines.latents.card import card
 from dailies.pipelines.latents.work import LatentsWork, passes
