@@ -169,8 +169,8 @@ def test_the_clips_of_an_export_are_counted(export: Path) -> None:
     assert look(export) == (4, ())
     assert look(export, batch=6) == (4, ("2 more clips for one batch without repeats",))
     assert look(export, size=(128, 96)) == (4, ("pixels: 4 of 4 clips would be enlarged",))
-    assert look(export, frames=30) == (0, ("clips of 30 frames at 8 1/s: the longest has 10",))
-    none = ("frames: no training clip of 3 frames at 8 1/s passes select",)
+    assert look(export, frames=30) == (0, ("clips of 30 frames at 8 fps: the longest has 10",))
+    none = ("frames=3: no training clip of 3 frames at 8 fps passes select",)
     assert look(export, select=(("motion", 1e9, None),)) == (0, none)
 
 

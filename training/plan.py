@@ -247,7 +247,7 @@ def available(recipe: Recipe, phase: Phase, exports: Exports) -> tuple[int | Non
         longest = max((grid_length(row["frames"], row["fps"], phase.fps) for row in rows), default=0)
         least = min(shape.frames for shape in phase.shapes)
         if longest < least:
-            return 0, (f"clips of {least} frames at {phase.fps:g} 1/s: the longest has {longest}",)
+            return 0, (f"clips of {least} frames at {phase.fps:g} fps: the longest has {longest}",)
     try:
         split = load(recipe, phase, exports)
     except (UsageError, OSError) as error:
