@@ -110,7 +110,7 @@ def _on_ray(
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
-    from dailies.training import distributed as parallel
+    from dailies.training import distributed
     from dailies.training.loop import prepared, train
 
     prepared(
@@ -132,7 +132,7 @@ def _on_ray(
         except (ValueError, FloatingPointError) as error:  # all workers raise it together, and would again
             failed.write_text(str(error), encoding="utf-8")
 
-    gpu = parallel.pick_device(arguments["device"]).type == "cuda"
+    gpu = distributed.pick_device(arguments["device"]).type == "cuda"
     with engines.session("ray"), _told(log, say):
         trainer = TorchTrainer(
             work,

@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from dailies.training.data.schedule import Lane, Ranks, Schedule, bucket_of
+from dailies.training.data.schedule import Lane, Schedule, bucket_of
+from dailies.training.data.world import ALONE, World
 from dailies.training.recipes.phase import Bucket, Phase
 
 PHASE = Phase(name="video", task="text-to-video", steps=400, batch=6, size=(64, 64), frames=4)
@@ -28,9 +29,9 @@ def lane(name: str, count: int, weight: float = 1.0) -> Lane:
     return Lane(name=name, items=items, shape=Bucket(size=(64, 64), frames=4), weight=weight)  # type: ignore[arg-type]
 
 
-def ids(schedule: Schedule, step: int, ranks: Ranks = Ranks()) -> list[str]:  # noqa: B008
+def ids(schedule: Schedule, step: int, world: World = ALONE) -> list[str]:
     """Of each kind of sample in turn, pictures first."""
-    return [some.lane.items.ids[draw.item] for some in schedule.step(step, ranks) for draw in some.draws]
+    return [some.lane.items.ids[draw.item] for some in schedule.step(step, world) for draw in some.draws]
 
 
 # ---- buckets --------------------------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ def test_processes_share_each_batch_in_its_order(processes: int, share: float) -
     pictures = lane("picture", 5) if share else None
     schedule = Schedule(0, phase, [lane("a", 9, 3.0), lane("b", 20, 1.0)], pictures)
     for step in range(20):
-        parts = [schedule.step(step, Ranks(rank=rank, count=processes)) for rank in range(processes)]
+        parts = [schedule.step(step, World(rank=rank, size=processes)) for rank in range(processes)]
         for kind in (True, False):
             drawn = [d for part in parts for some in part if (some.lane is pictures) == kind for d in some.draws]
             alone = [d for some in schedule.step(step) if (some.lane is pictures) == kind for d in some.draws]

@@ -119,7 +119,7 @@ def test_one_batch_can_be_overfitted(kind: str) -> None:
 
 
 def test_advice_begins_with_what_changes_no_result() -> None:
-    said = memory.advice(PHASE, 2)
+    said = memory.oom_hint(PHASE, 2)
     order = [
         "accumulate = 2 in place of 1",
         "checkpoint_levels = (0,)",
@@ -129,10 +129,10 @@ def test_advice_begins_with_what_changes_no_result() -> None:
     assert sorted(order, key=said.index) == order
     assert "4 samples at a time of 3 frames" in said
     least = dataclasses.replace(PHASE, accumulate=4, checkpoint_levels=(0, 1))
-    assert "accumulate" not in memory.advice(least, 2)
-    assert "checkpoint_levels" not in memory.advice(least, 2)
-    assert "checkpoint_levels = (0, 1)" in memory.advice(dataclasses.replace(PHASE, checkpoint_levels=(1,)), 2)
-    assert "fewer frames" not in memory.advice(IMAGE, 2)
+    assert "accumulate" not in memory.oom_hint(least, 2)
+    assert "checkpoint_levels" not in memory.oom_hint(least, 2)
+    assert "checkpoint_levels = (0, 1)" in memory.oom_hint(dataclasses.replace(PHASE, checkpoint_levels=(1,)), 2)
+    assert "fewer frames" not in memory.oom_hint(IMAGE, 2)
 
 
 def _exhaust_gpu() -> None:
@@ -147,14 +147,14 @@ def _exhaust_cpu() -> None:
 def test_out_of_memory_says_what_to_lower(exhaust: Callable[[], None]) -> None:
     with (
         pytest.raises(OutOfMemory, match="phase video: out of memory at 4 samples") as caught,
-        memory.memory_named(lambda: memory.advice(PHASE, 2)),
+        memory.explain_oom(lambda: memory.oom_hint(PHASE, 2)),
     ):
         exhaust()
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="mat1"), memory.memory_named(lambda: memory.advice(PHASE, 2)):
+    with pytest.raises(RuntimeError, match="mat1"), memory.explain_oom(lambda: memory.oom_hint(PHASE, 2)):
         torch.ones(2, 3) @ torch.ones(2, 3)
 
 

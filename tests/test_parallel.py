@@ -159,13 +159,13 @@ def test_workers_on_ray_train_as_one_process(export: Path, tmp_path: Path, daili
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(export: Path, tmp_path: Path) -> None:
-    from dailies.training.data.schedule import Ranks
+    from dailies.training.data.world import World
     from dailies.training.loop import _enough
 
     phase = dataclasses.replace(RECIPE.phases[1], image_share=0.75)
-    _enough((phase,), Ranks())
+    _enough((phase,), World())
     with pytest.raises(UsageError, match="phase video: batch: a sample for each of 2 processes"):
-        _enough((phase,), Ranks(count=2))
+        _enough((phase,), World(size=2))
 
 
 def test_what_is_made_ahead_is_the_same_in_order() -> None:

@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextmanager
-def interrupts_wait(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def defer_sigint(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Within it Ctrl-C waits: the function that is given says whether it came.
 
     Weights, their average, the optimizer and the number of steps belong together: cut in half, a step must not be

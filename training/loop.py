@@ -12,21 +12,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dailies.curation.errors import RunError
-from dailies.training import checkpoint
-from dailies.training import distributed as parallel
+from dailies.training import checkpoint, distributed
 from dailies.training.data.batches import Batch, Batches
 from dailies.training.data.prefetch import ahead
-from dailies.training.data.schedule import Ranks
 from dailies.training.data.split import MAIN, Export, Split, load
+from dailies.training.data.world import World
 from dailies.training.diffusion.encoders import Encoders, Models
 from dailies.training.flops import StepRates
-from dailies.training.interrupt import interrupts_wait
-from dailies.training.memory import advice, memory_named
-from dailies.training.phase_state import check, motion_reference, start
+from dailies.training.interrupt import defer_sigint
+from dailies.training.memory import explain_oom, oom_hint
+from dailies.training.phase_state import check, init_phase, motion_reference
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import Frozen, Recipe
 from dailies.training.run_log import Metrics, Run, check_folder
-from dailies.training.samples import picture
+from dailies.training.samples import save_samples
 from dailies.training.step import learning_rate, train_step, validation_loss
 
 Say = Callable[[str], None]
@@ -55,12 +54,12 @@ def train(
     """
     check_folder(Path(out), resume)
     chosen, frozen, exports, splits = prepared(recipe, data, models, phase)
-    place = parallel.pick_device(device)
-    with parallel.joined(place) as ranks:
-        _enough(chosen, ranks)
-        run = Run(out, recipe, exports, models, writes=ranks.rank == 0)
+    place = distributed.pick_device(device)
+    with distributed.process_group(place) as world:
+        _enough(chosen, world)
+        run = Run(out, recipe, exports, models, writes=world.rank == 0)
         encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
-        said = say if ranks.rank == 0 else lambda line: None
+        said = say if world.rank == 0 else lambda line: None
         for one in chosen:
             _train_phase(recipe, one, splits.pop(one.name), run, frozen, encoders, said)
     return run
@@ -77,10 +76,10 @@ def prepared(
     return chosen, frozen, exports, {one.name: load(recipe, one, exports, models) for one in chosen}
 
 
-def _enough(phases: tuple[Phase, ...], ranks: Ranks) -> None:
+def _enough(phases: tuple[Phase, ...], world: World) -> None:
     for phase in phases:
-        if phase.batch - phase.pictures < ranks.count:
-            raise RunError(f"phase {phase.name}: batch: a sample for each of {ranks.count} processes expected")
+        if phase.batch - phase.pictures < world.size:
+            raise RunError(f"phase {phase.name}: batch: a sample for each of {world.size} processes expected")
 
 
 def _train_phase(
@@ -94,15 +93,15 @@ def _train_phase(
     for note in split.notes:
         say(f"{phase.name}: {note}")
     reference = motion_reference(split)
-    state = start(recipe, phase, run, frozen, reference, device, say)
+    state = init_phase(recipe, phase, run, frozen, reference, device, say)
     entry = run.begin(phase, split, reference, state.origin)
     entry.update(state.facts)  # a kill may have come between the checkpoint and run.json
     spent = entry["seconds"]  # by earlier calls
     done = state.done
-    unet, levels = parallel.wrapped(state.unet, device), len(state.unet.config.channels)
+    unet, levels = distributed.ddp(state.unet, device), len(state.unet.config.channels)
     batches = Batches(recipe, phase, split, encoders, reference)
     metrics = Metrics(folder, done, writes=run.writes)
-    rates = StepRates(state.unet, phase, device, autocast=recipe.autocast, processes=parallel.ranks().count)
+    rates = StepRates(state.unet, phase, device, autocast=recipe.autocast, processes=distributed.world().size)
     entry["validation"] = [pair for pair in entry["validation"] if pair[0] <= done]
 
     def validate(done: int) -> None:
@@ -119,13 +118,13 @@ def _train_phase(
             path = checkpoint.save(folder, done, *weights, keep=phase.keep, facts=facts)
             entry.update(facts, checkpoint=str(path.relative_to(run.folder)))
             run.write()
-        parallel.wait()
+        distributed.barrier()
 
     def make(step: int) -> list[Batch]:
-        return [batch.to(device) for batch in batches.training(step, parallel.ranks())]
+        return [batch.to(device) for batch in batches.training(step, distributed.world())]
 
     try:
-        with memory_named(lambda: advice(phase, levels, parallel.ranks().count)), interrupts_wait(say) as asked:
+        with explain_oom(lambda: oom_hint(phase, levels, distributed.world().size)), defer_sigint(say) as asked:
             validate(done) if done == 0 else None
             since = time.perf_counter()
             coming = ahead(make, done, phase.steps, 0 if device.type == "cpu" else AHEAD)
@@ -138,10 +137,12 @@ def _train_phase(
                 if done % phase.validate_every == 0 or done == phase.steps:
                     validate(done)
                 if phase.sample_every and done % phase.sample_every == 0 and run.writes:
-                    picture(state.ema.model, batches, recipe, folder / "samples", checkpoint.step_name(done), device)
+                    save_samples(
+                        state.ema.model, batches, recipe, folder / "samples", checkpoint.step_name(done), device
+                    )
                 if done % phase.save_every == 0 or done == phase.steps:
                     save(done)
-                if parallel.anyone(asked()):
+                if distributed.any_rank(asked()):
                     raise KeyboardInterrupt
                 since = time.perf_counter()
     except KeyboardInterrupt:
@@ -153,12 +154,12 @@ def _train_phase(
     if batches.failed:
         say(f"{phase.name}: {len(batches.failed)} items could not be read and were replaced")
     if run.writes:
-        with memory_named(lambda: advice(phase, levels)):
-            picture(state.ema.model, batches, recipe, folder, "samples", device)
+        with explain_oom(lambda: oom_hint(phase, levels)):
+            save_samples(state.ema.model, batches, recipe, folder, "samples", device)
         entry.update(done=True, seconds=round(spent + time.monotonic() - begun, 2), samples=_under(run, folder))
         run.write()
     batches.close()
-    parallel.wait()
+    distributed.barrier()
     run.refresh()
     say(f"{phase.name}: done in {time.monotonic() - begun + spent:.0f} s, samples in {folder / 'samples.png'}")
 

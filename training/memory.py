@@ -13,7 +13,7 @@ SAID = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
-def memory_named(words: Callable[[], str]) -> Iterator[None]:
+def explain_oom(words: Callable[[], str]) -> Iterator[None]:
     """Within it, running out of memory raises ``OutOfMemory`` with ``words``, which say what to lower."""
     try:
         yield
@@ -23,7 +23,7 @@ def memory_named(words: Callable[[], str]) -> Iterator[None]:
         raise
 
 
-def advice(phase: Phase, levels: int, processes: int = 1) -> str:
+def oom_hint(phase: Phase, levels: int, processes: int = 1) -> str:
     """What to lower in ``phase``, what costs least first: time, then how much of a video there is, then its size.
 
     ``levels``: how many the network has; ``processes``: how many share a batch.

@@ -134,7 +134,7 @@ def motion_reference(split: Split) -> float:
 
 
 @dataclass(kw_only=True)
-class Started:
+class PhaseState:
     """``ema.model``: the average, which is what a phase is judged by. ``done``: steps. ``origin``: what it started from.
     ``facts``: what run.json said when the steps were done."""
 
@@ -146,7 +146,7 @@ class Started:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def start(
+def init_phase(
     recipe: Recipe,
     phase: Phase,
     run: Run,
@@ -154,7 +154,7 @@ def start(
     reference: float,
     device: torch.device,
     say: Callable[[str], None],
-) -> Started:
+) -> PhaseState:
     """The phase as its newest checkpoint left it, or at its beginning."""
     torch.manual_seed(recipe.seed)  # initial weights; nothing is drawn from the global generator later
     size = (phase.size[1] // frozen.factor, phase.size[0] // frozen.factor)
@@ -185,11 +185,11 @@ def start(
         done, kept = checkpoint.restore(newest, unet, ema.model, optimizer)
         kept["checkpoint"] = str(newest.relative_to(run.folder))
         say(f"{phase.name}: goes on from step {done}")
-        return Started(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)
+        return PhaseState(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)
     count = sum(parameter.numel() for parameter in trained(unet))
     part = "" if count == parameters(unet) else f", {count:,} of them trained"
     say(f"{phase.name}: {parameters(unet) / 1e6:.1f} M parameters{part}, {words}")
-    return Started(unet=unet, ema=ema, optimizer=optimizer, done=0, origin=origin)
+    return PhaseState(unet=unet, ema=ema, optimizer=optimizer, done=0, origin=origin)
 
 
 def _origin(recipe: Recipe, phase: Phase, run: Run) -> str:

@@ -19,7 +19,7 @@ from dailies.training.run_log import write_png
 
 
 @torch.no_grad()
-def picture(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str, device: torch.device) -> None:
+def save_samples(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str, device: torch.device) -> None:
     """FOLDER/NAME.png: for videos two rows a sample, truth above; for images truth in the first row. NAME.mp4
     (sample.mp4 of samples.png): the samples beside one another. The truth and the noise are the same each time."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dailies.curation.errors import NotFinite
-from dailies.training import distributed as parallel
+from dailies.training import distributed
 from dailies.training.data.batches import Batch, Batches
 from dailies.training.diffusion import objective
 from dailies.training.diffusion.sample import network
@@ -34,7 +34,7 @@ def batch_loss(unet: Any, batch: Batch, recipe: Recipe, phase: Phase) -> Tensor:
 
 def at_once(phase: Phase) -> int:
     """How many samples a process computes at a time."""
-    return max(1, phase.batch // phase.accumulate // parallel.ranks().count)
+    return max(1, phase.batch // phase.accumulate // distributed.world().size)
 
 
 def parts(batch: Batch, most: int) -> Iterator[Batch]:
@@ -53,23 +53,23 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(phase, step)
     optimizer.zero_grad(set_to_none=True)
-    processes = parallel.ranks().count
+    processes = distributed.world().size
     todo = [part for batch in batches for part in parts(batch, at_once(phase))]
     value = torch.zeros((), device=todo[0].clean.device)
     for number, part in enumerate(todo):
         # Divided, so that the parts' gradients sum to that of the whole batch's mean; processes' gradients are averaged.
-        with nullcontext() if number == len(todo) - 1 else parallel.apart(unet):
+        with nullcontext() if number == len(todo) - 1 else distributed.no_sync(unet):
             loss = batch_loss(unet, part, recipe, phase).sum() / phase.batch
             (loss * processes).backward()  # type: ignore[no-untyped-call]
         value += loss.detach()
     weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = float(torch.nn.utils.clip_grad_norm_(weights, phase.clip_grad))
-    mean = float(parallel.total(value))
+    mean = float(distributed.all_reduce(value))
     if math.isfinite(mean) and math.isfinite(norm):
         optimizer.step()
         return mean
     what = "gradient" if math.isfinite(mean) else f"loss ({mean})"
-    names = ", ".join(parallel.gathered(tuple(name for batch in batches for name in batch.ids)))
+    names = ", ".join(distributed.all_gather(tuple(name for batch in batches for name in batch.ids)))
     raise NotFinite(f"phase {phase.name}, step {step}: {what} is not finite on samples {names}")
 
 
@@ -77,11 +77,11 @@ def train_step(
 def validation_loss(unet: Any, batches: Batches, recipe: Recipe, device: torch.device) -> float:
     """The objective's mean over the phase's fixed validation samples, noise and noise levels; nothing is dropped."""
     unet.eval()
-    phase, ranks = batches.phase, parallel.ranks()
+    phase = batches.phase
     summed = torch.zeros(2, dtype=torch.float64, device=device)  # of losses, and of samples
     for sigma in phase.validation_sigmas:
-        for batch in batches.validation(sigma, at_once(phase), ranks):
+        for batch in batches.validation(sigma, at_once(phase), distributed.world()):
             loss = batch_loss(unet, batch.to(device), recipe, phase)
             summed += torch.stack([loss.double().sum(), loss.new_tensor(len(loss)).double()])
-    losses, samples = parallel.total(summed).tolist()
+    losses, samples = distributed.all_reduce(summed).tolist()
     return float(losses / samples)

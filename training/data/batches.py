@@ -15,8 +15,9 @@ from dailies.curation.video import SourceError
 from dailies.training.data.latent_crops import View, Views
 from dailies.training.data.manifest import check_weights
 from dailies.training.data.sampling import Draw, generator, normal
-from dailies.training.data.schedule import Lane, Ranks, Schedule
+from dailies.training.data.schedule import Lane, Schedule
 from dailies.training.data.split import Split, cropped, window
+from dailies.training.data.world import ALONE, World
 from dailies.training.diffusion import objective
 from dailies.training.diffusion.conditioning import Condition
 from dailies.training.diffusion.encoders import Encoders
@@ -24,8 +25,6 @@ from dailies.training.models.pixels import Pixels, to_tensor
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import Recipe
 from dailies.zoo.formats.time_ids import added_ids, motion_bucket
-
-ALONE = Ranks()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,19 +99,19 @@ class Batches:
         """Let the reading threads end."""
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    def training(self, step: int, ranks: Ranks = ALONE) -> list[Batch]:
+    def training(self, step: int, world: World = ALONE) -> list[Batch]:
         """The batches of optimizer step ``step``, conditions dropped at the phase's rates: pictures and videos
         apart."""
-        return [self.make(one.lane, one.draws) for one in self._schedule.step(step, ranks)]
+        return [self.make(one.lane, one.draws) for one in self._schedule.step(step, world)]
 
-    def validation(self, sigma: float | None = None, most: int | None = None, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    def validation(self, sigma: float | None = None, most: int | None = None, world: World = ALONE) -> Iterator[Batch]:
         """The fixed validation samples, ``most`` at a time, nothing dropped: those batches that are this rank's.
         ``sigma``: in place of the drawn ones."""
         number = 0
         for lane, draws in self.held_out():
             size = most or len(draws)
             for start in range(0, len(draws), size):
-                if number % ranks.count == ranks.rank:
+                if number % world.size == world.rank:
                     yield self.make(lane, draws[start : start + size], sigma, drop=False)
                 number += 1
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from dailies.training.data.items import Items
 from dailies.training.data.sampling import Draw, draw, generator
+from dailies.training.data.world import ALONE, World
 from dailies.training.recipes.phase import Bucket, Phase
 
 BLOCK = 4096  # steps whose lanes are drawn together
@@ -38,18 +39,6 @@ class Some:
     draws: tuple[Draw, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ranks:
-    """Process ``rank`` of ``count`` that share each batch."""
-
-    rank: int = 0
-    count: int = 1
-
-    def part(self, samples: int) -> range:
-        """This rank's samples of so many: those of all ranks, one after the other, are all of them in order."""
-        return range(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
-
-
 class Schedule:
     """Which samples each step has. ``lanes``: of the videos, or of the pictures in an image phase; ``pictures``: what
     stands beside the videos in a joint phase."""
@@ -69,7 +58,7 @@ class Schedule:
             mine = self._lane == number
             self._before[mine] = np.arange(int(mine.sum()))
 
-    def step(self, step: int, ranks: Ranks = Ranks()) -> list[Some]:
+    def step(self, step: int, world: World = ALONE) -> list[Some]:
         """The samples of optimizer step ``step`` that are this rank's: the pictures first, then the videos."""
         batch, beside = self.phase.batch, self._beside
         videos = batch - beside
@@ -77,8 +66,8 @@ class Schedule:
         some = []
         if self.pictures is not None:
             begin = step * batch + videos
-            some.append(self._some(self.pictures, begin, step * beside, ranks.part(beside)))
-        some.append(self._some(lane, step * batch, int(self._before[step]) * videos, ranks.part(videos)))
+            some.append(self._some(self.pictures, begin, step * beside, world.part(beside)))
+        some.append(self._some(lane, step * batch, int(self._before[step]) * videos, world.part(videos)))
         return [one for one in some if one.draws]
 
     def _some(self, lane: Lane, position: int, place: int, part: range) -> Some:

@@ -31,8 +31,8 @@ from dailies.curation.errors import NotFinite, RunError
 from dailies.training import checkpoint
 from dailies.training.data.items import Export
 from dailies.training.distributed import pick_device
-from dailies.training.interrupt import interrupts_wait
-from dailies.training.memory import memory_named
+from dailies.training.interrupt import defer_sigint
+from dailies.training.memory import explain_oom
 from dailies.training.models.pixels import to_tensor
 from dailies.training.models.vae.inflate import inflate
 from dailies.training.models.vae.io import load_temporal, load_vae, read_config, save_whole
@@ -170,7 +170,7 @@ class _Training:
         self.begun, self.spent = time.monotonic(), float(record.facts["seconds"])
 
     def run(self, start: Path, train: Windows, held_out: Windows, notes: tuple[str, ...]) -> VaeReport:
-        with memory_named(lambda: _advice(self.recipe)):
+        with explain_oom(lambda: _advice(self.recipe)):
             held = self._begin(start, held_out)
             self._loop(train, held)
             self._finish(held)
@@ -216,7 +216,7 @@ class _Training:
     def _loop(self, train: Windows, held: Held) -> None:
         recipe, metrics = self.recipe, Metrics(self.record.folder, self.done)
         try:
-            with interrupts_wait(self.say) as asked:
+            with defer_sigint(self.say) as asked:
                 for step in range(self.done, recipe.steps):
                     row = self._step(train, step)
                     self.done = step + 1
