@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dailies.curation.errors import DailiesError, UsageError
+from dailies.curation.errors import UsageError
 from dailies.curation.packages import need
-from dailies.pipelines import engine as engines
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN
 from dailies.training.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
-    from dailies.training.diffusion.encoders import Models
     from dailies.training.plan import Plan
 
 Say = Callable[[str], None]
-RESTARTS = 3  # of workers that died
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,98 +77,23 @@ def train_run(
     need(["torch", "diffusers", "transformers"], by="training")
     models = models_of(made, start=request.start, **request.parts)
     data = _exports(request.data)
-    arguments = {"phase": request.phase, "resume": resume, "device": device}
-    if workers > 1:
-        from dailies.training.run_log import check_folder
-
-        check_folder(Path(out), resume)
-        _on_ray(made, data, out, models, workers, arguments, say)
-    else:
-        from dailies.training.loop import train
-
-        train(made, data, out, models, say=say, **arguments)  # type: ignore[arg-type]
-    return reports(Path(out))
-
-
-def _on_ray(
-    recipe: Recipe,
-    data: Mapping[str, str],
-    out: str,
-    models: Models,
-    workers: int,
-    arguments: Mapping[str, Any],
-    say: Say,
-) -> None:
-    """``train`` in ``workers`` processes on Ray Train, a GPU for each where there are some. ``out`` must be a folder that all
-    can reach. A worker that dies is started again and the run goes on from its last checkpoint."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchTrainer
-
-    from dailies.training import distributed
     from dailies.training.loop import prepared, train
 
-    prepared(
-        recipe, data, models, arguments["phase"]
-    )  # what is wrong with the request is said here, not by each worker
-    folder = Path(out).resolve()
-    log, failed = folder / "ray" / "said.txt", folder / "ray" / "failed.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("", encoding="utf-8")
-    failed.unlink(missing_ok=True)
+    folder = Path(out).resolve()  # workers have a folder of their own
+    if workers > 1:
+        from dailies.pipelines.workers import run_workers
+        from dailies.training.run_log import check_folder
 
-    def work(_: Mapping[str, Any]) -> None:
-        def tell(line: str) -> None:
-            with log.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+        check_folder(folder, resume)
+        prepared(made, data, models, request.phase)  # what is wrong with the request is said here, not by each worker
 
-        try:
-            train(recipe, data, folder, models, say=tell, **{**arguments, "resume": False})
-        except (ValueError, FloatingPointError) as error:  # all workers raise it together, and would again
-            failed.write_text(str(error), encoding="utf-8")
+        def work(tell: Say) -> None:
+            train(made, data, folder, models, phase=request.phase, device=device, say=tell)
 
-    gpu = distributed.pick_device(arguments["device"]).type == "cuda"
-    with engines.session("ray"), _told(log, say):
-        trainer = TorchTrainer(
-            work,
-            train_loop_config={},
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
-            run_config=RunConfig(
-                name="ray", storage_path=str(folder), failure_config=FailureConfig(max_failures=RESTARTS)
-            ),
-        )
-        try:
-            trainer.fit()
-        except TrainingFailedError as error:
-            cause = " ".join(str(error.__cause__ or error).split())
-            raise DailiesError(f"training failed on {workers} workers: {cause[-500:]}") from error
-    said = failed.read_text(encoding="utf-8") if failed.exists() else None
-    shutil.rmtree(log.parent)
-    if said is not None:
-        raise FloatingPointError(said)
-
-
-@contextmanager
-def _told(log: Path, say: Say) -> Iterator[None]:
-    """Within it, lines that a worker appends to ``log`` are said here."""
-    stop = threading.Event()
-
-    def follow() -> None:
-        with log.open(encoding="utf-8") as file:
-            while True:
-                ended = stop.is_set()
-                for line in file:
-                    say(line.rstrip("\n"))
-                if ended:
-                    return
-                stop.wait(0.5)
-
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        follower.join()
+        run_workers(work, folder, workers, device=device, say=say)
+    else:
+        train(made, data, folder, models, phase=request.phase, resume=resume, device=device, say=say)
+    return reports(Path(out))
 
 
 def _recipe(request: Request) -> Recipe:

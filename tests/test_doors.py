@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "training": {"training", "zoo", "dailies.curation.timing", "dailies.curation.schema", "dailies.curation.video"},
     "pipelines": {"pipelines", "training", "zoo", "curation"},
 }
-RAY_DOORS = {"pipelines/engine.py", "pipelines/train.py", "curation/captioners/vllm.py"}
+RAY_DOORS = {"pipelines/engine.py", "pipelines/workers.py", "curation/captioners/vllm.py"}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/scorers/openclip.py",

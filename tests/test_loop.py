@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dailies.curation.errors import NotFinite, OutOfMemory, UsageError  # noqa: E402
-from dailies.training import flops, loop, memory, step  # noqa: E402
+from dailies.training import flops, loop, memory, step, unet_task  # noqa: E402
 from dailies.training.data.batches import Batch  # noqa: E402
 from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
@@ -62,12 +62,22 @@ def _batch(count: int = PHASE.batch) -> Batch:
     )
 
 
+def _stepped(unet: VideoUNet, optimizer: torch.optim.Optimizer, batch: Batch, phase: Phase, number: int) -> float:
+    """The loss of one step of a phase on ``batch``."""
+    parts = list(unet_task.split_batch(batch, unet_task.at_once(phase)))
+
+    def losses(model: VideoUNet, part: Batch) -> dict[str, torch.Tensor]:
+        return {"loss": unet_task.batch_loss(model, part, RECIPE, phase)}
+
+    return step.train_step(unet, optimizer, parts, losses, phase, "phase video", number)["loss"]
+
+
 # ---- one step -------------------------------------------------------------------------------------------------------
 
 
 def test_parts_are_the_batch_in_its_order() -> None:
     batch = _batch()
-    cut = list(step.parts(batch, 2))
+    cut = list(unet_task.split_batch(batch, 2))
     assert [part.ids for part in cut] == [("clip0", "clip1"), ("clip2", "clip3")]
     for name in ("clean", "noise", "sigma"):
         assert torch.equal(torch.cat([getattr(part, name) for part in cut]), getattr(batch, name))
@@ -82,7 +92,7 @@ def test_parts_have_the_gradient_of_the_large_batch(kind: str, clip: float) -> N
     def stepped(accumulate: int) -> tuple[float, VideoUNet]:
         phase = dataclasses.replace(PHASE, accumulate=accumulate, clip_grad=clip, objective=kind)
         unet = _unet()
-        return step.train_step(unet, torch.optim.SGD(unet.parameters()), [_batch()], RECIPE, phase, 0), unet
+        return _stepped(unet, torch.optim.SGD(unet.parameters()), _batch(), phase, 0), unet
 
     (loss, whole), *others = [stepped(accumulate) for accumulate in (1, 2, 4)]
     norm = torch.cat([p.grad.flatten() for p in whole.parameters() if p.grad is not None]).norm().item()
@@ -102,7 +112,7 @@ def test_a_wrong_number_in_any_part_stops_before_the_weights_change() -> None:
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     optimizer = torch.optim.AdamW(unet.parameters())
     with pytest.raises(NotFinite, match=r"step 5: loss \(nan\) .* samples clip0, clip1, clip2, clip3$"):
-        step.train_step(unet, optimizer, [batch], RECIPE, dataclasses.replace(PHASE, accumulate=4), 5)
+        _stepped(unet, optimizer, batch, dataclasses.replace(PHASE, accumulate=4), 5)
     assert all(torch.equal(before[name], value) for name, value in unet.state_dict().items())
 
 
@@ -111,7 +121,7 @@ def test_one_batch_can_be_overfitted(kind: str) -> None:
     phase = dataclasses.replace(PHASE, objective=kind, batch=2)
     batch, unet = _batch(2), _unet()
     optimizer = torch.optim.AdamW(unet.parameters(), lr=phase.lr)
-    losses = [step.train_step(unet, optimizer, [batch], RECIPE, phase, number) for number in range(phase.steps)]
+    losses = [_stepped(unet, optimizer, batch, phase, number) for number in range(phase.steps)]
     assert losses[-1] < losses[0] / 50
 
 
@@ -212,7 +222,7 @@ def test_rates() -> None:
 def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = build_export(tmp_path / "export", clips=3, size=(64, 48), frames=(12, 12), validation=3)
     recipe = dataclasses.replace(RECIPE, phases=(dataclasses.replace(IMAGE, objective="flow"),))
-    real, calls = step.network, []
+    real, calls = unet_task.network, []
 
     def exhausted(unet: VideoUNet, condition: Condition) -> Callable[..., torch.Tensor]:
         calls.append(unet.training)
@@ -220,10 +230,10 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
             torch.empty(10**16)
         return real(unet, condition)
 
-    monkeypatch.setattr(step, "network", exhausted)
+    monkeypatch.setattr(unet_task, "network", exhausted)
     with pytest.raises(OutOfMemory, match=r"phase image: .* accumulate = 2 .* checkpoint_levels = \(0,\)"):
         loop.train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
-    monkeypatch.setattr(step, "network", real)
+    monkeypatch.setattr(unet_task, "network", real)
 
     lower = dataclasses.replace(recipe.phases[0], accumulate=2, checkpoint_levels=(0,))
     checkpoint, again = model_blocks.checkpoint, []

@@ -22,12 +22,14 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from dailies.curation.errors import NotFinite, UsageError  # noqa: E402
 from dailies.pipelines.train_vae import train_vae_run  # noqa: E402
+from dailies.training import loop  # noqa: E402
 from dailies.training.data.split import Export  # noqa: E402
 from dailies.training.models.vae.inflate import inflate  # noqa: E402
 from dailies.training.models.vae.io import load_temporal, load_vae, save_half  # noqa: E402
-from dailies.training.vae import vae_loop  # noqa: E402
-from dailies.training.vae.temporal_vae import TEMPORAL, VaeRecipe, Windows, split  # noqa: E402
-from dailies.training.vae.vae_loop import train_temporal_vae  # noqa: E402
+from dailies.training.vae.objective import TEMPORAL  # noqa: E402
+from dailies.training.vae.recipe import VaeRecipe  # noqa: E402
+from dailies.training.vae.task import train_vae  # noqa: E402
+from dailies.training.vae.windows import split  # noqa: E402
 from tests.training_export import BUILTIN, build_export  # noqa: E402
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -204,23 +206,22 @@ def test_windows_are_consecutive_frames_drawn_from_the_position_alone(
 ) -> None:
     train, held_out, notes = split(Export(export), RECIPE)
     assert (len(train), len(held_out), notes) == (4, 2, ())
-    ids = [train.drawn(position)[0] for position in range(8)]
+    ids = [train.draw(position).clip_id for position in range(8)]
     assert sorted(ids[:4]) == sorted(ids[4:]) == sorted(train.ids)
-    monkeypatch.setattr("dailies.training.vae.temporal_vae.CACHE_BYTES", 0)
+    monkeypatch.setattr("dailies.training.vae.windows.CACHE_BYTES", 0)
     uncached = split(Export(export), RECIPE)[0]
     for position in (5, 2):
-        name, frames, rng = uncached.drawn(position)
-        again = train.drawn(position)
-        assert name == again[0]
-        assert frames.shape == (3, 16, 24, 3)
-        assert (frames == again[1]).all()
-        assert rng.random() == again[2].random()
+        window, again = uncached.draw(position), train.draw(position)
+        assert window.clip_id == again.clip_id
+        assert window.frames.shape == (3, 16, 24, 3)
+        assert (window.frames == again.frames).all()
+        assert window.rng.random() == again.rng.random()
 
 
 def test_clips_that_cannot_serve_are_left_out_and_said(export: Path) -> None:
-    with pytest.raises(UsageError, match="no training clip of 3 frames at 30 1/s"):
+    with pytest.raises(UsageError, match="no training clip has 3 frames at 30 fps"):
         split(Export(export), dataclasses.replace(RECIPE, fps=30))
-    with pytest.raises(UsageError, match="no training clip of 50 frames"):
+    with pytest.raises(UsageError, match="no training clip has 50 frames at its own rate"):
         split(Export(export), dataclasses.replace(RECIPE, frames=50))
     _, _, notes = split(Export(export), dataclasses.replace(RECIPE, size=(128, 128), fps=12))
     assert notes == ("4 of 4 training clips are smaller than size and are enlarged",)
@@ -237,7 +238,7 @@ def test_a_clip_that_cannot_be_read_is_replaced(export: Path, monkeypatch: pytes
         return {**row, "video": b"\0" * 100} if row["clip_id"] == bad else row
 
     monkeypatch.setattr(opened, "whole", damaged)
-    assert bad not in [train.drawn(position)[0] for position in range(8)]
+    assert bad not in [train.draw(position).clip_id for position in range(8)]
     assert list(train.failed) == [bad]
 
 
@@ -257,7 +258,7 @@ def _flickering(folder: Path) -> Path:
 def test_it_takes_flicker_away_and_changes_only_what_it_may(export: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=12, frames=4, lr=1e-3, edges=0.0, validate_every=4)
     source, out = _flickering(tmp_path / "start"), tmp_path / "out"
-    report = train_temporal_vae(source, Export(export), out, recipe=recipe, device="cpu", say=lambda line: None)
+    report = train_vae(source, Export(export), out, recipe=recipe, device="cpu", say=lambda line: None)
     assert report.image is not None
     assert report.before.psnr == pytest.approx(report.image.psnr, abs=1e-3)
     assert report.before.flicker == pytest.approx(report.image.flicker, abs=1e-3)
@@ -268,10 +269,15 @@ def test_it_takes_flicker_away_and_changes_only_what_it_may(export: Path, tmp_pa
     assert changed
     assert all(name.startswith("decoder.") and any(part in name for part in TEMPORAL) for name in changed)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(12))
-    assert all({"loss", "pixel", "edges", "flicker", "lr"} <= set(row) for row in rows)
-    assert [row["step"] for row in rows if "held_out_psnr" in row] == [3, 7]
-    assert train_temporal_vae(source, Export(export), out, recipe=recipe, say=lambda line: None) == report
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(12))
+    names = {"pixel", "edges", "flicker", "lr", "gradient_norm", "samples_per_second"}
+    assert all(names <= set(row) for row in steps)
+    measured = [row for row in rows if "loss" not in row]
+    assert [row["step"] for row in measured] == [0, 4, 8, 12]
+    assert measured[-1]["held_out_psnr"] == report.after.psnr
+    assert (out / "samples.png").is_file()
+    assert train_vae(source, Export(export), out, recipe=recipe, say=lambda line: None) == report
 
 
 class Killed(BaseException):
@@ -288,43 +294,46 @@ def test_killed_and_interrupted_runs_go_on_bit_for_bit(
     image_vae(block_out_channels=(32, 32)).save_pretrained(start)
 
     def run(out: str, say: Callable[[str], None] = lambda line: None) -> Path:
-        made = train_temporal_vae(start, Export(export), tmp_path / out, recipe=LONGER, device="cpu", say=say)
+        made = train_vae(start, Export(export), tmp_path / out, recipe=LONGER, device="cpu", say=say)
         return made.folder / WEIGHTS
 
     def die(line: str) -> None:
-        if line.startswith("step 4/"):  # after four steps, of which the first two are saved
+        if line.startswith("vae: step 4/"):  # after four steps, of which the first two are saved
             raise Killed
 
     whole = run("whole").read_bytes()
     with pytest.raises(Killed):
         run("killed", die)
     checkpoints = tmp_path / "killed" / "checkpoints"
-    assert [path.name for path in checkpoints.iterdir()] == ["step-000002"]
+    assert [path.name for path in checkpoints.glob("*step-*")] == ["step-000002"]
     (checkpoints / ".part-1-step-000004" / "vae").mkdir(parents=True)
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')
     assert run("killed").read_bytes() == whole
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["step-000004", "step-000005"]
+    assert sorted(path.name for path in checkpoints.glob("*step-*")) == ["step-000004", "step-000005"]
 
-    step = vae_loop._Training._step
+    step = loop.train_step
 
-    def interrupted(self: Any, train: Windows, number: int) -> dict[str, float]:
-        if number == 2:
+    def interrupted(*args: Any) -> dict[str, float]:
+        if args[-1] == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(self, train, number)
+        return step(*args)
 
-    monkeypatch.setattr(vae_loop._Training, "_step", interrupted)
+    monkeypatch.setattr(loop, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("stopped")
     monkeypatch.undo()
     assert (tmp_path / "stopped" / "checkpoints" / "step-000003").is_dir()
     assert run("stopped").read_bytes() == whole
     losses = [
-        [(row["step"], row["loss"]) for row in map(json.loads, (tmp_path / out / "metrics.jsonl").open())]
+        [
+            (row["step"], row.get("loss"), row.get("held_out_psnr"))
+            for row in map(json.loads, (tmp_path / out / "metrics.jsonl").open())
+        ]
         for out in ("whole", "killed", "stopped")
     ]
     assert losses[0] == losses[1] == losses[2]
-    assert len(losses[0]) == 5
+    assert [step for step, loss, _ in losses[0] if loss is not None] == list(range(5))
 
 
 def test_a_wrong_number_stops_before_the_weights_change(export: Path, tmp_path: Path) -> None:
@@ -333,9 +342,9 @@ def test_a_wrong_number_stops_before_the_weights_change(export: Path, tmp_path: 
         made.decoder.time_conv_out.bias[0] = float("nan")
     made.save_pretrained(tmp_path / "start")
     opened = Export(export)
-    first = split(opened, RECIPE)[0].drawn(0)[0]
-    with pytest.raises(NotFinite, match=rf"step 0: loss \(nan\) is not finite on samples {first}$"):
-        train_temporal_vae(tmp_path / "start", opened, tmp_path / "out", recipe=RECIPE, device="cpu")
+    first = split(opened, RECIPE)[0].draw(0).clip_id
+    with pytest.raises(NotFinite, match=rf"vae, step 0: loss \(nan\) is not finite on samples {first}$"):
+        train_vae(tmp_path / "start", opened, tmp_path / "out", recipe=RECIPE, device="cpu")
     assert not (tmp_path / "out" / "vae").exists()
 
 
@@ -348,7 +357,7 @@ def test_a_wrong_number_stops_before_the_weights_change(export: Path, tmp_path: 
      ("edges", -1.0), ("flicker", float("inf")), ("trains", "encoder"), ("reader", "opencv"), ("keep", 0)],
 )  # fmt: skip
 def test_a_wrong_value_names_its_field(field: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=f"^{field}: "):
+    with pytest.raises(UsageError, match=rf"^{field}[.=:]"):
         dataclasses.replace(RECIPE, **{field: value})
 
 
@@ -361,17 +370,17 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
     for named, change in {
         "no model 'nothing'": {"start": "zoo:nothing"},
         "nothing: a folder, zoo:NAME or a hub id": {"start": "nothing"},
-        "start: .* holds None": {"start": str(BUILTIN / "clip-world")},
+        "start=.*: holds None": {"start": str(BUILTIN / "clip-world")},
         "no export at": {"data": tmp_path / "empty"},
         "has no field 'colour' to set, but steps": {"colour": 1},
-        "size: multiples of 4 px": {"size": [26, 16]},
+        r"size=\(26, 16\): this VAE takes multiples of 4 px": {"size": [26, 16]},
         "set: trains=encoder: Input should be 'temporal' or 'decoder'": {"trains": "encoder"},
         "device: ": {"device": "abacus"},
     }.items():
         with pytest.raises(UsageError, match=named):
             run(**change)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UsageError, match="out: nothing was begun in"):
+    with pytest.raises(UsageError, match=r"out=.*: no run was begun here"):
         train_vae_run(
             "zoo:vae-world", str(export), str(tmp_path / "out"), device="cpu", resume=True, say=lambda line: None
         )

@@ -56,13 +56,17 @@ def process_group(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def ddp(model: nn.Module, device: torch.device) -> Any:
-    """Wrap ``model`` so that the backward pass averages gradients over all processes; a lone process gets it as it is."""
+def ddp(model: nn.Module, device: torch.device, *, skips_weights: bool = False) -> Any:
+    """Wrap ``model`` so that the backward pass averages gradients over all processes; a lone process gets it as it is.
+
+    ``skips_weights``: some weights that ask for gradients take no part in a pass.
+    """
     if world().size == 1:
         return model
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, find_unused_parameters=skips_weights)
 
 
 def no_sync(model: Any) -> AbstractContextManager[None]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from dailies.curation.atomic import remove_unfinished
 from dailies.curation.errors import ModelError
-from dailies.training import checkpoint
+from dailies.training import checkpoint, distributed
 from dailies.training.data.split import Split
 from dailies.training.diffusion.encoders import Models, look
 from dailies.training.ema import Ema
@@ -164,6 +165,9 @@ def init_phase(
     # What sampling must know to ask as training asked.
     facts = {"motion_reference": reference, "task": phase.task, "objective": phase.objective, "fps": phase.fps}
     unet.facts = facts
+    if run.writes:
+        remove_unfinished(run.phase_folder(phase))
+    distributed.barrier()
     newest = checkpoint.latest(run.phase_folder(phase))
     entry = run.entry(phase)
     origin = entry.get("from") if entry is not None and newest is not None else None
@@ -182,7 +186,7 @@ def init_phase(
     ema = Ema(copy.deepcopy(unet), phase.ema)
     optimizer = torch.optim.AdamW(trained(unet), lr=phase.lr, betas=(0.9, 0.99), weight_decay=phase.weight_decay)
     if newest is not None:
-        done, kept = checkpoint.restore(newest, unet, ema.model, optimizer)
+        done, kept = checkpoint.restore_unet(newest, unet, ema.model, optimizer)
         kept["checkpoint"] = str(newest.relative_to(run.folder))
         say(f"{phase.name}: goes on from step {done}")
         return PhaseState(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)

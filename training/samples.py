@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dailies.curation import video
+from dailies.curation.atomic import new_file
 from dailies.training.data.batches import Batches
 from dailies.training.data.sampling import generator, normal
 from dailies.training.diffusion import objective
@@ -40,4 +41,5 @@ def save_samples(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name
         write_png(folder / f"{name}.png", grid([np.concatenate(truth), np.concatenate(made)]))
         return
     write_png(folder / f"{name}.png", grid([row for pair in zip(truth, made, strict=True) for row in pair]))
-    video.write_clip(np.concatenate(made, 2), phase.fps, folder / f"{'sample' if name == 'samples' else name}.mp4")
+    with new_file(folder / f"{'sample' if name == 'samples' else name}.mp4") as hidden:
+        video.write_clip(np.concatenate(made, 2), phase.fps, hidden)

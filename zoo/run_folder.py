@@ -8,7 +8,7 @@
         recipe_hash     of the training recipe
         data            path of the export trained on
         export_card     text of that export's README.md
-        models          vae, vae_temporal, text, image: local folders
+        models          vae, vae_temporal, text, image: zoo:NAME for a built-in one, else its folder
         phases          [{name, task, steps, done, seconds, validation [[step, loss] …], checkpoint, samples,
                         size [w, h], frames, fps, clips, first_clip_ids}]
     RUN/phases/NAME/step-000200/{unet,unet_ema}/     a checkpoint
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import RunError
+from dailies.zoo.formats.references import as_folder
 
 RUN = "run.json"
 WEIGHTS = {"ema": "unet_ema", "last": "unet"}
@@ -74,7 +75,7 @@ class Run:
                 recipe_hash=str(row["recipe_hash"]),
                 data=str(row["data"]),
                 export_card=str(row.get("export_card") or ""),
-                models={name: folder / value for name, value in row["models"].items() if value},
+                models={name: as_folder(value, folder) for name, value in row["models"].items() if value},
                 phases=tuple(_phase(phase) for phase in row["phases"]),
             )
         except KeyError as error:

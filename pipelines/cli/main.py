@@ -190,7 +190,12 @@ def train(
         print(line, file=sys.stderr, flush=True)
 
     if recipe == "vae":
-        _train_vae(start or vae, data, out, set_, device, resume, dry_run, say, as_json)
+        if phase is not None:
+            raise UsageError(f"--phase={phase}: train vae has no phases; leave it out")
+        if dry_run:
+            _plan_vae(start or vae, data, set_, as_json)
+        else:
+            _train_vae(start or vae, data, out, set_, device, workers, resume, say, as_json)
         return
     parts = {"vae": vae, "text": text, "image": image}
     request = Request(recipe=recipe, sets=set_, data=data, start=start, parts=parts, phase=phase)
@@ -210,18 +215,31 @@ def _train_vae(
     out: str | None,
     sets: list[str],
     device: str,
+    workers: int,
     resume: bool,
-    dry_run: bool,
     say: Callable[[str], None],
     as_json: bool,
 ) -> None:
-    """``dailies train vae``: the temporal decoder alone, which has no phases."""
+    """Run ``dailies train vae``: the temporal decoder alone, which has no phases."""
     from dailies.pipelines.cli.tables import print_vae
     from dailies.pipelines.train_vae import train_vae_run
 
-    if dry_run or start is None or len(data) != 1 or out is None:
-        raise UsageError("train vae needs --from MODEL, one --data EXPORT and --out FOLDER, and has no --dry-run")
-    print_vae(train_vae_run(start, data[0], out, sets=sets, device=device, resume=resume, say=say), as_json)
+    if start is None or len(data) != 1 or out is None:
+        raise UsageError(
+            "train vae needs --from MODEL, one --data EXPORT and --out FOLDER; with --dry-run only --from MODEL"
+        )
+    done = train_vae_run(start, data[0], out, sets=sets, device=device, workers=workers, resume=resume, say=say)
+    print_vae(done, as_json)
+
+
+def _plan_vae(start: str | None, data: list[str], sets: list[str], as_json: bool) -> None:
+    """Run ``dailies train vae --dry-run``."""
+    from dailies.pipelines.cli.plan_tables import print_vae_plan
+    from dailies.pipelines.train_vae import plan_vae_run
+
+    if start is None or len(data) > 1:
+        raise UsageError("train vae --dry-run needs --from MODEL and at most one --data EXPORT")
+    print_vae_plan(plan_vae_run(start, data[0] if data else None, sets=sets), as_json)
 
 
 @app.command()

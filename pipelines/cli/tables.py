@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
-    from dailies.pipelines.train_vae import VaeTrained
+    from dailies.pipelines.train_vae import VaeReport
 
 SHOWN_FAILURES = 20
 
@@ -195,7 +195,7 @@ def print_training(phases: Sequence[Any], as_json: bool) -> None:
         out.print(f"{phase.name:<8} {_near(phase.samples)}", soft_wrap=True, markup=False)
 
 
-def print_vae(done: VaeTrained, as_json: bool) -> None:
+def print_vae(done: VaeReport, as_json: bool) -> None:
     """What finetuning a temporal decoder changed on clips held out."""
     if as_json:
         print(json.dumps(asdict(done)))
