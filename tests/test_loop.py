@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dailies.curation.errors import NotFinite, OutOfMemory, UsageError  # noqa: E402
 from dailies.training import flops, loop, memory, step, unet_task  # noqa: E402
-from dailies.training.data.batches import Batch  # noqa: E402
+from dailies.training.data import prefetch  # noqa: E402
+from dailies.training.data.batches import Batch, Batches  # noqa: E402
 from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.encoders import Models  # noqa: E402
@@ -105,6 +108,31 @@ def test_parts_have_the_gradient_of_the_large_batch(kind: str, clip: float) -> N
                 assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6 * norm), name
 
 
+def test_learning_rate_rises_stays_and_falls_to_zero() -> None:
+    phase = dataclasses.replace(PHASE, steps=10, warmup=4, decay=0.4, lr=1.0)
+    rates = [step.learning_rate(phase, number) for number in range(11)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
+    flat = dataclasses.replace(phase, warmup=0, decay=0.0)
+    assert [step.learning_rate(flat, number) for number in (0, 9)] == [1, 1]
+
+
+def test_a_group_with_a_unit_takes_steps_and_is_clipped_in_it() -> None:
+    one, other = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    optimizer = torch.optim.SGD([{"params": [one]}, {"params": [other], "unit": 10.0}])
+    one.grad, other.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.4])
+    assert step.clip_gradient(optimizer, 1.0) == pytest.approx(5)  # of (3, 0, 0, 4)
+    assert torch.allclose(torch.cat([one.grad, other.grad]), torch.tensor([0.6, 0, 0, 0.08]))
+    assert step.clip_gradient(optimizer, 1e6) == pytest.approx(1)
+    phase = dataclasses.replace(PHASE, warmup=0, decay=0.0, batch=1, lr=0.5, clip_grad=1e6)
+    part = _batch(1)
+    losses = step.train_step(
+        torch.nn.Identity(), optimizer, [part], lambda *_: {"loss": one.sum() + other.sum()}, phase, "t", 0
+    )
+    assert torch.allclose(one, torch.tensor(-0.5))
+    assert torch.allclose(other, torch.tensor(-5.0))
+    assert losses["gradient_norm"] == pytest.approx((2 + 200) ** 0.5)
+
+
 def test_a_wrong_number_in_any_part_stops_before_the_weights_change() -> None:
     batch = _batch()
     batch.clean[3, 0, 0, 0, 0] = float("nan")
@@ -131,8 +159,8 @@ def test_one_batch_can_be_overfitted(kind: str) -> None:
 def test_advice_begins_with_what_changes_no_result() -> None:
     said = memory.oom_hint(PHASE, 2)
     order = [
-        "accumulate = 2 in place of 1",
-        "checkpoint_levels = (0,)",
+        "accumulate=2 instead of 1",
+        "checkpoint_levels=(0,)",
         "fewer frames than 3",
         "smaller size than 32×24",
     ]
@@ -141,7 +169,7 @@ def test_advice_begins_with_what_changes_no_result() -> None:
     least = dataclasses.replace(PHASE, accumulate=4, checkpoint_levels=(0, 1))
     assert "accumulate" not in memory.oom_hint(least, 2)
     assert "checkpoint_levels" not in memory.oom_hint(least, 2)
-    assert "checkpoint_levels = (0, 1)" in memory.oom_hint(dataclasses.replace(PHASE, checkpoint_levels=(1,)), 2)
+    assert "checkpoint_levels=(0, 1)" in memory.oom_hint(dataclasses.replace(PHASE, checkpoint_levels=(1,)), 2)
     assert "fewer frames" not in memory.oom_hint(IMAGE, 2)
 
 
@@ -231,7 +259,7 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
         return real(unet, condition)
 
     monkeypatch.setattr(unet_task, "network", exhausted)
-    with pytest.raises(OutOfMemory, match=r"phase image: .* accumulate = 2 .* checkpoint_levels = \(0,\)"):
+    with pytest.raises(OutOfMemory, match=r"phase image: .* accumulate=2 .* checkpoint_levels=\(0,\)"):
         loop.train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
     monkeypatch.setattr(unet_task, "network", real)
 
@@ -253,9 +281,38 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
     with pytest.raises(UsageError, match="recipe: "):
         loop.train(dataclasses.replace(recipe, seed=1), export, tmp_path / "run", MODELS)
     deeper = dataclasses.replace(lower, checkpoint_levels=(1,))
-    with pytest.raises(UsageError, match=r"checkpoint_levels: 0 to 0 expected, not \(1,\)"):
+    with pytest.raises(UsageError, match=r"checkpoint_levels=\(1,\): this network has levels 0 to 0"):
         loop.train(dataclasses.replace(recipe, phases=(deeper,)), export, tmp_path / "other", MODELS)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_step_that_fails_leaves_no_thread_behind(depth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = build_export(tmp_path / "export", clips=3, size=(64, 48), frames=(12, 12), validation=3)
+    recipe = dataclasses.replace(RECIPE, phases=(IMAGE,))
+    monkeypatch.setattr(loop, "ahead", lambda make, start, stop, _: prefetch.ahead(make, start, stop, depth))
+    kept: list[Batches] = []
+    init = Batches.__init__
+    monkeypatch.setattr(
+        Batches, "__init__", lambda self, *args, **how: (kept.append(self), init(self, *args, **how))[1]
+    )
+
+    def fail(*_: object) -> dict[str, float]:
+        assert _threads()  # some read
+        raise RuntimeError("a step that fails")
+
+    monkeypatch.setattr(loop, "train_step", fail)
+    with pytest.raises(RuntimeError, match="a step that fails"):
+        loop.train(recipe, export, tmp_path / "run", MODELS, device="cpu", say=lambda line: None)
+    deadline = time.monotonic() + 10
+    while _threads() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert kept  # so that no thread ends only because its pool was collected
+    assert not _threads()
+
+
+def _threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "ahead"))]
 
 
 def test_a_recipe_whose_weights_are_not_given_is_refused_before_work(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_a_wrong_phase_is_refused_by_field(change: dict[str, object], words: str
     ("change", "words"),
     [
         ({"start": "later"}, "phase video: start: None or one of"),
-        ({"lora": ("arms",)}, "lora: some of spatial_attention, .* expected, not 'arms'"),
+        ({"lora": ("arms",)}, "lora='arms': no such part; there are spatial_attention, "),
         ({"mix": (Share(data="svd-hq"),)}, "mix: export 'svd-hq' is not given; given: main"),
         ({"buckets": (Bucket(size=(32, 24), frames=3), Bucket(size=(24, 96), frames=3))}, "buckets: .*24x96x3"),
         ({"frames": 40}, "frames: no training clip of 40 frames"),

@@ -1,4 +1,4 @@
-"""Where a phase begins: what must be given, checked before any work; and its network, average, optimizer and step."""
+"""Where a phase begins: which models it needs, checked before any work; and its network, average, optimizer and step."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ NAMED = {
 
 
 def needed(phases: Sequence[Phase]) -> set[str]:
-    """Which of ``Models`` the phases cannot do without."""
+    """Return which of ``Models`` the phases cannot do without."""
     return {"vae"} | {phase.kind.context for phase in phases}
 
 
 def lacking(recipe: Recipe, phases: Sequence[Phase], models: Models) -> list[str]:
-    """What is needed and not given, in words."""
+    """Name, for people, the models that are needed and absent."""
     first = phases[0] == recipe.phases[0]
     start = ["weights to start from (--from)"] if recipe.begins == "given" and first and models.start is None else []
     return start + [words for name, words in NAMED.items() if name in needed(phases) and getattr(models, name) is None]
 
 
 def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> Frozen:
-    """What the given models fix. Raises ``ModelError`` naming the field where recipe, phases and models do not fit."""
+    """Return what the models fix. Raises ``ModelError`` naming the field where recipe, phases and models do not fit."""
     if missing := lacking(recipe, phases, models):
         raise ModelError(f"models: {recipe.name} lacks {', '.join(missing)}")
     frozen = look(models)
@@ -66,10 +66,10 @@ def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> Frozen:
     check_sizes(recipe, channels, frozen.factor)
     for phase in phases:
         if max(phase.checkpoint_levels, default=0) >= len(channels):
-            wrong = f"0 to {len(channels) - 1} expected, not {phase.checkpoint_levels}"
-            raise ModelError(f"phase {phase.name}: checkpoint_levels: {wrong}")
+            field = f"phase {phase.name}: checkpoint_levels={phase.checkpoint_levels}"
+            raise ModelError(f"{field}: this network has levels 0 to {len(channels) - 1}")
         if unknown := sorted(set(phase.lora) - set(PARTS)):
-            raise ModelError(f"phase {phase.name}: lora: some of {', '.join(PARTS)} expected, not {unknown[0]!r}")
+            raise ModelError(f"phase {phase.name}: lora={unknown[0]!r}: no such part; there are {', '.join(PARTS)}")
     if models.start is not None:
         _check_start(recipe, phases[0], models.start)
     for phase in phases:
@@ -79,19 +79,19 @@ def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> Frozen:
             channels_before = given_config(models.start).in_channels
         if phase.lora and channels_before not in (None, phase.kind.in_channels):
             raise ModelError(
-                f"phase {phase.name}: lora: adapters alone cannot learn to look at what {phase.task} shows; start from weights "
-                f"of {phase.kind.in_channels} input channels, not {channels_before}"
+                f"phase {phase.name}: lora={phase.lora}: LoRA cannot add input channels; start from a model of {phase.task}, "
+                f"which has {phase.kind.in_channels} (these weights have {channels_before})"
             )
     return frozen
 
 
 def _check_start(recipe: Recipe, phase: Phase, folder: str) -> None:
-    """Whether the weights in ``folder`` can be what ``phase`` starts from."""
+    """Raise ``ModelError`` where ``phase`` cannot start from the weights in ``folder``."""
     theirs = given_config(folder)
     try:
         weight_files(Path(folder))
     except FileNotFoundError as error:
-        raise ModelError(f"start: {error}") from error
+        raise ModelError(f"start={folder}: {error}") from error
     if recipe.net is not None:
         _same(config_of(phase, recipe.net, 1, (1, 1)), theirs, folder)
     kind = phase.kind
@@ -102,8 +102,8 @@ def _check_start(recipe: Recipe, phase: Phase, folder: str) -> None:
     )
     if more:
         raise ModelError(
-            f"start: {folder} takes {theirs.in_channels} channels and {theirs.ids} ids, more than {phase.task} gives: "
-            f"{kind.in_channels} and {kind.ids}"
+            f"start={folder}: takes {theirs.in_channels} channels and {theirs.ids} time ids, more than {phase.task} gives "
+            f"({kind.in_channels} and {kind.ids}); begin with another task"
         )
 
 
@@ -111,20 +111,20 @@ def _same(ours: UNetConfig, theirs: UNetConfig, folder: str) -> None:
     for name in ("channels", "attention", "layers", "heads", "transformer_layers"):
         mine, there = getattr(ours, name), getattr(theirs, name)
         if mine != there:
-            raise ModelError(f"net: {name} {mine} in the recipe and {there} in the weights to start from, {folder}")
+            raise ModelError(f"net.{name}={mine}: the weights to start from have {there}, in {folder}")
 
 
 def net_of(recipe: Recipe, models: Models) -> Net | UNetConfig:
-    """The recipe's network, or that of the weights given. Raises ``ModelError`` where there is neither."""
+    """Return the recipe's network, or that of the weights to start from. Raises ``ModelError`` where there is neither."""
     if recipe.net is not None:
         return recipe.net
     if models.start is None:
-        raise ModelError(f"models: {recipe.name} starts from weights that must be given")
+        raise ModelError(f"models: {recipe.name} lacks weights to start from (--from)")
     return given_config(models.start)
 
 
 def motion_reference(split: Split) -> float:
-    """The motion score that becomes motion bucket 127: the median of the training clips, 0 where none has one."""
+    """Return the motion score that becomes motion bucket 127: the median of the training clips, 0 where none has one."""
     scores = [
         score
         for lane in split.train
@@ -136,8 +136,9 @@ def motion_reference(split: Split) -> float:
 
 @dataclass(kw_only=True)
 class PhaseState:
-    """``ema.model``: the average, which is what a phase is judged by. ``done``: steps. ``origin``: what it started from.
-    ``facts``: what run.json said when the steps were done."""
+    """Holds a phase between two steps.
+
+    ``ema.model``: the average, by which a phase is judged. ``done``: steps. ``origin``: what it started from. ``facts``: what run.json said when the steps were done."""
 
     unet: VideoUNet
     ema: Ema
@@ -156,7 +157,7 @@ def init_phase(
     device: torch.device,
     say: Callable[[str], None],
 ) -> PhaseState:
-    """The phase as its newest checkpoint left it, or at its beginning."""
+    """Load the phase as its newest checkpoint left it, or make its beginning."""
     torch.manual_seed(recipe.seed)  # initial weights; nothing is drawn from the global generator later
     size = (phase.size[1] // frozen.factor, phase.size[0] // frozen.factor)
     width = frozen.text_width if phase.kind.context == "text" else frozen.image_width
@@ -197,7 +198,7 @@ def init_phase(
 
 
 def _origin(recipe: Recipe, phase: Phase, run: Run) -> str:
-    """What the phase starts from: a checkpoint under the run's folder, given weights, or ``RANDOM``.
+    """Return what the phase starts from: a checkpoint under the run's folder, given weights, or ``RANDOM``.
 
     The average is what the last phase is judged by, so it is what the next one starts from. Raises ``ModelError`` if that phase
     has not been finished.
@@ -209,5 +210,7 @@ def _origin(recipe: Recipe, phase: Phase, run: Run) -> str:
     if run.models.start is not None and (last is None or entry is None):
         return str(Path(run.models.start).resolve())
     if last is not None:
-        raise ModelError(f"phase: {phase.name} starts from {last.name}, which is not finished in {run.folder}")
+        raise ModelError(
+            f"phase={phase.name}: starts from {last.name}, which is not finished in {run.folder}; train that first"
+        )
     return RANDOM

@@ -25,8 +25,8 @@ RUN = "run.json"
 
 
 def run_hash(recipe: Recipe) -> str:
-    """The recipe's hash without how a step is computed and which samples are shown, so that a run which ran out of memory
-    goes on in smaller parts."""
+    """Hash a recipe without how a step is computed and which samples are shown, so that a run which ran out of memory goes
+    on in smaller parts."""
     phases = tuple(
         dataclasses.replace(phase, accumulate=1, checkpoint_levels=(), samples=1, sample_steps=1, sample_every=None)
         for phase in recipe.phases
@@ -43,7 +43,7 @@ def check_folder(out: Path, resume: bool, file: str = RUN) -> None:
 
 
 def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
-    """The fields in which two recipes differ, each with both values."""
+    """Yield the fields in which two recipes differ, each with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys((*old, *new)):
             yield from _differing(old.get(name), new.get(name), f"{at}.{name}" if at else name)
@@ -56,7 +56,7 @@ def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
 
 
 class Run:
-    """RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
+    """Keeps RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
 
     def __init__(
         self, folder: str | Path, recipe: Recipe, exports: Mapping[str, Export], models: Models, *, writes: bool = True
@@ -92,7 +92,7 @@ class Run:
         return next((entry for entry in self.facts["phases"] if entry["name"] == phase.name), None)
 
     def begin(self, phase: Phase, split: Split, reference: float, origin: str) -> dict[str, Any]:
-        """The phase's entry, made if it has none. ``origin``: what it starts from.
+        """Return the phase's entry, made if it has none. ``origin``: what it starts from.
 
         Raises ``RunError`` where the phase was begun on other clips than the export now holds."""
         entry = self.entry(phase)
@@ -128,7 +128,7 @@ class Run:
         return entry
 
     def write(self) -> None:
-        """All of it; of several processes one alone writes."""
+        """Write run.json; of several processes one alone does."""
         if self.writes:
             write_json(self.path, self.facts)
 
@@ -139,7 +139,7 @@ class Run:
 
 
 class Metrics:
-    """metrics.jsonl of one phase, and TensorBoard where it is installed. After a resume, steps from there on are
+    """Writes FOLDER/metrics.jsonl, and FOLDER/tensorboard where that is installed. After a resume, steps from there on are
     written again."""
 
     def __init__(self, folder: Path, start: int, *, writes: bool = True) -> None:
@@ -190,7 +190,7 @@ class Metrics:
 
 
 def write_png(path: Path, picture: Pixels, enlarge: int = 2) -> None:
-    """A picture for people, each pixel ``enlarge`` times."""
+    """Write a picture for people, each pixel ``enlarge`` times."""
     from PIL import Image
 
     with new_file(path) as hidden:

@@ -69,6 +69,8 @@ def clip_gradient(optimizer: torch.optim.Optimizer, longest: float) -> float:
         for group in optimizer.param_groups
     ]
     groups = [(unit, gradients) for unit, gradients in groups if gradients]
+    if not groups:
+        return 0.0
     norms = [norm * unit for unit, gradients in groups for norm in torch._foreach_norm(gradients)]
     norm = torch.linalg.vector_norm(torch.stack(norms))
     scale = (longest / (norm + 1e-6)).clamp(max=1.0)
