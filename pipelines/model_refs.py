@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dailies.curation.errors import ModelError
-from dailies.zoo.catalog import SCHEME, resolve
+from dailies.zoo.catalog import resolve
+from dailies.zoo.formats.references import SCHEME
 
 if TYPE_CHECKING:
     from dailies.training.diffusion.encoders import Models

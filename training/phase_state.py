@@ -138,7 +138,9 @@ def motion_reference(split: Split) -> float:
 class PhaseState:
     """Holds a phase between two steps.
 
-    ``ema.model``: the average, by which a phase is judged. ``done``: steps. ``origin``: what it started from. ``facts``: what run.json said when the steps were done."""
+    ``ema.model``: the average, by which a phase is judged. ``done``: steps. ``origin``: what it started from.
+    ``facts``: what run.json said when the steps were done.
+    """
 
     unet: VideoUNet
     ema: Ema

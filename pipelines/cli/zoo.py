@@ -84,7 +84,8 @@ def list_(zoo: Zoo = DEFAULT, as_json: Json = False) -> None:
 @zoo_app.command()
 def show(name: Name, zoo: Zoo = DEFAULT, as_json: Json = False) -> None:
     """Show one model: what it makes, where it came from, where it lies."""
-    from dailies.zoo.catalog import BUILTIN, ENTRIES
+    from dailies.zoo.catalog import ENTRIES
+    from dailies.zoo.formats.references import BUILTIN
     from dailies.zoo.store import Store
 
     store = Store(zoo)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(make: Callable[[int], T], start: int, stop: int, depth: int) -> Iterator[T]:
+def ahead(make: Callable[[int], T], start: int, stop: int, depth: int) -> Generator[T, None, None]:
     """``make(start)`` … ``make(stop − 1)`` in order, up to ``depth`` of them made beforehand in another thread; none
     with 0, for on a CPU they would take what the step needs. What ``make`` raises comes at its turn."""
     if depth == 0:

@@ -110,7 +110,7 @@ def count_flop(vae: Any, recipe: VaeRecipe) -> int:
         with torch.no_grad():
             latents = vae.encode(x).latent_dist.mean
         out = vae.decode(latents.requires_grad_(), num_frames=len(x)).sample
-        sum(losses(out[None], x[None]).values()).backward()  # type: ignore[union-attr,no-untyped-call]
+        sum(losses(out[None], x[None]).values()).backward()  # type: ignore[union-attr]
     total: int = counter.get_total_flops()
     return total
 
