@@ -1,4 +1,4 @@
-"""Which frozen models and starting weights a training run is given: built-ins, folders in diffusers' format, hub ids."""
+"""The frozen models and starting weights of a training run: built-ins, folders in diffusers' format, hub ids."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dailies.curation.errors import UsageError
-from dailies.zoo.catalog import SCHEME, resolve
+from dailies.curation.errors import ModelError
+from dailies.zoo.catalog import resolve
+from dailies.zoo.formats.references import SCHEME
 
 if TYPE_CHECKING:
     from dailies.training.diffusion.encoders import Models
@@ -27,10 +28,10 @@ WANTED = ("*.json", "*.txt", "*.model", *FILES, *(f"{part}/{file}" for part in P
 
 
 def models_of(recipe: Recipe, *, start: str | None = None, **parts: str | None) -> Models:
-    """The models ``recipe`` is made for where they are built in, and what is given in their place.
+    """Return the models ``recipe`` is made for where they are built in, and those that take their place.
 
     ``start``: a diffusers pipeline, whose parts are all taken, or a UNet alone; ``parts``: of ``Models``, each a model or a
-    pipeline that has one. Each is a folder, ``zoo:NAME`` or a hub id. Raises ``UsageError`` naming what is not there.
+    pipeline that has one. Each is a folder, ``zoo:NAME`` or a hub id. Raises ``ModelError`` naming what is not there.
     """
     from dailies.training.diffusion.encoders import Models
 
@@ -45,8 +46,8 @@ def models_of(recipe: Recipe, *, start: str | None = None, **parts: str | None) 
         if not found and (folder / "config.json").is_file():
             found = {"start": str(folder)}
         if "start" not in found:
-            raise UsageError(
-                f"{start}: no unet/config.json, as in a diffusers pipeline, nor a config.json of a UNet alone"
+            raise ModelError(
+                f"from={start}: has no unet/config.json, as a diffusers pipeline has, nor a config.json of a UNet alone"
             )
         models = replace(models, **found)
     given: dict[str, str] = {name: _part(name, value) for name, value in parts.items() if value is not None}
@@ -63,7 +64,7 @@ def _part(name: str, reference: str) -> str:
     for one in (folder, inner):
         if (one / "config.json").is_file():
             return str(one)
-    raise UsageError(f"{reference}: no config.json, nor {inner.name}/config.json")
+    raise ModelError(f"{name}={reference}: has no config.json, nor {inner.name}/config.json")
 
 
 def _class(folder: str) -> str | None:
@@ -72,13 +73,13 @@ def _class(folder: str) -> str | None:
 
 
 def fetch(reference: str) -> Path:
-    """The folder behind a folder's path, ``zoo:NAME``, or a hub id, which is downloaded. Raises ``UsageError``."""
+    """Return the folder behind a folder's path, ``zoo:NAME``, or a hub id, which is downloaded. Raises ``ModelError``."""
     if reference.startswith(SCHEME):
         return resolve(reference)
     if Path(reference).is_dir():
         return Path(reference).resolve()  # workers have a folder of their own
     if not HUB_ID.fullmatch(reference):
-        raise UsageError(f"{reference}: a folder, {SCHEME}NAME or a hub id ORG/NAME expected")
+        raise ModelError(f"model={reference}: no such folder; give one, {SCHEME}NAME or a hub id ORG/NAME")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -88,6 +89,6 @@ def fetch(reference: str) -> Path:
             folder = Path(snapshot_download(reference, allow_patterns=list(WANTED)))
         return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UsageError(
-            f"{reference}: no such folder, and not to be had from the hub: {type(error).__name__}"
+        raise ModelError(
+            f"model={reference}: no such folder, and the hub does not give it: {type(error).__name__}"
         ) from error

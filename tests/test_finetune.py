@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_said_before_any_work(dailies: Dailies, export: Pat
         assert not (tmp_path / "run").exists()
         return done.stderr
 
-    assert "net: channels (64, 64) in the recipe and (32, 32) in the weights" in refused("tiny", "--from", svd)
+    assert "net.channels=(64, 64): the weights to start from have (32, 32)" in refused("tiny", "--from", svd)
     assert "lacks weights to start from (--from), a VAE (--vae), an image encoder" in refused("finetune")
     assert "size: multiples of 8 px expected, not (1000, 570)" in refused(
         "finetune", "--from", svd, "--set", "i2v.size=[1000, 570]"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dailies.curation.errors import NotFinite, OutOfMemory, UsageError  # noqa: E402
-from dailies.training import flops, loop, memory, step  # noqa: E402
-from dailies.training.data.batches import Batch  # noqa: E402
+from dailies.training import flops, loop, memory, step, unet_task  # noqa: E402
+from dailies.training.data import prefetch  # noqa: E402
+from dailies.training.data.batches import Batch, Batches  # noqa: E402
 from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.encoders import Models  # noqa: E402
@@ -68,12 +71,22 @@ def _batch(count: int = PHASE.batch) -> Batch:
     )
 
 
+def _stepped(unet: VideoUNet, optimizer: torch.optim.Optimizer, batch: Batch, phase: Phase, number: int) -> float:
+    """The loss of one step of a phase on ``batch``."""
+    parts = list(unet_task.split_batch(batch, unet_task.at_once(phase)))
+
+    def losses(model: VideoUNet, part: Batch) -> dict[str, torch.Tensor]:
+        return {"loss": unet_task.batch_loss(model, part, RECIPE, phase)}
+
+    return step.train_step(unet, optimizer, parts, losses, phase, "phase video", number)["loss"]
+
+
 # ---- one step -------------------------------------------------------------------------------------------------------
 
 
 def test_parts_are_the_batch_in_its_order() -> None:
     batch = _batch()
-    cut = list(step.parts(batch, 2))
+    cut = list(unet_task.split_batch(batch, 2))
     assert [part.clip_ids for part in cut] == [("clip0", "clip1"), ("clip2", "clip3")]
     for name in ("clean", "noise", "sigma"):
         assert torch.equal(torch.cat([getattr(part, name) for part in cut]), getattr(batch, name))
@@ -88,7 +101,7 @@ def test_parts_have_the_gradient_of_the_large_batch(kind: str, clip: float) -> N
     def stepped(accumulate: int) -> tuple[float, VideoUNet]:
         phase = dataclasses.replace(PHASE, accumulate=accumulate, clip_grad=clip, objective=kind)
         unet = _unet()
-        return step.train_step(unet, torch.optim.SGD(unet.parameters()), [_batch()], RECIPE, phase, 0), unet
+        return _stepped(unet, torch.optim.SGD(unet.parameters()), _batch(), phase, 0), unet
 
     (loss, whole), *others = [stepped(accumulate) for accumulate in (1, 2, 4)]
     norm = torch.cat([p.grad.flatten() for p in whole.parameters() if p.grad is not None]).norm().item()
@@ -101,6 +114,31 @@ def test_parts_have_the_gradient_of_the_large_batch(kind: str, clip: float) -> N
                 assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6 * norm), name
 
 
+def test_learning_rate_rises_stays_and_falls_to_zero() -> None:
+    phase = dataclasses.replace(PHASE, steps=10, warmup=4, decay=0.4, lr=1.0)
+    rates = [step.learning_rate(phase, number) for number in range(11)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
+    flat = dataclasses.replace(phase, warmup=0, decay=0.0)
+    assert [step.learning_rate(flat, number) for number in (0, 9)] == [1, 1]
+
+
+def test_a_group_with_a_unit_takes_steps_and_is_clipped_in_it() -> None:
+    one, other = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    optimizer = torch.optim.SGD([{"params": [one]}, {"params": [other], "unit": 10.0}])
+    one.grad, other.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.4])
+    assert step.clip_gradient(optimizer, 1.0) == pytest.approx(5)  # of (3, 0, 0, 4)
+    assert torch.allclose(torch.cat([one.grad, other.grad]), torch.tensor([0.6, 0, 0, 0.08]))
+    assert step.clip_gradient(optimizer, 1e6) == pytest.approx(1)
+    phase = dataclasses.replace(PHASE, warmup=0, decay=0.0, batch=1, lr=0.5, clip_grad=1e6)
+    part = _batch(1)
+    losses = step.train_step(
+        torch.nn.Identity(), optimizer, [part], lambda *_: {"loss": one.sum() + other.sum()}, phase, "t", 0
+    )
+    assert torch.allclose(one, torch.tensor(-0.5))
+    assert torch.allclose(other, torch.tensor(-5.0))
+    assert losses["gradient_norm"] == pytest.approx((2 + 200) ** 0.5)
+
+
 def test_a_wrong_number_in_any_part_stops_before_the_weights_change() -> None:
     batch = _batch()
     batch.clean[3, 0, 0, 0, 0] = float("nan")
@@ -108,7 +146,7 @@ def test_a_wrong_number_in_any_part_stops_before_the_weights_change() -> None:
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     optimizer = torch.optim.AdamW(unet.parameters())
     with pytest.raises(NotFinite, match=r"step 5: loss \(nan\) .* samples clip0, clip1, clip2, clip3$"):
-        step.train_step(unet, optimizer, [batch], RECIPE, dataclasses.replace(PHASE, accumulate=4), 5)
+        _stepped(unet, optimizer, batch, dataclasses.replace(PHASE, accumulate=4), 5)
     assert all(torch.equal(before[name], value) for name, value in unet.state_dict().items())
 
 
@@ -117,7 +155,7 @@ def test_one_batch_can_be_overfitted(kind: str) -> None:
     phase = dataclasses.replace(PHASE, objective=kind, batch=2)
     batch, unet = _batch(2), _unet()
     optimizer = torch.optim.AdamW(unet.parameters(), lr=phase.lr)
-    losses = [step.train_step(unet, optimizer, [batch], RECIPE, phase, number) for number in range(phase.steps)]
+    losses = [_stepped(unet, optimizer, batch, phase, number) for number in range(phase.steps)]
     assert losses[-1] < losses[0] / 50
 
 
@@ -170,20 +208,20 @@ def test_averaged_weights_keep_a_share_that_grows_to_the_decay() -> None:
 
 
 def test_advice_begins_with_what_changes_no_result() -> None:
-    said = memory.advice(PHASE, 2)
+    said = memory.oom_hint(PHASE, 2)
     order = [
-        "accumulate = 2 in place of 1",
-        "checkpoint_levels = (0,)",
+        "accumulate=2 instead of 1",
+        "checkpoint_levels=(0,)",
         "fewer frames than 3",
         "smaller size than 32×24",
     ]
     assert sorted(order, key=said.index) == order
     assert "4 samples at a time of 3 frames" in said
     least = dataclasses.replace(PHASE, accumulate=4, checkpoint_levels=(0, 1))
-    assert "accumulate" not in memory.advice(least, 2)
-    assert "checkpoint_levels" not in memory.advice(least, 2)
-    assert "checkpoint_levels = (0, 1)" in memory.advice(dataclasses.replace(PHASE, checkpoint_levels=(1,)), 2)
-    assert "fewer frames" not in memory.advice(IMAGE, 2)
+    assert "accumulate" not in memory.oom_hint(least, 2)
+    assert "checkpoint_levels" not in memory.oom_hint(least, 2)
+    assert "checkpoint_levels=(0, 1)" in memory.oom_hint(dataclasses.replace(PHASE, checkpoint_levels=(1,)), 2)
+    assert "fewer frames" not in memory.oom_hint(IMAGE, 2)
 
 
 def _exhaust_gpu() -> None:
@@ -198,14 +236,14 @@ def _exhaust_cpu() -> None:
 def test_out_of_memory_says_what_to_lower(exhaust: Callable[[], None]) -> None:
     with (
         pytest.raises(OutOfMemory, match="phase video: out of memory at 4 samples") as caught,
-        memory.memory_named(lambda: memory.advice(PHASE, 2)),
+        memory.explain_oom(lambda: memory.oom_hint(PHASE, 2)),
     ):
         exhaust()
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="mat1"), memory.memory_named(lambda: memory.advice(PHASE, 2)):
+    with pytest.raises(RuntimeError, match="mat1"), memory.explain_oom(lambda: memory.oom_hint(PHASE, 2)):
         torch.ones(2, 3) @ torch.ones(2, 3)
 
 
@@ -263,7 +301,7 @@ def test_rates() -> None:
 def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = build_export(tmp_path / "export", clips=3, size=(64, 48), frames=(12, 12), validation=3)
     recipe = dataclasses.replace(RECIPE, phases=(dataclasses.replace(IMAGE, objective="flow"),))
-    real, calls = step.bind_condition, []
+    real, calls = unet_task.bind_condition, []
 
     def exhausted(unet: VideoUNet, condition: Condition) -> Callable[..., torch.Tensor]:
         calls.append(unet.training)
@@ -271,10 +309,10 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
             torch.empty(10**16)
         return real(unet, condition)
 
-    monkeypatch.setattr(step, "bind_condition", exhausted)
-    with pytest.raises(OutOfMemory, match=r"phase image: .* accumulate = 2 .* checkpoint_levels = \(0,\)"):
+    monkeypatch.setattr(unet_task, "bind_condition", exhausted)
+    with pytest.raises(OutOfMemory, match=r"phase image: .* accumulate=2 .* checkpoint_levels=\(0,\)"):
         loop.train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
-    monkeypatch.setattr(step, "bind_condition", real)
+    monkeypatch.setattr(unet_task, "bind_condition", real)
 
     lower = dataclasses.replace(recipe.phases[0], accumulate=2, checkpoint_levels=(0,))
     checkpoint, again = model_blocks.checkpoint, []
@@ -297,6 +335,35 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
     with pytest.raises(UsageError, match=r"checkpoint_levels=\(1,\): the network has levels 0 to 0"):
         loop.train(dataclasses.replace(recipe, phases=(deeper,)), export, tmp_path / "other", MODELS)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_step_that_fails_leaves_no_thread_behind(depth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = build_export(tmp_path / "export", clips=3, size=(64, 48), frames=(12, 12), validation=3)
+    recipe = dataclasses.replace(RECIPE, phases=(IMAGE,))
+    monkeypatch.setattr(loop, "ahead", lambda make, start, stop, _: prefetch.ahead(make, start, stop, depth))
+    kept: list[Batches] = []
+    init = Batches.__init__
+    monkeypatch.setattr(
+        Batches, "__init__", lambda self, *args, **how: (kept.append(self), init(self, *args, **how))[1]
+    )
+
+    def fail(*_: object) -> dict[str, float]:
+        assert _threads()  # some read
+        raise RuntimeError("a step that fails")
+
+    monkeypatch.setattr(loop, "train_step", fail)
+    with pytest.raises(RuntimeError, match="a step that fails"):
+        loop.train(recipe, export, tmp_path / "run", MODELS, device="cpu", say=lambda line: None)
+    deadline = time.monotonic() + 10
+    while _threads() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert kept  # so that no thread ends only because its pool was collected
+    assert not _threads()
+
+
+def _threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "ahead"))]
 
 
 def test_a_recipe_whose_weights_are_not_given_is_refused_before_work(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from safetensors.torch import load_file  # noqa: E402
 from dailies.curation.errors import UsageError  # noqa: E402
 from dailies.training.data.batches import Batch, Batches  # noqa: E402
 from dailies.training.data.prefetch import prefetch  # noqa: E402
+from dailies.training.data.world import World  # noqa: E402
 from dailies.training.distributed import pick_device  # noqa: E402
-from dailies.training.loop import train  # noqa: E402
+from dailies.training.loop import check_batch, train  # noqa: E402
 from dailies.training.recipes.phase import Phase  # noqa: E402
 from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
@@ -158,14 +159,17 @@ def test_workers_on_ray_train_as_one_process(export: Path, tmp_path: Path, daili
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_a_batch_smaller_than_the_processes_is_refused(export: Path, tmp_path: Path) -> None:
-    from dailies.training.data.schedule import Ranks
-    from dailies.training.loop import _enough
-
-    phase = dataclasses.replace(RECIPE.phases[1], image_share=0.75)
-    _enough((phase,), Ranks())
-    with pytest.raises(UsageError, match="phase video: batch: a sample for each of 2 processes"):
-        _enough((phase,), Ranks(count=2))
+def test_a_batch_smaller_than_the_processes_is_refused(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_batch("batch=1", 1, World())
+    with pytest.raises(UsageError, match="batch=1: too few samples a step"):
+        check_batch("batch=1", 1, World(size=2))
+    three = dataclasses.replace(RECIPE.phases[1], image_share=0.75)  # of 4 samples are pictures
+    monkeypatch.setattr("dailies.training.distributed.world", lambda: World(size=2))
+    with pytest.raises(UsageError, match=r"phase video: batch=4: .* \(1 for 2 processes\)"):
+        train(dataclasses.replace(RECIPE, phases=(three,)), export, tmp_path / "run", MODELS, say=lambda line: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_made_ahead_is_the_same_in_order() -> None:

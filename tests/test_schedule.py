@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from dailies.training.data.schedule import BucketSubset, Ranks, Schedule, bucket_of
+from dailies.training.data.schedule import BucketSubset, Schedule, World, bucket_of
 from dailies.training.recipes.phase import Bucket, Phase
 
 PHASE = Phase(name="video", task="text-to-video", steps=400, batch=6, size=(64, 64), frames=4)
@@ -29,7 +29,7 @@ def subset(name: str, count: int, weight: float = 1.0) -> BucketSubset:
     return BucketSubset(name=name, items=items, shape=shape, weight=weight)  # type: ignore[arg-type]
 
 
-def clip_ids(schedule: Schedule, step: int, ranks: Ranks = Ranks()) -> list[str]:  # noqa: B008
+def clip_ids(schedule: Schedule, step: int, ranks: World = World()) -> list[str]:  # noqa: B008
     """Of each kind of sample in turn, pictures first."""
     return [plan.subset.items.clip_ids[spec.item] for plan in schedule.step(step, ranks) for spec in plan.specs]
 
@@ -95,7 +95,7 @@ def test_processes_share_each_batch_in_its_order(processes: int, share: float) -
     pictures = subset("picture", 5) if share else None
     schedule = Schedule(0, phase, [subset("a", 9, 3.0), subset("b", 20, 1.0)], pictures)
     for step in range(20):
-        parts = [schedule.step(step, Ranks(rank=rank, count=processes)) for rank in range(processes)]
+        parts = [schedule.step(step, World(rank=rank, size=processes)) for rank in range(processes)]
         for kind in (True, False):
             shared = [s for part in parts for plan in part if (plan.subset is pictures) == kind for s in plan.specs]
             alone = [s for plan in schedule.step(step) if (plan.subset is pictures) == kind for s in plan.specs]

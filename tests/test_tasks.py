@@ -304,7 +304,7 @@ def test_a_wrong_part_of_a_phase_is_refused_in_one_line() -> None:
     ("change", "words"),
     [
         ({"start": "later"}, "phase video: start='later': is no phase before this one"),
-        ({"lora": ("arms",)}, "lora: no part 'arms'; there are spatial_attention, "),
+        ({"lora": ("arms",)}, "lora='arms': no such part; there are spatial_attention, "),
         ({"mix": (Share(data="svd-hq"),)}, "mix: data=svd-hq: no export has this name; there are: main"),
         (
             {"buckets": (Bucket(size=(32, 24), frames=3), Bucket(size=(24, 96), frames=3))},

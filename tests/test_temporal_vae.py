@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree, rmtree
 from typing import Any
 
 import pytest
@@ -19,15 +22,21 @@ pytest.importorskip("transformers")
 
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dailies.curation.errors import NotFinite, UsageError  # noqa: E402
 from dailies.pipelines.train_vae import train_vae_run  # noqa: E402
+from dailies.training import loop  # noqa: E402
 from dailies.training.data.export import Export  # noqa: E402
 from dailies.training.models.vae.inflate import inflate  # noqa: E402
 from dailies.training.models.vae.io import load_temporal, load_vae, save_half  # noqa: E402
-from dailies.training.vae import vae_loop  # noqa: E402
-from dailies.training.vae.temporal_vae import TEMPORAL, VaeRecipe, Windows, split  # noqa: E402
-from dailies.training.vae.vae_loop import train_temporal_vae  # noqa: E402
+from dailies.training.vae.objective import TEMPORAL, trainable_params  # noqa: E402
+from dailies.training.vae.plan import plan_vae  # noqa: E402
+from dailies.training.vae.recipe import VaeRecipe  # noqa: E402
+from dailies.training.vae.task import train_vae  # noqa: E402
+from dailies.training.vae.windows import split  # noqa: E402
+from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import BUILTIN, build_export  # noqa: E402
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -202,23 +211,22 @@ def test_windows_are_consecutive_frames_drawn_from_the_position_alone(
 ) -> None:
     train, held_out, notes = split(Export(export), RECIPE)
     assert (len(train), len(held_out), notes) == (4, 2, ())
-    ids = [train.drawn(position)[0] for position in range(8)]
+    ids = [train.draw(position).clip_id for position in range(8)]
     assert sorted(ids[:4]) == sorted(ids[4:]) == sorted(train.ids)
-    monkeypatch.setattr("dailies.training.vae.temporal_vae.CACHE_BYTES", 0)
+    monkeypatch.setattr("dailies.training.vae.windows.CACHE_BYTES", 0)
     uncached = split(Export(export), RECIPE)[0]
     for position in (5, 2):
-        name, frames, rng = uncached.drawn(position)
-        again = train.drawn(position)
-        assert name == again[0]
-        assert frames.shape == (3, 16, 24, 3)
-        assert (frames == again[1]).all()
-        assert rng.random() == again[2].random()
+        window, again = uncached.draw(position), train.draw(position)
+        assert window.clip_id == again.clip_id
+        assert window.frames.shape == (3, 16, 24, 3)
+        assert (window.frames == again.frames).all()
+        assert window.rng.random() == again.rng.random()
 
 
 def test_clips_that_cannot_serve_are_left_out_and_said(export: Path) -> None:
-    with pytest.raises(UsageError, match="no training clip of 3 frames at 30 1/s"):
+    with pytest.raises(UsageError, match="no training clip has 3 frames at 30 fps"):
         split(Export(export), dataclasses.replace(RECIPE, fps=30))
-    with pytest.raises(UsageError, match="no training clip of 50 frames"):
+    with pytest.raises(UsageError, match="no training clip has 50 frames at its own rate"):
         split(Export(export), dataclasses.replace(RECIPE, frames=50))
     _, _, notes = split(Export(export), dataclasses.replace(RECIPE, size=(128, 128), fps=12))
     assert notes == ("4 of 4 training clips are smaller than size and are enlarged",)
@@ -235,7 +243,7 @@ def test_a_clip_that_cannot_be_read_is_replaced(export: Path, monkeypatch: pytes
         return {**row, "video": b"\0" * 100} if row["clip_id"] == bad else row
 
     monkeypatch.setattr(opened, "whole", damaged)
-    assert bad not in [train.drawn(position)[0] for position in range(8)]
+    assert bad not in [train.draw(position).clip_id for position in range(8)]
     assert list(train.failed) == [bad]
 
 
@@ -255,7 +263,7 @@ def _flickering(folder: Path) -> Path:
 def test_it_takes_flicker_away_and_changes_only_what_it_may(export: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=12, frames=4, lr=1e-3, edges=0.0, validate_every=4)
     source, out = _flickering(tmp_path / "start"), tmp_path / "out"
-    report = train_temporal_vae(source, Export(export), out, recipe=recipe, device="cpu", say=lambda line: None)
+    report = train_vae(source, Export(export), out, recipe=recipe, device="cpu", say=lambda line: None)
     assert report.image is not None
     assert report.before.psnr == pytest.approx(report.image.psnr, abs=1e-3)
     assert report.before.flicker == pytest.approx(report.image.flicker, abs=1e-3)
@@ -266,10 +274,15 @@ def test_it_takes_flicker_away_and_changes_only_what_it_may(export: Path, tmp_pa
     assert changed
     assert all(name.startswith("decoder.") and any(part in name for part in TEMPORAL) for name in changed)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(12))
-    assert all({"loss", "pixel", "edges", "flicker", "lr"} <= set(row) for row in rows)
-    assert [row["step"] for row in rows if "held_out_psnr" in row] == [3, 7]
-    assert train_temporal_vae(source, Export(export), out, recipe=recipe, say=lambda line: None) == report
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(12))
+    names = {"pixel", "edges", "flicker", "lr", "gradient_norm", "samples_per_second"}
+    assert all(names <= set(row) for row in steps)
+    measured = [row for row in rows if "loss" not in row]
+    assert [row["step"] for row in measured] == [0, 4, 8, 12]
+    assert measured[-1]["held_out_psnr"] == report.after.psnr
+    assert (out / "samples.png").is_file()
+    assert train_vae(source, Export(export), out, recipe=recipe, say=lambda line: None) == report
 
 
 class Killed(BaseException):
@@ -286,43 +299,178 @@ def test_killed_and_interrupted_runs_go_on_bit_for_bit(
     image_vae(block_out_channels=(32, 32)).save_pretrained(start)
 
     def run(out: str, say: Callable[[str], None] = lambda line: None) -> Path:
-        made = train_temporal_vae(start, Export(export), tmp_path / out, recipe=LONGER, device="cpu", say=say)
+        made = train_vae(start, Export(export), tmp_path / out, recipe=LONGER, device="cpu", say=say)
         return made.folder / WEIGHTS
 
     def die(line: str) -> None:
-        if line.startswith("step 4/"):  # after four steps, of which the first two are saved
+        if line.startswith("vae: step 4/"):  # after four steps, of which the first two are saved
             raise Killed
 
     whole = run("whole").read_bytes()
     with pytest.raises(Killed):
         run("killed", die)
     checkpoints = tmp_path / "killed" / "checkpoints"
-    assert [path.name for path in checkpoints.iterdir()] == ["step-000002"]
+    assert [path.name for path in checkpoints.glob("*step-*")] == ["step-000002"]
     (checkpoints / ".part-1-step-000004" / "vae").mkdir(parents=True)
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')
     assert run("killed").read_bytes() == whole
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["step-000004", "step-000005"]
+    assert sorted(path.name for path in checkpoints.glob("*step-*")) == ["step-000004", "step-000005"]
 
-    step = vae_loop._Training._step
+    step = loop.train_step
 
-    def interrupted(self: Any, train: Windows, number: int) -> dict[str, float]:
-        if number == 2:
+    def interrupted(*args: Any) -> dict[str, float]:
+        if args[-1] == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(self, train, number)
+        return step(*args)
 
-    monkeypatch.setattr(vae_loop._Training, "_step", interrupted)
+    monkeypatch.setattr(loop, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("stopped")
     monkeypatch.undo()
     assert (tmp_path / "stopped" / "checkpoints" / "step-000003").is_dir()
     assert run("stopped").read_bytes() == whole
     losses = [
-        [(row["step"], row["loss"]) for row in map(json.loads, (tmp_path / out / "metrics.jsonl").open())]
+        [
+            (row["step"], row.get("loss"), row.get("held_out_psnr"))
+            for row in map(json.loads, (tmp_path / out / "metrics.jsonl").open())
+        ]
         for out in ("whole", "killed", "stopped")
     ]
     assert losses[0] == losses[1] == losses[2]
-    assert len(losses[0]) == 5
+    assert [step for step, loss, _ in losses[0] if loss is not None] == list(range(5))
+
+
+def test_a_run_that_an_earlier_version_began_goes_on(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept the start's place, no figures in checkpoints and no file that names the newest."""
+
+    def run(out: str, say: Callable[[str], None] = lambda line: None) -> Any:
+        return train_vae("zoo", Export(export), tmp_path / out, recipe=RECIPE, device="cpu", say=say)
+
+    def die(line: str) -> None:
+        if line.startswith("vae: step 4/"):
+            raise Killed
+
+    copytree(BUILTIN / "vae-world", tmp_path / "vae-world")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo").symlink_to(BUILTIN / "vae-world")
+    whole = run("whole")
+    with pytest.raises(Killed):
+        run("old", die)
+    facts = json.loads((tmp_path / "old" / "vae.json").read_text())
+    assert facts["start"] == "zoo:vae-world"
+    facts["start"] = "/somewhere/zoo/builtin/vae-world"
+    (tmp_path / "old" / "vae.json").write_text(json.dumps(facts))
+    (tmp_path / "old" / "checkpoints" / "latest").unlink()
+    path = tmp_path / "old" / "checkpoints" / "step-000002" / "state.pt"
+    state = torch.load(path)
+    del state["facts"]
+    torch.save(state, path)
+    said: list[str] = []
+    again = run("old", said.append)
+    assert said[0].startswith("vae: goes on from step 2")
+    assert (again.folder / WEIGHTS).read_bytes() == (whole.folder / WEIGHTS).read_bytes()
+    assert (again.before, again.after) == (whole.before, whole.after)
+    done: list[str] = []
+    assert run("old", done.append) == again
+    assert done == [f"vae: done before: {again.folder}"]
+    with pytest.raises(UsageError, match=r"start=.*vae-world: .* was begun with zoo:vae-world"):
+        train_vae("vae-world", Export(export), tmp_path / "old", recipe=RECIPE, device="cpu")
+
+
+def test_killed_after_its_last_checkpoint_a_run_is_finished(export: Path, tmp_path: Path) -> None:
+    whole = train_vae(BUILTIN / "vae-world", Export(export), tmp_path / "run", recipe=RECIPE, device="cpu")
+    path = tmp_path / "run" / "vae.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "after": None, "done": False}))
+    rmtree(whole.folder)
+    again = train_vae(BUILTIN / "vae-world", Export(export), tmp_path / "run", recipe=RECIPE, device="cpu")
+    assert again.after == whole.after
+    assert (again.folder / WEIGHTS).is_file()
+
+
+def test_the_board_shows_the_losses_and_the_figures(export: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_vae(BUILTIN / "vae-world", Export(export), tmp_path, recipe=RECIPE, device="cpu", say=lambda line: None)
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("flicker")] == [0, 1, 2, 3]
+    assert [event.step for event in board.Scalars("held_out_psnr")] == [0, 2, 4]
+
+
+def _work(rank: int, port: int, export: str, out: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    train_vae(BUILTIN / "vae-world", Export(export), out, recipe=SHARED, device="cpu", say=lambda line: None)
+
+
+SHARED = dataclasses.replace(RECIPE, batch=3, trains="decoder")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(export: Path, tmp_path: Path) -> None:
+    one = train_vae(BUILTIN / "vae-world", Export(export), tmp_path / "one", recipe=SHARED, device="cpu")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn = multiprocessing.get_context("spawn")
+    processes = [
+        spawn.Process(target=_work, args=(rank, port, str(export), str(tmp_path / "two"))) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+    assert [process.exitcode for process in processes] == [0, 0]
+    two = train_vae(BUILTIN / "vae-world", Export(export), tmp_path / "two", recipe=SHARED, device="cpu")
+    assert two.before.psnr == pytest.approx(one.before.psnr, abs=1e-4)
+    assert two.after.psnr == pytest.approx(one.after.psnr, abs=0.02)
+    assert two.after.flicker == pytest.approx(one.after.flicker, rel=0.01)
+    rows = [[json.loads(line) for line in (tmp_path / out / "metrics.jsonl").open()] for out in ("one", "two")]
+    losses = [[row["loss"] for row in some if "loss" in row] for some in rows]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+# ---- the plan -------------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_counts_what_a_step_computes_and_says_what_lacks(export: Path, tmp_path: Path) -> None:
+    made = plan_vae(BUILTIN / "vae-world", Export(export), RECIPE)
+    vae = inflate(load_vae(BUILTIN / "vae-world"))
+    chosen = trainable_params(vae, "temporal")
+    assert made.parameters == sum(weight.numel() for weight in vae.parameters())
+    assert made.trained == sum(weight.numel() for _, weight in chosen)
+    assert (made.windows, made.clips, made.epochs, made.lacks) == (4, 4, 1.0, ())
+    x = torch.rand(3, 3, 16, 24)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with torch.no_grad():
+            latents = vae.encode(x).latent_dist.mean
+        vae.decode(latents.requires_grad_(), num_frames=3).sample.mean().backward()
+    assert made.tflop == pytest.approx(counter.get_total_flops() / 1e12)
+    assert made.pflop == pytest.approx(4 * made.tflop / 1e3)
+    whole = plan_vae(BUILTIN / "vae-world", None, dataclasses.replace(RECIPE, trains="decoder"))
+    assert whole.trained > made.trained
+    assert whole.lacks == ("an export of clips to train on (--data)",)
+    assert plan_vae(BUILTIN / "vae-world", Export(export), dataclasses.replace(RECIPE, batch=6)).lacks == (
+        "2 more clips for one batch without repeats",
+    )
+    (long,) = plan_vae(BUILTIN / "vae-world", Export(export), dataclasses.replace(RECIPE, frames=50)).lacks
+    assert "no training clip has 50 frames" in long
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_plans_and_refuses(dailies: Dailies, export: Path) -> None:
+    start = ("train", "vae", "--from", "zoo:vae-world", "--set", "frames=3", "--set", "size=[24, 16]")
+    done = dailies(*start, "--data", export, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["clips"] == 4
+    assert "GFLOP a window" in dailies(*start, "--dry-run").stdout
+    assert "--phase=image: train vae has no phases" in dailies(*start, "--phase", "image").stderr
 
 
 def test_a_wrong_number_stops_before_the_weights_change(export: Path, tmp_path: Path) -> None:
@@ -331,9 +479,9 @@ def test_a_wrong_number_stops_before_the_weights_change(export: Path, tmp_path: 
         made.decoder.time_conv_out.bias[0] = float("nan")
     made.save_pretrained(tmp_path / "start")
     opened = Export(export)
-    first = split(opened, RECIPE)[0].drawn(0)[0]
-    with pytest.raises(NotFinite, match=rf"step 0: loss \(nan\) is not finite on samples {first}$"):
-        train_temporal_vae(tmp_path / "start", opened, tmp_path / "out", recipe=RECIPE, device="cpu")
+    first = split(opened, RECIPE)[0].draw(0).clip_id
+    with pytest.raises(NotFinite, match=rf"vae, step 0: loss \(nan\) is not finite on samples {first}$"):
+        train_vae(tmp_path / "start", opened, tmp_path / "out", recipe=RECIPE, device="cpu")
     assert not (tmp_path / "out" / "vae").exists()
 
 
@@ -346,7 +494,7 @@ def test_a_wrong_number_stops_before_the_weights_change(export: Path, tmp_path: 
      ("edges", -1.0), ("flicker", float("inf")), ("trains", "encoder"), ("reader", "opencv"), ("keep", 0)],
 )  # fmt: skip
 def test_a_wrong_value_names_its_field(field: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=f"^{field}: "):
+    with pytest.raises(UsageError, match=rf"^{field}[.=:]"):
         dataclasses.replace(RECIPE, **{field: value})
 
 
@@ -358,18 +506,18 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
 
     for named, change in {
         "no model 'nothing'": {"start": "zoo:nothing"},
-        "nothing: a folder, zoo:NAME or a hub id": {"start": "nothing"},
-        "start: .* holds None": {"start": str(BUILTIN / "clip-world")},
-        "no export at": {"data": tmp_path / "empty"},
+        "model=nothing: no such folder; give one, zoo:NAME or a hub id": {"start": "nothing"},
+        "start=.*: holds None": {"start": str(BUILTIN / "clip-world")},
+        "data=.*: holds no data": {"data": tmp_path / "empty"},
         "has no field 'colour' to set, but steps": {"colour": 1},
-        "size: multiples of 4 px": {"size": [26, 16]},
+        r"size=\(26, 16\): this VAE takes multiples of 4 px": {"size": [26, 16]},
         "set: trains=encoder: Input should be 'temporal' or 'decoder'": {"trains": "encoder"},
         "device: ": {"device": "abacus"},
     }.items():
         with pytest.raises(UsageError, match=named):
             run(**change)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UsageError, match="out: nothing was begun in"):
+    with pytest.raises(UsageError, match=r"out=.*: no run was begun here"):
         train_vae_run(
             "zoo:vae-world", str(export), str(tmp_path / "out"), device="cpu", resume=True, say=lambda line: None
         )

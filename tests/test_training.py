@@ -305,7 +305,7 @@ def test_interrupting_saves_and_a_wrong_number_names_its_samples(
     recipe = dataclasses.replace(RECIPE, phases=(dataclasses.replace(RECIPE.phases[0], save_every=100),))
     real = loop.train_step
 
-    def interrupted(*args: object) -> float:
+    def interrupted(*args: object) -> dict[str, float]:
         if args[-1] == 1:
             os.kill(os.getpid(), signal.SIGINT)  # within the step, which is finished before all is saved
         return real(*args)  # type: ignore[arg-type]
@@ -316,16 +316,16 @@ def test_interrupting_saves_and_a_wrong_number_names_its_samples(
     monkeypatch.setattr(loop, "train_step", real)
     assert (tmp_path / "run" / "phases" / "image" / "latest").read_text() == "step-000002"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with pytest.raises(UsageError, match="out: "):
+    with pytest.raises(UsageError, match="out="):
         train(recipe, export, tmp_path / "other", MODELS, resume=True)
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"out: .* is a file"):
+    with pytest.raises(UsageError, match=r"out=.*: is a file"):
         train(recipe, export, tmp_path / "file", MODELS)
 
     def broken(*_: object) -> torch.Tensor:
         return torch.tensor([float("nan")], requires_grad=True)
 
-    monkeypatch.setattr("dailies.training.step.batch_loss", broken)
+    monkeypatch.setattr("dailies.training.unet_task.batch_loss", broken)
     begun = time.monotonic()
     with pytest.raises(NotFinite, match=r"phase image, step 2: loss \(nan\) is not finite on samples [0-9a-f]{24}"):
         train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,12 +12,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from dailies.curation.errors import DeviceError
-from dailies.training.data.schedule import Ranks
+from dailies.training.data.world import World
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``auto``: this process's GPU where there is one, else the CPU. Raises ``DeviceError`` for a device that is not
-    there."""
+    """Pick the device ``name``; ``auto`` is this process's GPU where there is one, else the CPU.
+
+    Raises ``DeviceError`` for a device that is not there.
+    """
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
@@ -30,67 +32,73 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def ranks() -> Ranks:
-    """This process among those of its group: alone where there is none."""
+def world() -> World:
+    """Return this process's place in its group, which is alone where there is none."""
     if not (dist.is_available() and dist.is_initialized()):
-        return Ranks()
-    return Ranks(rank=dist.get_rank(), count=dist.get_world_size())
+        return World()
+    return World(rank=dist.get_rank(), size=dist.get_world_size())
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
-    """Within it the processes that torchrun started are one group; alone where it started none. A group that is there
-    (Ray Train's) is used as it is."""
+def process_group(device: torch.device) -> Iterator[World]:
+    """Join the processes that torchrun started into one group, and leave it at the end.
+
+    A group that is there already (Ray Train's) is used as it is; a process that nothing started stays alone.
+    """
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or (dist.is_available() and dist.is_initialized())
     if alone:
-        yield ranks()
+        yield world()
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield ranks()
+        yield world()
     finally:
         dist.destroy_process_group()
 
 
-def wrapped(unet: nn.Module, device: torch.device) -> Any:
-    """``unet`` with gradients averaged over all processes as they are worked out; itself where there is one."""
-    if ranks().count == 1:
-        return unet
+def ddp(model: nn.Module, device: torch.device, *, skips_weights: bool = False) -> Any:
+    """Wrap ``model`` so that the backward pass averages gradients over all processes; a lone process gets it as it is.
+
+    ``skips_weights``: some weights that ask for gradients take no part in a pass.
+    """
+    if world().size == 1:
+        return model
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(unet, device_ids=[device.index] if device.type == "cuda" else None)
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, find_unused_parameters=skips_weights)
 
 
-def apart(unet: Any) -> Any:
-    """Within it gradients are kept, not averaged: the next pass outside averages them all."""
-    return unet.no_sync() if hasattr(unet, "no_sync") else nullcontext()
+def no_sync(model: Any) -> AbstractContextManager[None]:
+    """Accumulate gradients locally; the next backward pass outside averages them."""
+    return model.no_sync() if hasattr(model, "no_sync") else nullcontext()
 
 
-def total(value: Tensor) -> Tensor:
-    """The sum over all processes."""
-    if ranks().count > 1:
+def all_reduce(value: Tensor) -> Tensor:
+    """Sum ``value`` over all processes, in place."""
+    if world().size > 1:
         dist.all_reduce(value)
     return value
 
 
-def gathered(names: tuple[str, ...]) -> tuple[str, ...]:
-    """All processes' names, in their order."""
-    if ranks().count == 1:
-        return names
-    everyone: list[Any] = [None] * ranks().count
-    dist.all_gather_object(everyone, names)
-    return tuple(name for some in everyone for name in some)
+def all_gather(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Chain all processes' tuples, in the order of their ranks."""
+    if world().size == 1:
+        return values
+    everyone: list[Any] = [None] * world().size
+    dist.all_gather_object(everyone, values)
+    return tuple(value for some in everyone for value in some)
 
 
-def anyone(here: bool) -> bool:
-    """Whether it is so in any process: all must leave a loop together, or some would wait for ever."""
-    if ranks().count == 1:
+def any_rank(here: bool) -> bool:
+    """Say whether ``here`` holds in any process: all must leave a loop together, or some would wait forever."""
+    if world().size == 1:
         return here
     device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
-    return bool(total(torch.tensor(int(here), device=device)))
+    return bool(all_reduce(torch.tensor(int(here), device=device)))
 
 
-def wait() -> None:
-    """Until all processes are here."""
-    if ranks().count > 1:
+def barrier() -> None:
+    """Wait until all processes are here."""
+    if world().size > 1:
         dist.barrier()

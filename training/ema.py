@@ -7,9 +7,10 @@ from torch import nn
 
 
 class Ema:
-    """θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + step)/(10 + step)), so that the first steps do not weigh for ever.
+    """Averages weights: θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + step)/(10 + step)).
 
-    ``model`` is a copy of the trained one with its own weights; it never takes gradients.
+    The rising d lets the first weights not count forever. ``model`` is a copy of the trained one with its own weights; it
+    never takes gradients.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -18,7 +19,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, trained: nn.Module, step: int) -> None:
-        """After optimizer step number ``step``, from 0."""
+        """Take in the weights after optimizer step number ``step``, from 0."""
         keep = min(self.decay, (1 + step) / (10 + step))
         mine = [p.data for p in self.model.parameters()]
         theirs = [p.detach() for p in trained.parameters()]

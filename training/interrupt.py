@@ -10,8 +10,8 @@ from types import FrameType
 
 
 @contextmanager
-def interrupts_wait(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Within it Ctrl-C waits: the function that is given says whether it came.
+def defer_sigint(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait within the block, and yield a function that says whether it came.
 
     Weights, their average, the optimizer and the number of steps belong together: cut in half, a step must not be
     saved. A second Ctrl-C ends the process at once. Off the main thread, where Python takes no signals, nothing is

@@ -1,4 +1,5 @@
-"""``train(recipe, data, out, models)``: the phases in order, each from its start's averaged weights.
+"""``train(recipe, data, out, models)``: a recipe's phases in order, each from its start's averaged weights; and
+``run_task``, the one loop behind that and behind a VAE's training.
 
 The same call goes on where an earlier one was killed: weights, optimizer and step come from the newest whole
 checkpoint, and every draw from (seed, position), so that losses and final weights are bit for bit those of a run that
@@ -9,29 +10,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from dailies.curation.errors import RunError
-from dailies.training import checkpoint
-from dailies.training import distributed as parallel
-from dailies.training.data.batches import Batch, Batches
+from dailies.training import distributed
 from dailies.training.data.prefetch import prefetch
-from dailies.training.data.schedule import Ranks
 from dailies.training.data.split import MAIN, Export, Split, load
+from dailies.training.data.world import World
 from dailies.training.diffusion.encoders import Encoders, Models
-from dailies.training.flops import StepRates
-from dailies.training.interrupt import interrupts_wait
-from dailies.training.memory import advice, memory_named
-from dailies.training.phase_state import check, motion_reference, start
+from dailies.training.interrupt import defer_sigint
+from dailies.training.memory import explain_oom
+from dailies.training.phase_state import check
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import EncoderDims, Recipe
 from dailies.training.run_log import Metrics, Run, check_folder
-from dailies.training.samples import picture
-from dailies.training.step import learning_rate, train_step, validation_loss
+from dailies.training.step import train_step
+from dailies.training.task import P, Task
+from dailies.training.unet_task import UNetTask
 
 Say = Callable[[str], None]
 Data = str | Path | Mapping[str, str | Path]
-AHEAD = 2  # batches made beforehand for an accelerator
+AHEAD = 2  # steps whose samples are made beforehand for an accelerator
 
 
 def train(
@@ -45,123 +48,128 @@ def train(
     device: str = "auto",
     say: Say = print,
 ) -> Run:
-    """Train ``recipe`` on the export at ``data`` into the run folder ``out``; all phases, or only the one named.
+    """Train all phases of ``recipe``, or only the one named ``phase``, and return the run.
 
-    A run that is in the folder already goes on, if recipe, data and models are the same. ``resume``: only go on, begin nothing.
-    ``data``: an export's folder, or several by the names that the phases' mixes have for them. Started by torchrun or Ray
-    Train, the processes share each batch. Raises ``RunError`` before any work where recipe, data, models and folder do not
-    fit, ``NotFinite`` naming the samples when a loss is not finite, and ``OutOfMemory`` naming the settings to
-    lower when memory runs out.
+    A run that is in the folder already goes on, if recipe, data and models are the same. Started by torchrun or Ray Train,
+    the processes share each batch. Raises ``UsageError`` before any work where recipe, data, models and folder do not
+    fit, ``NotFinite`` naming the samples when a loss is not finite, and ``OutOfMemory`` naming the settings to lower.
+
+    Args:
+        data: An export's folder, or several by the names that the phases' mixes have for them.
+        out: The run's folder.
+        resume: Go on with a run that is there; fail if there is none.
+        device: ``auto`` for CUDA where there is one, or as torch names them.
+        say: Gets lines on how far it is.
     """
     check_folder(Path(out), resume)
     chosen, dims, exports, splits = prepared(recipe, data, models, phase)
-    place = parallel.pick_device(device)
-    with parallel.joined(place) as ranks:
-        _enough(chosen, ranks)
-        run = Run(out, recipe, exports, models, writes=ranks.rank == 0)
-        encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
-        said = say if ranks.rank == 0 else lambda line: None
+    place = distributed.pick_device(device)
+    with distributed.process_group(place) as world:
         for one in chosen:
-            _train_phase(recipe, one, splits.pop(one.name), run, dims, encoders, said)
+            check_batch(f"phase {one.name}: batch={one.batch}", one.batch - one.pictures, world)
+        run = Run(out, recipe, exports, models, writes=world.rank == 0)
+        encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
+        said = say if world.rank == 0 else silent
+        for one in chosen:
+            split, entry = splits.pop(one.name), run.entry(one)
+            if entry is not None and entry["done"]:
+                said(f"{one.name}: done before, validation loss {entry['validation'][-1][1]:.4f}")
+                continue
+            run_task(UNetTask(recipe, one, split, run, dims, encoders, said), place, said)
+            run.refresh()
     return run
 
 
 def prepared(
     recipe: Recipe, data: Data, models: Models, phase: str | None
 ) -> tuple[tuple[Phase, ...], EncoderDims, dict[str, Export], dict[str, Split]]:
-    """The phases to train, what the models fix, the exports, and each phase's data. Raises ``RunError`` where these do
-    not fit."""
+    """Return the phases to train, what the models fix, the exports, and each phase's data.
+
+    Raises ``UsageError`` where these do not fit each other.
+    """
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
     dims = check(recipe, chosen, models)
     exports = {name: Export(path) for name, path in (data if isinstance(data, Mapping) else {MAIN: data}).items()}
     return chosen, dims, exports, {one.name: load(recipe, one, exports, models) for one in chosen}
 
 
-def _enough(phases: tuple[Phase, ...], ranks: Ranks) -> None:
-    for phase in phases:
-        if phase.batch - phase.pictures < ranks.count:
-            raise RunError(f"phase {phase.name}: batch: a sample for each of {ranks.count} processes expected")
+def silent(line: str) -> None:
+    """Print nothing: what ``say`` is in all processes but one."""
 
 
-def _train_phase(
-    recipe: Recipe, phase: Phase, split: Split, run: Run, dims: EncoderDims, encoders: Encoders, say: Say
-) -> None:
-    entry, folder, device = run.entry(phase), run.phase_folder(phase), encoders.device
-    if entry is not None and entry["done"]:
-        say(f"{phase.name}: done before, validation loss {entry['validation'][-1][1]:.4f}")
-        return
-    begun = time.monotonic()
-    for note in split.notes:
-        say(f"{phase.name}: {note}")
-    reference = motion_reference(split)
-    state = start(recipe, phase, run, dims, reference, device, say)
-    entry = run.begin(phase, split, reference, state.origin)
-    entry.update(state.facts)  # a kill may have come between the checkpoint and run.json
-    spent = entry["seconds"]  # by earlier calls
-    done = state.done
-    unet, levels = parallel.wrapped(state.unet, device), len(state.unet.config.channels)
-    batches = Batches(recipe, phase, split, encoders, reference)
-    metrics = Metrics(folder, done, writes=run.writes)
-    rates = StepRates(state.unet, phase, device, autocast=recipe.autocast, processes=parallel.ranks().count)
-    entry["validation"] = [pair for pair in entry["validation"] if pair[0] <= done]
+def check_batch(field: str, samples: int, world: World) -> None:
+    """Raise ``RunError``, which begins with ``field``, where a process would get none of a step's ``samples``."""
+    if samples < world.size:
+        share = f"{samples} for {world.size} processes"
+        raise RunError(f"{field}: too few samples a step ({share}); raise it or take fewer processes")
+
+
+def run_task(task: Task[P], device: torch.device, say: Say) -> None:
+    """Train ``task`` to its last step: checkpoints, figures and samples on the way, its result at the end.
+
+    Ctrl-C stops it between two steps with a checkpoint. All processes of the group must call this; ``say`` is theirs alone.
+    """
+    settings, world = task.settings, distributed.world()
+    writes = world.rank == 0
+    metrics = Metrics(task.folder, task.done, writes=writes)
+
+    def seconds() -> float:
+        return round(task.spent + time.monotonic() - task.begun, 2)
 
     def validate(done: int) -> None:
-        if not any(pair[0] == done for pair in entry["validation"]):
-            value, seconds = validation_loss(state.ema.model, batches, recipe, device), time.monotonic() - begun
-            entry["validation"].append([done, value])
-            metrics.write(done, validation_loss=value)
-            say(f"{phase.name}: step {done}/{phase.steps}, validation loss {value:.4f}, {seconds:.0f} s")
+        if (figures := task.validate(done)) is not None:
+            metrics.write(done, **figures)
+            here = time.monotonic() - task.begun
+            say(f"{task.name}: step {done}/{settings.steps}, {task.describe(figures)}, {here:.0f} s")
 
     def save(done: int) -> None:
-        if run.writes:
-            facts = {"validation": entry["validation"], "seconds": round(spent + time.monotonic() - begun, 2)}
-            weights = (state.unet, state.ema.model, state.optimizer)
-            path = checkpoint.save(folder, done, *weights, keep=phase.keep, facts=facts)
-            entry.update(facts, checkpoint=str(path.relative_to(run.folder)))
-            run.write()
-        parallel.wait()
+        if writes:
+            task.save(done, seconds())
+        distributed.barrier()
 
-    def make(step: int) -> list[Batch]:
-        return [batch.to(device) for batch in batches.training(step, parallel.ranks())]
+    with closing(task), closing(metrics), explain_oom(task.oom_hint):
+        _steps(task, device, metrics, validate, save, say)
+        where = task.finish(seconds()) if writes else ""
+        distributed.barrier()
+    say(f"{task.name}: done in {seconds():.0f} s, {where}")
 
+
+def _steps(
+    task: Task[P],
+    device: torch.device,
+    metrics: Metrics,
+    validate: Callable[[int], None],
+    save: Callable[[int], None],
+    say: Say,
+) -> None:
+    """Take the steps that are left. Raises ``KeyboardInterrupt`` once the last step before a Ctrl-C is saved."""
+    settings, done = task.settings, task.done
+    if done == settings.steps:
+        validate(done)  # an earlier call may have been killed just before
+        return
+    model: Any = distributed.ddp(task.network, device, skips_weights=task.skips_weights)
+    depth = 0 if device.type == "cpu" else AHEAD
     try:
-        with memory_named(lambda: advice(phase, levels, parallel.ranks().count)), interrupts_wait(say) as asked:
-            validate(done) if done == 0 else None
+        with defer_sigint(say) as asked, closing(prefetch(task.parts, done, settings.steps, depth)) as coming:
+            if done == 0:
+                validate(done)
             since = time.perf_counter()
-            coming = prefetch(make, done, phase.steps, 0 if device.type == "cpu" else AHEAD)
-            for step, samples in enumerate(coming, done):
-                loss = train_step(unet, state.optimizer, samples, recipe, phase, step)
-                state.ema.update(state.unet, step)
+            for step, parts in enumerate(coming, done):
+                figures = train_step(model, task.optimizer, parts, task.losses, settings, task.title, step)
+                if task.ema is not None:
+                    task.ema.update(task.network, step)
                 done = step + 1
-                seconds = time.perf_counter() - since
-                metrics.write(step, loss=loss, lr=learning_rate(phase, step), **rates(samples, seconds))
-                if done % phase.validate_every == 0 or done == phase.steps:
+                metrics.write(step, **figures, **task.rates(parts, time.perf_counter() - since))
+                if done % settings.validate_every == 0 or done == settings.steps:
                     validate(done)
-                if phase.sample_every and done % phase.sample_every == 0 and run.writes:
-                    picture(state.ema.model, batches, recipe, folder / "samples", checkpoint.step_name(done), device)
-                if done % phase.save_every == 0 or done == phase.steps:
+                if settings.sample_every and done % settings.sample_every == 0 and distributed.world().rank == 0:
+                    task.save_samples(done)
+                if done % settings.save_every == 0 or done == settings.steps:
                     save(done)
-                if parallel.anyone(asked()):
+                if distributed.any_rank(asked()):
                     raise KeyboardInterrupt
                 since = time.perf_counter()
     except KeyboardInterrupt:
         save(done)
-        say(f"{phase.name}: interrupted; step {done} is saved, the same command goes on from there")
+        say(f"{task.name}: interrupted; step {done} is saved, the same command goes on from there")
         raise
-    finally:
-        metrics.close()
-    if batches.failed:
-        say(f"{phase.name}: {len(batches.failed)} items could not be read and were replaced")
-    if run.writes:
-        with memory_named(lambda: advice(phase, levels)):
-            picture(state.ema.model, batches, recipe, folder, "samples", device)
-        entry.update(done=True, seconds=round(spent + time.monotonic() - begun, 2), samples=_under(run, folder))
-        run.write()
-    batches.close()
-    parallel.wait()
-    run.refresh()
-    say(f"{phase.name}: done in {time.monotonic() - begun + spent:.0f} s, samples in {folder / 'samples.png'}")
-
-
-def _under(run: Run, folder: Path) -> str:
-    return str((folder / "samples.png").relative_to(run.folder))

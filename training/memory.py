@@ -1,4 +1,4 @@
-"""Out of memory, in words that say which setting to lower."""
+"""What to lower when memory runs out."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dailies.curation.errors import OutOfMemory
 from dailies.training.recipes.recipe import Phase
 
 # CUDA's, and the CPU allocator's on Linux and on Windows; torch raises all of them as RuntimeError or a class of it.
-SAID = ("out of memory", "can't allocate memory", "not enough memory")
+MESSAGES = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
-def memory_named(words: Callable[[], str]) -> Iterator[None]:
-    """Within it, running out of memory raises ``OutOfMemory`` with ``words``, which say what to lower."""
+def explain_oom(hint: Callable[[], str]) -> Iterator[None]:
+    """Raise ``OutOfMemory`` with ``hint``, which says what to lower, where the block runs out of memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(said in str(error) for said in SAID):
-            raise OutOfMemory(words()) from error
+        if isinstance(error, MemoryError) or any(message in str(error) for message in MESSAGES):
+            raise OutOfMemory(hint()) from error
         raise
 
 
-def advice(phase: Phase, levels: int, processes: int = 1) -> str:
-    """What to lower in ``phase``, what costs least first: time, then how much of a video there is, then its size.
+def oom_hint(phase: Phase, levels: int, processes: int = 1) -> str:
+    """Say what to lower in ``phase``, what costs least first: time, then how much of a video there is, then its size.
 
     ``levels``: how many the network has; ``processes``: how many share a batch.
     """
@@ -34,9 +34,9 @@ def advice(phase: Phase, levels: int, processes: int = 1) -> str:
     if part > 1:
         parts = range(phase.accumulate + 1, phase.batch + 1)
         more = next(n for n in parts if phase.batch % n == 0 and phase.batch // n // processes < part)
-        free.append(f"accumulate = {more} in place of {phase.accumulate}")
+        free.append(f"accumulate={more} instead of {phase.accumulate}")
     if left := sorted(set(range(levels)) - set(phase.checkpoint_levels)):
-        free.append(f"checkpoint_levels = {tuple(sorted({*phase.checkpoint_levels, left[0]}))}")
+        free.append(f"checkpoint_levels={tuple(sorted({*phase.checkpoint_levels, left[0]}))}")
     if phase.frames > 1:
         costly.append(f"fewer frames than {phase.frames}")
     costly.append(f"a smaller size than {width}×{height}")

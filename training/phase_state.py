@@ -1,4 +1,4 @@
-"""Where a phase begins: what must be given, checked before any work; and its network, average, optimizer and step."""
+"""Where a phase begins: which models it needs, checked before any work; and its network, average, optimizer and step."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from dailies.curation.atomic import remove_unfinished
 from dailies.curation.errors import ModelError
-from dailies.training import checkpoint
+from dailies.training import checkpoint, distributed
 from dailies.training.data.split import Split
 from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.ema import Ema
@@ -46,7 +47,7 @@ def needed(phases: Sequence[Phase]) -> set[str]:
 
 
 def lacking(recipe: Recipe, phases: Sequence[Phase], models: Models) -> list[str]:
-    """What is needed and not given, in words."""
+    """Name, for people, the models that are needed and absent."""
     first = phases[0] == recipe.phases[0]
     start = ["weights to start from (--from)"] if recipe.init_from == "given" and first and models.start is None else []
     return start + [words for name, words in NAMED.items() if name in needed(phases) and getattr(models, name) is None]
@@ -65,7 +66,9 @@ def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> EncoderDim
             there = f"the network has levels 0 to {len(channels) - 1}"
             raise ModelError(f"phase {phase.name}: checkpoint_levels={phase.checkpoint_levels}: {there}")
         if unknown := sorted(set(phase.lora) - set(LORA_TARGETS)):
-            raise ModelError(f"phase {phase.name}: lora: no part {unknown[0]!r}; there are {', '.join(LORA_TARGETS)}")
+            raise ModelError(
+                f"phase {phase.name}: lora={unknown[0]!r}: no such part; there are {', '.join(LORA_TARGETS)}"
+            )
     if models.start is not None:
         _check_start(recipe, phases[0], models.start)
     for phase in phases:
@@ -87,7 +90,7 @@ def _check_start(recipe: Recipe, phase: Phase, folder: str) -> None:
     try:
         weight_files(Path(folder))
     except FileNotFoundError as error:
-        raise ModelError(f"start: {error}") from error
+        raise ModelError(f"start={folder}: {error}") from error
     if recipe.unet is not None:
         _same(config_of(phase, recipe.unet, 1, (1, 1)), theirs, folder)
     spec = phase.task_spec
@@ -98,8 +101,8 @@ def _check_start(recipe: Recipe, phase: Phase, folder: str) -> None:
     )
     if more:
         raise ModelError(
-            f"start: {folder} takes {theirs.in_channels} channels and {theirs.num_time_ids} ids, more than {phase.task} gives: "
-            f"{spec.in_channels} and {spec.num_time_ids}"
+            f"start={folder}: takes {theirs.in_channels} channels and {theirs.num_time_ids} time ids, more than {phase.task} "
+            f"gives ({spec.in_channels} and {spec.num_time_ids}); begin with another task"
         )
 
 
@@ -115,12 +118,12 @@ def net_of(recipe: Recipe, models: Models) -> UNetSpec | UNetConfig:
     if recipe.unet is not None:
         return recipe.unet
     if models.start is None:
-        raise ModelError(f"models: {recipe.name} starts from weights that must be given")
+        raise ModelError(f"models: {recipe.name} lacks weights to start from (--from)")
     return pretrained_config(models.start)
 
 
 def motion_reference(split: Split) -> float:
-    """The motion score that becomes motion bucket 127: the median of the training clips, 0 where none has one."""
+    """Return the motion score that becomes motion bucket 127: the median of the training clips, 0 where none has one."""
     scores = [
         score
         for subset in split.train
@@ -131,9 +134,12 @@ def motion_reference(split: Split) -> float:
 
 
 @dataclass(kw_only=True)
-class Started:
-    """``ema.model``: the average, which is what a phase is judged by. ``done``: steps. ``origin``: what it started from.
-    ``facts``: what run.json said when the steps were done."""
+class PhaseState:
+    """Holds a phase between two steps.
+
+    ``ema.model``: the average, by which a phase is judged. ``done``: steps. ``origin``: what it started from.
+    ``facts``: what run.json said when the steps were done.
+    """
 
     unet: VideoUNet
     ema: Ema
@@ -143,7 +149,7 @@ class Started:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def start(
+def init_phase(
     recipe: Recipe,
     phase: Phase,
     run: Run,
@@ -151,8 +157,8 @@ def start(
     reference: float,
     device: torch.device,
     say: Callable[[str], None],
-) -> Started:
-    """The phase as its newest checkpoint left it, or at its beginning."""
+) -> PhaseState:
+    """Load the phase as its newest checkpoint left it, or make its beginning."""
     torch.manual_seed(recipe.seed)  # initial weights; nothing is drawn from the global generator later
     size = (phase.size[1] // dims.factor, phase.size[0] // dims.factor)
     width = dims.text_width if phase.task_spec.cross_attention == "text" else dims.image_width
@@ -161,6 +167,9 @@ def start(
     # What sampling must know to ask as training asked.
     facts = {"motion_reference": reference, "task": phase.task, "objective": phase.objective, "fps": phase.fps}
     unet.extra_config = facts
+    if run.writes:
+        remove_unfinished(run.phase_folder(phase))
+    distributed.barrier()
     newest = checkpoint.latest(run.phase_folder(phase))
     entry = run.entry(phase)
     origin = entry.get("from") if entry is not None and newest is not None else None
@@ -181,18 +190,18 @@ def start(
         trainable_params(unet), lr=phase.lr, betas=(0.9, 0.99), weight_decay=phase.weight_decay
     )
     if newest is not None:
-        done, kept = checkpoint.restore(newest, unet, ema.model, optimizer)
+        done, kept = checkpoint.restore_unet(newest, unet, ema.model, optimizer)
         kept["checkpoint"] = str(newest.relative_to(run.folder))
         say(f"{phase.name}: goes on from step {done}")
-        return Started(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)
+        return PhaseState(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)
     count = sum(parameter.numel() for parameter in trainable_params(unet))
     part = "" if count == count_parameters(unet) else f", {count:,} of them trained"
     say(f"{phase.name}: {count_parameters(unet) / 1e6:.1f} M parameters{part}, {words}")
-    return Started(unet=unet, ema=ema, optimizer=optimizer, done=0, origin=origin)
+    return PhaseState(unet=unet, ema=ema, optimizer=optimizer, done=0, origin=origin)
 
 
 def _origin(recipe: Recipe, phase: Phase, run: Run) -> str:
-    """What the phase starts from: a checkpoint under the run's folder, given weights, or ``RANDOM``.
+    """Return what the phase starts from: a checkpoint under the run's folder, given weights, or ``RANDOM``.
 
     The average is what the last phase is judged by, so it is what the next one starts from. Raises ``ModelError`` if that phase
     has not been finished.
@@ -204,5 +213,7 @@ def _origin(recipe: Recipe, phase: Phase, run: Run) -> str:
     if run.models.start is not None and (last is None or entry is None):
         return str(Path(run.models.start).resolve())
     if last is not None:
-        raise ModelError(f"phase: {phase.name} starts from {last.name}, which is not finished in {run.folder}")
+        raise ModelError(
+            f"phase={phase.name}: starts from {last.name}, which is not finished in {run.folder}; train that first"
+        )
     return RANDOM

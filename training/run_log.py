@@ -11,20 +11,23 @@ from typing import IO, Any
 
 import numpy as np
 
+from dailies.curation.atomic import new_file, write_json, write_text
 from dailies.curation.errors import RecipeError, RunError
 from dailies.curation.schema import fingerprint
-from dailies.training.checkpoint import write_text
 from dailies.training.data.split import Export, Split
 from dailies.training.diffusion.encoders import Models
 from dailies.training.models.pixels import Pixels
 from dailies.training.recipes.old_names import to_new_names
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import Recipe
+from dailies.zoo.formats.references import as_reference
+
+RUN = "run.json"
 
 
 def run_hash(recipe: Recipe) -> str:
-    """The recipe's hash without how a step is computed and which samples are shown, so that a run which ran out of memory
-    goes on in smaller parts."""
+    """Hash a recipe without how a step is computed and which samples are shown, so that a run which ran out of memory goes
+    on in smaller parts."""
     phases = tuple(
         dataclasses.replace(phase, accumulate=1, checkpoint_levels=(), samples=1, sample_steps=1, sample_every=None)
         for phase in recipe.phases
@@ -32,16 +35,16 @@ def run_hash(recipe: Recipe) -> str:
     return dataclasses.replace(recipe, phases=phases).hash
 
 
-def check_folder(out: Path, resume: bool) -> None:
-    """Raises ``RunError`` for what is no folder, or, to ``resume``, for a folder in which nothing was begun."""
+def check_folder(out: Path, resume: bool, file: str = RUN) -> None:
+    """Raise ``RunError`` for what is no folder, or, to ``resume``, for a folder without the ``file`` that a run keeps."""
     if out.exists() and not out.is_dir():
-        raise RunError(f"out: {out} is a file, a folder expected")
-    if resume and not (out / "run.json").exists():
-        raise RunError(f"out: nothing was begun in {out}, so there is nothing to go on with")
+        raise RunError(f"out={out}: is a file; give a folder")
+    if resume and not (out / file).exists():
+        raise RunError(f"out={out}: no run was begun here; leave --resume out to begin one")
 
 
 def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
-    """The fields in which two recipes differ, each with both values."""
+    """Yield the fields in which two recipes differ, each with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys((*old, *new)):
             yield from _differing(old.get(name), new.get(name), f"{at}.{name}" if at else name)
@@ -71,14 +74,14 @@ def _export_record(export: Export) -> dict[str, Any]:
 
 
 class Run:
-    """RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
+    """Keeps RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
 
     def __init__(
         self, folder: str | Path, recipe: Recipe, exports: Mapping[str, Export], models: Models, *, writes: bool = True
     ) -> None:
         self.folder, self.models, self.writes = Path(folder), models, writes
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.path = self.folder / "run.json"
+        self.path = self.folder / RUN
         export = next(iter(exports.values()))
         places = {name: str(one.folder.resolve()) for name, one in exports.items()}
         self.facts: dict[str, Any] = {
@@ -87,11 +90,12 @@ class Run:
             "data": str(export.folder.resolve()),
             **({"exports": places} if len(places) > 1 else {}),
             **_export_record(export),
-            "models": {name: str(Path(path).resolve()) for name, path in dataclasses.asdict(models).items() if path},
+            "models": {name: as_reference(path) for name, path in dataclasses.asdict(models).items() if path},
             "phases": [],
         }
         if self.path.exists():
             old = json.loads(self.path.read_text(encoding="utf-8"))
+            old["models"] = {name: as_reference(path) for name, path in old.get("models", {}).items()}
             for name, what in (("recipe_hash", "recipe"), ("data", "data"), ("exports", "data"), ("models", "models")):
                 if name == "recipe_hash":
                     old["recipe"] = to_new_names(old["recipe"])
@@ -110,7 +114,7 @@ class Run:
         return next((entry for entry in self.facts["phases"] if entry["name"] == phase.name), None)
 
     def begin(self, phase: Phase, split: Split, reference: float, origin: str) -> dict[str, Any]:
-        """The phase's entry, made if it has none. ``origin``: what it starts from.
+        """Return the phase's entry, made if it has none. ``origin``: what it starts from.
 
         Raises ``RunError`` where the phase was begun on other clips than the export now holds."""
         entry = self.entry(phase)
@@ -146,9 +150,9 @@ class Run:
         return entry
 
     def write(self) -> None:
-        """All of it; of several processes one alone writes."""
+        """Write run.json; of several processes one alone does."""
         if self.writes:
-            write_text(self.path, json.dumps(self.facts, indent=1))
+            write_json(self.path, self.facts)
 
     def refresh(self) -> None:
         """Take over what the process that writes has written."""
@@ -157,7 +161,7 @@ class Run:
 
 
 class Metrics:
-    """metrics.jsonl of one phase, and TensorBoard where it is installed. After a resume, steps from there on are
+    """Writes FOLDER/metrics.jsonl, and FOLDER/tensorboard where that is installed. After a resume, steps from there on are
     written again."""
 
     def __init__(self, folder: Path, start: int, *, writes: bool = True) -> None:
@@ -169,28 +173,36 @@ class Metrics:
         self._path = folder / "metrics.jsonl"
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
         # A run that was killed may have gone past its last checkpoint, and may have left half a line.
-        # The validation loss of a step stands behind its checkpoint's number of steps.
-        whole = [line for line in lines if line.endswith("\n")]
-        kept = [line for line in whole if _step(line) < start or (_step(line) == start and "validation_loss" in line)]
-        write_text(self._path, "".join(kept))
+        # What was measured after a step stands behind its checkpoint's number of steps, in a line without a loss; before the
+        # first step it is measured again.
+        rows = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+        kept = [
+            (line, row) for line, row in rows if row["step"] < start or (0 < start == row["step"] and "loss" not in row)
+        ]
+        write_text(self._path, "".join(line for line, _ in kept))
         self._file = self._path.open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
-        for line in kept:
-            if _step(line) == start:
-                self._board.add_scalar("validation_loss", json.loads(line)["validation_loss"], start)
+        for _, row in kept:
+            if row["step"] == start:
+                self._show(row)
 
     def write(self, step: int, **values: float) -> None:
         if self._file is None:
             return
-        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        row = {"step": step, "time": round(time.time(), 3), **values}
+        self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+            self._show(row)
+
+    def _show(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            if name not in ("step", "time"):
+                self._board.add_scalar(name, value, int(row["step"]))
 
     def close(self) -> None:
         if self._file is not None:
@@ -199,14 +211,9 @@ class Metrics:
             self._board.close()
 
 
-def _step(line: str) -> int:
-    return int(json.loads(line)["step"])
-
-
 def write_png(path: Path, picture: Pixels, enlarge: int = 2) -> None:
-    """A picture for people, each pixel ``enlarge`` times."""
+    """Write a picture for people, each pixel ``enlarge`` times."""
     from PIL import Image
 
-    aside = path.with_name(f".part-{path.name}")
-    Image.fromarray(np.repeat(np.repeat(picture, enlarge, 0), enlarge, 1)).save(aside)
-    aside.replace(path)
+    with new_file(path) as hidden:
+        Image.fromarray(np.repeat(np.repeat(picture, enlarge, 0), enlarge, 1)).save(hidden)

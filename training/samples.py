@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dailies.curation import video
+from dailies.curation.atomic import new_file
 from dailies.training.data.batches import Batches
 from dailies.training.data.sampling import generator, normal
 from dailies.training.diffusion import objective
@@ -19,25 +20,30 @@ from dailies.training.run_log import write_png
 
 
 @torch.no_grad()
-def picture(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str, device: torch.device) -> None:
-    """FOLDER/NAME.png: for videos two rows a sample, truth above; for images truth in the first row. NAME.mp4
-    (sample.mp4 of samples.png): the samples beside one another. The truth and the noise are the same each time."""
+def save_samples(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str, device: torch.device) -> None:
+    """Write FOLDER/NAME.png, and of videos FOLDER/NAME.mp4 (sample.mp4 beside samples.png), with the same truth and noise
+    each time.
+
+    The picture has two rows a sample for videos, truth above; for images truth in the first row. The video shows the samples
+    beside one another.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     phase = batches.phase
     subset, specs = batches.held_out()[0]
     specs = specs[: phase.samples]
     truth = [batches.pixels(subset, spec) for spec in specs]
     unet.eval()
-    made = []
+    decoded = []
     for number, spec in enumerate(specs):  # one at a time: a step's memory is all that there need be
         batch = batches.make(subset, [spec], drop=False).to(device)
         noise = normal(generator(recipe.seed, "samples", number), tuple(batch.clean.shape[1:]))[None].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast):
             how = objective.of_phase(phase)
             latents = sample(unet, batch.condition, noise, how, steps=phase.sample_steps, guidance=phase.guidance)
-        made.append(batches.encoders.vae.decode(latents[0] if latents.ndim == 5 else latents))
+        decoded.append(batches.encoders.vae.decode(latents[0] if latents.ndim == 5 else latents))
     if subset.shape.frames == 1:
-        write_png(folder / f"{name}.png", grid([np.concatenate(truth), np.concatenate(made)]))
+        write_png(folder / f"{name}.png", grid([np.concatenate(truth), np.concatenate(decoded)]))
         return
-    write_png(folder / f"{name}.png", grid([row for pair in zip(truth, made, strict=True) for row in pair]))
-    video.write_clip(np.concatenate(made, 2), phase.fps, folder / f"{'sample' if name == 'samples' else name}.mp4")
+    write_png(folder / f"{name}.png", grid([row for pair in zip(truth, decoded, strict=True) for row in pair]))
+    with new_file(folder / f"{'sample' if name == 'samples' else name}.mp4") as hidden:
+        video.write_clip(np.concatenate(decoded, 2), phase.fps, hidden)

@@ -1,9 +1,9 @@
-"""One optimizer step, and the loss on samples held out."""
+"""One optimizer step, whatever is trained: learning rate, accumulated gradients, clipping, and the check for NaN."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,79 +11,69 @@ import torch
 from torch import Tensor
 
 from dailies.curation.errors import NotFinite
-from dailies.training import distributed as parallel
-from dailies.training.data.batches import Batch, Batches
-from dailies.training.diffusion import objective
-from dailies.training.diffusion.sample import bind_condition
-from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Recipe
+from dailies.training import distributed
+from dailies.training.task import P, Settings
 
 
-def learning_rate(phase: Phase, step: int) -> float:
-    """Linear up over ``warmup`` steps, flat, and linear down to 0 over the last ``decay`` of all steps."""
-    up = (step + 1) / max(1, phase.warmup)
-    down = (phase.steps - step) / max(1.0, phase.decay * phase.steps) if phase.decay else 1.0
-    return phase.lr * min(1.0, up, down)
-
-
-def batch_loss(unet: Any, batch: Batch, recipe: Recipe, phase: Phase) -> Tensor:
-    """The phase's objective per sample: (B,)."""
-    with torch.autocast(batch.clean.device.type, torch.bfloat16, enabled=recipe.autocast):
-        return objective.of_phase(phase).loss(
-            bind_condition(unet, batch.condition), batch.clean, batch.noise, batch.sigma
-        )
-
-
-def at_once(phase: Phase) -> int:
-    """How many samples a process computes at a time."""
-    return max(1, phase.batch // phase.accumulate // parallel.ranks().count)
-
-
-def parts(batch: Batch, most: int) -> Iterator[Batch]:
-    """A batch in parts of at most ``most`` samples, in their order."""
-    for start in range(0, len(batch.clip_ids), most):
-        yield batch.rows(start, min(start + most, len(batch.clip_ids)))
+def learning_rate(settings: Settings, step: int) -> float:
+    """Return the rate at ``step``: linear up over ``warmup`` steps, flat, linear down to 0 over the last ``decay`` of all."""
+    up = (step + 1) / max(1, settings.warmup)
+    down = (settings.steps - step) / max(1.0, settings.decay * settings.steps) if settings.decay else 1.0
+    return settings.lr * min(1.0, up, down)
 
 
 def train_step(
-    unet: Any, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], recipe: Recipe, phase: Phase, step: int
-) -> float:
-    """One optimizer step on what this process has of the step's samples; returns the loss over all processes' samples.
-    Pictures and videos weigh by their number. Raises ``NotFinite`` with the samples' ids when it is not
-    finite."""
-    unet.train()
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    parts: Sequence[P],
+    losses: Callable[[Any, P], dict[str, Tensor]],
+    settings: Settings,
+    title: str,
+    step: int,
+) -> dict[str, float]:
+    """Take one optimizer step on this process's ``parts`` of the step's samples, which weigh by their number.
+
+    Returns the losses' means over all processes' samples, the learning rate and the gradient's norm. Raises ``NotFinite``
+    with the samples' ids, before the weights change, where a loss or the gradient is not finite.
+    """
+    model.train()
+    rate = learning_rate(settings, step)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(phase, step)
+        group["lr"] = rate * group.get("unit", 1.0)
     optimizer.zero_grad(set_to_none=True)
-    processes = parallel.ranks().count
-    todo = [part for batch in batches for part in parts(batch, at_once(phase))]
-    value = torch.zeros((), device=todo[0].clean.device)
-    for number, part in enumerate(todo):
+    processes = distributed.world().size
+    sums: dict[str, Tensor] = {}
+    for number, part in enumerate(parts):
         # Divided, so that the parts' gradients sum to that of the whole batch's mean; processes' gradients are averaged.
-        with nullcontext() if number == len(todo) - 1 else parallel.apart(unet):
-            loss = batch_loss(unet, part, recipe, phase).sum() / phase.batch
-            (loss * processes).backward()  # type: ignore[no-untyped-call]
-        value += loss.detach()
-    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(weights, phase.clip_grad))
-    mean = float(parallel.total(value))
-    if math.isfinite(mean) and math.isfinite(norm):
+        with nullcontext() if number == len(parts) - 1 else distributed.no_sync(model):
+            means = {name: value.sum() / settings.batch for name, value in losses(model, part).items()}
+            (means["loss"] * processes).backward()  # type: ignore[no-untyped-call]
+        for name, value in means.items():
+            sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+    norm = clip_gradient(optimizer, settings.clip_grad)
+    figures = dict(zip(sums, distributed.all_reduce(torch.stack(list(sums.values()))).tolist(), strict=True))
+    loss = figures["loss"]
+    if math.isfinite(loss) and math.isfinite(norm):
         optimizer.step()
-        return mean
-    what = "gradient" if math.isfinite(mean) else f"loss ({mean})"
-    names = ", ".join(parallel.gathered(tuple(name for batch in batches for name in batch.clip_ids)))
-    raise NotFinite(f"phase {phase.name}, step {step}: {what} is not finite on samples {names}")
+        return {**figures, "lr": rate, "gradient_norm": norm}
+    what = "gradient" if math.isfinite(loss) else f"loss ({loss})"
+    names = ", ".join(distributed.all_gather(tuple(name for part in parts for name in part.clip_ids)))
+    raise NotFinite(f"{title}, step {step}: {what} is not finite on samples {names}")
 
 
 @torch.no_grad()
-def validation_loss(unet: Any, batches: Batches, recipe: Recipe, device: torch.device) -> float:
-    """The objective's mean over the phase's fixed validation samples, noise and noise levels; nothing is dropped."""
-    unet.eval()
-    phase, ranks = batches.phase, parallel.ranks()
-    summed = torch.zeros(2, dtype=torch.float64, device=device)  # of losses, and of samples
-    for sigma in phase.validation_sigmas:
-        for batch in batches.validation(sigma, at_once(phase), ranks):
-            loss = batch_loss(unet, batch.to(device), recipe, phase)
-            summed += torch.stack([loss.double().sum(), loss.new_tensor(len(loss)).double()])
-    losses, samples = parallel.total(summed).tolist()
-    return float(losses / samples)
+def clip_gradient(optimizer: torch.optim.Optimizer, longest: float) -> float:
+    """Shorten the gradient to ``longest``, and return its norm before; each group's part is measured in its ``unit``."""
+    groups = [
+        (group.get("unit", 1.0), [weight.grad for weight in group["params"] if weight.grad is not None])
+        for group in optimizer.param_groups
+    ]
+    groups = [(unit, gradients) for unit, gradients in groups if gradients]
+    if not groups:
+        return 0.0
+    norms = [norm * unit for unit, gradients in groups for norm in torch._foreach_norm(gradients)]
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    scale = (longest / (norm + 1e-6)).clamp(max=1.0)
+    for _, gradients in groups:
+        torch._foreach_mul_(gradients, scale)
+    return float(norm)

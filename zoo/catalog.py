@@ -13,10 +13,8 @@ from pathlib import Path
 from dailies.curation.errors import Damaged, ModelError, NoSuchModel
 from dailies.zoo.entry import ZooEntry
 from dailies.zoo.formats import safetensors_info
+from dailies.zoo.formats.references import BUILTIN, SCHEME
 from dailies.zoo.store import ENTRY, Store
-
-BUILTIN = Path(__file__).parent / "builtin"
-SCHEME = "zoo:"
 
 
 def built_ins(root: Path = BUILTIN) -> dict[str, ZooEntry]:

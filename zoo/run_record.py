@@ -9,7 +9,7 @@
         data            path of the export trained on
         export          object: that export's ``export.json``; runs made before exports had one hold ``export_card``
                         instead, the text of the export's README.md
-        models          vae, vae_temporal, text, image: local folders
+        models          vae, vae_temporal, text, image: zoo:NAME for a built-in one, else its folder
         phases          [{name, task, steps, done, seconds, validation [[step, loss] …], checkpoint, samples,
                         size [w, h], frames, fps, clips, first_clip_ids}]
     RUN/phases/NAME/step-000200/{unet,unet_ema}/     a checkpoint
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import RunError
+from dailies.zoo.formats.references import as_folder
 from dailies.zoo.provenance import SourceExport
 
 RUN = "run.json"
@@ -83,7 +84,7 @@ class RunRecord:
                 recipe_hash=str(row["recipe_hash"]),
                 data=str(row["data"]),
                 export=SourceExport.of_run(row),
-                models={name: folder / value for name, value in row["models"].items() if value},
+                models={name: as_folder(value, folder) for name, value in row["models"].items() if value},
                 phases=tuple(_phase(phase) for phase in row["phases"]),
             )
         except KeyError as error:

@@ -16,6 +16,7 @@ from dailies.pipelines.cli.tables import DASH, grid, stdout
 
 if TYPE_CHECKING:
     from dailies.training.plan import PhasePlan, Plan
+    from dailies.training.vae.plan import VaePlan
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:
@@ -30,6 +31,32 @@ def print_plan(plan: Plan, as_json: bool) -> None:
     _print_lines(out, "what is lacking", [("all", line) for line in plan.lacks] + list(lacks.items()))
     _print_lines(out, "not quite the paper's", [("·", line) for line in plan.differs])
     _print_lines(out, "how it is counted", [("·", line) for line in plan.notes])
+
+
+def print_vae_plan(plan: VaePlan, as_json: bool) -> None:
+    """Print what finetuning a temporal decoder would take."""
+    if as_json:
+        print(json.dumps(asdict(plan)))
+        return
+    out = Console(highlight=False)
+    window, window_unit = _unit(plan.tflop * 1e12)
+    whole, whole_unit = _unit(plan.pflop * 1e15)
+    fps = "each clip's own" if plan.fps is None else f"{plan.fps:g}"
+    rows = {
+        "trains": f"{plan.trains} layers: {plan.trained / 1e6:,.1f} of {plan.parameters / 1e6:,.1f} M weights",
+        "window": f"{plan.frames} frames of {plan.size[0]}×{plan.size[1]} px, frames a second: {fps}",
+        "steps": f"{plan.steps:,} of {plan.batch} windows at lr {_power(plan.lr)}",
+        f"{window}FLOP a window": _number(plan.tflop * 1e12 / window_unit),
+        f"{whole}FLOP": _number(plan.pflop * 1e15 / whole_unit),
+        "GB a device": _number(plan.gigabytes),
+        "columns": ", ".join(plan.columns),
+        "clips there": DASH if plan.clips is None else f"{plan.clips:,}",
+        "epochs": DASH if plan.epochs is None else _number(plan.epochs),
+    }
+    out.print()
+    _print_lines(out, "plan of vae: a temporal decoder", list(rows.items()))
+    _print_lines(out, "what is lacking", [("·", one) for one in plan.lacks])
+    _print_lines(out, "how it is counted", [("·", one) for one in plan.notes])
 
 
 def _uncut(table: Table, width: int) -> int:

@@ -47,7 +47,12 @@ def train(
 ) -> None:
     """Train a video model in phases on an export, each from the last one's checkpoint; or finetune one."""
     if recipe == "vae":
-        _train_vae(start or vae, data, out, set_, device, resume, dry_run, as_json)
+        if phase is not None:
+            raise UsageError(f"--phase={phase}: train vae has no phases; leave it out")
+        if dry_run:
+            _plan_vae(start or vae, data, set_, as_json)
+        else:
+            _train_vae(start or vae, data, out, set_, device, workers, resume, as_json)
         return
     from dailies.pipelines.train import Request, plan_run, train_run
 
@@ -69,17 +74,30 @@ def _train_vae(
     out: str | None,
     sets: list[str],
     device: str,
+    workers: int,
     resume: bool,
-    dry_run: bool,
     as_json: bool,
 ) -> None:
-    """``dailies train vae``: the temporal decoder alone, which has no phases."""
+    """Run ``dailies train vae``: the temporal decoder alone, which has no phases."""
     from dailies.pipelines.cli.training_tables import print_vae
     from dailies.pipelines.train_vae import train_vae_run
 
-    if dry_run or start is None or len(data) != 1 or out is None:
-        raise UsageError("train vae needs --from MODEL, one --data EXPORT and --out FOLDER, and has no --dry-run")
-    print_vae(train_vae_run(start, data[0], out, sets=sets, device=device, resume=resume, say=_say), as_json)
+    if start is None or len(data) != 1 or out is None:
+        raise UsageError(
+            "train vae needs --from MODEL, one --data EXPORT and --out FOLDER; with --dry-run only --from MODEL"
+        )
+    report = train_vae_run(start, data[0], out, sets=sets, device=device, workers=workers, resume=resume, say=_say)
+    print_vae(report, as_json)
+
+
+def _plan_vae(start: str | None, data: list[str], sets: list[str], as_json: bool) -> None:
+    """Run ``dailies train vae --dry-run``."""
+    from dailies.pipelines.cli.plan_tables import print_vae_plan
+    from dailies.pipelines.train_vae import plan_vae_run
+
+    if start is None or len(data) > 1:
+        raise UsageError("train vae --dry-run needs --from MODEL and at most one --data EXPORT")
+    print_vae_plan(plan_vae_run(start, data[0] if data else None, sets=sets), as_json)
 
 
 def _say(line: str) -> None:

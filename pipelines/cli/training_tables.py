@@ -11,7 +11,7 @@ from dailies.pipelines.cli.tables import grid, near, stdout
 
 if TYPE_CHECKING:
     from dailies.pipelines.train import PhaseReport
-    from dailies.pipelines.train_vae import VaeTrained
+    from dailies.pipelines.train_vae import VaeReport
 
 
 def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
@@ -32,7 +32,7 @@ def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
         out.print(f"{phase.name:<8} {near(phase.samples)}", soft_wrap=True, markup=False)
 
 
-def print_vae(done: VaeTrained, as_json: bool) -> None:
+def print_vae(done: VaeReport, as_json: bool) -> None:
     """What finetuning a temporal decoder changed on held-out clips."""
     if as_json:
         print(json.dumps(asdict(done)))

@@ -85,7 +85,8 @@ def list_models(zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> None:
 @zoo_app.command("show")
 def show_model(name: Name, zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> None:
     """Show one model: what it makes, where it came from, where its files are."""
-    from dailies.zoo.catalog import BUILTIN, ENTRIES
+    from dailies.zoo.catalog import ENTRIES
+    from dailies.zoo.formats.references import BUILTIN
 
     store = Store(zoo)
     entry = ENTRIES.get(name) or store.entry(name)

@@ -16,8 +16,9 @@ from dailies.training.data.batches import Batch, Batches
 from dailies.training.data.export import Export, Row, grid_length
 from dailies.training.data.manifest import LatentsManifest
 from dailies.training.data.prefetch import prefetch
-from dailies.training.data.schedule import BucketSubset, Ranks, Schedule
+from dailies.training.data.schedule import BucketSubset, Schedule
 from dailies.training.data.split import MAIN, Exports, Split, load
+from dailies.training.data.world import World
 
 __all__ = [
     "MAIN",
@@ -27,10 +28,10 @@ __all__ = [
     "Export",
     "Exports",
     "LatentsManifest",
-    "Ranks",
     "Row",
     "Schedule",
     "Split",
+    "World",
     "grid_length",
     "load",
     "prefetch",

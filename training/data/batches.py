@@ -14,8 +14,9 @@ from torch import Tensor
 from dailies.curation.errors import ExportError, SourceError
 from dailies.training.data.loaders import MIDDLE, Loader, Sample
 from dailies.training.data.sampling import SampleSpec, generator, normal
-from dailies.training.data.schedule import BucketSubset, Ranks, Schedule
+from dailies.training.data.schedule import BucketSubset, Schedule
 from dailies.training.data.split import Split
+from dailies.training.data.world import ALONE, World
 from dailies.training.diffusion import objective
 from dailies.training.diffusion.conditioning import Condition
 from dailies.training.diffusion.encoders import Encoders
@@ -23,8 +24,6 @@ from dailies.training.models.pixels import Pixels, to_tensor
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import Recipe
 from dailies.zoo.formats.time_ids import added_time_ids, motion_bucket
-
-ALONE = Ranks()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +93,19 @@ class Batches:
         """Let the reading threads end."""
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    def training(self, step: int, ranks: Ranks = ALONE) -> list[Batch]:
+    def training(self, step: int, world: World = ALONE) -> list[Batch]:
         """Makes the batches of optimizer step ``step``, conditions dropped at the phase's rates: pictures and videos
         apart."""
-        return [self.make(plan.subset, plan.specs) for plan in self._schedule.step(step, ranks)]
+        return [self.make(plan.subset, plan.specs) for plan in self._schedule.step(step, world)]
 
-    def validation(self, sigma: float | None = None, most: int | None = None, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    def validation(self, sigma: float | None = None, most: int | None = None, world: World = ALONE) -> Iterator[Batch]:
         """Yields the fixed validation samples, ``most`` at a time, nothing dropped: those batches that are this rank's.
         ``sigma``: in place of the drawn ones."""
         number = 0
         for subset, specs in self.held_out():
             size = most or len(specs)
             for start in range(0, len(specs), size):
-                if number % ranks.count == ranks.rank:
+                if number % world.size == world.rank:
                     yield self.make(subset, specs[start : start + size], sigma, drop=False)
                 number += 1
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def prefetch(make: Callable[[int], T], start: int, stop: int, depth: int) -> Iterator[T]:
+def prefetch(make: Callable[[int], T], start: int, stop: int, depth: int) -> Generator[T, None, None]:
     """Yields ``make(start)`` … ``make(stop − 1)`` in order, up to ``depth`` of them prepared in another thread.
 
     With ``depth`` 0 none is prepared early: on a CPU that would take time from the step. What ``make`` raises is raised

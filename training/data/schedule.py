@@ -16,6 +16,7 @@ import numpy as np
 
 from dailies.training.data.items import Items
 from dailies.training.data.sampling import SampleSpec, draw_spec, generator
+from dailies.training.data.world import ALONE, World
 from dailies.training.recipes.phase import Bucket, Phase
 
 BLOCK = 4096  # steps whose subsets are drawn together
@@ -38,18 +39,6 @@ class BatchPlan:
 
     subset: BucketSubset
     specs: tuple[SampleSpec, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranks:
-    """Process ``rank`` of ``count`` that share each batch."""
-
-    rank: int = 0
-    count: int = 1
-
-    def part(self, samples: int) -> range:
-        """This rank's samples of so many: those of all ranks, one after the other, are all of them in order."""
-        return range(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
 
 
 class Schedule:
@@ -78,15 +67,15 @@ class Schedule:
             of_subset = self._subset == number
             self._before[of_subset] = np.arange(int(of_subset.sum()))
 
-    def step(self, step: int, ranks: Ranks = Ranks()) -> list[BatchPlan]:
+    def step(self, step: int, world: World = ALONE) -> list[BatchPlan]:
         """Returns the samples of optimizer step ``step`` that are this rank's: the pictures first, then the videos."""
         batch, pictures = self.phase.batch, self._picture_count
         videos = batch - pictures
         subset = self.subsets[int(self._subset[step])]
         plans = []
         if self.pictures is not None:
-            plans.append(self._plan(self.pictures, step * batch + videos, step * pictures, ranks.part(pictures)))
-        plans.append(self._plan(subset, step * batch, int(self._before[step]) * videos, ranks.part(videos)))
+            plans.append(self._plan(self.pictures, step * batch + videos, step * pictures, world.part(pictures)))
+        plans.append(self._plan(subset, step * batch, int(self._before[step]) * videos, world.part(videos)))
         return [plan for plan in plans if plan.specs]
 
     def _plan(self, subset: BucketSubset, position: int, index: int, part: range) -> BatchPlan:

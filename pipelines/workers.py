@@ -1,0 +1,153 @@
+"""Several training processes on Ray Train: what they print is printed here, and what they raise is raised here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dailies.curation import errors
+from dailies.curation.atomic import write_text
+from dailies.curation.errors import DailiesError, NotFinite
+from dailies.pipelines import engine as engines
+
+Say = Callable[[str], None]
+RESTARTS = 3  # of workers that died
+
+
+def run_workers(work: Callable[[Say], None], out: str | Path, workers: int, *, device: str, say: Say) -> None:
+    """Call ``work`` in ``workers`` processes on Ray Train, with a GPU for each where there are some.
+
+    A worker that dies is started again, with all others, and ``work`` goes on from its last checkpoint. An error of
+    this project is raised here as the class that it is; any other as a ``DailiesError`` that holds the worker's traceback.
+
+    Args:
+        work: Gets the function that prints a line here. It must be picklable by cloudpickle.
+        out: A folder that all workers can reach; ``OUT/ray`` is theirs while they run.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchTrainer
+
+    from dailies.training.distributed import pick_device
+
+    folder = Path(out).resolve() / "ray"
+    lines = Lines(folder)
+    lines.begin()
+
+    def worker(_: Mapping[str, Any]) -> None:
+        call_worker(work, lines)
+
+    scaling = ScalingConfig(num_workers=workers, use_gpu=pick_device(device).type == "cuda")
+    failures = FailureConfig(max_failures=RESTARTS)
+    with engines.session("ray"), lines.follow(say):
+        trainer = TorchTrainer(
+            worker,
+            train_loop_config={},
+            scaling_config=scaling,
+            run_config=RunConfig(name="ray", storage_path=str(folder.parent), failure_config=failures),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            if (known := lines.error()) is not None:
+                raise known from None
+            cause = lines.traceback() or str(error.__cause__ or error)
+            raise DailiesError(f"training failed on {workers} workers:\n{cause}") from error
+    known = lines.error()
+    shutil.rmtree(folder)
+    if known is not None:
+        raise known
+
+
+class Lines:
+    """Files in ``folder`` through which workers speak: lines to print, and the error that ended them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._log, self._error, self._trace = (folder / name for name in ("log.txt", "error.json", "traceback.txt"))
+
+    def begin(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in (self._error, self._trace):
+            path.unlink(missing_ok=True)
+        self._log.write_text("", encoding="utf-8")
+
+    def say(self, line: str) -> None:
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def keep_error(self, error: DailiesError) -> None:
+        if not self._error.exists():  # the first; others may follow from it
+            write_text(self._error, encode_error(error))
+
+    def keep_traceback(self, text: str) -> None:
+        write_text(self._trace, text)
+
+    def error(self) -> DailiesError | None:
+        return decode_error(self._error.read_text(encoding="utf-8")) if self._error.exists() else None
+
+    def traceback(self) -> str:
+        return self._trace.read_text(encoding="utf-8") if self._trace.exists() else ""
+
+    @contextmanager
+    def follow(self, say: Say) -> Iterator[None]:
+        """Print here what workers ``say``."""
+        stop = threading.Event()
+
+        def follow() -> None:
+            with self._log.open(encoding="utf-8") as file:
+                while True:
+                    ended = stop.is_set()
+                    for line in file:
+                        say(line.rstrip("\n"))
+                    if ended:
+                        return
+                    stop.wait(0.5)
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            follower.join()
+
+
+def call_worker(work: Callable[[Say], None], lines: Lines) -> None:
+    """Call ``work`` in a worker and keep what it raises for the caller of ``run_workers``.
+
+    A loss that is not finite ends all workers together. Any other error may end one alone while the others wait for it, so
+    it is raised, upon which Ray ends them all and starts them again: then there is nothing left to do if it was ours.
+    """
+    if lines.error() is not None:
+        return
+    try:
+        work(lines.say)
+    except NotFinite as error:
+        lines.keep_error(error)
+    except DailiesError as error:
+        lines.keep_error(error)
+        raise
+    except Exception:
+        lines.keep_traceback(traceback.format_exc())
+        raise
+
+
+def encode_error(error: DailiesError) -> str:
+    """Write an error of ``curation.errors`` as JSON: its class and its message."""
+    return json.dumps({"type": type(error).__name__, "message": str(error)})
+
+
+def decode_error(text: str) -> DailiesError:
+    """Make the error that ``encode_error`` wrote."""
+    row = json.loads(text)
+    made = getattr(errors, row["type"], DailiesError)
+    if not (isinstance(made, type) and issubclass(made, DailiesError)):
+        made = DailiesError
+    error: DailiesError = made(row["message"])
+    return error

@@ -1,0 +1,97 @@
+"""OUT/vae.json: what a VAE's training was begun with, its figures, and whether it is done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dailies.curation.atomic import write_json
+from dailies.curation.errors import RunError
+from dailies.training.data.export import Export
+from dailies.training.run_log import check_folder
+from dailies.training.vae.objective import Quality
+from dailies.training.vae.recipe import VaeRecipe
+from dailies.zoo.formats.references import as_reference
+
+FILE = "vae.json"
+SAME = ("recipe", "start", "data")  # what a call must share with the one that began the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeResult:
+    """What finetuning changed, on clips held out.
+
+    ``image``: the image decoder, ``None`` where the start was a temporal one. ``before``, ``after``: the temporal decoder at
+    the first step and at the end; between ``image`` and ``before`` lies what inflation could not keep.
+    """
+
+    folder: Path
+    steps: int
+    seconds: float
+    image: Quality | None
+    before: Quality
+    after: Quality
+    notes: tuple[str, ...] = ()
+
+
+class Record:
+    """Keeps vae.json, written whole after each change; of several processes one alone ``writes``.
+
+    Raises ``RunError`` where the folder was begun with another recipe, start or export, and, to ``resume``, where nothing was
+    begun in it.
+    """
+
+    def __init__(
+        self, folder: Path, recipe: VaeRecipe, start: Path, export: Export, *, resume: bool, writes: bool = True
+    ) -> None:
+        check_folder(folder, resume, FILE)
+        self.folder, self.path, self.result, self.writes = folder, folder / FILE, folder / "vae", writes
+        self.facts: dict[str, Any] = {
+            "recipe": recipe.meaning,
+            "start": as_reference(start),
+            "data": str(export.folder.resolve()),
+            "units": None,
+            "seconds": 0.0,
+            "image": None,
+            "before": None,
+            "after": None,
+            "done": False,
+        }
+        if not self.path.exists():
+            return
+        old = json.loads(self.path.read_text(encoding="utf-8"))
+        old["start"] = as_reference(old["start"])
+        for name in SAME:
+            if old[name] != self.facts[name]:
+                raise RunError(f"{name}={self.facts[name]}: {folder} was begun with {old[name]}; take another --out")
+        self.facts = old
+
+    def write(self) -> None:
+        if self.writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, self.facts)
+
+    def refresh(self) -> None:
+        """Take over what the process that writes has written."""
+        if not self.writes:
+            self.facts = json.loads(self.path.read_text(encoding="utf-8"))
+
+    def quality(self, name: str) -> Quality | None:
+        return None if self.facts[name] is None else Quality(**self.facts[name])
+
+    def report(self, notes: tuple[str, ...]) -> VaeResult | None:
+        """Return the result, ``None`` where the run is not done."""
+        before, after = self.quality("before"), self.quality("after")
+        if not self.facts["done"] or before is None or after is None:
+            return None
+        return VaeResult(
+            folder=self.result,
+            steps=self.facts["recipe"]["steps"],
+            seconds=self.facts["seconds"],
+            image=self.quality("image"),
+            before=before,
+            after=after,
+            notes=notes,
+        )
