@@ -77,5 +77,5 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
     assert select_again("dataset", "captioned", ["captioned.rules.motion.min=0"]).kept == 6
     export = export_again("dataset", "export", ["export.max_short_side=64"], engine="local")
     assert sum(export.splits.values()) == 6
-    assert set(done) == {"cut out", "export"}, "only what exporting does"
+    assert set(done) == {"extract", "export"}, "only what exporting does"
     assert verify(Dataset.open("dataset")) == []
