@@ -3,14 +3,14 @@
 A step of scoring or captioning is called by the name of its scorer or captioner, unless it has a ``name`` of its own, with
 which two of one kind stand side by side. Its table and its columns are called by it:
 
-====================================================  =======================  =================================
-step                                                  table                    columns that later steps know
-====================================================  =======================  =================================
-``score: {scorer: clip}``                             ``scores/clip@FP``       ``clip_similarity``
-``score: {scorer: clip, name: clip_large}``           ``scores/clip_large@FP`` ``clip_large_clip_similarity``
-``caption: {captioner: coca}``                        ``captions/coca@FP``     ``caption_coca``
-``caption: {captioner: coca, name: coca_large}``      ``captions/coca_large@FP`` ``caption_coca_large``
-====================================================  =======================  =================================
+================================================  ==========================  ==============================
+step                                              table                       columns that later steps know
+================================================  ==========================  ==============================
+``score: {scorer: clip}``                         ``scores/clip@FP``          ``clip_similarity``
+``score: {scorer: clip, name: clip_large}``       ``scores/clip_large@FP``    ``clip_large_clip_similarity``
+``caption: {captioner: coca}``                    ``captions/coca@FP``        ``caption_coca``
+``caption: {captioner: coca, name: coca_large}``  ``captions/coca_large@FP``  ``caption_coca_large``
+================================================  ==========================  ==============================
 
 ``FILE.py:CLASS`` in place of a scorer's or captioner's name is one of the user's: see ``dailies.pipelines.own``. In Python a
 step takes an object too: ``ScoreStep(scorer=MyScorer())``.

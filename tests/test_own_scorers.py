@@ -104,7 +104,7 @@ def test_a_file_beside_the_recipe_scores_captions_selects_and_resumes(videos: Pa
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(recipe("bright_file.py:BrightScorer", *steps)))
     own = load_recipe(str(tmp_path / "own.yaml"))
     out = tmp_path / "dataset"
-    summary = curate([str(videos)], str(out), own, engine="local", quiet=True)
+    summary = curate([str(videos)], str(out), own, engine="local")
     dataset = Dataset.open(out)
     bright, double, words = (
         dataset.table(own.tables()[name]).read() for name in ("bright_scorer", "double", "caption_words")
@@ -120,7 +120,7 @@ def test_a_file_beside_the_recipe_scores_captions_selects_and_resumes(videos: Pa
     assert summary.selections[0].name == "main"
 
     before = versions(dataset)
-    curate([str(videos)], str(out), load_recipe(str(tmp_path / "own.yaml")), engine="local", quiet=True)
+    curate([str(videos)], str(out), load_recipe(str(tmp_path / "own.yaml")), engine="local")
     assert versions(dataset) == before
     assert last_recipe(dataset, []).tables() == own.tables()  # the record names the whole path
     select_again(str(out), "main", ["main.rules.double_bright.min=1"])
@@ -129,7 +129,7 @@ def test_a_file_beside_the_recipe_scores_captions_selects_and_resumes(videos: Pa
     changed = load_recipe(str(tmp_path / "own.yaml")).tables()
     assert changed["cut"] == own.tables()["cut"]
     assert changed["bright_scorer"] != own.tables()["bright_scorer"]
-    curate([str(videos)], str(out), load_recipe(str(tmp_path / "own.yaml")), engine="local", quiet=True)
+    curate([str(videos)], str(out), load_recipe(str(tmp_path / "own.yaml")), engine="local")
     brighter = dataset.table(changed["bright_scorer"]).read().sort_by("clip_id")["bright"].to_pylist()
     assert brighter == pytest.approx([value + 1 for value in bright.sort_by("clip_id")["bright"].to_pylist()])
 
@@ -152,11 +152,11 @@ def test_an_object_is_the_same_as_its_file(videos: Path, file: Path, module: Any
     )
     assert own.tables() == named.tables()
     out = tmp_path / "dataset"
-    curate([str(videos)], str(out), own, engine="local", quiet=True)
+    curate([str(videos)], str(out), own, engine="local")
     before = versions(Dataset.open(out))
     assert own.tables()["bright_scorer"] in before
-    curate([str(videos)], str(out), own, engine="local", quiet=True)
-    curate([str(videos)], str(out), named, engine="local", quiet=True)
+    curate([str(videos)], str(out), own, engine="local")
+    curate([str(videos)], str(out), named, engine="local")
     assert versions(Dataset.open(out)) == before
 
 
