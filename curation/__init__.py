@@ -9,8 +9,25 @@ from importlib import import_module
 from types import ModuleType
 
 ROOMS = ("captioners", "detectors", "export", "observers", "scorers", "tables", "video", "world")
-FILES = ("clips", "errors", "observations", "observe", "schema", "select", "sources", "timing", "types")
+FILES = (
+    "atomic",
+    "cards",
+    "clips",
+    "config",
+    "errors",
+    "observations",
+    "observe",
+    "packages",
+    "schema",
+    "select",
+    "sources",
+    "timing",
+    "types",
+)
 __all__ = [*ROOMS, *FILES]
+
+if __name__ != "dailies.curation":  # imported by its bare name, it would be a second copy of every module in it
+    raise ImportError(f"{__name__} is part of dailies: import dailies.curation")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,1 +1,19 @@
-"""Pipelines: the thin shell of Ray, recipes and the command line around ``curation``."""
+"""Pipelines: the thin shell of Ray and recipes around curation, training and the zoo; ``cli`` is the command line.
+
+Commands are functions here: ``run`` (curate, select, export), ``cuts``, ``maintenance``, ``latents``, ``train``,
+``train_vae``, ``quickstart``. They return frozen reports, and take a ``progress``.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+__all__ = ["cuts", "engine", "latents", "maintenance", "quickstart", "recipe", "run", "steps", "train", "train_vae"]
+
+if __name__ != "dailies.pipelines":  # imported by its bare name, it would be a second copy of every module in it
+    raise ImportError(f"{__name__} is part of dailies: import dailies.pipelines")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("curation", "zoo", "training", "pipelines")
 
 BASE = ("curation/errors", "curation/timing", "curation/types", "curation/schema")
-READING = (*BASE, "curation/config", "curation/atomic", "curation/packages")
+READING = (*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages")
 SHARED = (*READING, "curation/video")  # all that the zoo and training may know of curation
 CURATION = (
     *(
@@ -51,6 +52,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/timing": (),
     "curation/schema": (),
     "curation/atomic": (),
+    "curation/cards": (),
     "curation/types": ("curation/timing",),
     "curation/config": ("curation/errors",),
     "curation/packages": ("curation/errors",),
@@ -85,7 +87,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
 }
 FLAT = ("zoo", "training", "pipelines")  # whose own files are one room; curation's stand each by itself
 
-RAY_DOORS = {"pipelines/engine.py", "pipelines/train.py", "curation/captioners/vllm.py"}
+RAY_DOORS = {"pipelines/engine.py", "pipelines/workers.py"}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/captioners/coca.py",
@@ -180,8 +182,19 @@ def test_there_is_no_circle_among_the_files_of_a_room() -> None:
         list(TopologicalSorter(graph).static_order())
 
 
+@pytest.mark.parametrize(
+    "door", [path for path in files(*PACKAGES) if path.stem == "__init__"], ids=lambda path: room_of(path)
+)
+def test_a_door_says_what_it_is_and_what_may_be_used(door: Path) -> None:
+    name = next(name for name, path in MODULES.items() if path == door)
+    module = import_module(name)
+    assert (module.__doc__ or "").strip(), "a door says in a sentence what the room is"
+    for offered in module.__all__:
+        assert hasattr(module, offered) or f"{name}.{offered}" in MODULES
+
+
 @pytest.mark.parametrize("package", PACKAGES)
-def test_curation_package_door_stays_light(package: str) -> None:
+def test_a_package_door_stays_light(package: str) -> None:
     """A package's own door imports nothing of ours when it is loaded: rooms are opened by name."""
     assert not [name for name in imported(tree(ROOT / package / "__init__.py").body) if name.startswith("dailies.")]
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GeneratedVideo", "Store", "ZooEntry", "default_zoo", "load_pipeline", "publish", "resolve", "run"]
 
+if __name__ != "dailies.zoo":  # imported by its bare name, it would be a second copy of every module in it
+    raise ImportError(f"{__name__} is part of dailies: import dailies.zoo")
+
 _MODULES = {
     "GeneratedVideo": "generate",
     "Store": "store",
