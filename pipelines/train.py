@@ -12,7 +12,7 @@ from dailies.curation.errors import ExportError, UsageError
 from dailies.curation.packages import need
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
     from dailies.training.plan import Plan
@@ -100,7 +100,7 @@ def train_run(
     return reports(Path(out))
 
 
-def _recipe(request: Request) -> Recipe:
+def _recipe(request: Request) -> TrainingRecipe:
     from dailies.training.recipes import load_recipe
 
     return load_recipe(request.recipe, request.sets)

@@ -20,7 +20,7 @@ from dailies.curation import schema
 from dailies.curation.errors import ExportError
 from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.recipes.phase import Bucket, Phase, Rule
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.training.recipes.tasks import Task
 from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.lock import sha256
@@ -89,7 +89,7 @@ class LatentsManifest:
 
 
 def build_manifest(
-    recipe: Recipe, phase: Phase, models: Models, *, source: str, views: int, version: str
+    recipe: TrainingRecipe, phase: Phase, models: Models, *, source: str, views: int, version: str
 ) -> LatentsManifest:
     """Returns the manifest of latents of the export at ``source`` (path or URL) for ``phase``; weights are hashed, not
     loaded.
@@ -180,7 +180,7 @@ def weights_hash(folder: str) -> str:
 
 
 def check_fit(
-    recipe: Recipe, phase: Phase, manifest: LatentsManifest, folder: Path, models: Models | None = None
+    recipe: TrainingRecipe, phase: Phase, manifest: LatentsManifest, folder: Path, models: Models | None = None
 ) -> None:
     """Raises ``ExportError`` naming the field in which ``phase`` asks for something else than latents in ``folder`` are
     for. Weights are compared where ``models`` are given."""
@@ -203,7 +203,7 @@ def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> No
             )
 
 
-def _misfits(recipe: Recipe, phase: Phase, manifest: LatentsManifest, latents: str) -> Iterator[str]:
+def _misfits(recipe: TrainingRecipe, phase: Phase, manifest: LatentsManifest, latents: str) -> Iterator[str]:
     """Yields ``FIELD=VALUE: what is wrong`` for each field; ``latents`` names them."""
     if manifest.fps != phase.fps:
         yield f"fps={phase.fps:g}: {latents} were made at {manifest.fps:g} fps"
