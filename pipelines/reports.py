@@ -15,13 +15,13 @@ from dailies.curation.tables import Table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceReport:
-    """The sources named in a run: ``total``, of which ``ok`` are usable and hold ``seconds`` of video.
+    """The sources named in a run: ``given``, of which ``ok`` are usable and hold ``seconds`` of video.
 
     ``packets_broken``: packets of usable sources that the decoder passed over. ``failures``: (uri, kind, message).
     ``changed``: uris whose content differed from the last run's.
     """
 
-    total: int
+    given: int
     ok: int
     seconds: float
     packets_broken: int
@@ -40,7 +40,7 @@ class SourceReport:
         failed = observations.read(["source_id", "uri", "failure"], equals={"status": "failed"})
         failed = failed.filter(pc.is_in(failed["source_id"], value_set=ids)).to_pylist()
         return cls(
-            total=len(source_ids),
+            given=len(source_ids),
             ok=len(ok.filter(pc.equal(ok["segment"], 0))),
             seconds=pc.sum(ok["seconds"]).as_py() or 0.0,
             packets_broken=pc.sum(ok["packets_broken"]).as_py() or 0,

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("curation", "training", "zoo", "pipelines")
+KEPT = {("pipelines/reports.py", "given")}  # a key of what `dailies curate --json` prints
 NO_NAMES = {"one", "found", "made", "words", "given", "held", "seen", "said"}
 
 
@@ -47,9 +48,13 @@ def test_no_two_public_classes_share_a_name() -> None:
 
 
 def test_names_are_nouns_and_verbs() -> None:
-    assert [
-        f"{file}:{line} {name}" for file, tree in trees() for line, name in bound_names(tree) if name in NO_NAMES
-    ] == []
+    wrong = [
+        f"{file}:{line} {name}"
+        for file, tree in trees()
+        for line, name in bound_names(tree)
+        if name in NO_NAMES and (file, name) not in KEPT
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize(

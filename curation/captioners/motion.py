@@ -30,7 +30,7 @@ VOCABULARY = (
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class MotionCaptioner:
-    """Words for the flow. Units are those of ``motion``: px per half second at a short side of 240 px.
+    """How the camera and the scene move, in words. Units are those of ``motion``: px per half second at a short side of 240 px.
 
     Args:
         still: speed below which nothing moves.

@@ -33,7 +33,7 @@ def print_summary(summary: Summary, as_json: bool) -> None:
     sources = summary.sources
     out.print()
     if sources.failures:
-        table = grid(f"{len(sources.failures)} of {sources.total} sources failed")
+        table = grid(f"{len(sources.failures)} of {sources.given} sources failed")
         for name in ("source", "reason", "what is wrong"):
             table.add_column(name, overflow="fold")
         for uri, kind, message in sources.failures[:SHOWN_FAILURES]:
@@ -54,7 +54,7 @@ def _print_totals(out: Console, summary: Summary) -> None:
     broken = f", {sources.packets_broken} broken packets skipped" if sources.packets_broken else ""
     short = f", {counts['too_short']} shots too short" if counts["too_short"] else ""
     lines = [
-        ("sources", f"{sources.ok} of {sources.total} usable, {length(sources.seconds)}{broken}"),
+        ("sources", f"{sources.ok} of {sources.given} usable, {length(sources.seconds)}{broken}"),
         ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}"),
         *((f"select {each.name}", f"{each.kept} kept, {length(each.kept_seconds)}") for each in summary.selections),
         *((f"export {each.name}", _export_line(each)) for each in summary.exports),

@@ -106,9 +106,11 @@ class TrainingRecipe(Spec):
     """Phases in order, one network, one seed.
 
     Args:
+        phases: in the order in which they are trained.
         unet: ``None`` for that of the weights it starts from.
         caption: the export's column that texts come from, or several with the probability of each, drawn for each sample.
         text_tokens: how many tokens a text is padded or cut to.
+        seed: of everything that is drawn.
         autocast: bfloat16 arithmetic with float32 weights.
         reader: see ``data.reader``.
         models: which of ``ENCODER_DIMS`` it is made for.
