@@ -148,7 +148,9 @@ def read_facts(folder: Path) -> Facts | None:
 def parsed(data: bytes, path: str) -> Facts:
     """What a latents.json at ``path`` says. Raises ``ExportError`` for what is not of this format."""
     try:
-        facts = TypeAdapter(Facts).validate_json(data)
+        facts = TypeAdapter(Facts).validate_json(
+            data, strict=False
+        )  # a bucket, strict in Python, is made of lists here
     except ValidationError as error:
         raise ExportError(f"data: {path}: {format_error(error)}") from error
     except RecipeError as error:  # of a bucket
