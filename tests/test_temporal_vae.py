@@ -138,7 +138,7 @@ def test_inflation_is_a_function_of_the_vae_alone() -> None:
         ({"act_fn": "relu"}, "act_fn"),
         ({"shift_factor": 0.1}, "shift_factor"),
         ({"up_block_types": ("UpDecoderBlock2D", "AttnUpDecoderBlock2D")}, "AttnUpDecoderBlock2D"),
-        ({"layers_per_block": 1}, r"decoder\.mid_block\..* must be zero"),
+        ({"layers_per_block": 1}, r"decoder\.mid_block\..* is not zero"),
     ],
 )
 def test_what_the_temporal_class_lacks_is_named(settings: dict[str, Any], named: str) -> None:
@@ -509,9 +509,9 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
         "model=nothing: no such folder; give one, zoo:NAME or a hub id": {"start": "nothing"},
         "start=.*: holds None": {"start": str(BUILTIN / "clip-world")},
         "data=.*: holds no data": {"data": tmp_path / "empty"},
-        "has no field 'colour' to set, but steps": {"colour": 1},
+        "has no field 'colour' to set; there are: steps": {"colour": 1},
         r"size=\(26, 16\): this VAE takes multiples of 4 px": {"size": [26, 16]},
-        "set: trains=encoder: Input should be 'temporal' or 'decoder'": {"trains": "encoder"},
+        "--set trains=encoder: Input should be 'temporal' or 'decoder'": {"trains": "encoder"},
         "device: ": {"device": "abacus"},
     }.items():
         with pytest.raises(UsageError, match=named):

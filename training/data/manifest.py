@@ -17,7 +17,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from dailies.curation import schema
-from dailies.curation.errors import ExportError
+from dailies.curation.config import format_error
+from dailies.curation.errors import ExportError, RecipeError
 from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.recipes.phase import Bucket, Phase, Rule
 from dailies.training.recipes.recipe import Recipe
@@ -151,11 +152,12 @@ def read_manifest(folder: Path) -> LatentsManifest | None:
 def parse_manifest(data: bytes, path: str) -> LatentsManifest:
     """Parses the ``latents.json`` that lies at ``path``. Raises ``ExportError`` for what is not of this format."""
     try:
-        manifest = TypeAdapter(LatentsManifest).validate_json(data)
+        # A bucket, strict in Python, is made of lists here.
+        manifest = TypeAdapter(LatentsManifest).validate_json(data, strict=False)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise ExportError(f"{path}: {field}: {first['msg']}") from error
+        raise ExportError(f"{path}: {format_error(error)}") from error
+    except RecipeError as error:  # of a bucket
+        raise ExportError(f"{path}: {error}") from error
     if manifest.format != FORMAT:
         raise ExportError(f"{path}: format={manifest.format}: this version of dailies reads format {FORMAT}")
     return manifest
