@@ -110,7 +110,7 @@ def _same(ours: UNetConfig, theirs: UNetConfig, folder: str) -> None:
     for name in ("channels", "attention", "layers", "heads", "transformer_layers"):
         mine, there = getattr(ours, name), getattr(theirs, name)
         if mine != there:
-            raise ModelError(f"uunet.{name}={mine}: the weights to start from have {there}: {folder}")
+            raise ModelError(f"unet.{name}={mine}: the weights to start from have {there}: {folder}")
 
 
 def net_of(recipe: Recipe, models: Models) -> UNetSpec | UNetConfig:
