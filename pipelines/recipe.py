@@ -87,8 +87,8 @@ class Recipe(StrictModel):
         return f"{step.table}@{fingerprint(meaning)}"
 
     def before(self, step: Any) -> list[Annotation]:
-        """The scorers and captioners that come before a step."""
-        place = next(number for number, other in enumerate(self.steps) if other is step)
+        """The scorers and captioners that come before a step; all of them before ``None``."""
+        place = next((number for number, other in enumerate(self.steps) if other is step), len(self.steps))
         return [earlier for earlier in self.steps[:place] if isinstance(earlier, Annotation)]
 
     def tables(self) -> dict[str, str]:

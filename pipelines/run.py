@@ -166,8 +166,8 @@ def clips_table(dataset: Dataset, recipe: Recipe) -> Table:
     return dataset.table(recipe.clips, schema.clips(measures(recipe)))
 
 
-def joined(dataset: Dataset, recipe: Recipe, before: Any) -> pa.Table:
-    """All clips with the columns of every scorer and captioner that comes before a step."""
+def joined(dataset: Dataset, recipe: Recipe, before: Any = None) -> pa.Table:
+    """All clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
     clips = clips_table(dataset, recipe).read()
     for step in recipe.before(before):
         table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
