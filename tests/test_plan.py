@@ -249,7 +249,9 @@ def test_what_is_missing_of_the_request_is_said(tmp_path: Path) -> None:
         plan_run(dataclasses.replace(tiny, phase="last"), say=print)
     with pytest.raises(UsageError, match=r"--data=.*: holds no index\.parquet"):
         plan_run(dataclasses.replace(tiny, data=[str(tmp_path)]), say=print)
-    with pytest.raises(UsageError, match="finetune takes its shape from what is given, and lacks weights to start"):
+    with pytest.raises(
+        UsageError, match="finetune takes its network's shape from its models, and lacks weights to start"
+    ):
         plan_run(Request(recipe="finetune"), say=print)
     with pytest.raises(UsageError, match=r"model=no-such-thing: no such folder; give one"):
         plan_run(dataclasses.replace(tiny, start="no-such-thing"), say=print)

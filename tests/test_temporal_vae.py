@@ -212,7 +212,7 @@ def test_windows_are_consecutive_frames_drawn_from_the_position_alone(
     train, held_out, notes = split(Export(export), RECIPE)
     assert (len(train), len(held_out), notes) == (4, 2, ())
     ids = [train.draw(position).clip_id for position in range(8)]
-    assert sorted(ids[:4]) == sorted(ids[4:]) == sorted(train.ids)
+    assert sorted(ids[:4]) == sorted(ids[4:]) == sorted(train.clip_ids)
     monkeypatch.setattr("dailies.training.vae.windows.CACHE_BYTES", 0)
     uncached = split(Export(export), RECIPE)[0]
     for position in (5, 2):
@@ -235,14 +235,14 @@ def test_clips_that_cannot_serve_are_left_out_and_said(export: Path) -> None:
 def test_a_clip_that_cannot_be_read_is_replaced(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Export(export)
     train = split(opened, RECIPE)[0]
-    whole = opened.whole
-    bad = train.ids[1]
+    with_video = opened.with_video
+    bad = train.clip_ids[1]
 
     def damaged(row: Any) -> dict[str, Any]:
-        row = whole(row)
+        row = with_video(row)
         return {**row, "video": b"\0" * 100} if row["clip_id"] == bad else row
 
-    monkeypatch.setattr(opened, "whole", damaged)
+    monkeypatch.setattr(opened, "with_video", damaged)
     assert bad not in [train.draw(position).clip_id for position in range(8)]
     assert list(train.failed) == [bad]
 
