@@ -61,7 +61,7 @@ if __name__ == "__main__":
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "example/own-scorer")
     if not videos.exists():
         dailies.curation.world.render_world(videos, seed=1, videos=3, shots=(3, 4))
-    recipe = dailies.Recipe.of(
+    recipe = dailies.CurationRecipe.of(
         "colourful",
         [
             dailies.ObserveStep(observers=("boundary", "motion")),

@@ -27,7 +27,7 @@ from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress
-from dailies.pipelines.recipe import Recipe
+from dailies.pipelines.recipe import CurationRecipe
 from dailies.pipelines.reports import ExportReport
 from dailies.pipelines.stages import MEMORY_GB
 from dailies.pipelines.steps import ExportStep, ObserveStep
@@ -133,7 +133,7 @@ def _write_table(folder: Folder, name: str, table: pa.Table) -> None:
 
 def export_selection(
     dataset: Dataset,
-    recipe: Recipe,
+    recipe: CurationRecipe,
     step: ExportStep,
     clips: pa.Table,
     columns: Sequence[pa.Field],
@@ -158,7 +158,7 @@ def export_selection(
             staging.fs.delete_dir(staging.path)
         batches = export.by_source(_marked(clips, dataset.table(recipe.observations)))
         extracting = ExtractWork(
-            staging=staging.url, settings=settings, stall_seconds=recipe.one(ObserveStep).stall_seconds
+            staging=staging.url, settings=settings, stall_seconds=recipe.step(ObserveStep).stall_seconds
         )
         _make(extracting, staging / EXTRACTED, batches, engine, progress)
         shards = export.plan_shards(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)

@@ -12,7 +12,7 @@ from dailies.curation.errors import ExportError, UsageError
 from dailies.curation.packages import need
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
     from dailies.training.plan import Plan
@@ -37,11 +37,11 @@ class PhaseReport:
 class Request:
     """Says what is to be trained.
 
-    ``recipe``: a name, ``FILE.py:FUNCTION``, or a ``Recipe``; ``sets``: see ``dailies.training.recipes.overrides``.
+    ``recipe``: a name, ``FILE.py:FUNCTION``, or a ``TrainingRecipe``; ``sets``: see ``dailies.training.recipes.overrides``.
     ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``. ``start``, ``parts``: see ``dailies.pipelines.model_refs``.
     """
 
-    recipe: str | Recipe
+    recipe: str | TrainingRecipe
     sets: Sequence[str] = ()
     data: Sequence[str] = ()
     start: str | None = None
@@ -100,7 +100,7 @@ def train_run(
     return reports(Path(out))
 
 
-def _recipe(request: Request) -> Recipe:
+def _recipe(request: Request) -> TrainingRecipe:
     from dailies.training.recipes import load_recipe, override
 
     if isinstance(request.recipe, str):

@@ -29,13 +29,13 @@ SETS = [word for name, value in SMALL.items() for word in ("--set", f"*.{name}={
 UNET = "diffusion_pytorch_model.safetensors"
 RECIPE = """
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 
 
-def recipe() -> Recipe:
+def recipe() -> TrainingRecipe:
     image = Phase(name="image", task="text-to-image", steps=2, batch=2, size=(32, 24))
     video = Phase(name="video", task="text-to-video", steps=2, batch=2, size=(32, 24), frames=3)
-    return Recipe(name="mine", unet=None, phases=(image, video), text_tokens=8, models="given", init_from="given")
+    return TrainingRecipe(name="mine", unet=None, phases=(image, video), text_tokens=8, models="given", init_from="given")
 """
 
 

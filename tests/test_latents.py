@@ -35,14 +35,14 @@ from dailies.training.loop import train  # noqa: E402
 from dailies.training.models.pixels import crop  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
 from dailies.training.recipes.phase import Bucket, Phase  # noqa: E402
-from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
+from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import BUILTIN, MODELS, MORE, build_export  # noqa: E402
 
 K = 3
 SMALL = {"batch": 2, "size": (32, 24), "steps": 3, "warmup": 0, "validate_every": 3, "validation_clips": 2,
          "validation_sigmas": (1.0,), "save_every": 3, "samples": 1, "sample_steps": 2}  # fmt: skip
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="latents",
     unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
@@ -56,7 +56,7 @@ RECIPE = Recipe(
 TEXT, HQ = RECIPE.phases
 
 
-def recipe() -> Recipe:
+def recipe() -> TrainingRecipe:
     """What ``FILE.py`` gives on the command line."""
     return RECIPE
 

@@ -31,7 +31,7 @@ from dailies.training.models import VideoUNet  # noqa: E402
 from dailies.training.models import blocks as model_blocks  # noqa: E402
 from dailies.training.models.trainable import build  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
-from dailies.training.recipes.recipe import Phase, Recipe, UNetSpec  # noqa: E402
+from dailies.training.recipes.recipe import Phase, TrainingRecipe, UNetSpec  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
 
 PHASE = Phase(
@@ -39,7 +39,7 @@ PHASE = Phase(
     validation_clips=1, validation_sigmas=(1.0,), save_every=1, samples=1, sample_steps=2,
 )  # fmt: skip
 IMAGE = dataclasses.replace(PHASE, name="image", task="text-to-image", frames=1, steps=2, batch=2)
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="test",
     unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,

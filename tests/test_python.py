@@ -18,8 +18,8 @@ from tests.conftest import Dailies
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 OFFERED = """
-CaptionStep CutStep DailiesError Dataset ExportStep ObserveStep Recipe ScoreStep SelectStep SourceError TrainReport UsageError
-curate curation detect_cuts load_recipe pipelines silent train training zoo
+CaptionStep CurationRecipe CutStep DailiesError Dataset ExportStep ObserveStep ScoreStep SelectStep SourceError TrainReport
+UsageError curate curation detect_cuts load_recipe pipelines silent train training zoo
 """.split()
 RULES = {"motion": {"min": 0.3, "nulls": "drop"}}
 STEPS = (
@@ -51,7 +51,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dataset(videos: Path) -> dailies.Dataset:
     (videos / "broken.mp4").write_text("no video")
-    recipe = dailies.Recipe.of("mine", STEPS)
+    recipe = dailies.CurationRecipe.of("mine", STEPS)
     result = dailies.curate(videos, videos / "dataset", recipe=recipe, engine="local", progress=dailies.silent)
     assert (result.sources.ok, result.sources.given) == (2, 3)
     ((uri, kind, _),) = result.sources.failures
@@ -137,7 +137,7 @@ def test_a_dataset_is_asked_selected_and_its_frames_read(dataset: dailies.Datase
 
 
 def test_an_export_is_found_for_training(dataset: dailies.Dataset, videos: Path) -> None:
-    recipe = dailies.Recipe.of("mine", [*STEPS, dailies.ExportStep(preset="ultrafast")])
+    recipe = dailies.CurationRecipe.of("mine", [*STEPS, dailies.ExportStep(preset="ultrafast")])
     result = dailies.curate(str(videos), videos / "dataset", recipe=recipe, engine="local", progress=dailies.silent)
     assert dataset.exports == (result.exports[0].path,)
     again = dataset.export(overrides=["export.crf=40"], engine="local", progress=dailies.silent)
@@ -145,7 +145,7 @@ def test_an_export_is_found_for_training(dataset: dailies.Dataset, videos: Path)
 
 
 def test_progress_is_shown_unless_another_is_given(videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = dailies.Recipe.of("mine", STEPS)
+    recipe = dailies.CurationRecipe.of("mine", STEPS)
     dailies.curate(videos, videos / "dataset", recipe=recipe, engine="local")
     assert "observe" in capsys.readouterr().err
     dailies.curate(videos, videos / "dataset", recipe=recipe, engine="local", progress=dailies.silent)

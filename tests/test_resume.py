@@ -24,14 +24,14 @@ from dailies.training.diffusion.encoders import inspect_encoders  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
 from dailies.training.phase_state import check  # noqa: E402
 from dailies.training.recipes.phase import Phase  # noqa: E402
-from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
+from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec  # noqa: E402
 from dailies.training.run_log import Run  # noqa: E402
 from tests import svd_format  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
 
 SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 2, "sample_steps": 2, "steps": 4, "warmup": 0}  # fmt: skip
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="resume",
     unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,

@@ -26,7 +26,7 @@ from dailies.training.interrupt import defer_sigint
 from dailies.training.memory import explain_oom
 from dailies.training.phase_state import check
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import EncoderDims, Recipe
+from dailies.training.recipes.recipe import EncoderDims, TrainingRecipe
 from dailies.training.run_log import Metrics, Run, check_folder
 from dailies.training.step import train_step
 from dailies.training.task import P, Task
@@ -38,7 +38,7 @@ AHEAD = 2  # steps whose samples are made beforehand for an accelerator
 
 
 def train(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     data: Data,
     out: str | Path,
     models: Models,
@@ -65,23 +65,23 @@ def train(
     chosen, dims, exports, splits = prepared(recipe, data, models, phase)
     place = distributed.pick_device(device)
     with distributed.process_group(place) as world:
-        for one in chosen:
-            check_batch(f"phase {one.name}: batch={one.batch}", one.batch - one.pictures, world)
+        for each in chosen:
+            check_batch(f"phase {each.name}: batch={each.batch}", each.batch - each.pictures, world)
         run = Run(out, recipe, exports, models, writes=world.rank == 0)
         encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
-        said = say if world.rank == 0 else silent
-        for one in chosen:
-            split, entry = splits.pop(one.name), run.entry(one)
+        say_once = say if world.rank == 0 else silent
+        for each in chosen:
+            split, entry = splits.pop(each.name), run.entry(each)
             if entry is not None and entry["done"]:
-                said(f"{one.name}: done before, validation loss {entry['validation'][-1][1]:.4f}")
+                say_once(f"{each.name}: done before, validation loss {entry['validation'][-1][1]:.4f}")
                 continue
-            run_task(UNetTask(recipe, one, split, run, dims, encoders, said), place, said)
+            run_task(UNetTask(recipe, each, split, run, dims, encoders, say_once), place, say_once)
             run.refresh()
     return run
 
 
 def prepared(
-    recipe: Recipe, data: Data, models: Models, phase: str | None
+    recipe: TrainingRecipe, data: Data, models: Models, phase: str | None
 ) -> tuple[tuple[Phase, ...], EncoderDims, dict[str, Export], dict[str, Split]]:
     """Return the phases to train, what the models fix, the exports, and each phase's data.
 
@@ -90,7 +90,7 @@ def prepared(
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
     dims = check(recipe, chosen, models)
     exports = {name: Export(path) for name, path in (data if isinstance(data, Mapping) else {MAIN: data}).items()}
-    return chosen, dims, exports, {one.name: load(recipe, one, exports, models) for one in chosen}
+    return chosen, dims, exports, {each.name: load(recipe, each, exports, models) for each in chosen}
 
 
 def silent(line: str) -> None:

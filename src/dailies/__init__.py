@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from dailies.api import Dataset, TrainReport, curate, detect_cuts, train
     from dailies.curation.errors import DailiesError, SourceError, UsageError
     from dailies.pipelines.progress import silent
-    from dailies.pipelines.recipe import Recipe, load_recipe
+    from dailies.pipelines.recipe import CurationRecipe, load_recipe
     from dailies.pipelines.steps import CaptionStep, CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
 
 __all__ = [
     "CaptionStep",
+    "CurationRecipe",
     "CutStep",
     "DailiesError",
     "Dataset",
     "ExportStep",
     "ObserveStep",
-    "Recipe",
     "ScoreStep",
     "SelectStep",
     "SourceError",
@@ -57,7 +57,7 @@ _HOMES = {
     "api": ("Dataset", "TrainReport", "curate", "detect_cuts", "train"),
     "curation.errors": ("DailiesError", "SourceError", "UsageError"),
     "pipelines.progress": ("silent",),
-    "pipelines.recipe": ("Recipe", "load_recipe"),
+    "pipelines.recipe": ("CurationRecipe", "load_recipe"),
     "pipelines.steps": ("CaptionStep", "CutStep", "ExportStep", "ObserveStep", "ScoreStep", "SelectStep"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

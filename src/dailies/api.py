@@ -26,7 +26,7 @@ from dailies.pipelines import train as training
 from dailies.pipelines.cli.progress import print_stage, show_progress
 from dailies.pipelines.engine import Engine
 from dailies.pipelines.progress import Progress
-from dailies.pipelines.recipe import Recipe, load_recipe
+from dailies.pipelines.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -39,7 +39,7 @@ def _paths(paths: Paths) -> list[str]:
 def detect_cuts(
     video: str | os.PathLike[str],
     *,
-    recipe: str | Recipe = "default",
+    recipe: str | CurationRecipe = "default",
     overrides: Sequence[str] = (),
 ) -> tuple[cut_finding.FrameCut, ...]:
     """Find where shots meet in one video, without a dataset.
@@ -59,7 +59,7 @@ def curate(
     sources: Paths,
     out: str | os.PathLike[str],
     *,
-    recipe: str | Recipe = "default",
+    recipe: str | CurationRecipe = "default",
     overrides: Sequence[str] = (),
     engine: Engine = "ray",
     retry_failed: bool = False,
@@ -67,7 +67,7 @@ def curate(
 ) -> Summary:
     """Turn raw video into a dataset and training shards; repeat the call to resume.
 
-    ``sources``: files, folders, globs or manifests. ``recipe``: a built-in name, a YAML file, or a ``Recipe``. Returns what
+    ``sources``: files, folders, globs or manifests. ``recipe``: a built-in name, a YAML file, or a ``CurationRecipe``. Returns what
     became of every source, clip and selection, each loss with its reason. Raises ``UsageError`` before any work where the
     request cannot be met.
     """
@@ -99,7 +99,7 @@ class Dataset:
         return self.tables.url
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> CurationRecipe:
         """The recipe of its last run. Raises ``UsageError`` where there was none."""
         return run.last_recipe(self.tables, ())
 
@@ -193,7 +193,7 @@ def train(
     """Train ``recipe`` on exports into the folder ``out``; repeat the call to resume.
 
     Args:
-        recipe: a built-in name, ``FILE.py``, or a ``training.recipes.Recipe``.
+        recipe: a built-in name, ``FILE.py``, or a ``training.recipes.TrainingRecipe``.
         data: an export's folder, or several by name.
         start: the model to start from: a diffusers folder, ``zoo:NAME`` or a hub id.
         parts: ``vae``, ``text`` and ``image`` encoders that replace those of ``start``.

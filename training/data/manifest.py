@@ -21,7 +21,7 @@ from dailies.curation.config import format_error
 from dailies.curation.errors import ExportError, RecipeError
 from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.recipes.phase import Bucket, Phase, Rule
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.training.recipes.tasks import Task
 from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.lock import sha256
@@ -90,7 +90,7 @@ class LatentsManifest:
 
 
 def build_manifest(
-    recipe: Recipe, phase: Phase, models: Models, *, source: str, views: int, version: str
+    recipe: TrainingRecipe, phase: Phase, models: Models, *, source: str, views: int, version: str
 ) -> LatentsManifest:
     """Returns the manifest of latents of the export at ``source`` (path or URL) for ``phase``; weights are hashed, not
     loaded.
@@ -182,7 +182,7 @@ def weights_hash(folder: str) -> str:
 
 
 def check_fit(
-    recipe: Recipe, phase: Phase, manifest: LatentsManifest, folder: Path, models: Models | None = None
+    recipe: TrainingRecipe, phase: Phase, manifest: LatentsManifest, folder: Path, models: Models | None = None
 ) -> None:
     """Raises ``ExportError`` naming the field in which ``phase`` asks for something else than latents in ``folder`` are
     for. Weights are compared where ``models`` are given."""
@@ -205,7 +205,7 @@ def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> No
             )
 
 
-def _misfits(recipe: Recipe, phase: Phase, manifest: LatentsManifest, latents: str) -> Iterator[str]:
+def _misfits(recipe: TrainingRecipe, phase: Phase, manifest: LatentsManifest, latents: str) -> Iterator[str]:
     """Yields ``FIELD=VALUE: what is wrong`` for each field; ``latents`` names them."""
     if manifest.fps != phase.fps:
         yield f"fps={phase.fps:g}: {latents} were made at {manifest.fps:g} fps"
