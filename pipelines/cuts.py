@@ -42,7 +42,7 @@ def find_cuts(videos: Sequence[str], recipe: Recipe, *, progress: Progress = sil
     Raises ``UsageError`` for a path that does not exist.
     """
     rows = list(list_sources(videos))
-    step, detector = recipe.one(ObserveStep), recipe.one(CutStep).detector
+    step, detector = recipe.only(ObserveStep), recipe.only(CutStep).detector
     observers = [observer for observer in step.observers if observer.name in detector.observers]
     cuts: dict[str, tuple[FrameCut, ...]] = {}
     failures: dict[str, str] = {}

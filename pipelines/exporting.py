@@ -153,7 +153,7 @@ def export_selection(
             staging.fs.delete_dir(staging.path)
         batches = export.by_source(_marked(clips, dataset.table(recipe.observations)))
         extracting = ExtractWork(
-            staging=staging.url, settings=settings, stall_seconds=recipe.one(ObserveStep).stall_seconds
+            staging=staging.url, settings=settings, stall_seconds=recipe.only(ObserveStep).stall_seconds
         )
         _make(extracting, staging / EXTRACTED, batches, engine, progress)
         shards = export.plan_shards(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)

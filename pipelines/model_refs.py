@@ -42,16 +42,18 @@ def models_of(recipe: Recipe, *, start: str | None = None, **parts: str | None) 
         models = Models(vae=str(resolve("zoo:vae-world")), vae_temporal=temporal, text=clip, image=clip)
     if start is not None:
         folder = fetch(start)
-        found = {name: str(folder / part) for name, part in PARTS.items() if (folder / part / "config.json").is_file()}
-        if not found and (folder / "config.json").is_file():
-            found = {"start": str(folder)}
-        if "start" not in found:
+        present = {
+            name: str(folder / part) for name, part in PARTS.items() if (folder / part / "config.json").is_file()
+        }
+        if not present and (folder / "config.json").is_file():
+            present = {"start": str(folder)}
+        if "start" not in present:
             raise ModelError(
                 f"from={start}: has no unet/config.json, as a diffusers pipeline has, nor a config.json of a UNet alone"
             )
-        models = replace(models, **found)
-    given: dict[str, str] = {name: _part(name, value) for name, value in parts.items() if value is not None}
-    models = replace(models, **given)
+        models = replace(models, **present)
+    replacements: dict[str, str] = {name: _part(name, value) for name, value in parts.items() if value is not None}
+    models = replace(models, **replacements)
     itself: str | None = models.vae if models.vae is not None and _class(models.vae) == TEMPORAL else None
     # The built-in image VAE has a temporal sibling; another VAE has none but itself.
     sibling: str | None = models.vae_temporal if models.vae == str(resolve("zoo:vae-world")) else None
@@ -61,9 +63,9 @@ def models_of(recipe: Recipe, *, start: str | None = None, **parts: str | None) 
 def _part(name: str, reference: str) -> str:
     folder = fetch(reference)
     inner = folder / PARTS.get(name, "vae")
-    for one in (folder, inner):
-        if (one / "config.json").is_file():
-            return str(one)
+    for place in (folder, inner):
+        if (place / "config.json").is_file():
+            return str(place)
     raise ModelError(f"{name}={reference}: has no config.json, nor {inner.name}/config.json")
 
 

@@ -61,21 +61,21 @@ class Recipe(StrictModel):
     def hash(self) -> str:
         return fingerprint(self.source)
 
-    def one(self, kind: type[Any]) -> Any:
-        """The only step of this kind."""
+    def only(self, kind: type[Any]) -> Any:
+        """Return the only step of this kind."""
         return next(step for step in self.steps if isinstance(step, kind))
 
     # ---- tables: each name carries the fingerprint of what gives its values their meaning ----
 
     @property
     def observations(self) -> str:
-        step = self.one(ObserveStep)
+        step = self.only(ObserveStep)
         meaning = [meaning_of(observer) for observer in step.observers] + [meaning_of(step.evidence)]
         return f"observations@{fingerprint(meaning)}"
 
     @property
     def clips(self) -> str:
-        step = self.one(CutStep)
+        step = self.only(CutStep)
         detector = kind_of(step.detector, DETECTORS)
         own = step.model_dump(exclude={"detector"}) | {"detector": meaning_of(step.detector), "meaning": CLIPS_MEANING}
         return f"clips/{detector}@{fingerprint([self.observations, own])}"

@@ -115,7 +115,7 @@ class _Run:
             self._run(work, table, todo, "segments", done=0, most=1, key="unit")
 
     def _cut(self, step: CutStep) -> None:
-        observers = self.recipe.one(ObserveStep).observers
+        observers = self.recipe.only(ObserveStep).observers
         table = clips_table(self.dataset, self.recipe)
         observed = observed_sources(self.dataset.table(self.recipe.observations))
         units = without(observed, "source_id", table.keys("source_id"))
@@ -158,7 +158,7 @@ class _Run:
 
 def measures(recipe: Recipe) -> list[pa.Field]:
     """The clip columns that the recipe's observers give."""
-    return [column for observer in recipe.one(ObserveStep).observers for column in observer.measures]
+    return [column for observer in recipe.only(ObserveStep).observers for column in observer.measures]
 
 
 def clips_table(dataset: Dataset, recipe: Recipe) -> Table:

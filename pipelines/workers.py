@@ -146,8 +146,8 @@ def encode_error(error: DailiesError) -> str:
 def decode_error(text: str) -> DailiesError:
     """Make the error that ``encode_error`` wrote."""
     row = json.loads(text)
-    made = getattr(errors, row["type"], DailiesError)
-    if not (isinstance(made, type) and issubclass(made, DailiesError)):
-        made = DailiesError
-    error: DailiesError = made(row["message"])
+    cls = getattr(errors, row["type"], DailiesError)
+    if not (isinstance(cls, type) and issubclass(cls, DailiesError)):
+        cls = DailiesError
+    error: DailiesError = cls(row["message"])
     return error

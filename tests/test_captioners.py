@@ -102,7 +102,7 @@ def test_a_clip_without_what_is_needed_costs_its_own_row_only() -> None:
     ],
 )
 def test_motion_words(measures: tuple[float, float, str], words: str) -> None:
-    assert MotionCaptioner().words(*measures) == words
+    assert MotionCaptioner().describe(*measures) == words
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_motion_words(measures: tuple[float, float, str], words: str) -> None:
 )
 def test_motion_words_at_their_thresholds(measures: tuple[float, float, str], words: str) -> None:
     """What reaches a threshold is on its upper side."""
-    assert MotionCaptioner().words(*measures) == words
+    assert MotionCaptioner().describe(*measures) == words
 
 
 def test_specs_refuse_what_means_nothing() -> None:

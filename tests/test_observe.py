@@ -203,7 +203,7 @@ def peak_of_observing(path: str) -> int:
     script = (
         "import resource, sys; from dailies.curation.observe import observe; from dailies.pipelines.recipe import load_recipe;"
         "from dailies.pipelines.steps import ObserveStep;"
-        "step = load_recipe('default', []).one(ObserveStep); seen = observe(sys.argv[1], step.observers, None);"
+        "step = load_recipe('default', []).only(ObserveStep); seen = observe(sys.argv[1], step.observers, None);"
         "print(len(seen.pts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     out = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True).stdout

@@ -103,10 +103,10 @@ def test_overrides_reach_every_step() -> None:
         PLAIN,
         ["observe.evidence.fps=2", "cut.min_seconds=0.5", "text.side=320", "main.rules.motion.min=3", "export.crf=23"],
     )
-    assert recipe.one(ObserveStep).evidence.fps == 2
-    assert recipe.one(CutStep).min_seconds == 0.5
-    assert recipe.one(ScoreStep).scorer.side == 320
-    assert recipe.one(SelectStep).rules["motion"].min == 3
+    assert recipe.only(ObserveStep).evidence.fps == 2
+    assert recipe.only(CutStep).min_seconds == 0.5
+    assert recipe.only(ScoreStep).scorer.side == 320
+    assert recipe.only(SelectStep).rules["motion"].min == 3
     assert recipe.steps[-1].crf == 23
     assert recipe.source["steps"][1]["cut"]["min_seconds"] == 0.5
 
@@ -220,7 +220,7 @@ def test_rules_for_columns_with_dots_can_be_set() -> None:
             "main.rules.manifest.min.max=1",
         ],
     )
-    rules = recipe.one(SelectStep).rules
+    rules = recipe.only(SelectStep).rules
     assert (rules["manifest.rating"].min, rules["manifest.rating"].nulls) == (3, "drop")
     assert (rules["manifest.license"].one_of, rules["manifest.min"].max) == (("cc0",), 1)
     assert rules["motion"].min == 1
@@ -284,7 +284,7 @@ def test_steps_as_objects_make_the_recipe_that_yaml_makes() -> None:
     of_yaml = parse_recipe(PLAIN)
     assert of_objects == of_yaml
     assert load_recipe(of_objects) is of_objects
-    assert load_recipe(of_objects, ["text.side=320"]).one(ScoreStep).scorer.side == 320
+    assert load_recipe(of_objects, ["text.side=320"]).only(ScoreStep).scorer.side == 320
     changed = Recipe.of(
         "y",
         [

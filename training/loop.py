@@ -65,17 +65,17 @@ def train(
     chosen, dims, exports, splits = prepared(recipe, data, models, phase)
     place = distributed.pick_device(device)
     with distributed.process_group(place) as world:
-        for one in chosen:
-            check_batch(f"phase {one.name}: batch={one.batch}", one.batch - one.pictures, world)
+        for each in chosen:
+            check_batch(f"phase {each.name}: batch={each.batch}", each.batch - each.pictures, world)
         run = Run(out, recipe, exports, models, writes=world.rank == 0)
         encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
-        said = say if world.rank == 0 else silent
-        for one in chosen:
-            split, entry = splits.pop(one.name), run.entry(one)
+        report = say if world.rank == 0 else silent
+        for each in chosen:
+            split, entry = splits.pop(each.name), run.entry(each)
             if entry is not None and entry["done"]:
-                said(f"{one.name}: done before, validation loss {entry['validation'][-1][1]:.4f}")
+                report(f"{each.name}: done before, validation loss {entry['validation'][-1][1]:.4f}")
                 continue
-            run_task(UNetTask(recipe, one, split, run, dims, encoders, said), place, said)
+            run_task(UNetTask(recipe, each, split, run, dims, encoders, report), place, report)
             run.refresh()
     return run
 
@@ -90,7 +90,7 @@ def prepared(
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
     dims = check(recipe, chosen, models)
     exports = {name: Export(path) for name, path in (data if isinstance(data, Mapping) else {MAIN: data}).items()}
-    return chosen, dims, exports, {one.name: load(recipe, one, exports, models) for one in chosen}
+    return chosen, dims, exports, {each.name: load(recipe, each, exports, models) for each in chosen}
 
 
 def silent(line: str) -> None:

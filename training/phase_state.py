@@ -50,7 +50,7 @@ def lacking(recipe: Recipe, phases: Sequence[Phase], models: Models) -> list[str
     """Name, for people, the models that are needed and absent."""
     first = phases[0] == recipe.phases[0]
     start = ["weights to start from (--from)"] if recipe.init_from == "given" and first and models.start is None else []
-    return start + [words for name, words in NAMED.items() if name in needed(phases) and getattr(models, name) is None]
+    return start + [what for name, what in NAMED.items() if name in needed(phases) and getattr(models, name) is None]
 
 
 def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> EncoderDims:
@@ -176,13 +176,13 @@ def init_phase(
     origin = origin or _origin(recipe, phase, run)
     widened: list[str] = []
     own = Path(origin).parts
-    words = f"from {own[1]}'s averaged weights" if own[0] == "phases" else f"from {origin}"
+    origin_text = f"from {own[1]}'s averaged weights" if own[0] == "phases" else f"from {origin}"
     # A checkpoint holds all weights that are trained; where only some are, what the phase started from says which.
     if origin != RANDOM and (newest is None or phase.lora or phase.trains != "all"):
         before = load_pretrained(run.folder / origin)  # which an absolute path is by itself
         fresh = transfer_weights(before, unet)
         widened = widened_params(before, unet)
-        words += f", {len(fresh)} weights of other width anew" if fresh else ""
+        origin_text += f", {len(fresh)} weights of other width anew" if fresh else ""
     set_trainable(unet, phase, widened)
     unet.to(device)
     ema = Ema(copy.deepcopy(unet), phase.ema)
@@ -196,7 +196,7 @@ def init_phase(
         return PhaseState(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)
     count = sum(parameter.numel() for parameter in trainable_params(unet))
     part = "" if count == count_parameters(unet) else f", {count:,} of them trained"
-    say(f"{phase.name}: {count_parameters(unet) / 1e6:.1f} M parameters{part}, {words}")
+    say(f"{phase.name}: {count_parameters(unet) / 1e6:.1f} M parameters{part}, {origin_text}")
     return PhaseState(unet=unet, ema=ema, optimizer=optimizer, done=0, origin=origin)
 
 

@@ -49,9 +49,9 @@ def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
         for name in dict.fromkeys((*old, *new)):
             yield from _differing(old.get(name), new.get(name), f"{at}.{name}" if at else name)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, (one, other) in enumerate(zip(old, new, strict=True)):
-            name = one.get("name", number) if isinstance(one, dict) else number
-            yield from _differing(one, other, f"{at}[{name}]")
+        for number, (a, b) in enumerate(zip(old, new, strict=True)):
+            name = a.get("name", number) if isinstance(a, dict) else number
+            yield from _differing(a, b, f"{at}[{name}]")
     elif old != new:
         yield f"{at} {old!r}, not {new!r}"
 
@@ -83,7 +83,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / RUN
         export = next(iter(exports.values()))
-        places = {name: str(one.folder.resolve()) for name, one in exports.items()}
+        places = {name: str(item.folder.resolve()) for name, item in exports.items()}
         self.facts: dict[str, Any] = {
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
             "recipe_hash": run_hash(recipe),

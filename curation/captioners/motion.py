@@ -63,7 +63,7 @@ class MotionCaptioner:
     def weights(self) -> None:
         return None
 
-    def words(self, motion: float, local: float, camera: str) -> str:
+    def describe(self, motion: float, local: float, camera: str) -> str:
         """ "the camera pans left and zooms in, something moves, fast motion"; in the unit of the thresholds."""
         if motion < self.still:
             return STILL
@@ -84,7 +84,7 @@ class MotionCaptioner:
         if None in values:
             # Shorter than two samples of the flow: nothing is known, which is not the same as nothing moving.
             raise SourceError("the clip holds too few samples of the flow to say how it moves")
-        text = self.words(*values)
+        text = self.describe(*values)
         return text, len(text.split())
 
 

@@ -73,10 +73,10 @@ class Folder:
     def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
         """Files and folders in it; none where it does not exist."""
         try:
-            found = self.fs.get_file_info(pafs.FileSelector(self.path, recursive=recursive, allow_not_found=True))
+            infos = self.fs.get_file_info(pafs.FileSelector(self.path, recursive=recursive, allow_not_found=True))
         except FileNotFoundError:  # made, or taken away, while pyarrow was looking
             return []
-        return sorted((info for info in found if info.type != pafs.FileType.NotFound), key=lambda info: info.path)
+        return sorted((info for info in infos if info.type != pafs.FileType.NotFound), key=lambda info: info.path)
 
     def relative(self, info: pafs.FileInfo) -> str:
         return str(info.path)[len(self.path) + 1 :]

@@ -55,8 +55,8 @@ def print_vae_plan(plan: VaePlan, as_json: bool) -> None:
     }
     out.print()
     _print_lines(out, "plan of vae: a temporal decoder", list(rows.items()))
-    _print_lines(out, "what is lacking", [("·", one) for one in plan.lacks])
-    _print_lines(out, "how it is counted", [("·", one) for one in plan.notes])
+    _print_lines(out, "what is lacking", [("·", line) for line in plan.lacks])
+    _print_lines(out, "how it is counted", [("·", line) for line in plan.notes])
 
 
 def _uncut(table: Table, width: int) -> int:

@@ -53,27 +53,27 @@ def units(vae: Any, chosen: Sequence[tuple[str, torch.nn.Parameter]], latents_TC
     streams: dict[str, float] = {}
 
     def measure(name: str) -> Callable[[Any, Any], None]:
-        return lambda module, given: streams.__setitem__(name, float(given[0].float().square().mean().sqrt()))
+        return lambda module, inputs: streams.__setitem__(name, float(inputs[0].float().square().mean().sqrt()))
 
     blocks = [(name, block) for name, block in vae.named_modules() if name.endswith("temporal_res_block")]
     hooks = [block.register_forward_pre_hook(measure(name)) for name, block in blocks]
     vae.decode(latents_TCHW, num_frames=len(latents_TCHW))
     for hook in hooks:
         hook.remove()
-    made = {}
+    scales = {}
     for name, _ in chosen:
         layer, _, _ = name.rpartition(".")
         if ".temporal_res_block.conv2" in name:
-            made[name] = streams.get(
+            scales[name] = streams.get(
                 layer.removesuffix(".conv2"), 1.0
             )  # diffusers never calls some of more than two layers
         elif any(part in name for part in TEMPORAL):
-            made[name] = OUTPUT_UNIT if "time_conv_out" in name else 1.0
+            scales[name] = OUTPUT_UNIT if "time_conv_out" in name else 1.0
         else:
             kernel = vae.get_parameter(f"{layer}.weight")  # a bias goes with its weight
             fan_in = kernel[0].numel() if kernel.ndim > 1 else 1 / 3
-            made[name] = float(kernel.float().square().mean().sqrt()) * (3 * fan_in) ** 0.5
-    return made
+            scales[name] = float(kernel.float().square().mean().sqrt()) * (3 * fan_in) ** 0.5
+    return scales
 
 
 def losses(out_BTCHW: Tensor, x_BTCHW: Tensor) -> dict[str, Tensor]:

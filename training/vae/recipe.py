@@ -30,9 +30,9 @@ def _installed(reader: Backend) -> Backend:
     return reader
 
 
-def _checked(made: type[T]) -> type[T]:
+def _checked(cls: type[T]) -> type[T]:
     """Let a pydantic dataclass raise ``RecipeError`` that names the field, for a value that it refuses."""
-    init = made.__init__
+    init = cls.__init__
 
     @functools.wraps(init)
     def checked(self: T, *args: Any, **values: Any) -> None:
@@ -41,8 +41,8 @@ def _checked(made: type[T]) -> type[T]:
         except ValidationError as error:
             raise RecipeError(format_error(error)) from None
 
-    made.__init__ = checked  # type: ignore[method-assign,assignment]
-    return made
+    cls.__init__ = checked  # type: ignore[method-assign,assignment]
+    return cls
 
 
 @_checked

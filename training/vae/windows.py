@@ -121,10 +121,10 @@ def split(export: Export, recipe: VaeRecipe) -> tuple[Windows, Windows, tuple[st
     if lacking := [name for name in NEEDED if name not in export.columns]:
         raise ExportError(f"data={export.folder}: has no column {lacking[0]!r}; export the clips again")
     serving = [number for number, row in enumerate(export.rows) if _serves(row.columns, recipe)]
-    found: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    by_split: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for number in serving:
-        found.setdefault(export.rows[number].columns["split"], []).append(number)
-    train, held_out = found["train"], found["validation"] or found["test"]
+        by_split.setdefault(export.rows[number].columns["split"], []).append(number)
+    train, held_out = by_split["train"], by_split["validation"] or by_split["test"]
     if not train:
         rate = "its own rate" if recipe.fps is None else f"{recipe.fps:g} fps"
         raise ExportError(
