@@ -71,7 +71,7 @@ class LatentsManifest:
 
     @property
     def fingerprint(self) -> str:
-        """Returns 8 hex digits over all that the values follow from."""
+        """Return 8 hex digits over all that the values follow from."""
         meaning = asdict(self)
         for name in ("source", "recipe", "recipe_hash", "phase", "task", "version"):
             del meaning[name]
@@ -79,11 +79,11 @@ class LatentsManifest:
 
     @property
     def text(self) -> str:
-        """Returns the file's text."""
+        """Return the file's text."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def moments_shape(self, bucket: int) -> tuple[int, int, int, int]:
-        """Returns (T, 8, h, w) of a crop of a bucket."""
+        """Return (T, 8, h, w) of a crop of a bucket."""
         width, height = self.buckets[bucket].size
         return self.buckets[bucket].frames, 8, height // self.factor, width // self.factor
 
@@ -91,7 +91,7 @@ class LatentsManifest:
 def build_manifest(
     recipe: Recipe, phase: Phase, models: Models, *, source: str, views: int, version: str
 ) -> LatentsManifest:
-    """Returns the manifest of latents of the export at ``source`` (path or URL) for ``phase``; weights are hashed, not
+    """Return the manifest of latents of the export at ``source`` (path or URL) for ``phase``; weights are hashed, not
     loaded.
 
     Raises ``ExportError`` naming the field of a phase that no latents of clips can be made for, or the model missing.
@@ -143,13 +143,13 @@ def build_manifest(
 
 
 def read_manifest(folder: Path) -> LatentsManifest | None:
-    """Returns ``None`` where the export holds videos. Raises ``ExportError`` for a file that is not of this format."""
+    """Return ``None`` where the export holds videos. Raises ``ExportError`` for a file that is not of this format."""
     path = folder / FILE
     return parse_manifest(path.read_bytes(), str(path)) if path.is_file() else None
 
 
 def parse_manifest(data: bytes, path: str) -> LatentsManifest:
-    """Parses the ``latents.json`` that lies at ``path``. Raises ``ExportError`` for what is not of this format."""
+    """Parse the ``latents.json`` that lies at ``path``. Raises ``ExportError`` for what is not of this format."""
     try:
         manifest = TypeAdapter(LatentsManifest).validate_json(data)
     except ValidationError as error:
@@ -163,7 +163,7 @@ def parse_manifest(data: bytes, path: str) -> LatentsManifest:
 
 @cache
 def weights_hash(folder: str) -> str:
-    """Returns the sha256 of the file with a model's weights, or of the lines "sha256 name" where they lie in several.
+    """Return the sha256 of the file with a model's weights, or of the lines "sha256 name" where they lie in several.
 
     Raises ``ExportError`` where there is none.
     """
@@ -182,7 +182,7 @@ def weights_hash(folder: str) -> str:
 def check_fit(
     recipe: Recipe, phase: Phase, manifest: LatentsManifest, folder: Path, models: Models | None = None
 ) -> None:
-    """Raises ``ExportError`` naming the field in which ``phase`` asks for something else than latents in ``folder`` are
+    """Raise ``ExportError`` naming the field in which ``phase`` asks for something else than latents in ``folder`` are
     for. Weights are compared where ``models`` are given."""
     for problem in _misfits(recipe, phase, manifest, f"the latents in {folder}"):
         raise ExportError(f"phase {phase.name}: {problem}")
@@ -191,7 +191,7 @@ def check_fit(
 
 
 def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> None:
-    """Raises ``ExportError`` where latents were made by another VAE or text encoder than ``models``' own."""
+    """Raise ``ExportError`` where latents were made by another VAE or text encoder than ``models``' own."""
     weights = [("vae", models.vae, manifest.vae)]
     if phase.task_spec.cross_attention == "text":
         weights.append(("text", models.text, manifest.text_encoder or ""))
@@ -204,7 +204,7 @@ def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> No
 
 
 def _misfits(recipe: Recipe, phase: Phase, manifest: LatentsManifest, latents: str) -> Iterator[str]:
-    """Yields ``FIELD=VALUE: what is wrong`` for each field; ``latents`` names them."""
+    """Yield ``FIELD=VALUE: what is wrong`` for each field; ``latents`` names them."""
     if manifest.fps != phase.fps:
         yield f"fps={phase.fps:g}: {latents} were made at {manifest.fps:g} fps"
     if set(manifest.buckets) != set(phase.shapes):
@@ -241,7 +241,7 @@ def _each(shapes: Sequence[Bucket], name: str) -> set[Any]:
 
 
 def _named(shapes: Sequence[Bucket], field: str) -> str:
-    """Returns the ``field`` (size, frames or buckets) of all shapes, for people."""
+    """Return the ``field`` (size, frames or buckets) of all shapes, for people."""
     names = {
         "size": [f"{shape.size[0]}x{shape.size[1]}" for shape in shapes],
         "frames": [str(shape.frames) for shape in shapes],

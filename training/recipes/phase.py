@@ -1,4 +1,4 @@
-"""One phase of a training run: what it sees, what it trains and how. Nothing here imports torch."""
+"""A phase of a training run says what data it takes, what it trains and how. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Share(Spec):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Phase(Spec):
-    """One phase: what it sees and how long.
+    """A phase says which data it takes and how long it trains.
 
     What it sees. ``size``: (width, height) px. ``frames`` at ``fps`` 1/s; an image phase has 1 frame. ``buckets``: the
     shapes that clips are sorted into, by aspect ratio and length; by default the one of ``size`` and ``frames``, which
@@ -153,7 +153,7 @@ class Phase(Spec):
 
     @property
     def pictures(self) -> int:
-        """How many samples of a batch are images beside videos."""
+        """Return how many samples of a batch are images beside videos."""
         return round(self.image_share * self.batch)
 
 
