@@ -108,8 +108,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     recipe = load_recipe(args.recipe, args.overrides)
-    step = recipe.only(CutStep)
-    observers = [o for o in recipe.only(ObserveStep).observers if o.name in step.detector.observers]
+    step = recipe.step(CutStep)
+    observers = [o for o in recipe.step(ObserveStep).observers if o.name in step.detector.observers]
     others = {} if args.only_ours else OTHERS
     if others and shutil.which("ffmpeg") is None:
         parser.error("TransNetV2 reads videos with ffmpeg: install it, or give --only-ours")

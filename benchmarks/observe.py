@@ -34,7 +34,7 @@ from dailies.pipelines.steps import ObserveStep
 
 def ours(path: str, recipe: str) -> int:
     """Observe one file; returns the peak memory of the process so far in bytes."""
-    step = load_recipe(recipe, []).only(ObserveStep)
+    step = load_recipe(recipe, []).step(ObserveStep)
     try:
         observe(path, step.observers, step.evidence)
     except SourceError as error:

@@ -11,7 +11,7 @@ from dailies.curation.observe import Observation
 from dailies.curation.sources import list_sources
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress, silent
-from dailies.pipelines.recipe import Recipe
+from dailies.pipelines.recipe import CurationRecipe
 from dailies.pipelines.steps import CutStep, ObserveStep
 
 
@@ -36,13 +36,13 @@ class CutsReport:
     failures: Mapping[str, str]
 
 
-def find_cuts(videos: Sequence[str], recipe: Recipe, *, progress: Progress = silent) -> CutsReport:
+def find_cuts(videos: Sequence[str], recipe: CurationRecipe, *, progress: Progress = silent) -> CutsReport:
     """Find the cuts of ``videos`` (files, folders or globs) with the recipe's detector.
 
     Raises ``UsageError`` for a path that does not exist.
     """
     rows = list(list_sources(videos))
-    step, detector = recipe.only(ObserveStep), recipe.only(CutStep).detector
+    step, detector = recipe.step(ObserveStep), recipe.step(CutStep).detector
     observers = [observer for observer in step.observers if observer.name in detector.observers]
     cuts: dict[str, tuple[FrameCut, ...]] = {}
     failures: dict[str, str] = {}

@@ -128,12 +128,24 @@ class _Actor:
                 self._call = self._stack.enter_context(self._work.open())
             receipt = pickle.dumps(self._call(bundle))
         except Exception as error:
-            error.add_note(f"in a worker of stage {self._work.name}:\n{traceback.format_exc()}")
-            receipt = pickle.dumps(_Raised(error))
+            receipt = _dump_error(error, f"in a worker of stage {self._work.name}:\n{traceback.format_exc()}")
         return pa.table({"receipt": pa.array([receipt], pa.binary())})
 
     def close(self) -> None:
         self._stack.close()
+
+
+def _dump_error(error: Exception, note: str) -> bytes:
+    """Pickle ``error`` with ``note`` for the driver; as a ``RuntimeError`` of its own words where its type does not survive."""
+    error.add_note(note)
+    try:
+        pickled = pickle.dumps(_Raised(error))
+        pickle.loads(pickled)  # an exception whose arguments are not those of its constructor fails here
+        return pickled
+    except Exception:
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        plain.add_note(note)
+        return pickle.dumps(_Raised(plain))
 
 
 _kept: dict[str, _Actor] = {}

@@ -7,6 +7,7 @@ one is never made twice. A file that exists is done; a killed export resumes wit
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +27,15 @@ from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress
-from dailies.pipelines.recipe import Recipe
+from dailies.pipelines.recipe import CurationRecipe
 from dailies.pipelines.reports import ExportReport
 from dailies.pipelines.stages import MEMORY_GB
 from dailies.pipelines.steps import ExportStep, ObserveStep
 
 EXTRACTED = "extracted"  # the folder, within a staging folder, of files that clips were extracted into
+
+
+log = logging.getLogger("dailies")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +133,7 @@ def _write_table(folder: Folder, name: str, table: pa.Table) -> None:
 
 def export_selection(
     dataset: Dataset,
-    recipe: Recipe,
+    recipe: CurationRecipe,
     step: ExportStep,
     clips: pa.Table,
     columns: Sequence[pa.Field],
@@ -149,11 +153,12 @@ def export_selection(
     name, exists = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
     if not exists:
         staging = exports / f".staging-{name}"
-        if (staging / "cuts").list():  # begun by an older dailies, whose files have other columns
+        if (staging / "cuts").list():
+            log.warning(f"{staging.url}: begun by an older dailies, whose files have other columns; it is begun anew")
             staging.fs.delete_dir(staging.path)
         batches = export.by_source(_marked(clips, dataset.table(recipe.observations)))
         extracting = ExtractWork(
-            staging=staging.url, settings=settings, stall_seconds=recipe.only(ObserveStep).stall_seconds
+            staging=staging.url, settings=settings, stall_seconds=recipe.step(ObserveStep).stall_seconds
         )
         _make(extracting, staging / EXTRACTED, batches, engine, progress)
         shards = export.plan_shards(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
@@ -172,7 +177,7 @@ def export_selection(
             "seed": step.seed,
             "version": version("dailies"),
         }
-        if not _show(staging, exports / name, shards, origin):
+        if not _publish(staging, exports / name, shards, origin):
             return ExportReport(name=step.name, path=None, splits={}, failed=len(clips))
     return report(step.name, exports / name)
 
@@ -239,7 +244,7 @@ def _is_done(folder: Folder, name: str) -> bool:
     return bool(failures.null_count == len(failures))
 
 
-def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> bool:
+def _publish(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> bool:
     """Join the parts of the index, write ``export.json`` and the card, and move the whole into place; not if no clip could
     be extracted. ``origin``: as ``ExportManifest.of`` takes it."""
     parts = staging / "index"

@@ -14,7 +14,7 @@ from dailies.zoo.formats.references import SCHEME
 
 if TYPE_CHECKING:
     from dailies.training.diffusion.encoders import Models
-    from dailies.training.recipes.recipe import Recipe
+    from dailies.training.recipes.recipe import TrainingRecipe
 
 # Where a diffusers pipeline keeps what, by the names of ``dailies.training.diffusion.encoders.Models``.
 PARTS = {"start": "unet", "vae": "vae", "text": "text_encoder", "image": "image_encoder"}
@@ -27,7 +27,7 @@ FILES = (
 WANTED = ("*.json", "*.txt", "*.model", *FILES, *(f"{part}/{file}" for part in PARTS.values() for file in FILES))
 
 
-def models_of(recipe: Recipe, *, start: str | None = None, **parts: str | None) -> Models:
+def models_of(recipe: TrainingRecipe, *, start: str | None = None, **parts: str | None) -> Models:
     """Return the models ``recipe`` is made for where they are built in, and those that take their place.
 
     ``start``: a diffusers pipeline, whose parts are all taken, or a UNet alone; ``parts``: of ``Models``, each a model or a
@@ -42,18 +42,18 @@ def models_of(recipe: Recipe, *, start: str | None = None, **parts: str | None) 
         models = Models(vae=str(resolve("zoo:vae-world")), vae_temporal=temporal, text=clip, image=clip)
     if start is not None:
         folder = fetch(start)
-        present = {
+        folders = {
             name: str(folder / part) for name, part in PARTS.items() if (folder / part / "config.json").is_file()
         }
-        if not present and (folder / "config.json").is_file():
-            present = {"start": str(folder)}
-        if "start" not in present:
+        if not folders and (folder / "config.json").is_file():
+            folders = {"start": str(folder)}
+        if "start" not in folders:
             raise ModelError(
                 f"from={start}: has no unet/config.json, as a diffusers pipeline has, nor a config.json of a UNet alone"
             )
-        models = replace(models, **present)
-    replacements: dict[str, str] = {name: _part(name, value) for name, value in parts.items() if value is not None}
-    models = replace(models, **replacements)
+        models = replace(models, **folders)
+    overrides: dict[str, str] = {name: _part(name, value) for name, value in parts.items() if value is not None}
+    models = replace(models, **overrides)
     itself: str | None = models.vae if models.vae is not None and _class(models.vae) == TEMPORAL else None
     # The built-in image VAE has a temporal sibling; another VAE has none but itself.
     sibling: str | None = models.vae_temporal if models.vae == str(resolve("zoo:vae-world")) else None

@@ -11,7 +11,7 @@ A recipe is YAML (see ``pipelines/recipes``)::
       - export: {select: main}
 
 ``--set`` changes one value of it: see ``dailies.pipelines.overrides``. In Python the same is a list of objects:
-``Recipe.of("quickstart", [ObserveStep(…), CutStep(…), …])``.
+``CurationRecipe.of("quickstart", [ObserveStep(…), CutStep(…), …])``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from dailies.pipelines.recipe_checks import check_steps
 from dailies.pipelines.specs import kind_of, meaning_of, resolved
 from dailies.pipelines.steps import STEPS, Annotation, CutStep, ObserveStep, SelectStep, Step, step_data
 
-__all__ = ["Recipe", "load_recipe", "parse_recipe", "recipe_names", "resolved"]
+__all__ = ["CurationRecipe", "load_recipe", "parse_recipe", "recipe_names", "resolved"]
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
-class Recipe(StrictModel):
+class CurationRecipe(StrictModel):
     """A recipe whose steps fit together.
 
     ``source``: the recipe as plain data with overrides applied; what is written down and fingerprinted. ``notes``: a line
@@ -51,7 +51,7 @@ class Recipe(StrictModel):
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: str, steps: Sequence[Step]) -> Recipe:
+    def of(cls, name: str, steps: Sequence[Step]) -> CurationRecipe:
         """Make a recipe of steps. Raises ``RecipeError`` where they do not fit together."""
         check_steps(steps, name)
         source = json.loads(json.dumps({"name": name, "steps": [step_data(step) for step in steps]}))
@@ -61,7 +61,7 @@ class Recipe(StrictModel):
     def hash(self) -> str:
         return fingerprint(self.source)
 
-    def only(self, kind: type[Any]) -> Any:
+    def step(self, kind: type[Any]) -> Any:
         """Return the only step of this kind."""
         return next(step for step in self.steps if isinstance(step, kind))
 
@@ -69,13 +69,13 @@ class Recipe(StrictModel):
 
     @property
     def observations(self) -> str:
-        step = self.only(ObserveStep)
+        step = self.step(ObserveStep)
         meaning = [meaning_of(observer) for observer in step.observers] + [meaning_of(step.evidence)]
         return f"observations@{fingerprint(meaning)}"
 
     @property
     def clips(self) -> str:
-        step = self.only(CutStep)
+        step = self.step(CutStep)
         detector = kind_of(step.detector, DETECTORS)
         own = step.model_dump(exclude={"detector"}) | {"detector": meaning_of(step.detector), "meaning": CLIPS_MEANING}
         return f"clips/{detector}@{fingerprint([self.observations, own])}"
@@ -87,8 +87,8 @@ class Recipe(StrictModel):
         return f"{step.table}@{fingerprint(meaning)}"
 
     def before(self, step: Any) -> list[Annotation]:
-        """Return the scorers and captioners that come before a step."""
-        place = next(number for number, other in enumerate(self.steps) if other is step)
+        """Return the scorers and captioners that come before a step; all of them before ``None``."""
+        place = next((number for number, other in enumerate(self.steps) if other is step), len(self.steps))
         return [earlier for earlier in self.steps[:place] if isinstance(earlier, Annotation)]
 
     def tables(self) -> dict[str, str]:
@@ -116,10 +116,10 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def load_recipe(named: str | Recipe, overrides: Sequence[str] = ()) -> Recipe:
-    """Load a built-in recipe by name, or one from a YAML file, with ``NAME.KEY=VALUE`` overrides; a ``Recipe`` is taken as
-    it is. Raises ``RecipeError``."""
-    if isinstance(named, Recipe):
+def load_recipe(named: str | CurationRecipe, overrides: Sequence[str] = ()) -> CurationRecipe:
+    """Load a built-in recipe by name, or one from a YAML file, with ``NAME.KEY=VALUE`` overrides; a
+    ``CurationRecipe`` is taken as it is. Raises ``RecipeError``."""
+    if isinstance(named, CurationRecipe):
         return parse_recipe(named.source, overrides, where=named.name) if overrides else named
     path = RECIPES / f"{named}.yaml"
     if not path.exists():
@@ -136,7 +136,9 @@ def load_recipe(named: str | Recipe, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(data, overrides, where=str(named), folder=path.parent)
 
 
-def parse_recipe(data: Any, overrides: Sequence[str] = (), where: str = "recipe", folder: Path | None = None) -> Recipe:
+def parse_recipe(
+    data: Any, overrides: Sequence[str] = (), where: str = "recipe", folder: Path | None = None
+) -> CurationRecipe:
     """Check plain data as a whole. ``folder``: of the recipe, to which the files of own scorers are relative."""
     if not isinstance(data, dict) or not isinstance(data.get("steps"), list):
         raise RecipeError(f"recipe {where}: not a mapping with name and steps")
@@ -152,7 +154,7 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), where: str = "recipe"
     for entry, step in zip(data["steps"], steps, strict=True):
         if isinstance(step, Annotation) and isinstance(step.spec, OwnSpec):
             entry.update(step_data(step))  # with the whole path: the record is read from elsewhere
-    return Recipe(name=str(data.get("name") or Path(where).stem), steps=steps, source=data, notes=tuple(notes))
+    return CurationRecipe(name=str(data.get("name") or Path(where).stem), steps=steps, source=data, notes=tuple(notes))
 
 
 def _step(entry: Any, context: dict[str, Any]) -> Step:

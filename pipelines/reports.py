@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dailies.curation.clips import CLIP_STATUSES
 from dailies.curation.tables import Table
 
 
@@ -51,7 +52,7 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipsReport:
-    """All clips of a dataset by status, ``ok`` and ``too_short``: how many, and how many seconds of video."""
+    """All clips of a dataset by status, ``ok``, ``too_short`` or ``too_long``: how many, and how many seconds of video."""
 
     counts: Mapping[str, int]
     seconds: Mapping[str, float]
@@ -59,7 +60,7 @@ class ClipsReport:
     @classmethod
     def of(cls, clips: Table) -> ClipsReport:
         rows = clips.read(["status", "seconds"])
-        counts = dict.fromkeys(("ok", "too_short"), 0)
+        counts = dict.fromkeys(CLIP_STATUSES, 0)
         seconds = dict.fromkeys(counts, 0.0)
         for status, length in zip(rows["status"].to_pylist(), rows["seconds"].to_pylist(), strict=True):
             counts[status] += 1

@@ -25,7 +25,7 @@ from dailies.curation.tables import Committer, Dataset, Table
 from dailies.pipelines import engine as engines
 from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.progress import Progress, silent
-from dailies.pipelines.recipe import Recipe, parse_recipe, resolved
+from dailies.pipelines.recipe import CurationRecipe, parse_recipe, resolved
 from dailies.pipelines.reports import ClipsReport, ExportReport, SelectionReport, SourceReport, Summary
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
@@ -39,7 +39,7 @@ StepT = TypeVar("StepT", SelectStep, ExportStep)
 def curate(
     arguments: Sequence[str],
     out: str,
-    recipe: Recipe,
+    recipe: CurationRecipe,
     *,
     engine: engines.Engine = "ray",
     retry_failed: bool = False,
@@ -69,7 +69,7 @@ def curate(
         )
 
 
-def _check_installed(recipe: Recipe) -> None:
+def _check_installed(recipe: CurationRecipe) -> None:
     """Raise ``NotInstalled`` for a step that requires a package which only an extra brings."""
     for step in recipe.steps:
         if isinstance(step, Annotation):
@@ -79,7 +79,7 @@ def _check_installed(recipe: Recipe) -> None:
 class _Run:
     """One pass over a recipe's steps."""
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, engine: engines.Engine, progress: Progress) -> None:
+    def __init__(self, dataset: Dataset, recipe: CurationRecipe, engine: engines.Engine, progress: Progress) -> None:
         self.dataset, self.recipe, self.engine, self.progress = dataset, recipe, engine, progress
         self.selections: list[SelectionReport] = []
         self.exports: list[ExportReport] = []
@@ -115,7 +115,7 @@ class _Run:
             self._run(work, table, todo, "segments", done=0, most=1, key="unit")
 
     def _cut(self, step: CutStep) -> None:
-        observers = self.recipe.only(ObserveStep).observers
+        observers = self.recipe.step(ObserveStep).observers
         table = clips_table(self.dataset, self.recipe)
         observed = observed_sources(self.dataset.table(self.recipe.observations))
         units = without(observed, "source_id", table.keys("source_id"))
@@ -156,18 +156,18 @@ class _Run:
 # ---- selecting and exporting ----------------------------------------------------------------------------------------
 
 
-def measures(recipe: Recipe) -> list[pa.Field]:
+def measures(recipe: CurationRecipe) -> list[pa.Field]:
     """Return the clip columns that the recipe's observers give."""
-    return [column for observer in recipe.only(ObserveStep).observers for column in observer.measures]
+    return [column for observer in recipe.step(ObserveStep).observers for column in observer.measures]
 
 
-def clips_table(dataset: Dataset, recipe: Recipe) -> Table:
+def clips_table(dataset: Dataset, recipe: CurationRecipe) -> Table:
     """Return the table of the recipe's clips, which may not exist yet."""
     return dataset.table(recipe.clips, schema.clips(measures(recipe)))
 
 
-def joined(dataset: Dataset, recipe: Recipe, before: Any) -> pa.Table:
-    """Return all clips with the columns of every scorer and captioner that comes before a step."""
+def joined(dataset: Dataset, recipe: CurationRecipe, before: Any = None) -> pa.Table:
+    """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
     clips = clips_table(dataset, recipe).read()
     for step in recipe.before(before):
         table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
@@ -177,7 +177,7 @@ def joined(dataset: Dataset, recipe: Recipe, before: Any) -> pa.Table:
     return clips
 
 
-def select_step(dataset: Dataset, recipe: Recipe, step: SelectStep) -> SelectionReport:
+def select_step(dataset: Dataset, recipe: CurationRecipe, step: SelectStep) -> SelectionReport:
     """Judge all clips of the dataset by the step's rules, and replace the selection in one commit."""
     clips = joined(dataset, recipe, before=step)
     verdicts, limits = select(clips, step.rules, duplicates=step.duplicates)
@@ -195,7 +195,7 @@ def select_step(dataset: Dataset, recipe: Recipe, step: SelectStep) -> Selection
 
 
 def export_step(
-    dataset: Dataset, recipe: Recipe, step: ExportStep, *, engine: engines.Engine, progress: Progress
+    dataset: Dataset, recipe: CurationRecipe, step: ExportStep, *, engine: engines.Engine, progress: Progress
 ) -> ExportReport:
     """Export the selected clips, unless this very export exists already."""
     clips = joined(dataset, recipe, before=step)
@@ -211,7 +211,7 @@ def export_step(
 # ---- again, under other rules ---------------------------------------------------------------------------------------
 
 
-def last_recipe(dataset: Dataset, overrides: Sequence[str]) -> Recipe:
+def last_recipe(dataset: Dataset, overrides: Sequence[str]) -> CurationRecipe:
     """Return the recipe of the dataset's last run, with overrides."""
     runs = dataset.table("runs", schema.RUNS).read(["started", "recipe"]).sort_by([("started", "descending")])
     if not len(runs):
@@ -242,7 +242,7 @@ def export_again(
         return export_step(dataset, recipe, step, engine=engine, progress=progress)
 
 
-def _named(recipe: Recipe, kind: type[StepT], name: str) -> StepT:
+def _named(recipe: CurationRecipe, kind: type[StepT], name: str) -> StepT:
     steps = {step.name: step for step in recipe.steps if isinstance(step, kind)}
     if name not in steps:
         step = kind.__name__.removesuffix("Step").lower()
@@ -252,7 +252,7 @@ def _named(recipe: Recipe, kind: type[StepT], name: str) -> StepT:
     return steps[name]
 
 
-def record_run(dataset: Dataset, recipe: Recipe) -> None:
+def record_run(dataset: Dataset, recipe: CurationRecipe) -> None:
     """Append a run to the dataset with its whole recipe, so that the parameters of every result are on record."""
     started = datetime.now(UTC)
     run_id = schema.digest("run", started.isoformat(), recipe.hash)

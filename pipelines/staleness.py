@@ -10,12 +10,12 @@ from dailies.curation import schema, video
 from dailies.curation.errors import SourceError
 from dailies.curation.tables import Dataset
 from dailies.pipelines.maintenance import withdraw
-from dailies.pipelines.recipe import Recipe
+from dailies.pipelines.recipe import CurationRecipe
 from dailies.pipelines.steps import Annotation
 
 
 def withdraw_changed(
-    dataset: Dataset, recipe: Recipe, rows: Sequence[dict[str, Any]], *, retry_failed: bool
+    dataset: Dataset, recipe: CurationRecipe, rows: Sequence[dict[str, Any]], *, retry_failed: bool
 ) -> list[str]:
     """Withdraw those sources of ``rows`` that changed since they were observed; returns their uris.
 

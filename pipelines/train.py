@@ -12,7 +12,7 @@ from dailies.curation.errors import ExportError, UsageError
 from dailies.curation.packages import need
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
     from dailies.training.plan import Plan
@@ -37,11 +37,11 @@ class PhaseReport:
 class Request:
     """Says what is to be trained.
 
-    ``recipe``: a name or ``FILE.py:FUNCTION``; ``sets``: see ``dailies.training.recipes.overrides``.
+    ``recipe``: a name, ``FILE.py:FUNCTION``, or a ``TrainingRecipe``; ``sets``: see ``dailies.training.recipes.overrides``.
     ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``. ``start``, ``parts``: see ``dailies.pipelines.model_refs``.
     """
 
-    recipe: str
+    recipe: str | TrainingRecipe
     sets: Sequence[str] = ()
     data: Sequence[str] = ()
     start: str | None = None
@@ -57,7 +57,7 @@ def plan_run(request: Request, *, say: Say) -> Plan:
     from dailies.training.data.export import Export
     from dailies.training.plan import plan
 
-    say(f"{request.recipe}: counting operations, a few seconds a phase")
+    say(f"{recipe.name}: counting operations, a few seconds a phase")
     exports = {name: Export(path) for name, path in data.items()} or None
     return plan(recipe, exports, models_of(recipe, start=request.start, **request.parts), phase=request.phase)
 
@@ -100,10 +100,12 @@ def train_run(
     return reports(Path(out))
 
 
-def _recipe(request: Request) -> Recipe:
-    from dailies.training.recipes import load_recipe
+def _recipe(request: Request) -> TrainingRecipe:
+    from dailies.training.recipes import load_recipe, override
 
-    return load_recipe(request.recipe, request.sets)
+    if isinstance(request.recipe, str):
+        return load_recipe(request.recipe, request.sets)
+    return override(request.recipe, request.sets)
 
 
 def _exports(data: Sequence[str]) -> dict[str, str]:

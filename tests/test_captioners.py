@@ -1,4 +1,4 @@
-"""Captioners and the CLIP scorer: their contract, the decoding against brute force, and the built-in model's worth."""
+"""Captioners and the CLIP scorer: their words, decoding against brute force, and the built-in model's worth."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 from benchmarks.captions import held_out, shares
-from dailies.curation.captioners import CAPTIONERS, COLUMNS
-from dailies.curation.captioners.captions import caption_table
 from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner, fuse
 from dailies.curation.captioners.motion import MotionCaptioner
@@ -59,27 +57,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-# ---- the contract of every captioner --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", CAPTIONERS)
-def test_a_captioner_keeps_its_contract(name: str) -> None:
-    made = CAPTIONERS[name]
-    spec = made(model=str(BUILTIN), beams=2, max_tokens=6) if name == "coca" else made()
-    assert spec.columns == COLUMNS
-    assert isinstance(spec.meaning, int)
-    assert spec.resources.cpus > 0
-    clips = [evidence(f"{number}", **{need: MOVING[need] for need in spec.needs}) for number in range(3)]
-    with spec.open() as caption:
-        table = caption(clips)
-        assert table.schema.names == ["text", "tokens"]
-        assert table.num_rows == 3
-        assert all(isinstance(text, str) for text in table["text"].to_pylist())
-        alone = [caption([clip])["text"][0].as_py() for clip in clips]
-        assert alone == table["text"].to_pylist()
-        assert caption([]).num_rows == 0
-
-
 def test_a_clip_without_what_is_needed_costs_its_own_row_only() -> None:
     clips = [evidence("a", **MOVING), evidence("b", **{**MOVING, "motion": None}), evidence("c", **MOVING)]
     with MotionCaptioner().open() as caption:
@@ -102,7 +79,7 @@ def test_a_clip_without_what_is_needed_costs_its_own_row_only() -> None:
     ],
 )
 def test_motion_words(measures: tuple[float, float, str], words: str) -> None:
-    assert MotionCaptioner().describe(*measures) == words
+    assert MotionCaptioner().sentence(*measures) == words
 
 
 @pytest.mark.parametrize(
@@ -124,7 +101,7 @@ def test_motion_words(measures: tuple[float, float, str], words: str) -> None:
 )
 def test_motion_words_at_their_thresholds(measures: tuple[float, float, str], words: str) -> None:
     """What reaches a threshold is on its upper side."""
-    assert MotionCaptioner().describe(*measures) == words
+    assert MotionCaptioner().sentence(*measures) == words
 
 
 def test_specs_refuse_what_means_nothing() -> None:
@@ -356,7 +333,3 @@ def test_similarity_is_the_mean_cosine_of_first_middle_and_last_with_the_clips_o
     with ClipScorer(batch=2).open() as score:
         values = score(clips)["clip_similarity"].to_pylist()
     assert values == pytest.approx([(1 + 0.5 + 0) / 3, (0 + 3**0.5 / 2 + 1) / 3], abs=1e-5)
-
-
-def test_a_table_of_captions_has_the_columns_of_all() -> None:
-    assert caption_table([("a", 1)]).schema.names == [column.name for column in COLUMNS]

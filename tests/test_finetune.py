@@ -29,13 +29,13 @@ SETS = [word for name, value in SMALL.items() for word in ("--set", f"*.{name}={
 UNET = "diffusion_pytorch_model.safetensors"
 RECIPE = """
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 
 
-def recipe() -> Recipe:
+def recipe() -> TrainingRecipe:
     image = Phase(name="image", task="text-to-image", steps=2, batch=2, size=(32, 24))
     video = Phase(name="video", task="text-to-video", steps=2, batch=2, size=(32, 24), frames=3)
-    return Recipe(name="mine", unet=None, phases=(image, video), text_tokens=8, models="given", init_from="given")
+    return TrainingRecipe(name="mine", unet=None, phases=(image, video), text_tokens=8, models="given", init_from="given")
 """
 
 
@@ -129,15 +129,17 @@ def test_what_does_not_fit_is_said_before_any_work(dailies: Dailies, export: Pat
         assert not (tmp_path / "run").exists()
         return done.stderr
 
-    assert "net.channels=(64, 64): the weights to start from have (32, 32)" in refused("tiny", "--from", svd)
+    assert "unet.channels=(64, 64): the weights to start from have (32, 32)" in refused("tiny", "--from", svd)
     assert "lacks weights to start from (--from), a VAE (--vae), an image encoder" in refused("finetune")
-    assert "size: multiples of 8 px expected, not (1000, 570)" in refused(
+    assert "phase i2v: size.1=570: input should be a multiple of 8" in refused(
         "finetune", "--from", svd, "--set", "i2v.size=[1000, 570]"
     )
     assert "no unet/config.json" in refused("finetune", "--from", tmp_path)
-    assert "set: phase 'video' of 'video.lr=1' is not one of i2v" in refused("finetune", "--set", "video.lr=1")
-    assert "has no field 'rate' to set, but task" in refused("finetune", "--set", "i2v.rate=1")
-    assert "set: steps=many: Input should be a valid integer" in refused("finetune", "--set", "i2v.steps=many")
+    assert "--set video.lr=1: no phase 'video'; there are: i2v" in refused("finetune", "--set", "video.lr=1")
+    assert "Phase has no field 'rate' to set (did you mean frames?); there are: task" in refused(
+        "finetune", "--set", "i2v.rate=1"
+    )
+    assert "phase i2v: steps='many': input should be a valid integer" in refused("finetune", "--set", "i2v.steps=many")
     assert "no function 'other'" in refused(f"{_file(tmp_path)}:other")
 
 

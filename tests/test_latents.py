@@ -35,14 +35,14 @@ from dailies.training.loop import train  # noqa: E402
 from dailies.training.models.pixels import crop  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
 from dailies.training.recipes.phase import Bucket, Phase  # noqa: E402
-from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
+from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import BUILTIN, MODELS, MORE, build_export  # noqa: E402
 
 K = 3
 SMALL = {"batch": 2, "size": (32, 24), "steps": 3, "warmup": 0, "validate_every": 3, "validation_clips": 2,
          "validation_sigmas": (1.0,), "save_every": 3, "samples": 1, "sample_steps": 2}  # fmt: skip
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="latents",
     unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
@@ -56,7 +56,7 @@ RECIPE = Recipe(
 TEXT, HQ = RECIPE.phases
 
 
-def recipe() -> Recipe:
+def recipe() -> TrainingRecipe:
     """What ``FILE.py`` gives on the command line."""
     return RECIPE
 
@@ -349,7 +349,7 @@ def test_a_rule_that_latents_were_made_by_is_told(latents: Path, tmp_path: Path)
     (note,) = load(RECIPE, HQ, {MAIN: Export(tmp_path / "latents")}).notes
     assert "made with select ('motion', 0.5, None)" in note
     (tmp_path / "latents" / "latents.json").write_text(json.dumps(manifest | {"views": "many"}))
-    with pytest.raises(UsageError, match=r"latents\.json: views: "):
+    with pytest.raises(UsageError, match=r"latents\.json: views='many': "):
         Export(tmp_path / "latents")
 
 
@@ -426,9 +426,15 @@ def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Pa
     ("arguments", "words"),
     [
         (("--latents", f"{__file__}:hq"), "add --out FOLDER"),
-        (("--latents", f"{__file__}:other", "--out", "{out}"), "phase: one of text, hq expected, not 'other'"),
-        (("--latents", "huge", "--out", "{out}"), "recipe: one of tiny"),
-        (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.size=[32]"), "set: size"),
+        (
+            ("--latents", f"{__file__}:other", "--out", "{out}"),
+            "phase 'other': recipe latents has no such phase; there are text, hq",
+        ),
+        (("--latents", "huge", "--out", "{out}"), "recipe 'huge': no such recipe; there are tiny"),
+        (
+            ("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.size=[32]"),
+            "phase hq: size.1: field required",
+        ),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--device", "cuda:9"), "device=cuda:9: is not available"),
         (("--latents", f"{__file__}:hq", "--out", "{latents}", "--views", "2"), "holds other latents"),
         (("--latents", f"{__file__}:hq", "--out", "{export}"), "is not empty"),

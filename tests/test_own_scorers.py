@@ -15,7 +15,7 @@ from dailies.curation import world
 from dailies.curation.errors import RecipeError
 from dailies.curation.tables import Dataset
 from dailies.pipelines.own import OwnSpec
-from dailies.pipelines.recipe import Recipe, load_recipe, parse_recipe
+from dailies.pipelines.recipe import CurationRecipe, load_recipe, parse_recipe
 from dailies.pipelines.run import curate, last_recipe, select_again
 from dailies.pipelines.steps import CaptionStep, CutStep, ObserveStep, ScoreStep, SelectStep
 
@@ -135,7 +135,7 @@ def test_a_file_beside_the_recipe_scores_captions_selects_and_resumes(videos: Pa
 
 
 def test_an_object_is_the_same_as_its_file(videos: Path, file: Path, module: Any, tmp_path: Path) -> None:
-    own = Recipe.of(
+    own = CurationRecipe.of(
         "own",
         [
             ObserveStep(observers=["change"], evidence={"fps": 2, "short_side": 90}),
@@ -173,7 +173,7 @@ def test_a_worker_makes_it_from_the_text_that_travels_with_it(file: Path, module
 def test_an_object_of_no_file_is_read_again_by_the_process_that_it_was_handed_to(module: Any) -> None:
     local = type("Local", (), {"columns": module.BrightScorer.columns, "open": module.BrightScorer.open})
     steps = [ObserveStep(observers=["change"]), CutStep(detector="content"), ScoreStep(scorer=local())]
-    own = Recipe.of("own", steps)
+    own = CurationRecipe.of("own", steps)
     assert parse_recipe(own.source).tables() == own.tables()
     assert own.steps[2].name == "local"
     with pytest.raises(RecipeError, match=r"unknown scorer 'other.Local'; allowed: clip, raft, text, FILE.py:CLASS"):

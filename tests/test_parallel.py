@@ -25,14 +25,14 @@ from dailies.training.data.world import World  # noqa: E402
 from dailies.training.distributed import pick_device  # noqa: E402
 from dailies.training.loop import check_batch, train  # noqa: E402
 from dailies.training.recipes.phase import Phase  # noqa: E402
-from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
+from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
 
 SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 2, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 1, "sample_steps": 2, "steps": 3, "warmup": 0}  # fmt: skip
 LISTS = ("size", "validation_sigmas")
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="ranks",
     unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,

@@ -19,12 +19,14 @@ from dailies.training.data.export import Export  # noqa: E402
 from dailies.training.models import SVD, SVD_TEXT, VideoUNet, count_parameters  # noqa: E402
 from dailies.training.plan import Plan, available, cost, plan  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
-from dailies.training.recipes.recipe import ENCODER_DIMS, MAIN, Phase, Recipe, UNetSpec  # noqa: E402
+from dailies.training.recipes.recipe import ENCODER_DIMS, MAIN, Phase, TrainingRecipe, UNetSpec  # noqa: E402
 from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin"
 VIDEO = Phase(name="video", task="text-to-video", steps=10, batch=3, size=(32, 24), frames=3, fps=8.0)
-SMALL = Recipe(name="small", unet=UNetSpec(channels=(32,), attention=(False,), heads=1), text_tokens=5, phases=(VIDEO,))
+SMALL = TrainingRecipe(
+    name="small", unet=UNetSpec(channels=(32,), attention=(False,), heads=1), text_tokens=5, phases=(VIDEO,)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +251,9 @@ def test_what_is_missing_of_the_request_is_said(tmp_path: Path) -> None:
         plan_run(dataclasses.replace(tiny, phase="last"), say=print)
     with pytest.raises(UsageError, match=r"--data=.*: holds no index\.parquet"):
         plan_run(dataclasses.replace(tiny, data=[str(tmp_path)]), say=print)
-    with pytest.raises(UsageError, match="finetune takes its shape from what is given, and lacks weights to start"):
+    with pytest.raises(
+        UsageError, match="finetune takes its network's shape from its models, and lacks weights to start"
+    ):
         plan_run(Request(recipe="finetune"), say=print)
     with pytest.raises(UsageError, match=r"model=no-such-thing: no such folder; give one"):
         plan_run(dataclasses.replace(tiny, start="no-such-thing"), say=print)

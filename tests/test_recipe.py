@@ -14,7 +14,7 @@ from dailies.curation.errors import RecipeError
 from dailies.curation.observers.motion import MotionObserver
 from dailies.curation.scorers import ClipScorer, TextScorer
 from dailies.curation.select import Rule
-from dailies.pipelines.recipe import Recipe, load_recipe, parse_recipe, recipe_names, resolved
+from dailies.pipelines.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names, resolved
 from dailies.pipelines.steps import CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
 
 PLAIN: dict[str, Any] = {
@@ -103,10 +103,10 @@ def test_overrides_reach_every_step() -> None:
         PLAIN,
         ["observe.evidence.fps=2", "cut.min_seconds=0.5", "text.side=320", "main.rules.motion.min=3", "export.crf=23"],
     )
-    assert recipe.only(ObserveStep).evidence.fps == 2
-    assert recipe.only(CutStep).min_seconds == 0.5
-    assert recipe.only(ScoreStep).scorer.side == 320
-    assert recipe.only(SelectStep).rules["motion"].min == 3
+    assert recipe.step(ObserveStep).evidence.fps == 2
+    assert recipe.step(CutStep).min_seconds == 0.5
+    assert recipe.step(ScoreStep).scorer.side == 320
+    assert recipe.step(SelectStep).rules["motion"].min == 3
     assert recipe.steps[-1].crf == 23
     assert recipe.source["steps"][1]["cut"]["min_seconds"] == 0.5
 
@@ -220,7 +220,7 @@ def test_rules_for_columns_with_dots_can_be_set() -> None:
             "main.rules.manifest.min.max=1",
         ],
     )
-    rules = recipe.only(SelectStep).rules
+    rules = recipe.step(SelectStep).rules
     assert (rules["manifest.rating"].min, rules["manifest.rating"].nulls) == (3, "drop")
     assert (rules["manifest.license"].one_of, rules["manifest.min"].max) == (("cc0",), 1)
     assert rules["motion"].min == 1
@@ -271,7 +271,7 @@ def test_two_of_one_kind_stand_side_by_side_under_names_of_their_own() -> None:
 
 
 def test_steps_as_objects_make_the_recipe_that_yaml_makes() -> None:
-    of_objects = Recipe.of(
+    of_objects = CurationRecipe.of(
         "plain",
         [
             ObserveStep(observers=["change", MotionObserver()]),
@@ -284,8 +284,8 @@ def test_steps_as_objects_make_the_recipe_that_yaml_makes() -> None:
     of_yaml = parse_recipe(PLAIN)
     assert of_objects == of_yaml
     assert load_recipe(of_objects) is of_objects
-    assert load_recipe(of_objects, ["text.side=320"]).only(ScoreStep).scorer.side == 320
-    changed = Recipe.of(
+    assert load_recipe(of_objects, ["text.side=320"]).step(ScoreStep).scorer.side == 320
+    changed = CurationRecipe.of(
         "y",
         [
             ObserveStep(observers=["change", MotionObserver(fps=4.0)]),
@@ -302,9 +302,9 @@ def test_steps_as_objects_make_the_recipe_that_yaml_makes() -> None:
 def test_steps_as_objects_are_checked_as_a_whole() -> None:
     steps = [ObserveStep(observers=["motion"]), CutStep(detector="content")]
     with pytest.raises(RecipeError, match="its detector needs the observer 'change'"):
-        Recipe.of("x", steps)
+        CurationRecipe.of("x", steps)
     with pytest.raises(RecipeError, match="first two steps must be observe and cut"):
-        Recipe.of("x", steps[1:])
+        CurationRecipe.of("x", steps[1:])
 
 
 def test_specs_say_what_they_need_and_which_models_they_name() -> None:

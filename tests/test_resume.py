@@ -24,14 +24,14 @@ from dailies.training.diffusion.encoders import inspect_encoders  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
 from dailies.training.phase_state import check  # noqa: E402
 from dailies.training.recipes.phase import Phase  # noqa: E402
-from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
+from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec  # noqa: E402
 from dailies.training.run_log import Run  # noqa: E402
 from tests import svd_format  # noqa: E402
 from tests.training_export import MODELS, build_export  # noqa: E402
 
 SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 2, "sample_steps": 2, "steps": 4, "warmup": 0}  # fmt: skip
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="resume",
     unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
@@ -171,7 +171,7 @@ def test_other_models_are_refused(whole: Path, export: Path, tmp_path: Path) -> 
 def test_a_run_goes_on_where_the_package_lies_elsewhere(whole: Path, export: Path, tmp_path: Path) -> None:
     from shutil import copytree
 
-    from dailies.zoo.run_folder import Run as Published
+    from dailies.zoo.run_record import RunRecord
 
     facts = json.loads((whole / "run.json").read_text())
     assert facts["models"] == {
@@ -187,7 +187,7 @@ def test_a_run_goes_on_where_the_package_lies_elsewhere(whole: Path, export: Pat
     copytree(whole, tmp_path / "run")
     for models in (facts["models"], elsewhere):
         (tmp_path / "run" / "run.json").write_text(json.dumps({**facts, "models": models}))
-        assert all((place / "config.json").is_file() for place in Published.read(tmp_path / "run").models.values())
+        assert all((place / "config.json").is_file() for place in RunRecord.read(tmp_path / "run").models.values())
         train(RECIPE, export, tmp_path / "run", MODELS, say=said.append)
     assert [line.split(",")[0] for line in said] == ["image: done before", "video: done before"] * 2
     other = {**elsewhere, "vae": "/somewhere/zoo/builtin/vae-other"}

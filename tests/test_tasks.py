@@ -29,7 +29,7 @@ from dailies.training.loop import train  # noqa: E402
 from dailies.training.models import VideoUNet, add_lora, is_temporal, lora_weights  # noqa: E402
 from dailies.training.models.trainable import build, transfer_weights  # noqa: E402
 from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share  # noqa: E402
-from dailies.training.recipes.recipe import Recipe, UNetSpec  # noqa: E402
+from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec  # noqa: E402
 from dailies.training.recipes.tasks import TASKS  # noqa: E402
 from dailies.zoo.formats.time_ids import added_time_ids  # noqa: E402
 from tests.training_export import MODELS, MORE, build_export  # noqa: E402
@@ -37,7 +37,7 @@ from tests.training_export import MODELS, MORE, build_export  # noqa: E402
 SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 9, "samples": 1, "sample_steps": 2, "steps": 2, "warmup": 0}  # fmt: skip
 VIDEO = Phase(name="video", task="text-to-video", frames=3, **SMALL)
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="tasks",
     unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
@@ -69,7 +69,7 @@ def encoders() -> Encoders:
     return Encoders(MODELS, text_tokens=8)
 
 
-def batches(export: Path, encoders: Encoders, phase: Phase, recipe: Recipe = RECIPE) -> Batches:
+def batches(export: Path, encoders: Encoders, phase: Phase, recipe: TrainingRecipe = RECIPE) -> Batches:
     return Batches(recipe, phase, load(recipe, phase, {MAIN: Export(export)}), encoders, 5.0)
 
 

@@ -34,13 +34,13 @@ from dailies.training.models.vae.inflate import inflate  # noqa: E402
 from dailies.training.models.vae.io import load_vae  # noqa: E402
 from dailies.training.models.vae.vae import reconstruct  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
-from dailies.training.recipes.recipe import Phase, Recipe, UNetSpec  # noqa: E402
+from dailies.training.recipes.recipe import Phase, TrainingRecipe, UNetSpec  # noqa: E402
 from dailies.zoo.formats.time_ids import motion_bucket  # noqa: E402
 from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
 
 SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
          "save_every": 2, "samples": 1, "sample_steps": 2}  # fmt: skip
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="test",
     unet=UNetSpec(channels=(32,), attention=(True,), heads=1),
     text_tokens=8,
@@ -115,7 +115,7 @@ def test_batches_depend_on_seed_and_position_only(export: Path, encoders: Encode
     phase = RECIPE.phases[2]
     split = load(RECIPE, phase, {MAIN: Export(export)})
 
-    def make(recipe: Recipe, step: int, before: tuple[int, ...] = ()) -> batches.Batch:
+    def make(recipe: TrainingRecipe, step: int, before: tuple[int, ...] = ()) -> batches.Batch:
         source = batches.Batches(recipe, phase, split, encoders, 5.0)
         for other in before:
             source.training(other)

@@ -10,14 +10,14 @@ import sys
 import pytest
 
 from dailies.curation.errors import RecipeError
-from dailies.training.recipes import RECIPES, Recipe, UNetSpec, load_recipe
+from dailies.training.recipes import RECIPES, TrainingRecipe, UNetSpec, load_recipe
 from dailies.training.recipes.old_names import to_new_names, to_old_names
 
 # Hashes that runs have been begun with, by recipe. They must never change.
 HASHES = {"tiny": "87f9a734", "svd": "7f15a446", "finetune": "d84d645f", "lora": "e806ba95"}
 
 
-def before() -> Recipe:
+def before() -> TrainingRecipe:
     """A recipe of a run that was trained when ``unet`` was called ``net``, and ``time_id_width`` ``time_ids``."""
     short = {"batch": 2, "warmup": 1, "validate_every": 1, "save_every": 1, "samples": 1, "sample_steps": 2}
     short |= {"validation_clips": 1, "size": (32, 32)}
@@ -49,7 +49,7 @@ def test_a_recipe_is_read_by_its_old_names() -> None:
     assert row["net"]["time_ids"] == 8
     assert row["begins"] == "random"
     assert not {"unet", "init_from"} & row.keys()
-    assert Recipe.from_json(row) == Recipe.from_json(to_new_names(row)) == before()
+    assert TrainingRecipe.from_json(row) == TrainingRecipe.from_json(to_new_names(row)) == before()
 
 
 def test_a_whole_number_in_an_older_run_is_the_same_as_today() -> None:
@@ -108,7 +108,7 @@ def test_old_names_of_fields_are_understood(text: str, today: str, line: str, ca
         ("tinny", "", "recipe 'tinny': no such recipe (did you mean tiny?); there are tiny, svd, finetune, lora, or FILE.py"),
         ("tiny", "imag.steps=3", "--set imag.steps=3: no phase 'imag' (did you mean image?); there are: image, video, hq"),
         ("tiny", "image.stepz=3", "--set image.stepz=3: Phase has no field 'stepz' to set (did you mean steps?)"),
-        ("tiny", "sed=3", "--set sed=3: Recipe has no field 'sed' to set (did you mean seed?)"),
+        ("tiny", "sed=3", "--set sed=3: TrainingRecipe has no field 'sed' to set (did you mean seed?)"),
         ("tiny", "unet.head=3", "--set unet.head=3: UNetSpec has no field 'head' to set (did you mean heads?)"),
         ("tiny", "image.name=x", "--set image.name=x: Phase has no field 'name' to set"),
         ("tiny", "steps", "--set steps: must have the form NAME.KEY=VALUE"),

@@ -500,7 +500,7 @@ def test_the_pipeline_of_svd_runs_on_it(tmp_path: Path) -> None:
 
     folders = {name: Path(folder) for name, folder in make_models(tmp_path / "models").items()}
     config = dataclasses.replace(SMALL, cross_attention_dim=32)
-    models.save(shake(VideoUNet(config)), tmp_path / "unet")
+    shake(VideoUNet(config)).save_pretrained(tmp_path / "unet")
     spec = BY_TASK["image-to-video"]
     check(spec, tmp_path / "unet", folders)
     pipe = assemble(spec, tmp_path / "unet", folders, {"sigma_max": 80.0})

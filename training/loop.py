@@ -26,7 +26,7 @@ from dailies.training.interrupt import defer_sigint
 from dailies.training.memory import explain_oom
 from dailies.training.phase_state import check
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import EncoderDims, Recipe
+from dailies.training.recipes.recipe import EncoderDims, TrainingRecipe
 from dailies.training.run_log import Metrics, Run, check_folder
 from dailies.training.step import train_step
 from dailies.training.task import P, Task
@@ -38,7 +38,7 @@ AHEAD = 2  # steps whose samples are made beforehand for an accelerator
 
 
 def train(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     data: Data,
     out: str | Path,
     models: Models,
@@ -69,19 +69,19 @@ def train(
             check_batch(f"phase {each.name}: batch={each.batch}", each.batch - each.pictures, world)
         run = Run(out, recipe, exports, models, writes=world.rank == 0)
         encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
-        report = say if world.rank == 0 else silent
+        say_once = say if world.rank == 0 else silent
         for each in chosen:
             split, entry = splits.pop(each.name), run.entry(each)
             if entry is not None and entry["done"]:
-                report(f"{each.name}: done before, validation loss {entry['validation'][-1][1]:.4f}")
+                say_once(f"{each.name}: done before, validation loss {entry['validation'][-1][1]:.4f}")
                 continue
-            run_task(UNetTask(recipe, each, split, run, dims, encoders, report), place, report)
+            run_task(UNetTask(recipe, each, split, run, dims, encoders, say_once), place, say_once)
             run.refresh()
     return run
 
 
 def prepared(
-    recipe: Recipe, data: Data, models: Models, phase: str | None
+    recipe: TrainingRecipe, data: Data, models: Models, phase: str | None
 ) -> tuple[tuple[Phase, ...], EncoderDims, dict[str, Export], dict[str, Split]]:
     """Return the phases to train, what the models fix, the exports, and each phase's data.
 
@@ -111,7 +111,6 @@ def run_task(task: Task[P], device: torch.device, say: Say) -> None:
     """
     settings, world = task.settings, distributed.world()
     writes = world.rank == 0
-    metrics = Metrics(task.folder, task.done, writes=writes)
 
     def seconds() -> float:
         return round(task.spent + time.monotonic() - task.begun, 2)
@@ -127,7 +126,7 @@ def run_task(task: Task[P], device: torch.device, say: Say) -> None:
             task.save(done, seconds())
         distributed.barrier()
 
-    with closing(task), closing(metrics), explain_oom(task.oom_hint):
+    with closing(task), closing(Metrics(task.folder, task.done, writes=writes)) as metrics, explain_oom(task.oom_hint):
         _steps(task, device, metrics, validate, save, say)
         where = task.finish(seconds()) if writes else ""
         distributed.barrier()

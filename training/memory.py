@@ -40,9 +40,9 @@ def oom_hint(phase: Phase, levels: int, processes: int = 1) -> str:
     if phase.frames > 1:
         costly.append(f"fewer frames than {phase.frames}")
     costly.append(f"a smaller size than {width}×{height}")
-    advice = f"phase {phase.name}: out of memory at {part} samples at a time of {phase.frames} frames of {width}×{height} px. "
+    hint = f"phase {phase.name}: out of memory at {part} samples at a time of {phase.frames} frames of {width}×{height} px. "
     if free:
-        advice += f"Try, in this order: {'; '.join(free)}: slower, same results, and the run goes on. Then "
+        hint += f"Try, in this order: {'; '.join(free)}: slower, same results, and the run goes on. Then "
     else:
-        advice += "Try, in this order: "
-    return advice + "; ".join(costly) + ": another recipe, so another run."
+        hint += "Try, in this order: "
+    return hint + "; ".join(costly) + ": another recipe, so another run."

@@ -30,7 +30,7 @@ from dailies.training.models.trainable import (
     widened_params,
 )
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import EncoderDims, Recipe, UNetSpec, check_sizes
+from dailies.training.recipes.recipe import EncoderDims, TrainingRecipe, UNetSpec, check_sizes
 from dailies.training.run_log import Run
 
 RANDOM = "random weights"
@@ -46,14 +46,14 @@ def needed(phases: Sequence[Phase]) -> set[str]:
     return {"vae"} | {phase.task_spec.cross_attention for phase in phases}
 
 
-def lacking(recipe: Recipe, phases: Sequence[Phase], models: Models) -> list[str]:
+def lacking(recipe: TrainingRecipe, phases: Sequence[Phase], models: Models) -> list[str]:
     """Name, for people, the models that are needed and absent."""
     first = phases[0] == recipe.phases[0]
     start = ["weights to start from (--from)"] if recipe.init_from == "given" and first and models.start is None else []
-    return start + [what for name, what in NAMED.items() if name in needed(phases) and getattr(models, name) is None]
+    return start + [title for name, title in NAMED.items() if name in needed(phases) and getattr(models, name) is None]
 
 
-def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> EncoderDims:
+def check(recipe: TrainingRecipe, phases: Sequence[Phase], models: Models) -> EncoderDims:
     """Return the sizes that the models fix. Raises ``ModelError`` naming the field that does not fit."""
     if missing := lacking(recipe, phases, models):
         raise ModelError(f"models: {recipe.name} lacks {', '.join(missing)}")
@@ -84,7 +84,7 @@ def check(recipe: Recipe, phases: Sequence[Phase], models: Models) -> EncoderDim
     return dims
 
 
-def _check_start(recipe: Recipe, phase: Phase, folder: str) -> None:
+def _check_start(recipe: TrainingRecipe, phase: Phase, folder: str) -> None:
     """Check that ``phase`` can start from the weights in ``folder``."""
     theirs = pretrained_config(folder)
     try:
@@ -113,7 +113,7 @@ def _same(ours: UNetConfig, theirs: UNetConfig, folder: str) -> None:
             raise ModelError(f"unet.{name}={mine}: the weights to start from have {there}: {folder}")
 
 
-def net_of(recipe: Recipe, models: Models) -> UNetSpec | UNetConfig:
+def net_of(recipe: TrainingRecipe, models: Models) -> UNetSpec | UNetConfig:
     """Return the recipe's network, or that of the weights given. Raises ``ModelError`` where there is neither."""
     if recipe.unet is not None:
         return recipe.unet
@@ -150,7 +150,7 @@ class PhaseState:
 
 
 def init_phase(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     phase: Phase,
     run: Run,
     dims: EncoderDims,
@@ -176,13 +176,13 @@ def init_phase(
     origin = origin or _origin(recipe, phase, run)
     widened: list[str] = []
     own = Path(origin).parts
-    origin_text = f"from {own[1]}'s averaged weights" if own[0] == "phases" else f"from {origin}"
+    source = f"from {own[1]}'s averaged weights" if own[0] == "phases" else f"from {origin}"
     # A checkpoint holds all weights that are trained; where only some are, what the phase started from says which.
     if origin != RANDOM and (newest is None or phase.lora or phase.trains != "all"):
         before = load_pretrained(run.folder / origin)  # which an absolute path is by itself
         fresh = transfer_weights(before, unet)
         widened = widened_params(before, unet)
-        origin_text += f", {len(fresh)} weights of other width anew" if fresh else ""
+        source += f", {len(fresh)} weights of other width anew" if fresh else ""
     set_trainable(unet, phase, widened)
     unet.to(device)
     ema = Ema(copy.deepcopy(unet), phase.ema)
@@ -196,11 +196,11 @@ def init_phase(
         return PhaseState(unet=unet, ema=ema, optimizer=optimizer, done=done, origin=origin, facts=kept)
     count = sum(parameter.numel() for parameter in trainable_params(unet))
     part = "" if count == count_parameters(unet) else f", {count:,} of them trained"
-    say(f"{phase.name}: {count_parameters(unet) / 1e6:.1f} M parameters{part}, {origin_text}")
+    say(f"{phase.name}: {count_parameters(unet) / 1e6:.1f} M parameters{part}, {source}")
     return PhaseState(unet=unet, ema=ema, optimizer=optimizer, done=0, origin=origin)
 
 
-def _origin(recipe: Recipe, phase: Phase, run: Run) -> str:
+def _origin(recipe: TrainingRecipe, phase: Phase, run: Run) -> str:
     """Return what the phase starts from: a checkpoint under the run's folder, given weights, or ``RANDOM``.
 
     The average is what the last phase is judged by, so it is what the next one starts from. Raises ``ModelError`` if that phase

@@ -23,7 +23,7 @@ from dailies.training.models.trainable import build, set_trainable
 from dailies.training.phase_state import check, lacking, net_of
 from dailies.training.recipes import DIFFERS
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import EncoderDims, Recipe, columns_needed
+from dailies.training.recipes.recipe import EncoderDims, TrainingRecipe, columns_needed
 from dailies.training.run_log import run_hash
 
 TFLOPS = 400.0  # sustained on one GPU, in 10¹² FLOP/s: 40 % of an H100's dense bfloat16 peak of 989, a usual share
@@ -103,7 +103,7 @@ class Plan:
 
 
 def plan(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     exports: Exports | None = None,
     models: Models | None = None,
     *,
@@ -142,7 +142,7 @@ def plan(
 
 
 def _phase_plan(
-    recipe: Recipe, phase: Phase, exports: Exports | None, dims: EncoderDims, models: Models, tflops: float
+    recipe: TrainingRecipe, phase: Phase, exports: Exports | None, dims: EncoderDims, models: Models, tflops: float
 ) -> PhasePlan:
     spent = cost(recipe, phase, dims, models)
     if phase.pictures:  # some of the samples are pictures
@@ -186,7 +186,7 @@ def _phase_plan(
     )
 
 
-def cost(recipe: Recipe, phase: Phase, dims: EncoderDims | None = None, models: Models | None = None) -> Cost:
+def cost(recipe: TrainingRecipe, phase: Phase, dims: EncoderDims | None = None, models: Models | None = None) -> Cost:
     """Run one sample through the phase's network on the meta device: no memory, a few seconds for a large one.
 
     What ``checkpoint_levels`` has computed twice counts twice, for it costs GPU-hours; an MFU counts it once. Of a
@@ -238,7 +238,7 @@ def gigabytes(spent: Cost) -> float:
     return 4 * (2 * spent.parameters + 3 * spent.trained) / 1e9
 
 
-def available(recipe: Recipe, phase: Phase, exports: Exports) -> tuple[int | None, tuple[str, ...]]:
+def available(recipe: TrainingRecipe, phase: Phase, exports: Exports) -> tuple[int | None, tuple[str, ...]]:
     """Count the items that the phase would train on, and list what it would still lack."""
     needed = columns_needed(recipe, (phase,))
     used = [exports[share.data] for share in phase.shares if share.data in exports]

@@ -19,13 +19,13 @@ from dailies.training.diffusion.encoders import Models
 from dailies.training.models.pixels import Pixels
 from dailies.training.recipes.old_names import to_new_names
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.zoo.formats.references import as_reference
 
 RUN = "run.json"
 
 
-def run_hash(recipe: Recipe) -> str:
+def run_hash(recipe: TrainingRecipe) -> str:
     """Hash a recipe without how a step is computed and which samples are shown, so that a run which ran out of memory goes
     on in smaller parts."""
     phases = tuple(
@@ -49,9 +49,9 @@ def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
         for name in dict.fromkeys((*old, *new)):
             yield from _differing(old.get(name), new.get(name), f"{at}.{name}" if at else name)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, (a, b) in enumerate(zip(old, new, strict=True)):
-            name = a.get("name", number) if isinstance(a, dict) else number
-            yield from _differing(a, b, f"{at}[{name}]")
+        for number, (before, after) in enumerate(zip(old, new, strict=True)):
+            name = before.get("name", number) if isinstance(before, dict) else number
+            yield from _differing(before, after, f"{at}[{name}]")
     elif old != new:
         yield f"{at} {old!r}, not {new!r}"
 
@@ -60,7 +60,7 @@ def _same_recipe(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Return whether two run.json have one recipe, by its values: a hash tells 8 from 8.0, which mean the same."""
     today: str = new["recipe_hash"]
     try:
-        return old["recipe_hash"] == today or run_hash(Recipe.from_json(old["recipe"])) == today
+        return old["recipe_hash"] == today or run_hash(TrainingRecipe.from_json(old["recipe"])) == today
     except RecipeError:
         return False
 
@@ -77,13 +77,19 @@ class Run:
     """Keeps RUN/run.json, written whole after each change. ``phases`` holds an entry for each phase begun so far."""
 
     def __init__(
-        self, folder: str | Path, recipe: Recipe, exports: Mapping[str, Export], models: Models, *, writes: bool = True
+        self,
+        folder: str | Path,
+        recipe: TrainingRecipe,
+        exports: Mapping[str, Export],
+        models: Models,
+        *,
+        writes: bool = True,
     ) -> None:
         self.folder, self.models, self.writes = Path(folder), models, writes
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / RUN
         export = next(iter(exports.values()))
-        places = {name: str(item.folder.resolve()) for name, item in exports.items()}
+        places = {name: str(place.folder.resolve()) for name, place in exports.items()}
         self.facts: dict[str, Any] = {
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
             "recipe_hash": run_hash(recipe),

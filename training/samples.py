@@ -15,12 +15,14 @@ from dailies.training.data.sampling import generator, normal
 from dailies.training.diffusion import objective
 from dailies.training.diffusion.sample import sample
 from dailies.training.models.pixels import grid
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.training.run_log import write_png
 
 
 @torch.no_grad()
-def save_samples(unet: Any, batches: Batches, recipe: Recipe, folder: Path, name: str, device: torch.device) -> None:
+def save_samples(
+    unet: Any, batches: Batches, recipe: TrainingRecipe, folder: Path, name: str, device: torch.device
+) -> None:
     """Write FOLDER/NAME.png, and of videos FOLDER/NAME.mp4 (sample.mp4 beside samples.png), with the same truth and noise
     each time.
 

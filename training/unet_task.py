@@ -21,7 +21,7 @@ from dailies.training.memory import oom_hint
 from dailies.training.models import VideoUNet
 from dailies.training.phase_state import init_phase, motion_reference
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import EncoderDims, Recipe
+from dailies.training.recipes.recipe import EncoderDims, TrainingRecipe
 from dailies.training.run_log import Run
 from dailies.training.samples import save_samples
 from dailies.training.task import Task
@@ -36,7 +36,7 @@ class UNetTask(Task[Batch]):
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         phase: Phase,
         split: Split,
         run: Run,
@@ -117,7 +117,7 @@ class UNetTask(Task[Batch]):
         self.batches.close()
 
 
-def batch_loss(unet: Any, batch: Batch, recipe: Recipe, phase: Phase) -> Tensor:
+def batch_loss(unet: Any, batch: Batch, recipe: TrainingRecipe, phase: Phase) -> Tensor:
     """Compute the phase's objective per sample: (B,)."""
     with torch.autocast(batch.clean.device.type, torch.bfloat16, enabled=recipe.autocast):
         return objective.of_phase(phase).loss(
@@ -137,7 +137,7 @@ def split_batch(batch: Batch, most: int) -> Iterator[Batch]:
 
 
 @torch.no_grad()
-def validation_loss(unet: Any, batches: Batches, recipe: Recipe, device: torch.device) -> float:
+def validation_loss(unet: Any, batches: Batches, recipe: TrainingRecipe, device: torch.device) -> float:
     """Average the objective over the phase's fixed validation samples, noise and noise levels; nothing is dropped."""
     unet.eval()
     phase = batches.phase

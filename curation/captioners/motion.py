@@ -30,7 +30,7 @@ VOCABULARY = (
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class MotionCaptioner:
-    """Words for the flow. Units are those of ``motion``: px per half second at a short side of 240 px.
+    """How the camera and the scene move, in words. Units are those of ``motion``: px per half second at a short side of 240 px.
 
     Args:
         still: speed below which nothing moves.
@@ -63,7 +63,7 @@ class MotionCaptioner:
     def weights(self) -> None:
         return None
 
-    def describe(self, motion: float, local: float, camera: str) -> str:
+    def sentence(self, motion: float, local: float, camera: str) -> str:
         """Return "the camera pans left and zooms in, something moves, fast motion"; in the unit of the thresholds."""
         if motion < self.still:
             return STILL
@@ -84,7 +84,7 @@ class MotionCaptioner:
         if None in values:
             # Shorter than two samples of the flow: nothing is known, which is not the same as nothing moving.
             raise SourceError("the clip holds too few samples of the flow to say how it moves")
-        text = self.describe(*values)
+        text = self.sentence(*values)
         return text, len(text.split())
 
 

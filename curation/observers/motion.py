@@ -40,7 +40,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class MotionObserver:
-    """Optical flow by ``method`` between frames ``1 / fps`` s apart, scaled to ``short_side`` px.
+    """Optical flow by ``method`` between frames taken ``fps`` times a second and scaled to ``short_side`` px.
 
     The measures are per half second and in pixels at a short side of 240 px, whatever the rates and sizes of source and
     analysis: where samples lie otherwise apart (variable or low frame rates), displacement is scaled to that interval.

@@ -50,7 +50,7 @@ class OpenClip:
     batch: Annotated[int, Field(ge=1)] = field(default=16, metadata={"meaning": False})
     gpus: Annotated[float, Field(ge=0)] = field(default=0, metadata={"meaning": False})
 
-    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch")
+    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch", "transformers")
     models: ClassVar[tuple[str, ...]] = ("model",)
 
     @property

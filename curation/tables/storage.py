@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from dailies.curation.atomic import sync
 from dailies.curation.errors import DatasetError
 
 ROW_GROUP_BYTES = 32 << 20
@@ -155,15 +156,6 @@ class Folder:
             Path(unfinished).unlink(missing_ok=True)
             raise
         sync(parent)
-
-
-def sync(path: str) -> None:
-    """Have the disk hold a local file or folder before going on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ---- parquet --------------------------------------------------------------------------------------------------------

@@ -21,9 +21,10 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
+from dailies.curation.atomic import sync
 from dailies.curation.errors import DailiesError, DatasetError
 from dailies.curation.tables.parts import KeySet, Receipt, part_name, write_part
-from dailies.curation.tables.storage import Folder, one_line, plain_schema, sync, write_parquet
+from dailies.curation.tables.storage import Folder, one_line, plain_schema, write_parquet
 
 APP = "dailies"
 """Names this program's commits in the log: see ``Table._transact``."""

@@ -24,7 +24,7 @@ TIMED = frozenset({"matroska", "flv", "mxf", "mp4"})  # demuxers whose duration 
 DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it would go on for ever
 
 
-class Decoder:
+class FrameDecoder:
     """Decodes ``stream`` of ``container``; ``remote`` is the file below it, if it is not libav's own.
 
     Counters, right at any time: ``packets`` and, of those, ``packets_broken`` that did not decode and ``packets_marked`` that

@@ -17,7 +17,7 @@ from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, U
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Probe
 from dailies.curation.video.bytes_io import Remote, local_path, one_line
-from dailies.curation.video.decode import Decoder
+from dailies.curation.video.decode import FrameDecoder
 from dailies.curation.video.pixels import Canvas, DecodedFrame, is_hdr
 
 PACKETS_BACK = (0, 10)  # seconds before a span at which to look for a keyframe, where packets alone are wanted
@@ -52,7 +52,7 @@ class Source:
         self._canvas = canvas
         try:
             self._stream = self._choose(stream)
-            self.decoder = Decoder(
+            self.decoder = FrameDecoder(
                 self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref
             )
             self._left = iter(self.decoder)

@@ -53,9 +53,10 @@ def _print_totals(out: Console, summary: Summary) -> None:
     sources, counts = summary.sources, summary.clips.counts
     broken = f", {sources.packets_broken} broken packets skipped" if sources.packets_broken else ""
     short = f", {counts['too_short']} shots too short" if counts["too_short"] else ""
+    long = f", {counts['too_long']} frames too long" if counts["too_long"] else ""
     lines = [
         ("sources", f"{sources.ok} of {sources.given} usable, {length(sources.seconds)}{broken}"),
-        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}"),
+        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}{long}"),
         *((f"select {each.name}", f"{each.kept} kept, {length(each.kept_seconds)}") for each in summary.selections),
         *((f"export {each.name}", _export_line(each)) for each in summary.exports),
         ("dataset", summary.dataset),

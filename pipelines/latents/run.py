@@ -28,7 +28,7 @@ from dailies.pipelines.latents.work import LatentsWork, passes
 from dailies.pipelines.model_refs import models_of
 from dailies.pipelines.progress import Progress, silent
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Recipe, check_columns
+from dailies.training.recipes.recipe import TrainingRecipe, check_columns
 
 if TYPE_CHECKING:
     from dailies.training.data.manifest import LatentsManifest
@@ -108,7 +108,7 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
     return report(final, left_out)
 
 
-def recipe_of(latents: str, sets: Sequence[str]) -> tuple[Recipe, Phase]:
+def recipe_of(latents: str, sets: Sequence[str]) -> tuple[TrainingRecipe, Phase]:
     """Load what ``RECIPE[:PHASE]`` names: the recipe, and its phase or the last. Raises ``RecipeError``."""
     from dailies.training.recipes import load_recipe
 
@@ -123,7 +123,7 @@ def recipe_of(latents: str, sets: Sequence[str]) -> tuple[Recipe, Phase]:
     return recipe, recipe.phases[-1]
 
 
-def _models(recipe: Recipe, request: LatentsRequest) -> Models:
+def _models(recipe: TrainingRecipe, request: LatentsRequest) -> Models:
     """Find the frozen models' folders. Raises ``UsageError`` naming what is missing."""
     from dailies.training.diffusion.encoders import Models
 
@@ -133,7 +133,12 @@ def _models(recipe: Recipe, request: LatentsRequest) -> Models:
 
 
 def _work(
-    request: LatentsRequest, recipe: Recipe, phase: Phase, models: Models, source: Folder, engine: engines.Engine
+    request: LatentsRequest,
+    recipe: TrainingRecipe,
+    phase: Phase,
+    models: Models,
+    source: Folder,
+    engine: engines.Engine,
 ) -> LatentsWork:
     from dailies.training.data.manifest import build_manifest
     from dailies.training.distributed import pick_device
@@ -155,7 +160,7 @@ def _work(
     )
 
 
-def _shards(source: Folder, recipe: Recipe, phase: Phase) -> list[tuple[str, int]]:
+def _shards(source: Folder, recipe: TrainingRecipe, phase: Phase) -> list[tuple[str, int]]:
     """Return each shard's name and rows. Raises ``UsageError`` where there are none, or a column that the phase needs
     is missing."""
     data = source / "data"

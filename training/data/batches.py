@@ -22,7 +22,7 @@ from dailies.training.diffusion.conditioning import Condition
 from dailies.training.diffusion.encoders import Encoders
 from dailies.training.models.pixels import Pixels, to_tensor
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.zoo.formats.time_ids import added_time_ids, motion_bucket
 
 
@@ -77,7 +77,14 @@ class Batches:
     """
 
     def __init__(
-        self, recipe: Recipe, phase: Phase, split: Split, encoders: Encoders, reference: float, *, readers: int = 4
+        self,
+        recipe: TrainingRecipe,
+        phase: Phase,
+        split: Split,
+        encoders: Encoders,
+        reference: float,
+        *,
+        readers: int = 4,
     ) -> None:
         self.recipe, self.phase, self.split, self.encoders = recipe, phase, split, encoders
         self.reference = reference

@@ -17,10 +17,11 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from dailies.curation import schema
-from dailies.curation.errors import ExportError
+from dailies.curation.config import format_error
+from dailies.curation.errors import ExportError, RecipeError
 from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.recipes.phase import Bucket, Phase, Rule
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.training.recipes.tasks import Task
 from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.lock import sha256
@@ -89,7 +90,7 @@ class LatentsManifest:
 
 
 def build_manifest(
-    recipe: Recipe, phase: Phase, models: Models, *, source: str, views: int, version: str
+    recipe: TrainingRecipe, phase: Phase, models: Models, *, source: str, views: int, version: str
 ) -> LatentsManifest:
     """Return the manifest of latents of the export at ``source`` (path or URL) for ``phase``; weights are hashed, not
     loaded.
@@ -151,11 +152,14 @@ def read_manifest(folder: Path) -> LatentsManifest | None:
 def parse_manifest(data: bytes, path: str) -> LatentsManifest:
     """Parse the ``latents.json`` that lies at ``path``. Raises ``ExportError`` for what is not of this format."""
     try:
-        manifest = TypeAdapter(LatentsManifest).validate_json(data)
+        # Not validate_json: in it a bucket, strict by itself, refuses lists for tuples.
+        manifest = TypeAdapter(LatentsManifest).validate_python(json.loads(data), strict=False)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path}: is not JSON: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise ExportError(f"{path}: {field}: {first['msg']}") from error
+        raise ExportError(f"{path}: {format_error(error)}") from error
+    except RecipeError as error:  # of a bucket
+        raise ExportError(f"{path}: {error}") from error
     if manifest.format != FORMAT:
         raise ExportError(f"{path}: format={manifest.format}: this version of dailies reads format {FORMAT}")
     return manifest
@@ -180,7 +184,7 @@ def weights_hash(folder: str) -> str:
 
 
 def check_fit(
-    recipe: Recipe, phase: Phase, manifest: LatentsManifest, folder: Path, models: Models | None = None
+    recipe: TrainingRecipe, phase: Phase, manifest: LatentsManifest, folder: Path, models: Models | None = None
 ) -> None:
     """Raise ``ExportError`` naming the field in which ``phase`` asks for something else than latents in ``folder`` are
     for. Weights are compared where ``models`` are given."""
@@ -203,7 +207,7 @@ def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> No
             )
 
 
-def _misfits(recipe: Recipe, phase: Phase, manifest: LatentsManifest, latents: str) -> Iterator[str]:
+def _misfits(recipe: TrainingRecipe, phase: Phase, manifest: LatentsManifest, latents: str) -> Iterator[str]:
     """Yield ``FIELD=VALUE: what is wrong`` for each field; ``latents`` names them."""
     if manifest.fps != phase.fps:
         yield f"fps={phase.fps:g}: {latents} were made at {manifest.fps:g} fps"

@@ -18,7 +18,7 @@ from dailies.training.data.reader import a_number
 from dailies.training.data.schedule import BucketSubset, bucket_of
 from dailies.training.diffusion.encoders import Models
 from dailies.training.recipes.phase import MAIN, Bucket, Phase, Rule, Share
-from dailies.training.recipes.recipe import Recipe, check_columns
+from dailies.training.recipes.recipe import TrainingRecipe, check_columns
 
 Exports = Mapping[str, Export]  # by the names that a mix has for them
 
@@ -50,7 +50,7 @@ class _ShareSplit:
     notes: tuple[str, ...] = ()
 
 
-def load(recipe: Recipe, phase: Phase, exports: Exports, models: Models | None = None) -> Split:
+def load(recipe: TrainingRecipe, phase: Phase, exports: Exports, models: Models | None = None) -> Split:
     """Sort the phase's data into training and validation subsets.
 
     Raises ``ExportError`` naming a missing column, an export that the mix names and is not there, an empty bucket, or
@@ -99,7 +99,7 @@ def _narrowed(phase: Phase, exports: Exports) -> tuple[str, ...]:
     )
 
 
-def _items(recipe: Recipe, phase: Phase, export: Export, rows: Sequence[Row], shape: Bucket) -> Items:
+def _items(recipe: TrainingRecipe, phase: Phase, export: Export, rows: Sequence[Row], shape: Bucket) -> Items:
     """Return clips of one bucket, as the export holds them. One frame of each is a picture."""
     if export.latents is None:
         return Clips(export, rows, phase.fps, shape.size, recipe.reader)
@@ -120,7 +120,7 @@ def _length(row: Row, phase: Phase) -> int:
 # ---- clips ----------------------------------------------------------------------------------------------------------
 
 
-def _split_share(recipe: Recipe, phase: Phase, share: Share, number: int, export: Export) -> _ShareSplit:
+def _split_share(recipe: TrainingRecipe, phase: Phase, share: Share, number: int, export: Export) -> _ShareSplit:
     """Splits share ``number`` of the mix; the test split stands in where no validation clip passes."""
     rows = [row for row in export.rows if passes(row.columns, (*phase.select, *share.select))]
 
@@ -138,7 +138,7 @@ def _split_share(recipe: Recipe, phase: Phase, share: Share, number: int, export
 
 
 def _subsets(
-    recipe: Recipe, phase: Phase, share: Share, number: int, export: Export, rows: Sequence[Row]
+    recipe: TrainingRecipe, phase: Phase, share: Share, number: int, export: Export, rows: Sequence[Row]
 ) -> tuple[list[BucketSubset], list[str]]:
     """Return a subset for each bucket, weighted by its clips among the share's, and the ids of clips too short for
     all."""
@@ -196,7 +196,7 @@ def _check_not_empty(phase: Phase, subsets: Sequence[BucketSubset]) -> None:
             )
 
 
-def _picture_subset(recipe: Recipe, phase: Phase, export: Export) -> BucketSubset:
+def _picture_subset(recipe: TrainingRecipe, phase: Phase, export: Export) -> BucketSubset:
     """Return the pictures of a joint phase."""
     shape = Bucket(size=phase.size, frames=1)
     if phase.images != "frames":

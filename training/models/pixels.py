@@ -49,9 +49,9 @@ def crop(pixels_NHWC: Pixels, size: tuple[int, int], where: tuple[float, float] 
     return pixels_NHWC[:, y : y + size[1], x : x + size[0]]
 
 
-def psnr(a: Pixels, b: Pixels) -> float:
+def psnr(reference: Pixels, other: Pixels) -> float:
     """Return peak signal-to-noise ratio in dB of uint8 pictures, over all their pixels together."""
-    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    error = float(np.mean((reference.astype(np.float64) - other.astype(np.float64)) ** 2))
     return float(10 * np.log10(255**2 / max(error, 1e-12)))
 
 

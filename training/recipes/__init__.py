@@ -16,7 +16,7 @@ from dailies.training.recipes import svd as _svd
 from dailies.training.recipes.finetune import finetune, lora
 from dailies.training.recipes.overrides import override
 from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share
-from dailies.training.recipes.recipe import ENCODER_DIMS, EncoderDims, Recipe, UNetSpec
+from dailies.training.recipes.recipe import ENCODER_DIMS, EncoderDims, TrainingRecipe, UNetSpec
 from dailies.training.recipes.tasks import TASKS, TaskSpec
 from dailies.training.recipes.tiny import tiny
 
@@ -29,19 +29,24 @@ __all__ = [
     "Bucket",
     "EncoderDims",
     "Phase",
-    "Recipe",
     "Share",
     "TaskSpec",
+    "TrainingRecipe",
     "UNetSpec",
     "load_recipe",
     "override",
 ]
 
-RECIPES: Mapping[str, Callable[[], Recipe]] = {"tiny": tiny, "svd": _svd.svd, "finetune": finetune, "lora": lora}
+RECIPES: Mapping[str, Callable[[], TrainingRecipe]] = {
+    "tiny": tiny,
+    "svd": _svd.svd,
+    "finetune": finetune,
+    "lora": lora,
+}
 DIFFERS = {"svd": _svd.DIFFERS}
 
 
-def load_recipe(name: str, sets: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, sets: Sequence[str] = ()) -> TrainingRecipe:
     """Load the built-in recipe ``name``, or what FUNCTION of ``FILE.py:FUNCTION`` returns (``recipe`` by default).
 
     ``sets``: ``--set`` assignments that replace values (``dailies.training.recipes.overrides``).
@@ -57,13 +62,13 @@ def load_recipe(name: str, sets: Sequence[str] = ()) -> Recipe:
     return override(RECIPES[name](), sets)
 
 
-def _from_file(path: Path, function: str) -> Recipe:
+def _from_file(path: Path, function: str) -> TrainingRecipe:
     if not path.is_file():
         raise RecipeError(f"recipe {path}: no such file")
     make = runpy.run_path(str(path)).get(function)
     if not callable(make):
         raise RecipeError(f"recipe {path}: has no function {function!r}")
     recipe = make()
-    if not isinstance(recipe, Recipe):
-        raise RecipeError(f"recipe {path}: {function} returns {type(recipe).__name__}, not a Recipe")
+    if not isinstance(recipe, TrainingRecipe):
+        raise RecipeError(f"recipe {path}: {function} returns {type(recipe).__name__}, not a TrainingRecipe")
     return recipe

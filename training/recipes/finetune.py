@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dailies.training.recipes.recipe import Recipe
+from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.training.recipes.svd import svd
 
 
-def finetune() -> Recipe:
+def finetune() -> TrainingRecipe:
     """Return SVD's last run (14 frames, 576×1024) for one GPU: small batches, few steps, memory before speed."""
     hq = svd().phase("i2v-hq-14")
     phase = replace(
@@ -28,10 +28,10 @@ def finetune() -> Recipe:
         validation_clips=8,
         samples=2,
     )
-    return Recipe(name="finetune", unet=None, phases=(phase,), models="given", init_from="given")
+    return TrainingRecipe(name="finetune", unet=None, phases=(phase,), models="given", init_from="given")
 
 
-def lora() -> Recipe:
+def lora() -> TrainingRecipe:
     """Return the same with adapters of rank 16 on temporal attention, as SVD's camera motions are."""
     whole = finetune()
     phase = replace(whole.phases[0], name="camera", lora=("camera",), lr=1e-4)

@@ -9,7 +9,7 @@ from typing import Any
 RECIPE = {"net": "unet", "begins": "init_from"}
 """Old name → today's, of a recipe's fields."""
 UNET = {"time_ids": "time_id_width"}
-"""The same of ``Recipe.unet``."""
+"""The same of ``TrainingRecipe.unet``."""
 
 
 def to_new_names(row: Mapping[str, Any]) -> dict[str, Any]:

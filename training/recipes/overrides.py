@@ -12,12 +12,12 @@ from dailies.curation.config import did_you_mean, format_error, parse_assignment
 from dailies.curation.errors import RecipeError
 from dailies.training.recipes.old_names import UNET, today
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Recipe, UNetSpec
+from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec
 
-S = TypeVar("S", Phase, Recipe, UNetSpec)
+S = TypeVar("S", Phase, TrainingRecipe, UNetSpec)
 
 
-def override(recipe: Recipe, sets: Sequence[str]) -> Recipe:
+def override(recipe: TrainingRecipe, sets: Sequence[str]) -> TrainingRecipe:
     """Replace values of ``recipe`` by those of ``sets``, which are YAML.
 
     Raises ``RecipeError`` naming the phase or field that does not exist, or what is wrong with a value.
@@ -38,7 +38,7 @@ def override(recipe: Recipe, sets: Sequence[str]) -> Recipe:
                 raise RecipeError(f"--set {text}: this recipe takes the UNet of the weights it starts from")
             changes["unet"] = _values(before) | {_field(UNetSpec, keys[1:], text): value}
         elif len(keys) == 1:
-            changes[_field(Recipe, keys, text, fixed=("name", "phases"))] = _unet_names(keys[0], value)
+            changes[_field(TrainingRecipe, keys, text, fixed=("name", "phases"))] = _unet_names(keys[0], value)
         else:
             raise RecipeError(f"--set {text}: no phase {keys[0]!r}{did_you_mean(keys[0], phases)}; {_list(phases)}")
     replaced = tuple(_replaced(phase, phases[phase.name]) for phase in recipe.phases)

@@ -64,26 +64,32 @@ class Share(Spec):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Phase(Spec):
-    """A phase says which data it takes and how long it trains.
+    """One phase: what it sees, what it trains and how long.
 
-    What it sees. ``size``: (width, height) px. ``frames`` at ``fps`` 1/s; an image phase has 1 frame. ``buckets``: the
-    shapes that clips are sorted into, by aspect ratio and length; by default the one of ``size`` and ``frames``, which
-    also are what samples are made in. ``mix``: exports with weights; by default all of the one that is passed.
-    ``image_share``: of the samples of a text-to-video phase that are images. ``images``: where images come from:
-    ``frames`` of the clips, a ``folder`` of images with captions in a .txt beside each or in metadata.csv (columns
-    file_name, text), or image-text ``parquet`` (columns image or jpg, text or caption); ``image_path`` says where the
-    last two lie. ``select``: (column, least, most) with ``None`` for open, over the export's columns. ``crop``:
-    ``center``, or ``random``.
+    What it sees. ``task``: a name in ``TASKS``. ``size``: (width, height) px. ``frames`` at ``fps`` 1/s; an image phase
+    has 1 frame. ``buckets``: the shapes that clips are sorted into, by aspect ratio and length; by default the one of
+    ``size`` and ``frames``, which also are what samples are made in. ``mix``: exports with weights; by default all of
+    the one that is passed. ``image_share``: of the samples of a text-to-video phase that are images. ``images``: where
+    images come from: ``frames`` of the clips, a ``folder`` of images with captions in a .txt beside each or in
+    metadata.csv (columns file_name, text), or image-text ``parquet`` (columns image or jpg, text or caption);
+    ``image_path`` says where the last two lie. ``select``: (column, least, most) with ``None`` for open, over the
+    export's columns. ``crop``: ``center``, or ``random``.
 
     What is trained. ``start``: the phase whose averaged weights it starts from; by default the one before it, and for
     the first the recipe's ``init_from``. ``trains``: which weights; ``lora``: adapters on these layers instead
-    (``dailies.training.models.lora.LORA_TARGETS``). ``p_mean``, ``p_std``: ln σ ~ N(p_mean, p_std²); of flow matching
-    those of the logit of t. ``drop_text``, ``drop_image``: the share of samples whose condition is dropped.
-    ``noise_aug``: mean and standard deviation of ln σ of the noise on conditioning frames, ``None`` for none.
+    (``dailies.training.models.lora.LORA_TARGETS``) of rank ``lora_rank``, by default the target's own. ``objective``:
+    EDM's denoising or rectified flow. ``p_mean``, ``p_std``: ln σ ~ N(p_mean, p_std²); of flow matching those of the
+    logit of t. ``drop_text``, ``drop_image``: the share of samples whose condition is dropped. ``noise_aug``: mean and
+    standard deviation of ln σ of the noise on conditioning frames, ``None`` for none.
 
-    How. ``accumulate``: in how many parts a batch's gradient is computed; the same but for rounding.
-    ``checkpoint_levels``: whose activations are computed again in the backward pass, 0 the largest. ``validate_every``,
-    ``save_every``, ``sample_every`` (``None``: at the end alone): steps. ``keep``: checkpoints kept.
+    How. ``steps`` of ``batch`` samples, of all processes together. ``lr`` rises over the first ``warmup`` steps and
+    falls to 0 over the last ``decay`` of all, a share; ``weight_decay`` is AdamW's, ``clip_grad`` the longest gradient.
+    ``ema``: how much of the averaged weights each step keeps. ``accumulate``: in how many parts a batch's gradient is
+    computed; the same but for rounding. ``checkpoint_levels``: whose activations are computed again in the backward
+    pass, 0 the largest. ``validate_every``, ``save_every``, ``sample_every`` (``None``: at the end alone): steps.
+    ``keep``: checkpoints kept. ``validation_clips`` held-out clips are measured at each of ``validation_sigmas``, noise
+    levels. ``samples`` of them are sampled in ``sample_steps`` steps from ``sigma_max``, with guidance weights at the
+    first and the last frame (``guidance``).
     """
 
     name: str

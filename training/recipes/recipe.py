@@ -1,6 +1,6 @@
 """A recipe says what a training run does, in frozen values that are checked before any work.
 
-A recipe is a Python function that returns a ``Recipe`` (``dailies.training.recipes``); a variant derives with
+A recipe is a Python function that returns a ``TrainingRecipe`` (``dailies.training.recipes``); a variant derives with
 ``dataclasses.replace``. Nothing here imports torch.
 """
 
@@ -24,7 +24,7 @@ from dailies.training.recipes.old_names import to_new_names, to_old_names
 from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share
 from dailies.training.recipes.spec import STRICT, Count, Positive, Spec
 
-__all__ = ["ENCODER_DIMS", "MAIN", "Bucket", "EncoderDims", "Phase", "Recipe", "Share", "UNetSpec"]
+__all__ = ["ENCODER_DIMS", "MAIN", "Bucket", "EncoderDims", "Phase", "Share", "TrainingRecipe", "UNetSpec"]
 
 # Fields younger than the first runs: left out of a recipe's hash while at their default, so that a run begun before there were
 # such fields goes on.
@@ -102,13 +102,15 @@ class UNetSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Recipe(Spec):
+class TrainingRecipe(Spec):
     """Phases in order, one network, one seed.
 
     Args:
+        phases: in the order in which they are trained.
         unet: ``None`` for that of the weights it starts from.
         caption: the export's column that texts come from, or several with the probability of each, drawn for each sample.
         text_tokens: how many tokens a text is padded or cut to.
+        seed: of everything that is drawn.
         autocast: bfloat16 arithmetic with float32 weights.
         reader: see ``data.reader``.
         models: which of ``ENCODER_DIMS`` it is made for.
@@ -187,7 +189,7 @@ class Recipe(Spec):
         return fingerprint(to_old_names(meaning))
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Recipe:
+    def from_json(cls, row: Mapping[str, Any]) -> TrainingRecipe:
         """Read a recipe as run.json holds it, by its fields' old names too. Raises ``RecipeError``."""
         return TypeAdapter(cls).validate_python(to_new_names(row), strict=False)
 
@@ -208,7 +210,7 @@ class Recipe(Spec):
         return self.phases[number - 1] if number else None
 
 
-def check_sizes(recipe: Recipe, channels: Sequence[int], factor: int) -> None:
+def check_sizes(recipe: TrainingRecipe, channels: Sequence[int], factor: int) -> None:
     """Raise ``RecipeError`` where a phase's size is not one the network takes at ``factor`` px a latent.
 
     Our UNet takes any latents; diffusers', which published models must load in, takes those that halve exactly.
@@ -223,7 +225,7 @@ def check_sizes(recipe: Recipe, channels: Sequence[int], factor: int) -> None:
                 )
 
 
-def columns_needed(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, str]:
+def columns_needed(recipe: TrainingRecipe, phases: Sequence[Phase]) -> dict[str, str]:
     """List the export's columns that ``phases`` read besides the contract's own, each with what asks for it."""
     needed: dict[str, str] = {}
     if any(phase.task_spec.cross_attention == "text" for phase in phases):
@@ -235,7 +237,7 @@ def columns_needed(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, str]:
     return needed
 
 
-def check_columns(recipe: Recipe, phases: Sequence[Phase], there: Any) -> None:
+def check_columns(recipe: TrainingRecipe, phases: Sequence[Phase], there: Any) -> None:
     """Raise ``RecipeError`` naming the missing column, what asks for it, and the columns there are."""
     for column, why in columns_needed(recipe, phases).items():
         if column not in there:

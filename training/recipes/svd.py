@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dailies.training.recipes.phase import Phase
-from dailies.training.recipes.recipe import Recipe, UNetSpec
+from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec
 
 # What is in the recipe, and yet not quite the paper's.
 DIFFERS = (
@@ -29,7 +29,7 @@ UNET = UNetSpec(  # config.json of stabilityai/stable-video-diffusion-img2vid-xt
 CAPTIONS = (("caption_coca", 0.5), ("caption_motion", 0.25), ("caption_fuse", 0.25))
 
 
-def svd() -> Recipe:
+def svd() -> TrainingRecipe:
     """Return SD 2.1 → EDM → images → text-to-video in three sizes; image-to-video, interpolation, multi-view and camera
     motions.
 
@@ -91,7 +91,7 @@ def svd() -> Recipe:
     orbit = replace(orbit, lr=1e-5, warmup=100)
     # SVD's rank of 16; batch and lr are ours. One run for each motion, on an export of clips that have it.
     camera = replace(base, name="camera", start="i2v-base", lora=("camera",), steps=5000, batch=64, lr=1e-4, warmup=100)
-    return Recipe(
+    return TrainingRecipe(
         name="svd",
         unet=UNET,
         phases=(embedding, image, low, middle, high, base, hq, long, between, orbit, camera),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dailies.training.recipes.recipe import Recipe, UNetSpec
+from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec
 from dailies.training.recipes.svd import svd
 
 SIZE = (80, 48)
 
 
-def tiny() -> Recipe:
+def tiny() -> TrainingRecipe:
     """Return SVD's image, base video and image-to-video runs on the rendered world, at 80×48 px (latents 20×12).
 
     What is small is its own: sizes, steps, batches and rates. The noise levels rise from run to run as SVD's do; the
@@ -31,4 +31,6 @@ def tiny() -> Recipe:
         video, name="hq", task="image-to-video", steps=150, p_mean=1.3, validate_every=75, save_every=75, guidance=(1.5, 2.0),
         select=(("motion", 0.5, None),),
     )  # fmt: skip
-    return Recipe(name="tiny", unet=UNetSpec(channels=(64, 64), attention=(False, True)), phases=(image, video, hq))
+    return TrainingRecipe(
+        name="tiny", unet=UNetSpec(channels=(64, 64), attention=(False, True)), phases=(image, video, hq)
+    )

@@ -60,20 +60,20 @@ def units(vae: Any, chosen: Sequence[tuple[str, torch.nn.Parameter]], latents_TC
     vae.decode(latents_TCHW, num_frames=len(latents_TCHW))
     for hook in hooks:
         hook.remove()
-    scales = {}
+    unit_of = {}
     for name, _ in chosen:
         layer, _, _ = name.rpartition(".")
         if ".temporal_res_block.conv2" in name:
-            scales[name] = streams.get(
+            unit_of[name] = streams.get(
                 layer.removesuffix(".conv2"), 1.0
             )  # diffusers never calls some of more than two layers
         elif any(part in name for part in TEMPORAL):
-            scales[name] = OUTPUT_UNIT if "time_conv_out" in name else 1.0
+            unit_of[name] = OUTPUT_UNIT if "time_conv_out" in name else 1.0
         else:
             kernel = vae.get_parameter(f"{layer}.weight")  # a bias goes with its weight
             fan_in = kernel[0].numel() if kernel.ndim > 1 else 1 / 3
-            scales[name] = float(kernel.float().square().mean().sqrt()) * (3 * fan_in) ** 0.5
-    return scales
+            unit_of[name] = float(kernel.float().square().mean().sqrt()) * (3 * fan_in) ** 0.5
+    return unit_of
 
 
 def losses(out_BTCHW: Tensor, x_BTCHW: Tensor) -> dict[str, Tensor]:

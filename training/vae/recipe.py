@@ -1,4 +1,4 @@
-"""Finetuning a temporal VAE decoder follows a recipe whose values are checked as it is made."""
+"""Finetuning a temporal VAE decoder follows a recipe whose values are checked as it is cls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 def _installed(reader: Backend) -> Backend:
     if reader == "decord" and find_spec("decord") is None:
-        raise ValueError("reader='decord': decord is not installed; use pyav")
+        raise ValueError("reader='decord': reader='decord': decord is not installed; use pyav")
     return reader
 
 

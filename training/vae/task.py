@@ -83,17 +83,17 @@ def train_vae(
     train, held_out, notes = split(export, recipe)
     with distributed.process_group(place) as world:
         check_batch(f"batch={recipe.batch}", recipe.batch, world)
-        report_line = say if world.rank == 0 else silent
+        say_once = say if world.rank == 0 else silent
         record = Record(Path(out), recipe, Path(start), export, resume=resume, writes=world.rank == 0)
         distributed.barrier()  # all have read vae.json before one writes it
         if (known := record.report(notes)) is not None:
-            report_line(f"vae: done before: {known.folder}")
+            say_once(f"vae: done before: {known.folder}")
             return known
         for note in notes:
-            report_line(f"vae: {note}")
+            say_once(f"vae: {note}")
         with explain_oom(lambda: oom_hint(recipe)):
-            task = VaeTask(Path(start), recipe, record, train, held_out, place, report_line)
-        run_task(task, place, report_line)
+            task = VaeTask(Path(start), recipe, record, train, held_out, place, say_once)
+        run_task(task, place, say_once)
         record.refresh()
     report = record.report(notes)
     assert report is not None
@@ -120,7 +120,7 @@ def oom_hint(recipe: VaeRecipe) -> str:
     )
 
 
-class TemporalDecoder(nn.Module):
+class WindowDecoder(nn.Module):
     """Decodes one window's latents (T, C, h, w) into frames (T, 3, H, W) in [−1, 1]; what gradients are averaged over."""
 
     def __init__(self, vae: Any) -> None:
@@ -137,7 +137,7 @@ class VaeTask(Task[Window]):
 
     name = title = "vae"
     settings: VaeRecipe
-    network: TemporalDecoder
+    network: WindowDecoder
     skips_weights = True  # diffusers never calls some layers of blocks of more than two
 
     def __init__(
@@ -156,7 +156,7 @@ class VaeTask(Task[Window]):
         self._train, self._held_out = train, held_out
         image = load_vae(start) if vae_config(start)[1]["_class_name"] == CLASSES[0] else None
         self.vae: Any = (load_temporal(start) if image is None else inflate(image)).to(device)
-        self.network = TemporalDecoder(self.vae)
+        self.network = WindowDecoder(self.vae)
         chosen = trainable_params(self.vae, recipe.trains)
         if recipe.checkpointing:
             self.vae.enable_gradient_checkpointing()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from dailies.curation.atomic import sync
 from dailies.curation.errors import Damaged
 
 LOCK = "dailies.lock.json"
@@ -58,12 +59,12 @@ def write(folder: Path) -> Mapping[str, LockedFile]:
     files = {}
     for name, path in files_of(folder).items():
         files[name] = LockedFile(sha256=sha256(path), bytes=path.stat().st_size)
-        _sync(path)
+        sync(path)
     rows = {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in files.items()}
     (folder / LOCK).write_text(json.dumps({"format": FORMAT, "files": rows}, indent=1) + "\n")
-    _sync(folder / LOCK)
+    sync(folder / LOCK)
     for parent, _, _ in os.walk(folder):
-        _sync(Path(parent))
+        sync(Path(parent))
     return files
 
 
@@ -105,11 +106,3 @@ def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
         elif deep and sha256(path) != want.sha256:
             problems.append(LockProblem(path=name, what="changed: its SHA-256 differs from the lock's"))
     return sorted(problems, key=lambda problem: problem.path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,480 @@
+"""The contracts of every table: OBSERVERS, DETECTORS, SCORERS, CAPTIONERS, TASKS, PIPELINES and the built-in models.
+
+The tests run over the tables themselves, so a new entry is tested without a line here, but for three that are written down
+on purpose: its identity (``IDENTITIES``), the range of a unit that is new (``RANGES``), and parameters that it cannot be made
+without (``ARGUMENTS``). CONTRIBUTING.md says what to add for each kind of thing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import pickle
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dailies.curation.captioners import CAPTIONERS, COLUMNS
+from dailies.curation.detectors import DETECTORS
+from dailies.curation.errors import RecipeError, SourceError, UsageError
+from dailies.curation.observe import EvidenceGrid, Observation, observe
+from dailies.curation.observers import OBSERVERS
+from dailies.curation.scorers import SCORERS
+from dailies.curation.timing import Span
+from dailies.curation.types import Evidence, EvidenceFrame
+from dailies.curation.video import jpeg, unjpeg
+from dailies.pipelines.recipe import parse_recipe, resolved
+from dailies.pipelines.stages import score_rows
+from dailies.training.recipes import RECIPES, TASKS, Bucket, Phase, Share, TaskSpec, TrainingRecipe, UNetSpec
+from dailies.training.recipes.tasks import Task
+from dailies.zoo.catalog import ENTRIES, resolve
+from dailies.zoo.entry import MODEL_TASKS
+from dailies.zoo.pipelines import BY_TASK, PIPELINES
+from scripts.columns import page
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = {**SCORERS, **{f"caption_{name}": cls for name, cls in CAPTIONERS.items()}}
+SPECS = {
+    **{("observer", name): cls for name, cls in OBSERVERS.items()},
+    **{("detector", name): cls for name, cls in DETECTORS.items()},
+    **{("scorer", name): cls for name, cls in SCORERS.items()},
+    **{("captioner", name): cls for name, cls in CAPTIONERS.items()},
+}
+
+# An identity is part of the names of people's tables. A new thing's is added here once; it never changes after that, wherever
+# its class moves and whatever it is called: a changed one would compute everyone's datasets again.
+IDENTITIES = {
+    ("observer", "borders"): "curation.observers.borders.Borders",
+    ("observer", "boundary"): "curation.observers.boundary.Boundary",
+    ("observer", "change"): "curation.observers.change.Change",
+    ("observer", "combing"): "curation.observers.combing.Combing",
+    ("observer", "duplicates"): "curation.observers.duplicates.Duplicates",
+    ("observer", "luma"): "curation.observers.luma.Luma",
+    ("observer", "motion"): "curation.observers.motion.Motion",
+    ("observer", "sharpness"): "curation.observers.sharpness.Sharpness",
+    ("detector", "boundary"): "curation.cuts.boundary.Boundary",
+    ("detector", "content"): "curation.cuts.content.Content",
+    ("scorer", "clip"): "curation.scorers.clip.Clip",
+    ("scorer", "raft"): "curation.scorers.raft.Raft",
+    ("scorer", "text"): "curation.scorers.text.Text",
+    ("captioner", "coca"): "curation.captioners.coca.Coca",
+    ("captioner", "fuse"): "curation.captioners.fuse.Fuse",
+    ("captioner", "motion"): "curation.captioners.motion.Motion",
+}
+# What a unit says of the numbers in it.
+RANGES = {
+    "0-1": (0.0, 1.0),
+    "share of frame": (0.0, 1.0),
+    "-1 to 1": (-1.0, 1.0),
+    "0-255": (0.0, 255.0),
+    "luma²": (0.0, math.inf),
+    "s": (0.0, math.inf),
+    "px of the upright source": (0.0, 16384.0),
+    "px per 1/2 s at 240 px": (-math.inf, math.inf),  # to either side
+    "percent per 1/2 s": (-100.0, math.inf),
+    "degree per 1/2 s": (-180.0, 180.0),
+    "box": (0, math.inf),
+    "token": (1, math.inf),
+}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "raft": {"model": "raft.pth", "short_side": 128, "updates": 1},  # in the folder that ``arguments`` is of
+    "coca": {"beams": 2, "max_tokens": 8},
+}
+BLIND = {"caption_motion", "caption_fuse"}  # read columns alone, and no evidence
+UNBOUNDED = {("captioner", "coca", "seed"), ("captioner", "coca", "length_penalty")}  # any number means something
+FROM_MANIFEST = {"elevation"}  # columns that a task reads and no signal measures
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """``ARGUMENTS``, with a file of random weights for RAFT."""
+    if find_spec("torchvision") is None:
+        return ARGUMENTS
+    import torch
+    from torchvision.models.optical_flow import raft_small
+
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("raft") / "raft.pth"
+    torch.save(raft_small().state_dict(), path)
+    return {**ARGUMENTS, "raft": {**ARGUMENTS["raft"], "model": str(path)}}
+
+
+def make(name: str, cls: Any, arguments: dict[str, dict[str, Any]]) -> Any:
+    """A spec that can be opened; skips visibly where a package that it requires is absent."""
+    for package in cls.requires:
+        pytest.importorskip(package)
+    return resolved(cls(**arguments.get(name.removeprefix("caption_"), {})))
+
+
+# ---- every spec -----------------------------------------------------------------------------------------------------
+
+
+def ids(keys: Any) -> list[str]:
+    return ["-".join(key) for key in keys]
+
+
+def columns_of(cls: Any) -> tuple[pa.Field, ...]:
+    return tuple(getattr(cls, "measures", ()) or getattr(cls, "columns", ()))
+
+
+def documented(cls: Any) -> set[str]:
+    """Parameters that a class's docstring, or that of a class it extends, explains: as ``name`` or as ``name:`` in a list."""
+    docs = "\n".join(inspect.cleandoc(base.__doc__ or "") for base in cls.__mro__ if base is not object)
+    listed = re.findall(r"^ +([a-z_, ]+):", docs, re.MULTILINE)
+    return {*re.findall(r"``([a-z_]+)``", docs), *(name for names in listed for name in names.split(", "))}
+
+
+def parameters(cls: Any) -> dict[str, Any]:
+    """Name and plain type of each."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def a_wrong_value(annotation: Any) -> Any:
+    """A value of the right type that no parameter may have, as far as its type tells."""
+    if typing.get_origin(annotation) in (UnionType, typing.Union):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    return "nonsense" if typing.get_origin(annotation) is typing.Literal else [] if annotation is str else -(10**9)
+
+
+def in_a_recipe(kind: str, name: str, values: dict[str, Any]) -> None:
+    """Parse a recipe that has such a thing in its first step."""
+    thing = {name: values}
+    step = {
+        "observer": {"observe": {"observers": [thing]}},
+        "detector": {"cut": {"detector": thing}},
+        "scorer": {"score": {"scorer": thing}},
+        "captioner": {"caption": {"captioner": thing}},
+    }[kind]
+    parse_recipe({"name": "contract", "steps": [step]})
+
+
+def test_every_identity_is_written_down_and_stays() -> None:
+    assert {key: cls.identity for key, cls in SPECS.items()} == IDENTITIES
+
+
+@pytest.mark.parametrize("key", SPECS, ids=ids(SPECS))
+def test_a_spec_is_documented_and_versioned(key: tuple[str, str]) -> None:
+    cls = SPECS[key]
+    assert type(cls.meaning) is int
+    assert cls.meaning >= 1
+    assert inspect.getmodule(cls).__doc__
+    assert not (cls.__doc__ or "").startswith(f"{cls.__name__}("), "has no docstring of its own"
+    assert not set(parameters(cls)) - documented(cls)
+    for column in columns_of(cls):
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", column.name)
+        assert column.metadata[b"doc"]
+        if not pa.types.is_string(column.type):
+            assert column.metadata[b"unit"].decode() in RANGES, f"{column.name}: say in RANGES what its unit allows"
+
+
+@pytest.mark.parametrize("key", SPECS, ids=ids(SPECS))
+def test_a_spec_is_frozen_and_refuses_what_it_cannot_take(
+    key: tuple[str, str], arguments: dict[str, dict[str, Any]]
+) -> None:
+    kind, name = key
+    cls, valid = SPECS[key], arguments.get(name, {})
+    if valid:
+        make(name, cls, arguments)
+    spec = cls(**valid)
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    with pytest.raises(RecipeError, match="unknown parameter 'nonsense'"):
+        in_a_recipe(kind, name, {**valid, "nonsense": 1})
+    for parameter, annotation in parameters(cls).items():
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(spec, parameter, getattr(spec, parameter))
+        if (*key, parameter) not in UNBOUNDED:
+            with pytest.raises(RecipeError, match=parameter):
+                in_a_recipe(kind, name, {**valid, parameter: a_wrong_value(annotation)})
+
+
+def test_no_two_things_make_a_column_of_one_name() -> None:
+    names = [column.name for cls in (*OBSERVERS.values(), *SCORERS.values()) for column in columns_of(cls)]
+    assert sorted(names) == sorted(set(names))
+
+
+def check_ranges(columns: Sequence[pa.Field], rows: Sequence[Any]) -> None:
+    """Each value has its column's type and lies where its unit says."""
+    for column in columns:
+        for value in (row[column.name] for row in rows):
+            if pa.types.is_string(column.type):
+                assert isinstance(value, str), column.name
+                assert value, column.name
+            else:
+                low, high = RANGES[column.metadata[b"unit"].decode()]
+                assert math.isfinite(value), column.name
+                assert low <= value <= high, f"{column.name}={value}"
+
+
+# ---- observers and detectors ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def video(small_world: Path) -> str:
+    return str(sorted(small_world.glob("*.mp4"))[0])
+
+
+@pytest.fixture(scope="module")
+def together(video: str) -> dict[bool, Observation]:
+    """What all observers see in one decode, apart for those that need every frame: they give the others more to see."""
+    by_every: dict[bool, list[Any]] = {}
+    for cls in OBSERVERS.values():
+        by_every.setdefault(cls().needs.every, []).append(cls())
+    return {every: observe(video, observers, EvidenceGrid()) for every, observers in by_every.items()}
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_an_observer_keeps_its_contract(name: str, video: str, together: dict[bool, Observation]) -> None:
+    observer = OBSERVERS[name]()
+    seen = observe(video, [observer], None)
+    # The first track is named like the observer; any others carry its name before their own.
+    assert seen.tracks[0].name == observer.name
+    assert all(track.name.startswith(f"{observer.name}_") for track in seen.tracks[1:])
+    among_others = {track.name: track for track in together[observer.needs.every].tracks}
+    for track in seen.tracks:
+        assert (track.values.dtype, track.pts.dtype) == (np.float32, np.int64)
+        assert len(track.pts) == len(track.values) > 1
+        assert (np.diff(track.pts) > 0).all()
+        assert set(track.pts.tolist()) <= set(seen.pts)
+        assert np.isfinite(track.values[1:]).all()
+        np.testing.assert_array_equal(track.pts, among_others[track.name].pts)
+        np.testing.assert_array_equal(track.values, among_others[track.name].values)
+    whole = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
+    tracks = {track.name: track for track in seen.tracks}
+    measures = observer.reduce(tracks, whole)
+    assert list(measures) == [column.name for column in observer.measures]
+    check_ranges(observer.measures, [measures])
+    empty = dict.fromkeys(measures)
+    assert observer.reduce(tracks, Span(start=seen.end + 10, end=seen.end + 20, time_base=whole.time_base)) == empty
+    assert observer.reduce({}, whole) == empty
+    assert observer.lookback >= 0
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_keeps_its_contract(name: str, video: str, together: dict[bool, Observation]) -> None:
+    detector = DETECTORS[name]()
+    by_name = {cls().name: cls() for cls in OBSERVERS.values()}
+    assert detector.observers
+    assert set(detector.observers) <= set(by_name)
+    observers = [by_name[each] for each in detector.observers]
+    (seen,) = {id(together[each.needs.every]): together[each.needs.every] for each in observers}.values()
+    assert detector.cuts({track.name: track for each in observers for track in each.start(seen.probe).finish()}) == []
+    cuts = detector.cuts({track.name: track for track in seen.tracks})
+    assert cuts
+    assert all(seen.pts[0] <= cut.start < cut.end <= seen.pts[-1] for cut in cuts)
+    assert all({cut.start, cut.end} <= set(seen.pts) for cut in cuts)
+    assert all(before.end <= after.start for before, after in pairwise(cuts))
+    assert all(cut.strength >= 1 and cut.detector == name for cut in cuts)
+
+
+# ---- scorers and captioners -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread() -> Iterator[None]:
+    if find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+SCENES = ("a red ring", "a small blue square over a grey background", "a green cross")
+MOVES = ("static", "pan right", "tilt up, zoom in")
+AMOUNTS = (0.05, 3.0, 9.0)
+
+
+def earlier(number: int) -> dict[str, Any]:
+    """What earlier steps may say of a clip: every column that there is."""
+    measured = [column for cls in (*OBSERVERS.values(), *SCORERS.values()) for column in columns_of(cls)]
+    return {
+        **{column.name: (MOVES if pa.types.is_string(column.type) else AMOUNTS)[number] for column in measured},
+        **{f"caption_{name}": SCENES[number] for name in CAPTIONERS},
+    }
+
+
+@pytest.fixture(scope="module")
+def clips(small_world: Path) -> list[Evidence]:
+    """Three clips that differ in what they show, in the text on it and in what earlier steps say of them."""
+    out = []
+    for number, path in enumerate(sorted(small_world.glob("*.mp4"))[:3]):
+        seen = observe(str(path), [], EvidenceGrid(fps=4, short_side=180))
+        frames = []
+        for frame in seen.evidence[:3]:
+            picture = unjpeg(frame.jpeg).copy()
+            text = "TEXT " * (number + 1)
+            cv2.putText(picture, text, (8, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (255, 255, 255), 2)
+            frames.append(EvidenceFrame(pts=frame.pts, jpeg=jpeg(picture, 95)))
+        span = Span(start=frames[0].pts, end=frames[-1].pts + 1, time_base=seen.probe.time_base)
+        out.append(Evidence(clip_id=f"clip-{number}", span=span, frames=tuple(frames), columns=earlier(number)))
+    return out
+
+
+def broken(clip: Evidence) -> Evidence:
+    return dataclasses.replace(
+        clip, frames=tuple(EvidenceFrame(pts=frame.pts, jpeg=b"no JPEG") for frame in clip.frames)
+    )
+
+
+def all_close(rows: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]]) -> bool:
+    """Whether rows agree in the columns of ``wanted`` but for rounding, which another order of a batch may change."""
+    return all(
+        row[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-3, abs=1e-4))
+        for row, values in zip(rows, wanted, strict=True)
+        for name, value in values.items()
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_scorer_or_captioner_keeps_its_contract(
+    name: str, clips: list[Evidence], arguments: dict[str, dict[str, Any]]
+) -> None:
+    spec = make(name, MODELS[name], arguments)
+    columns = tuple(spec.columns)
+    assert columns
+    assert columns == COLUMNS or not name.startswith("caption_"), "a captioner's columns are COLUMNS"
+    assert set(spec.models) <= set(parameters(type(spec)))
+    assert set(spec.needs) <= set(clips[0].columns), "reads columns that some observer, scorer or captioner makes"
+    assert spec.resources.cpus > 0
+    assert spec.resources.memory_gb > 0
+    fingerprint = spec.weights()
+    assert fingerprint is None or (isinstance(fingerprint, str) and fingerprint)
+    with spec.open() as score:
+        empty = score([])
+        table = score(clips)
+        for each in (empty, table):
+            assert each.schema.equals(pa.schema(list(columns)))
+        assert (empty.num_rows, table.num_rows) == (0, 3)
+        rows = table.to_pylist()
+        check_ranges(columns, rows)
+        assert len({str(row) for row in rows}) == 3, "the three clips differ"
+        assert all_close(score(clips[::-1]).to_pylist(), rows[::-1])
+        with_broken = [clips[0], broken(clips[1]), clips[2]]
+        scored = score_rows(name, score, with_broken)
+        if name in BLIND:
+            assert [row["status"] for row in scored] == ["ok"] * 3
+        else:
+            assert [row["status"] for row in scored] == ["ok", "failed", "ok"]
+            assert scored[1]["failure"]["stage"] == name
+            with pytest.raises(SourceError):
+                score(with_broken)
+        assert all_close(scored[::2], rows[::2])
+    # A spec stays light: what it opened is not in it, so a worker opens it anew.
+    elsewhere = pickle.loads(pickle.dumps(spec))
+    assert elsewhere == spec
+    assert elsewhere.weights() == fingerprint
+    assert len(pickle.dumps(spec)) < 10_000
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def table_of_tasks() -> set[str]:
+    """The tasks that docs/training.md has a row for."""
+    _, _, table = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").partition("| task |")
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    return {name.strip(" `") for row in rows for name in row.split("|")[1].split(",")}
+
+
+def test_every_task_is_named_and_documented() -> None:
+    assert set(TASKS) == set(typing.get_args(Task)) == table_of_tasks()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_consistent(name: str) -> None:
+    pytest.importorskip("torch")
+    from dailies.training.phase_state import build
+
+    spec = TASKS[name]
+    assert spec.cross_attention == ("image" if spec.conditioning_frames else "text")
+    assert spec.video or not spec.conditioning_frames
+    assert spec.conditioning_frames or not spec.masked
+    assert len(spec.conditioning_frames) <= 1 or spec.masked, "several frames need a mask to tell them apart"
+    known = {column.name for cls in (*OBSERVERS.values(), *SCORERS.values()) for column in columns_of(cls)}
+    assert set(spec.columns) <= known | FROM_MANIFEST
+    size = {"steps": 1, "batch": 1, "size": (32, 24)}
+    phase = Phase(name="tiny", task=name, frames=3 if spec.video else 1, **size)
+    assert phase.task_spec is spec
+    config = build(phase, UNetSpec(channels=(32,), attention=(True,), heads=1), 24, (6, 8)).config
+    assert (config.in_channels, config.num_time_ids) == (spec.in_channels, spec.num_time_ids)
+    with pytest.raises(RecipeError, match="frames"):
+        Phase(name="tiny", task=name, frames=1 if spec.video else 3, **size)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_training_recipe_is_documented(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert recipe.name == name
+    assert RECIPES[name].__doc__
+    assert f"dailies train {name}" in "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("cls", [Bucket, Share, Phase, TaskSpec, TrainingRecipe, UNetSpec])
+def test_every_field_of_a_training_recipe_is_documented(cls: Any) -> None:
+    assert {f.name for f in dataclasses.fields(cls)} - {"name"} <= documented(cls)
+
+
+# ---- zoo ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_pipeline_of_the_zoo_keeps_its_contract(name: str) -> None:
+    spec = PIPELINES[name]
+    assert (spec.name, BY_TASK[spec.task]) == (name, spec)
+    assert spec.task in MODEL_TASKS
+    assert spec.task in TASKS
+    task = TASKS[spec.task]
+    assert (spec.input.encoder, spec.latents_in) == (task.cross_attention, task.in_channels // 4)
+    assert task.num_time_ids in spec.time_ids
+    assert (ROOT / "zoo" / "templates" / f"run_{name}.py.j2").is_file()
+    assert set(spec.parts) >= {"vae", "unet", "scheduler"}
+    assert all(spec.parts.values())
+    assert spec.input.phrase
+    assert spec.input.option
+    for prompt, image in ((None, None), ("red", "first.png")):
+        with pytest.raises(UsageError, match="makes video from"):
+            spec.input.check("it", prompt=prompt, image=image)
+    for package in ("torch", "diffusers"):
+        pytest.importorskip(package)
+    cls = spec.load_class()
+    assert cls.__doc__
+    assert callable(cls.from_pretrained)
+    takes = set(inspect.signature(cls.__call__).parameters)
+    assert set(spec.input.arguments(prompt="red", image="first.png", noise_aug=0.1)) <= takes
+    assert set(spec.parts) <= set(inspect.signature(cls.__init__).parameters)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_built_in_model_keeps_its_contract(name: str) -> None:
+    entry, folder = ENTRIES[name], ROOT / "zoo" / "builtin" / name
+    assert (entry.name, entry.built_in) == (name, True)
+    assert entry.about
+    assert entry.licence
+    assert resolve(f"zoo:{name}") == folder
+    assert (folder / "README.md").is_file()
+    assert entry.pipeline is None or entry.pipeline in PIPELINES
+    assert entry.bytes == sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert {path.name for path in folder.parent.iterdir()} == set(ENTRIES)
+
+
+# ---- pages ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_columns_is_up_to_date() -> None:
+    written = (ROOT / "docs" / "columns.md").read_text(encoding="utf-8")
+    assert written == page(), "run: python -m scripts.columns > docs/columns.md"
