@@ -113,7 +113,7 @@ class ShardWork:
 
 
 def _read_extracted(folder: Folder, bundle: pa.Table) -> dict[str, dict[str, Any]]:
-    """Rows of ``export.EXTRACTED`` by clip, for the clips of a shard; each file is opened once."""
+    """Return rows of ``export.EXTRACTED`` by clip, for the clips of a shard; each file is opened once."""
     places: dict[str, list[int]] = {}
     for name, at in zip(bundle["extracted"].to_pylist(), bundle["at"].to_pylist(), strict=True):
         places.setdefault(name, []).append(at)
@@ -183,7 +183,7 @@ def export_selection(
 
 
 def _place(dataset: Dataset, name: str, wanted: Sequence[str]) -> tuple[str, bool]:
-    """The export's name, and whether it exists with just these clips.
+    """Return the export's name, and whether it exists with just these clips.
 
     An export that lost clips to a withdrawal keeps its name, and the new one gets a number.
     """
@@ -200,7 +200,7 @@ def _place(dataset: Dataset, name: str, wanted: Sequence[str]) -> tuple[str, boo
 
 
 def _marked(clips: pa.Table, observations: Table) -> pa.Table:
-    """``clips`` with a column ``faulty``: whether anything was wrong when their source was decoded."""
+    """Return ``clips`` with a column ``faulty``: whether anything was wrong when their source was decoded."""
     rows = observations.read(["source_id", "packets_broken", "frames_corrupt"], equals={"status": "ok"})
     faults = pc.add(pc.fill_null(rows["packets_broken"], 0), pc.fill_null(rows["frames_corrupt"], 0))
     sources = pc.unique(rows["source_id"].filter(pc.greater(faults, 0)))
@@ -208,7 +208,7 @@ def _marked(clips: pa.Table, observations: Table) -> pa.Table:
 
 
 def _located(clips: pa.Table, batches: Sequence[export.Shard]) -> pa.Table:
-    """``clips`` with the file that each is extracted into, ``extracted``, and its row group, ``at``."""
+    """Return ``clips`` with the file that each is extracted into, ``extracted``, and its row group, ``at``."""
     at = pa.table(
         {
             "clip_id": pa.chunked_array([c for batch in batches for c in batch.clips["clip_id"].chunks], pa.string()),
@@ -237,7 +237,7 @@ def _make(
 
 
 def _is_done(folder: Folder, name: str) -> bool:
-    """Whether an unfinished export has this file, without a failure in it."""
+    """Return whether an unfinished export has this file, without a failure in it."""
     if not folder.holds(name):
         return False
     failures = pq.read_table(folder.file(name), columns=["failure"], filesystem=folder.fs)["failure"]
@@ -258,7 +258,7 @@ def _publish(staging: Folder, final: Folder, shards: Sequence[export.Shard], ori
 
 
 def report(name: str, folder: Folder) -> ExportReport:
-    """What an export holds, from its index."""
+    """Return what an export holds, from its index."""
     columns = ["split", "status", "bytes", "seconds", "lost_seconds", "failure"]
     rows = pq.read_table(folder.file("index.parquet"), columns=columns, filesystem=folder.fs).to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]

@@ -1,4 +1,4 @@
-"""What a run of curation came to: plain values that commands print and Python callers read."""
+"""Reports say what a run of curation did: plain values that commands print and Python callers read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SourceReport:
 
     @classmethod
     def of(cls, observations: Table, source_ids: Sequence[str], changed: Sequence[str]) -> SourceReport:
-        """How ``source_ids`` fared, from the observations."""
+        """Return how ``source_ids`` fared, from the observations."""
         ids = pa.array(source_ids, pa.string())
         rows = observations.read(["source_id", "segment", "status", "seconds", "packets_broken"])
         broken = rows.filter(pc.equal(rows["status"], "failed"))["source_id"].combine_chunks()  # a segment is enough
@@ -130,5 +130,5 @@ class Summary:
 
     @property
     def all_failed(self) -> bool:
-        """Whether not one of the sources is usable."""
+        """Return whether not one of the sources is usable."""
         return self.sources.ok == 0

@@ -365,8 +365,8 @@ def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
         (["curate"], "Missing"),
         (["curate", "x", "--oot", "y"], "No such option: --oot"),
         (["crate"], "No such command 'crate'"),
-        (["verify", "nowhere"], "nowhere: no dataset there"),
-        (["sql", "nowhere", "select 1"], "nowhere: no dataset there"),
+        (["verify", "nowhere"], "nowhere: there is no dataset"),
+        (["sql", "nowhere", "select 1"], "nowhere: there is no dataset"),
         (["cuts", "nowhere.mp4"], "nowhere.mp4: no such file or folder"),
     ],
 )

@@ -425,7 +425,7 @@ def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--latents", f"{__file__}:hq"), "needs --out"),
+        (("--latents", f"{__file__}:hq"), "add --out FOLDER"),
         (
             ("--latents", f"{__file__}:other", "--out", "{out}"),
             "phase 'other': recipe latents has no such phase; there are text, hq",
@@ -435,10 +435,10 @@ def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Pa
             ("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.size=[32]"),
             "phase hq: size.1: field required",
         ),
-        (("--latents", f"{__file__}:hq", "--out", "{out}", "--device", "cuda:9"), "device: 'cuda:9' is not there"),
+        (("--latents", f"{__file__}:hq", "--out", "{out}", "--device", "cuda:9"), "device=cuda:9: is not available"),
         (("--latents", f"{__file__}:hq", "--out", "{latents}", "--views", "2"), "holds other latents"),
         (("--latents", f"{__file__}:hq", "--out", "{export}"), "is not empty"),
-        (("--latents", "svd:II-a", "--out", "{out}"), "a VAE is needed"),
+        (("--latents", "svd:II-a", "--out", "{out}"), "models: there is no VAE"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[motion,99,null]]"), "no clip of"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[blur,0,null]]"), "column 'blur'"),
         (("--vae", "x"), "--vae=x: only export --latents takes it"),

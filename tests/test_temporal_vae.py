@@ -517,7 +517,7 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
         with pytest.raises(UsageError, match=named):
             run(**change)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UsageError, match=r"out=.*: no run was begun here"):
+    with pytest.raises(UsageError, match=r"out=.*: there is no run to resume"):
         train_vae_run(
             "zoo:vae-world", str(export), str(tmp_path / "out"), device="cpu", resume=True, say=lambda line: None
         )

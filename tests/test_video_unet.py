@@ -314,7 +314,7 @@ def test_new_input_channels_change_nothing_at_first() -> None:
     assert wide.config.in_channels == wide.state_dict()["conv_in.weight"].shape[1] == 8
     wide(torch.cat([x, image], 2), noise, context, ids).sum().backward()
     assert wide.conv_in.weight.grad[:, 4:].any()
-    with pytest.raises(UsageError, match="channels=4: the model has 8 already"):
+    with pytest.raises(UsageError, match="channels=4: the model already has 8"):
         models.widen_input(wide, 4)
 
 

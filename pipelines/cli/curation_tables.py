@@ -1,4 +1,4 @@
-"""How the reports of curation look in a terminal, or as JSON."""
+"""Reports of curation are printed here, for a terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _export_line(export: ExportReport) -> str:
 
 
 def print_cuts(report: CutsReport, as_json: bool) -> None:
-    """The cuts to stdout; the videos that could not be read to stderr."""
+    """Print the cuts to stdout, and the videos that could not be read to stderr."""
     if as_json:
         print(json.dumps({path: [asdict(cut) for cut in cuts] for path, cuts in report.cuts.items()}))
     else:
@@ -141,7 +141,7 @@ def print_cuts(report: CutsReport, as_json: bool) -> None:
 
 
 def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
-    """Rows of a query as a table, JSON or CSV; bytes are shown by their size."""
+    """Print rows of a query as a table, JSON or CSV; bytes are shown by their size."""
     if layout == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(rows.column_names)

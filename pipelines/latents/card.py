@@ -27,7 +27,7 @@ mean, logvar = moments[:, :4], moments[:, 4:]                  # latents: (mean 
 
 
 def card(name: str, index: pa.Table, manifest: LatentsManifest, not_selected: int) -> str:
-    """Renders the README.md of the latents ``name``.
+    """Render the README.md of the latents ``name``.
 
     Args:
         index: Their index.parquet.

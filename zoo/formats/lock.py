@@ -37,13 +37,13 @@ class LockProblem:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """Every file under ``folder`` but the lock, by its path; a link counts as a file, and is not followed."""
+    """Return every file under ``folder`` but the lock, by its path; a link counts as a file, and is not followed."""
     files = {}
     for parent, folders, names in os.walk(folder):
         linked = [name for name in folders if Path(parent, name).is_symlink()]
@@ -69,7 +69,7 @@ def write(folder: Path) -> Mapping[str, LockedFile]:
 
 
 def read(folder: Path) -> Mapping[str, LockedFile]:
-    """The files that the lock of ``folder`` lists. Raises ``Damaged`` where the lock is missing or cannot be read."""
+    """Return the files that the lock of ``folder`` lists. Raises ``Damaged`` where it cannot be read."""
     try:
         row = json.loads((folder / LOCK).read_text())
         if row["format"] != FORMAT:
@@ -89,7 +89,7 @@ def read(folder: Path) -> Mapping[str, LockedFile]:
 
 
 def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
-    """What differs from the lock: missing, extra and changed files. ``deep`` reads every byte, else sizes alone.
+    """Return what differs from the lock: missing, extra and changed files. ``deep`` reads every byte, else sizes alone.
 
     Works offline. Raises ``Damaged`` where there is no lock to compare with.
     """
