@@ -68,8 +68,8 @@ def curate(
     """Turn raw video into a dataset and training shards; repeat the call to resume.
 
     ``sources``: files, folders, globs or manifests. ``recipe``: a built-in name, a YAML file, or a ``CurationRecipe``.
-    Returns what became of every source, clip and selection, each loss with its reason. Raises ``UsageError`` before any
-    work where the request cannot be met.
+    Returns what became of every source, clip and selection, each loss with its reason. Raises ``UsageError`` before any work
+    where the request cannot be met.
     """
     return run.curate(
         _paths(sources),
