@@ -512,7 +512,7 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
         "has no field 'colour' to set; there are: steps": {"colour": 1},
         r"size=\(26, 16\): this VAE takes multiples of 4 px": {"size": [26, 16]},
         "--set trains=encoder: Input should be 'temporal' or 'decoder'": {"trains": "encoder"},
-        "device: ": {"device": "abacus"},
+        "device=abacus: ": {"device": "abacus"},
     }.items():
         with pytest.raises(UsageError, match=named):
             run(**change)  # type: ignore[arg-type]
