@@ -57,6 +57,15 @@ def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None =
     write_text(path, json.dumps(value, indent=indent))
 
 
+def sync(path: str | os.PathLike[str]) -> None:
+    """Have the disk hold a local file or folder before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed writers left in ``folder`` itself. Only for a folder that no other process writes into."""
     for left in folder.glob(f"{PART}*"):

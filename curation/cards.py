@@ -39,12 +39,12 @@ def render(template: Path, data: CardData, /, **values: Any) -> str:
 
 
 def inline(value: object) -> str:
-    """``value`` as plain text on one line: what Markdown would take for markup or HTML is escaped."""
+    """Return ``value`` as plain text on one line: what Markdown would take for markup or HTML is escaped."""
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(str(value).split()))
 
 
 def code(value: object, absent: str = "(not stated)") -> str:
-    """``value`` as a code span on one line, with as many backticks around it as it takes; ``absent`` for ``None``."""
+    """Return ``value`` as a code span on one line, with as many backticks as it takes; ``absent`` for ``None``."""
     if value is None or value == "":
         return absent
     text = " ".join(str(value).split())
@@ -59,5 +59,5 @@ def cell(value: object) -> str:
 
 
 def to_json(value: object) -> str:
-    """JSON with sorted keys on one line."""
+    """Return JSON with sorted keys on one line."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -18,6 +18,7 @@ from dailies.curation.timing import Span
 from dailies.curation.types import Cut, Track
 
 SPLITS = ("train", "validation", "test")
+CLIP_STATUSES = ("ok", "too_short", "too_long")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

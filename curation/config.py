@@ -1,4 +1,4 @@
-"""How values that people write are read: strict models, ``--set PATH=VALUE``, and errors that say what is allowed."""
+"""Values that people write are read here: strict models, ``--set PATH=VALUE``, and errors that say what is allowed."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
     path, equals, raw = text.partition("=")
     keys = tuple(key.strip() for key in path.split("."))
     if not equals or not all(keys):
-        raise RecipeError(f"--set {text}: not of the form NAME.KEY=VALUE")
+        raise RecipeError(f"--set {text}: must have the form NAME.KEY=VALUE")
     return keys, None if raw.strip() == "None" else read_yaml(raw, f"--set {text}")
 
 
 def format_error(error: ValidationError) -> str:
-    """The first complaint of a pydantic error as ``FIELD=VALUE: what is wrong``."""
+    """Return the first complaint of a pydantic error as ``FIELD=VALUE: what is wrong``."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -56,6 +56,6 @@ def format_error(error: ValidationError) -> str:
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """`` (did you mean X?)`` for the name most like ``name``; empty where none is near."""
+    """Return `` (did you mean X?)`` for the name most like ``name``; empty where none is near."""
     near = difflib.get_close_matches(name, list(allowed), n=1)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree.
+"""Everything that can go wrong is an exception of this tree.
 
 ::
 
@@ -59,7 +59,7 @@ class ModelError(UsageError):
 
 
 class NoSuchModel(ModelError):
-    """No entry of that name in the zoo."""
+    """The zoo has no entry of that name."""
 
 
 class NameTaken(ModelError):

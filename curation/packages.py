@@ -1,4 +1,4 @@
-"""Which packages are optional, and which extra of dailies brings each."""
+"""Optional packages are listed here, with the extra of dailies that brings each."""
 
 from __future__ import annotations
 

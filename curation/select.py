@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Rule(StrictModel):
-    """What one column must be.
+    """A rule says what one column must be.
 
     ``min``, ``max``: limits, inclusive. ``min_quantile`` q drops the lowest share q of the clips that have a value,
     ``max_quantile`` q keeps the lowest share q; ties with the limit are kept. ``one_of``: allowed values. ``nulls``: what
@@ -76,7 +76,7 @@ def select(
 
 
 def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
-    """A column by name; ``manifest.NAME`` reaches into the manifest's own columns."""
+    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns."""
     if not column.startswith("manifest."):
         return clips[column]
     key = column.removeprefix("manifest.")
@@ -90,7 +90,7 @@ def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
 def _judge(
     column: str, rule: Rule, values: pa.ChunkedArray, usable: NDArray[np.bool_], resolved: dict[str, Any]
 ) -> list[tuple[str, NDArray[np.bool_]]]:
-    """(reason, who falls by it) of one rule; fills in the limits used."""
+    """Return (reason, who falls by it) of one rule; fills in the limits used."""
     word = column.replace(".", "_")
     null = _nulls(values)
     missing = usable & null
@@ -118,7 +118,7 @@ def _judge(
 
 
 def limits(rule: Rule, values: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """The rule's lower and upper limit, quantiles resolved over ``values``. No values, no limit from a quantile."""
+    """Return the rule's lower and upper limit, quantiles resolved over ``values``, of which there may be none."""
     low, high = rule.min, rule.max
     if values.size:
         ordered = np.sort(values)
@@ -130,7 +130,7 @@ def limits(rule: Rule, values: NDArray[np.float64]) -> tuple[float | None, float
 
 
 def _exact(quantile: float) -> Fraction:
-    """The decimal that was written: as floats, 0.07 · 100 is more than 7, and one clip too many would be kept."""
+    """Return the decimal as it was written: as floats, 0.07 · 100 is over 7, and keeps one clip too many."""
     return Fraction(quantile).limit_denominator(1_000_000)
 
 
@@ -151,7 +151,7 @@ def _nulls(values: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _copies(clips: pa.Table) -> NDArray[np.bool_]:
-    """Clips whose content and span an earlier source (by id) has too: exact copies of a file."""
+    """Return clips whose content and span an earlier source (by id) has too: exact copies of a file."""
     keys = zip(
         *(clips[name].to_pylist() for name in ("content_id", "stream", "start", "end", "source_id")),
         range(len(clips)),

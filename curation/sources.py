@@ -74,7 +74,7 @@ def _reader(argument: str) -> Iterable[Row]:
 
 
 def _absolute(path: Path | str) -> str:
-    """Tables hold UTF-8 only: a name that is not is written with escapes, and its row says that there is no such file."""
+    """Escape a name that is not UTF-8, which is all that tables hold; its row then says that there is no such file."""
     return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
 
 
@@ -87,7 +87,7 @@ def _videos_below(folder: Path) -> Iterator[Path]:
 
 
 def _remote(url: str) -> Iterable[Row]:
-    """A remote file, folder or glob, listed through fsspec."""
+    """Return a remote file, folder or glob, listed through fsspec."""
     import fsspec
 
     if Path(url).suffix.lower() in MANIFEST_SUFFIXES:
@@ -122,7 +122,7 @@ def _videos_at(fs: Any, path: str) -> list[str] | None:
 
 
 def _manifest(path: Path) -> Iterable[Row]:
-    """Rows of a manifest; relative paths are relative to the manifest's folder. Streams, so any size will do."""
+    """Return rows of a manifest; relative paths are relative to the manifest's folder. Streams, so any size will do."""
     try:
         first = next(_rows(path), None)
         column = _path_column(path, list(first or {})) if first else ""

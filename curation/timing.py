@@ -36,11 +36,6 @@ class Span:
     def __contains__(self, pts: object) -> bool:
         return isinstance(pts, int) and self.start <= pts < self.end
 
-    def rescale(self, time_base: Fraction) -> Span:
-        """Return the same interval over another time base, rounded to its nearest ticks."""
-        factor = self.time_base / time_base
-        return Span(start=round(self.start * factor), end=round(self.end * factor), time_base=time_base)
-
 
 def ticks(seconds: float | Fraction, time_base: Fraction) -> int:
     """Convert ``seconds`` to whole units of ``time_base``, to the nearest."""

@@ -32,7 +32,7 @@ class FrameSampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What a source's container says of its chosen video stream.
+    """A probe holds what a source's container says of its chosen video stream.
 
     ``width`` and ``height`` are of the upright picture in square pixels (rotation applied). ``rotation`` is the
     counter-clockwise turn in degrees (0, 90, 180, 270) that makes decoded frames upright. ``pixel_aspect``: width over height
@@ -87,7 +87,7 @@ class Crop:
 
     @property
     def any(self) -> bool:
-        """Whether it takes anything off."""
+        """Return whether it takes anything off."""
         return any((self.left, self.top, self.right, self.bottom))
 
 
@@ -131,7 +131,7 @@ class EvidenceFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that a model sees of one clip: its evidence frames in order and the columns of earlier steps."""
+    """Evidence is all that a model sees of one clip: its evidence frames in order and the columns of earlier steps."""
 
     clip_id: str
     span: Span

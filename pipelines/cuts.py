@@ -30,7 +30,7 @@ class FrameCut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutsReport:
-    """``cuts`` of each video that could be read, by path; ``failures``: the reason for each that could not."""
+    """The result of ``find_cuts``: ``cuts`` of each video by path; ``failures``: why a video could not be read."""
 
     cuts: Mapping[str, tuple[FrameCut, ...]]
     failures: Mapping[str, str]

@@ -43,7 +43,7 @@ class Work(Protocol):
 
 @contextmanager
 def session(engine: Engine) -> Iterator[None]:
-    """Ray for the length of a run: an existing cluster (``RAY_ADDRESS``) or one on this machine."""
+    """Start Ray for the length of a run: an existing cluster (``RAY_ADDRESS``) or one on this machine."""
     if engine == "local":
         yield
         return
@@ -62,7 +62,7 @@ def session(engine: Engine) -> Iterator[None]:
 
 
 def run(work: Work, bundles: Iterable[pa.Table], engine: Engine) -> Iterator[Any]:
-    """Receipts of ``work`` over ``bundles``, in whatever order they finish.
+    """Run ``work`` over ``bundles`` and yield its receipts as they finish, in any order.
 
     Raises ``UsageError`` before starting when the cluster cannot place a single worker, and what the work raises.
     """
@@ -128,12 +128,24 @@ class _Actor:
                 self._call = self._stack.enter_context(self._work.open())
             receipt = pickle.dumps(self._call(bundle))
         except Exception as error:
-            error.add_note(f"in a worker of stage {self._work.name}:\n{traceback.format_exc()}")
-            receipt = pickle.dumps(_Raised(error))
+            receipt = _dump_error(error, f"in a worker of stage {self._work.name}:\n{traceback.format_exc()}")
         return pa.table({"receipt": pa.array([receipt], pa.binary())})
 
     def close(self) -> None:
         self._stack.close()
+
+
+def _dump_error(error: Exception, note: str) -> bytes:
+    """Pickle ``error`` with ``note`` for the driver; as a ``RuntimeError`` of its own words where its type does not survive."""
+    error.add_note(note)
+    try:
+        pickled = pickle.dumps(_Raised(error))
+        pickle.loads(pickled)  # an exception whose arguments are not those of its constructor fails here
+        return pickled
+    except Exception:
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        plain.add_note(note)
+        return pickle.dumps(_Raised(plain))
 
 
 _kept: dict[str, _Actor] = {}
@@ -151,7 +163,7 @@ def _task(bundle: pa.Table, work: Work, token: str) -> pa.Table:
 
 
 def placeable(work: Work, cluster: dict[str, float]) -> int:
-    """How many workers of ``work`` fit the cluster at once. Raises ``UsageError`` naming what is missing when none does."""
+    """Return how many workers of ``work`` fit the cluster. Raises ``UsageError`` naming what is missing."""
     demands = {"CPU": work.resources.cpus, "GPU": work.resources.gpus, "memory": work.resources.memory_gb * 1e9}
     fits = []
     for resource, demand in demands.items():

@@ -1,4 +1,4 @@
-"""Exports a selection: clips are cut out source by source and put together to shards in a staging folder, one file at a
+"""Exports a selection: clips are extracted source by source and put together to shards in a staging folder, one file at a
 time, which moves into place when it is whole.
 
 The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
@@ -7,6 +7,7 @@ one is never made twice. A file that exists is done; a killed export resumes wit
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from dailies.pipelines.stages import MEMORY_GB
 from dailies.pipelines.steps import ExportStep, ObserveStep
 
 EXTRACTED = "extracted"  # the folder, within a staging folder, of files that clips were extracted into
+
+
+log = logging.getLogger("dailies")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +113,7 @@ class ShardWork:
 
 
 def _read_extracted(folder: Folder, bundle: pa.Table) -> dict[str, dict[str, Any]]:
-    """Rows of ``export.EXTRACTED`` by clip, for the clips of a shard; each file is opened once."""
+    """Return rows of ``export.EXTRACTED`` by clip, for the clips of a shard; each file is opened once."""
     places: dict[str, list[int]] = {}
     for name, at in zip(bundle["extracted"].to_pylist(), bundle["at"].to_pylist(), strict=True):
         places.setdefault(name, []).append(at)
@@ -149,7 +153,8 @@ def export_selection(
     name, exists = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
     if not exists:
         staging = exports / f".staging-{name}"
-        if (staging / "cuts").list():  # begun by an older dailies, whose files have other columns
+        if (staging / "cuts").list():
+            log.warning(f"{staging.url}: begun by an older dailies, whose files have other columns; it is begun anew")
             staging.fs.delete_dir(staging.path)
         batches = export.by_source(_marked(clips, dataset.table(recipe.observations)))
         extracting = ExtractWork(
@@ -172,13 +177,13 @@ def export_selection(
             "seed": step.seed,
             "version": version("dailies"),
         }
-        if not _show(staging, exports / name, shards, origin):
+        if not _publish(staging, exports / name, shards, origin):
             return ExportReport(name=step.name, path=None, splits={}, failed=len(clips))
     return report(step.name, exports / name)
 
 
 def _place(dataset: Dataset, name: str, wanted: Sequence[str]) -> tuple[str, bool]:
-    """The export's name, and whether it exists with just these clips.
+    """Return the export's name, and whether it exists with just these clips.
 
     An export that lost clips to a withdrawal keeps its name, and the new one gets a number.
     """
@@ -195,7 +200,7 @@ def _place(dataset: Dataset, name: str, wanted: Sequence[str]) -> tuple[str, boo
 
 
 def _marked(clips: pa.Table, observations: Table) -> pa.Table:
-    """``clips`` with a column ``faulty``: whether anything was wrong when their source was decoded."""
+    """Return ``clips`` with a column ``faulty``: whether anything was wrong when their source was decoded."""
     rows = observations.read(["source_id", "packets_broken", "frames_corrupt"], equals={"status": "ok"})
     faults = pc.add(pc.fill_null(rows["packets_broken"], 0), pc.fill_null(rows["frames_corrupt"], 0))
     sources = pc.unique(rows["source_id"].filter(pc.greater(faults, 0)))
@@ -203,7 +208,7 @@ def _marked(clips: pa.Table, observations: Table) -> pa.Table:
 
 
 def _located(clips: pa.Table, batches: Sequence[export.Shard]) -> pa.Table:
-    """``clips`` with the file that each is extracted into, ``extracted``, and its row group, ``at``."""
+    """Return ``clips`` with the file that each is extracted into, ``extracted``, and its row group, ``at``."""
     at = pa.table(
         {
             "clip_id": pa.chunked_array([c for batch in batches for c in batch.clips["clip_id"].chunks], pa.string()),
@@ -232,14 +237,14 @@ def _make(
 
 
 def _is_done(folder: Folder, name: str) -> bool:
-    """Whether an unfinished export has this file, without a failure in it."""
+    """Return whether an unfinished export has this file, without a failure in it."""
     if not folder.holds(name):
         return False
     failures = pq.read_table(folder.file(name), columns=["failure"], filesystem=folder.fs)["failure"]
     return bool(failures.null_count == len(failures))
 
 
-def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> bool:
+def _publish(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> bool:
     """Join the parts of the index, write ``export.json`` and the card, and move the whole into place; not if no clip could
     be extracted. ``origin``: as ``ExportManifest.of`` takes it."""
     parts = staging / "index"
@@ -253,7 +258,7 @@ def _show(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin
 
 
 def report(name: str, folder: Folder) -> ExportReport:
-    """What an export holds, from its index."""
+    """Return what an export holds, from its index."""
     columns = ["split", "status", "bytes", "seconds", "lost_seconds", "failure"]
     rows = pq.read_table(folder.file("index.parquet"), columns=columns, filesystem=folder.fs).to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]

@@ -84,7 +84,7 @@ class Isolated:
             self._stderr = None
 
     def call(self, *args: Any) -> Any:
-        """``function(*args, heartbeat)``, where the function is to call ``heartbeat()`` whenever it got on.
+        """Call ``function(*args, heartbeat)``, which calls ``heartbeat()`` whenever it has made progress.
 
         Raises ``Hung`` when it did not within ``stall_seconds`` (the child is killed), ``Crashed`` when the child died,
         the function's own exception if that is one of ``dailies.curation.errors``, else ``Defect``.
@@ -151,7 +151,7 @@ class Isolated:
                 raise self._crash() from None
 
     def _answer(self, seconds: float) -> tuple[str, Any]:
-        """The next message that is not a heartbeat; each heartbeat gives it another ``seconds``."""
+        """Return the next message that is not a heartbeat; each heartbeat gives it another ``seconds``."""
         while True:
             (length,) = HEADER.unpack(self._read(HEADER.size, seconds))
             kind, value = pickle.loads(self._read(length, seconds))
@@ -178,7 +178,7 @@ class Isolated:
             raise Hung(f"no progress in {seconds:g} s; its process was killed")
 
     def _crash(self) -> Crashed:
-        """Explains how a child ended that closed its pipe."""
+        """Explain how a child ended that closed its pipe."""
         assert self._child is not None
         assert self._stderr is not None
         try:
@@ -224,7 +224,7 @@ def _perform(work: Callable[..., Any], request: bytes, heartbeat: Callable[[], N
 
 
 def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
-    """("done", what ``work`` returns) or ("raised", what the parent is to raise)."""
+    """Return ("done", what ``work`` returns) or ("raised", what the parent is to raise)."""
     try:
         return "done", work()
     except DailiesError as error:
@@ -248,7 +248,7 @@ def _say(answers: IO[bytes], kind: str, value: Any) -> None:
 
 
 def _beater(answers: IO[bytes], stall: float) -> Callable[[], None]:
-    """A new ``heartbeat``, the first of which is given at once."""
+    """Return a new ``heartbeat``, the first of which is given at once."""
     last = -HEARTBEAT_SECONDS
 
     def heartbeat() -> None:

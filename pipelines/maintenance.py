@@ -13,7 +13,7 @@ from dailies.curation.tables import Dataset, DatasetProblem, Garbage, verify
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
-    """Problems found; ``deep`` decodes every exported clip and compares its frame count."""
+    """Return problems found; ``deep`` decodes every exported clip and compares its frame count."""
     dataset = Dataset.open(url)
     problems = verify(dataset, check_media=video.count_frames if deep else None)
     broken = {problem.table for problem in problems}

@@ -92,5 +92,5 @@ def fetch(reference: str) -> Path:
         return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
-            f"model={reference}: no such folder, and the hub does not give it: {type(error).__name__}"
+            f"model={reference}: no such folder, and the hub cannot deliver it: {type(error).__name__}"
         ) from error

@@ -21,7 +21,7 @@ def apply_override(steps: Sequence[Any], override: str) -> None:
     """Change one value in the raw steps of a recipe, in place. Raises ``RecipeError`` for what names no place in it."""
     (name, *keys), value = parse_assignment(override)
     if not keys:
-        raise RecipeError(f"--set {override}: not of the form NAME.KEY=VALUE")
+        raise RecipeError(f"--set {override}: must have the form NAME.KEY=VALUE")
     entries = {_name(entry): entry for entry in steps if isinstance(entry, dict) and len(entry) == 1}
     if name not in entries:
         raise RecipeError(
@@ -36,13 +36,13 @@ def apply_override(steps: Sequence[Any], override: str) -> None:
         if body.get(key) is None:
             body[key] = {}
         if not isinstance(body[key], dict):
-            raise RecipeError(f"--set {override}: {key} holds a value, not keys")
+            raise RecipeError(f"--set {override}: {key} is a value and has no keys; set it by itself")
         body = body[key]
     body[path[-1]] = value
 
 
 def _name(entry: dict[str, Any]) -> str:
-    """The name by which ``--set`` addresses a raw step."""
+    """Return the name by which ``--set`` addresses a raw step."""
     ((kind, body),) = entry.items()
     body = body if isinstance(body, dict) else {}
     if kind not in ("score", "caption"):
@@ -52,12 +52,12 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _spec(value: Any) -> str:
-    """The name in ``NAME`` or ``{NAME: parameters}``."""
+    """Return the name in ``NAME`` or ``{NAME: parameters}``."""
     return str(next(iter(value), "") if isinstance(value, dict) else value)
 
 
 def _path(kind: str, body: dict[str, Any], keys: Sequence[str], value: Any) -> list[str]:
-    """The keys under a step's body that an override's keys stand for."""
+    """Return the keys under a step's body that an override's keys stand for."""
     if kind == "select" and keys[0] == "rules" and len(keys) > 2:
         if isinstance(value, dict):  # a whole rule
             return ["rules", ".".join(keys[1:])]

@@ -111,7 +111,7 @@ class OwnSpec:
         return opened
 
     def replaced(self, **changes: Any) -> OwnSpec:
-        """The spec with other values of parameters."""
+        """Return the spec with other values of parameters."""
         live = None if self.live is None else replace(self.live, **changes)
         return replace(self, parameters={**self.parameters, **changes}, live=live)
 
@@ -150,13 +150,13 @@ def own_from_object(own: Any) -> OwnSpec:
 
 
 def kind_name(reference: str) -> str:
-    """The class's name in small letters: ``bright_scorer`` of ``FILE.py:BrightScorer``; a name in a table stays."""
+    """Return the class's name in small letters, ``bright_scorer`` for ``FILE.py:BrightScorer``, or a table's name."""
     name = re.split(r"[.:]", reference)[-1]
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).strip("_").lower()
 
 
 def is_own(reference: str) -> bool:
-    """Whether a name in a recipe stands for a class of the user's."""
+    """Return whether a name in a recipe stands for a class of the user's."""
     return reference in _handed_in or REFERENCE.fullmatch(reference) is not None
 
 
@@ -216,7 +216,7 @@ def _check(own: Any, reference: str) -> None:
 
 
 def _file(cls: type[Any]) -> Path | None:
-    """The file that holds the class and can be run by itself; none for a script at work, a notebook or a package."""
+    """Return the class's file, if it can be run by itself: not for a running script, a notebook or a package."""
     if cls.__module__ == "__main__" or "." in cls.__module__ or "." in cls.__qualname__:
         return None
     try:
@@ -246,7 +246,7 @@ def _class(reference: str, source: str) -> type[Any]:
 
 @lru_cache(maxsize=64)
 def _module(file: str, source: str) -> ModuleType:
-    """The module that a file's text makes, once a process."""
+    """Return the module that a file's text makes, once a process."""
     module = ModuleType(f"dailies_own_{digest(file, source)}")
     module.__file__ = file
     sys.modules[module.__name__] = module  # dataclasses look their module up

@@ -1,4 +1,4 @@
-"""How a long call reports that it gets on: the caller hands in what shows it, and silence is the default."""
+"""A long call reports its progress: the caller hands in what shows it, and silence is the default."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class _SilentBar:
 
 @contextmanager
 def silent(stage: str, total: int, unit: str, *, already: int = 0) -> Iterator[Bar]:
-    """A ``Progress`` that shows nothing."""
+    """Yield a ``Progress`` that shows nothing."""
     yield _SilentBar()

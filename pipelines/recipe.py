@@ -62,7 +62,7 @@ class CurationRecipe(StrictModel):
         return fingerprint(self.source)
 
     def step(self, kind: type[Any]) -> Any:
-        """The only step of this kind."""
+        """Return the only step of this kind."""
         return next(step for step in self.steps if isinstance(step, kind))
 
     # ---- tables: each name carries the fingerprint of what gives its values their meaning ----
@@ -81,18 +81,18 @@ class CurationRecipe(StrictModel):
         return f"clips/{detector}@{fingerprint([self.observations, own])}"
 
     def annotations(self, step: Annotation) -> str:
-        """The table of a scorer or captioner: its meaning takes in that of the columns it reads."""
+        """Return the table of a scorer or captioner: its meaning takes in that of the columns it reads."""
         above = [self.annotations(earlier) for earlier in self.before(step) if _feeds(earlier, step)]
         meaning = [self.clips, *above, meaning_of(step.spec), resolved(step.spec).weights()]
         return f"{step.table}@{fingerprint(meaning)}"
 
     def before(self, step: Any) -> list[Annotation]:
-        """The scorers and captioners that come before a step."""
-        place = next(number for number, other in enumerate(self.steps) if other is step)
+        """Return the scorers and captioners that come before a step; all of them before ``None``."""
+        place = next((number for number, other in enumerate(self.steps) if other is step), len(self.steps))
         return [earlier for earlier in self.steps[:place] if isinstance(earlier, Annotation)]
 
     def tables(self) -> dict[str, str]:
-        """Step name to table, in order."""
+        """Return the table of each step by name, in order."""
         named = {"observe": self.observations, "cut": self.clips}
         for step in self.steps:
             if isinstance(step, Annotation):
@@ -159,13 +159,13 @@ def parse_recipe(
 
 def _step(entry: Any, context: dict[str, Any]) -> Step:
     if not isinstance(entry, dict) or len(entry) != 1:
-        raise RecipeError(f"a step is one of {', '.join(STEPS)} with its keys, not {entry!r}")
+        raise RecipeError(f"step={entry!r}: must be one of {', '.join(STEPS)} with its keys")
     ((kind, body),) = entry.items()
     if kind not in STEPS:
         raise RecipeError(f"unknown step {kind!r}; allowed: {', '.join(STEPS)}{did_you_mean(kind, STEPS)}")
     allowed = list(STEPS[kind].model_fields)
     if not isinstance(body or {}, dict):
-        raise RecipeError(f"the keys of step {kind} are a mapping, not {body!r}")
+        raise RecipeError(f"step {kind}={body!r}: its keys must be a mapping")
     for key in body or {}:
         if key not in allowed:
             raise RecipeError(

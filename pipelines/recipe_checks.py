@@ -83,7 +83,7 @@ def _measures(observe: ObserveStep) -> list[pa.Field]:
 
 
 def _check_rules(step: SelectStep, columns: Mapping[str, pa.DataType]) -> None:
-    """Limits are for numbers."""
+    """Check that rules with limits are on columns of numbers."""
     for column, rule in step.rules.items():
         kind = columns.get(column)  # a manifest's columns have no type until it is read
         if kind is None or rule.one_of is not None or pa.types.is_integer(kind) or pa.types.is_floating(kind):

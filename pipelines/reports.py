@@ -1,4 +1,4 @@
-"""What a run of curation came to: plain values that commands print and Python callers read."""
+"""Reports say what a run of curation did: plain values that commands print and Python callers read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dailies.curation.clips import CLIP_STATUSES
 from dailies.curation.tables import Table
 
 
@@ -30,7 +31,7 @@ class SourceReport:
 
     @classmethod
     def of(cls, observations: Table, source_ids: Sequence[str], changed: Sequence[str]) -> SourceReport:
-        """How ``source_ids`` fared, from the observations."""
+        """Return how ``source_ids`` fared, from the observations."""
         ids = pa.array(source_ids, pa.string())
         rows = observations.read(["source_id", "segment", "status", "seconds", "packets_broken"])
         broken = rows.filter(pc.equal(rows["status"], "failed"))["source_id"].combine_chunks()  # a segment is enough
@@ -51,7 +52,7 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipsReport:
-    """All clips of a dataset by status, ``ok`` and ``too_short``: how many, and how many seconds of video."""
+    """All clips of a dataset by status, ``ok``, ``too_short`` or ``too_long``: how many, and how many seconds of video."""
 
     counts: Mapping[str, int]
     seconds: Mapping[str, float]
@@ -59,7 +60,7 @@ class ClipsReport:
     @classmethod
     def of(cls, clips: Table) -> ClipsReport:
         rows = clips.read(["status", "seconds"])
-        counts = dict.fromkeys(("ok", "too_short"), 0)
+        counts = dict.fromkeys(CLIP_STATUSES, 0)
         seconds = dict.fromkeys(counts, 0.0)
         for status, length in zip(rows["status"].to_pylist(), rows["seconds"].to_pylist(), strict=True):
             counts[status] += 1
@@ -99,7 +100,7 @@ class SelectionReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """One export; ``path`` is ``None`` when there is none, because no clip was kept or none could be cut out.
+    """One export; ``path`` is ``None`` when there is none, because no clip was kept or none could be extracted.
 
     ``splits``: exported clips per split. ``lost_seconds``: what keyframes cost: for clips copied from keyframe to
     keyframe the part outside, and the whole of those that cannot be copied, which are ``not_copied`` of the ``failed``.
@@ -129,5 +130,5 @@ class Summary:
 
     @property
     def all_failed(self) -> bool:
-        """Whether not one of the sources is usable."""
+        """Return whether not one of the sources is usable."""
         return self.sources.ok == 0

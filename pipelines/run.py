@@ -70,7 +70,7 @@ def curate(
 
 
 def _check_installed(recipe: CurationRecipe) -> None:
-    """Raises ``NotInstalled`` for a step that requires a package which only an extra brings."""
+    """Raise ``NotInstalled`` for a step that requires a package which only an extra brings."""
     for step in recipe.steps:
         if isinstance(step, Annotation):
             need(step.spec.requires, by=f"step {step.name}")
@@ -99,7 +99,7 @@ class _Run:
             )
 
     def _observe(self, step: ObserveStep, rows: Sequence[dict[str, Any]]) -> None:
-        """Whole sources and the first segments of long ones, which say how many follow; then the other segments."""
+        """Observe whole sources and the first segments of long ones, which say how many follow; then the others."""
         table = self.dataset.table(self.recipe.observations, schema.OBSERVATIONS)
         work = ObserveWork(
             table=table.url,
@@ -157,17 +157,17 @@ class _Run:
 
 
 def measures(recipe: CurationRecipe) -> list[pa.Field]:
-    """The clip columns that the recipe's observers give."""
+    """Return the clip columns that the recipe's observers give."""
     return [column for observer in recipe.step(ObserveStep).observers for column in observer.measures]
 
 
 def clips_table(dataset: Dataset, recipe: CurationRecipe) -> Table:
-    """The table of the recipe's clips, which may not exist yet."""
+    """Return the table of the recipe's clips, which may not exist yet."""
     return dataset.table(recipe.clips, schema.clips(measures(recipe)))
 
 
-def joined(dataset: Dataset, recipe: CurationRecipe, before: Any) -> pa.Table:
-    """All clips with the columns of every scorer and captioner that comes before a step."""
+def joined(dataset: Dataset, recipe: CurationRecipe, before: Any = None) -> pa.Table:
+    """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
     clips = clips_table(dataset, recipe).read()
     for step in recipe.before(before):
         table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
@@ -212,10 +212,10 @@ def export_step(
 
 
 def last_recipe(dataset: Dataset, overrides: Sequence[str]) -> CurationRecipe:
-    """The recipe of the dataset's last run, with overrides."""
+    """Return the recipe of the dataset's last run, with overrides."""
     runs = dataset.table("runs", schema.RUNS).read(["started", "recipe"]).sort_by([("started", "descending")])
     if not len(runs):
-        raise UsageError(f"{dataset.url}: the dataset has no run yet; curate into it first")
+        raise UsageError(f"{dataset.url}: the dataset has no run yet; run dailies curate first")
     return parse_recipe(json.loads(runs["recipe"][0].as_py()), overrides, where="of the last run")
 
 

@@ -51,12 +51,12 @@ def _named(value: Any, what: str) -> tuple[str, dict[str, Any]]:
 
 
 def kind_of(spec: Any, table: Mapping[str, Any]) -> str:
-    """The name of a spec's class in ``table``; of an own one, its class's name in small letters."""
+    """Return the name of a spec's class in ``table``; of an own one, its class's name in small letters."""
     return spec.kind if isinstance(spec, OwnSpec) else next(name for name, cls in table.items() if type(spec) is cls)
 
 
 def spec_data(spec: Any, table: Mapping[str, Any]) -> Any:
-    """A spec as plain data from which ``spec_of`` makes it again."""
+    """Return a spec as plain data from which ``spec_of`` makes it again."""
     if isinstance(spec, OwnSpec):
         name, values = spec.reference, dict(spec.parameters)
     else:
@@ -65,7 +65,7 @@ def spec_data(spec: Any, table: Mapping[str, Any]) -> Any:
 
 
 def changed_values(spec: Any) -> dict[str, Any]:
-    """The values of a dataclass that are not its defaults."""
+    """Return the values of a dataclass that are not its defaults."""
     return {
         f.name: getattr(spec, f.name)
         for f in fields(spec)
@@ -74,7 +74,7 @@ def changed_values(spec: Any) -> dict[str, Any]:
 
 
 def meaning_of(spec: Any) -> list[Any]:
-    """What gives a spec's numbers their meaning, for fingerprints; a renamed parameter goes by its former name."""
+    """Return what a spec's numbers depend on, for fingerprints; a renamed parameter goes by its former name."""
     own = isinstance(spec, OwnSpec)
     inner = spec.spec if own else spec
     means = (
@@ -86,7 +86,7 @@ def meaning_of(spec: Any) -> list[Any]:
 
 
 def resolved(spec: Any) -> Any:
-    """``spec`` with the folder of a model for each ``zoo:NAME`` in a parameter of its ``models``. Raises ``NoSuchModel``."""
+    """Return ``spec`` with a folder for each ``zoo:NAME`` in its ``models``. Raises ``NoSuchModel``."""
     inner = spec.spec if isinstance(spec, OwnSpec) else spec
     named = {name: getattr(inner, name) for name in spec.models}
     named = {name: value for name, value in named.items() if isinstance(value, str) and value.startswith("zoo:")}

@@ -110,7 +110,7 @@ class ScoreWork:
 def score_rows(
     name: str, score: Callable[[Sequence[Evidence]], pa.Table], clips: Sequence[Evidence]
 ) -> list[dict[str, Any]]:
-    """The scorer's columns for each clip. A batch that fails is scored clip by clip, so that a bad clip costs only its row."""
+    """Return the scorer's columns for each clip; a batch that fails is scored clip by clip, to find the bad one."""
     if not clips:
         return []
     try:
@@ -128,7 +128,7 @@ def score_rows(
 
 
 def _observed(bundle: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The observations of a bundle's sources, read from the ``files`` it names, file by file."""
+    """Yield the observations of a bundle's sources, read from the ``files`` it names, file by file."""
     wanted: dict[str, list[str]] = {}
     for source, files in zip(bundle["source_id"].to_pylist(), bundle["files"].to_pylist(), strict=True):
         for file in files:
@@ -139,7 +139,7 @@ def _observed(bundle: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, An
 
 
 def _whole(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """One row per source: the segments of a long source are joined as soon as all of them are read."""
+    """Yield one row per source: the segments of a long source are joined as soon as all of them are read."""
     incomplete: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         parts = incomplete.setdefault(row["source_id"], [])
@@ -149,7 +149,7 @@ def _whole(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _evidence(bundle: pa.Table, needs: Sequence[str]) -> Iterator[Evidence]:
-    """The evidence of each clip of a bundle, in the bundle's order."""
+    """Yield the evidence of each clip of a bundle, in the bundle's order."""
     clips = bundle.to_pylist()
     of_source: dict[str, list[int]] = {}
     for number, clip in enumerate(clips):

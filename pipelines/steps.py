@@ -109,7 +109,7 @@ class ScoreStep(StrictModel):
 
 
 def caption_name(name: str) -> str:
-    """A captioner's name as later steps know its text."""
+    """Return a captioner's name as later steps know its text."""
     return name if name.startswith("caption_") else f"caption_{name}"
 
 
@@ -225,12 +225,12 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def kind_of_step(step: Step) -> str:
-    """The word that a recipe calls such a step by."""
+    """Return the word that a recipe calls such a step by."""
     return next(kind for kind, cls in STEPS.items() if type(step) is cls)
 
 
 def step_data(step: Step) -> dict[str, Any]:
-    """A step as a recipe's file has it: what was left out stays out."""
+    """Return a step as a recipe's file has it: what was left out stays out."""
     kind = kind_of_step(step)
     body = {key: getattr(step, key) for key in type(step).model_fields if key in step.model_fields_set}
     if kind in SPECS:

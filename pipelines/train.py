@@ -37,11 +37,11 @@ class PhaseReport:
 class Request:
     """Says what is to be trained.
 
-    ``recipe``: a name or ``FILE.py:FUNCTION``; ``sets``: see ``dailies.training.recipes.overrides``.
+    ``recipe``: a name, ``FILE.py:FUNCTION``, or a ``TrainingRecipe``; ``sets``: see ``dailies.training.recipes.overrides``.
     ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``. ``start``, ``parts``: see ``dailies.pipelines.model_refs``.
     """
 
-    recipe: str
+    recipe: str | TrainingRecipe
     sets: Sequence[str] = ()
     data: Sequence[str] = ()
     start: str | None = None
@@ -57,7 +57,7 @@ def plan_run(request: Request, *, say: Say) -> Plan:
     from dailies.training.data.export import Export
     from dailies.training.plan import plan
 
-    say(f"{request.recipe}: counting operations, a few seconds a phase")
+    say(f"{recipe.name}: counting operations, a few seconds a phase")
     exports = {name: Export(path) for name, path in data.items()} or None
     return plan(recipe, exports, models_of(recipe, start=request.start, **request.parts), phase=request.phase)
 
@@ -101,9 +101,11 @@ def train_run(
 
 
 def _recipe(request: Request) -> TrainingRecipe:
-    from dailies.training.recipes import load_recipe
+    from dailies.training.recipes import load_recipe, override
 
-    return load_recipe(request.recipe, request.sets)
+    if isinstance(request.recipe, str):
+        return load_recipe(request.recipe, request.sets)
+    return override(request.recipe, request.sets)
 
 
 def _exports(data: Sequence[str]) -> dict[str, str]:

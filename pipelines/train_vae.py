@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaeReport:
-    """What changed on clips held out, each as (PSNR in dB, flicker error in levels of 0–255).
+    """The result on held-out clips, each as (PSNR in dB, flicker error in levels of 0–255).
 
     ``image``: the image decoder, ``None`` where the start was a temporal one already. ``before``, ``after``: the temporal
     decoder at its first step and at its last.

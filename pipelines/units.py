@@ -14,14 +14,14 @@ from dailies.curation.tables import Table
 
 
 def first_units(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Units of the sources that were not observed yet: the whole source, or the first segment of a long one."""
+    """Return units of the sources that were not observed yet: the whole source, or the first segment of a long one."""
     done = set(table.read(["source_id"], equals={"segment": 0})["source_id"].to_pylist())
     fresh = {"segment": 0, "segments": None, "origin": None}
     return pa.Table.from_pylist([row | fresh for row in rows if row["source_id"] not in done], schema=UNIT)
 
 
 def further_units(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Units of the segments still to observe, of those ``rows`` whose first segment says how many there are."""
+    """Return units of the segments still to observe, of those ``rows`` whose first segment says how many there are."""
     sources = {row["source_id"]: row for row in rows}
     long = table.read(
         ["source_id", "segments", "origin"], filter=(pc.field("segment") == 0) & (pc.field("segments") > 1)
@@ -38,7 +38,7 @@ def further_units(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 def observed_sources(table: Table) -> pa.Table:
-    """The sources that were observed to their end: ``source_id`` and ``files``, ordered by file."""
+    """Return the sources that were observed to their end: ``source_id`` and ``files``, ordered by file."""
     rows = table.located(["source_id", "segments"], equals={"status": "ok"})
     rows = rows.group_by("source_id").aggregate([("segments", "min"), ([], "count_all"), ("file", "distinct")])
     rows = rows.filter(pc.equal(rows["segments_min"], rows["count_all"]))
@@ -46,7 +46,7 @@ def observed_sources(table: Table) -> pa.Table:
 
 
 def with_files(clips: pa.Table, table: Table) -> pa.Table:
-    """``clips`` with a column ``files``, which hold the evidence of each, ordered by file.
+    """Return ``clips`` with a column ``files``, which hold the evidence of each, ordered by file.
 
     The evidence of a clip from a source in segments lies in the file of each segment that the clip overlaps.
     """
@@ -74,18 +74,18 @@ def with_files(clips: pa.Table, table: Table) -> pa.Table:
 
 
 def _as_lists(values: pa.ChunkedArray) -> pa.Array:
-    """Each value as a list with one element."""
+    """Return each value as a list with one element."""
     flat = values.combine_chunks()
     return pa.ListArray.from_arrays(pa.array(range(len(flat) + 1), pa.int32()), flat)
 
 
 def bundles(units: pa.Table, most: int) -> Iterator[pa.Table]:
-    """``units`` in bundles of at most ``most``: small enough that all workers get some, and that a kill loses little."""
+    """Yield ``units`` in bundles of at most ``most``, small enough for all workers to get some and a kill to lose little."""
     size = max(1, min(most, len(units) // 64))
     for start in range(0, len(units), size):
         yield units.slice(start, size).combine_chunks()
 
 
 def without(units: pa.Table, key: str, done: Iterable[str]) -> pa.Table:
-    """``units`` whose column ``key`` is not in ``done``."""
+    """Return ``units`` whose column ``key`` is not in ``done``."""
     return units.filter(pc.invert(pc.is_in(units[key], value_set=pa.array(list(done), pa.string()))))

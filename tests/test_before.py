@@ -1,4 +1,4 @@
-"""What was made before the files moved to their rooms is opened, resumed and exported, and no stage runs again."""
+"""What was made before the files moved to their rooms is opened, resumed, exported and trained on, and nothing runs again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ SETTINGS = (
     *("cut.validation_share=0.3", "cut.test_share=0.1", "export.max_short_side=96"),
     *("main.rules.motion.min=0.05", "captioned.rules.motion.min=0.05"),
 )
-EXPORT = "export@c5f23466"
+EXPORT = "export@2357cbe4"
 
 
 @pytest.mark.parametrize("recipe", TABLES)
@@ -79,3 +80,50 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
     assert sum(export.splits.values()) == 6
     assert set(done) == {"extract", "export"}, "only what exporting does"
     assert verify(Dataset.open("dataset")) == []
+
+
+def test_a_training_run_goes_on_to_what_it_would_have_come_to(tmp_path: Path) -> None:
+    """It was stopped after the first of three steps. Its paths are of another machine: those of the built-in models are found
+    by name, and the test puts the export's in."""
+    pytest.importorskip("diffusers", reason="needs the extras models and train")
+    from safetensors.torch import load_file
+
+    from dailies.pipelines.model_refs import models_of
+    from dailies.training.loop import train
+    from dailies.training.recipes import TrainingRecipe, UNetSpec, load_recipe
+
+    for archive in ("dataset", "run"):
+        with tarfile.open(BEFORE / f"{archive}.tar.xz") as file:
+            file.extractall(tmp_path, filter="data")
+    export, run = tmp_path / "dataset" / "exports" / EXPORT, tmp_path / "begun"
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"data": str(export)}))
+
+    tiny = load_recipe("tiny")
+    phase = replace(
+        tiny.phase("video"), steps=3, batch=2, warmup=1, validate_every=1, save_every=1, samples=1, sample_steps=2,
+        validation_clips=1, frames=3, size=(16, 16), guidance=(1.0, 2.0),
+    )  # fmt: skip
+    unet = UNetSpec(channels=(32,), attention=(False,), heads=1, time_id_width=8)
+    recipe: TrainingRecipe = replace(tiny, name="before", unet=unet, phases=(phase,), autocast=False)
+    lines: list[str] = []
+    train(recipe, export, run, models_of(recipe), resume=True, device="cpu", say=lines.append)
+    assert "video: goes on from step 1" in lines
+
+    (entry,) = json.loads((run / "run.json").read_text())["phases"]
+    came_to = [[0, 1.4089329640070598], [1, 1.393557866414388], [2, 1.393620769182841], [3, 1.394728144009908]]
+    for (step, loss), (step_before, loss_before) in zip(entry["validation"], came_to, strict=True):
+        assert step == step_before
+        assert loss == pytest.approx(loss_before, rel=1e-4)  # processors add up in other orders
+    weights = load_file(run / entry["checkpoint"] / "unet_ema" / "diffusion_pytorch_model.safetensors")
+    total = float(sum(weight.double().abs().sum() for weight in weights.values()))
+    assert total == pytest.approx(12883.458374210171, rel=1e-6)
+
+
+def test_latents_say_what_they_are_for() -> None:
+    pytest.importorskip("diffusers", reason="needs the extras models and train")
+    from dailies.training.data.manifest import parse_manifest
+
+    manifest = parse_manifest((BEFORE / "latents.json").read_bytes(), "latents.json")
+    assert (manifest.recipe, manifest.phase, manifest.views, manifest.shown) == ("tiny", "hq", 1, (0,))
+    assert [(bucket.size, bucket.frames) for bucket in manifest.buckets] == [((16, 16), 3)]

@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -363,8 +365,8 @@ def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
         (["curate"], "Missing"),
         (["curate", "x", "--oot", "y"], "No such option: --oot"),
         (["crate"], "No such command 'crate'"),
-        (["verify", "nowhere"], "nowhere: no dataset there"),
-        (["sql", "nowhere", "select 1"], "nowhere: no dataset there"),
+        (["verify", "nowhere"], "nowhere: there is no dataset"),
+        (["sql", "nowhere", "select 1"], "nowhere: there is no dataset"),
         (["cuts", "nowhere.mp4"], "nowhere.mp4: no such file or folder"),
     ],
 )
@@ -378,11 +380,32 @@ def test_misuse_of_any_command_is_one_line_and_exit_code_two(arguments: list[str
 def test_a_step_whose_packages_are_missing_is_refused_before_work_starts(
     tmp_path: Path, small_world: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name in packages.EXTRAS else name)
     done = dailies("curate", small_world, "--out", tmp_path / "dataset", "--recipe", "captioned")
     assert done.returncode == 2
     assert done.stderr == "dailies: step caption_coca needs open_clip, torch: pip install 'dailies[models]'\n"
     assert not (tmp_path / "dataset").exists()
+
+
+def test_a_still_longer_than_a_clip_may_be_is_counted_and_no_end_of_the_run(tmp_path: Path, dailies: Dailies) -> None:
+    """A slide show holds one frame for longer than ``max_seconds``."""
+    import av
+
+    with av.open(str(tmp_path / "slides.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = Fraction(1, 1000)
+        for number, pts in enumerate((0, 6000, 12000, 12040)):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 60 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = pts, Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    done = dailies(
+        "curate", tmp_path / "slides.mp4", "--out", tmp_path / "dataset", *FAST, "--engine", "local", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)["clips"]["counts"]
+    assert counts["too_long"] == 2
 
 
 # ---- cuts -----------------------------------------------------------------------------------------------------------

@@ -29,14 +29,14 @@ def observations(dataset) -> Table:
 
 
 def test_only_a_dataset_opens_as_one(tmp_path):
-    with pytest.raises(DatasetError, match="nowhere: no dataset there"):
+    with pytest.raises(DatasetError, match="nowhere: there is no dataset"):
         Dataset.open(tmp_path / "nowhere")
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "beach.jpg").touch()
     with pytest.raises(DatasetError, match="holiday: not empty"):
         Dataset.create(tmp_path / "holiday")
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="file: no dataset can be made there"):
+    with pytest.raises(DatasetError, match="file: a dataset cannot be created there"):
         Dataset.create(tmp_path / "file")
 
 

@@ -85,8 +85,6 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "pipelines/latents": (*CURATION, "zoo", *TRAINING, "training", "pipelines"),
     "pipelines/cli": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines", "pipelines/latents"),
 }
-FLAT = ("zoo", "training", "pipelines")  # whose own files are one room; curation's stand each by itself
-
 RAY_DOORS = {"pipelines/engine.py", "pipelines/workers.py"}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {

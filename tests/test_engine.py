@@ -60,3 +60,23 @@ def test_an_error_of_the_work_arrives_as_it_is(error: Exception, at_open: bool, 
     assert str(caught.value) == str(error)
     if engine == "ray":
         assert "raise self.error" in caught.value.__notes__[0]  # the worker's traceback
+
+
+class Odd(Exception):
+    """Does not survive pickling: its constructor takes two arguments, and it keeps one."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"{name} {number}")
+
+
+def test_an_error_that_does_not_survive_its_journey_keeps_its_words_and_traceback() -> None:
+    """What the workers of Ray do, without them."""
+    import pickle
+
+    bundle = pa.table({"n": [-1]})
+    (receipt,) = engines._Actor(Sums(error=Odd("left foot", 3)))(bundle)["receipt"].to_pylist()
+    error = pickle.loads(receipt).error
+    assert type(error) is RuntimeError
+    assert str(error) == "Odd: left foot 3"
+    assert "in a worker of stage sums" in error.__notes__[0]
+    assert "raise self.error" in error.__notes__[0]

@@ -129,15 +129,17 @@ def test_what_does_not_fit_is_said_before_any_work(dailies: Dailies, export: Pat
         assert not (tmp_path / "run").exists()
         return done.stderr
 
-    assert "net.channels=(64, 64): the weights to start from have (32, 32)" in refused("tiny", "--from", svd)
+    assert "unet.channels=(64, 64): the weights to start from have (32, 32)" in refused("tiny", "--from", svd)
     assert "lacks weights to start from (--from), a VAE (--vae), an image encoder" in refused("finetune")
-    assert "size: multiples of 8 px expected, not (1000, 570)" in refused(
+    assert "phase i2v: size.1=570: input should be a multiple of 8" in refused(
         "finetune", "--from", svd, "--set", "i2v.size=[1000, 570]"
     )
     assert "no unet/config.json" in refused("finetune", "--from", tmp_path)
-    assert "set: phase 'video' of 'video.lr=1' is not one of i2v" in refused("finetune", "--set", "video.lr=1")
-    assert "has no field 'rate' to set, but task" in refused("finetune", "--set", "i2v.rate=1")
-    assert "set: steps=many: Input should be a valid integer" in refused("finetune", "--set", "i2v.steps=many")
+    assert "--set video.lr=1: no phase 'video'; there are: i2v" in refused("finetune", "--set", "video.lr=1")
+    assert "Phase has no field 'rate' to set (did you mean frames?); there are: task" in refused(
+        "finetune", "--set", "i2v.rate=1"
+    )
+    assert "phase i2v: steps='many': input should be a valid integer" in refused("finetune", "--set", "i2v.steps=many")
     assert "no function 'other'" in refused(f"{_file(tmp_path)}:other")
 
 

@@ -349,7 +349,7 @@ def test_a_rule_that_latents_were_made_by_is_told(latents: Path, tmp_path: Path)
     (note,) = load(RECIPE, HQ, {MAIN: Export(tmp_path / "latents")}).notes
     assert "made with select ('motion', 0.5, None)" in note
     (tmp_path / "latents" / "latents.json").write_text(json.dumps(manifest | {"views": "many"}))
-    with pytest.raises(UsageError, match=r"latents\.json: views: "):
+    with pytest.raises(UsageError, match=r"latents\.json: views='many': "):
         Export(tmp_path / "latents")
 
 
@@ -425,14 +425,20 @@ def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--latents", f"{__file__}:hq"), "needs --out"),
-        (("--latents", f"{__file__}:other", "--out", "{out}"), "phase: one of text, hq expected, not 'other'"),
-        (("--latents", "huge", "--out", "{out}"), "recipe: one of tiny"),
-        (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.size=[32]"), "set: size"),
-        (("--latents", f"{__file__}:hq", "--out", "{out}", "--device", "cuda:9"), "device: 'cuda:9' is not there"),
+        (("--latents", f"{__file__}:hq"), "add --out FOLDER"),
+        (
+            ("--latents", f"{__file__}:other", "--out", "{out}"),
+            "phase 'other': recipe latents has no such phase; there are text, hq",
+        ),
+        (("--latents", "huge", "--out", "{out}"), "recipe 'huge': no such recipe; there are tiny"),
+        (
+            ("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.size=[32]"),
+            "phase hq: size.1: field required",
+        ),
+        (("--latents", f"{__file__}:hq", "--out", "{out}", "--device", "cuda:9"), "device=cuda:9: is not available"),
         (("--latents", f"{__file__}:hq", "--out", "{latents}", "--views", "2"), "holds other latents"),
         (("--latents", f"{__file__}:hq", "--out", "{export}"), "is not empty"),
-        (("--latents", "svd:II-a", "--out", "{out}"), "a VAE is needed"),
+        (("--latents", "svd:II-a", "--out", "{out}"), "models: there is no VAE"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[motion,99,null]]"), "no clip of"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[blur,0,null]]"), "column 'blur'"),
         (("--vae", "x"), "--vae=x: only export --latents takes it"),

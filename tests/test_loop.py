@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dailies.curation.errors import NotFinite, OutOfMemory, UsageError  # noqa: E402
 from dailies.training import flops, loop, memory, step, unet_task  # noqa: E402
-from dailies.training.data import prefetch  # noqa: E402
 from dailies.training.data.batches import Batch, Batches  # noqa: E402
+from dailies.training.data.prefetch import prefetch  # noqa: E402
 from dailies.training.diffusion import objective  # noqa: E402
 from dailies.training.diffusion.conditioning import Condition  # noqa: E402
 from dailies.training.diffusion.encoders import Models  # noqa: E402
@@ -179,10 +179,10 @@ def test_the_learning_rate_of_each_of_ten_steps(warmup: int, decay: float, rates
 def test_a_step_is_as_long_as_the_learning_rate_of_its_number() -> None:
     moved = []
     for at in (0, 3, 38):
-        phase = dataclasses.replace(PHASE, warmup=4, decay=0.1, batch=2)
+        phase = dataclasses.replace(PHASE, warmup=4, decay=0.1, batch=2, accumulate=1)
         unet = _unet()
         before = [parameter.detach().clone() for parameter in unet.parameters()]
-        step.train_step(unet, torch.optim.SGD(unet.parameters(), lr=9.0), [_batch(2)], RECIPE, phase, at)
+        _stepped(unet, torch.optim.SGD(unet.parameters(), lr=9.0), _batch(2), phase, at)
         after = [parameter.detach() for parameter in unet.parameters()]
         moved.append(sum(float((a - b).double().square().sum()) for a, b in zip(after, before, strict=True)) ** 0.5)
     assert [length / moved[1] for length in moved] == pytest.approx([1 / 4, 1, 2 / 4], rel=1e-3)
@@ -341,7 +341,7 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
 def test_a_step_that_fails_leaves_no_thread_behind(depth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = build_export(tmp_path / "export", clips=3, size=(64, 48), frames=(12, 12), validation=3)
     recipe = dataclasses.replace(RECIPE, phases=(IMAGE,))
-    monkeypatch.setattr(loop, "ahead", lambda make, start, stop, _: prefetch.ahead(make, start, stop, depth))
+    monkeypatch.setattr(loop, "prefetch", lambda make, start, stop, _: prefetch(make, start, stop, depth))
     kept: list[Batches] = []
     init = Batches.__init__
     monkeypatch.setattr(
@@ -363,7 +363,7 @@ def test_a_step_that_fails_leaves_no_thread_behind(depth: int, tmp_path: Path, m
 
 
 def _threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "ahead"))]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "prefetch"))]
 
 
 def test_a_recipe_whose_weights_are_not_given_is_refused_before_work(tmp_path: Path) -> None:

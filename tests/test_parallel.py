@@ -199,5 +199,5 @@ def test_what_cannot_be_made_ahead_is_raised_at_its_turn() -> None:
 
 def test_a_device_that_is_not_there_is_named() -> None:
     assert pick_device("cpu").type == "cpu"
-    with pytest.raises(UsageError, match=r"device: '(cuda:7|nonsense)' is not there"):
+    with pytest.raises(UsageError, match=r"device=(cuda:7|nonsense): is not available"):
         pick_device("nonsense" if torch.cuda.is_available() else "cuda:7")

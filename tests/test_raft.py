@@ -186,7 +186,7 @@ def test_what_is_no_raft_is_refused_before_work(small: Any, tmp_path: Path) -> N
     import torch
 
     for missing in (tmp_path / "none.pth", tmp_path, "raft_small"):
-        with pytest.raises(RecipeError, match=r"raft: model=.*: no file with RAFT's weights \(\.pth"):
+        with pytest.raises(RecipeError, match=r"raft: model=.*: no such file; give a file with RAFT's weights \(\.pth"):
             parse_recipe(recipe(missing))
     with pytest.raises(RecipeError, match="model"):
         parse_recipe({**recipe(""), "steps": [*recipe("")["steps"][:2], {"score": {"scorer": "raft"}}]})

@@ -171,7 +171,7 @@ def test_other_models_are_refused(whole: Path, export: Path, tmp_path: Path) -> 
 def test_a_run_goes_on_where_the_package_lies_elsewhere(whole: Path, export: Path, tmp_path: Path) -> None:
     from shutil import copytree
 
-    from dailies.zoo.run_folder import Run as Published
+    from dailies.zoo.run_record import RunRecord
 
     facts = json.loads((whole / "run.json").read_text())
     assert facts["models"] == {
@@ -187,7 +187,7 @@ def test_a_run_goes_on_where_the_package_lies_elsewhere(whole: Path, export: Pat
     copytree(whole, tmp_path / "run")
     for models in (facts["models"], elsewhere):
         (tmp_path / "run" / "run.json").write_text(json.dumps({**facts, "models": models}))
-        assert all((place / "config.json").is_file() for place in Published.read(tmp_path / "run").models.values())
+        assert all((place / "config.json").is_file() for place in RunRecord.read(tmp_path / "run").models.values())
         train(RECIPE, export, tmp_path / "run", MODELS, say=said.append)
     assert [line.split(",")[0] for line in said] == ["image: done before", "video: done before"] * 2
     other = {**elsewhere, "vae": "/somewhere/zoo/builtin/vae-other"}

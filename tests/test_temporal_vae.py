@@ -138,7 +138,7 @@ def test_inflation_is_a_function_of_the_vae_alone() -> None:
         ({"act_fn": "relu"}, "act_fn"),
         ({"shift_factor": 0.1}, "shift_factor"),
         ({"up_block_types": ("UpDecoderBlock2D", "AttnUpDecoderBlock2D")}, "AttnUpDecoderBlock2D"),
-        ({"layers_per_block": 1}, r"decoder\.mid_block\..* must be zero"),
+        ({"layers_per_block": 1}, r"decoder\.mid_block\..* is not zero"),
     ],
 )
 def test_what_the_temporal_class_lacks_is_named(settings: dict[str, Any], named: str) -> None:
@@ -212,7 +212,7 @@ def test_windows_are_consecutive_frames_drawn_from_the_position_alone(
     train, held_out, notes = split(Export(export), RECIPE)
     assert (len(train), len(held_out), notes) == (4, 2, ())
     ids = [train.draw(position).clip_id for position in range(8)]
-    assert sorted(ids[:4]) == sorted(ids[4:]) == sorted(train.ids)
+    assert sorted(ids[:4]) == sorted(ids[4:]) == sorted(train.clip_ids)
     monkeypatch.setattr("dailies.training.vae.windows.CACHE_BYTES", 0)
     uncached = split(Export(export), RECIPE)[0]
     for position in (5, 2):
@@ -235,14 +235,14 @@ def test_clips_that_cannot_serve_are_left_out_and_said(export: Path) -> None:
 def test_a_clip_that_cannot_be_read_is_replaced(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Export(export)
     train = split(opened, RECIPE)[0]
-    whole = opened.whole
-    bad = train.ids[1]
+    with_video = opened.with_video
+    bad = train.clip_ids[1]
 
     def damaged(row: Any) -> dict[str, Any]:
-        row = whole(row)
+        row = with_video(row)
         return {**row, "video": b"\0" * 100} if row["clip_id"] == bad else row
 
-    monkeypatch.setattr(opened, "whole", damaged)
+    monkeypatch.setattr(opened, "with_video", damaged)
     assert bad not in [train.draw(position).clip_id for position in range(8)]
     assert list(train.failed) == [bad]
 
@@ -509,15 +509,15 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
         "model=nothing: no such folder; give one, zoo:NAME or a hub id": {"start": "nothing"},
         "start=.*: holds None": {"start": str(BUILTIN / "clip-world")},
         "data=.*: holds no data": {"data": tmp_path / "empty"},
-        "has no field 'colour' to set, but steps": {"colour": 1},
+        "has no field 'colour' to set; there are: steps": {"colour": 1},
         r"size=\(26, 16\): this VAE takes multiples of 4 px": {"size": [26, 16]},
-        "set: trains=encoder: Input should be 'temporal' or 'decoder'": {"trains": "encoder"},
-        "device: ": {"device": "abacus"},
+        "--set trains=encoder: Input should be 'temporal' or 'decoder'": {"trains": "encoder"},
+        "device=abacus: ": {"device": "abacus"},
     }.items():
         with pytest.raises(UsageError, match=named):
             run(**change)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UsageError, match=r"out=.*: no run was begun here"):
+    with pytest.raises(UsageError, match=r"out=.*: there is no run to resume"):
         train_vae_run(
             "zoo:vae-world", str(export), str(tmp_path / "out"), device="cpu", resume=True, say=lambda line: None
         )

@@ -24,11 +24,6 @@ def test_an_empty_span_is_refused(start: int, end: int, base: Fraction) -> None:
         Span(start=start, end=end, time_base=base)
 
 
-def test_rescaling_there_and_back_keeps_a_span() -> None:
-    span = Span(start=1001, end=31031, time_base=NTSC)
-    assert span.rescale(Fraction(1, 90000)).rescale(NTSC) == span
-
-
 def test_ticks_of_seconds() -> None:
     assert ticks(0.5, Fraction(1, 12800)) == 6400
 

@@ -111,7 +111,7 @@ def test_old_names_of_fields_are_understood(text: str, today: str, line: str, ca
         ("tiny", "sed=3", "--set sed=3: TrainingRecipe has no field 'sed' to set (did you mean seed?)"),
         ("tiny", "unet.head=3", "--set unet.head=3: UNetSpec has no field 'head' to set (did you mean heads?)"),
         ("tiny", "image.name=x", "--set image.name=x: Phase has no field 'name' to set"),
-        ("tiny", "steps", "--set steps: not of the form NAME.KEY=VALUE"),
+        ("tiny", "steps", "--set steps: must have the form NAME.KEY=VALUE"),
         ("tiny", "*.steps=0", "phase image: steps=0: input should be greater than 0"),
         ("tiny", "seed=x", "seed='x': input should be a valid integer"),
         ("tiny", "unet.channels=[48]", "unet.channels.0=48: input should be a multiple of 32"),

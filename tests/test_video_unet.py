@@ -314,7 +314,7 @@ def test_new_input_channels_change_nothing_at_first() -> None:
     assert wide.config.in_channels == wide.state_dict()["conv_in.weight"].shape[1] == 8
     wide(torch.cat([x, image], 2), noise, context, ids).sum().backward()
     assert wide.conv_in.weight.grad[:, 4:].any()
-    with pytest.raises(UsageError, match="channels=4: the model has 8 already"):
+    with pytest.raises(UsageError, match="channels=4: the model already has 8"):
         models.widen_input(wide, 4)
 
 
@@ -387,7 +387,7 @@ def test_adapters_alone_train_and_merge(parts: list[str], word: str) -> None:
         assert all(torch.equal(p, base[name.replace(".base_layer", "")]) for name, p in model.named_parameters()
                    if name not in trained)  # fmt: skip
         for again in (lambda: models.add_lora(model, parts), lambda: model.save_pretrained("nowhere")):
-            with pytest.raises(UsageError, match="model: has adapters"):
+            with pytest.raises(UsageError, match="model: already has adapters"):
                 again()
         assert far(models.merge_lora(model)(*given), after) < 1e-5
     assert model.state_dict().keys() == base.keys()
@@ -500,7 +500,7 @@ def test_the_pipeline_of_svd_runs_on_it(tmp_path: Path) -> None:
 
     folders = {name: Path(folder) for name, folder in make_models(tmp_path / "models").items()}
     config = dataclasses.replace(SMALL, cross_attention_dim=32)
-    models.save(shake(VideoUNet(config)), tmp_path / "unet")
+    shake(VideoUNet(config)).save_pretrained(tmp_path / "unet")
     spec = BY_TASK["image-to-video"]
     check(spec, tmp_path / "unet", folders)
     pipe = assemble(spec, tmp_path / "unet", folders, {"sigma_max": 80.0})

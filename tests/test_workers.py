@@ -9,7 +9,7 @@ import pytest
 
 from dailies.curation import errors
 from dailies.curation.errors import DailiesError, ExportError, NotFinite, OutOfMemory
-from dailies.pipelines.workers import Lines, Say, call_worker, decode_error, encode_error
+from dailies.pipelines.workers import Lines, Say, call_worker, decode_error, encode_error, run_workers
 
 ALL = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, DailiesError)]
 
@@ -78,3 +78,21 @@ def test_lines_of_workers_are_printed_here_in_their_order(lines: Lines) -> None:
         worker.start()
         worker.join()
     assert said == [f"step {n}" for n in range(20)]
+
+
+@pytest.mark.slow
+def test_on_ray_an_error_of_one_worker_is_raised_here_while_the_others_wait(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+
+    def work(say: Say) -> None:
+        from dailies.training import distributed
+
+        if distributed.world().rank == 1:
+            say("the second is about to fail")
+            raise OutOfMemory("phase image: lower the batch")
+        distributed.barrier()
+
+    said: list[str] = []
+    with pytest.raises(OutOfMemory, match=r"^phase image: lower the batch$"):
+        run_workers(work, tmp_path, 2, device="cpu", say=said.append)
+    assert said == ["the second is about to fail"]

@@ -55,7 +55,7 @@ def test_same_seed_gives_same_pixels_and_truth_and_another_seed_does_not() -> No
 
 def test_the_same_world_in_another_process(tmp_path: Path) -> None:
     code = (
-        "import sys, hashlib; from curation import world; s = world.write_script(5, shots=2, size=(64, 64), text=1.0);"
+        "import sys, hashlib; from dailies.curation import world; s = world.write_script(5, shots=2, size=(64, 64), text=1.0);"
         "print(hashlib.sha256(b''.join(f.tobytes() for f in world.frames(s))).hexdigest());"
         "print(any(m in sys.modules for m in ('torch', 'ray', 'rapidocr')))"
     )

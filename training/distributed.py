@@ -26,7 +26,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device("cpu" if name == "auto" else name)
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise DeviceError(f"device: {name!r} is not there: {str(error).splitlines()[0]}") from error
+        raise DeviceError(f"device={name}: is not available: {str(error).splitlines()[0]}") from error
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

@@ -1,4 +1,4 @@
-"""How fast training goes: FLOPs that are counted, not guessed, and what share of the accelerator's peak they are."""
+"""Training's speed is measured here: counted FLOPs, and their share of the accelerator's peak."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PEAKS = {
 
 
 def peak_of(name: str) -> float | None:
-    """Peak FLOP/s of the GPU called ``name``; ``None`` for one that is not in the table."""
+    """Return peak FLOP/s of the GPU called ``name``; ``None`` for one that is not in the table."""
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
@@ -76,12 +76,12 @@ def training_flops(unet: VideoUNet, batch: Batch, how: Objective, phase: Phase |
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """``peak``: FLOP/s of all accelerators at work, where there is one to compare with."""
+    """The pace of steps. ``peak``: FLOP/s of all accelerators at work, where there is one to compare with."""
 
     peak: float | None = None
 
     def __call__(self, flops: int, samples: int, seconds: float) -> dict[str, float]:
-        """Rates of a step of ``samples`` and ``flops`` in ``seconds``: samples/s, TFLOP/s, and the share of the peak
+        """Return rates of a step of ``samples`` and ``flops`` in ``seconds``: samples/s, TFLOP/s, and the share of the peak
         (MFU, 0–1)."""
         rate = flops / seconds
         rates = {"samples_per_second": samples / seconds, "tflops_per_second": rate / 1e12}
@@ -101,7 +101,7 @@ class StepRates:
         self._flops_by_shape: dict[torch.Size, int] = {}
 
     def __call__(self, batches: Sequence[Batch], seconds: float) -> dict[str, float]:
-        """Rates of a step in which each process took as much as ``batches``."""
+        """Return rates of a step in which each process took as much as ``batches``."""
         flops = 0
         for batch in batches:
             shape = batch.clean.shape[1:]

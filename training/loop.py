@@ -111,7 +111,6 @@ def run_task(task: Task[P], device: torch.device, say: Say) -> None:
     """
     settings, world = task.settings, distributed.world()
     writes = world.rank == 0
-    metrics = Metrics(task.folder, task.done, writes=writes)
 
     def seconds() -> float:
         return round(task.spent + time.monotonic() - task.begun, 2)
@@ -127,7 +126,7 @@ def run_task(task: Task[P], device: torch.device, say: Say) -> None:
             task.save(done, seconds())
         distributed.barrier()
 
-    with closing(task), closing(metrics), explain_oom(task.oom_hint):
+    with closing(task), closing(Metrics(task.folder, task.done, writes=writes)) as metrics, explain_oom(task.oom_hint):
         _steps(task, device, metrics, validate, save, say)
         where = task.finish(seconds()) if writes else ""
         distributed.barrier()

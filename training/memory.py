@@ -1,4 +1,4 @@
-"""What to lower when memory runs out."""
+"""When memory runs out, this says what to lower."""
 
 from __future__ import annotations
 

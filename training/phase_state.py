@@ -1,4 +1,4 @@
-"""Where a phase begins: which models it needs, checked before any work; and its network, average, optimizer and step."""
+"""A phase begins here: the models that it needs, checked before any work; and its network, average, optimizer and step."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAMED = {
 
 
 def needed(phases: Sequence[Phase]) -> set[str]:
-    """Which of ``Models`` the phases cannot do without."""
+    """Return which of ``Models`` the phases cannot do without."""
     return {"vae"} | {phase.task_spec.cross_attention for phase in phases}
 
 
@@ -54,7 +54,7 @@ def lacking(recipe: TrainingRecipe, phases: Sequence[Phase], models: Models) -> 
 
 
 def check(recipe: TrainingRecipe, phases: Sequence[Phase], models: Models) -> EncoderDims:
-    """What the given models fix. Raises ``ModelError`` naming the field where recipe, phases and models do not fit."""
+    """Return the sizes that the models fix. Raises ``ModelError`` naming the field that does not fit."""
     if missing := lacking(recipe, phases, models):
         raise ModelError(f"models: {recipe.name} lacks {', '.join(missing)}")
     dims = inspect_encoders(models)
@@ -85,7 +85,7 @@ def check(recipe: TrainingRecipe, phases: Sequence[Phase], models: Models) -> En
 
 
 def _check_start(recipe: TrainingRecipe, phase: Phase, folder: str) -> None:
-    """Whether the weights in ``folder`` can be what ``phase`` starts from."""
+    """Check that ``phase`` can start from the weights in ``folder``."""
     theirs = pretrained_config(folder)
     try:
         weight_files(Path(folder))
@@ -114,7 +114,7 @@ def _same(ours: UNetConfig, theirs: UNetConfig, folder: str) -> None:
 
 
 def net_of(recipe: TrainingRecipe, models: Models) -> UNetSpec | UNetConfig:
-    """The recipe's network, or that of the weights given. Raises ``ModelError`` where there is neither."""
+    """Return the recipe's network, or that of the weights given. Raises ``ModelError`` where there is neither."""
     if recipe.unet is not None:
         return recipe.unet
     if models.start is None:
@@ -214,6 +214,6 @@ def _origin(recipe: TrainingRecipe, phase: Phase, run: Run) -> str:
         return str(Path(run.models.start).resolve())
     if last is not None:
         raise ModelError(
-            f"phase={phase.name}: starts from {last.name}, which is not finished in {run.folder}; train that first"
+            f"phase={phase.name}: starts from {last.name}, which is not finished in {run.folder}; train that one first"
         )
     return RANDOM

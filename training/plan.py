@@ -1,4 +1,4 @@
-"""What a recipe would cost, need and lack, before any work: ``dailies train RECIPE --dry-run``.
+"""A plan says what a recipe would cost, need and lack, before any work: ``dailies train RECIPE --dry-run``.
 
 Operations are counted, not estimated: each phase's network runs forward and backward on torch's meta device, which
 holds shapes and no numbers, under torch's FLOP counter. A multiplication with its addition is 2 FLOP.
@@ -31,7 +31,7 @@ TFLOPS = 400.0  # sustained on one GPU, in 10¹² FLOP/s: 40 % of an H100's dens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one sample through one phase's network costs.
+    """The cost of one sample through one phase's network.
 
     Args:
         parameters, temporal: weights of the network, and of its temporal layers.
@@ -48,7 +48,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhasePlan:
-    """What one phase costs, needs and lacks.
+    """A plan of what one phase costs, needs and lacks.
 
     Args:
         clips: those of the export's train split that pass and are long enough; ``None`` where that is unknown.
@@ -85,7 +85,7 @@ class PhasePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a recipe costs, needs and lacks.
+    """A plan of what a recipe costs, needs and lacks.
 
     Args:
         lacks: what the whole recipe lacks.
@@ -231,8 +231,10 @@ def _count(unet: VideoUNet, *, temporal: bool = False, trained: bool = False) ->
 
 
 def gigabytes(spent: Cost) -> float:
-    """Memory in 10⁹ bytes on each GPU that holds the whole UNet, in float32: weights and their average; and of what is trained,
-    gradients and Adam's two moments. Without activations."""
+    """Return the memory in 10⁹ bytes of a GPU that holds the whole UNet in float32, without activations.
+
+    It counts weights and their average and, of what is trained, gradients and Adam's two moments.
+    """
     return 4 * (2 * spent.parameters + 3 * spent.trained) / 1e9
 
 

@@ -1,4 +1,4 @@
-"""What a run writes for others to read: run.json, metrics.jsonl, TensorBoard, sample pictures."""
+"""A run's log is what it writes for others to read: run.json, metrics.jsonl, TensorBoard, sample pictures."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def run_hash(recipe: TrainingRecipe) -> str:
 def check_folder(out: Path, resume: bool, file: str = RUN) -> None:
     """Raise ``RunError`` for what is no folder, or, to ``resume``, for a folder without the ``file`` that a run keeps."""
     if out.exists() and not out.is_dir():
-        raise RunError(f"out={out}: is a file; give a folder")
+        raise RunError(f"out={out}: is a file; name a folder")
     if resume and not (out / file).exists():
-        raise RunError(f"out={out}: no run was begun here; leave --resume out to begin one")
+        raise RunError(f"out={out}: there is no run to resume; leave --resume out to start one")
 
 
 def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
@@ -57,7 +57,7 @@ def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
 
 
 def _same_recipe(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two run.json are of one recipe. A hash tells 8 from 8.0, which mean the same; so the values decide."""
+    """Return whether two run.json have one recipe, by its values: a hash tells 8 from 8.0, which mean the same."""
     today: str = new["recipe_hash"]
     try:
         return old["recipe_hash"] == today or run_hash(TrainingRecipe.from_json(old["recipe"])) == today

@@ -1,4 +1,4 @@
-"""What a model makes of the held-out samples, for people to look at."""
+"""Samples show people what a model makes of the held-out clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the one loop trains: a task makes batches and losses, measures and keeps itself; the loop does all else.
+"""The one loop trains a task, which makes batches and losses, measures and keeps itself; the loop does all else.
 
 There are two: ``unet_task.UNetTask``, a phase of a video model, and ``vae.task.VaeTask``, a temporal VAE decoder.
 """
@@ -17,7 +17,7 @@ from dailies.training.ema import Ema
 
 
 class Settings(Protocol):
-    """How a task is trained; a ``Phase`` and a ``VaeRecipe`` have these fields.
+    """Settings say how a task is trained; a ``Phase`` and a ``VaeRecipe`` have these fields.
 
     ``batch``: samples a step, of all processes together. ``lr``, ``warmup``, ``decay``: see ``step.learning_rate``.
     ``clip_grad``: the longest gradient. ``validate_every``, ``save_every``, ``sample_every``: steps.

@@ -60,7 +60,7 @@ def _check_class(config: Mapping[str, Any], folder: Path, name: str) -> None:
 
 
 def _check_latents(image: Mapping[str, Any], video: Mapping[str, Any], models: Mapping[str, Path]) -> None:
-    """The latents that a phase was trained on must be those that the pipeline decodes."""
+    """Check that the pipeline decodes the latents that the phase was trained on."""
     for key in ("latent_channels", "scaling_factor", "block_out_channels"):
         if image.get(key) != video.get(key):
             raise ModelError(
@@ -70,12 +70,12 @@ def _check_latents(image: Mapping[str, Any], video: Mapping[str, Any], models: M
 
 
 def _text_width(folder: Path) -> int:
-    """The width of the text encoder's last hidden states."""
+    """Return the width of the text encoder's last hidden states."""
     return int(text_row(read_config(folder)).get("hidden_size", 512))
 
 
 def _image_width(folder: Path) -> int:
-    """The width of the image embedding. Raises ``ModelError`` for an encoder of another picture size."""
+    """Return the width of the image embedding. Raises ``ModelError`` for an encoder of another picture size."""
     config = read_config(folder)
     side = vision_row(config).get("image_size", CLIP_SIDE)
     if side != CLIP_SIDE:

@@ -21,7 +21,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardFacts:
-    """All that a card tells.
+    """The facts that a card tells.
 
     Args:
         clips: clip id → where it lies.
@@ -107,7 +107,7 @@ def _terms(rule: Any) -> str:
 
 
 def _clip_rows(facts: CardFacts) -> list[tuple[str, str, str | None, str]]:
-    """The first clips that each phase was shown: id, phases, source, and span."""
+    """Return the first clips that each phase was shown: id, phases, source, and span."""
     phases: dict[str, list[str]] = {}
     for phase in facts.run.phases:
         for clip_id in phase.first_clip_ids:

@@ -18,7 +18,7 @@ from dailies.zoo.store import ENTRY, Store
 
 
 def built_ins(root: Path = BUILTIN) -> dict[str, ZooEntry]:
-    """The entries of the models under ``root``, by name."""
+    """Return the entries of the models under ``root``, by name."""
     return {path.parent.name: _entry(path.parent) for path in sorted(root.glob(f"*/{ENTRY}"))}
 
 
@@ -41,7 +41,7 @@ def resolve(reference: str, zoo: str | Path | None = None) -> Path:
     Raises ``ModelError`` for anything else, ``NoSuchModel`` with the names there are.
     """
     if not reference.startswith(SCHEME):
-        raise ModelError(f"{reference!r}: not a model of a zoo; write {SCHEME}NAME")
+        raise ModelError(f"model={reference!r}: not a zoo model; write {SCHEME}NAME")
     name = reference.removeprefix(SCHEME)
     if name in ENTRIES:
         return BUILTIN / name

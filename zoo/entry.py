@@ -33,7 +33,7 @@ def check_name(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingDefaults:
-    """What a pipeline is run with unless told otherwise.
+    """The values that a pipeline samples with unless told otherwise.
 
     Args:
         steps: number of sampling steps.
@@ -50,7 +50,7 @@ class SamplingDefaults:
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where a model came from; ``None`` where it is not known.
+    """The origin of a model; ``None`` where it is not known.
 
     Args:
         recipe, recipe_hash: of training.
@@ -115,12 +115,12 @@ class ZooEntry:
         return "component" if self.pipeline is None else "pipeline"
 
     def to_json(self) -> str:
-        """The text of ``model.json``."""
+        """Return the text of ``model.json``."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> ZooEntry:
-        """Raises ``Damaged`` for text that is no entry."""
+        """Read the text of ``model.json``. Raises ``Damaged`` for text that is not an entry."""
         try:
             row: Any = json.loads(text)
         except ValueError as error:

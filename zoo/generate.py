@@ -171,7 +171,7 @@ def check(request: GenerateRequest, multiple: int) -> None:
 
 
 def _side_multiple(folder: Path) -> int:
-    """Of what sides must be multiples: the VAE's factor, and diffusers' own."""
+    """Return what sides must be multiples of: the VAE's factor, and diffusers' own."""
     blocks = read_config(folder / "vae")["block_out_channels"]
     return math.lcm(SIDE, 2 ** (len(blocks) - 1))
 

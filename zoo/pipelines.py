@@ -38,7 +38,7 @@ class PromptInput:
             raise UsageError(f"{name} makes video from text: leave --image out")
 
     def arguments(self, *, prompt: str | None, image: Any, noise_aug: float) -> Mapping[str, Any]:
-        """The keyword arguments that condition a call of the pipeline."""
+        """Return the keyword arguments that condition a call of the pipeline."""
         return {"prompt": prompt}
 
 
@@ -58,7 +58,7 @@ class ImageInput:
             raise UsageError(f"{name} makes video from an image: leave --prompt out")
 
     def arguments(self, *, prompt: str | None, image: Any, noise_aug: float) -> Mapping[str, Any]:
-        """The keyword arguments that condition a call of the pipeline."""
+        """Return the keyword arguments that condition a call of the pipeline."""
         return {"image": image, "noise_aug_strength": noise_aug}
 
 
@@ -92,7 +92,7 @@ class PipelineSpec:
         return ("vae_temporal", self.input.encoder)
 
     def load_class(self) -> Any:
-        """The class itself. Imports torch and diffusers."""
+        """Return the class itself. Imports torch and diffusers."""
         return getattr(import_module(self.module), self.name)
 
 

@@ -16,7 +16,7 @@ class SourceExport:
 
     Args:
         clips: number of clips in all splits.
-        sources: number of sources that they were cut from.
+        sources: number of sources that they come from.
         recipe, recipe_hash: of curation.
         version: of dailies.
         rules: column → rule, as the recipe has it.
@@ -37,14 +37,14 @@ class SourceExport:
 
     @classmethod
     def of_run(cls, run: Mapping[str, Any]) -> SourceExport:
-        """The export of a ``run.json``: its object ``export``, or in older runs the text ``export_card``."""
+        """Return the export of a ``run.json``: its object ``export``, or in older runs the text ``export_card``."""
         if run.get("export") is not None:
             return cls.of_manifest(run["export"])
         return cls.of_card_without_manifest(str(run.get("export_card") or ""))
 
     @classmethod
     def of_manifest(cls, manifest: Mapping[str, Any]) -> SourceExport:
-        """The export of an ``export.json``. Raises ``KeyError`` and ``TypeError`` for another object."""
+        """Return the export of an ``export.json``. Raises ``KeyError`` and ``TypeError`` for another object."""
         return cls(
             name=manifest["name"],
             clips=sum(split["clips"] for split in manifest["splits"].values()),
@@ -60,7 +60,7 @@ class SourceExport:
 
     @classmethod
     def of_card_without_manifest(cls, text: str) -> SourceExport:
-        """The export of a README.md as dailies wrote it before exports had ``export.json``. Nothing else reads cards."""
+        """Return the export of a README.md from before exports had ``export.json``; nothing else reads cards."""
         title, counts = _TITLE.search(text), _COUNTS.search(text)
         recipe, selection, limits = _RECIPE.search(text), _SELECTION.search(text), _LIMITS.search(text)
         return cls(
@@ -102,7 +102,7 @@ def _is_prose(line: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipOrigin:
-    """Where one clip lies in its source: ``start`` and ``seconds`` in s; ``uri`` is ``None`` where that is not known."""
+    """The place of one clip in its source: ``start`` and ``seconds`` in s; ``uri`` is ``None`` where that is not known."""
 
     clip_id: str
     uri: str | None = None

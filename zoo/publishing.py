@@ -79,7 +79,7 @@ def publish(
 
 
 def _spec(run: RunRecord, phase: PhaseRecord) -> PipelineSpec:
-    """The pipeline to publish ``phase`` as. Raises ``UsageError`` where there is none."""
+    """Return the pipeline to publish ``phase`` as. Raises ``UsageError`` where there is none."""
     spec = BY_TASK.get(phase.task)
     if spec is None:
         others = [other.name for other in run.phases if other.done and other.task in BY_TASK]
@@ -96,9 +96,9 @@ def _spec(run: RunRecord, phase: PhaseRecord) -> PipelineSpec:
 
 
 def _unet(run: RunRecord, phase: PhaseRecord, which: str) -> Path:
-    """The folder of the weights to publish."""
+    """Return the folder of the weights to publish."""
     if which not in WEIGHTS:
-        raise UsageError(f"weights={which!r}: not known; allowed: {', '.join(WEIGHTS)}")
+        raise UsageError(f"weights={which!r}: unknown; allowed: {', '.join(WEIGHTS)}")
     if not phase.checkpoint:
         raise UsageError(f"phase {phase.name!r} of {run.folder} has no checkpoint")
     folder = run.folder / phase.checkpoint / WEIGHTS[which]
@@ -165,7 +165,7 @@ def _entry(
 
 
 def _guidance(weights: Any, spec: PipelineSpec) -> tuple[float, float]:
-    """The weights of the first and the last frame, of a recipe's number or pair."""
+    """Return the weights of the first and the last frame, of a recipe's number or pair."""
     if weights is None:
         return spec.guidance
     first, last = weights if isinstance(weights, list) else (weights, weights)

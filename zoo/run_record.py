@@ -1,4 +1,4 @@
-"""What a training run left behind: ``run.json`` and what it points to. Read only; no weight is loaded.
+"""A run's record is what training left behind: ``run.json`` and what it points to. Read only; no weight is loaded.
 
 ::
 
@@ -71,7 +71,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: str | Path) -> RunRecord:
-        """Raises ``RunError`` that names what is absent or has the wrong form."""
+        """Read the record of a run. Raises ``RunError`` that names what is absent or has the wrong form."""
         folder = Path(folder).expanduser().absolute()
         path = folder / RUN
         if not path.is_file():
@@ -93,7 +93,7 @@ class RunRecord:
             raise RunError(f"{path} cannot be read: {error}") from error
 
     def choose(self, name: str | None) -> PhaseRecord:
-        """The phase ``name``, or the last one that is done. Raises ``RunError`` if there is none, or it is not."""
+        """Return the phase ``name``, or the last one that is done. Raises ``RunError`` if it is not done."""
         states = ", ".join(f"{phase.name} ({'done' if phase.done else 'not done'})" for phase in self.phases) or "none"
         if name is not None:
             named = [phase for phase in self.phases if phase.name == name]
@@ -108,7 +108,7 @@ class RunRecord:
         return done[-1]
 
     def sampling(self, phase: PhaseRecord) -> Mapping[str, Any]:
-        """What the recipe says of sampling, for all and then for ``phase``; empty if it says nothing.
+        """Return what the recipe says of sampling, for all and then for ``phase``; empty if it says nothing.
 
         Keys: ``steps``, ``guidance``, ``sigma_min``, ``sigma_max``, ``motion_bucket``, ``noise_aug`` (of the recipe's own
         ``sampling`` alone: a phase's ``noise_aug`` is a distribution to train on), and ``text_tokens``.
@@ -123,11 +123,11 @@ class RunRecord:
         return options
 
     def objective(self, phase: PhaseRecord) -> str:
-        """What ``phase`` was trained by: ``edm``, or ``flow``."""
+        """Return what ``phase`` was trained by: ``edm``, or ``flow``."""
         return str(self._of_recipe(phase).get("objective", "edm"))
 
     def _of_recipe(self, phase: PhaseRecord) -> Mapping[str, Any]:
-        """The recipe's entry of ``phase``."""
+        """Return the recipe's entry of ``phase``."""
         return next((row for row in self.recipe.get("phases") or () if row.get("name") == phase.name), {})
 
 

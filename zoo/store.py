@@ -52,14 +52,14 @@ class Store:
     # ---- reading ----
 
     def names(self) -> list[str]:
-        """Names of the folders that hold an entry and a lock, sorted."""
+        """Return names of the folders that hold an entry and a lock, sorted."""
         if not self.folder.is_dir():
             return []
         whole = (path for path in self.folder.iterdir() if (path / ENTRY).is_file() and (path / lock.LOCK).is_file())
         return sorted(path.name for path in whole if not path.name.startswith("."))
 
     def entries(self) -> tuple[dict[str, ZooEntry], dict[str, str]]:
-        """The entries by name, and for those that cannot be read, why, by name."""
+        """Return the entries by name, and for those that cannot be read, why, by name."""
         good: dict[str, ZooEntry] = {}
         bad: dict[str, str] = {}
         for name in self.names():
@@ -70,7 +70,7 @@ class Store:
         return good, bad
 
     def entry(self, name: str) -> ZooEntry:
-        """The entry ``name``. Raises ``NoSuchModel``, or ``Damaged`` if its ``model.json`` is not what it should be."""
+        """Return the entry ``name``. Raises ``NoSuchModel``, or ``Damaged`` for a wrong ``model.json``."""
         path = self.path(name) / ENTRY
         try:
             entry = ZooEntry.from_json(path.read_text(encoding="utf-8"))
@@ -81,14 +81,14 @@ class Store:
         return entry
 
     def path(self, name: str) -> Path:
-        """The folder of ``name``, unchecked. Raises ``NoSuchModel``."""
+        """Return the folder of ``name``, unchecked. Raises ``NoSuchModel``."""
         if name not in self.names():
             have = ", ".join(self.names()) or "nothing yet"
             raise NoSuchModel(f"no model {name!r} in {self.folder}; it holds: {have}")
         return self.folder / name
 
     def open(self, name: str, *, deep: bool = False) -> Path:
-        """The folder of ``name``, once its files match its lock: by name and size, and by SHA-256 if ``deep``.
+        """Return the folder of ``name``, once its files match its lock: by name and size, and by SHA-256 if ``deep``.
 
         Raises ``NoSuchModel`` and ``Damaged``.
         """

@@ -26,7 +26,10 @@ from dailies.zoo.formats.time_ids import added_time_ids
 
 @dataclass
 class TextToVideoOutput(BaseOutput):  # type: ignore[misc]
-    """``frames``: a list per prompt of PIL images, or (b, t, h, w, 3) floats in 0…1 (``np``), (b, t, 3, h, w) (``pt``)."""
+    """The pipeline's output.
+
+    ``frames``: a list per prompt of PIL images, or (b, t, h, w, 3) floats in 0…1 (``np``), (b, t, 3, h, w) (``pt``).
+    """
 
     frames: Any
 

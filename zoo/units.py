@@ -7,7 +7,7 @@ DASH = "–"
 
 
 def count(number: int | None) -> str:
-    """A number of parameters: 1.52 B, 12.3 M, 845 k."""
+    """Return a number of parameters: 1.52 B, 12.3 M, 845 k."""
     if number is None:
         return DASH
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -17,7 +17,7 @@ def count(number: int | None) -> str:
 
 
 def megabytes(size: int | None) -> str:
-    """A number of bytes: 3.1 GB, 45.2 MB, 12 kB."""
+    """Return a number of bytes: 3.1 GB, 45.2 MB, 12 kB."""
     if size is None:
         return DASH
     if size >= 1e9:
@@ -26,7 +26,7 @@ def megabytes(size: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration: 42 s, 12 min, 3.4 h."""
+    """Return a duration: 42 s, 12 min, 3.4 h."""
     if seconds is None:
         return DASH
     if seconds < 120:

@@ -1,4 +1,4 @@
-"""What every captioner's table holds."""
+"""Every captioner's table holds these columns."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ COLUMNS: tuple[pa.Field, ...] = (
 
 
 def caption_table(rows: Sequence[tuple[str, int]]) -> pa.Table:
-    """Captions and their lengths as a table of ``COLUMNS``."""
+    """Return captions and their lengths as a table of ``COLUMNS``."""
     return pa.Table.from_pylist([{"text": text, "tokens": tokens} for text, tokens in rows], schema=pa.schema(COLUMNS))

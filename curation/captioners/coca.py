@@ -50,7 +50,7 @@ class CocaCaptioner(openclip.OpenClip):
 
     identity: ClassVar[str] = "curation.captioners.coca.Coca"
     meaning: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch")
+    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch", "transformers")
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     needs: ClassVar[tuple[str, ...]] = ()
 

@@ -18,7 +18,9 @@ Tensor: TypeAlias = Any  # torch.Tensor: importing curation must not load torch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """``ids_BL``: from the start token on, padded behind the end token; a sequence cut off at ``max_tokens`` has no end token.
+    """Decoded sequences of token ids.
+
+    ``ids_BL``: from the start token on, padded behind the end token, which a sequence cut off at ``max_tokens`` lacks.
     ``log_prob_B``: natural logarithm of each sequence's probability, start and end included.
     """
 
@@ -144,7 +146,7 @@ def _finished(ids_BL: Tensor, special: SpecialTokens) -> Tensor:  # noqa: N803
 
 
 def _log_probs(model: Any, image: tuple[Tensor, Tensor], ids_BL: Tensor, special: SpecialTokens) -> Tensor:  # noqa: N803
-    """(B, V) of the next token. A start never follows, padding only a sequence that has ended, and then for certain."""
+    """Return (B, V) of the next token: never a start; padding after a sequence that has ended, and only there."""
     import torch
 
     out = model(None, ids_BL, image_latent=image[0], image_embs=image[1], output_labels=False)

@@ -60,7 +60,7 @@ class FuseCaptioner:
 
 
 def fuse(scene: str, motion: str | None) -> str:
-    """ "a red circle over a grey background" and "slow motion" as one sentence, without a full stop.
+    """Return "a red circle over a grey background" and "slow motion" as one sentence, without a full stop.
 
     Motion words that the scene's caption already ends in are not said again; without any, the scene is all there is.
     """

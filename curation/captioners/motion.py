@@ -64,7 +64,7 @@ class MotionCaptioner:
         return None
 
     def sentence(self, motion: float, local: float, camera: str) -> str:
-        """ "the camera pans left and zooms in, something moves, fast motion"; in the unit of the thresholds."""
+        """Return "the camera pans left and zooms in, something moves, fast motion"; in the unit of the thresholds."""
         if motion < self.still:
             return STILL
         clauses = [] if camera in (STATIC, UNCLEAR) else [f"the camera {' and '.join(map(_verb, camera.split(', ')))}"]
@@ -89,6 +89,6 @@ class MotionCaptioner:
 
 
 def _verb(label: str) -> str:
-    """ "pan right" as "pans right"."""
+    """Return "pan right" as "pans right"."""
     name, *way = label.split()
     return " ".join(["shakes" if name == HANDHELD else f"{name}s", *way])

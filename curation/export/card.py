@@ -57,7 +57,7 @@ def write_card(export: Folder, manifest: ExportManifest, index: pa.Schema) -> No
 
 
 def recount(export: Folder) -> bool:
-    """Bring ``export.json`` and the card of an export up to its index, which a withdrawal rewrites; whether they differed.
+    """Update ``export.json`` and the card to the index, which a withdrawal rewrites; return whether they differed.
 
     An export made before there was ``export.json`` is left as it is. Raises ``Damaged`` for one that cannot be read.
     """
@@ -73,7 +73,7 @@ def recount(export: Folder) -> bool:
 
 
 def disagreement(export: Folder) -> str | None:
-    """What is wrong with ``export.json``: that it cannot be read, or says other counts than the index; ``None`` if nothing.
+    """Return what is wrong with ``export.json``: it cannot be read, or disagrees with the index; ``None`` if nothing.
 
     An export made before there was ``export.json`` is as good.
     """

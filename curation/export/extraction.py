@@ -20,7 +20,7 @@ from dailies.curation.video.extract import Extractor, Mode
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings:
-    """How clips are extracted from their sources.
+    """Settings by which clips are extracted from their sources.
 
     ``mode``: one of ``dailies.curation.video.extract``; ``encoding``: of what is encoded; ``crop``: whether measured black
     borders are taken off.

@@ -1,4 +1,4 @@
-"""``export.json``: what programs read of an export, beside its ``index.parquet``. The card is rendered from it."""
+"""``export.json`` tells programs what an export holds, beside its ``index.parquet``. The card is rendered from it."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class ExportManifest:
     Args:
         name: the folder's name, ``NAME@FINGERPRINT``.
         splits: the size of each split that has clips.
-        sources: number of sources that clips were cut from.
-        failed: number of selected clips that could not be cut out.
+        sources: number of sources that the clips come from.
+        failed: number of selected clips that could not be extracted.
         lost_seconds: length that is in the clips' spans and not in the bytes, since copies begin at keyframes.
         recipe, recipe_hash: of curation.
         selection: the selection's name in the recipe.
         rules: column → rule, as the recipe has it.
         limits: column → the numbers that its rule came to.
         tables: table → version that was read.
-        extraction: settings by which clips were cut out.
+        extraction: settings by which clips were extracted.
         seed: of the order of clips.
         version: of dailies.
         notes: sentences that people add about the footage; cards repeat them.
@@ -69,7 +69,7 @@ class ExportManifest:
 
     @classmethod
     def of(cls, index: pa.Table, **origin: Any) -> ExportManifest:
-        """The manifest of the export with this index; ``origin``: every field but those that ``count`` gives."""
+        """Return the manifest of the export with this index; ``origin``: every field but those that ``count`` gives."""
         return cls(**count(index), **origin)
 
     @property
@@ -83,17 +83,17 @@ class ExportManifest:
         return sum(split.seconds for split in self.splits.values())
 
     def recounted(self, index: pa.Table) -> ExportManifest:
-        """The same export with another index: after sources were withdrawn from it."""
+        """Return the same export with another index: after sources were withdrawn from it."""
         return replace(self, **count(index))
 
     def to_json(self) -> str:
-        """The text of ``export.json``."""
+        """Return the text of ``export.json``."""
         row = {"format": FORMAT, **_ADAPTER.dump_python(self, mode="json")}
         return json.dumps(row, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ExportManifest:
-        """Raises ``Damaged`` for text that is no manifest of a known format."""
+        """Read the text of ``export.json``. Raises ``Damaged`` for text that is not a manifest of a known format."""
         try:
             row = json.loads(text)
         except ValueError as error:
@@ -114,7 +114,7 @@ COUNTED = ("status", "split", "seconds", "bytes", "source_id", "lost_seconds")
 
 
 def count(index: pa.Table) -> dict[str, Any]:
-    """What an export's index says of its contents: ``splits``, ``sources``, ``failed`` and ``lost_seconds``."""
+    """Return what an export's index says of its contents: ``splits``, ``sources``, ``failed`` and ``lost_seconds``."""
     ok = index.filter(pc.equal(index["status"], "ok"))
     splits = {}
     for name in SPLITS:

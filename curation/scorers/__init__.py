@@ -39,7 +39,7 @@ class Scorer(Protocol):
     def resources(self) -> Resources: ...
 
     def weights(self) -> str | None:
-        """sha256 or pinned revision of the weights; part of the fingerprint."""
+        """Return sha256 or pinned revision of the weights; part of the fingerprint."""
 
     def open(self) -> AbstractContextManager[Callable[[Sequence[Evidence]], pa.Table]]:
         """Load the model. The call takes evidence of n clips and returns n rows of ``columns``, in order.

@@ -34,7 +34,7 @@ class ClipScorer(openclip.OpenClip):
 
     identity: ClassVar[str] = "curation.scorers.clip.Clip"
     meaning: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch")
+    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch", "transformers")
     columns: ClassVar[tuple[pa.Field, ...]] = (
         schema.field("clip_similarity", pa.float64(), "cosine of frame and caption, mean of three frames", "-1 to 1"),
     )

@@ -38,7 +38,7 @@ _CLIP_TOKENS = SpecialTokens(start=49406, end=49407, pad=0)
 
 @pydantic_dataclass(frozen=True, kw_only=True, config=SPEC)
 class OpenClip:
-    """What a captioner and a scorer share that use such a model.
+    """A base for captioners and scorers that use such a model.
 
     Args:
         model: see above.
@@ -50,7 +50,7 @@ class OpenClip:
     batch: Annotated[int, Field(ge=1)] = field(default=16, metadata={"meaning": False})
     gpus: Annotated[float, Field(ge=0)] = field(default=0, metadata={"meaning": False})
 
-    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch")
+    requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch", "transformers")
     models: ClassVar[tuple[str, ...]] = ("model",)
 
     @property
@@ -58,7 +58,7 @@ class OpenClip:
         return Resources(cpus=1, gpus=self.gpus, memory_gb=4)
 
     def weights(self) -> str:
-        """What tells these weights from others."""
+        """Return what tells these weights from others."""
         return weights(self.model)
 
 
@@ -73,7 +73,7 @@ class Loaded:
     device: str
 
     def pixels(self, frames: Sequence[EvidenceFrame]) -> Any:
-        """Evidence as the model takes it: (n, 3, h, w) on its device. Raises ``SourceError`` for a broken JPEG."""
+        """Return evidence for the model: (n, 3, h, w) on its device. Raises ``SourceError`` for a broken JPEG."""
         import torch
         from PIL import Image
 
@@ -96,14 +96,14 @@ def load(name: str, *, gpu: bool = False) -> Loaded:
         model, prepare = open_clip.create_model_from_pretrained(model_name, pretrained=pretrained, device=device)
         tokenize = open_clip.get_tokenizer(model_name)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
-        raise UsageError(f"model {name!r}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"model={name!r}: {str(error).splitlines()[0]}") from error
     return Loaded(
         model=model.eval(), prepare=prepare, tokenize=tokenize, special_tokens=_special_tokens(tokenize), device=device
     )
 
 
 def weights(name: str) -> str:
-    """What pins a model's weights: the sha256 of a local folder's, else the name that open_clip resolves."""
+    """Return what pins a model's weights: the sha256 of a local folder's, else the name that open_clip resolves."""
     folder = Path(name)
     if not folder.is_dir():
         return name
@@ -118,11 +118,11 @@ _SETTINGS = ("open_clip_config.json", "tokenizer.json")
 
 
 def _resolve(name: str) -> tuple[str, str | None]:
-    """open_clip's own (model name, pretrained tag)."""
+    """Return open_clip's own (model name, pretrained tag)."""
     import open_clip
 
     if name.startswith(ZOO):
-        raise UsageError(f"model {name!r}: a zoo name must be resolved to a folder first; pipelines does that")
+        raise UsageError(f"model={name!r}: a zoo name must be resolved to a folder first; pipelines does that")
     if Path(name).is_dir():
         return f"local-dir:{name}", None
     if name.startswith(HUB):
@@ -133,7 +133,7 @@ def _resolve(name: str) -> tuple[str, str | None]:
         allowed = (
             f"its weights are {', '.join(tags)}" if tags else "no such folder, and open_clip has no weights for it"
         )
-        raise UsageError(f"model {name!r}: {allowed}")
+        raise UsageError(f"model={name!r}: {allowed}")
     return model, tag or tags[0]
 
 

@@ -36,13 +36,13 @@ SIZES = ("raft_small", "raft_large")
 
 
 def _name(measure: str) -> str:
-    """A measure of the observer ``motion`` as RAFT's: ``raft_motion``, ``raft_pan``."""
+    """Return a measure of the observer ``motion`` as RAFT's: ``raft_motion``, ``raft_pan``."""
     return "raft_" + measure.removeprefix("motion_")
 
 
 def _is_weights(path: str) -> str:
     if Path(path).suffix not in SUFFIXES or not Path(path).is_file():
-        raise ValueError(f"no file with RAFT's weights ({', '.join(SUFFIXES)}) is there")
+        raise ValueError(f"no such file; give a file with RAFT's weights ({', '.join(SUFFIXES)})")
     return path
 
 
@@ -108,7 +108,7 @@ class RaftScorer:
         return {**row, _name("motion_camera"): camera.label(*of_track.values())}
 
     def _picture(self, frame: EvidenceFrame) -> NDArray[np.uint8]:
-        """(h, w, 3) RGB as RAFT takes it."""
+        """Return (h, w, 3) RGB as RAFT takes it."""
         rgb = video.unjpeg(frame.jpeg)
         height, width = rgb.shape[:2]
         scale = self.short_side / min(height, width)
@@ -151,7 +151,7 @@ def _network(size: str) -> Any:
 
 @lru_cache(maxsize=4)
 def _size(path: str, modified: int) -> str:
-    """Which of ``SIZES`` a file holds, as it was at ``modified``. Raises ``UsageError`` for none."""
+    """Return which of ``SIZES`` a file holds, as it was at ``modified``. Raises ``UsageError`` for none."""
     import torch
 
     shapes = {name: tuple(tensor.shape) for name, tensor in _state(path).items()}
@@ -164,7 +164,7 @@ def _size(path: str, modified: int) -> str:
 
 
 def _state(path: str) -> dict[str, Any]:
-    """Names and tensors. Raises ``UsageError`` for a file that holds something else."""
+    """Return names and tensors. Raises ``UsageError`` for a file that holds something else."""
     import pickle
 
     import torch

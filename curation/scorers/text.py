@@ -31,7 +31,7 @@ POSITIONS = ("first", "middle", "last")
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class TextScorer:
-    """How much of the picture is text.
+    """The share of the picture that is text.
 
     Args:
         side: of the longer side at which the detector looks, px.
@@ -92,7 +92,7 @@ class TextScorer:
 
 
 def first_middle_last(frames: Sequence[EvidenceFrame]) -> tuple[EvidenceFrame, EvidenceFrame, EvidenceFrame]:
-    """The three evidence frames that SVD's filters look at; of fewer than three, some come twice."""
+    """Return the three evidence frames that SVD's filters look at; of fewer than three, some come twice."""
     return frames[0], frames[len(frames) // 2], frames[-1]
 
 
@@ -106,7 +106,7 @@ def _row(measured: Sequence[tuple[float, int]]) -> dict[str, Any]:
 
 
 def union_area(boxes_n42: Sequence[NDArray[Any]], height: int, width: int) -> float:
-    """Share of a ``height`` x ``width`` frame that lies under any of the quadrilaterals (n, 4, 2) in px."""
+    """Return share of a ``height`` x ``width`` frame that lies under any of the quadrilaterals (n, 4, 2) in px."""
     mask = np.zeros((height, width), np.uint8)
     for box in boxes_n42:
         cv2.fillPoly(mask, [np.round(box).astype(np.int32)], 1)
@@ -114,7 +114,7 @@ def union_area(boxes_n42: Sequence[NDArray[Any]], height: int, width: int) -> fl
 
 
 def _model_path() -> Path:
-    """The detector's weights, inside RapidOCR's wheel."""
+    """Return the detector's weights, inside RapidOCR's wheel."""
     import rapidocr
 
     folder = Path(rapidocr.__file__).parent / "models"

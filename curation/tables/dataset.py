@@ -82,7 +82,7 @@ class Dataset:
 
     @property
     def is_local(self) -> bool:
-        """Whether the dataset lies on a disk, where ``writer`` keeps other runs out."""
+        """Return whether the dataset lies on a disk, where ``writer`` keeps other runs out."""
         return self.folder.local
 
     @classmethod
@@ -95,7 +95,7 @@ class Dataset:
                     raise DatasetError(f"{folder.url}: not empty, and not a dataset; name a new or an empty folder")
                 folder.write(MARKER, json.dumps({"format": FORMAT, "made_by": "dailies"}).encode())
         except OSError as error:
-            raise DatasetError(f"{folder.url}: no dataset can be made there: {one_line(error)}") from error
+            raise DatasetError(f"{folder.url}: a dataset cannot be created there: {one_line(error)}") from error
         return cls.open(url)
 
     @classmethod
@@ -104,7 +104,7 @@ class Dataset:
         folder = Folder.at(url)
         try:
             if not folder.holds(MARKER):
-                raise DatasetError(f"{folder.url}: no dataset there; dailies curate makes one")
+                raise DatasetError(f"{folder.url}: there is no dataset; dailies curate creates one")
             marker = json.loads(folder.read(MARKER))
         except (OSError, ValueError) as error:
             raise DatasetError(f"{folder.url}: cannot be read: {one_line(error)}") from error
@@ -136,7 +136,7 @@ class Dataset:
         return [name for name in names if (exports / name).holds("index.parquet")]
 
     def _table_folders(self) -> list[str]:
-        """Folders that hold a table, or the parts of one whose first commit never came."""
+        """Return folders that hold a table, or the parts of one whose first commit never came."""
         names = _folders(self.folder)
         for group in GROUPS:
             names += [f"{group}/{name}" for name in _folders(self.folder / group)]
@@ -253,12 +253,12 @@ def _folders(parent: Folder) -> list[str]:
 
 
 def _temporary(path: str) -> bool:
-    """Half of a file, ours or deltalake's (``….json#1`` and ``….json.tmp`` in a log)."""
+    """Return half of a file, ours or deltalake's (``….json#1`` and ``….json.tmp`` in a log)."""
     return path.endswith(".tmp") or re.search(r"\.(json|parquet)#\d+$", path) is not None
 
 
 def _unlisted(export: Folder) -> Iterator[pafs.FileInfo]:
-    """Files of a finished export that its index does not name: a withdrawal that was cut short leaves some."""
+    """Yield files of a finished export that its index does not name: a withdrawal that was cut short leaves some."""
     shards = pq.read_table(export.file("index.parquet"), columns=["shard"], filesystem=export.fs)["shard"]
     listed = set(pc.unique(shards).to_pylist())
     for info in export.list() + (export / "data").list():

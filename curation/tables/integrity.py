@@ -1,4 +1,6 @@
-"""Integrity: whether a dataset holds together. Every check reads key columns and footers; only the deep one reads media.
+"""Integrity is checked here: whether a dataset's tables, keys, spans and shards agree.
+
+Every check reads key columns and footers; only the deep one reads media.
 
 Keys are compared in memory: about 50 bytes for each clip of the largest table.
 """
@@ -36,7 +38,7 @@ SCHEMAS = {
 
 @dataclass(frozen=True, slots=True)
 class DatasetProblem:
-    """What is wrong with which table or export: ``where`` is a key, a column or a file of it."""
+    """A problem of a table or export: ``where`` is a key, a column or a file of it."""
 
     table: str
     where: str
@@ -83,7 +85,7 @@ def _kind(name: str) -> str:
 
 
 def _files(table: Table) -> Iterator[DatasetProblem]:
-    """Parts that are missing, or are not what their commit says."""
+    """Yield parts that are missing, or are not what their commit says."""
     folder = table.folder
     sizes = {folder.relative(info): info.size for info in folder.list() if info.type == pafs.FileType.File}
     stored = table.schema
@@ -108,7 +110,7 @@ def _files(table: Table) -> Iterator[DatasetProblem]:
 
 
 def _columns(table: Table) -> Iterator[DatasetProblem]:
-    """Columns of ``dailies.curation.schema`` that it lacks or holds as another type."""
+    """Yield columns of ``dailies.curation.schema`` that it lacks or holds as another type."""
     stored = table.schema
     for column in SCHEMAS[_kind(table.name)]:
         if column.name not in stored.names:
@@ -130,7 +132,7 @@ def _unique(table: Table) -> Iterator[DatasetProblem]:
 
 
 def _orphans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
-    """Clips without their source, and rows without their clip."""
+    """Yield clips without their source, and rows without their clip."""
     sources = _all(tables, "observations", "source_id")
     clips = _all(tables, "clips", "clip_id")
     for name, table in tables.items():
@@ -151,7 +153,7 @@ def _all(tables: dict[str, Table], kind: str, column: str) -> pa.Array:
 
 
 def _spans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
-    """Clips that are empty or reach outside the frames of their source."""
+    """Yield clips that are empty or reach outside the frames of their source."""
     extents = [_extent(table) for name, table in tables.items() if _kind(name) == "observations"]
     if not extents:
         return
@@ -171,7 +173,7 @@ def _spans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
 
 
 def _extent(observations: Table) -> pa.Table:
-    """First tick and first tick after the last frame, of every segment observed; null where there is no frame."""
+    """Return each observed segment's first tick and first tick after its last frame; null where it has no frame."""
     chunks = [
         pa.table(
             {
@@ -230,7 +232,7 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
 def _shard(
     table: str, folder: Folder, shard: str, index: pa.Table, check_media: Callable[[bytes], int] | None
 ) -> Iterator[DatasetProblem]:
-    """Whether the shard holds what the index says, where it says so, and nothing else."""
+    """Yield whether the shard holds what the index says, where it says so, and nothing else."""
     expected = {(row["row_group"], row["row"]): row for row in index.to_pylist()}
     with pq.ParquetFile(folder.file(shard), filesystem=folder.fs) as file:
         check_media = check_media if "video" in file.schema_arrow.names else None  # latents have none

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from dailies.curation.atomic import sync
 from dailies.curation.errors import DatasetError
 
 ROW_GROUP_BYTES = 32 << 20
@@ -29,7 +30,7 @@ ROW_GROUP_ROWS = 128 << 10
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message: Rust and SQL engines add traces and carets."""
+    """Return the first line of an error's message: Rust and SQL engines add traces and carets."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
@@ -48,7 +49,7 @@ class Folder:
 
     @classmethod
     def at(cls, url: str | Path) -> Folder:
-        """Raises ``DatasetError`` where the URL's scheme or bucket cannot be used."""
+        """Open ``url`` without reading. Raises ``DatasetError`` where the URL's scheme or bucket cannot be used."""
         text = str(url)
         scheme, separator, rest = text.partition("://")
         if not separator or scheme == "file":
@@ -67,11 +68,11 @@ class Folder:
         return Folder(f"{self.url}/{name}", self.fs, f"{self.path}/{name}", self.local)
 
     def file(self, name: str) -> str:
-        """The path of a file of this folder, as ``fs`` calls it."""
+        """Return the path of a file of this folder, as ``fs`` calls it."""
         return f"{self.path}/{name}"
 
     def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
-        """Files and folders in it; none where it does not exist."""
+        """Return files and folders in it; none where it does not exist."""
         try:
             infos = self.fs.get_file_info(pafs.FileSelector(self.path, recursive=recursive, allow_not_found=True))
         except FileNotFoundError:  # made, or taken away, while pyarrow was looking
@@ -82,7 +83,7 @@ class Folder:
         return str(info.path)[len(self.path) + 1 :]
 
     def holds(self, name: str) -> bool:
-        """Whether there is a file of that name."""
+        """Return whether there is a file of that name."""
         return bool(self.fs.get_file_info(self.file(name)).type == pafs.FileType.File)
 
     def read(self, name: str) -> bytes:
@@ -123,7 +124,7 @@ class Folder:
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[pa.NativeFile]:
-        """A file that appears, whole, when the block ends without an error, in place of one of that name.
+        """Yield a file that appears, whole, when the block ends without an error, in place of one of that name.
 
         On a disk it is written beside its place, synced and renamed, so that neither a kill nor a power cut leaves
         half of it. An object store shows an upload only once it is complete.
@@ -157,20 +158,11 @@ class Folder:
         sync(parent)
 
 
-def sync(path: str) -> None:
-    """Have the disk hold a local file or folder before going on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 # ---- parquet --------------------------------------------------------------------------------------------------------
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
-    """The type as tables hold it: no dictionaries, no fixed-size lists, no 64-bit offsets (Delta Lake has none)."""
+    """Return the type as Delta Lake holds it: without dictionaries, fixed-size lists and 64-bit offsets."""
     types = pa.types
     if types.is_dictionary(kind):
         return plain(kind.value_type)
@@ -189,7 +181,7 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _leaves(kind: pa.DataType, path: str) -> Iterator[tuple[str, pa.DataType]]:
-    """Parquet's primitive columns under an Arrow type, by their paths."""
+    """Yield Parquet's primitive columns under an Arrow type, by their paths."""
     if pa.types.is_struct(kind):
         for inner in kind:
             yield from _leaves(inner.type, f"{path}.{inner.name}")
@@ -203,7 +195,7 @@ def _leaves(kind: pa.DataType, path: str) -> Iterator[tuple[str, pa.DataType]]:
 
 
 def layout(schema: pa.Schema) -> dict[str, Any]:
-    """How ``ParquetWriter`` should lay out the columns.
+    """Return how ``ParquetWriter`` should lay out the columns.
 
     Media (binary) is stored as it is: it is compressed already, so that another codec, a dictionary or statistics
     would cost time, and copies of JPEGs in the footer. Lists of integers are pts, whose differences are tiny.

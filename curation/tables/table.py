@@ -21,9 +21,10 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
+from dailies.curation.atomic import sync
 from dailies.curation.errors import DailiesError, DatasetError
 from dailies.curation.tables.parts import KeySet, Receipt, part_name, write_part
-from dailies.curation.tables.storage import Folder, one_line, plain_schema, sync, write_parquet
+from dailies.curation.tables.storage import Folder, one_line, plain_schema, write_parquet
 
 APP = "dailies"
 """Names this program's commits in the log: see ``Table._transact``."""
@@ -41,7 +42,7 @@ class Table:
     __slots__ = ("_declared", "_delta", "folder", "name")
 
     def __init__(self, name: str, folder: Folder, schema: pa.Schema | None = None) -> None:
-        """With ``schema``: columns that the stored table lacks are added to it.
+        """Open a table; columns of ``schema`` that the stored one lacks are added to it.
 
         Raises ``DatasetError`` naming the column where one is retyped, or cannot be stored.
         """
@@ -61,32 +62,32 @@ class Table:
 
     @property
     def schema(self) -> pa.Schema:
-        """As stored; as declared while nothing is stored."""
+        """The schema as stored, or as declared while nothing is stored."""
         return self._schema(self._open())
 
     def exists(self) -> bool:
         return bool(DeltaTable.is_deltatable(self.url))
 
     def version(self) -> int | None:
-        """The number of its last commit, from 0; ``None`` while there is none."""
+        """Return the number of its last commit, from 0; ``None`` while there is none."""
         delta = self._open()
         return None if delta is None else int(delta.version())
 
     def committed(self) -> float | None:
-        """When its last commit was made, in seconds since the epoch."""
+        """Return when its last commit was made, in seconds since the epoch."""
         delta = self._open()
         return None if delta is None else float(delta.history(1)[0]["timestamp"]) / 1000
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Its current parts, relative to the table, with their sizes in bytes and their rows, in the order of names."""
+        """Return its current parts by name, relative to the table, with their sizes in bytes and their rows."""
         parts = _parts(self._open())
         sizes = zip(parts["size_bytes"].to_pylist(), parts["num_records"].to_pylist(), strict=True)
         return dict(zip(parts["path"].to_pylist(), sizes, strict=True))
 
     def arrow(self) -> pads.Dataset:
-        """The current rows as a pyarrow dataset: lazy; filters on the key skip parts by their bounds."""
+        """Return the current rows as a pyarrow dataset: lazy; filters on the key skip parts by their bounds."""
         delta = self._open()
         return self._arrow(self._schema(delta), _parts(delta))
 
@@ -97,7 +98,7 @@ class Table:
         filter: pc.Expression | None = None,
         equals: Mapping[str, Any] | None = None,
     ) -> pa.Table:
-        """The rows, whole in memory, in no promised order. ``equals``: only those with these values in these columns."""
+        """Return the rows in memory, in any order. ``equals``: only those with these values in these columns."""
         return self.arrow().to_table(columns=columns and list(columns), filter=_where(filter, equals))
 
     def batches(
@@ -107,17 +108,17 @@ class Table:
         filter: pc.Expression | None = None,
         equals: Mapping[str, Any] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Like ``read``, in batches of at most one row group, a few of which are in memory at a time."""
+        """Yield what ``read`` returns in batches of at most one row group, a few of them in memory at a time."""
         yield from _stream(self.arrow(), columns, _where(filter, equals))
 
     def located(self, columns: Sequence[str], *, equals: Mapping[str, Any] | None = None) -> pa.Table:
-        """Like ``read``, and the column ``file``: URL of the part that holds the row, for ``read_part``."""
+        """Return what ``read`` does, with a column ``file``: URL of the part that holds the row, for ``read_part``."""
         rows = self.arrow().to_table(columns=[*columns, "__filename"], filter=_where(None, equals))
         file = pc.replace_substring(rows["__filename"], f"{self.folder.path}/", f"{self.url}/", max_replacements=1)
         return rows.drop_columns("__filename").append_column("file", file)
 
     def keys(self, column: str | None = None) -> KeySet:
-        """The values of the key column (by default the first one): what is done. Reads that column alone."""
+        """Return the values of the key column (by default the first one): what is done. Reads that column alone."""
         delta = self._open()
         if delta is None:
             return KeySet()
@@ -126,7 +127,7 @@ class Table:
         return KeySet(batch.column(0) for batch in rows)
 
     def properties(self) -> dict[str, Any]:
-        """What ``replace`` was given along with the current rows."""
+        """Return what ``replace`` was given along with the current rows."""
         for path in self.files():
             footer = pq.read_schema(self.folder.file(path), filesystem=self.folder.fs).metadata or {}
             return dict(json.loads(footer.get(PROPERTIES.encode(), b"{}")))
@@ -135,7 +136,7 @@ class Table:
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     def write_part(self, rows: pa.Table | Sequence[Mapping[str, Any]], *, keys: Iterable[str] | None = None) -> Receipt:
-        """``write_part`` with this table's URL and schema."""
+        """Write one part: ``write_part`` with this table's URL and schema."""
         return write_part(self.url, self._declared or self.schema, rows, keys=keys)
 
     def commit(self, receipts: Sequence[Receipt]) -> None:
@@ -191,7 +192,7 @@ class Table:
     # ---- underneath -------------------------------------------------------------------------------------------------
 
     def _open(self, *, snapshot: bool = False) -> DeltaTable | None:
-        """The table as of now; a ``snapshot`` is not brought up to date by later calls."""
+        """Return the table as of now; a ``snapshot`` is not brought up to date by later calls."""
         try:
             if snapshot or self._delta is None:
                 fresh = DeltaTable(self.url)
@@ -226,7 +227,7 @@ class Table:
         return pads.FileSystemDataset(fragments, schema, parquet, self.folder.fs)
 
     def _rewrite(self, part: pads.Dataset, keep: pc.Expression) -> list[Receipt]:
-        """Another part with the rows to keep; none if no row is left, unless properties lie in it."""
+        """Write another part with the rows to keep; none if no row is left, unless properties lie in it."""
         footer = pq.read_schema(part.files[0], filesystem=self.folder.fs).metadata or {}
         metadata = {PROPERTIES: footer[PROPERTIES.encode()].decode()} if PROPERTIES.encode() in footer else None
         if metadata is None and not part.count_rows(filter=keep):
@@ -264,7 +265,7 @@ class Table:
     def _transact(
         self, delta: DeltaTable | None, added: Sequence[Receipt], *, removed: Sequence[str] = ()
     ) -> DeltaTable:
-        """One commit on top of ``delta``; returns the table as of it.
+        """Return one commit on top of ``delta``; returns the table as of it.
 
         Each commit carries the next number of this program's sequence. Of two runs that write one table at once, which
         only an object store allows, the second to commit so fails instead of adding the same units again.
@@ -309,7 +310,7 @@ class Table:
 
 
 def _parts(delta: DeltaTable | None) -> pa.Table:
-    """One row per part: ``path``, ``size_bytes``, ``num_records`` and bounds of the key."""
+    """Return one row per part: ``path``, ``size_bytes``, ``num_records`` and bounds of the key."""
     if delta is None:
         return pa.table({"path": pa.array([], pa.string()), "size_bytes": [], "num_records": []})
     return pa.table(delta.get_add_actions(flatten=True)).sort_by("path")
@@ -341,7 +342,7 @@ class Committer:
     """
 
     def __init__(self, table: Table, *, key: str | None = None, interval: float = 5.0) -> None:
-        """``key``: the column whose values the units' keys are, by default the table's first one."""
+        """Begin with what is committed. ``key``: the column that holds the units' keys, by default the first one."""
         self.table = table
         self.interval = interval
         self.rows = self.parts = self.dropped = 0
@@ -351,7 +352,7 @@ class Committer:
         self._last = time.monotonic()
 
     def __contains__(self, key: str) -> bool:
-        """Whether the unit is done."""
+        """Return whether the unit is done."""
         return key in self._done
 
     def add(self, receipt: Receipt) -> bool:

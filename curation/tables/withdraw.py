@@ -42,7 +42,7 @@ def withdraw_from_export(export: Folder, source_ids: Sequence[str]) -> int:
 
 
 def _rewrite_shard(export: Folder, shard: str, source_ids: pa.Array) -> Places:
-    """Another shard without these sources, row group by row group; none if nothing is left."""
+    """Write another shard without these sources, row group by row group; none if nothing is left."""
     # The split at the front of the name stays, for readers that find splits by it.
     name = f"{re.sub('-w[0-9a-f]{8}$', '', shard.removesuffix('.parquet'))}-w{uuid.uuid4().hex[:8]}.parquet"
     places: Places = {}

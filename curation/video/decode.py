@@ -186,7 +186,7 @@ class FrameDecoder:
 
     @property
     def reheaded(self) -> bool:
-        """Whether another codec header is in force than the one that the stream came with."""
+        """Return whether another codec header is in force than the one that the stream came with."""
         return self._header != self._own_header
 
     def shown(self, decoded: Sequence[int]) -> list[int]:
@@ -211,7 +211,7 @@ class FrameDecoder:
 
     @property
     def faulty(self) -> bool:
-        """Whether anything was wrong so far. Faults within skipped frames do not show."""
+        """Return whether anything was wrong so far. Faults within skipped frames do not show."""
         faults = self.packets_broken + self.packets_marked + self.frames_corrupt + self.frames_dropped
         return bool(faults or self.demux_errors or self.guessed or not self._timed)
 

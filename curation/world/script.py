@@ -104,7 +104,7 @@ class Shape:
 
     @property
     def still(self) -> bool:
-        """Whether it does not move."""
+        """Return whether it does not move."""
         return self.velocity == (0.0, 0.0) and not self.orbit and not self.growth
 
     @property
@@ -153,7 +153,7 @@ class Camera:
 
     @property
     def still(self) -> bool:
-        """Whether it does not move."""
+        """Return whether it does not move."""
         return self.velocity == (0.0, 0.0) and not self.zoom_rate and not self.shake
 
     @property
@@ -262,7 +262,7 @@ class Shot:
 
     @property
     def still(self) -> bool:
-        """Whether all its frames are the same picture."""
+        """Return whether all its frames are the same picture."""
         moving = not self.camera.still or any(not shape.still for shape in self.shapes)
         changing = bool(self.flashes) or any((o.start, o.end) != (None, None) for o in self.overlays)
         return not moving and not changing

@@ -137,7 +137,7 @@ def export(
         print_export(report, as_json)
         return
     if out is None:
-        raise UsageError("export --latents needs --out FOLDER")
+        raise UsageError("--latents needs a folder for the latents; add --out FOLDER")
     from dailies.pipelines.cli.latents_tables import print_latents
     from dailies.pipelines.latents import LatentsRequest, export_latents
 

@@ -1,4 +1,4 @@
-"""How the reports of curation look in a terminal, or as JSON."""
+"""Reports of curation are printed here, for a terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ def _print_totals(out: Console, summary: Summary) -> None:
     sources, counts = summary.sources, summary.clips.counts
     broken = f", {sources.packets_broken} broken packets skipped" if sources.packets_broken else ""
     short = f", {counts['too_short']} shots too short" if counts["too_short"] else ""
+    long = f", {counts['too_long']} frames too long" if counts["too_long"] else ""
     lines = [
         ("sources", f"{sources.ok} of {sources.given} usable, {length(sources.seconds)}{broken}"),
-        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}"),
+        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}{long}"),
         *((f"select {each.name}", f"{each.kept} kept, {length(each.kept_seconds)}") for each in summary.selections),
         *((f"export {each.name}", _export_line(each)) for each in summary.exports),
         ("dataset", summary.dataset),
@@ -124,7 +125,7 @@ def _export_line(export: ExportReport) -> str:
 
 
 def print_cuts(report: CutsReport, as_json: bool) -> None:
-    """The cuts to stdout; the videos that could not be read to stderr."""
+    """Print the cuts to stdout, and the videos that could not be read to stderr."""
     if as_json:
         print(json.dumps({path: [asdict(cut) for cut in cuts] for path, cuts in report.cuts.items()}))
     else:
@@ -140,7 +141,7 @@ def print_cuts(report: CutsReport, as_json: bool) -> None:
 
 
 def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
-    """Rows of a query as a table, JSON or CSV; bytes are shown by their size."""
+    """Print rows of a query as a table, JSON or CSV; bytes are shown by their size."""
     if layout == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(rows.column_names)

@@ -1,4 +1,4 @@
-"""What ``dailies export --latents`` prints."""
+"""Reports of ``dailies export --latents`` are printed here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dailies.pipelines.latents import LatentsReport
 
 
 def print_latents(report: LatentsReport, as_json: bool) -> None:
-    """Prints what latents hold: one object for programs, or two lines for people."""
+    """Print what latents hold: one object for programs, or two lines for people."""
     if as_json:
         print(json.dumps(asdict(report)))
         return

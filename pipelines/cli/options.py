@@ -38,7 +38,7 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 def parse_engine(name: str) -> Engine:
-    """The engine called ``name``. Raises ``UsageError``."""
+    """Return the engine called ``name``. Raises ``UsageError``."""
     if name == "ray":
         return "ray"
     if name == "local":

@@ -1,4 +1,4 @@
-"""How a training plan looks in a terminal, or as JSON."""
+"""Training plans are printed here, for a terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def print_vae_plan(plan: VaePlan, as_json: bool) -> None:
 
 
 def _uncut(table: Table, width: int) -> int:
-    """The least width from ``width`` on at which rich cuts no cell: headers may wrap, numbers must not be lost."""
+    """Return the least width from ``width`` on at which rich truncates no cell; headers may wrap."""
     while True:
         shown = io.StringIO()
         Console(file=shown, width=width).print(table)
@@ -146,19 +146,19 @@ def _size(phase: PhasePlan) -> str:
 
 
 def _power(value: float) -> str:
-    """3e-05 → 3e-5."""
+    """Write 3e-05 as 3e-5."""
     mantissa, exponent = f"{value:e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _unit(most: float) -> tuple[str, float]:
-    """The largest SI prefix that ``most`` fills: its letter, and what it stands for."""
+    """Return the largest SI prefix that ``most`` fills: its letter, and what it stands for."""
     units = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9))
     return next(((letter, unit) for letter, unit in units if most >= unit), units[-1])
 
 
 def _number(value: float) -> str:
-    """Three figures, or whole numbers with separators."""
+    """Return three figures, or whole numbers with separators."""
     if 0 < value < 0.01:
         return "< 0.01"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

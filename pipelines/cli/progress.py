@@ -19,12 +19,12 @@ PLAIN_EVERY = 5.0  # seconds between plain lines
 
 
 def stderr() -> Console:
-    """Progress goes to stderr: stdout is for results."""
+    """Return the console for progress, on stderr: stdout is for results."""
     return Console(stderr=True, highlight=False)
 
 
 def print_stage(stage: str, line: str) -> None:
-    """A line about a stage, in the columns that ``show_progress`` uses."""
+    """Print a line about a stage, in the columns that ``show_progress`` uses."""
     stderr().print(f"{stage:<8} {line}", soft_wrap=True, markup=False)
 
 
@@ -35,7 +35,7 @@ def progress_for(as_json: bool) -> Progress:
 
 @contextmanager
 def show_progress(stage: str, total: int, unit: str, *, already: int = 0) -> Iterator[Bar]:
-    """The ``Progress`` of the command line, on stderr."""
+    """Yield the ``Progress`` of the command line, on stderr."""
     console = stderr()
     if total == 0:
         console.print(f"{stage:<8} nothing to do, {already} {unit} done before")

@@ -35,7 +35,7 @@ def quickstart(
 
 
 def _print_next(result: QuickstartResult) -> None:
-    """Where the model and its video are, and what to try next."""
+    """Print where the model and its video are, and what to try next."""
     from dailies.pipelines.cli.tables import near, stdout
 
     query = "select caption_coca, caption_fuse, motion from export_export limit 5"

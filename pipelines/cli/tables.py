@@ -1,4 +1,4 @@
-"""What all tables share: the console, the grid, and how lengths, shares and paths read."""
+"""All printed tables share this: the console, the grid, and how lengths, shares and paths read."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ DASH = "–"  # an empty cell
 
 
 def stdout() -> Console:
-    """Results go to stdout; progress goes to stderr."""
+    """Return the console for results, on stdout: progress goes to stderr."""
     return Console(highlight=False)
 
 
 def grid(title: str | None = None) -> Table:
-    """A table without columns yet, under ``title``, which is plain text."""
+    """Return a table without columns yet, under ``title``, which is plain text."""
     text = None if title is None else escape(title)
     return Table(title=text, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def share(part: int, whole: int) -> str:
-    """``part`` of ``whole`` in percent."""
+    """Return ``part`` of ``whole`` in percent."""
     return f"{part / whole:.0%}" if whole else DASH
 
 
 def length(seconds: float) -> str:
-    """A duration in the unit that suits it."""
+    """Return a duration in the unit that suits it."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     if seconds < 7200:
@@ -38,7 +38,7 @@ def length(seconds: float) -> str:
 
 
 def near(path: str) -> str:
-    """A local path as seen from the working directory, where that is shorter."""
+    """Return a local path as seen from the working directory, where that is shorter."""
     if "://" in path:
         return path
     relative = os.path.relpath(path)
@@ -46,5 +46,5 @@ def near(path: str) -> str:
 
 
 def tail(path: str, most: int = 60) -> str:
-    """The last ``most`` characters of ``path``."""
+    """Return the last ``most`` characters of ``path``."""
     return path if len(path) <= most else f"…{path[-most + 1 :]}"

@@ -1,4 +1,4 @@
-"""How training looks in a terminal, or as JSON."""
+"""Reports of training are printed here, for a terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
 
 
 def print_vae(done: VaeReport, as_json: bool) -> None:
-    """What finetuning a temporal decoder changed on held-out clips."""
+    """Print what finetuning a temporal decoder changed on held-out clips."""
     if as_json:
         print(json.dumps(asdict(done)))
         return

@@ -1,4 +1,4 @@
-"""How the zoo looks in a terminal."""
+"""Models of the zoo are printed here, for a terminal."""
 
 from __future__ import annotations
 

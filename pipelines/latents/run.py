@@ -1,4 +1,4 @@
-"""How latents of an export are made, shard by shard.
+"""Latents of an export are made here, shard by shard.
 
 One shard is one piece of work, here or on a cluster: read row group by row group, encoded clip by clip, and written into
 a staging folder beside OUT. A shard is done when its part of the index is there; a run that was killed goes on with the
@@ -109,7 +109,7 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
 
 
 def recipe_of(latents: str, sets: Sequence[str]) -> tuple[TrainingRecipe, Phase]:
-    """Loads what ``RECIPE[:PHASE]`` names: the recipe, and its phase or the last. Raises ``RecipeError``."""
+    """Load what ``RECIPE[:PHASE]`` names: the recipe, and its phase or the last. Raises ``RecipeError``."""
     from dailies.training.recipes import load_recipe
 
     name, colon, phase = latents.rpartition(":")
@@ -124,7 +124,7 @@ def recipe_of(latents: str, sets: Sequence[str]) -> tuple[TrainingRecipe, Phase]
 
 
 def _models(recipe: TrainingRecipe, request: LatentsRequest) -> Models:
-    """Finds the frozen models' folders. Raises ``UsageError`` naming what is missing."""
+    """Find the frozen models' folders. Raises ``UsageError`` naming what is missing."""
     from dailies.training.diffusion.encoders import Models
 
     folders = asdict(models_of(recipe, start=request.start, **request.parts))
@@ -161,7 +161,7 @@ def _work(
 
 
 def _shards(source: Folder, recipe: TrainingRecipe, phase: Phase) -> list[tuple[str, int]]:
-    """Returns each shard's name and rows. Raises ``UsageError`` where there are none, or a column that the phase needs
+    """Return each shard's name and rows. Raises ``UsageError`` where there are none, or a column that the phase needs
     is missing."""
     data = source / "data"
     names = [data.relative(info) for info in data.list() if info.path.endswith(".parquet")]
@@ -176,7 +176,7 @@ def _shards(source: Folder, recipe: TrainingRecipe, phase: Phase) -> list[tuple[
 
 
 def _count_selected(source: Folder, name: str, phase: Phase) -> int:
-    """Returns how many of a shard's clips pass the phase's select."""
+    """Return how many of a shard's clips pass the phase's select."""
     columns = ["clip_id", *dict.fromkeys(column for column, _, _ in phase.select)]
     data = source / "data"
     rows = pq.read_table(data.file(name), columns=columns, filesystem=data.fs).to_pylist()
@@ -184,7 +184,7 @@ def _count_selected(source: Folder, name: str, phase: Phase) -> int:
 
 
 def _is_made(final: Folder, manifest: LatentsManifest) -> bool:
-    """Returns whether just these latents are there. Raises ``UsageError`` where something else is."""
+    """Return whether just these latents are there. Raises ``UsageError`` where something else is."""
     from dailies.training.data.manifest import parse_manifest
 
     if not final.list():
@@ -192,8 +192,8 @@ def _is_made(final: Folder, manifest: LatentsManifest) -> bool:
     if final.holds(MANIFEST) and final.holds(INDEX):
         if parse_manifest(final.read(MANIFEST), final.file(MANIFEST)).fingerprint == manifest.fingerprint:
             return True
-        raise UsageError(f"--out {final.url}: holds other latents; take another folder")
-    raise UsageError(f"--out {final.url}: is not empty; take another folder")
+        raise UsageError(f"--out={final.url}: holds other latents; name another folder")
+    raise UsageError(f"--out={final.url}: is not empty; name another folder")
 
 
 def _run(
@@ -230,7 +230,7 @@ def _finish(staging: Folder, final: Folder, shards: Sequence[str], manifest: Lat
 
 
 def report(folder: Folder, not_selected: int) -> LatentsReport:
-    """Reports what latents hold, from their index."""
+    """Report what latents hold, from their index."""
     from dailies.training.data.manifest import parse_manifest
 
     manifest = parse_manifest(folder.read(MANIFEST), folder.file(MANIFEST))

@@ -39,7 +39,7 @@ def read_clip(
     count: int,
     heartbeat: Callable[[], None] = lambda: None,
 ) -> Pixels:
-    """Reads frames [first, first + count) of a clip on the grid, covering ``size`` px. Runs in a child process."""
+    """Read frames [first, first + count) of a clip on the grid, covering ``size`` px. Runs in a child process."""
     from dailies.training.data.reader import read
 
     heartbeat()
@@ -56,7 +56,7 @@ class EncodedClip:
 
     @property
     def bytes(self) -> int:
-        """Of all media."""
+        """Size of all media in bytes."""
         crops = sum(len(crop["moments"]) + sum(map(len, crop["shown"])) for crop in self.media["views"])
         return crops + sum(len(value) for name, value in self.media.items() if name != "views")
 
@@ -121,7 +121,7 @@ class LatentsWork:
         return Written(name=name, clips=len(index), failed=failed)
 
     def _clips(self, file: pq.ParquetFile, encoders: Encoders, child: Isolated) -> Iterator[EncodedClip]:
-        """The clips that pass select, in order."""
+        """Yield the clips that pass select, in order."""
         plain = [name for name in file.schema_arrow.names if name != "video"]
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns=plain).to_pylist()
@@ -139,7 +139,7 @@ class LatentsWork:
     def _encode(
         self, row: Mapping[str, Any], data: bytes | None, encoders: Encoders, child: Isolated
     ) -> dict[str, Any]:
-        """Returns the columns that stand in place of the video. Raises ``SourceError``."""
+        """Return the columns that stand in place of the video. Raises ``SourceError``."""
         from dailies.training.data.export import grid_length
         from dailies.training.data.latent_crops import draw_crops, encode_crops, encode_texts
         from dailies.training.data.schedule import bucket_of
@@ -162,14 +162,14 @@ class LatentsWork:
 
 
 def passes(row: Mapping[str, Any], rules: Sequence[tuple[str, float | None, float | None]]) -> bool:
-    """Returns whether a row passes a phase's select; see ``dailies.training.data.split``."""
+    """Return whether a row passes a phase's select; see ``dailies.training.data.split``."""
     from dailies.training.data.split import passes  # loads torch
 
     return passes(row, rules)
 
 
 def _grouped(clips: Iterable[EncodedClip], index: list[dict[str, Any]], shard: str) -> Iterator[list[dict[str, Any]]]:
-    """Yields rows in groups of about ``GROUP_BYTES``; each clip's location, or why it has none, goes to ``index``."""
+    """Yield rows in groups of about ``GROUP_BYTES``; each clip's location, or why it has none, goes to ``index``."""
     group: list[dict[str, Any]] = []
     size = number = 0
     for clip in clips:

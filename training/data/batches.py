@@ -43,7 +43,7 @@ class Batch:
     condition: Condition
 
     def rows(self, start: int, stop: int) -> Batch:
-        """Returns samples [start, stop) as a batch."""
+        """Return samples [start, stop) as a batch."""
         rows = slice(start, stop)
         return Batch(
             clip_ids=self.clip_ids[rows],
@@ -101,12 +101,12 @@ class Batches:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def training(self, step: int, world: World = ALONE) -> list[Batch]:
-        """Makes the batches of optimizer step ``step``, conditions dropped at the phase's rates: pictures and videos
+        """Make the batches of optimizer step ``step``, conditions dropped at the phase's rates: pictures and videos
         apart."""
         return [self.make(plan.subset, plan.specs) for plan in self._schedule.step(step, world)]
 
     def validation(self, sigma: float | None = None, most: int | None = None, world: World = ALONE) -> Iterator[Batch]:
-        """Yields the fixed validation samples, ``most`` at a time, nothing dropped: those batches that are this rank's.
+        """Yield the fixed validation samples, ``most`` at a time, nothing dropped: those batches that are this rank's.
         ``sigma``: in place of the drawn ones."""
         number = 0
         for subset, specs in self.held_out():
@@ -117,7 +117,7 @@ class Batches:
                 number += 1
 
     def held_out(self) -> list[tuple[BucketSubset, list[SampleSpec]]]:
-        """Returns the validation samples of each subset: one for an item, its middle window. Generators are fresh each
+        """Return the validation samples of each subset: one for an item, its middle window. Generators are fresh each
         call."""
         phase, subsets = self.phase, self.split.validation
         each = -(-phase.validation_clips // len(subsets))
@@ -129,7 +129,7 @@ class Batches:
     def make(
         self, subset: BucketSubset, specs: Sequence[SampleSpec], sigma: float | None = None, *, drop: bool = True
     ) -> Batch:
-        """Makes a batch of the samples that ``specs`` ask for. ``sigma``: for all of them, in place of the drawn ones.
+        """Make a batch of the samples that ``specs`` ask for. ``sigma``: for all of them, in place of the drawn ones.
 
         Raises ``ExportError`` where no item can be read.
         """
@@ -158,20 +158,20 @@ class Batches:
         )
 
     def pixels(self, subset: BucketSubset, spec: SampleSpec) -> Pixels:
-        """Returns the frames of a sample: uint8 (T, H, W, 3); of latents, as the VAE decodes their mean."""
+        """Return the frames of a sample: uint8 (T, H, W, 3); of latents, as the VAE decodes their mean."""
         return self._loaders[id(subset)].pixels(self._load(subset, spec))
 
     # ---- parts ----
 
     def _middle(self, subset: BucketSubset, item: int) -> SampleSpec:
-        """Returns the validation sample of an item."""
+        """Return the validation sample of an item."""
         return SampleSpec(
             position=item, item=item, offset=subset.items.validation_offset, crop=MIDDLE, sigma=0.0, aug=0.0,
             drop_text=1.0, drop_image=1.0, rng=generator(self.recipe.seed, f"{self.phase.name} validation", item),
         )  # fmt: skip
 
     def _load(self, subset: BucketSubset, spec: SampleSpec) -> Sample:
-        """Reads a sample, from the next item that can be read where its own cannot; ``failed`` keeps which could not."""
+        """Read a sample, from the next item that can be read where its own cannot; ``failed`` keeps which could not."""
         clip_ids, loader = subset.items.clip_ids, self._loaders[id(subset)]
         column = self._column(spec) if self.phase.task_spec.cross_attention == "text" else None
         for step in range(len(clip_ids)):
@@ -212,7 +212,7 @@ class Batches:
         )
 
     def _modes(self, conditioning_BSHWC: Pixels, noise_BSCHW: Tensor, sigma_B: Tensor) -> Tensor:
-        """Returns the VAE mode of x + σ·n, x in [−1, 1], not scaled: (B, S, 4, h, w)."""
+        """Return the VAE mode of x + σ·n, x in [−1, 1], not scaled: (B, S, 4, h, w)."""
         count = conditioning_BSHWC.shape[1]
         x = to_tensor(conditioning_BSHWC.reshape(-1, *conditioning_BSHWC.shape[2:]))
         sigma = sigma_B.repeat_interleave(count)[:, None, None, None]
@@ -220,7 +220,7 @@ class Batches:
         return modes.reshape(-1, count, *modes.shape[1:])
 
     def _column(self, spec: SampleSpec) -> str:
-        """Returns the column whose caption a sample takes."""
+        """Return the column whose caption a sample takes."""
         before = 0.0
         for column, share in self.recipe.captions:
             before += share

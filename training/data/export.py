@@ -57,12 +57,12 @@ class Export:
 
     @property
     def card(self) -> str:
-        """Returns the text of its README.md, empty where it has none."""
+        """Return the text of its README.md, empty where it has none."""
         path = self.folder / "README.md"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def with_video(self, row: Row) -> dict[str, Any]:
-        """Returns the row with its video. The row group last read stays in memory (at most 32 MB).
+        """Return the row with its video. The row group last read stays in memory (at most 32 MB).
 
         Raises ``ExportError`` where latents stand in place of videos.
         """
@@ -77,12 +77,12 @@ class Export:
             return {**row.columns, "video": self._group[2][row.number].as_py()}
 
     def cells(self, row: Row, columns: Sequence[str]) -> dict[str, pa.Scalar]:
-        """Returns media columns of one row, reading its row group of them. Callable from threads."""
+        """Return media columns of one row, reading its row group of them. Callable from threads."""
         with pq.ParquetFile(row.shard, metadata=self._footers[row.shard]) as file:
             table = file.read_row_group(row.group, columns=list(columns), use_threads=False)
         return {name: table[name][row.number] for name in columns}
 
 
 def grid_length(frames: int, native: float, fps: float) -> int:
-    """Returns how many points of a grid of ``fps`` a clip of ``frames`` at ``native`` 1/s has, from its first frame on."""
+    """Return how many points of a grid of ``fps`` a clip of ``frames`` at ``native`` 1/s has, from its start."""
     return 1 + math.floor((frames - 1) / native * fps + 1e-6)

@@ -1,4 +1,4 @@
-"""What a phase draws from: clips on a grid of frames, read as pixels or as latents (``precomputed``), or pictures
+"""Items are what a phase draws from: clips on a grid of frames, read as pixels or as latents (``precomputed``), or pictures
 (``pictures``), which are clips of one frame.
 
 Items give loaders: a loader reads samples of one bucket and has them encoded, so that batches need not know what the
@@ -34,19 +34,19 @@ class Items(Protocol):
     def validation_offset(self) -> float: ...
 
     def caption(self, index: int, column: str) -> str:
-        """Returns a text, empty where the clip has none."""
+        """Return a text, empty where the clip has none."""
         ...
 
     def number(self, index: int, column: str) -> float | None:
-        """Returns a column's number, ``None`` where there is none."""
+        """Return a column's number, ``None`` where there is none."""
         ...
 
     def subset(self, chosen: Sequence[int]) -> Items:
-        """Returns some of the items."""
+        """Return some of the items."""
         ...
 
     def loader(self, shape: Bucket, phase: Phase, encoders: Encoders) -> Loader[Any]:
-        """Returns what reads and encodes their samples in one shape. Raises ``ExportError`` where they are precomputed
+        """Return what reads and encodes their samples in one shape. Raises ``ExportError`` where they are precomputed
         by other models than ``encoders``."""
         ...
 
@@ -68,7 +68,7 @@ class PixelItems(ABC):
 
     @abstractmethod
     def frames(self, index: int, first: int, last: int) -> Pixels:
-        """Returns frames [first, last) of the grid, uint8 (T, h, w, 3), resized to cover the phase's size. Callable from
+        """Return frames [first, last) of the grid, uint8 (T, h, w, 3), resized to cover the phase's size. Callable from
         threads.
 
         May raise one of ``dailies.curation.errors`` or ``OSError``.

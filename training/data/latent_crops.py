@@ -40,7 +40,7 @@ class CropSpec:
 
 
 def draw_crops(manifest: LatentsManifest, clip_id: str, *, held_out: bool) -> list[CropSpec]:
-    """Draws the K crops of a clip; the first of one that is ``held_out`` is the middle, which validation looks at."""
+    """Draw the K crops of a clip; the first of one that is ``held_out`` is the middle, which validation looks at."""
     specs = []
     for number in range(manifest.views):
         offset, x, y = generator(manifest.seed, f"{CROPS} {clip_id}", number).random(3)
@@ -52,7 +52,7 @@ def draw_crops(manifest: LatentsManifest, clip_id: str, *, held_out: bool) -> li
 
 
 def media_columns(manifest: LatentsManifest) -> list[pa.Field]:
-    """Returns the columns that stand in place of the export's video."""
+    """Return the columns that stand in place of the export's video."""
     view = pa.struct(
         [
             schema.field("bucket", pa.int32(), "which of the buckets in latents.json, from 0"),
@@ -76,7 +76,7 @@ def encode_crops(
     bucket: int,
     moments: Callable[[Pixels], Tensor],
 ) -> list[dict[str, Any]]:
-    """Encodes a clip's column ``views``.
+    """Encode a clip's column ``views``.
 
     Args:
         frames: Gives its frames [first, last) of ``length`` on the grid, uint8 (T, H, W, 3) covering the bucket.
@@ -109,7 +109,7 @@ def encode_crops(
 def encode_texts(
     row: Mapping[str, Any], manifest: LatentsManifest, encoder: Callable[[Sequence[str]], Tensor]
 ) -> dict[str, bytes]:
-    """Encodes a clip's columns ``text_…``: each caption by a ``TextEncoder``, a missing one as an empty text.
+    """Encode a clip's columns ``text_…``: each caption by a ``TextEncoder``, a missing one as an empty text.
 
     Raises ``NotEncoded``.
     """
@@ -134,7 +134,10 @@ def _png(picture_HWC: Pixels) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentCrop:
-    """``moments``: float16 (T, 8, h, w), not scaled. ``conditioning``: uint8 (S, H, W, 3). ``text``: float16 (L, D)."""
+    """One encoded crop.
+
+    ``moments``: float16 (T, 8, h, w), not scaled. ``conditioning``: uint8 (S, H, W, 3). ``text``: float16 (L, D).
+    """
 
     moments: Tensor
     conditioning: Pixels
@@ -148,7 +151,7 @@ def decode_crop(
     text: bytes | None,
     frames: int | None = None,
 ) -> LatentCrop:
-    """Decodes one of a row's crops, with those of its kept frames that ``conditioning_frames`` names, in that order.
+    """Decode one of a row's crops, with those of its kept frames that ``conditioning_frames`` names, in that order.
     ``frames``: of the moments only so many."""
     bucket = row["bucket"].as_py()
     values = np.frombuffer(row["moments"].as_buffer(), np.float16)

@@ -49,7 +49,7 @@ class Loader(ABC, Generic[S]):
 
     @abstractmethod
     def load(self, spec: SampleSpec, column: str | None) -> S:
-        """Reads what ``spec`` asks for, with the caption of ``column``. Callable from threads.
+        """Read what ``spec`` asks for, with the caption of ``column``. Callable from threads.
 
         Raises ``SourceError`` or ``OSError`` where the item cannot be read.
         """
@@ -61,23 +61,23 @@ class Loader(ABC, Generic[S]):
 
     @abstractmethod
     def moments(self, sample: S) -> Tensor:
-        """Returns the posterior's mean and log-variance of a sample's frames: (T, 8, h, w), not scaled."""
+        """Return the posterior's mean and log-variance of a sample's frames: (T, 8, h, w), not scaled."""
 
     @abstractmethod
     def pixels(self, sample: S) -> Pixels:
-        """Returns a sample's frames to look at: uint8 (T, H, W, 3)."""
+        """Return a sample's frames to look at: uint8 (T, H, W, 3)."""
 
     @abstractmethod
     def text_tokens(self, samples: Sequence[S]) -> Tensor:
-        """Returns the tokens of each sample's caption: (B, L, D)."""
+        """Return the tokens of each sample's caption: (B, L, D)."""
 
     @abstractmethod
     def recurrence(self, sample: S) -> Hashable | None:
-        """Returns a key that samples of the same frames and crop share, or ``None`` where those do not come again, or
+        """Return a key that samples of the same frames and crop share, or ``None`` where those do not come again, or
         too many do to keep what they are encoded to."""
 
     def image_tokens(self, sample: S) -> Tensor:
-        """Returns the CLIP tokens of a sample's conditioning frames, (S, D); kept where they come again."""
+        """Return the CLIP tokens of a sample's conditioning frames, (S, D); kept where they come again."""
         key = self.recurrence(sample)
         if key is None:
             return self.encoders.image(sample.conditioning)[:, 0]
@@ -90,7 +90,7 @@ class Loader(ABC, Generic[S]):
 
 
 class FrameSource(Protocol):
-    """What a ``PixelLoader`` reads from; see ``dailies.training.data.items.PixelItems``."""
+    """A source of frames for a ``PixelLoader``; see ``dailies.training.data.items.PixelItems``."""
 
     lengths: list[int]
     fits: bool
@@ -102,7 +102,7 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSample(Sample):
-    """``pixels``: all frames, uint8 (T, H, W, 3). ``first``: the first of them on the grid."""
+    """A sample read as pixels. ``pixels``: all frames, uint8 (T, H, W, 3). ``first``: the first of them on the grid."""
 
     pixels: Pixels
     first: int

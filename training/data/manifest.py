@@ -17,7 +17,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from dailies.curation import schema
-from dailies.curation.errors import ExportError
+from dailies.curation.config import format_error
+from dailies.curation.errors import ExportError, RecipeError
 from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.recipes.phase import Bucket, Phase, Rule
 from dailies.training.recipes.recipe import TrainingRecipe
@@ -71,7 +72,7 @@ class LatentsManifest:
 
     @property
     def fingerprint(self) -> str:
-        """Returns 8 hex digits over all that the values follow from."""
+        """Return 8 hex digits over all that the values follow from."""
         meaning = asdict(self)
         for name in ("source", "recipe", "recipe_hash", "phase", "task", "version"):
             del meaning[name]
@@ -79,11 +80,11 @@ class LatentsManifest:
 
     @property
     def text(self) -> str:
-        """Returns the file's text."""
+        """Return the file's text."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def moments_shape(self, bucket: int) -> tuple[int, int, int, int]:
-        """Returns (T, 8, h, w) of a crop of a bucket."""
+        """Return (T, 8, h, w) of a crop of a bucket."""
         width, height = self.buckets[bucket].size
         return self.buckets[bucket].frames, 8, height // self.factor, width // self.factor
 
@@ -91,7 +92,7 @@ class LatentsManifest:
 def build_manifest(
     recipe: TrainingRecipe, phase: Phase, models: Models, *, source: str, views: int, version: str
 ) -> LatentsManifest:
-    """Returns the manifest of latents of the export at ``source`` (path or URL) for ``phase``; weights are hashed, not
+    """Return the manifest of latents of the export at ``source`` (path or URL) for ``phase``; weights are hashed, not
     loaded.
 
     Raises ``ExportError`` naming the field of a phase that no latents of clips can be made for, or the model missing.
@@ -143,19 +144,22 @@ def build_manifest(
 
 
 def read_manifest(folder: Path) -> LatentsManifest | None:
-    """Returns ``None`` where the export holds videos. Raises ``ExportError`` for a file that is not of this format."""
+    """Return ``None`` where the export holds videos. Raises ``ExportError`` for a file that is not of this format."""
     path = folder / FILE
     return parse_manifest(path.read_bytes(), str(path)) if path.is_file() else None
 
 
 def parse_manifest(data: bytes, path: str) -> LatentsManifest:
-    """Parses the ``latents.json`` that lies at ``path``. Raises ``ExportError`` for what is not of this format."""
+    """Parse the ``latents.json`` that lies at ``path``. Raises ``ExportError`` for what is not of this format."""
     try:
-        manifest = TypeAdapter(LatentsManifest).validate_json(data)
+        # Not validate_json: in it a bucket, strict by itself, refuses lists for tuples.
+        manifest = TypeAdapter(LatentsManifest).validate_python(json.loads(data), strict=False)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path}: is not JSON: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise ExportError(f"{path}: {field}: {first['msg']}") from error
+        raise ExportError(f"{path}: {format_error(error)}") from error
+    except RecipeError as error:  # of a bucket
+        raise ExportError(f"{path}: {error}") from error
     if manifest.format != FORMAT:
         raise ExportError(f"{path}: format={manifest.format}: this version of dailies reads format {FORMAT}")
     return manifest
@@ -163,7 +167,7 @@ def parse_manifest(data: bytes, path: str) -> LatentsManifest:
 
 @cache
 def weights_hash(folder: str) -> str:
-    """Returns the sha256 of the file with a model's weights, or of the lines "sha256 name" where they lie in several.
+    """Return the sha256 of the file with a model's weights, or of the lines "sha256 name" where they lie in several.
 
     Raises ``ExportError`` where there is none.
     """
@@ -182,7 +186,7 @@ def weights_hash(folder: str) -> str:
 def check_fit(
     recipe: TrainingRecipe, phase: Phase, manifest: LatentsManifest, folder: Path, models: Models | None = None
 ) -> None:
-    """Raises ``ExportError`` naming the field in which ``phase`` asks for something else than latents in ``folder`` are
+    """Raise ``ExportError`` naming the field in which ``phase`` asks for something else than latents in ``folder`` are
     for. Weights are compared where ``models`` are given."""
     for problem in _misfits(recipe, phase, manifest, f"the latents in {folder}"):
         raise ExportError(f"phase {phase.name}: {problem}")
@@ -191,7 +195,7 @@ def check_fit(
 
 
 def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> None:
-    """Raises ``ExportError`` where latents were made by another VAE or text encoder than ``models``' own."""
+    """Raise ``ExportError`` where latents were made by another VAE or text encoder than ``models``' own."""
     weights = [("vae", models.vae, manifest.vae)]
     if phase.task_spec.cross_attention == "text":
         weights.append(("text", models.text, manifest.text_encoder or ""))
@@ -204,7 +208,7 @@ def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> No
 
 
 def _misfits(recipe: TrainingRecipe, phase: Phase, manifest: LatentsManifest, latents: str) -> Iterator[str]:
-    """Yields ``FIELD=VALUE: what is wrong`` for each field; ``latents`` names them."""
+    """Yield ``FIELD=VALUE: what is wrong`` for each field; ``latents`` names them."""
     if manifest.fps != phase.fps:
         yield f"fps={phase.fps:g}: {latents} were made at {manifest.fps:g} fps"
     if set(manifest.buckets) != set(phase.shapes):
@@ -241,7 +245,7 @@ def _each(shapes: Sequence[Bucket], name: str) -> set[Any]:
 
 
 def _named(shapes: Sequence[Bucket], field: str) -> str:
-    """Returns the ``field`` (size, frames or buckets) of all shapes, for people."""
+    """Return the ``field`` (size, frames or buckets) of all shapes, for people."""
     names = {
         "size": [f"{shape.size[0]}x{shape.size[1]}" for shape in shapes],
         "frames": [str(shape.frames) for shape in shapes],

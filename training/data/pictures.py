@@ -47,7 +47,7 @@ class Pictures(PixelItems):
 
 
 def folder_pictures(folder: str | Path, size: tuple[int, int]) -> Pictures:
-    """Opens the pictures under ``folder``, each with its caption in metadata.csv (file_name, text) or in a .txt of its
+    """Open the pictures under ``folder``, each with its caption in metadata.csv (file_name, text) or in a .txt of its
     name."""
     root = Path(folder)
     texts: dict[str, str] = {}
@@ -69,7 +69,7 @@ def folder_pictures(folder: str | Path, size: tuple[int, int]) -> Pictures:
 
 
 def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
-    """Opens the rows of one Parquet file or a folder of them: ``image`` (bytes, or a struct with them) or ``jpg``;
+    """Open the rows of one Parquet file or a folder of them: ``image`` (bytes, or a struct with them) or ``jpg``;
     ``text`` or ``caption``. A row group's pictures are read when one of them is asked for."""
     root = Path(path)
     files = sorted(root.rglob("*.parquet")) if root.is_dir() else [root]

@@ -54,7 +54,7 @@ class PrecomputedLatents:
         self._crops: dict[tuple[int, int, str | None], LatentCrop] = {}
 
     def _crop_bytes(self) -> int:
-        """Returns the most bytes that a crop takes in memory, with each of its texts."""
+        """Return the most bytes that a crop takes in memory, with each of its texts."""
         manifest = self.manifest
         largest = max(shape.size[0] * shape.size[1] for shape in manifest.buckets)
         moments = 2 * 8 * self._frames * largest // manifest.factor**2
@@ -77,11 +77,11 @@ class PrecomputedLatents:
         return LatentsLoader(self, encoders)
 
     def crop_number(self, offset: float) -> int:
-        """Returns which of the crops an offset of 0–1 stands for."""
+        """Return which of the crops an offset of 0–1 stands for."""
         return min(self.manifest.views - 1, int(offset * self.manifest.views))
 
     def crop(self, index: int, number: int, column: str | None = None) -> LatentCrop:
-        """Reads crop ``number`` of a clip, with the text of caption ``column``. Callable from threads.
+        """Read crop ``number`` of a clip, with the text of caption ``column``. Callable from threads.
 
         Raises ``OSError`` where the shard cannot be read.
         """
@@ -99,7 +99,7 @@ class PrecomputedLatents:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSample(Sample):
-    """``number``: which of the clip's crops it is."""
+    """A sample read as latents. ``number``: which of the clip's crops it is."""
 
     crop: LatentCrop
     number: int
@@ -125,7 +125,7 @@ class LatentsLoader(Loader[LatentSample]):
         return sample.crop.moments.float()
 
     def pixels(self, sample: LatentSample) -> Pixels:
-        """Returns the frames that the VAE decodes the posterior's mean to."""
+        """Return the frames that the VAE decodes the posterior's mean to."""
         mean = self.moments(sample).chunk(2, dim=1)[0]
         return self.encoders.vae.decode(mean * self.scaling_factor)
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def prefetch(make: Callable[[int], T], start: int, stop: int, depth: int) -> Generator[T, None, None]:
-    """Yields ``make(start)`` … ``make(stop − 1)`` in order, up to ``depth`` of them prepared in another thread.
+    """Yield ``make(start)`` … ``make(stop − 1)`` in order, up to ``depth`` of them prepared in another thread.
 
     With ``depth`` 0 none is prepared early: on a CPU that would take time from the step. What ``make`` raises is raised
     at its turn.

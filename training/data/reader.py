@@ -31,7 +31,7 @@ def read(
     *,
     first: int = 0,
 ) -> Pixels:
-    """Reads (count, h, w, 3) RGB of an export's ``row``: the first frame at or after each point of a grid of ``fps`` from its
+    """Read (count, h, w, 3) RGB of an export's ``row``: the first frame at or after each point of a grid of ``fps`` from its
     point number ``first`` on, the last one past its end; resized to cover ``size`` (width, height) px.
 
     Half a frame early counts, since times are rounded to ticks. Raises ``SourceError`` of ``dailies.curation.errors``.
@@ -47,7 +47,7 @@ def read(
 
 
 def a_number(value: Any) -> float | None:
-    """Returns a column's value as a number; ``None`` for none, and for what is not a number."""
+    """Return a column's value as a number; ``None`` for none, and for what is not a number."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 

@@ -18,18 +18,18 @@ from dailies.curation.schema import digest
 
 
 def generator(seed: int, purpose: str, position: int) -> np.random.Generator:
-    """Returns a fresh generator for one position of one purpose."""
+    """Return a fresh generator for one position of one purpose."""
     key = int(digest("draw", seed, purpose)[:16], 16)
     return np.random.Generator(np.random.Philox(key=np.array([key, position], np.uint64)))
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
-    """Draws a standard normal tensor, float32."""
+    """Draw a standard normal tensor, float32."""
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
 def first_frame(room: int, offset: float) -> int:
-    """Returns which of ``room`` + 1 possible first frames an offset of 0–1 stands for."""
+    """Return which of ``room`` + 1 possible first frames an offset of 0–1 stands for."""
     return min(room, int(offset * (room + 1)))
 
 
@@ -63,7 +63,7 @@ class SampleSpec:
 def draw_spec(
     seed: int, phase: str, position: int, items: int, *, subset: str = "", index: int | None = None
 ) -> SampleSpec:
-    """Draws the sample at ``position``, which is number ``index`` of its subset of ``items`` items.
+    """Draw the sample at ``position``, which is number ``index`` of its subset of ``items`` items.
 
     Every item of the subset comes once per epoch, in an order that is shuffled anew for each. By default all positions
     are of one subset.
@@ -88,5 +88,5 @@ def draw_spec(
 
 @lru_cache(maxsize=64)
 def _order(seed: int, purpose: str, epoch: int, items: int) -> NDArray[np.int64]:
-    """Returns the items' order in one epoch; cached, since every sample of the epoch asks for it."""
+    """Return the items' order in one epoch; cached, since every sample of the epoch asks for it."""
     return generator(seed, purpose, epoch).permutation(items)

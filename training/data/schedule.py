@@ -68,7 +68,7 @@ class Schedule:
             self._before[of_subset] = np.arange(int(of_subset.sum()))
 
     def step(self, step: int, world: World = ALONE) -> list[BatchPlan]:
-        """Returns the samples of optimizer step ``step`` that are this rank's: the pictures first, then the videos."""
+        """Return the samples of optimizer step ``step`` that are this rank's: the pictures first, then the videos."""
         batch, pictures = self.phase.batch, self._picture_count
         videos = batch - pictures
         subset = self.subsets[int(self._subset[step])]
@@ -79,7 +79,7 @@ class Schedule:
         return [plan for plan in plans if plan.specs]
 
     def _plan(self, subset: BucketSubset, position: int, index: int, part: range) -> BatchPlan:
-        """Plans samples ``part`` of those that begin at ``position`` of the phase and ``index`` of the subset."""
+        """Plan samples ``part`` of those that begin at ``position`` of the phase and ``index`` of the subset."""
         count = len(subset.items.clip_ids)
         specs = (
             draw_spec(self.seed, self.phase.name, position + i, count, subset=subset.name, index=index + i)
@@ -89,7 +89,7 @@ class Schedule:
 
 
 def bucket_of(size: tuple[int, int], length: int, shapes: Sequence[Bucket]) -> int | None:
-    """Returns which of ``shapes`` a clip of ``size`` (width, height) px and ``length`` frames is trained in; ``None`` if
+    """Return which of ``shapes`` a clip of ``size`` (width, height) px and ``length`` frames is trained in; ``None`` if
     it is too short for all.
 
     It is the one whose aspect ratio is nearest, to a hundredth; among those one that the clip needs not be enlarged

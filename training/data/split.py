@@ -36,13 +36,13 @@ class Split:
 
     @property
     def clip_ids(self) -> list[str]:
-        """Returns the ids of all items trained on."""
+        """Return the ids of all items trained on."""
         return [clip_id for subset in self.train for clip_id in subset.items.clip_ids]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _ShareSplit:
-    """What one share of the mix gives: its subsets, and a split's ``short`` and ``notes``."""
+    """The split of one share of the mix: its subsets, and a split's ``short`` and ``notes``."""
 
     train: list[BucketSubset]
     validation: list[BucketSubset]
@@ -51,7 +51,7 @@ class _ShareSplit:
 
 
 def load(recipe: TrainingRecipe, phase: Phase, exports: Exports, models: Models | None = None) -> Split:
-    """Sorts the phase's data into training and validation subsets.
+    """Sort the phase's data into training and validation subsets.
 
     Raises ``ExportError`` naming a missing column, an export that the mix names and is not there, an empty bucket, or
     what latents are not made for; that they are of other weights shows where ``models`` are given.
@@ -88,7 +88,7 @@ def load(recipe: TrainingRecipe, phase: Phase, exports: Exports, models: Models 
 
 
 def _narrowed(phase: Phase, exports: Exports) -> tuple[str, ...]:
-    """Returns a note for each rule that latents were selected by and the phase has not."""
+    """Return a note for each rule that latents were selected by and the phase has not."""
     used = [exports[name] for name in dict.fromkeys(share.data for share in phase.shares)]
     return tuple(
         f"latents in {export.folder} were made with select {rule}, which the phase has not: fewer clips may pass"
@@ -100,7 +100,7 @@ def _narrowed(phase: Phase, exports: Exports) -> tuple[str, ...]:
 
 
 def _items(recipe: TrainingRecipe, phase: Phase, export: Export, rows: Sequence[Row], shape: Bucket) -> Items:
-    """Returns clips of one bucket, as the export holds them. One frame of each is a picture."""
+    """Return clips of one bucket, as the export holds them. One frame of each is a picture."""
     if export.latents is None:
         return Clips(export, rows, phase.fps, shape.size, recipe.reader)
     lengths = [_length(row, phase) for row in rows]
@@ -108,7 +108,7 @@ def _items(recipe: TrainingRecipe, phase: Phase, export: Export, rows: Sequence[
 
 
 def _crop_size(row: Row, phase: Phase, manifest: LatentsManifest) -> tuple[int, int] | None:
-    """Returns the size that a clip's precomputed crops have, (width, height) px."""
+    """Return the size that a clip's precomputed crops have, (width, height) px."""
     bucket = bucket_of((row.columns["width"], row.columns["height"]), _length(row, phase), manifest.buckets)
     return None if bucket is None else manifest.buckets[bucket].size
 
@@ -140,7 +140,7 @@ def _split_share(recipe: TrainingRecipe, phase: Phase, share: Share, number: int
 def _subsets(
     recipe: TrainingRecipe, phase: Phase, share: Share, number: int, export: Export, rows: Sequence[Row]
 ) -> tuple[list[BucketSubset], list[str]]:
-    """Returns a subset for each bucket, weighted by its clips among the share's, and the ids of clips too short for
+    """Return a subset for each bucket, weighted by its clips among the share's, and the ids of clips too short for
     all."""
     by_bucket: dict[Bucket, list[Row]] = {shape: [] for shape in phase.shapes}
     shapes = phase.shapes if export.latents is None else export.latents.buckets  # the same, but for their order
@@ -171,7 +171,7 @@ def _named(shape: Bucket) -> str:
 
 
 def passes(columns: Mapping[str, Any], rules: Sequence[Rule]) -> bool:
-    """Returns whether a row's numbers lie within all rules; one that is missing does not.
+    """Return whether a row's numbers lie within all rules; one that is missing does not.
 
     Raises ``ExportError`` for a rule over a column of text.
     """
@@ -185,7 +185,7 @@ def passes(columns: Mapping[str, Any], rules: Sequence[Rule]) -> bool:
 
 
 def _check_not_empty(phase: Phase, subsets: Sequence[BucketSubset]) -> None:
-    """Raises ``ExportError`` naming a bucket that no training clip is in."""
+    """Raise ``ExportError`` naming a bucket that no training clip is in."""
     for subset in subsets:
         if not len(subset.items.clip_ids):
             field = f"buckets={_named(subset.shape)}" if phase.buckets else f"frames={subset.shape.frames}"
@@ -197,7 +197,7 @@ def _check_not_empty(phase: Phase, subsets: Sequence[BucketSubset]) -> None:
 
 
 def _picture_subset(recipe: TrainingRecipe, phase: Phase, export: Export) -> BucketSubset:
-    """Returns the pictures of a joint phase."""
+    """Return the pictures of a joint phase."""
     shape = Bucket(size=phase.size, frames=1)
     if phase.images != "frames":
         return BucketSubset(name="pictures", items=_training_pictures(_pictures(phase), phase), shape=shape)
@@ -233,7 +233,7 @@ def _pictures(phase: Phase) -> PixelItems:
 
 
 def _training_pictures(pictures: PixelItems, phase: Phase) -> PixelItems:
-    """Returns those that are not held out. Raises ``ExportError`` where there are none."""
+    """Return those that are not held out. Raises ``ExportError`` where there are none."""
     train = _by_name(pictures, validation=False)
     if not train.clip_ids:
         raise ExportError(f"phase {phase.name}: image_path={phase.image_path}: holds no picture to train on")
@@ -241,13 +241,13 @@ def _training_pictures(pictures: PixelItems, phase: Phase) -> PixelItems:
 
 
 def _by_name(pictures: PixelItems, *, validation: bool) -> PixelItems:
-    """Returns the twentieth of the pictures that is held out by their names, or the others."""
+    """Return the twentieth of the pictures that is held out by their names, or the others."""
     held_out = [int(digest("validation", name)[:8], 16) % 20 == 0 for name in pictures.clip_ids]
     return pictures.subset([i for i, out in enumerate(held_out) if out == validation])
 
 
 def _validated(split: Split, phase: Phase) -> Split:
-    """Returns the split with training items in place of validation items where there are none."""
+    """Return the split with training items in place of validation items where there are none."""
     if split.validation:
         return split
     first = split.train[0]

@@ -13,7 +13,7 @@ class World:
     size: int = 1
 
     def part(self, samples: int) -> range:
-        """This rank's samples of so many: those of all ranks, one after the other, are all of them in order."""
+        """Return this rank's share of ``samples``: those of all ranks, one after the other, are all of them in order."""
         return range(samples * self.rank // self.size, samples * (self.rank + 1) // self.size)
 
 

@@ -1,4 +1,4 @@
-"""What each task tells the network besides the noisy latents, and how that is dropped: the same for training and
+"""Conditionings are what a task tells the network besides the noisy latents, and how that is dropped: the same for training and
 sampling.
 
 Blattmann et al. 2023, Stable Video Diffusion (arXiv 2311.15127), App. D: text as CLIP's hidden states; an image as one
@@ -20,7 +20,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What the network gets besides the noisy latents.
+    """A condition is what the network gets besides the noisy latents.
 
     Args:
         tokens_BLD: for cross-attention.
@@ -45,12 +45,12 @@ class Condition:
         return replace(dropped, kept_B=kept if self.kept_B is None else self.kept_B & kept)
 
     def unconditional(self) -> Condition:
-        """The condition of guidance's unconditional branch: tokens and image latents zeroed."""
+        """Return the condition of guidance's unconditional branch: tokens and image latents zeroed."""
         everything = torch.ones(len(self.tokens_BLD), dtype=torch.bool, device=self.tokens_BLD.device)
         return self.drop(everything, everything)
 
     def rows(self, start: int, stop: int) -> Condition:
-        """The condition of some samples of the batch."""
+        """Return the condition of some samples of the batch."""
         cut = {name: value[start:stop] for name, value in vars(self).items() if value is not None}
         return replace(self, **cut)
 
@@ -59,7 +59,7 @@ class Condition:
         return replace(self, **moved)
 
     def concat_channels(self, frames: int, masked_latent: Tensor | None = None) -> Tensor | None:
-        """The channels concatenated to noisy latents of ``frames`` frames: (B, T, C, H, W), ``None`` where there are none.
+        """Return the channels to concatenate to noisy latents of ``frames`` frames: (B, T, C, H, W), or ``None``.
 
         ``masked_latent``: (C,) of a network that learned what stands in for frames other than the conditioning ones, which
         are the first and the last; a channel is added that is 1 at these.

@@ -59,7 +59,7 @@ class Models:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no reports of a CLIP's other half while loading."""
+    """Silence progress bars and reports of a CLIP's other half while loading."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()
@@ -80,7 +80,7 @@ def inspect_encoders(models: Models) -> EncoderDims:
     Raises ``ModelError`` naming a folder that holds another kind of model, or a VAE without 4 latent channels.
     """
     if models.vae is None:
-        raise ModelError("models: a VAE is needed")
+        raise ModelError("models: there is no VAE; give one with --vae")
     vae = read_config(models.vae)
     if vae.get("_class_name") not in ("AutoencoderKL", TEMPORAL):
         raise ModelError(f"models: {models.vae} holds {class_of(vae)}, not a VAE of diffusers")
@@ -184,7 +184,7 @@ class VideoVae:
 
     @torch.no_grad()
     def moments(self, frames_THWC: Pixels) -> Tensor:
-        """Mean and log-variance of each frame's posterior, not scaled: (T, 8, h, w)."""
+        """Return mean and log-variance of each frame's posterior, not scaled: (T, 8, h, w)."""
         parts = []
         for start in range(0, len(frames_THWC), CHUNK):
             x = to_tensor(frames_THWC[start : start + CHUNK])
@@ -194,7 +194,7 @@ class VideoVae:
 
     @torch.no_grad()
     def modes(self, x_NCHW: Tensor) -> Tensor:
-        """The posterior's mode of pictures in [−1, 1], not scaled: (N, 4, h, w)."""
+        """Return the posterior's mode of pictures in [−1, 1], not scaled: (N, 4, h, w)."""
         parts = [self.model.encode(x.to(self.model.device)).latent_dist.mode() for x in torch.split(x_NCHW, CHUNK)]
         return torch.cat([part.float().cpu() for part in parts])
 

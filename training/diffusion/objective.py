@@ -1,4 +1,4 @@
-"""What the network learns, and how pictures are made with it: EDM or flow matching, behind one interface.
+"""Objectives say what the network learns and how it samples: EDM or flow matching, behind one interface.
 
 A noise level is σ, the ratio of noise to signal, whatever the objective, so that draws and validation levels mean the same
 for both. Latents have unit variance.
@@ -34,36 +34,36 @@ RHO = 7.0
 
 
 class Objective(Protocol):
-    """What training and sampling ask of an objective. ``loss`` is for training, the rest for sampling."""
+    """An objective answers what training and sampling ask of it. ``loss`` is for training, the rest for sampling."""
 
     def loss(self, network: Predictor, clean: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
-        """The mean over each sample, weighted: (B,), float32."""
+        """Return the mean over each sample, weighted: (B,), float32."""
         ...
 
     def denoise(self, network: Predictor, x: Tensor, sigma_B: Tensor) -> Tensor:
-        """D(x; σ): the expected clean latents behind ``x``, of its shape."""
+        """Return D(x; σ): the expected clean latents behind ``x``, of its shape."""
         ...
 
     def sigmas(self, steps: int) -> Tensor:
-        """σ before the first Euler step and after each, falling to 0: (steps + 1,)."""
+        """Return σ before the first Euler step and after each, falling to 0: (steps + 1,)."""
         ...
 
     def init_noise(self, noise: Tensor, sigma: Tensor) -> Tensor:
-        """What sampling begins with at the first σ, from standard normal noise."""
+        """Return what sampling begins with at the first σ, from standard normal noise."""
         ...
 
     def euler_step(self, x: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        """One Euler step from ``sigma`` to ``sigma_next``, where ``denoised`` is D(x; σ)."""
+        """Return one Euler step from ``sigma`` to ``sigma_next``, where ``denoised`` is D(x; σ)."""
         ...
 
 
 def of_phase(phase: Phase) -> Objective:
-    """The objective that ``phase`` trains with and is sampled by."""
+    """Return the objective that ``phase`` trains with and is sampled by."""
     return Flow() if phase.objective == "flow" else Edm(sigma_max=phase.sigma_max)
 
 
 def draw_sigma(normal_B: Tensor, p_mean: float, p_std: float) -> Tensor:
-    """σ with ln σ ~ N(p_mean, p_std²), from standard normal draws (Karras Table 1, "training").
+    """Return σ with ln σ ~ N(p_mean, p_std²), from standard normal draws (Karras Table 1, "training").
 
     As ln σ is the logit of t, this draws t from the logit-normal of Esser et al. 2024 (arXiv 2403.03206, eq. 19) with
     m = p_mean and s = p_std: one function for both objectives.
@@ -72,12 +72,12 @@ def draw_sigma(normal_B: Tensor, p_mean: float, p_std: float) -> Tensor:
 
 
 def expand(value_B: Tensor, like: Tensor) -> Tensor:
-    """(B,) → (B, 1, 1, …) with as many axes as ``like``."""
+    """Return (B,) → (B, 1, 1, …) with as many axes as ``like``."""
     return value_B.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def to_d(x: Tensor, sigma: Tensor, denoised: Tensor) -> Tensor:
-    """The derivative that an Euler step follows: (x − D)/σ (Karras Alg. 1, line 4)."""
+    """Return the derivative that an Euler step follows: (x − D)/σ (Karras Alg. 1, line 4)."""
     return (x - denoised) / sigma
 
 
@@ -85,27 +85,27 @@ def to_d(x: Tensor, sigma: Tensor, denoised: Tensor) -> Tensor:
 
 
 def c_skip(sigma: Tensor) -> Tensor:
-    """1/(σ² + 1)."""
+    """Return 1/(σ² + 1)."""
     return 1 / (sigma**2 + 1)
 
 
 def c_out(sigma: Tensor) -> Tensor:
-    """−σ/√(σ² + 1): the sign of v-prediction."""
+    """Return −σ/√(σ² + 1): the sign of v-prediction."""
     return -sigma / torch.sqrt(sigma**2 + 1)
 
 
 def c_in(sigma: Tensor) -> Tensor:
-    """1/√(σ² + 1): the network's input has unit variance."""
+    """Return 1/√(σ² + 1): the network's input has unit variance."""
     return 1 / torch.sqrt(sigma**2 + 1)
 
 
 def c_noise(sigma: Tensor) -> Tensor:
-    """¼·ln σ, the network's noise input; diffusers' continuous timestep."""
+    """Return ¼·ln σ, the network's noise input; diffusers' continuous timestep."""
     return 0.25 * torch.log(sigma)
 
 
 def weight(sigma: Tensor) -> Tensor:
-    """λ = (1 + σ²)/σ², so that λ·c_out² = 1: every noise level asks the network for an error of the same size
+    """Return λ = (1 + σ²)/σ², so that λ·c_out² = 1: every noise level asks the network for an error of the same size
     (Karras eq. 8)."""
     return (1 + sigma**2) / sigma**2
 
@@ -113,7 +113,7 @@ def weight(sigma: Tensor) -> Tensor:
 def get_sigmas_karras(
     steps: int, sigma_max: float = SIGMA_MAX, sigma_min: float = SIGMA_MIN, rho: float = RHO
 ) -> Tensor:
-    """σ_0 … σ_{N−1} from ``sigma_max`` down to ``sigma_min``, then 0 (Karras eq. 5): (steps + 1,)."""
+    """Return σ_0 … σ_{N−1} from ``sigma_max`` down to ``sigma_min``, then 0 (Karras eq. 5): (steps + 1,)."""
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)]).float()
@@ -126,14 +126,14 @@ class Edm:
     sigma_max: float = SIGMA_MAX
 
     def loss(self, network: Predictor, clean: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
-        """λ(σ)·‖D(y + σn; σ) − y‖², the mean over each sample (Karras eq. 2 and 8): (B,), in float32."""
+        """Return λ(σ)·‖D(y + σn; σ) − y‖², the mean over each sample (Karras eq. 2 and 8): (B,), in float32."""
         x = clean + expand(sigma_B, clean) * noise
         error = (self.denoise(network, x, sigma_B).float() - clean.float()) ** 2
         per_sample: Tensor = weight(sigma_B) * error.flatten(1).mean(1)
         return per_sample
 
     def denoise(self, network: Predictor, x: Tensor, sigma_B: Tensor) -> Tensor:
-        """D(x; σ) (Karras eq. 7). ``network(c_in·x, c_noise)`` is F."""
+        """Return D(x; σ) (Karras eq. 7). ``network(c_in·x, c_noise)`` is F."""
         skip, out, into = (expand(c(sigma_B), x) for c in (c_skip, c_out, c_in))
         return skip * x + out * network(into * x, c_noise(sigma_B))
 
@@ -141,11 +141,11 @@ class Edm:
         return get_sigmas_karras(steps, self.sigma_max)
 
     def init_noise(self, noise: Tensor, sigma: Tensor) -> Tensor:
-        """EulerDiscreteScheduler.init_noise_sigma with "leading" spacing: √(σ² + 1)."""
+        """Scale by EulerDiscreteScheduler.init_noise_sigma with "leading" spacing: √(σ² + 1)."""
         return noise * (sigma**2 + 1).sqrt()
 
     def euler_step(self, x: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        """Along dx/dσ = (x − D)/σ (Karras Alg. 1 without churn and without its second order)."""
+        """Step along dx/dσ = (x − D)/σ (Karras Alg. 1 without churn and without its second order)."""
         return x + to_d(x, sigma, denoised) * (sigma_next - sigma)
 
 
@@ -153,7 +153,7 @@ class Edm:
 
 
 def time(sigma: Tensor) -> Tensor:
-    """t = σ/(1 + σ), 0 for clean and 1 for noise; also of σ = ∞."""
+    """Return t = σ/(1 + σ), 0 for clean and 1 for noise; also of σ = ∞."""
     return torch.sigmoid(torch.log(sigma))
 
 
@@ -165,7 +165,7 @@ class Flow:
     """
 
     def loss(self, network: Predictor, clean: Tensor, noise: Tensor, sigma_B: Tensor) -> Tensor:
-        """‖F((1 − t)·y + t·n; t) − (n − y)‖², the mean over each sample (Liu eq. 1; Lipman eq. 23 with σ_min = 0)."""
+        """Return ‖F((1 − t)·y + t·n; t) − (n − y)‖², averaged per sample (Liu eq. 1; Lipman eq. 23 with σ_min = 0)."""
         t_B = time(sigma_B)
         t = expand(t_B, clean)
         velocity = network((1 - t) * clean + t * noise, 1000 * t_B)
@@ -174,19 +174,19 @@ class Flow:
         return per_sample
 
     def denoise(self, network: Predictor, x: Tensor, sigma_B: Tensor) -> Tensor:
-        """y = x − t·(n − y)."""
+        """Return y = x − t·(n − y)."""
         t_B = time(sigma_B)
         return x - expand(t_B, x) * network(x, 1000 * t_B)
 
     def sigmas(self, steps: int) -> Tensor:
-        """t from 1 down to 0 in even steps; the first σ is ∞."""
+        """Return t from 1 down to 0 in even steps; the first σ is ∞."""
         t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
         return (t / (1 - t)).float()
 
     def init_noise(self, noise: Tensor, sigma: Tensor) -> Tensor:
-        """At t = 1 there is nothing but noise."""
+        """Return the noise itself: at t = 1 there is nothing else."""
         return noise
 
     def euler_step(self, x: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        """Along dx/dt = n − y = (x − D)/t."""
+        """Step along dx/dt = n − y = (x − D)/t."""
         return x + to_d(x, time(sigma), denoised) * (time(sigma_next) - time(sigma))

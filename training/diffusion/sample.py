@@ -18,7 +18,7 @@ from dailies.training.diffusion.objective import Edm, Objective, Predictor
 
 
 def bind_condition(unet: Any, condition: Condition) -> Predictor:
-    """F of ``unet`` under ``condition``, a function of x and c_noise.
+    """Return F of ``unet`` under ``condition``, a function of x and c_noise.
 
     x is (B, 4, h, w) of images or (B, T, 4, h, w) of videos. ``unet`` may be wrapped for several processes.
     """

@@ -147,7 +147,7 @@ class Transformer(nn.Module):
         return out
 
     def _change(self, block: nn.Module, frames: FrameLayout, context_BLD: Tensor, x_VTSC: Tensor) -> Tensor:
-        """What a temporal block does to the videos' frames, each of which is told its number."""
+        """Return what a temporal block does to the videos' frames, each of which is told its number."""
         numbers_T = torch.arange(x_VTSC.shape[1], device=x_VTSC.device)
         places_TC = self.time_pos_embed(sinusoids(numbers_T, x_VTSC.shape[3]).to(x_VTSC.dtype))
         changed: Tensor = block(x_VTSC + places_TC[:, None], frames.pick(context_BLD)) - x_VTSC

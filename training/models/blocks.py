@@ -101,7 +101,7 @@ class Level(nn.Module):
     checkpointed: bool = False
 
     def _fill(self, config: UNetConfig, level: int, widths: list[int], eps: float, attends: bool) -> None:
-        """``widths``: channels that go into each ResBlock; all give the level's own."""
+        """Make the layers. ``widths``: channels into each ResBlock; all put out the level's own."""
         width = config.channels[level]
         if attends:  # no empty list where there is no attention: it would still be printed and walked
             self.attentions = nn.ModuleList(
@@ -191,7 +191,7 @@ class Up(Level):
     def forward(
         self, x_NCHW: Tensor, left: list[Tensor], time_BE: Tensor, context_BLD: Tensor, frames: FrameLayout
     ) -> Tensor:
-        """Pops from ``left``."""
+        """Pop from ``left``."""
         for layer in self._layers():
             x_NCHW = self._run(layer, x_NCHW, time_BE, context_BLD, frames, left.pop())
         if self.upsamplers is not None:

@@ -69,7 +69,7 @@ class UNetConfig:
         return 4 * self.channels[0]
 
     def to_diffusers(self) -> dict[str, Any]:
-        """What stands in ``config.json``; ``_class_name`` is our own for a model without added time ids."""
+        """Return what stands in ``config.json``; ``_class_name`` is our own for a model without added time ids."""
         kinds = ["CrossAttn" if has else "" for has in self.attention]
         size = self.sample_size
         return {
@@ -94,7 +94,7 @@ class UNetConfig:
 
     @classmethod
     def from_diffusers(cls, row: Mapping[str, Any]) -> UNetConfig:
-        """The inverse, with diffusers' defaults for what is left out. Entries that are not the network's are passed over.
+        """Read diffusers' ``config.json``, with its defaults for what is left out; other entries are ignored.
 
         Raises ``ModelError`` for another class, and for what we do not build: levels of unequal ``layers_per_block`` or
         ``cross_attention_dim``, blocks that are not SVD's, a way up that does not mirror the way down.

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def sinusoids(values_N: Tensor, width: int) -> Tensor:
-    """cos and then sin of v·10000^(−i/(width/2)), i = 0 … width/2 − 1: (N, width), float32. ``width`` is even.
+    """Return cos and then sin of v·10000^(−i/(width/2)), i = 0 … width/2 − 1: (N, width), float32. ``width`` is even.
 
     The embedding of DDPM (arXiv 2006.11239) with cosines first, as Stable Diffusion's.
     """

@@ -38,7 +38,7 @@ def load_state(folder: str | PathLike[str], variant: str | None = None, device: 
 
 
 def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
-    """The safetensors files of a model's folder: one, or those that an index names.
+    """Return the safetensors files of a model's folder: one, or those that an index names.
 
     ``variant``: ``"fp16"`` for the files so named; by default those without a name, or else those of fp16.
     Raises ``FileNotFoundError`` where there are none, ``ModelError`` for an index that names files elsewhere.

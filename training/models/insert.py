@@ -46,7 +46,7 @@ def insert_temporal(
     time_id_width: int | None = 256,
     num_time_ids: int = 3,
 ) -> VideoUNet:
-    """The video model of a diffusers ``UNet2DConditionModel``, given as itself or as state dict and ``config.json``.
+    """Return the video model of a diffusers ``UNet2DConditionModel``, given as itself or as state dict and ``config.json``.
 
     Spatial weights are copied; what the new layers and the added time ids give is zero, so that every frame passes as an image
     passes our own image model, exactly. Against diffusers' ``UNet2DConditionModel`` there remains the eps of some norms:
@@ -85,13 +85,14 @@ def copy_spatial(state: Mapping[str, Tensor], model: VideoUNet) -> None:
 
 
 def widen_input(model: VideoUNet, channels: int) -> VideoUNet:
-    """The same model, the very weights, with ``channels`` input channels; the new ones come last and are zero at first, so
-    that what is concatenated changes nothing. Changes ``model`` in place and returns it. An optimizer made before holds the
-    old ``conv_in``. Raises ``ModelError`` if there are more already.
+    """Widen ``model`` to ``channels`` input channels, in place, and return it.
+
+    The new channels come last and their weights are zero at first, so that what is concatenated changes nothing. An
+    optimizer made before holds the old ``conv_in``. Raises ``ModelError`` if there are more already.
     """
     old = model.conv_in
     if channels < old.in_channels:
-        raise ModelError(f"channels={channels}: the model has {old.in_channels} already")
+        raise ModelError(f"channels={channels}: the model already has {old.in_channels}; channels are only added")
     wide = nn.Conv2d(channels, old.out_channels, 3, padding=1, device=old.weight.device, dtype=old.weight.dtype)
     with torch.no_grad():
         wide.weight.zero_()
@@ -103,7 +104,7 @@ def widen_input(model: VideoUNet, channels: int) -> VideoUNet:
 
 
 def _spatial(name: str) -> str:
-    """``….resnets.0.conv1.weight`` → ``….resnets.0.spatial_res_block.conv1.weight``; other keys are the same in both."""
+    """Map ``….resnets.0.conv1.weight`` to ``….resnets.0.spatial_res_block.conv1.weight``; other keys are equal."""
     if ".resnets." not in name:
         return name
     head, tail = name.split(".resnets.")
@@ -114,7 +115,7 @@ def _spatial(name: str) -> str:
 def video_config(
     row: Mapping[str, Any], *, frames: int = 14, time_id_width: int | None = 256, num_time_ids: int = 3
 ) -> UNetConfig:
-    """The shape of the video model that an image model's ``config.json`` becomes. Raises ``ModelError`` naming the entry
+    """Return the shape of the video model that an image model's ``config.json`` becomes. Raises ``ModelError`` naming the entry
     that is not SD's."""
     for name, allowed in PLAIN.items():
         if name in row and row[name] not in allowed:
@@ -144,5 +145,5 @@ def video_config(
 
 
 def _kind(kind: str) -> str:
-    """``CrossAttnDownBlock2D`` → ``CrossAttnDownBlockSpatioTemporal``."""
+    """Return ``CrossAttnDownBlock2D`` → ``CrossAttnDownBlockSpatioTemporal``."""
     return kind.removesuffix("2D") + "SpatioTemporal"

@@ -59,7 +59,7 @@ def load_pretrained(folder: str | PathLike[str]) -> VideoUNet:
 
 
 def pretrained_config(folder: str | PathLike[str]) -> UNetConfig:
-    """The shape of what ``load_pretrained`` would load; no weight is read. Raises ``ModelError``."""
+    """Return the shape of what ``load_pretrained`` would load; no weight is read. Raises ``ModelError``."""
     row = read_config(folder)
     try:
         return video_config(row) if row.get("_class_name") == IMAGE_MODEL else UNetConfig.from_diffusers(row)

@@ -1,4 +1,4 @@
-"""How frames lie in a batch, and how what a temporal layer changes is blended in.
+"""Frames lie in a batch in one layout, and temporal layers blend their change in.
 
 Shape suffixes in this package: B samples, T frames, N = B·T, C channels, H, W latent height and width, S = H·W, L tokens,
 D token width, E width of the time embedding, K added time ids.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class FrameLayout:
-    """How a batch of N pictures is made of ``samples`` × ``frames``; a sample's frames lie next to one another.
+    """A layout says how a batch of N pictures is made of ``samples`` × ``frames``; a sample's frames lie next to one another.
 
     ``videos``: the numbers of the samples that are videos, (V,); ``None`` if all are. Temporal layers run on these alone, so
     that an image costs them nothing and passes exactly as it is.
@@ -30,15 +30,15 @@ class FrameLayout:
         return self.videos is None or len(self.videos) > 0
 
     def pick(self, value_B: Tensor) -> Tensor:
-        """The videos' rows of (B, …)."""
+        """Return the videos' rows of (B, …)."""
         return value_B if self.videos is None else value_B[self.videos]
 
     def split(self, x_N: Tensor) -> Tensor:
-        """(N, …) → (B, T, …)."""
+        """Return (N, …) → (B, T, …)."""
         return x_N.reshape(self.samples, self.frames, *x_N.shape[1:])
 
     def each(self, value_B: Tensor) -> Tensor:
-        """(B, …) → (N, …): every frame gets its sample's."""
+        """Return (B, …) → (N, …): every frame gets its sample's."""
         return value_B if self.frames == 1 else value_B.repeat_interleave(self.frames, 0)
 
 
@@ -54,7 +54,7 @@ class Mixer(nn.Module):
         self.mix_factor = nn.Parameter(torch.tensor([0.5]))
 
     def forward(self, x_N: Tensor, change: Callable[[Tensor], Tensor], frames: FrameLayout) -> Tensor:
-        """``change``: (V, T, …) of the videos → x_t − x, of the same shape."""
+        """Return x_t − x for ``change``, (V, T, …) of the videos, in its shape."""
         if not frames.temporal:
             return x_N
         x_BT = frames.split(x_N)

@@ -55,7 +55,7 @@ def add_lora(
     if rank < 1:
         raise ModelError(f"rank={rank}: must be 1 or more")
     if _adapted(model):
-        raise ModelError("model: has adapters already; merge them first")
+        raise ModelError("model: already has adapters; merge them first")
     from peft import LoraConfig, inject_adapter_in_model
 
     pattern = "|".join(f"(?:{LORA_TARGETS[part].pattern})" for part in sorted(set(parts)))
@@ -65,7 +65,7 @@ def add_lora(
 
 
 def lora_weights(model: VideoUNet) -> dict[str, Tensor]:
-    """The adapters' weights alone, by name: what is to be kept of such a training.
+    """Return the adapters' weights alone, by name: what is to be kept of such a training.
 
     ``load_state_dict(weights, strict=False)`` puts them back into a model with the same adapters.
     """

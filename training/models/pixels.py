@@ -15,12 +15,12 @@ Pixels = NDArray[np.uint8]
 
 
 def to_tensor(pixels_NHWC: Pixels) -> Tensor:
-    """uint8 RGB (N, H, W, 3) → float32 (N, 3, H, W) in [−1, 1]."""
+    """Return uint8 RGB (N, H, W, 3) → float32 (N, 3, H, W) in [−1, 1]."""
     return torch.from_numpy(np.array(pixels_NHWC)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_pixels(x_NCHW: Tensor) -> Pixels:
-    """float (N, 3, H, W) in [−1, 1], clipped → uint8 RGB (N, H, W, 3)."""
+    """Return float (N, 3, H, W) in [−1, 1], clipped → uint8 RGB (N, H, W, 3)."""
     x = ((x_NCHW.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     pixels: Pixels = x.permute(0, 2, 3, 1).cpu().numpy()
     return pixels
@@ -43,20 +43,20 @@ def cover(pixels_NHWC: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def crop(pixels_NHWC: Pixels, size: tuple[int, int], where: tuple[float, float] = (0.5, 0.5)) -> Pixels:
-    """A window of ``size`` (width, height) px; ``where`` 0–1 across the room left over, 0.5 the middle."""
+    """Return a window of ``size`` (width, height) px; ``where`` 0–1 across the room left over, 0.5 the middle."""
     height, width = pixels_NHWC.shape[1:3]
     x, y = round(where[0] * (width - size[0])), round(where[1] * (height - size[1]))
     return pixels_NHWC[:, y : y + size[1], x : x + size[0]]
 
 
 def psnr(reference: Pixels, other: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 pictures, over all their pixels together."""
+    """Return peak signal-to-noise ratio in dB of uint8 pictures, over all their pixels together."""
     error = float(np.mean((reference.astype(np.float64) - other.astype(np.float64)) ** 2))
     return float(10 * np.log10(255**2 / max(error, 1e-12)))
 
 
 def grid(rows: list[Pixels], gap: int = 2) -> Pixels:
-    """One picture (H, W, 3) of rows of frames (T, h, w, 3) of one size, left to right, with a white gap."""
+    """Return one picture (H, W, 3) of rows of frames (T, h, w, 3) of one size, left to right, with a white gap."""
     height, width = rows[0].shape[1:3]
     most = max(len(row) for row in rows)
     out = np.full((len(rows) * (height + gap) - gap, most * (width + gap) - gap, 3), 255, np.uint8)

@@ -32,7 +32,7 @@ def build(phase: Phase, shape: UNetSpec | UNetConfig, cross_dim: int, sample_siz
 
 
 def config_of(phase: Phase, shape: UNetSpec | UNetConfig, cross_dim: int, sample_size: tuple[int, int]) -> UNetConfig:
-    """The shape of ``phase``'s UNet. Arguments as for ``build``."""
+    """Return the shape of ``phase``'s UNet. Arguments as for ``build``."""
     spec = phase.task_spec
     own = {
         "in_channels": spec.in_channels,
@@ -84,7 +84,7 @@ def set_trainable(unet: VideoUNet, phase: Phase, widened: Collection[str] = ()) 
 
 
 def trainable_params(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that take a gradient."""
+    """Return the parameters that take a gradient."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
@@ -128,7 +128,7 @@ def transfer_weights(before: VideoUNet, after: VideoUNet) -> list[str]:
 
 
 def widened_params(before: VideoUNet, after: VideoUNet) -> list[str]:
-    """Names of ``after``'s weights that are wider than ``before``'s, or new."""
+    """Return names of ``after``'s weights that are wider than ``before``'s, or new."""
     source = before.state_dict()
     return [
         name

@@ -38,12 +38,12 @@ LAST_TEMPORAL = (
 
 
 def is_temporal(name: str) -> bool:
-    """Whether a parameter belongs to the temporal layers, by its state-dict key."""
+    """Return whether a parameter belongs to the temporal layers, by its state-dict key."""
     return "temporal" in name or "time_pos_embed" in name or "time_mixer" in name
 
 
 def is_last(name: str) -> bool:
-    """Whether a parameter belongs to a layer that is zero at first: ``LAST_TEMPORAL``, and the added ids' embedding."""
+    """Return whether a parameter's layer is zero at first: ``LAST_TEMPORAL``, and the added ids' embedding."""
     last = is_temporal(name) and any(part in name for part in LAST_TEMPORAL)
     return last or name.startswith("add_embedding.linear_2.")
 
@@ -120,7 +120,7 @@ class VideoUNet(nn.Module):
         return out.reshape(*x.shape[:-3], *out.shape[1:])
 
     def _time(self, c_noise_B: Tensor, added_time_ids_BK: Tensor | None, samples: int, dtype: torch.dtype) -> Tensor:
-        """The time embedding, (B, E), the added ids in it."""
+        """Return the time embedding, (B, E), the added ids in it."""
         config = self.config
         sines_BC = sinusoids(c_noise_B.expand(samples), config.channels[0])
         time_BE: Tensor = self.time_embedding(sines_BC.to(dtype))

@@ -1,4 +1,4 @@
-"""What a training run does, as frozen values that check themselves before any work: recipes, their phases, ``--set``.
+"""Recipes, phases and ``--set``: what a training run does, in frozen values that check themselves before any work.
 
 RECIPES is the table of built-in ones, a file each; a recipe of your own is a function in a Python file. DIFFERS says where a
 recipe departs from its paper. Nothing here imports torch.

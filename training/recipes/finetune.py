@@ -9,7 +9,7 @@ from dailies.training.recipes.svd import svd
 
 
 def finetune() -> TrainingRecipe:
-    """SVD's last run (14 frames, 576×1024) in a size for one GPU: small batches, few steps, memory before speed."""
+    """Return SVD's last run (14 frames, 576×1024) for one GPU: small batches, few steps, memory before speed."""
     hq = svd().phase("i2v-hq-14")
     phase = replace(
         hq,
@@ -32,7 +32,7 @@ def finetune() -> TrainingRecipe:
 
 
 def lora() -> TrainingRecipe:
-    """The same with adapters of rank 16 on temporal attention, as SVD's camera motions are."""
+    """Return the same with adapters of rank 16 on temporal attention, as SVD's camera motions are."""
     whole = finetune()
     phase = replace(whole.phases[0], name="camera", lora=("camera",), lr=1e-4)
     return replace(whole, name="lora", phases=(phase,))

@@ -13,12 +13,12 @@ UNET = {"time_ids": "time_id_width"}
 
 
 def to_new_names(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe as a dict, its fields by today's names. Fields that have these already stay."""
+    """Return a recipe as a dict, its fields by today's names. Fields that have these already stay."""
     return _renamed(row, RECIPE, UNET)
 
 
 def to_old_names(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse: what fingerprints are taken of."""
+    """Return the inverse: what fingerprints are taken of."""
     recipe, unet = ({new: old for old, new in names.items()} for names in (RECIPE, UNET))
     return _renamed(row, recipe, unet)
 
@@ -32,7 +32,7 @@ def _renamed(row: Mapping[str, Any], recipe: Mapping[str, str], unet: Mapping[st
 
 
 def today(keys: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """The path of the assignment ``text`` by today's names; logs a line that says the new one."""
+    """Return the path of the assignment ``text`` by today's names; logs a line that says the new one."""
     new = (RECIPE.get(keys[0], keys[0]), *keys[1:])
     if new[0] == "unet" and len(new) == 2:
         new = (new[0], UNET.get(new[1], new[1]))

@@ -46,7 +46,7 @@ def override(recipe: TrainingRecipe, sets: Sequence[str]) -> TrainingRecipe:
 
 
 def fields_of(owner: type[Any], sets: Sequence[str]) -> dict[str, Any]:
-    """The values of ``FIELD=VALUE`` by field, for a dataclass. Raises ``RecipeError`` as ``override``."""
+    """Return the values of ``FIELD=VALUE`` by field, for a dataclass. Raises ``RecipeError`` as ``override``."""
     values: dict[str, Any] = {}
     hints = get_type_hints(owner, include_extras=True)
     for text in sets:
@@ -60,7 +60,7 @@ def fields_of(owner: type[Any], sets: Sequence[str]) -> dict[str, Any]:
 
 
 def _field(owner: type[Any], keys: Sequence[str], text: str, fixed: tuple[str, ...] = ()) -> str:
-    """The field that ``keys`` name. ``fixed``: fields that cannot be set."""
+    """Return the field that ``keys`` name. ``fixed``: fields that cannot be set."""
     fields = [field.name for field in dataclasses.fields(owner) if field.name not in fixed]
     if len(keys) == 1 and keys[0] in fields:
         return keys[0]
@@ -87,5 +87,5 @@ def _values(spec: Any) -> dict[str, Any]:
 
 
 def _replaced(spec: S, changes: dict[str, Any]) -> S:
-    """As ``dataclasses.replace``, but with lists for tuples, dicts for specs and strings for numbers, as YAML has them."""
+    """Replace fields as ``dataclasses.replace`` does, from YAML's lists for tuples, dicts for specs, strings for numbers."""
     return TypeAdapter(type(spec)).validate_python(_values(spec) | changes, strict=False)

@@ -1,4 +1,4 @@
-"""One phase of a training run: what it sees, what it trains and how. Nothing here imports torch."""
+"""A phase of a training run says what data it takes, what it trains and how. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Phase(Spec):
 
     @property
     def pictures(self) -> int:
-        """How many samples of a batch are images beside videos."""
+        """Return how many samples of a batch are images beside videos."""
         return round(self.image_share * self.batch)
 
 

@@ -1,4 +1,4 @@
-"""What a training run does, as frozen values that are checked before any work.
+"""A recipe says what a training run does, in frozen values that are checked before any work.
 
 A recipe is a Python function that returns a ``TrainingRecipe`` (``dailies.training.recipes``); a variant derives with
 ``dataclasses.replace``. Nothing here imports torch.
@@ -176,7 +176,7 @@ class TrainingRecipe(Spec):
 
     @property
     def hash(self) -> str:
-        """8 hex digits over all values but those of ``LATER`` that are at their default."""
+        """A hash of 8 hex digits over all values but those of ``LATER`` that are at their default."""
         meaning = dataclasses.asdict(self)
         phases = zip(meaning["phases"], self.phases, strict=True)
         parts: list[tuple[dict[str, Any], Any]] = [(meaning, self), *phases]
@@ -194,7 +194,7 @@ class TrainingRecipe(Spec):
         return TypeAdapter(cls).validate_python(to_new_names(row), strict=False)
 
     def phase(self, name: str) -> Phase:
-        """Raises ``RecipeError`` naming the phases there are."""
+        """Return the phase ``name``. Raises ``RecipeError`` naming the phases there are."""
         names = [phase.name for phase in self.phases]
         if name not in names:
             raise RecipeError(
@@ -203,7 +203,7 @@ class TrainingRecipe(Spec):
         return self.phases[names.index(name)]
 
     def before(self, phase: Phase) -> Phase | None:
-        """The phase that ``phase`` starts from, ``None`` for the first."""
+        """Return the phase that ``phase`` starts from, ``None`` for the first."""
         if phase.start is not None:
             return self.phase(phase.start)
         number = self.phases.index(phase)
@@ -211,7 +211,7 @@ class TrainingRecipe(Spec):
 
 
 def check_sizes(recipe: TrainingRecipe, channels: Sequence[int], factor: int) -> None:
-    """Raises ``RecipeError`` where a phase's size is not one the network takes at ``factor`` px a latent.
+    """Raise ``RecipeError`` where a phase's size is not one the network takes at ``factor`` px a latent.
 
     Our UNet takes any latents; diffusers', which published models must load in, takes those that halve exactly.
     """
@@ -238,7 +238,7 @@ def columns_needed(recipe: TrainingRecipe, phases: Sequence[Phase]) -> dict[str,
 
 
 def check_columns(recipe: TrainingRecipe, phases: Sequence[Phase], there: Any) -> None:
-    """Raises ``RecipeError`` naming the missing column, what asks for it, and the columns there are."""
+    """Raise ``RecipeError`` naming the missing column, what asks for it, and the columns there are."""
     for column, why in columns_needed(recipe, phases).items():
         if column not in there:
             raise RecipeError(f"{why}: column {column!r} is not in the export, which has {', '.join(sorted(there))}")

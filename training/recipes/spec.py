@@ -1,4 +1,4 @@
-"""How the values of a training recipe check themselves: the types say what is allowed, and an error is one line."""
+"""The values of a training recipe check themselves: the types say what is allowed, and an error is one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Spec:
 
     @classmethod
     def label(cls, values: dict[str, Any]) -> str:
-        """What an error names before the field. ``values``: what the value is made of, as it was passed."""
+        """Return what an error names before the field. ``values``: what the value is made of, as it was passed."""
         return ""
 
     @model_validator(mode="wrap")

@@ -30,7 +30,7 @@ CAPTIONS = (("caption_coca", 0.5), ("caption_motion", 0.25), ("caption_fuse", 0.
 
 
 def svd() -> TrainingRecipe:
-    """SD 2.1 → EDM → images → text-to-video in three sizes; image-to-video, interpolation, multi-view and camera
+    """Return SD 2.1 → EDM → images → text-to-video in three sizes; image-to-video, interpolation, multi-view and camera
     motions.
 
     The selection is the data's: ``pipelines/recipes/svd.yaml`` drops static clips and those with much text by quantiles

@@ -1,4 +1,4 @@
-"""What a phase can be asked to make, and what each task gives the one network: conditionings, not copies of it.
+"""Tasks say what a phase learns to make, and what each gives the one network: conditionings, not copies of it.
 
 Nothing here imports torch.
 """
@@ -16,7 +16,7 @@ LATENTS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """What the network is told in a task.
+    """A task says which conditions the network gets.
 
     Args:
         video: whether it makes videos, not images.

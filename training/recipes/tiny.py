@@ -11,7 +11,7 @@ SIZE = (80, 48)
 
 
 def tiny() -> TrainingRecipe:
-    """SVD's image, base video and image-to-video runs on the rendered world, at 80×48 px (latents 20×12).
+    """Return SVD's image, base video and image-to-video runs on the rendered world, at 80×48 px (latents 20×12).
 
     What is small is its own: sizes, steps, batches and rates. The noise levels rise from run to run as SVD's do; the
     videos' are higher than SVD's, because whether frames agree is decided where noise is high.

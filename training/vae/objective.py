@@ -1,4 +1,4 @@
-"""What a temporal decoder learns by: its loss, the units of its parameters, and how it is judged.
+"""A temporal decoder's objective: its loss, the units of its parameters, and how it is judged.
 
 Blattmann et al. 2023 (arXiv 2311.15127) finetune the decoder of Stable Diffusion's VAE with temporal layers and do not
 publish how. Here the loss is L1 on pixels, on differences of neighbouring pixels and on differences of neighbouring

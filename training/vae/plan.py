@@ -1,4 +1,4 @@
-"""What finetuning a temporal decoder would cost, need and lack, before any work: ``dailies train vae --dry-run``.
+"""A plan says what finetuning a temporal decoder would cost, need and lack, before any work: ``dailies train vae --dry-run``.
 
 Operations are counted, not estimated: the VAE runs forward and backward on torch's meta device, which holds shapes and no
 numbers, under torch's FLOP counter. A multiplication with its addition is 2 FLOP.
@@ -26,7 +26,7 @@ from dailies.training.vae.windows import NEEDED, split
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaePlan:
-    """What a recipe takes from a VAE and an export.
+    """A plan of what a recipe takes from a VAE and an export.
 
     ``parameters``: weights of the whole VAE; ``trained``: those that change. ``windows``: seen in all steps. ``tflop``: of one
     window, encoded, decoded and passed backward, in 10¹² FLOP; ``pflop``: of all, in 10¹⁵. ``gigabytes``: 10⁹ bytes on each

@@ -1,4 +1,4 @@
-"""What finetuning a temporal VAE decoder is: a recipe whose values are checked as it is cls."""
+"""Finetuning a temporal VAE decoder follows a recipe whose values are checked as it is cls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 def _installed(reader: Backend) -> Backend:
     if reader == "decord" and find_spec("decord") is None:
-        raise ValueError("decord is not installed; use pyav")
+        raise ValueError("reader='decord': reader='decord': decord is not installed; use pyav")
     return reader
 
 
@@ -48,7 +48,7 @@ def _checked(cls: type[T]) -> type[T]:
 @_checked
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class VaeRecipe:
-    """How a temporal decoder is finetuned: what it sees, what it learns by and how long.
+    """A recipe says how a temporal decoder is finetuned: its data, its loss and its length.
 
     A step sees ``batch`` windows, each of ``frames`` frames on a grid of ``fps`` 1/s (``None``: each clip's own rate),
     scaled to cover ``size`` (width, height) px and cropped at random. Windows are run one after the other, so that
@@ -91,6 +91,6 @@ class VaeRecipe:
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """All that the result depends on, as JSON has it."""
+        """Everything that the result depends on, as JSON has it."""
         row = {name: value for name, value in dataclasses.asdict(self).items() if name not in CONDUCT}
         return {**row, "size": list(self.size)}

@@ -21,7 +21,7 @@ SAME = ("recipe", "start", "data")  # what a call must share with the one that b
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaeResult:
-    """What finetuning changed, on clips held out.
+    """The result of finetuning, on held-out clips.
 
     ``image``: the image decoder, ``None`` where the start was a temporal one. ``before``, ``after``: the temporal decoder at
     the first step and at the end; between ``image`` and ``before`` lies what inflation could not keep.

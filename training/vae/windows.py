@@ -22,7 +22,7 @@ NEEDED = ("clip_id", "split", "frames", "fps", "width", "height")
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """``frames``: uint8 (T, H, W, 3). ``rng``: for what else is drawn for it."""
+    """A window of a clip. ``frames``: uint8 (T, H, W, 3). ``rng``: for what else is drawn for it."""
 
     clip_id: str
     frames: Pixels
@@ -41,7 +41,7 @@ class Windows:
     """
 
     def __init__(self, export: Export, numbers: Sequence[int], recipe: VaeRecipe) -> None:
-        """``numbers``: of the export's rows."""
+        """Draw from the clips ``numbers``: of the export's rows."""
         self._export, self.recipe = export, recipe
         self._rows = [export.rows[number] for number in numbers]
         self.clip_ids: list[str] = [row.columns["clip_id"] for row in self._rows]

@@ -1,4 +1,6 @@
-"""What training and the zoo must agree on of a model's files. Nothing here imports the rest of the zoo, nor torch at first.
+"""Training and the zoo agree here on the format of a model's files.
+
+Nothing here imports the rest of the zoo, nor torch at first.
 
 ``clip_folders``: CLIP's two encoders. ``configs``: ``config.json``. ``lock``: sizes and hashes of a folder's files.
 ``safetensors_info``: parameters and bytes, from headers alone. ``scheduler``: the noise schedule. ``time_ids``: the

@@ -12,13 +12,13 @@ VISION = "clip_vision_model"  # model_type of SVD's image_encoder
 
 
 def text_row(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a config.json that describes the text encoder."""
+    """Return the part of a config.json that describes the text encoder."""
     row: Mapping[str, Any] = config.get("text_config") or config
     return row
 
 
 def vision_row(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a config.json that describes the image encoder."""
+    """Return the part of a config.json that describes the image encoder."""
     row: Mapping[str, Any] = config.get("vision_config") or config
     return row
 

@@ -25,5 +25,5 @@ def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
 
 
 def class_of(config: dict[str, Any]) -> str:
-    """The class or model type that a config names; ``no model`` where it names none."""
+    """Return the class or model type that a config names; ``no model`` where it names none."""
     return str(config.get("_class_name") or config.get("model_type") or "no model")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from dailies.curation.atomic import sync
 from dailies.curation.errors import Damaged
 
 LOCK = "dailies.lock.json"
@@ -36,13 +37,13 @@ class LockProblem:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """Every file under ``folder`` but the lock, by its path; a link counts as a file, and is not followed."""
+    """Return every file under ``folder`` but the lock, by its path; a link counts as a file, and is not followed."""
     files = {}
     for parent, folders, names in os.walk(folder):
         linked = [name for name in folders if Path(parent, name).is_symlink()]
@@ -58,17 +59,17 @@ def write(folder: Path) -> Mapping[str, LockedFile]:
     files = {}
     for name, path in files_of(folder).items():
         files[name] = LockedFile(sha256=sha256(path), bytes=path.stat().st_size)
-        _sync(path)
+        sync(path)
     rows = {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in files.items()}
     (folder / LOCK).write_text(json.dumps({"format": FORMAT, "files": rows}, indent=1) + "\n")
-    _sync(folder / LOCK)
+    sync(folder / LOCK)
     for parent, _, _ in os.walk(folder):
-        _sync(Path(parent))
+        sync(Path(parent))
     return files
 
 
 def read(folder: Path) -> Mapping[str, LockedFile]:
-    """The files that the lock of ``folder`` lists. Raises ``Damaged`` where the lock is missing or cannot be read."""
+    """Return the files that the lock of ``folder`` lists. Raises ``Damaged`` where it cannot be read."""
     try:
         row = json.loads((folder / LOCK).read_text())
         if row["format"] != FORMAT:
@@ -88,7 +89,7 @@ def read(folder: Path) -> Mapping[str, LockedFile]:
 
 
 def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
-    """What differs from the lock: missing, extra and changed files. ``deep`` reads every byte, else sizes alone.
+    """Return what differs from the lock: missing, extra and changed files. ``deep`` reads every byte, else sizes alone.
 
     Works offline. Raises ``Damaged`` where there is no lock to compare with.
     """
@@ -105,11 +106,3 @@ def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
         elif deep and sha256(path) != want.sha256:
             problems.append(LockProblem(path=name, what="changed: its SHA-256 differs from the lock's"))
     return sorted(problems, key=lambda problem: problem.path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

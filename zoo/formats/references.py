@@ -1,4 +1,4 @@
-"""How a built-in model is named in what outlives an installation: ``zoo:NAME``, wherever the package lies."""
+"""Built-in models have a name that outlives an installation: ``zoo:NAME``, wherever the package lies."""
 
 from __future__ import annotations
 

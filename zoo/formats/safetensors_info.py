@@ -1,4 +1,4 @@
-"""How large a model is, from the headers of its safetensors files: no library is needed and no weight is read."""
+"""A model's size is read from the headers of its safetensors files: no library is needed and no weight is read."""
 
 from __future__ import annotations
 

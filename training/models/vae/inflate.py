@@ -16,7 +16,7 @@ LACKING = ("decoder.mid_block.resnets.1.", "decoder.mid_block.attentions.")
 
 
 def inflate(vae: AutoencoderKL) -> AutoencoderKLTemporalDecoder:
-    """The same encoder, and a temporal decoder that starts as the image decoder frame by frame, in float32.
+    """Return the same encoder, and a temporal decoder that starts as the image decoder frame by frame, in float32.
 
     Every temporal ResBlock's last convolution is zero, so that it passes its input on and any blend of the two branches
     is the spatial one; ``time_conv_out`` is the identity kernel. The temporal layers' first convolutions are random,
@@ -58,7 +58,7 @@ def inflate(vae: AutoencoderKL) -> AutoencoderKLTemporalDecoder:
 
 
 def _check_place(vae: AutoencoderKL) -> None:
-    """Raises ``ModelError`` naming a setting that the temporal class cannot have."""
+    """Raise ``ModelError`` naming a setting that the temporal class cannot have."""
     config = vae.config
     fixed: dict[str, tuple[Any, ...]] = {
         "norm_num_groups": (32,),
@@ -70,13 +70,13 @@ def _check_place(vae: AutoencoderKL) -> None:
     }
     for name, allowed in fixed.items():
         if config[name] not in allowed:
-            raise ModelError(f"vae: {name} must be {allowed[0]} in a temporal decoder, not {config[name]}")
+            raise ModelError(f"vae: {name}={config[name]}: a temporal decoder has {allowed[0]}")
     if other := sorted(set(config.up_block_types) - {"UpDecoderBlock2D"}):
-        raise ModelError(f"vae: up_block_types must all be UpDecoderBlock2D in a temporal decoder, not {other[0]}")
+        raise ModelError(f"vae: up_block_types={other[0]}: a temporal decoder has UpDecoderBlock2D only")
 
 
 def _fold(vae: AutoencoderKL) -> dict[str, Tensor]:
-    """``conv_in`` ∘ ``post_quant_conv`` as one convolution: W'(o, c) = Σ_i W(o, i)·P(i, c), b' = b + Σ W·p.
+    """Return ``conv_in`` ∘ ``post_quant_conv`` as one convolution: W'(o, c) = Σ_i W(o, i)·P(i, c), b' = b + Σ W·p.
 
     Zeros around Pz + p differ from zeros around z by the bias p, which the folded kernel adds outside too. No one
     kernel has both, so b' is that of the inside, which all but the outermost ring of latents is.
@@ -100,7 +100,7 @@ def _without_idle(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _filled(part: torch.nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state of ``part`` with ``weights`` in it; what they lack starts idle."""
+    """Return the state of ``part`` with ``weights`` in it; what they lack starts idle."""
     state = part.state_dict()
     if unknown := sorted(set(weights) - set(state)):
         raise ModelError(f"vae: the temporal decoder has no place for {unknown[0]}")
@@ -116,7 +116,7 @@ def _filled(part: torch.nn.Module, weights: dict[str, Tensor]) -> dict[str, Tens
 
 
 def _spatial(name: str) -> str:
-    """``mid_block.resnets.0.conv1.weight`` → ``mid_block.resnets.0.spatial_res_block.conv1.weight``."""
+    """Return ``mid_block.resnets.0.conv1.weight`` → ``mid_block.resnets.0.spatial_res_block.conv1.weight``."""
     head, tail = name.split(".resnets.")
     number, rest = tail.split(".", 1)
     return f"{head}.resnets.{number}.spatial_res_block.{rest}"

@@ -32,7 +32,7 @@ def load_temporal(folder: str | PathLike[str]) -> AutoencoderKLTemporalDecoder:
 
 
 def vae_config(folder: str | PathLike[str]) -> tuple[Path, dict[str, Any]]:
-    """Where in ``folder`` the VAE lies (there or in ``vae/``), and its config.json. Raises ``ModelError`` naming the folder."""
+    """Return the VAE's folder (``folder`` or its ``vae/``) and config.json. Raises ``ModelError`` naming the folder."""
     root = Path(folder)
     place = root if (root / "config.json").is_file() or not (root / "vae").is_dir() else root / "vae"
     return place, read_config(place)
@@ -63,7 +63,7 @@ def _load(cls: Any, folder: str | PathLike[str]) -> Any:
 
 
 def _variant(place: Path) -> str | None:
-    """``fp16`` where the weights lie in that variant alone, as in many copies of Stable Diffusion."""
+    """Return ``fp16`` where the weights lie in that variant alone, as in many copies of Stable Diffusion."""
     names = ("diffusion_pytorch_model{}.safetensors", "diffusion_pytorch_model.safetensors.index{}.json")
     for variant in (None, "fp16"):
         if any((place / name.format(f".{variant}" if variant else "")).is_file() for name in names):

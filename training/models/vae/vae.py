@@ -22,7 +22,7 @@ BLOCKS = 3  # so that one latent stands for 4×4 px, and StableVideoDiffusionPip
 
 
 def build_vae(seed: int = 0, channels: int = 64) -> AutoencoderKL:
-    """An untrained AutoencoderKL of factor 4 with 4 latent channels.
+    """Return an untrained AutoencoderKL of factor 4 with 4 latent channels.
 
     ``channels``: in every block. The temporal decoder fixes 32 groups in its norms; with 32 channels each group would
     be one channel and the last norm would wash the picture's mean colour out, so 64 is the least that works well.
@@ -76,7 +76,7 @@ def start_as_blur(vae: AutoencoderKL) -> None:
 
 
 def soften_norms(vae: AutoencoderKL) -> None:
-    """For training: the norms' ε is 1. With 2 channels a group and diffusers' ε of 1e-6 a flat area keeps only the sign
+    """Set the norms' ε to 1 for training. With 2 channels a group and diffusers' ε of 1e-6 a flat area keeps only the sign
     of their difference, and colours are lost; with 1 small signals pass nearly as they are."""
     for module in vae.modules():
         if isinstance(module, torch.nn.GroupNorm):
@@ -85,7 +85,7 @@ def soften_norms(vae: AutoencoderKL) -> None:
 
 @torch.no_grad()
 def harden_norms(vae: AutoencoderKL, eps: float = 1e-6) -> None:
-    """Back to diffusers' ε, the same function: what the norms read is scaled by √(ε/1), for
+    """Set the norms back to diffusers' ε without changing the function: their input is scaled by √(ε/1), for
     GroupNorm(x; 1) = GroupNorm(√ε·x; ε). What writes into the residual streams is scaled; what maps a stream to a
     stream keeps its weights and has its bias scaled."""
     scale = (eps / TRAINING_EPS) ** 0.5
@@ -162,7 +162,7 @@ def _crops(frames: Pixels, rng: np.random.Generator, batch: int, side: int) -> P
 
 @torch.no_grad()
 def encode_modes(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, frames_NHWC: Pixels, chunk: int = 16) -> Tensor:
-    """The posterior's mode of each frame, not scaled: (N, 4, H/4, W/4)."""
+    """Return the posterior's mode of each frame, not scaled: (N, 4, H/4, W/4)."""
     parts = [
         vae.encode(to_tensor(frames_NHWC[i : i + chunk]).to(vae.device, vae.dtype)).latent_dist.mode()
         for i in range(0, len(frames_NHWC), chunk)
@@ -172,7 +172,7 @@ def encode_modes(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, frames_NHWC:
 
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKL, frames_NHWC: Pixels, chunk: int = 16) -> Pixels:
-    """Frames through encoder (mode) and decoder."""
+    """Return frames through encoder (mode) and decoder."""
     latents = encode_modes(vae, frames_NHWC, chunk)
     return np.concatenate([to_pixels(vae.decode(part).sample) for part in torch.split(latents, chunk)])
 
@@ -200,5 +200,5 @@ def stretch_latents(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, factor: f
 
 
 def set_threads(count: int) -> None:
-    """How many cores torch may use: scripts outside this room say it through here."""
+    """Set how many cores torch may use, for scripts outside this room."""
     torch.set_num_threads(count)

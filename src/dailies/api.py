@@ -1,0 +1,217 @@
+"""The Python door: functions and a ``Dataset`` that do the commands' work and return reports instead of printing tables.
+
+Long calls show a line per stage in a terminal or a notebook; ``progress`` takes something else to show it with
+(``dailies.silent`` shows nothing). ``overrides`` change single values of a recipe, as ``--set`` does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dailies.curation import video as videos
+from dailies.curation.clips import span_of
+from dailies.curation.errors import Changed, SourceError, UsageError
+from dailies.curation.tables import Dataset as DatasetTables
+from dailies.curation.tables import query
+from dailies.curation.types import Frames
+from dailies.pipelines import cuts as cut_finding
+from dailies.pipelines import run
+from dailies.pipelines import train as training
+from dailies.pipelines.cli.progress import print_stage, show_progress
+from dailies.pipelines.engine import Engine
+from dailies.pipelines.progress import Progress
+from dailies.pipelines.recipe import CurationRecipe, load_recipe
+from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def _paths(paths: Paths) -> list[str]:
+    return [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+
+
+def detect_cuts(
+    video: str | os.PathLike[str],
+    *,
+    recipe: str | CurationRecipe = "default",
+    overrides: Sequence[str] = (),
+) -> tuple[cut_finding.FrameCut, ...]:
+    """Find where shots meet in one video, without a dataset.
+
+    Raises ``UsageError`` for a path that does not exist or names several videos (``pipelines.cuts.find_cuts`` takes those),
+    and ``SourceError`` for a video that cannot be read.
+    """
+    report = cut_finding.find_cuts([os.fspath(video)], load_recipe(recipe, overrides))
+    if report.failures:
+        raise SourceError(next(iter(report.failures.values())))
+    if len(report.cuts) != 1:
+        raise UsageError(f"video={video}: names {len(report.cuts)} videos; give one file")
+    return next(iter(report.cuts.values()))
+
+
+def curate(
+    sources: Paths,
+    out: str | os.PathLike[str],
+    *,
+    recipe: str | CurationRecipe = "default",
+    overrides: Sequence[str] = (),
+    engine: Engine = "ray",
+    retry_failed: bool = False,
+    progress: Progress = show_progress,
+) -> Summary:
+    """Turn raw video into a dataset and training shards; repeat the call to resume.
+
+    ``sources``: files, folders, globs or manifests. ``recipe``: a built-in name, a YAML file, or a ``CurationRecipe``.
+    Returns what became of every source, clip and selection, each loss with its reason. Raises ``UsageError`` before any work
+    where the request cannot be met.
+    """
+    return run.curate(
+        _paths(sources),
+        os.fspath(out),
+        load_recipe(recipe, overrides),
+        engine=engine,
+        retry_failed=retry_failed,
+        progress=progress,
+    )
+
+
+class Dataset:
+    """A curated dataset, opened at a folder or URL. Raises ``DatasetError`` where there is none.
+
+    ``tables`` is the dataset of Delta tables underneath.
+    """
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        self.tables = DatasetTables.open(os.fspath(url))
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Where it lies."""
+        return self.tables.url
+
+    @property
+    def recipe(self) -> CurationRecipe:
+        """The recipe of its last run. Raises ``UsageError`` where there was none."""
+        return run.last_recipe(self.tables, ())
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        """The folders of its exports, which training takes, the oldest first."""
+        folder = self.tables.folder / "exports"
+        indexes = {name: (folder / name).file("index.parquet") for name in self.tables.exports()}
+        times = {name: folder.fs.get_file_info(index).mtime for name, index in indexes.items()}
+        return tuple((folder / name).url for name in sorted(times, key=lambda name: (times[name], name)))
+
+    def sql(self, statement: str) -> pa.Table:
+        """Run DuckDB SQL over every table; ``show tables`` lists the views. Raises ``UsageError`` for a wrong statement."""
+        return query(self.tables, statement)
+
+    def clips(self, selection: str | None = None) -> pa.Table:
+        """Return a row per clip with the columns of every observer, scorer and captioner of the last run's recipe.
+
+        ``selection`` adds its verdicts as the columns ``keep``, ``reason`` and ``reasons``. Raises ``UsageError`` for a
+        selection that there is not.
+        """
+        clips = run.joined(self.tables, self.recipe)
+        if selection is None:
+            return clips
+        name = f"selections/{selection}"
+        there = [table.removeprefix("selections/") for table in self.tables.tables() if table.startswith("selections/")]
+        if selection not in there:
+            raise UsageError(f"selection={selection!r}: no such selection; there are {', '.join(there) or 'none'}")
+        verdicts = self.tables.table(name).read(["clip_id", "keep", "reason", "reasons"])
+        verdicts = verdicts.take(pc.index_in(clips["clip_id"], value_set=verdicts["clip_id"].combine_chunks()))
+        for column in ("keep", "reason", "reasons"):  # Arrow joins no lists
+            clips = clips.append_column(column, verdicts[column])
+        return clips
+
+    def select(self, name: str = "main", *, overrides: Sequence[str] = ()) -> SelectionReport:
+        """Select clips again under other rules, such as ``overrides=["main.rules.motion.min=1.5"]``; computes nothing again."""
+        return run.select_again(self.url, name, overrides)
+
+    def export(
+        self,
+        name: str = "export",
+        *,
+        overrides: Sequence[str] = (),
+        engine: Engine = "ray",
+        progress: Progress = show_progress,
+    ) -> ExportReport:
+        """Export the last selection, with overrides such as ``overrides=["export.crf=23"]``."""
+        return run.export_again(self.url, name, overrides, engine=engine, progress=progress)
+
+    def frames(self, clip_id: str, *, short_side: int | None = None) -> Frames:
+        """Decode a clip from its source: ``pixels`` (t, h, w, 3) uint8 RGB, upright, and ``pts`` (t,) of each frame.
+
+        ``short_side``: px to scale down to. Raises ``UsageError`` for a clip that there is not, and ``SourceError`` where the
+        source is gone or ``Changed``.
+        """
+        rows = run.clips_table(self.tables, self.recipe).read(filter=pc.field("clip_id") == clip_id).to_pylist()
+        if not rows:
+            raise UsageError(f"clip_id={clip_id!r}: {self.url} has no such clip; Dataset.clips() lists them")
+        clip = rows[0]
+        if videos.content_id(clip["uri"])[0] != clip["content_id"]:
+            raise Changed(f"{clip['uri']} changed since it was observed")
+        return videos.read_span(clip["uri"], span_of(clip), stream=clip["stream"], short_side=short_side)
+
+
+def _print_training(line: str) -> None:
+    print_stage("train", line)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainReport:
+    """A training run: its folder, and what each phase came to."""
+
+    run: str
+    phases: tuple[training.PhaseReport, ...]
+
+
+def train(
+    recipe: Any,
+    data: Paths | Mapping[str, str],
+    out: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    start: str | None = None,
+    parts: Mapping[str, str | None] | None = None,
+    phase: str | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    resume: bool = False,
+    say: training.Say = _print_training,
+) -> TrainReport:
+    """Train ``recipe`` on exports into the folder ``out``; repeat the call to resume.
+
+    Args:
+        recipe: a built-in name, ``FILE.py``, or a ``training.recipes.TrainingRecipe``.
+        data: an export's folder, or several by name.
+        start: the model to start from: a diffusers folder, ``zoo:NAME`` or a hub id.
+        parts: ``vae``, ``text`` and ``image`` encoders that replace those of ``start``.
+        phase: the only phase to train.
+        say: called with each line on how far it is.
+
+    Raises ``UsageError`` before any work where these do not fit each other, ``NotFinite`` and ``OutOfMemory``.
+    """
+    exports = (
+        [f"{name}={os.fspath(path)}" for name, path in data.items()] if isinstance(data, Mapping) else _paths(data)
+    )
+    request = training.Request(
+        recipe=recipe,
+        sets=overrides,
+        data=exports,
+        start=start,
+        parts=dict(parts or {}),
+        phase=phase,
+    )
+    phases = training.train_run(request, os.fspath(out), resume=resume, device=device, workers=workers, say=say)
+    return TrainReport(run=os.fspath(out), phases=tuple(phases))

@@ -1,0 +1,177 @@
+"""The Python door: what ``import dailies`` offers, that it is light, and that it does what the commands do."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dailies
+from dailies.curation import world
+from dailies.curation.errors import Changed
+from tests.conftest import Dailies
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+OFFERED = """
+CaptionStep CurationRecipe CutStep DailiesError Dataset ExportStep ObserveStep ScoreStep SelectStep SourceError TrainReport
+UsageError curate curation detect_cuts load_recipe pipelines silent train training zoo
+""".split()
+RULES = {"motion": {"min": 0.3, "nulls": "drop"}}
+STEPS = (
+    dailies.ObserveStep(observers=("boundary", "motion")),
+    dailies.CutStep(detector="boundary", min_seconds=1),
+    dailies.SelectStep(rules=RULES),
+)
+
+
+def test_the_names_that_are_offered_are_frozen() -> None:
+    """Whoever changes this list changes what users' programs may say: the changelog has to name it."""
+    assert sorted(dailies.__all__) == OFFERED == dir(dailies)
+    for name in OFFERED:
+        assert getattr(dailies, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'detect_cut'"):
+        _ = dailies.detect_cut
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    moving = {"cameras": {"pan": 1.0}, "still": 0.0, "flashes": 0.0, "text": 0.0}
+    for seed in (503, 504):
+        script = world.write_script((seed,), transitions=["cut"], shot_frames=(72, 96), **moving)
+        world.encode(script, folder / f"{seed}.mp4")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(videos: Path) -> dailies.Dataset:
+    (videos / "broken.mp4").write_text("no video")
+    recipe = dailies.CurationRecipe.of("mine", STEPS)
+    result = dailies.curate(videos, videos / "dataset", recipe=recipe, engine="local", progress=dailies.silent)
+    assert (result.sources.ok, result.sources.given) == (2, 3)
+    ((uri, kind, _),) = result.sources.failures
+    assert (Path(uri).name, kind) == ("broken.mp4", "unreadable")
+    assert result.selections[0].clips == result.clips.counts["ok"] + result.clips.counts["too_short"]
+    return dailies.Dataset(videos / "dataset")
+
+
+def test_cuts_of_a_video_are_those_of_the_command(videos: Path, dailies: Dailies) -> None:
+    import dailies as door
+
+    clip = videos / "503.mp4"
+    cuts = door.detect_cuts(clip)
+    assert [{"frame": c.frame, "end": c.end, "kind": c.kind} for c in cuts] == json.loads(
+        dailies("cuts", clip, "--json").stdout
+    )[str(clip)]
+    (videos / "bad.txt.mp4").write_text("no video")
+    with pytest.raises(door.SourceError):
+        door.detect_cuts(videos / "bad.txt.mp4")
+    (videos / "bad.txt.mp4").unlink()
+    with pytest.raises(door.UsageError, match="no such file"):
+        door.detect_cuts(videos / "nothing.mp4")
+
+
+def test_steps_as_objects_are_the_recipe_that_yaml_says(dataset: dailies.Dataset) -> None:
+    from dailies.pipelines.recipe import parse_recipe
+
+    steps = [
+        {"observe": {"observers": ["boundary", "motion"]}},
+        {"cut": {"detector": "boundary", "min_seconds": 1}},
+        {"select": {"rules": RULES}},
+    ]
+    assert dataset.recipe.tables() == parse_recipe({"name": "mine", "steps": steps}).tables()
+
+
+def test_a_dataset_is_asked_selected_and_its_frames_read(dataset: dailies.Dataset, videos: Path) -> None:
+    assert repr(dataset) == f"Dataset({dataset.url!r})"
+    assert dataset.exports == ()
+    clips = dataset.clips("main")
+    assert {"clip_id", "motion", "keep", "reason", "reasons"} <= set(clips.column_names)
+    asked = dataset.sql("select clip_id, keep, reason from selection_main")
+    by_id = {row["clip_id"]: row for row in asked.to_pylist()}
+    for row in clips.to_pylist():  # verdicts stand with their own clips
+        assert (row["keep"], row["reason"]) == (by_id[row["clip_id"]]["keep"], by_id[row["clip_id"]]["reason"])
+    assert "keep" not in dataset.clips().column_names
+
+    none = dataset.select(overrides=["main.rules.motion.min=1e6"])
+    assert none.kept == 0
+    assert dataset.select(overrides=["main.rules.motion.min=0"]).kept == none.clips
+    with pytest.raises(dailies.UsageError, match="selection='other': no such selection; there are main"):
+        dataset.clips("other")
+    with pytest.raises(dailies.UsageError, match="has no such clip"):
+        dataset.frames("x")
+
+    row = max(clips.to_pylist(), key=lambda row: row["first_frame"])
+    frames = dataset.frames(row["clip_id"])
+    assert frames.pixels.shape == (row["frames"], row["height"], row["width"], 3)
+    small = dataset.frames(row["clip_id"], short_side=24)
+    assert (
+        small.pixels.shape[1:3] == (24, round(24 * row["width"] / row["height"] / 2) * 2)
+        or min(small.pixels.shape[1:3]) == 24
+    )
+    source = Path(row["uri"])
+    script = world.write_script(
+        (int(source.stem),),
+        transitions=["cut"],
+        shot_frames=(72, 96),
+        cameras={"pan": 1.0},
+        still=0.0,
+        flashes=0.0,
+        text=0.0,
+    )
+    truth = list(world.frames(script))[row["first_frame"]]
+    assert np.abs(frames.pixels[0].astype(int) - truth.astype(int)).mean() < 6, (
+        "the clip's own frames, not the source's first"
+    )
+
+    data = source.read_bytes()
+    source.write_bytes(data + b"x")
+    with pytest.raises(Changed):
+        dataset.frames(row["clip_id"])
+    source.write_bytes(data)
+
+
+def test_an_export_is_found_for_training(dataset: dailies.Dataset, videos: Path) -> None:
+    recipe = dailies.CurationRecipe.of("mine", [*STEPS, dailies.ExportStep(preset="ultrafast")])
+    result = dailies.curate(str(videos), videos / "dataset", recipe=recipe, engine="local", progress=dailies.silent)
+    assert dataset.exports == (result.exports[0].path,)
+    again = dataset.export(overrides=["export.crf=40"], engine="local", progress=dailies.silent)
+    assert dataset.exports == (result.exports[0].path, again.path)
+
+
+def test_progress_is_shown_unless_another_is_given(videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = dailies.CurationRecipe.of("mine", STEPS)
+    dailies.curate(videos, videos / "dataset", recipe=recipe, engine="local")
+    assert "observe" in capsys.readouterr().err
+    dailies.curate(videos, videos / "dataset", recipe=recipe, engine="local", progress=dailies.silent)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_the_examples_run(example: str, tmp_path: Path) -> None:
+    if example == "train.py":
+        for package in ("torch", "diffusers", "transformers", "open_clip"):
+            pytest.importorskip(package, reason="needs the extras models and train")
+    command = [sys.executable, str(EXAMPLES / example)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "clips" in done.stdout or "clip_id" in done.stdout or "frames" in done.stdout
+
+
+def test_the_page_on_python_runs_as_written(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks but training's, which ``examples/train.py`` stands for, one after the other."""
+    page = (EXAMPLES.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    page, _, _ = page.partition("## Train, publish, run")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes((videos / "503.mp4").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
