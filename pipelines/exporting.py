@@ -27,10 +27,10 @@ from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress
-from dailies.pipelines.recipe import CurationRecipe
+from dailies.pipelines.recipes.recipe import CurationRecipe
+from dailies.pipelines.recipes.steps import ExportStep, ObserveStep
 from dailies.pipelines.reports import ExportReport
 from dailies.pipelines.stages import MEMORY_GB
-from dailies.pipelines.steps import ExportStep, ObserveStep
 
 EXTRACTED = "extracted"  # the folder, within a staging folder, of files that clips were extracted into
 

@@ -25,11 +25,11 @@ from dailies.curation.tables import Committer, Dataset, Table
 from dailies.pipelines import engine as engines
 from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.progress import Progress, silent
-from dailies.pipelines.recipe import CurationRecipe, parse_recipe, resolved
+from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe, resolved
+from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
 from dailies.pipelines.reports import ClipsReport, ExportReport, SelectionReport, SourceReport, Summary
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
-from dailies.pipelines.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
 from dailies.pipelines.units import bundles, first_units, further_units, observed_sources, with_files, without
 
 COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles in progress

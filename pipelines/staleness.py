@@ -10,8 +10,8 @@ from dailies.curation import schema, video
 from dailies.curation.errors import SourceError
 from dailies.curation.tables import Dataset
 from dailies.pipelines.maintenance import withdraw
-from dailies.pipelines.recipe import CurationRecipe
-from dailies.pipelines.steps import Annotation
+from dailies.pipelines.recipes.recipe import CurationRecipe
+from dailies.pipelines.recipes.steps import Annotation
 
 
 def withdraw_changed(

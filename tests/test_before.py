@@ -14,7 +14,7 @@ import pytest
 
 from dailies.curation.tables import Dataset, query, verify
 from dailies.pipelines import engine as engines
-from dailies.pipelines.recipe import load_recipe
+from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.run import curate, export_again, select_again
 from tests.s3_server import s3_server
 

@@ -35,7 +35,7 @@ FORKS = multiprocessing.get_context("forkserver")
 IMPORTS = (
     "dailies.pipelines.cli.main",
     "dailies.pipelines.run",
-    "dailies.pipelines.recipe",
+    "dailies.pipelines.recipes.recipe",
     "dailies.pipelines.cli.curation_tables",
     "rapidocr.main",
     __name__,

@@ -14,10 +14,10 @@ import pytest
 from dailies.curation import world
 from dailies.curation.errors import RecipeError
 from dailies.curation.tables import Dataset
-from dailies.pipelines.own import OwnSpec
-from dailies.pipelines.recipe import CurationRecipe, load_recipe, parse_recipe
+from dailies.pipelines.recipes.own import OwnSpec
+from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe
+from dailies.pipelines.recipes.steps import CaptionStep, CutStep, ObserveStep, ScoreStep, SelectStep
 from dailies.pipelines.run import curate, last_recipe, select_again
-from dailies.pipelines.steps import CaptionStep, CutStep, ObserveStep, ScoreStep, SelectStep
 
 BRIGHT = """
 from contextlib import contextmanager

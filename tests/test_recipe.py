@@ -14,8 +14,8 @@ from dailies.curation.errors import RecipeError
 from dailies.curation.observers.motion import MotionObserver
 from dailies.curation.scorers import ClipScorer, TextScorer
 from dailies.curation.select import Rule
-from dailies.pipelines.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names, resolved
-from dailies.pipelines.steps import CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
+from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names, resolved
+from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
 
 PLAIN: dict[str, Any] = {
     "name": "plain",
@@ -271,7 +271,7 @@ def test_steps_as_objects_are_checked_as_a_whole() -> None:
 
 
 def test_specs_say_what_they_need_and_which_models_they_name() -> None:
-    assert CocaCaptioner.requires == ClipScorer.requires == ("open_clip", "torch")
+    assert CocaCaptioner.requires == ClipScorer.requires == ("open_clip", "torch", "transformers")
     for spec in (CocaCaptioner(), ClipScorer()):
         assert resolved(spec).model.endswith("coca-world")
         assert Path(resolved(spec).model).is_dir()

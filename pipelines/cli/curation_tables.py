@@ -217,7 +217,7 @@ def print_recipes(as_json: bool) -> None:
     from dailies.curation.detectors import DETECTORS
     from dailies.curation.observers import OBSERVERS
     from dailies.curation.scorers import SCORERS
-    from dailies.pipelines.recipe import recipe_names
+    from dailies.pipelines.recipes.recipe import recipe_names
 
     names_by_kind = {
         "recipes": recipe_names(),

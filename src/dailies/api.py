@@ -26,7 +26,7 @@ from dailies.pipelines import train as training
 from dailies.pipelines.cli.progress import print_stage, show_progress
 from dailies.pipelines.engine import Engine
 from dailies.pipelines.progress import Progress
-from dailies.pipelines.recipe import CurationRecipe, load_recipe
+from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
