@@ -159,7 +159,7 @@ def sql(
     from dailies.curation.tables import sql
     from dailies.pipelines.cli.curation_tables import print_rows
 
-    rows = sql.query(datasets.Dataset.open(dataset), query)
+    rows = sql.query(datasets.DatasetTables.open(dataset), query)
     print_rows(rows, "json" if as_json else "csv" if as_csv else "table")
 
 

@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 from dailies.curation import video as videos
 from dailies.curation.clips import span_of
 from dailies.curation.errors import Changed, SourceError, UsageError
-from dailies.curation.tables import Dataset as DatasetTables
-from dailies.curation.tables import query
+from dailies.curation.tables import DatasetTables, query
 from dailies.curation.types import Frames
 from dailies.pipelines import cuts as cut_finding
 from dailies.pipelines import run
