@@ -308,7 +308,7 @@ def test_steps_as_objects_are_checked_as_a_whole() -> None:
 
 
 def test_specs_say_what_they_need_and_which_models_they_name() -> None:
-    assert CocaCaptioner.requires == ClipScorer.requires == ("open_clip", "torch")
+    assert CocaCaptioner.requires == ClipScorer.requires == ("open_clip", "torch", "transformers")
     for spec in (CocaCaptioner(), ClipScorer()):
         assert resolved(spec).model.endswith("coca-world")
         assert Path(resolved(spec).model).is_dir()
