@@ -1,4 +1,4 @@
-"""Exports a selection: clips are cut out source by source and put together to shards in a staging folder, one file at a
+"""Exports a selection: clips are extracted source by source and put together to shards in a staging folder, one file at a
 time, which moves into place when it is whole.
 
 The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same

@@ -100,7 +100,7 @@ class SelectionReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """One export; ``path`` is ``None`` when there is none, because no clip was kept or none could be cut out.
+    """One export; ``path`` is ``None`` when there is none, because no clip was kept or none could be extracted.
 
     ``splits``: exported clips per split. ``lost_seconds``: what keyframes cost: for clips copied from keyframe to
     keyframe the part outside, and the whole of those that cannot be copied, which are ``not_copied`` of the ``failed``.

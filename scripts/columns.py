@@ -15,8 +15,8 @@ from dailies.curation.scorers import SCORERS
 
 HEAD = """# Columns
 
-Rules select by these columns, `dailies sql` shows them, and exports carry the measured ones. This page is written from the
-code by `python -m scripts.columns > docs/columns.md`; a test holds that it is up to date.
+Rules select by these columns, `dailies sql` shows them, and exports carry the measured ones. This page is written from
+the code by `python -m scripts.columns > docs/columns.md`; a test holds that it is up to date.
 
 ## Of every clip
 
@@ -32,15 +32,16 @@ They are there when the recipe's `observe` step lists the observer.
 SCORED = """
 ## By scorers
 
-They are there when the recipe has a `score` step with the scorer, and null for clips that it failed on. A `name` of the step's
-own stands before them: `clip_large_clip_similarity`.
+They are there when the recipe has a `score` step with the scorer, and null for clips that it failed on. A `name` of the
+step's own stands before them: `clip_large_clip_similarity`.
 
 | column | unit | meaning | scorer |
 |---|---|---|---|"""
 CAPTIONED = """
 ## By captioners
 
-They are there when the recipe has a `caption` step with the captioner; a step named `coca_large` makes `caption_coca_large`.
+They are there when the recipe has a `caption` step with the captioner; a step named `coca_large` makes
+`caption_coca_large`.
 
 | column | meaning | captioner |
 |---|---|---|"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ def test_the_commands() -> None:
     zoo = {"zoo publish", "zoo list", "zoo show", "zoo run", "zoo verify"}
     curation = {"curate", "cuts", "select", "export", "sql", "verify", "gc", "withdraw", "recipes"}
     assert set(COMMANDS) == curation | zoo | {"train", "quickstart"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_row_in_the_readme(name: str) -> None:
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = [set(re.findall(r"[a-z]+", row)) for row in readme.splitlines() if row.startswith("| `dailies ")]
+    assert any({"dailies", *name.split()} <= row for row in rows)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -340,7 +340,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
     [
         (["nowhere"], "nowhere: no such file or folder"),
         (["."], ".: no video in this folder"),
-        ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, quickstart, svd"),
+        ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, "),
         ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
         ([".", "--engine", "spark"], "--engine=spark: no such engine; use ray or local"),

@@ -243,9 +243,7 @@ def test_what_is_missing_of_the_request_is_said(tmp_path: Path) -> None:
         train_run(tiny, "run", say=print)
     with pytest.raises(UsageError, match="--out RUN"):
         train_run(dataclasses.replace(tiny, data=["data"]), None, say=print)
-    with pytest.raises(
-        UsageError, match=r"recipe 'huge': no such recipe; there are tiny, svd, finetune, lora, or FILE\.py"
-    ):
+    with pytest.raises(UsageError, match=r"recipe 'huge': no such recipe; there are .*, or FILE\.py"):
         plan_run(Request(recipe="huge"), say=print)
     with pytest.raises(UsageError, match="phase 'last': recipe tiny has no such phase; there are image, video, hq"):
         plan_run(dataclasses.replace(tiny, phase="last"), say=print)

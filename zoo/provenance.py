@@ -16,7 +16,7 @@ class SourceExport:
 
     Args:
         clips: number of clips in all splits.
-        sources: number of sources that they were cut from.
+        sources: number of sources that they come from.
         recipe, recipe_hash: of curation.
         version: of dailies.
         rules: column → rule, as the recipe has it.

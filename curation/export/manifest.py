@@ -37,15 +37,15 @@ class ExportManifest:
     Args:
         name: the folder's name, ``NAME@FINGERPRINT``.
         splits: the size of each split that has clips.
-        sources: number of sources that clips were cut from.
-        failed: number of selected clips that could not be cut out.
+        sources: number of sources that the clips come from.
+        failed: number of selected clips that could not be extracted.
         lost_seconds: length that is in the clips' spans and not in the bytes, since copies begin at keyframes.
         recipe, recipe_hash: of curation.
         selection: the selection's name in the recipe.
         rules: column → rule, as the recipe has it.
         limits: column → the numbers that its rule came to.
         tables: table → version that was read.
-        extraction: settings by which clips were cut out.
+        extraction: settings by which clips were extracted.
         seed: of the order of clips.
         version: of dailies.
         notes: sentences that people add about the footage; cards repeat them.
