@@ -332,7 +332,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
     (tmp_path / "text.mp4").write_text("nothing")
     done = dailies("curate", tmp_path, "--out", tmp_path / "dataset", *FAST, "--engine", "local")
     assert done.returncode == 1
-    assert "1 of 1 sources failed" in done.stdout
+    assert "1 of 1 source failed" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,10 @@ def test_a_step_whose_packages_are_missing_is_refused_before_work_starts(
     monkeypatch.setattr(packages, "find_spec", lambda name: None if name in packages.EXTRAS else name)
     done = dailies("curate", small_world, "--out", tmp_path / "dataset", "--recipe", "captioned")
     assert done.returncode == 2
-    assert done.stderr == "dailies: step caption_coca needs open_clip, torch: pip install 'dailies[models]'\n"
+    assert (
+        done.stderr
+        == "dailies: step caption_coca needs open_clip, torch, transformers: pip install 'dailies[models]'\n"
+    )
     assert not (tmp_path / "dataset").exists()
 
 
