@@ -30,8 +30,8 @@ from benchmarks.detectors import OTHERS, Intervals
 from dailies.curation.clips import ClipRules, pieces, places_of
 from dailies.curation.observe import Observation, observe
 from dailies.curation.types import Cut
-from dailies.pipelines.recipe import load_recipe
-from dailies.pipelines.steps import CutStep, ObserveStep
+from dailies.pipelines.recipes.recipe import load_recipe
+from dailies.pipelines.recipes.steps import CutStep, ObserveStep
 
 TOLERANCE = 2  # frames
 

@@ -28,8 +28,8 @@ from dailies.curation import world
 from dailies.curation.errors import SourceError
 from dailies.curation.observe import observe
 from dailies.pipelines.isolate import ONE_THREAD
-from dailies.pipelines.recipe import load_recipe
-from dailies.pipelines.steps import ObserveStep
+from dailies.pipelines.recipes.recipe import load_recipe
+from dailies.pipelines.recipes.steps import ObserveStep
 
 
 def ours(path: str, recipe: str) -> int:

@@ -11,8 +11,8 @@ from dailies.curation.observe import Observation
 from dailies.curation.sources import list_sources
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress, silent
-from dailies.pipelines.recipe import CurationRecipe
-from dailies.pipelines.steps import CutStep, ObserveStep
+from dailies.pipelines.recipes.recipe import CurationRecipe
+from dailies.pipelines.recipes.steps import CutStep, ObserveStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

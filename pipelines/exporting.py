@@ -22,15 +22,15 @@ from dailies.curation import export, schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import NotCopied
 from dailies.curation.export import ExtractSettings
-from dailies.curation.tables import Dataset, Folder, Table
+from dailies.curation.tables import DatasetTables, Folder, Table
 from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress
-from dailies.pipelines.recipe import CurationRecipe
+from dailies.pipelines.recipes.recipe import CurationRecipe
+from dailies.pipelines.recipes.steps import ExportStep, ObserveStep
 from dailies.pipelines.reports import ExportReport
 from dailies.pipelines.stages import MEMORY_GB
-from dailies.pipelines.steps import ExportStep, ObserveStep
 
 EXTRACTED = "extracted"  # the folder, within a staging folder, of files that clips were extracted into
 
@@ -132,7 +132,7 @@ def _write_table(folder: Folder, name: str, table: pa.Table) -> None:
 
 
 def export_selection(
-    dataset: Dataset,
+    dataset: DatasetTables,
     recipe: CurationRecipe,
     step: ExportStep,
     clips: pa.Table,
@@ -182,7 +182,7 @@ def export_selection(
     return report(step.name, exports / name)
 
 
-def _place(dataset: Dataset, name: str, wanted: Sequence[str]) -> tuple[str, bool]:
+def _place(dataset: DatasetTables, name: str, wanted: Sequence[str]) -> tuple[str, bool]:
     """Return the export's name, and whether it exists with just these clips.
 
     An export that lost clips to a withdrawal keeps its name, and the new one gets a number.

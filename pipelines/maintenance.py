@@ -9,12 +9,12 @@ from dailies.curation import schema, video
 from dailies.curation.errors import UsageError
 from dailies.curation.export.card import disagreement, recount
 from dailies.curation.export.manifest import MANIFEST
-from dailies.curation.tables import Dataset, DatasetProblem, Garbage, verify
+from dailies.curation.tables import DatasetProblem, DatasetTables, Garbage, verify
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
     """Return problems found; ``deep`` decodes every exported clip and compares its frame count."""
-    dataset = Dataset.open(url)
+    dataset = DatasetTables.open(url)
     problems = verify(dataset, check_media=video.count_frames if deep else None)
     broken = {problem.table for problem in problems}
     for name in dataset.exports():
@@ -26,8 +26,8 @@ def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
 
 
 def collect(url: str, *, dry_run: bool, older_than: float | None) -> list[Garbage]:
-    """Remove unreferenced files that are older than ``older_than`` hours, see ``Dataset.gc``; returns them."""
-    return Dataset.open(url).gc(dry_run=dry_run, older_than_hours=older_than)
+    """Remove unreferenced files that are older than ``older_than`` hours, see ``DatasetTables.gc``; returns them."""
+    return DatasetTables.open(url).gc(dry_run=dry_run, older_than_hours=older_than)
 
 
 def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
@@ -35,7 +35,7 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
 
     Raises ``UsageError``, before deleting anything, for a source that is not in the dataset.
     """
-    dataset = Dataset.open(url)
+    dataset = DatasetTables.open(url)
     known: dict[str, str] = {}
     for name in dataset.tables():
         if name.startswith("observations@"):
@@ -57,7 +57,7 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def withdraw(dataset: Dataset, source_ids: Sequence[str]) -> dict[str, int]:
+def withdraw(dataset: DatasetTables, source_ids: Sequence[str]) -> dict[str, int]:
     """Delete the rows of these sources, and bring what the exports say of themselves up to date; rows deleted per table.
 
     Every export is looked at, so that a second call finishes what a killed one left.

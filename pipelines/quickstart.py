@@ -18,7 +18,7 @@ from dailies.curation.tables import Folder
 from dailies.curation.video import decode_bytes
 from dailies.pipelines.engine import Engine
 from dailies.pipelines.progress import Progress, silent
-from dailies.pipelines.recipe import load_recipe
+from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.reports import Summary
 from dailies.pipelines.run import curate
 from dailies.pipelines.train import PhaseReport, Request, train_run

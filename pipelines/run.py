@@ -21,15 +21,15 @@ from dailies.curation.clips import ClipRules
 from dailies.curation.errors import UsageError
 from dailies.curation.packages import need
 from dailies.curation.select import select
-from dailies.curation.tables import Committer, Dataset, Table
+from dailies.curation.tables import Committer, DatasetTables, Table
 from dailies.pipelines import engine as engines
 from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.progress import Progress, silent
-from dailies.pipelines.recipe import CurationRecipe, parse_recipe, resolved
+from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe, resolved
+from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
 from dailies.pipelines.reports import ClipsReport, ExportReport, SelectionReport, SourceReport, Summary
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
-from dailies.pipelines.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
 from dailies.pipelines.units import bundles, first_units, further_units, observed_sources, with_files, without
 
 COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles in progress
@@ -51,7 +51,7 @@ def curate(
     """
     _check_installed(recipe)
     rows = list(sources.list_sources(arguments))
-    dataset = Dataset.create(out)
+    dataset = DatasetTables.create(out)
     with dataset.writer(), engines.session(engine):
         record_run(dataset, recipe)
         changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed)
@@ -79,7 +79,9 @@ def _check_installed(recipe: CurationRecipe) -> None:
 class _Run:
     """One pass over a recipe's steps."""
 
-    def __init__(self, dataset: Dataset, recipe: CurationRecipe, engine: engines.Engine, progress: Progress) -> None:
+    def __init__(
+        self, dataset: DatasetTables, recipe: CurationRecipe, engine: engines.Engine, progress: Progress
+    ) -> None:
         self.dataset, self.recipe, self.engine, self.progress = dataset, recipe, engine, progress
         self.selections: list[SelectionReport] = []
         self.exports: list[ExportReport] = []
@@ -161,12 +163,12 @@ def measures(recipe: CurationRecipe) -> list[pa.Field]:
     return [column for observer in recipe.step(ObserveStep).observers for column in observer.measures]
 
 
-def clips_table(dataset: Dataset, recipe: CurationRecipe) -> Table:
+def clips_table(dataset: DatasetTables, recipe: CurationRecipe) -> Table:
     """Return the table of the recipe's clips, which may not exist yet."""
     return dataset.table(recipe.clips, schema.clips(measures(recipe)))
 
 
-def joined(dataset: Dataset, recipe: CurationRecipe, before: Any = None) -> pa.Table:
+def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -> pa.Table:
     """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
     clips = clips_table(dataset, recipe).read()
     for step in recipe.before(before):
@@ -177,7 +179,7 @@ def joined(dataset: Dataset, recipe: CurationRecipe, before: Any = None) -> pa.T
     return clips
 
 
-def select_step(dataset: Dataset, recipe: CurationRecipe, step: SelectStep) -> SelectionReport:
+def select_step(dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep) -> SelectionReport:
     """Judge all clips of the dataset by the step's rules, and replace the selection in one commit."""
     clips = joined(dataset, recipe, before=step)
     verdicts, limits = select(clips, step.rules, duplicates=step.duplicates)
@@ -195,7 +197,7 @@ def select_step(dataset: Dataset, recipe: CurationRecipe, step: SelectStep) -> S
 
 
 def export_step(
-    dataset: Dataset, recipe: CurationRecipe, step: ExportStep, *, engine: engines.Engine, progress: Progress
+    dataset: DatasetTables, recipe: CurationRecipe, step: ExportStep, *, engine: engines.Engine, progress: Progress
 ) -> ExportReport:
     """Export the selected clips, unless this very export exists already."""
     clips = joined(dataset, recipe, before=step)
@@ -211,7 +213,7 @@ def export_step(
 # ---- again, under other rules ---------------------------------------------------------------------------------------
 
 
-def last_recipe(dataset: Dataset, overrides: Sequence[str]) -> CurationRecipe:
+def last_recipe(dataset: DatasetTables, overrides: Sequence[str]) -> CurationRecipe:
     """Return the recipe of the dataset's last run, with overrides."""
     runs = dataset.table("runs", schema.RUNS).read(["started", "recipe"]).sort_by([("started", "descending")])
     if not len(runs):
@@ -221,7 +223,7 @@ def last_recipe(dataset: Dataset, overrides: Sequence[str]) -> CurationRecipe:
 
 def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionReport:
     """Repeat a selection with overrides such as ``main.rules.motion.min=1``; reads columns only."""
-    dataset = Dataset.open(url)
+    dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, SelectStep, name)
     with dataset.writer():
@@ -234,7 +236,7 @@ def export_again(
     url: str, name: str, overrides: Sequence[str], *, engine: engines.Engine, progress: Progress = silent
 ) -> ExportReport:
     """Export the last selection again, with overrides such as ``export.crf=23``."""
-    dataset = Dataset.open(url)
+    dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, ExportStep, name)
     with dataset.writer(), engines.session(engine):
@@ -252,7 +254,7 @@ def _named(recipe: CurationRecipe, kind: type[StepT], name: str) -> StepT:
     return steps[name]
 
 
-def record_run(dataset: Dataset, recipe: CurationRecipe) -> None:
+def record_run(dataset: DatasetTables, recipe: CurationRecipe) -> None:
     """Append a run to the dataset with its whole recipe, so that the parameters of every result are on record."""
     started = datetime.now(UTC)
     run_id = schema.digest("run", started.isoformat(), recipe.hash)

@@ -8,14 +8,14 @@ from typing import Any
 
 from dailies.curation import schema, video
 from dailies.curation.errors import SourceError
-from dailies.curation.tables import Dataset
+from dailies.curation.tables import DatasetTables
 from dailies.pipelines.maintenance import withdraw
-from dailies.pipelines.recipe import CurationRecipe
-from dailies.pipelines.steps import Annotation
+from dailies.pipelines.recipes.recipe import CurationRecipe
+from dailies.pipelines.recipes.steps import Annotation
 
 
 def withdraw_changed(
-    dataset: Dataset, recipe: CurationRecipe, rows: Sequence[dict[str, Any]], *, retry_failed: bool
+    dataset: DatasetTables, recipe: CurationRecipe, rows: Sequence[dict[str, Any]], *, retry_failed: bool
 ) -> list[str]:
     """Withdraw those sources of ``rows`` that changed since they were observed; returns their uris.
 

@@ -39,7 +39,7 @@ def truth(small_world: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Done:
+class CommandResult:
     """How a command ended."""
 
     returncode: int
@@ -47,7 +47,7 @@ class Done:
     stderr: str
 
 
-Dailies = Callable[..., Done]
+Dailies = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +55,13 @@ def dailies() -> Dailies:
     """Run ``dailies ARGS`` in this process, which saves its start each time."""
     from dailies.pipelines.cli.main import main
 
-    def run(*args: object) -> Done:
+    def run(*args: object) -> CommandResult:
         out, err, code = io.StringIO(), io.StringIO(), 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 main([str(arg) for arg in args])
             except SystemExit as exit:
                 code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
-        return Done(code, out.getvalue(), err.getvalue())
+        return CommandResult(code, out.getvalue(), err.getvalue())
 
     return run

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dailies.curation import schema
-from dailies.curation.tables import Committer, Dataset, Folder, Table
+from dailies.curation.tables import Committer, DatasetTables, Folder, Table
 from dailies.curation.tables.parts import part_name
 from dailies.curation.tables.storage import layout, write_parquet
 
@@ -64,7 +64,7 @@ def clips_of(source: str) -> list[dict[str, Any]]:
     ]
 
 
-def fill(dataset: Dataset, sources: Sequence[str]) -> None:
+def fill(dataset: DatasetTables, sources: Sequence[str]) -> None:
     """One part a source in every table, a selection and an export of all clips, and a run that names the tables."""
     observations = dataset.table(OBSERVATIONS, schema.OBSERVATIONS)
     clips = dataset.table(CLIPS, schema.clips([MOTION]))
@@ -127,7 +127,7 @@ def say(word: str) -> None:
 
 def write_forever(url: str) -> None:
     """Observe three sources a part, a commit for every other part, from where the table stands on."""
-    dataset = Dataset.open(url)
+    dataset = DatasetTables.open(url)
     with dataset.writer():
         table: Table = dataset.table(OBSERVATIONS, schema.OBSERVATIONS)
         with Committer(table, interval=0.002) as committer:
@@ -141,7 +141,7 @@ def write_forever(url: str) -> None:
 
 def replace_forever(url: str) -> None:
     """Put one generation of verdicts in place of another."""
-    table = Dataset.open(url).table(SELECTION, schema.SELECTIONS)
+    table = DatasetTables.open(url).table(SELECTION, schema.SELECTIONS)
     for generation in range(table.properties().get("generation", -1) + 1, 100_000):
         half = pa.table({"clip_id": [f"{n}" for n in range(500)], "reason": [str(generation)] * 500})
         table.replace([half, half], properties={"generation": generation})
@@ -150,7 +150,7 @@ def replace_forever(url: str) -> None:
 
 def write_half_a_part(url: str) -> None:
     """Write the first of two row groups, and no more."""
-    table = Dataset.open(url).table(OBSERVATIONS, schema.OBSERVATIONS)
+    table = DatasetTables.open(url).table(OBSERVATIONS, schema.OBSERVATIONS)
     rows = pa.Table.from_pylist([observation("a", bytes(1_000_000))], schema=schema.OBSERVATIONS)
 
     def half() -> Iterator[pa.Table]:
@@ -163,7 +163,7 @@ def write_half_a_part(url: str) -> None:
 
 def hold(url: str) -> None:
     """Hold the lock, with a forked child that lives on."""
-    with Dataset.open(url).writer():
+    with DatasetTables.open(url).writer():
         child = os.fork()
         if not child:
             time.sleep(60)

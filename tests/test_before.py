@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dailies.curation.tables import Dataset, query, verify
+from dailies.curation.tables import DatasetTables, query, verify
 from dailies.pipelines import engine as engines
-from dailies.pipelines.recipe import load_recipe
+from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.run import curate, export_again, select_again
 from tests.s3_server import s3_server
 
@@ -63,7 +63,7 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
         return run(work, counted(), engine)
 
     monkeypatch.setattr(engines, "run", counting)
-    dataset = Dataset.open("dataset")
+    dataset = DatasetTables.open("dataset")
     versions = {name: dataset.table(name).version() for name in dataset.tables() if "@" in name}
     assert verify(dataset) == []
 
@@ -79,7 +79,7 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
     export = export_again("dataset", "export", ["export.max_short_side=64"], engine="local")
     assert sum(export.splits.values()) == 6
     assert set(done) == {"extract", "export"}, "only what exporting does"
-    assert verify(Dataset.open("dataset")) == []
+    assert verify(DatasetTables.open("dataset")) == []
 
 
 def test_a_training_run_goes_on_to_what_it_would_have_come_to(tmp_path: Path) -> None:

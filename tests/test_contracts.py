@@ -34,7 +34,7 @@ from dailies.curation.scorers import SCORERS
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame, Frame
 from dailies.curation.video import jpeg, unjpeg
-from dailies.pipelines.recipe import parse_recipe, resolved
+from dailies.pipelines.recipes.recipe import parse_recipe, resolved
 from dailies.pipelines.stages import score_rows
 from scripts.columns import page
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation import packages, video, world
-from dailies.curation.tables import Dataset, query
+from dailies.curation.tables import DatasetTables, query
 from tests.conftest import Dailies
 
 FAST = ["--recipe", str(Path(__file__).with_name("plain.yaml")), "--set", "export.preset=ultrafast"]
@@ -32,7 +32,7 @@ steps:
 
 
 def table(dataset: Path, name: str) -> pa.Table:
-    opened = Dataset.open(dataset)
+    opened = DatasetTables.open(dataset)
     (found,) = [table for table in opened.tables() if table.split("@")[0] == name]
     return opened.table(found).read()
 
@@ -48,7 +48,7 @@ def comparable(dataset: Path) -> dict[str, str]:
     ):
         rows = table(dataset, name).sort_by(key)
         out[name] = repr(rows.drop_columns([c for c in ("seconds_taken",) if c in rows.column_names]).to_pylist())
-    (export,) = Dataset.open(dataset).exports()
+    (export,) = DatasetTables.open(dataset).exports()
     index = pq.read_table(dataset / "exports" / export / "index.parquet")
     # An encoder's bytes may differ from run to run by a few; the clips in them do not.
     out[export.split("@")[0]] = repr(index.drop_columns(["bytes"]).sort_by("clip_id").to_pylist())
@@ -101,7 +101,7 @@ def test_most_of_the_footage_ends_up_in_clips(curated: Path, truth: dict[str, An
 def test_clip_measures_follow_the_truth(curated: Path, truth: dict[str, Any]) -> None:
     """Still shots score next to nothing, and what is dropped for its text has text on it."""
     rows = query(
-        Dataset.open(curated),
+        DatasetTables.open(curated),
         "select uri, first_frame, frames, motion, text_area, keep, reasons from clips join scores_text using (clip_id) "
         "join selection_main using (clip_id)",
     ).to_pylist()
@@ -127,12 +127,12 @@ def test_every_dropped_clip_has_its_reason(curated: Path) -> None:
 
 
 def test_splits_never_share_a_source(curated: Path) -> None:
-    rows = query(Dataset.open(curated), "select source_id, count(distinct split) n from clips group by source_id")
+    rows = query(DatasetTables.open(curated), "select source_id, count(distinct split) n from clips group by source_id")
     assert set(rows["n"].to_pylist()) == {1}
 
 
 def export_of(dataset: Path) -> Path:
-    (name,) = Dataset.open(dataset).exports()
+    (name,) = DatasetTables.open(dataset).exports()
     return dataset / "exports" / name
 
 
@@ -332,7 +332,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
     (tmp_path / "text.mp4").write_text("nothing")
     done = dailies("curate", tmp_path, "--out", tmp_path / "dataset", *FAST, "--engine", "local")
     assert done.returncode == 1
-    assert "1 of 1 sources failed" in done.stdout
+    assert "1 of 1 source failed" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,10 @@ def test_a_step_whose_packages_are_missing_is_refused_before_work_starts(
     monkeypatch.setattr(packages, "find_spec", lambda name: None if name in packages.EXTRAS else name)
     done = dailies("curate", small_world, "--out", tmp_path / "dataset", "--recipe", "captioned")
     assert done.returncode == 2
-    assert done.stderr == "dailies: step caption_coca needs open_clip, torch: pip install 'dailies[models]'\n"
+    assert (
+        done.stderr
+        == "dailies: step caption_coca needs open_clip, torch, transformers: pip install 'dailies[models]'\n"
+    )
     assert not (tmp_path / "dataset").exists()
 
 

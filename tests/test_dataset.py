@@ -10,14 +10,14 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import DailiesError, DatasetError
-from dailies.curation.tables import Committer, Dataset, KeySet, Table, read_part, verify, write_part
+from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, read_part, verify, write_part
 from dailies.curation.tables.withdraw import _rewrite_shard
 from tests.dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    return Dataset.create(tmp_path / "a dataset")
+    return DatasetTables.create(tmp_path / "a dataset")
 
 
 @pytest.fixture
@@ -30,26 +30,30 @@ def observations(dataset) -> Table:
 
 def test_only_a_dataset_opens_as_one(tmp_path):
     with pytest.raises(DatasetError, match="nowhere: there is no dataset"):
-        Dataset.open(tmp_path / "nowhere")
+        DatasetTables.open(tmp_path / "nowhere")
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "beach.jpg").touch()
     with pytest.raises(DatasetError, match="holiday: not empty"):
-        Dataset.create(tmp_path / "holiday")
+        DatasetTables.create(tmp_path / "holiday")
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match="file: a dataset cannot be created there"):
-        Dataset.create(tmp_path / "file")
+        DatasetTables.create(tmp_path / "file")
 
 
 def test_a_dataset_is_made_once_and_found_again(tmp_path):
-    made = Dataset.create(tmp_path / "new" / "folder")
-    assert Dataset.create(made.url).url == Dataset.open(f"file://{made.url}").url == str(tmp_path / "new" / "folder")
+    made = DatasetTables.create(tmp_path / "new" / "folder")
+    assert (
+        DatasetTables.create(made.url).url
+        == DatasetTables.open(f"file://{made.url}").url
+        == str(tmp_path / "new" / "folder")
+    )
     assert made.tables() == made.exports() == []
 
 
 def test_a_later_format_is_refused(dataset):
     dataset.folder.write("dataset.json", b'{"format": 2}')
     with pytest.raises(DatasetError, match="format 2 is not 1, which this version reads"):
-        Dataset.open(dataset.url)
+        DatasetTables.open(dataset.url)
 
 
 @pytest.mark.parametrize("name", ["clips", "clips/shots", "observations", "../runs@x", "scores/a/b@c", "observations@"])

@@ -14,7 +14,7 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError
-from dailies.curation.tables import Dataset, verify
+from dailies.curation.tables import DatasetTables, verify
 from tests.dataset_builder import OBSERVATIONS, SELECTION, observation, python
 
 CHILDREN = Path(__file__).with_name("dataset_builder.py")
@@ -22,10 +22,10 @@ CHILDREN = Path(__file__).with_name("dataset_builder.py")
 
 @pytest.fixture
 def dataset(tmp_path):
-    return Dataset.create(tmp_path / "dataset")
+    return DatasetTables.create(tmp_path / "dataset")
 
 
-def start(verb: str, dataset: Dataset) -> subprocess.Popen[str]:
+def start(verb: str, dataset: DatasetTables) -> subprocess.Popen[str]:
     return python(CHILDREN, verb, dataset.url)
 
 
@@ -106,8 +106,8 @@ def test_one_writer_at_a_time_and_none_after_kill_9(dataset):
         with dataset.writer(), dataset.writer():
             dataset.gc()
             with pytest.raises(DatasetError, match=f"pid {os.getpid()} "):
-                _enter(Dataset.open(dataset.url).writer)
-        with Dataset.open(dataset.url).writer():
+                _enter(DatasetTables.open(dataset.url).writer)
+        with DatasetTables.open(dataset.url).writer():
             pass
     finally:
         os.kill(child, signal.SIGKILL)

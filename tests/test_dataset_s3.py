@@ -8,7 +8,7 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError
-from dailies.curation.tables import Committer, Dataset, query, read_part, verify
+from dailies.curation.tables import Committer, DatasetTables, query, read_part, verify
 from tests.dataset_builder import CLIPS, EXPORT, OBSERVATIONS, SELECTION, fill, observation
 from tests.s3_server import s3_server
 
@@ -22,11 +22,11 @@ def bucket():
 
 
 def test_a_dataset_in_a_bucket(bucket):
-    dataset = Dataset.create(f"{bucket}/some where/dataset")
+    dataset = DatasetTables.create(f"{bucket}/some where/dataset")
     assert not dataset.is_local
     with dataset.writer():
         fill(dataset, ["a", "b"])
-    dataset = Dataset.open(dataset.url)
+    dataset = DatasetTables.open(dataset.url)
     assert len(dataset.tables()) == 6
     assert dataset.exports() == [EXPORT]
     assert verify(dataset) == []
@@ -47,9 +47,9 @@ def test_a_dataset_in_a_bucket(bucket):
 
 
 def test_of_two_runs_without_a_lock_the_second_to_commit_fails(bucket):
-    dataset = Dataset.create(f"{bucket}/two")
+    dataset = DatasetTables.create(f"{bucket}/two")
     table = dataset.table(OBSERVATIONS, schema.OBSERVATIONS)
-    with dataset.writer(), Dataset.open(dataset.url).writer():
+    with dataset.writer(), DatasetTables.open(dataset.url).writer():
         for name in "ab":  # once when the table is made, once when it is there
             first, second = Committer(table), Committer(table)
             first.add(table.write_part([observation(name)]))
@@ -62,8 +62,8 @@ def test_of_two_runs_without_a_lock_the_second_to_commit_fails(bucket):
 
 def test_what_is_not_there(bucket):
     with pytest.raises(DatasetError, match="s3://videos/nothing: there is no dataset"):
-        Dataset.open(f"{bucket}/nothing")
+        DatasetTables.open(f"{bucket}/nothing")
     with pytest.raises(DatasetError, match="s3://no-such-bucket/x: a dataset cannot be created there"):
-        Dataset.create("s3://no-such-bucket/x")
+        DatasetTables.create("s3://no-such-bucket/x")
     with pytest.raises(DatasetError, match="ftp://somewhere/x: cannot be used"):
-        Dataset.open("ftp://somewhere/x")
+        DatasetTables.open("ftp://somewhere/x")

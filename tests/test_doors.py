@@ -81,9 +81,19 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "training": TRAINING,
     "training/vae": (*TRAINING, "training"),
     # ---- pipelines: Ray and recipes around curation, training and the zoo ----
-    "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines/latents"),
+    "pipelines/recipes": (*CURATION, "zoo"),
+    "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines/recipes"),
     "pipelines/latents": (*CURATION, "zoo", *TRAINING, "training", "pipelines"),
-    "pipelines/cli": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines", "pipelines/latents"),
+    "pipelines/cli": (
+        *CURATION,
+        "zoo",
+        *TRAINING,
+        "training",
+        "training/vae",
+        "pipelines",
+        "pipelines/latents",
+        "pipelines/recipes",
+    ),
 }
 RAY_DOORS = {"pipelines/engine.py", "pipelines/workers.py"}
 # Inside functions only: importing curation must not load torch, which a test below holds.

@@ -19,7 +19,7 @@ from dailies.curation.export import ExportManifest, render_card
 from dailies.curation.export.extraction import crop_of
 from dailies.curation.export.plan import BATCH, LONG, by_source, plan_shards
 from dailies.curation.types import Crop
-from dailies.pipelines.recipe import load_recipe
+from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.training.data.export import Export
 from dailies.training.data.items import Clips
 from tests.conftest import Dailies

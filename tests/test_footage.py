@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation import video
-from dailies.curation.tables import Dataset, query
+from dailies.curation.tables import DatasetTables, query
 from tests.conftest import Dailies
 from tests.test_curate import comparable, table
 
@@ -45,7 +45,9 @@ def test_rotated_files_come_out_upright(curated: Path) -> None:
 
 def test_single_shots_are_left_whole_and_no_known_cut_is_inside_a_clip(curated: Path, shared_data: Path) -> None:
     shots = json.loads((shared_data / "clips" / "shots.json").read_text())
-    clips = query(Dataset.open(curated), "select uri, first_frame, frames from clips where status = 'ok'").to_pylist()
+    clips = query(
+        DatasetTables.open(curated), "select uri, first_frame, frames from clips where status = 'ok'"
+    ).to_pylist()
     crossing = [
         (Path(clip["uri"]).name, cut)
         for clip in clips
@@ -57,7 +59,7 @@ def test_single_shots_are_left_whole_and_no_known_cut_is_inside_a_clip(curated: 
 
 def test_exported_clips_play(curated: Path, dailies: Dailies) -> None:
     assert dailies("verify", curated, "--deep").returncode == 0
-    (export,) = Dataset.open(curated).exports()
+    (export,) = DatasetTables.open(curated).exports()
     index = pq.read_table(curated / "exports" / export / "index.parquet")
     assert set(index["status"].to_pylist()) == {"ok"}
 

@@ -35,7 +35,7 @@ FORKS = multiprocessing.get_context("forkserver")
 IMPORTS = (
     "dailies.pipelines.cli.main",
     "dailies.pipelines.run",
-    "dailies.pipelines.recipe",
+    "dailies.pipelines.recipes.recipe",
     "dailies.pipelines.cli.curation_tables",
     "rapidocr.main",
     __name__,
@@ -70,7 +70,7 @@ class Forked:
         return self.process.exitcode
 
 
-class Started(subprocess.Popen[bytes]):
+class KillableCommand(subprocess.Popen[bytes]):
     """``dailies ARGUMENTS`` as a user starts it, silent, as a ``Run``."""
 
     def __init__(self, arguments: list[str]) -> None:
@@ -105,7 +105,7 @@ def _imported() -> None:
 
 def start(footage: Path, out: Path, engine: str) -> Run:
     arguments = ["curate", str(footage), "--out", str(out), *QUICK, "--engine", engine]
-    return Started(arguments) if engine == "ray" else Forked(arguments)
+    return KillableCommand(arguments) if engine == "ray" else Forked(arguments)
 
 
 def at_work(process: Run, out: Path) -> bool:

@@ -161,8 +161,8 @@ def repeated(path: str, to: Path, times: int) -> str:
 def peak_of_observing(path: str) -> int:
     """Bytes, of a process of its own."""
     script = (
-        "import resource, sys; from dailies.curation.observe import observe; from dailies.pipelines.recipe import load_recipe;"
-        "from dailies.pipelines.steps import ObserveStep;"
+        "import resource, sys; from dailies.curation.observe import observe;"
+        "from dailies.pipelines.recipes import ObserveStep, load_recipe;"
         "step = load_recipe('default', []).step(ObserveStep); seen = observe(sys.argv[1], step.observers, None);"
         "print(len(seen.pts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

@@ -13,11 +13,11 @@ import pytest
 
 from dailies.curation import world
 from dailies.curation.errors import RecipeError
-from dailies.curation.tables import Dataset
-from dailies.pipelines.own import OwnSpec
-from dailies.pipelines.recipe import CurationRecipe, load_recipe, parse_recipe
+from dailies.curation.tables import DatasetTables
+from dailies.pipelines.recipes.own import OwnSpec
+from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe
+from dailies.pipelines.recipes.steps import CaptionStep, CutStep, ObserveStep, ScoreStep, SelectStep
 from dailies.pipelines.run import curate, last_recipe, select_again
-from dailies.pipelines.steps import CaptionStep, CutStep, ObserveStep, ScoreStep, SelectStep
 
 BRIGHT = """
 from contextlib import contextmanager
@@ -89,7 +89,7 @@ def recipe(scorer: Any, *more: dict[str, Any]) -> dict[str, Any]:
     return {"name": "own", "steps": [*HEAD, {"score": {"scorer": scorer}}, *more]}
 
 
-def versions(dataset: Dataset) -> dict[str, int | None]:
+def versions(dataset: DatasetTables) -> dict[str, int | None]:
     return {name: dataset.table(name).version() for name in dataset.tables() if name[:3] not in ("run", "sel")}
 
 
@@ -105,7 +105,7 @@ def test_a_file_beside_the_recipe_scores_captions_selects_and_resumes(videos: Pa
     own = load_recipe(str(tmp_path / "own.yaml"))
     out = tmp_path / "dataset"
     summary = curate([str(videos)], str(out), own, engine="local")
-    dataset = Dataset.open(out)
+    dataset = DatasetTables.open(out)
     bright, double, words = (
         dataset.table(own.tables()[name]).read() for name in ("bright_scorer", "double", "caption_words")
     )
@@ -153,11 +153,11 @@ def test_an_object_is_the_same_as_its_file(videos: Path, file: Path, module: Any
     assert own.tables() == named.tables()
     out = tmp_path / "dataset"
     curate([str(videos)], str(out), own, engine="local")
-    before = versions(Dataset.open(out))
+    before = versions(DatasetTables.open(out))
     assert own.tables()["bright_scorer"] in before
     curate([str(videos)], str(out), own, engine="local")
     curate([str(videos)], str(out), named, engine="local")
-    assert versions(Dataset.open(out)) == before
+    assert versions(DatasetTables.open(out)) == before
 
 
 def test_a_worker_makes_it_from_the_text_that_travels_with_it(file: Path, module: Any) -> None:

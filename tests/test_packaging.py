@@ -42,8 +42,8 @@ for name in {blocked!r}:
     sys.modules[name] = None  # importing it fails, as where it is not installed
 from dailies.curation import world
 from dailies.curation.observe import observe
-from dailies.pipelines.recipe import load_recipe
-from dailies.pipelines.steps import ObserveStep
+from dailies.pipelines.recipes.recipe import load_recipe
+from dailies.pipelines.recipes.steps import ObserveStep
 (step,) = [step for step in load_recipe("default").steps if isinstance(step, ObserveStep)]
 path = world.encode(world.write_script((500,), transitions=["cut"]), {path!r})
 seen = observe(str(path), step.observers, None)

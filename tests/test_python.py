@@ -77,7 +77,7 @@ def test_cuts_of_a_video_are_those_of_the_command(videos: Path, dailies: Dailies
 
 
 def test_steps_as_objects_are_the_recipe_that_yaml_says(dataset: dailies.Dataset) -> None:
-    from dailies.pipelines.recipe import parse_recipe
+    from dailies.pipelines.recipes.recipe import parse_recipe
 
     steps = [
         {"observe": {"observers": ["boundary", "motion"]}},

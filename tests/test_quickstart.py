@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation import video
-from dailies.curation.tables import Dataset, query
+from dailies.curation.tables import DatasetTables, query
 from tests.conftest import Dailies
 
 pytest.importorskip("diffusers")
@@ -57,7 +57,7 @@ def test_one_clip_can_be_followed_from_source_to_card(made: Path) -> None:
     run = json.loads((made / "run" / "run.json").read_text())
     clip = run["phases"][-1]["first_clip_ids"][0]
     assert clip in card
-    dataset = Dataset.open(made / "dataset")
+    dataset = DatasetTables.open(made / "dataset")
     (row,) = query(
         dataset,
         "select clips.uri, keep, export_export.caption_fuse, recipe_hash from observations join clips using (source_id) "

@@ -20,7 +20,7 @@ from dailies.curation.scorers.raft import RaftScorer
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame
 from dailies.curation.video import jpeg, unjpeg
-from dailies.pipelines.recipe import parse_recipe
+from dailies.pipelines.recipes.recipe import parse_recipe
 from dailies.pipelines.stages import score_rows
 
 COLUMNS = ["raft_motion", "raft_pan", "raft_tilt", "raft_zoom", "raft_roll", "raft_local", "raft_camera"]

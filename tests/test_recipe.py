@@ -14,8 +14,8 @@ from dailies.curation.errors import RecipeError
 from dailies.curation.observers.motion import MotionObserver
 from dailies.curation.scorers import ClipScorer, TextScorer
 from dailies.curation.select import Rule
-from dailies.pipelines.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names, resolved
-from dailies.pipelines.steps import CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
+from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names, resolved
+from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
 
 PLAIN: dict[str, Any] = {
     "name": "plain",

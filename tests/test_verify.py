@@ -15,7 +15,7 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import Unreadable, UsageError
-from dailies.curation.tables import Dataset, DatasetProblem, connect, current, query, verify
+from dailies.curation.tables import DatasetProblem, DatasetTables, connect, current, query, verify
 from tests.dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 SHARD = "data/train-00000-of-00002.parquet"
@@ -23,30 +23,30 @@ SHARD = "data/train-00000-of-00002.parquet"
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    dataset = Dataset.create(tmp_path_factory.mktemp("original") / "dataset")
+    dataset = DatasetTables.create(tmp_path_factory.mktemp("original") / "dataset")
     fill(dataset, ["a", "b", "c"])
     return dataset
 
 
 @pytest.fixture
 def dataset(original, tmp_path):
-    return Dataset.open(shutil.copytree(original.url, tmp_path / "dataset"))  # one that was moved is as good
+    return DatasetTables.open(shutil.copytree(original.url, tmp_path / "dataset"))  # one that was moved is as good
 
 
 # ---- verify ---------------------------------------------------------------------------------------------------------
 
 
-def part_of(dataset: Dataset, name: str) -> Path:
+def part_of(dataset: DatasetTables, name: str) -> Path:
     table = dataset.table(name)
     return Path(table.folder.file(next(iter(table.files()))))
 
 
-def cut_short(dataset: Dataset) -> None:
+def cut_short(dataset: DatasetTables) -> None:
     path = part_of(dataset, SCORES)
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def overwritten(dataset: Dataset) -> None:
+def overwritten(dataset: DatasetTables) -> None:
     path = part_of(dataset, SCORES)
     path.write_bytes(bytes(path.stat().st_size))
 
@@ -55,8 +55,8 @@ def clip(name: str, source: str, start: int, end: int) -> dict[str, object]:
     return {"clip_id": name, "source_id": source, "start": start, "end": end}
 
 
-def rewrite_index(change: Callable[[list[dict[str, object]]], object]) -> Callable[[Dataset], None]:
-    def act(dataset: Dataset) -> None:
+def rewrite_index(change: Callable[[list[dict[str, object]]], object]) -> Callable[[DatasetTables], None]:
+    def act(dataset: DatasetTables) -> None:
         path = dataset.folder.file(f"exports/{EXPORT}/index.parquet")
         rows = pq.read_table(path).to_pylist()
         change(rows)
@@ -69,7 +69,7 @@ def swapped(rows: list[dict[str, object]]) -> None:
     rows[0]["row"], rows[1]["row"] = rows[1]["row"], rows[0]["row"]
 
 
-BROKEN: list[tuple[str, Callable[[Dataset], object], str]] = [
+BROKEN: list[tuple[str, Callable[[DatasetTables], object], str]] = [
     ("a part is gone", lambda d: part_of(d, SCORES).unlink(), f"{SCORES}: part-.*: is missing"),
     ("a part is cut short", cut_short, f"{SCORES}: part-.*: is of .* bytes; .* bytes were committed"),
     ("a part is overwritten", overwritten, f"{SCORES}: part-.*: cannot be read"),
@@ -231,7 +231,7 @@ def test_tables_without_rows_can_be_asked(dataset):
     dataset.table(SELECTION, schema.SELECTIONS).replace([])
     sql = "select (select count(*) from scores_motion) + (select count(*) from selection_main) as n"
     assert query(dataset, sql)["n"].to_pylist() == [0]
-    assert query(Dataset.create(dataset.url + "-new"), "select 1 as n")["n"].to_pylist() == [1]
+    assert query(DatasetTables.create(dataset.url + "-new"), "select 1 as n")["n"].to_pylist() == [1]
 
 
 @pytest.mark.parametrize(

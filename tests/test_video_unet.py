@@ -387,7 +387,7 @@ def test_adapters_alone_train_and_merge(parts: list[str], word: str) -> None:
         assert all(torch.equal(p, base[name.replace(".base_layer", "")]) for name, p in model.named_parameters()
                    if name not in trained)  # fmt: skip
         for again in (lambda: models.add_lora(model, parts), lambda: model.save_pretrained("nowhere")):
-            with pytest.raises(UsageError, match="model: already has adapters"):
+            with pytest.raises(UsageError, match=r"model: (already )?has adapters"):
                 again()
         assert far(models.merge_lora(model)(*given), after) < 1e-5
     assert model.state_dict().keys() == base.keys()

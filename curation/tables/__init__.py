@@ -1,6 +1,6 @@
 """Tables: a dataset of Delta Lake tables and exports at a URL.
 
-``Dataset`` opens, locks, withdraws and collects garbage. ``Table`` reads and commits, with one ``Committer`` a run on the
+``DatasetTables`` opens, locks, withdraws and collects garbage. ``Table`` reads and commits, with one ``Committer`` a run on the
 driver; ``write_part`` and ``read_part`` are the worker's end and never open a table. ``query`` is SQL over all of it, and
 ``verify`` says whether it holds together.
 
@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dailies.curation.tables.dataset import Dataset, Garbage
+    from dailies.curation.tables.dataset import DatasetTables, Garbage
     from dailies.curation.tables.integrity import DatasetProblem, verify
     from dailies.curation.tables.parts import KeySet, Receipt, read_part, write_part
     from dailies.curation.tables.sql import connect, current, query
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Committer",
-    "Dataset",
     "DatasetProblem",
+    "DatasetTables",
     "Folder",
     "Garbage",
     "KeySet",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "dataset": ("Dataset", "Garbage"),
+    "dataset": ("DatasetTables", "Garbage"),
     "parts": ("KeySet", "Receipt", "read_part", "write_part"),
     "sql": ("connect", "current", "query"),
     "storage": ("Folder",),

@@ -64,8 +64,8 @@ class Garbage:
     size: int
 
 
-class Dataset:
-    """A dataset in a folder. ``Dataset.create`` makes one, ``Dataset.open`` opens one that is there."""
+class DatasetTables:
+    """A dataset in a folder. ``DatasetTables.create`` makes one, ``DatasetTables.open`` opens one that is there."""
 
     __slots__ = ("_writing", "folder")
 
@@ -74,7 +74,7 @@ class Dataset:
         self._writing = 0
 
     def __repr__(self) -> str:
-        return f"Dataset({self.url!r})"
+        return f"DatasetTables({self.url!r})"
 
     @property
     def url(self) -> str:
@@ -86,7 +86,7 @@ class Dataset:
         return self.folder.local
 
     @classmethod
-    def create(cls, url: str | Path) -> Dataset:
+    def create(cls, url: str | Path) -> DatasetTables:
         """Open the dataset at ``url``, making it if there is none. Raises ``DatasetError`` where something else lies there."""
         folder = Folder.at(url)
         try:
@@ -99,7 +99,7 @@ class Dataset:
         return cls.open(url)
 
     @classmethod
-    def open(cls, url: str | Path) -> Dataset:
+    def open(cls, url: str | Path) -> DatasetTables:
         """Open the dataset at ``url``. Raises ``DatasetError`` where there is none, or one of a later format."""
         folder = Folder.at(url)
         try:

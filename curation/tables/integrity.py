@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError, SourceError
-from dailies.curation.tables.dataset import Dataset
+from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.storage import Folder, one_line, plain
 from dailies.curation.tables.table import Table
 
@@ -48,7 +48,7 @@ class DatasetProblem:
         return f"{self.table}: {self.where}: {self.message}"
 
 
-def verify(dataset: Dataset, *, check_media: Callable[[bytes], int] | None = None) -> list[DatasetProblem]:
+def verify(dataset: DatasetTables, *, check_media: Callable[[bytes], int] | None = None) -> list[DatasetProblem]:
     """Check a whole dataset and return everything that is wrong; an empty list where nothing is.
 
     ``check_media`` makes it deep: it gets the bytes of every exported clip and returns the number of its frames, or

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from dailies.curation.errors import UsageError
-from dailies.curation.tables.dataset import Dataset
+from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.storage import one_line
 
 OFFLINE = {
@@ -23,7 +23,7 @@ OFFLINE = {
 }
 
 
-def query(dataset: Dataset, statement: str) -> pa.Table:
+def query(dataset: DatasetTables, statement: str) -> pa.Table:
     """Run a statement and return its rows; a statement without a result returns an empty table.
 
     Raises ``UsageError`` with the first line of DuckDB's message where the statement is wrong.
@@ -36,7 +36,7 @@ def query(dataset: Dataset, statement: str) -> pa.Table:
             raise UsageError(one_line(error)) from error
 
 
-def connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
+def connect(dataset: DatasetTables) -> duckdb.DuckDBPyConnection:
     """Open a connection with a view for each table, as of now: later commits are not seen.
 
     Only the columns that a statement names are read, and ``count(*)`` reads footers alone; but a field of a struct in
@@ -53,7 +53,7 @@ def connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def current(dataset: Dataset) -> dict[str, str]:
+def current(dataset: DatasetTables) -> dict[str, str]:
     """Map each short name to the table it stands for: the last run's that has one, else the last that was written."""
     tables = dataset.tables()
     exports = dataset.exports()
@@ -76,7 +76,7 @@ def _short(name: str) -> str:
     return singular if group == "clips" or not rest else f"{singular}_{rest}"
 
 
-def _index(dataset: Dataset, export: str) -> pads.Dataset:
+def _index(dataset: DatasetTables, export: str) -> pads.Dataset:
     folder = dataset.folder / "exports" / export
     return pads.dataset(folder.file("index.parquet"), filesystem=folder.fs, format="parquet")
 

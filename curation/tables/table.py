@@ -1,6 +1,6 @@
 """One Delta Lake table: workers write parts, the driver commits them, readers see whole commits only.
 
-What a kill leaves behind is never named by a commit, and ``Dataset.gc`` removes it. The ``Committer`` lets each unit in
+What a kill leaves behind is never named by a commit, and ``DatasetTables.gc`` removes it. The ``Committer`` lets each unit in
 once, so that a task that was retried, or a run that was resumed, doubles nothing.
 """
 
@@ -34,7 +34,7 @@ PROPERTIES = "properties"
 
 
 class Table:
-    """A table of a dataset, by name. Made by ``Dataset.table``; nothing is stored before the first commit.
+    """A table of a dataset, by name. Made by ``DatasetTables.table``; nothing is stored before the first commit.
 
     Its first column is its key. Every method first reads what was added to the log, and so sees what others committed.
     """
@@ -168,7 +168,7 @@ class Table:
         """Delete the rows of these sources, or those with these values, or those that are both, in one transaction.
 
         Returns their number. Parts that hold such a row are rewritten without it; the old ones are gone after
-        ``Dataset.gc``.
+        ``DatasetTables.gc``.
         """
         chosen = None if source_ids is None else pc.field("source_id").isin(pa.array(list(source_ids), pa.string()))
         where = _where(chosen, equals)

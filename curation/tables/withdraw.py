@@ -23,7 +23,7 @@ def withdraw_from_export(export: Folder, source_ids: Sequence[str]) -> int:
     """Rewrite the shards that hold clips of these sources, then the index; returns the number of its rows that went.
 
     The new shards stand under new names until the index, which is replaced in one go, names them; then the old ones are
-    deleted. A run killed on the way leaves files that the index does not name, which ``Dataset.gc`` removes.
+    deleted. A run killed on the way leaves files that the index does not name, which ``DatasetTables.gc`` removes.
     """
     wanted = pa.array(source_ids, pa.string())
     note_renamed(export.url, pq.read_schema(export.file(INDEX), filesystem=export.fs).names)

@@ -37,7 +37,7 @@ def curate(
     from dailies.pipelines import run
     from dailies.pipelines.cli.curation_tables import print_summary
     from dailies.pipelines.cli.progress import progress_for
-    from dailies.pipelines.recipe import load_recipe
+    from dailies.pipelines.recipes.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_)
     print_notes(loaded.notes)
@@ -64,7 +64,7 @@ def cuts(
     from dailies.pipelines.cli.curation_tables import print_cuts
     from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.cuts import find_cuts
-    from dailies.pipelines.recipe import load_recipe
+    from dailies.pipelines.recipes.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_)
     print_notes(loaded.notes)
@@ -159,7 +159,7 @@ def sql(
     from dailies.curation.tables import sql
     from dailies.pipelines.cli.curation_tables import print_rows
 
-    rows = sql.query(datasets.Dataset.open(dataset), query)
+    rows = sql.query(datasets.DatasetTables.open(dataset), query)
     print_rows(rows, "json" if as_json else "csv" if as_csv else "table")
 
 

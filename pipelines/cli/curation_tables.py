@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dailies.pipelines.cli.tables import DASH, grid, length, near, share, stdout, tail
+from dailies.pipelines.cli.tables import DASH, counted, grid, length, near, share, stdout, tail
 
 if TYPE_CHECKING:
     from dailies.curation.tables import DatasetProblem
@@ -33,7 +33,7 @@ def print_summary(summary: Summary, as_json: bool) -> None:
     sources = summary.sources
     out.print()
     if sources.failures:
-        table = grid(f"{len(sources.failures)} of {sources.given} sources failed")
+        table = grid(f"{len(sources.failures)} of {counted(sources.given, 'source')} failed")
         for name in ("source", "reason", "what is wrong"):
             table.add_column(name, overflow="fold")
         for uri, kind, message in sources.failures[:SHOWN_FAILURES]:
@@ -51,9 +51,9 @@ def print_summary(summary: Summary, as_json: bool) -> None:
 
 def _print_totals(out: Console, summary: Summary) -> None:
     sources, counts = summary.sources, summary.clips.counts
-    broken = f", {sources.packets_broken} broken packets skipped" if sources.packets_broken else ""
-    short = f", {counts['too_short']} shots too short" if counts["too_short"] else ""
-    long = f", {counts['too_long']} frames too long" if counts["too_long"] else ""
+    broken = f", {counted(sources.packets_broken, 'broken packet')} skipped" if sources.packets_broken else ""
+    short = f", {counted(counts['too_short'], 'shot')} too short" if counts["too_short"] else ""
+    long = f", {counted(counts['too_long'], 'frame')} too long" if counts["too_long"] else ""
     lines = [
         ("sources", f"{sources.ok} of {sources.given} usable, {length(sources.seconds)}{broken}"),
         ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}{long}"),
@@ -157,7 +157,7 @@ def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
     for row in rows.to_pylist():
         table.add_row(*(escape(_cell(_plain(value))) for value in row.values()))
     stdout().print(table)
-    print(f"{len(rows)} rows")
+    print(counted(len(rows), "row"))
 
 
 def _plain(value: Any) -> Any:
@@ -186,7 +186,7 @@ def print_problems(dataset: str, problems: Sequence[DatasetProblem], as_json: bo
     elif not problems:
         print(f"{dataset}: no problems")
     else:
-        table = grid(f"{len(problems)} problems in {dataset}")
+        table = grid(f"{counted(len(problems), 'problem')} in {dataset}")
         for name in ("table", "where", "what"):
             table.add_column(name, overflow="fold")
         for problem in problems:
@@ -201,7 +201,7 @@ def print_collected(removed: Sequence[Garbage], dry_run: bool, as_json: bool) ->
     size = sum(file.size for file in removed)
     for file in removed:
         print(file.path)
-    print(f"{len(removed)} files, {size / 1e6:.1f} MB {'would be removed' if dry_run else 'removed'}")
+    print(f"{counted(len(removed), 'file')}, {size / 1e6:.1f} MB {'would be removed' if dry_run else 'removed'}")
 
 
 def print_withdrawn(counts: Mapping[str, int], as_json: bool) -> None:
@@ -209,7 +209,7 @@ def print_withdrawn(counts: Mapping[str, int], as_json: bool) -> None:
         print(json.dumps(dict(counts)))
         return
     for table, count in counts.items():
-        print(f"{table:<40} {count} rows deleted")
+        print(f"{table:<40} {counted(count, 'row')} deleted")
 
 
 def print_recipes(as_json: bool) -> None:
@@ -217,7 +217,7 @@ def print_recipes(as_json: bool) -> None:
     from dailies.curation.detectors import DETECTORS
     from dailies.curation.observers import OBSERVERS
     from dailies.curation.scorers import SCORERS
-    from dailies.pipelines.recipe import recipe_names
+    from dailies.pipelines.recipes.recipe import recipe_names
 
     names_by_kind = {
         "recipes": recipe_names(),

@@ -28,9 +28,9 @@ def print_plan(plan: Plan, as_json: bool) -> None:
     for table in (_runs(plan), _costs(plan), _data(plan)):
         Console(highlight=False, width=_uncut(table, out.width)).print(table)
     lacks = {phase.name: "; ".join(phase.lacks) for phase in plan.phases if phase.lacks}
-    _print_lines(out, "what is lacking", [("all", line) for line in plan.lacks] + list(lacks.items()))
-    _print_lines(out, "not quite the paper's", [("·", line) for line in plan.differs])
-    _print_lines(out, "how it is counted", [("·", line) for line in plan.notes])
+    _print_lines(out, "what is missing", [("all", line) for line in plan.lacks] + list(lacks.items()))
+    _print_lines(out, "where it differs from the paper", [("·", line) for line in plan.differs])
+    _print_lines(out, "how it is computed", [("·", line) for line in plan.notes])
 
 
 def print_vae_plan(plan: VaePlan, as_json: bool) -> None:
@@ -55,8 +55,8 @@ def print_vae_plan(plan: VaePlan, as_json: bool) -> None:
     }
     out.print()
     _print_lines(out, "plan of vae: a temporal decoder", list(rows.items()))
-    _print_lines(out, "what is lacking", [("·", line) for line in plan.lacks])
-    _print_lines(out, "how it is counted", [("·", line) for line in plan.notes])
+    _print_lines(out, "what is missing", [("·", line) for line in plan.lacks])
+    _print_lines(out, "how it is computed", [("·", line) for line in plan.notes])
 
 
 def _uncut(table: Table, width: int) -> int:
@@ -80,7 +80,7 @@ def _grid(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
 
 def _runs(plan: Plan) -> Table:
     title = f"plan of {plan.recipe}: what each phase does"
-    numbers = ("frames", "at 1/s", "w×h px", "lr", "P_mean", "P_std", "steps", "batch", "samples")
+    numbers = ("frames", "fps", "w×h px", "lr", "P_mean", "P_std", "steps", "batch", "samples")
     table = _grid(title, ("phase", "task"), numbers)
     for phase in plan.phases:
         fps = DASH if phase.frames == 1 else f"{phase.fps:g}"
@@ -109,7 +109,7 @@ def _costs(plan: Plan) -> Table:
         table.add_row(phase.name, *weights, *map(_number, (*flop, phase.gpu_hours, phase.gigabytes)))
     table.add_section()
     eflop, hours = sum(phase.eflop for phase in phases), sum(phase.gpu_hours for phase in phases)
-    table.add_row("in all", *[""] * 5, _number(eflop * 1e18 / total_unit), _number(hours), "")
+    table.add_row("total", *[""] * 5, _number(eflop * 1e18 / total_unit), _number(hours), "")
     return table
 
 

@@ -28,6 +28,11 @@ def share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else DASH
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 row, 2 rows."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def length(seconds: float) -> str:
     """Return a duration in the unit that suits it."""
     if seconds < 120:

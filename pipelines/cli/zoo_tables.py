@@ -62,7 +62,7 @@ def print_entry(entry: ZooEntry, folder: Path) -> None:
     out, sampling, sources = stdout(), entry.sampling, entry.sources
     rows: list[tuple[str, str | None]] = [
         ("task", entry.task),
-        ("makes", _makes(entry) if entry.pipeline else entry.about or None),
+        ("makes", _makes(entry)) if entry.pipeline else ("what it is", entry.about or None),
         ("pipeline", entry.pipeline),
         ("weights", f"{count(entry.parameters)} parameters, {megabytes(entry.bytes)}"),
         ("licence", entry.licence or "not stated"),

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from dailies.api import Dataset, TrainReport, curate, detect_cuts, train
     from dailies.curation.errors import DailiesError, SourceError, UsageError
     from dailies.pipelines.progress import silent
-    from dailies.pipelines.recipe import CurationRecipe, load_recipe
-    from dailies.pipelines.steps import CaptionStep, CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
+    from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
+    from dailies.pipelines.recipes.steps import CaptionStep, CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
 
 __all__ = [
     "CaptionStep",
@@ -57,8 +57,10 @@ _HOMES = {
     "api": ("Dataset", "TrainReport", "curate", "detect_cuts", "train"),
     "curation.errors": ("DailiesError", "SourceError", "UsageError"),
     "pipelines.progress": ("silent",),
-    "pipelines.recipe": ("CurationRecipe", "load_recipe"),
-    "pipelines.steps": ("CaptionStep", "CutStep", "ExportStep", "ObserveStep", "ScoreStep", "SelectStep"),
+    "pipelines.recipes": (
+        *("CurationRecipe", "load_recipe"),
+        *("CaptionStep", "CutStep", "ExportStep", "ObserveStep", "ScoreStep", "SelectStep"),
+    ),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 from dailies.curation import video as videos
 from dailies.curation.clips import span_of
 from dailies.curation.errors import Changed, SourceError, UsageError
-from dailies.curation.tables import Dataset as DatasetTables
-from dailies.curation.tables import query
+from dailies.curation.tables import DatasetTables, query
 from dailies.curation.types import Frames
 from dailies.pipelines import cuts as cut_finding
 from dailies.pipelines import run
@@ -26,7 +25,7 @@ from dailies.pipelines import train as training
 from dailies.pipelines.cli.progress import print_stage, show_progress
 from dailies.pipelines.engine import Engine
 from dailies.pipelines.progress import Progress
-from dailies.pipelines.recipe import CurationRecipe, load_recipe
+from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

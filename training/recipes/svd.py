@@ -10,12 +10,12 @@ from dataclasses import replace
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec
 
-# What is in the recipe, and yet not quite the paper's.
+# Where the recipe differs from the paper.
 DIFFERS = (
-    "fps, motion and noise augmentation are ids of every video phase (3 M weights); known of image-to-video only.",
-    "II-a to III take what the curation selected; the paper's III took about 1 M clips that are not public: use a mix.",
-    "interpolation attends to the tokens of the frames shown and starts from i2v-base; the paper says neither.",
-    "multi-view has the elevation's sine and cosine as two more ids beside the three; the paper does not say how.",
+    "fps, motion and noise augmentation are ids of every video phase (3 M weights); in the paper, of image-to-video.",
+    "II-a to III train on what the curation selected; the paper's III used about 1 M clips that are not public: use a mix.",
+    "interpolation attends to the tokens of its conditioning frames and starts from i2v-base; the paper says neither.",
+    "multi-view adds the elevation's sine and cosine to the three ids; the paper does not say how.",
 )
 
 UNET = UNetSpec(  # config.json of stabilityai/stable-video-diffusion-img2vid-xt

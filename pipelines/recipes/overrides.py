@@ -13,8 +13,8 @@ from typing import Any
 from dailies.curation.config import did_you_mean, parse_assignment
 from dailies.curation.errors import RecipeError
 from dailies.curation.select import Rule
-from dailies.pipelines.own import kind_name
-from dailies.pipelines.steps import SPECS, STEPS, caption_name
+from dailies.pipelines.recipes.own import kind_name
+from dailies.pipelines.recipes.steps import SPECS, STEPS, caption_name
 
 
 def apply_override(steps: Sequence[Any], override: str) -> None:

@@ -10,7 +10,7 @@ from dailies.curation.config import did_you_mean
 from dailies.curation.errors import RecipeError
 from dailies.curation.schema import CLIP_COLUMNS
 from dailies.curation.select import needs_numbers
-from dailies.pipelines.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep, Step
+from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep, Step
 
 
 def check_steps(steps: Sequence[Step], where: str) -> None:

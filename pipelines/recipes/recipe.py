@@ -10,7 +10,7 @@ A recipe is YAML (see ``pipelines/recipes``)::
       - select: {name: main, rules: {motion: {min_quantile: 0.25}, text_area: {max: 0.07}}}
       - export: {select: main}
 
-``--set`` changes one value of it: see ``dailies.pipelines.overrides``. In Python the same is a list of objects:
+``--set`` changes one value of it: see ``dailies.pipelines.recipes.overrides``. In Python the same is a list of objects:
 ``CurationRecipe.of("quickstart", [ObserveStep(…), CutStep(…), …])``.
 """
 
@@ -27,15 +27,15 @@ from dailies.curation.config import StrictModel, did_you_mean, format_error, rea
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import RecipeError
 from dailies.curation.schema import fingerprint
-from dailies.pipelines.overrides import apply_override
-from dailies.pipelines.own import OwnSpec
-from dailies.pipelines.recipe_checks import check_steps
-from dailies.pipelines.specs import kind_of, meaning_of, resolved
-from dailies.pipelines.steps import STEPS, Annotation, CutStep, ObserveStep, SelectStep, Step, step_data
+from dailies.pipelines.recipes.checks import check_steps
+from dailies.pipelines.recipes.overrides import apply_override
+from dailies.pipelines.recipes.own import OwnSpec
+from dailies.pipelines.recipes.specs import kind_of, meaning_of, resolved
+from dailies.pipelines.recipes.steps import STEPS, Annotation, CutStep, ObserveStep, SelectStep, Step, step_data
 
 __all__ = ["CurationRecipe", "load_recipe", "parse_recipe", "recipe_names", "resolved"]
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parent
 
 
 class CurationRecipe(StrictModel):

@@ -12,12 +12,12 @@ from pydantic import BeforeValidator, ValidationInfo
 
 from dailies.curation.config import did_you_mean
 from dailies.curation.errors import RecipeError
-from dailies.pipelines.own import OwnSpec, build, is_own, own_from_file, own_from_object
+from dailies.pipelines.recipes.own import OwnSpec, build, is_own, own_from_file, own_from_object
 
 
 def spec_of(table: Mapping[str, Any], what: str, *, own: bool = False) -> BeforeValidator:
     """Validate ``NAME``, ``{NAME: {parameter: value}}`` or an object to a spec: of a class in ``table`` or, where ``own``
-    says so, of the user's (see ``dailies.pipelines.own``).
+    says so, of the user's (see ``dailies.pipelines.recipes.own``).
 
     The validation's context may hold ``folder``, to which files are relative, and ``notes``, which lines for people join.
     """

@@ -12,7 +12,7 @@ step                                              table                       co
 ``caption: {captioner: coca, name: coca_large}``  ``captions/coca_large@FP``  ``caption_coca_large``
 ================================================  ==========================  ==============================
 
-``FILE.py:CLASS`` in place of a scorer's or captioner's name is one of the user's: see ``dailies.pipelines.own``. In Python a
+``FILE.py:CLASS`` in place of a scorer's or captioner's name is one of the user's: see ``recipes.own``. In Python a
 step takes an object too: ``ScoreStep(scorer=MyScorer())``.
 """
 
@@ -35,7 +35,7 @@ from dailies.curation.scorers import SCORERS
 from dailies.curation.select import Rule
 from dailies.curation.video.encode import Codec, Encoding, Preset
 from dailies.curation.video.extract import Mode
-from dailies.pipelines.specs import changed_values, kind_of, spec_data, spec_of
+from dailies.pipelines.recipes.specs import changed_values, kind_of, spec_data, spec_of
 
 StepName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 

@@ -1,0 +1,31 @@
+"""Recipes of curation: their steps, read from YAML or given as objects, and checked as a whole before any work.
+
+The YAML files beside this one are the built-in recipes.
+"""
+
+from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names
+from dailies.pipelines.recipes.specs import resolved
+from dailies.pipelines.recipes.steps import (
+    Annotation,
+    CaptionStep,
+    CutStep,
+    ExportStep,
+    ObserveStep,
+    ScoreStep,
+    SelectStep,
+)
+
+__all__ = [
+    "Annotation",
+    "CaptionStep",
+    "CurationRecipe",
+    "CutStep",
+    "ExportStep",
+    "ObserveStep",
+    "ScoreStep",
+    "SelectStep",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_names",
+    "resolved",
+]
