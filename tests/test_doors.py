@@ -135,6 +135,7 @@ MODULES = {
 }
 
 
+@cache
 def file_of(name: str) -> Path | None:
     """The file of ours in which an imported name is defined or passed on."""
     while name and name not in MODULES:
@@ -149,6 +150,7 @@ def room_of(path: Path) -> str:
     return folder
 
 
+@cache
 def arrows() -> dict[str, set[tuple[str, str]]]:
     """Room → (file, imported room) for all that it imports of the others."""
     found: dict[str, set[tuple[str, str]]] = {}

@@ -152,7 +152,12 @@ def test_progress_is_shown_unless_another_is_given(videos: Path, capsys: pytest.
     assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
+SLOW = {"train.py": pytest.mark.slow}  # half a minute
+
+
+@pytest.mark.parametrize(
+    "example", [pytest.param(path.name, marks=SLOW.get(path.name, ())) for path in sorted(EXAMPLES.glob("*.py"))]
+)
 def test_the_examples_run(example: str, tmp_path: Path) -> None:
     if example == "train.py":
         for package in ("torch", "diffusers", "transformers", "open_clip"):
