@@ -7,7 +7,24 @@ Commands are functions here: ``run`` (curate, select, export), ``cuts``, ``maint
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["cuts", "engine", "latents", "maintenance", "quickstart", "recipes", "run", "train", "train_vae"]
+__all__ = [
+    "cuts",
+    "engine",
+    "exporting",
+    "isolate",
+    "latents",
+    "maintenance",
+    "model_refs",
+    "progress",
+    "quickstart",
+    "recipes",
+    "reports",
+    "run",
+    "stages",
+    "train",
+    "train_vae",
+    "workers",
+]
 
 if __name__ != "dailies.pipelines":  # imported by its bare name, it would be a second copy of every module in it
     raise ImportError(f"{__name__} is part of dailies: import dailies.pipelines")

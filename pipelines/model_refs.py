@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dailies.curation.errors import ModelError
 from dailies.zoo.catalog import resolve
+from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.references import SCHEME
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _part(name: str, reference: str) -> str:
 
 
 def _class(folder: str) -> str | None:
-    name: str | None = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    name: str | None = read_config(folder).get("_class_name")
     return name
 
 

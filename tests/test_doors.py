@@ -203,6 +203,22 @@ def test_a_door_says_what_it_is_and_what_may_be_used(door: Path) -> None:
         assert hasattr(module, offered) or f"{name}.{offered}" in MODULES
 
 
+def test_rooms_are_entered_by_what_their_doors_offer() -> None:
+    """From outside, only names and modules in a room's ``__all__`` are used, from its door or from where they are defined."""
+    strangers = []
+    for path in files(*PACKAGES):
+        for name in imports(path):
+            target = file_of(name)
+            room = room_of(target) if target is not None else ""
+            if target is None or room == room_of(path) or not (ROOT / room).is_dir():
+                continue
+            door = f"dailies.{room.replace('/', '.')}"
+            offered = set(import_module(door).__all__)
+            if name != door and not offered & set(name.removeprefix(f"{door}.").split(".")):
+                strangers.append(f"{path.relative_to(ROOT)} uses {name}: {door} does not offer it")
+    assert not strangers
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_door_stays_light(package: str) -> None:
     """A package's own door imports nothing of ours when it is loaded: rooms are opened by name."""

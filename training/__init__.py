@@ -10,7 +10,21 @@
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["data", "diffusion", "loop", "models", "plan", "recipes", "vae"]
+__all__ = [
+    "checkpoint",
+    "data",
+    "diffusion",
+    "distributed",
+    "loop",
+    "memory",
+    "models",
+    "plan",
+    "recipes",
+    "run_log",
+    "samples",
+    "task",
+    "vae",
+]
 
 if __name__ != "dailies.training":  # imported by its bare name, it would be a second copy of every module in it
     raise ImportError(f"{__name__} is part of dailies: import dailies.training")

@@ -10,19 +10,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dailies.zoo.catalog import resolve
+    from dailies.zoo import units
+    from dailies.zoo.catalog import ENTRIES, resolve
     from dailies.zoo.entry import ZooEntry
     from dailies.zoo.generate import GeneratedVideo, run
     from dailies.zoo.load import load_pipeline
+    from dailies.zoo.pipelines import PIPELINES
     from dailies.zoo.publishing import publish
-    from dailies.zoo.store import Store, default_zoo
+    from dailies.zoo.store import DEFAULT_ZOO, ENV, Store, default_zoo
 
-__all__ = ["GeneratedVideo", "Store", "ZooEntry", "default_zoo", "load_pipeline", "publish", "resolve", "run"]
+__all__ = [
+    "DEFAULT_ZOO",
+    "ENTRIES",
+    "ENV",
+    "PIPELINES",
+    "GeneratedVideo",
+    "Store",
+    "ZooEntry",
+    "default_zoo",
+    "load_pipeline",
+    "publish",
+    "resolve",
+    "run",
+    "units",
+]
 
 if __name__ != "dailies.zoo":  # imported by its bare name, it would be a second copy of every module in it
     raise ImportError(f"{__name__} is part of dailies: import dailies.zoo")
 
 _MODULES = {
+    "DEFAULT_ZOO": "store",
+    "ENTRIES": "catalog",
+    "ENV": "store",
+    "PIPELINES": "pipelines",
     "GeneratedVideo": "generate",
     "Store": "store",
     "ZooEntry": "entry",

@@ -70,6 +70,10 @@ __all__ = [
     "Observer",
     "ObserverPass",
     "SharpnessObserver",
+    "boundary",
+    "camera",
+    "motion",
+    "tracking",
 ]
 
 OBSERVERS: dict[str, Any] = {

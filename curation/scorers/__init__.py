@@ -19,7 +19,14 @@ from dailies.curation.scorers.raft import RaftScorer
 from dailies.curation.scorers.text import TextScorer
 from dailies.curation.types import Evidence, Resources
 
-__all__ = ["SCORERS", "ClipScorer", "RaftScorer", "Scorer", "TextScorer"]
+__all__ = [
+    "SCORERS",
+    "ClipScorer",
+    "RaftScorer",
+    "Scorer",
+    "TextScorer",
+    "openclip",
+]
 
 
 class Scorer(Protocol):

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from dailies.curation.tables.integrity import DatasetProblem, verify
     from dailies.curation.tables.parts import KeySet, Receipt, read_part, write_part
     from dailies.curation.tables.sql import connect, current, query
-    from dailies.curation.tables.storage import Folder
+    from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, layout
     from dailies.curation.tables.table import Committer, Table
 
 __all__ = [
+    "ROW_GROUP_BYTES",
     "Committer",
     "DatasetProblem",
     "DatasetTables",
@@ -31,6 +32,7 @@ __all__ = [
     "Table",
     "connect",
     "current",
+    "layout",
     "query",
     "read_part",
     "verify",
@@ -41,7 +43,7 @@ _MODULES = {
     "dataset": ("DatasetTables", "Garbage"),
     "parts": ("KeySet", "Receipt", "read_part", "write_part"),
     "sql": ("connect", "current", "query"),
-    "storage": ("Folder",),
+    "storage": ("Folder", "ROW_GROUP_BYTES", "layout"),
     "table": ("Committer", "Table"),
     "integrity": ("DatasetProblem", "verify"),
 }

@@ -155,11 +155,11 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV.")] = False,
 ) -> None:
     """Query a dataset in SQL. Views: observations, clips, scores_*, selection_*, export_*, runs."""
-    from dailies.curation.tables import dataset as datasets
-    from dailies.curation.tables import sql
+    from dailies.curation.tables import DatasetTables
+    from dailies.curation.tables import query as run_query
     from dailies.pipelines.cli.curation_tables import print_rows
 
-    rows = sql.query(datasets.DatasetTables.open(dataset), query)
+    rows = run_query(DatasetTables.open(dataset), query)
     print_rows(rows, "json" if as_json else "csv" if as_csv else "table")
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -41,7 +42,7 @@ def show_progress(stage: str, total: int, unit: str, *, already: int = 0) -> Ite
         console.print(f"{stage:<8} nothing to do, {already} {unit} done before")
         with silent(stage, total, unit) as bar:
             yield bar
-    elif console.is_terminal:
+    elif console.is_terminal or (console.is_jupyter and find_spec("ipywidgets")):
         with _live(console, stage, total, unit) as bar:
             yield bar
     else:

@@ -33,6 +33,12 @@ __all__ = [
     "Split",
     "World",
     "grid_length",
+    "latent_crops",
     "load",
+    "manifest",
     "prefetch",
+    "reader",
+    "sampling",
+    "schedule",
+    "split",
 ]

@@ -14,6 +14,7 @@ __all__ = [
     "VideoUNet",
     "add_lora",
     "count_parameters",
+    "files",
     "insert_temporal",
     "is_last",
     "is_temporal",
@@ -21,6 +22,8 @@ __all__ = [
     "load_pretrained",
     "lora_weights",
     "merge_lora",
+    "pixels",
     "pretrained_config",
+    "trainable",
     "widen_input",
 ]

@@ -14,10 +14,19 @@ from dailies.curation.config import did_you_mean
 from dailies.curation.errors import RecipeError
 from dailies.training.recipes import svd as _svd
 from dailies.training.recipes.finetune import finetune, lora
-from dailies.training.recipes.overrides import override
-from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share
-from dailies.training.recipes.recipe import ENCODER_DIMS, EncoderDims, TrainingRecipe, UNetSpec
-from dailies.training.recipes.tasks import TASKS, TaskSpec
+from dailies.training.recipes.old_names import to_new_names
+from dailies.training.recipes.overrides import fields_of, override
+from dailies.training.recipes.phase import MAIN, Bucket, Phase, Rule, Share
+from dailies.training.recipes.recipe import (
+    ENCODER_DIMS,
+    EncoderDims,
+    TrainingRecipe,
+    UNetSpec,
+    check_columns,
+    check_sizes,
+    columns_needed,
+)
+from dailies.training.recipes.tasks import TASKS, Task, TaskSpec
 from dailies.training.recipes.tiny import tiny
 
 __all__ = [
@@ -29,12 +38,19 @@ __all__ = [
     "Bucket",
     "EncoderDims",
     "Phase",
+    "Rule",
     "Share",
+    "Task",
     "TaskSpec",
     "TrainingRecipe",
     "UNetSpec",
+    "check_columns",
+    "check_sizes",
+    "columns_needed",
+    "fields_of",
     "load_recipe",
     "override",
+    "to_new_names",
 ]
 
 RECIPES: Mapping[str, Callable[[], TrainingRecipe]] = {

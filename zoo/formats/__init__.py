@@ -7,4 +7,12 @@ Nothing here imports the rest of the zoo, nor torch at first.
 numbers a model is given beside its context (needs torch).
 """
 
-__all__ = ["clip_folders", "configs", "lock", "safetensors_info", "scheduler", "time_ids"]
+__all__ = [
+    "clip_folders",
+    "configs",
+    "lock",
+    "references",
+    "safetensors_info",
+    "scheduler",
+    "time_ids",
+]
