@@ -102,7 +102,8 @@ def plane(seed: int) -> NDArray[np.uint8]:
     for radius in np.minimum(3 * rng.random(8_000) ** -0.5, 80):
         at = rng.integers(0, PLANE, 2)
         cv2.circle(out, (int(at[0]), int(at[1])), round(radius), rng.uniform(20, 235), -1, cv2.LINE_AA)
-    return np.clip(out + cv2.GaussianBlur(rng.normal(0, 24, out.shape), (0, 0), 1.2), 0, 255).astype(np.uint8)
+    grain = cv2.GaussianBlur(rng.normal(0, 24, out.shape), (0, 0), 1.2)
+    return np.asarray(np.clip(out + grain, 0, 255), np.uint8)
 
 
 def pictured(scene: Scene, ground: NDArray[np.uint8], front: NDArray[np.uint8], moved: bool) -> NDArray[np.uint8]:
