@@ -17,6 +17,15 @@ class StrictModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
+    def __init__(self, /, **values: Any) -> None:
+        """Check ``values``. Raises ``RecipeError`` in one line, where ``model_validate`` raises pydantic's own error."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise RecipeError(f"{type(self).__name__}: {format_error(error)}") from None
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # validation of nested models does not come here
+
 
 SPEC = ConfigDict(extra="forbid", allow_inf_nan=False)
 """The configuration of pydantic dataclasses that are specs: unknown parameters, NaN and infinity are refused."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import pyarrow as pa
 
@@ -39,6 +39,14 @@ class Work(Protocol):
 
     def open(self) -> AbstractContextManager[Call]:
         """Load what the work needs, once per worker; the call turns a bundle into a picklable receipt."""
+
+
+def check_engine(name: str) -> Engine:
+    """Return ``name`` as an engine. Raises ``UsageError`` for a name that is none, such as a typo."""
+    for engine in get_args(Engine):
+        if name == engine:
+            return engine  # type: ignore[no-any-return]
+    raise UsageError(f"engine={name}: no such engine; use {' or '.join(get_args(Engine))}")
 
 
 @contextmanager

@@ -49,6 +49,7 @@ def curate(
 
     Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
     """
+    engines.check_engine(engine)
     _check_installed(recipe)
     rows = list(sources.list_sources(arguments))
     dataset = DatasetTables.create(out)
@@ -236,6 +237,7 @@ def export_again(
     url: str, name: str, overrides: Sequence[str], *, engine: engines.Engine, progress: Progress = silent
 ) -> ExportReport:
     """Export the last selection again, with overrides such as ``export.crf=23``."""
+    engines.check_engine(engine)
     dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, ExportStep, name)

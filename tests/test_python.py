@@ -180,3 +180,17 @@ def test_the_page_on_python_runs_as_written(videos: Path, tmp_path: Path, monkey
     assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), names)
+
+
+def test_mistakes_are_one_line_before_any_work(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(dailies.UsageError, match="engine=lokal: no such engine; use ray or local"):
+        dailies.curate(videos, tmp_path / "new", engine="lokal")  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()
+    for wrong, message in (
+        (lambda: dailies.CutStep(detector="boundary", min_second=1), "CutStep: unknown key 'min_second'"),
+        (lambda: dailies.CutStep(detector="boundary", min_seconds="a"), "CutStep: min_seconds='a': "),
+        (lambda: dailies.SelectStep(rules={"a": {"mx": 1}}), "SelectStep: unknown key 'rules.a.mx'"),
+    ):
+        with pytest.raises(dailies.UsageError, match=re.escape(message)) as caught:
+            wrong()
+        assert "\n" not in str(caught.value)

@@ -6,9 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pydantic import ValidationError
 
-from dailies.curation.errors import UsageError
+from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.select import Rule, select
 
 
@@ -187,7 +186,7 @@ def test_a_word_is_not_compared_with_a_number() -> None:
     ],
 )
 def test_a_rule_that_says_nothing_or_two_things_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(RecipeError):
         Rule(**wrong)
 
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dailies.curation.errors import UsageError
-
 if TYPE_CHECKING:
     from dailies.pipelines.engine import Engine
 
@@ -39,8 +37,6 @@ def print_notes(notes: Iterable[str]) -> None:
 
 def parse_engine(name: str) -> Engine:
     """Return the engine called ``name``. Raises ``UsageError``."""
-    if name == "ray":
-        return "ray"
-    if name == "local":
-        return "local"
-    raise UsageError(f"--engine={name}: no such engine; use ray or local")
+    from dailies.pipelines.engine import check_engine
+
+    return check_engine(name)
