@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from dailies.curation.errors import RecipeError
+from dailies.curation.errors import Damaged, RecipeError
+
+T = TypeVar("T")
 
 
 class StrictModel(BaseModel):
@@ -62,6 +65,20 @@ def format_error(error: ValidationError) -> str:
         return message
     value = f"={first['input']!r}" if isinstance(first["input"], str | int | float | None) else ""
     return f"{place}{value}: {message[:1].lower()}{message[1:]}"
+
+
+def read_format(text: str | bytes, file: str, number: int, adapter: TypeAdapter[T]) -> T:
+    """Read a JSON object that has the key ``format``. Raises ``Damaged`` naming ``file`` for any but ``number``'s."""
+    try:
+        row: Any = json.loads(text)
+    except ValueError as error:
+        raise Damaged(f"{file} is not JSON: {error}") from error
+    if not isinstance(row, dict) or row.get("format") != number:
+        raise Damaged(f"{file} is not of format {number}; a newer version of dailies may read it")
+    try:
+        return adapter.validate_python(row)
+    except ValidationError as error:
+        raise Damaged(f"{file}: {format_error(error)}") from error
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

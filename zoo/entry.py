@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from dailies.curation.config import format_error
+from dailies.curation.config import read_format
 from dailies.curation.errors import Damaged, ModelError
 
 ModelTask = Literal["text-to-video", "image-to-video", "text-to-image", "component"]
@@ -122,15 +122,7 @@ class ZooEntry:
     def from_json(cls, text: str) -> ZooEntry:
         """Read the text of ``model.json``. Raises ``Damaged`` for text that is not an entry."""
         try:
-            row: Any = json.loads(text)
-        except ValueError as error:
-            raise Damaged(f"model.json is not JSON: {error}") from error
-        if not isinstance(row, dict) or row.get("format") != FORMAT:
-            raise Damaged(f"model.json is not of format {FORMAT}; a newer version of dailies may read it")
-        try:
-            return _ADAPTER.validate_python(row)
-        except ValidationError as error:
-            raise Damaged(f"model.json: {format_error(error)}") from error
+            return read_format(text, "model.json", FORMAT, _ADAPTER)
         except ModelError as error:
             raise Damaged(f"model.json: {error}") from error
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from dailies.curation.clips import SPLITS
-from dailies.curation.config import format_error
-from dailies.curation.errors import Damaged
+from dailies.curation.config import read_format
 
 MANIFEST = "export.json"
 FORMAT = 1
@@ -94,16 +93,7 @@ class ExportManifest:
     @classmethod
     def from_json(cls, text: str | bytes) -> ExportManifest:
         """Read the text of ``export.json``. Raises ``Damaged`` for text that is not a manifest of a known format."""
-        try:
-            row = json.loads(text)
-        except ValueError as error:
-            raise Damaged(f"{MANIFEST} is not JSON: {error}") from error
-        if not isinstance(row, dict) or row.get("format") != FORMAT:
-            raise Damaged(f"{MANIFEST} is not of format {FORMAT}; a newer version of dailies may read it")
-        try:
-            return _ADAPTER.validate_python(row)
-        except ValidationError as error:
-            raise Damaged(f"{MANIFEST}: {format_error(error)}") from error
+        return read_format(text, MANIFEST, FORMAT, _ADAPTER)
 
 
 _ADAPTER = TypeAdapter(ExportManifest)

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dailies.curation.atomic import new_file
 from dailies.curation.world import BACKGROUNDS, COLORS, Shot, write_script
 from dailies.curation.world.render import Stage, fill_outline, outline_area, to_screen
 from dailies.curation.world.script import LARGE, ShapeKind, Texture
@@ -139,9 +140,8 @@ def rendered_set(frames: int, *, first: int = TRAINING, folder: Path | None = No
     made = FrameSet(pixels=pixels, shapes=shapes, captions=captions, stories=stories)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = path.with_name(f".part-{path.name}")
-        np.savez(hidden, pixels=pixels, shapes=shapes, captions=np.array(captions), stories=np.array(stories))
-        hidden.replace(path)
+        with new_file(path) as hidden:
+            np.savez(hidden, pixels=pixels, shapes=shapes, captions=np.array(captions), stories=np.array(stories))
     return made
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from dailies.curation.atomic import new_file
 from dailies.curation.captioners.fuse import fuse
 from dailies.curation.captioners.motion import VOCABULARY
 from scripts.builtin import tokens
@@ -179,9 +180,8 @@ def save_weights(model: Any, out: Path) -> None:
     """Half precision on the disk; open_clip loads it as single."""
     from safetensors.torch import save_file
 
-    hidden = out / ".part-open_clip_model.safetensors"
-    save_file({name: value.detach().half().contiguous() for name, value in model.state_dict().items()}, hidden)
-    hidden.replace(out / "open_clip_model.safetensors")
+    with new_file(out / "open_clip_model.safetensors") as hidden:
+        save_file({name: value.detach().half().contiguous() for name, value in model.state_dict().items()}, hidden)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from dailies.curation.atomic import new_file
 from dailies.curation.observers import likeness
 from scripts.builtin import cut_graph
 from scripts.builtin.footage.material import Material, load
@@ -71,9 +72,8 @@ def measured(number: int, material: Material, kept: Path) -> tuple[NDArray[np.fl
             made = sequence(np.random.default_rng([number, item, 0xC7]), material, SAMPLES)
             xs.append(likeness.measures(likeness.describe(made.thumbs)).astype(np.float16))
             ys.append(labels(made.times, made.events))
-        hidden = path.with_name(f".part-{path.name}")
-        np.savez(hidden, x=np.stack(xs), y=np.stack(ys))
-        hidden.replace(path)
+        with new_file(path) as hidden:
+            np.savez(hidden, x=np.stack(xs), y=np.stack(ys))
     with np.load(path) as data:
         return data["x"], data["y"]
 
@@ -152,9 +152,8 @@ def save(members: list[dict[str, Tensor]], out: Path, note: str) -> None:
         outputs=HEADS,
         note=note,
     )
-    hidden = out.with_name(f".part-{out.name}")
-    hidden.write_bytes(model.SerializeToString())
-    hidden.replace(out)
+    with new_file(out) as hidden:
+        hidden.write_bytes(model.SerializeToString())
 
 
 def main() -> None:
