@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed-$(subst $(COMMA),-,$(EXTRAS))
 # uv comes from pip and stays inside the environment; it never fetches a Python of its own.
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: install quickstart test test-slow lint types format constraints clean
+.PHONY: install quickstart test test-slow nightly lint types format constraints clean
 
 install: $(STAMP)
 
@@ -29,6 +29,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
+
+# Everything: what CI runs, then the slow tests that `make test` leaves out. About half an hour on two cores.
+nightly: $(STAMP)
+	.ci/run
+	$(MAKE) test-slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,10 +1,11 @@
-"""Shared fixtures: a small rendered world, and the command line as a user has it."""
+"""Shared fixtures: a small rendered world, and the command line as a user has it. A run says which tests it left out."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,3 +66,37 @@ def dailies() -> Dailies:
         return CommandResult(code, out.getvalue(), err.getvalue())
 
     return run
+
+
+DESELECTED = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[DESELECTED] = []
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.config.stash[DESELECTED].append(item.nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Every process of a parallel run collects every test, so each leaves out the same ones."""
+    node.config.stash[DESELECTED] = getattr(node, "workeroutput", {}).get("deselected", [])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    workeroutput = getattr(session.config, "workeroutput", None)
+    if workeroutput is not None:
+        workeroutput["deselected"] = session.config.stash[DESELECTED]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """``make test`` is not every test: which ones it leaves out, by file, and the command that runs them."""
+    files = Counter(nodeid.split("::")[0] for nodeid in config.stash[DESELECTED])
+    if config.option.markexpr == "not slow" and files:
+        terminalreporter.section("left out: slow tests")
+        for file, tests in sorted(files.items()):
+            terminalreporter.write_line(f"{tests:4} {file}")
+        terminalreporter.write_line(f"{files.total():4} in all; `make test-slow` runs them, `make nightly` runs every check")
