@@ -99,4 +99,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("left out: slow tests")
         for file, tests in sorted(files.items()):
             terminalreporter.write_line(f"{tests:4} {file}")
-        terminalreporter.write_line(f"{files.total():4} in all; `make test-slow` runs them, `make nightly` runs every check")
+        terminalreporter.write_line(
+            f"{files.total():4} in all; `make test-slow` runs them, `make nightly` runs every check"
+        )
