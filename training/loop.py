@@ -67,8 +67,9 @@ def train(
     with distributed.process_group(place) as world:
         for each in chosen:
             check_batch(f"phase {each.name}: batch={each.batch}", each.batch - each.pictures, world)
-        run = Run(out, recipe, exports, models, writes=world.rank == 0)
         encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
+        encoders.load()
+        run = Run(out, recipe, exports, models, writes=world.rank == 0)
         say_once = say if world.rank == 0 else silent
         for each in chosen:
             split, entry = splits.pop(each.name), run.entry(each)

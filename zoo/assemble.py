@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import ModelError
-from dailies.zoo.formats.clip_folders import processor_folder, text_row, tokenizer_folder, vision_config, vision_row
+from dailies.zoo.formats.clip_folders import text_row, vision_row
+from dailies.zoo.formats.components import (
+    load_image_model,
+    load_model,
+    load_processor,
+    load_text_model,
+    load_tokenizer,
+)
 from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.scheduler import scheduler_config
 from dailies.zoo.load import quiet
@@ -100,34 +107,22 @@ def assemble(spec: PipelineSpec, unet: Path, models: Mapping[str, Path], samplin
     noise = scheduler_config(sigma_min=sampling.get("sigma_min"), sigma_max=sampling.get("sigma_max"))
     with quiet():
         return spec.load_class()(
-            vae=_load(AutoencoderKLTemporalDecoder, models["vae_temporal"]),
-            unet=_load(UNetSpatioTemporalConditionModel, unet),
+            vae=load_model(AutoencoderKLTemporalDecoder, models["vae_temporal"]),
+            unet=load_model(UNetSpatioTemporalConditionModel, unet),
             scheduler=EulerDiscreteScheduler(**noise),
             **ENCODERS[spec.input.encoder](models[spec.input.encoder], sampling),
         )
 
 
 def _image_encoder(folder: Path, sampling: Mapping[str, Any]) -> dict[str, Any]:
-    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
-
-    processor = str(processor_folder(folder))
-    return {
-        "image_encoder": _load(CLIPVisionModelWithProjection, folder, part=True, config=vision_config(folder)),
-        "feature_extractor": CLIPImageProcessor.from_pretrained(processor, local_files_only=True),
-    }
+    return {"image_encoder": load_image_model(folder), "feature_extractor": load_processor(folder)}
 
 
 def _text_encoder(folder: Path, sampling: Mapping[str, Any]) -> dict[str, Any]:
-    from transformers import AutoTokenizer, CLIPTextModel
-
-    # Not CLIPTokenizer: transformers 5 rebuilds that from a vocabulary and merges, so that the words of a tokenizer of
-    # another kind would all silently become the unknown one.
-    tokenizer: Any = AutoTokenizer.from_pretrained(
-        str(tokenizer_folder(folder)), local_files_only=True, trust_remote_code=False
-    )
+    tokenizer = load_tokenizer(folder)
     if "text_tokens" in sampling:  # the length that the network was trained with, padding and all
         tokenizer.model_max_length = int(sampling["text_tokens"])
-    return {"text_encoder": _load(CLIPTextModel, folder, part=True), "tokenizer": tokenizer}
+    return {"text_encoder": load_text_model(folder), "tokenizer": tokenizer}
 
 
 ENCODERS: Mapping[str, Callable[[Path, Mapping[str, Any]], dict[str, Any]]] = {
@@ -135,23 +130,3 @@ ENCODERS: Mapping[str, Callable[[Path, Mapping[str, Any]], dict[str, Any]]] = {
     "image": _image_encoder,
 }
 """What a pipeline's input is read by → its components."""
-
-
-def _load(kind: Any, folder: Path, *, part: bool = False, **options: Any) -> Any:
-    """Load a model with every one of its weights; ``part``: from a folder that holds more than it needs.
-
-    Both libraries fill what is missing with noise and only log it: here it is an error.
-    """
-    try:
-        model, report = kind.from_pretrained(
-            str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **options
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{folder} does not load as {kind.__name__}: {str(error).strip().splitlines()[0]}") from error
-    wrong = [*report.get("missing_keys", ()), *report.get("mismatched_keys", ())]
-    wrong += [] if part else list(report.get("unexpected_keys", ()))
-    if wrong:
-        raise ModelError(
-            f"{folder} does not fit {kind.__name__}: {len(wrong)} weights differ, first {sorted(map(str, wrong))[0]}"
-        )
-    return model

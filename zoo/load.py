@@ -7,18 +7,24 @@ sees the folder, its classes are held against ``PIPELINES`` and files that could
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import Damaged
 from dailies.curation.packages import need
 from dailies.zoo.formats import safetensors_info
+from dailies.zoo.formats.components import load_model, load_tokenizer
 from dailies.zoo.pipelines import PIPELINES, PipelineSpec
 
 CODE = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"})
 """Suffixes of files that are code, or that can hold pickles."""
 
 INDEX = "model_index.json"
+WEIGHTY = ("vae", "unet", "text_encoder", "image_encoder", "tokenizer")
+"""Components that are loaded one by one, since a pipeline of diffusers fills what they lack with noise."""
+
 LIBRARIES = frozenset({"diffusers", "transformers"})
 HALF_FROM = 500_000_000
 """Parameters. Below, float32 costs little, and cannot overflow into black pictures."""
@@ -64,11 +70,12 @@ def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any =
         device: by default CUDA where there is one, else the CPU.
         dtype: a torch dtype; by default float16 on CUDA for a model of more than ``HALF_FROM`` parameters, else float32.
 
-    Raises ``Damaged`` for a folder that names other classes than ``PIPELINES`` or holds code, ``NotInstalled`` without
-    diffusers.
+    Raises ``Damaged`` for a folder that names other classes than ``PIPELINES`` or holds code, ``ModelError`` for one whose
+    tensors or vocabulary are not whole, ``NotInstalled`` without diffusers.
     """
     folder = Path(folder)
     spec = pipeline_spec(folder)
+    index = json.loads((folder / INDEX).read_text())
     refuse_code(folder)
     need(["torch", "diffusers", "transformers"], by="a model of the zoo")
     import torch
@@ -77,8 +84,20 @@ def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any =
     large = safetensors_info.size(folder)[0] > HALF_FROM
     dtype = dtype or (torch.float16 if large and device.startswith("cuda") else torch.float32)
     with quiet():
-        pipeline = spec.load_class().from_pretrained(str(folder), use_safetensors=True, local_files_only=True)
+        parts = {part: _load_part(folder / part, index[part]) for part in WEIGHTY if part in index}
+        pipeline = spec.load_class().from_pretrained(str(folder), use_safetensors=True, local_files_only=True, **parts)
         return pipeline.to(device, dtype)
+
+
+def _load_part(folder: Path, row: Sequence[str]) -> Any:
+    """Load one model or tokenizer of a pipeline with all that it needs. Raises ``ModelError``.
+
+    ``row``: the library and the class, of those that ``pipeline_spec`` allows.
+    """
+    library, kind = row
+    if folder.name == "tokenizer":
+        return load_tokenizer(folder.parent / "text_encoder")
+    return load_model(getattr(import_module(library), kind), folder)
 
 
 class quiet:  # noqa: N801

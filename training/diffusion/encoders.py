@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,13 @@ from torch import Tensor
 from dailies.curation.errors import ModelError
 from dailies.training.models.pixels import Pixels, to_pixels, to_tensor
 from dailies.training.recipes.recipe import EncoderDims
-from dailies.zoo.formats.clip_folders import (
-    VISION,
-    half_only,
-    processor_folder,
-    text_row,
-    tokenizer_folder,
-    vision_config,
-    vision_row,
+from dailies.zoo.formats.clip_folders import VISION, text_row, vision_row
+from dailies.zoo.formats.components import (
+    check_tokenizer,
+    load_image_model,
+    load_processor,
+    load_text_model,
+    load_tokenizer,
 )
 from dailies.zoo.formats.configs import class_of, read_config
 
@@ -91,6 +89,7 @@ def inspect_encoders(models: Models) -> EncoderDims:
         config = read_config(models.text)
         width = None if config.get("model_type") == VISION else text_row(config).get("hidden_size")
         text_width = _width(models.text, config, width, "a CLIP text encoder")
+        check_tokenizer(models.text)
     if models.image is not None:
         config = read_config(models.image)
         width = config.get("projection_dim") if "image_size" in vision_row(config) else None
@@ -109,13 +108,10 @@ class TextEncoder:
     """Captions → last hidden states of a CLIP text model, (B, L, D). Frozen; each caption is run once, by itself."""
 
     def __init__(self, folder: str | PathLike[str], tokens: int, device: torch.device) -> None:
-        from transformers import AutoTokenizer, CLIPTextModel
-
         with quiet():
-            variant = half_only(Path(folder))
-            model = CLIPTextModel.from_pretrained(folder, torch_dtype=torch.float32, variant=variant)
+            model = load_text_model(folder, dtype=torch.float32)
+            self.tokenizer = load_tokenizer(folder)
         self.model = model.eval().requires_grad_(False).to(device)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder(Path(folder)))
         self.tokens = min(tokens, self.model.config.max_position_embeddings)
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
         self._lock = threading.Lock()
@@ -144,18 +140,13 @@ class ImageEncoder:
     does: resized with its antialiasing to the model's size, sides not in proportion, then normalised."""
 
     def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
-        from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
-
-        vision = vision_config(Path(folder))
         with quiet():
-            loaded = CLIPVisionModelWithProjection.from_pretrained(
-                folder, config=vision, torch_dtype=torch.float32, variant=half_only(Path(folder))
-            )
-        self.model = loaded.eval().requires_grad_(False).to(device)
-        processor: Any = AutoImageProcessor.from_pretrained(processor_folder(Path(folder)))
+            model = load_image_model(folder, dtype=torch.float32)
+            processor = load_processor(folder)
+        self.model = model.eval().requires_grad_(False).to(device)
         self.mean = torch.tensor(processor.image_mean).reshape(1, 3, 1, 1)
         self.std = torch.tensor(processor.image_std).reshape(1, 3, 1, 1)
-        self.side = int(vision.image_size)
+        self.side = int(model.config.image_size)
 
     @torch.no_grad()
     def __call__(self, images_BHWC: Pixels) -> Tensor:
@@ -225,6 +216,12 @@ class Encoders:
     @cached_property
     def vae(self) -> VideoVae:
         return VideoVae(self._folder("vae"), self.device)
+
+    def load(self) -> None:
+        """Load every model of the run, so that one which does not hold what it should is refused before any work."""
+        for name in ("vae", "text", "image"):
+            if getattr(self.models, name) is not None:
+                getattr(self, name)
 
     def _folder(self, name: str) -> str:
         folder = getattr(self.models, name)

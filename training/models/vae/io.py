@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
 from dailies.curation.errors import ModelError
+from dailies.zoo.formats.components import load_model
 from dailies.zoo.formats.configs import class_of, read_config
 
 
@@ -42,23 +43,7 @@ def _load(cls: Any, folder: str | PathLike[str]) -> Any:
     place, config = vae_config(folder)
     if config.get("_class_name") != cls.__name__:
         raise ModelError(f"{folder}: holds {class_of(config)}, not {cls.__name__}")
-    try:
-        vae, report = cls.from_pretrained(
-            str(place),
-            variant=_variant(place),
-            torch_dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{folder}: does not load as {cls.__name__}: {str(error).strip().splitlines()[0]}") from error
-    # diffusers fills what is missing with noise and only logs it.
-    wrong = sorted(
-        str(name) for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in report[part]
-    )
-    if wrong:
-        raise ModelError(f"{folder}: {len(wrong)} weights do not fit {cls.__name__}, {wrong[0]} first")
+    vae = load_model(cls, place, variant=_variant(place), torch_dtype=torch.float32)
     return vae.eval().requires_grad_(False)
 
 
