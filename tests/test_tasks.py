@@ -32,6 +32,7 @@ from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share  # noqa: E
 from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec  # noqa: E402
 from dailies.training.recipes.tasks import TASKS  # noqa: E402
 from dailies.zoo.formats.time_ids import added_time_ids  # noqa: E402
+from tests import tiny_run  # noqa: E402
 from tests.training_export import MODELS, MORE, build_export  # noqa: E402
 
 SMALL = {"batch": 4, "size": (32, 24), "validate_every": 9, "validation_clips": 1, "validation_sigmas": (1.0,),
@@ -198,18 +199,50 @@ def test_interpolation_and_orbits_start_from_the_phase_they_name(run: Path) -> N
 
 def test_adapters_are_kept_by_themselves_and_merged(run: Path) -> None:
     from diffusers import UNetSpatioTemporalConditionModel
-    from peft import set_peft_model_state_dict
 
     folder = run / "phases" / "camera" / "step-000002"
-    adapters = load_file(folder / "lora.safetensors")
+    adapters = load_file(folder / "lora" / "adapter_model.safetensors")
     assert adapters
     assert {min(value.shape) for value in adapters.values()} == {2}
-    other = add_lora(build(RECIPE.phase("camera"), RECIPE.unet, 96, (6, 8)), ["camera"], 2)
-    assert not set_peft_model_state_dict(other, adapters, adapter_name="default").unexpected_keys
-    there = {name.replace(".default.", "."): value for name, value in lora_weights(other).items()}
-    assert all(torch.equal(value, there[name]) for name, value in adapters.items())
     _, said = UNetSpatioTemporalConditionModel.from_pretrained(folder / "unet_ema", output_loading_info=True)
     assert not any(said.values())
+
+
+@pytest.mark.parametrize("alpha", [2.0, 5.0])
+@pytest.mark.parametrize("library", ["peft", "diffusers"])
+def test_adapters_have_their_strength_in_other_libraries(tmp_path: Path, library: str, alpha: float) -> None:
+    """Rank and α are not peft's defaults (8 and 8), with which the adapters would be of another strength."""
+    from diffusers import UNetSpatioTemporalConditionModel
+    from diffusers.loaders.peft import PeftAdapterMixin
+    from peft import PeftModel
+
+    from dailies.training.models import merge_lora
+    from dailies.training.models.io import load
+    from dailies.training.models.lora import PREFIX, save_lora
+
+    tiny_run.unet(8).save_pretrained(tmp_path / "unet")
+    ours = add_lora(load(tmp_path / "unet"), ["camera"], 2, alpha=alpha)
+    generator = torch.Generator().manual_seed(0)
+    for value in lora_weights(ours).values():
+        value.normal_(generator=generator)
+    save_lora(ours, lora_weights(ours), tmp_path / "lora")
+    inputs = (torch.randn(1, 4, 8, 8, 8), torch.ones(1), torch.randn(1, 1, 32), torch.tensor([[6.0, 127.0, 0.02]]))
+    with torch.no_grad():
+        before = load(tmp_path / "unet")(*inputs)
+        wanted = merge_lora(ours)(*inputs)
+        if library == "peft":
+            plain = UNetSpatioTemporalConditionModel.from_pretrained(tmp_path / "unet")
+            other = PeftModel.from_pretrained(plain, tmp_path / "lora")
+        else:
+
+            class WithAdapters(UNetSpatioTemporalConditionModel, PeftAdapterMixin):  # type: ignore[misc]
+                pass
+
+            other = WithAdapters.from_pretrained(tmp_path / "unet")
+            other.load_lora_adapter(tmp_path / "lora", weight_name="adapter_model.safetensors", prefix=PREFIX)
+        got = other(*inputs, return_dict=False)[0]
+    assert (wanted - before).abs().max() > 0.1
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_a_phase_of_adapters_goes_on_where_it_stopped(run: Path, export: Path, tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def test_a_flipped_byte_a_missing_and_an_extra_file_are_found(tmp_path: Path) ->
     data = bytearray(file.read_bytes())
     data[100] ^= 1
     file.write_bytes(data)
-    store.open("one")  # the sizes are right
+    with pytest.raises(Damaged, match=r"unet/weights\.bin changed"):
+        store.open("one")  # the sizes are right
     assert [problem.path for problem in lock.verify(tmp_path / "one")] == ["unet/weights.bin"]
     with pytest.raises(Damaged, match=r"unet/weights\.bin changed"):
         store.open("one", deep=True)
@@ -81,6 +82,44 @@ def test_a_flipped_byte_a_missing_and_an_extra_file_are_found(tmp_path: Path) ->
     (tmp_path / "one" / "unet" / "extra.py").write_text("")
     problems = {problem.path: problem.what for problem in lock.verify(tmp_path / "one", deep=False)}
     assert problems == {"unet/extra.py": "is not in the lock", "unet/weights.bin": "is missing"}
+
+
+def test_a_file_that_was_swapped_is_read_again_and_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Size and time of the old file are easily given to the new one; its inode and time of change are not."""
+    from dailies.zoo.formats import hashes
+
+    store = Store(tmp_path / "zoo")
+    with store.adding("one") as folder:
+        fill(folder)
+    store.open("one")
+    read: list[Path] = []
+    keep = hashes.sha256
+    monkeypatch.setattr(hashes, "sha256", lambda path: [read.append(path), keep(path)][1])
+    store.open("one")
+    assert read == []
+    file = tmp_path / "zoo" / "one" / "unet" / "weights.bin"
+    status, data = file.stat(), bytearray(file.read_bytes())
+    data[100] ^= 1
+    for swap in (file, tmp_path / "other"):  # written in place, and renamed over it
+        swap.write_bytes(data)
+        os.utime(swap, ns=(status.st_atime_ns, status.st_mtime_ns))
+        swap.replace(file)
+        with pytest.raises(Damaged, match=r"unet/weights\.bin changed"):
+            store.open("one")
+    assert set(read) == {file}
+
+
+def test_what_a_file_manager_leaves_in_a_folder_is_no_part_of_the_model(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.adding("one") as folder:
+        fill(folder)
+        (folder / ".DS_Store").write_bytes(b"x")
+    for name in (".DS_Store", "unet/.DS_Store", "unet/._weights.bin", "Thumbs.db", "desktop.ini"):
+        (tmp_path / "one" / name).write_bytes(b"more")
+    assert ".DS_Store" not in (tmp_path / "one" / lock.LOCK).read_text()
+    assert store.open("one", deep=True) == tmp_path / "one"
 
 
 def test_a_lock_cannot_point_outside(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@
 Of a phase's UNet, FOLDER being RUN/phases/NAME::
 
     step-000200/unet/ unet_ema/     diffusers folders, safetensors, float32; adapters merged into them
-    step-000200/lora.safetensors    the averaged adapters alone, where a phase trains such
+    step-000200/lora/               the averaged adapters alone, in peft's format, where a phase trains such
     step-000200/state.pt            adapters too
 
 No state of a random generator is kept: every draw follows from (seed, position).
@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from dailies.curation.atomic import new_folder, write_text
-from dailies.training.models.lora import lora_weights, merge_lora
+from dailies.training.models.lora import lora_weights, merge_lora, save_lora
 
-LORA = "lora.safetensors"
+LORA = "lora"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -91,9 +91,7 @@ def write_unet(path: Path, unet: Any, ema: Any) -> dict[str, Any]:
     for name, model in (("unet", unet), ("unet_ema", ema)):
         (merge_lora(copy.deepcopy(model)) if adapters[name] else model).save_pretrained(path / name)
     if adapters["unet_ema"]:
-        # By peft's names, which do not say what an adapter is called within a model.
-        kept = {name.replace(".default.", "."): value.contiguous() for name, value in adapters["unet_ema"].items()}
-        save_file(kept, path / LORA, metadata={"format": "pt"})
+        save_lora(ema, adapters["unet_ema"], path / LORA)
     return {"adapters": adapters}
 
 

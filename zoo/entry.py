@@ -83,6 +83,7 @@ class ZooEntry:
         task: one of ``MODEL_TASKS``.
         pipeline: a class of ``dailies.zoo.pipelines.PIPELINES``; ``None`` for a component such as an encoder.
         size: (width, height) in px.
+        fps_range: lowest and highest rate that it was trained at, 1/s; ``None`` for ``fps`` alone.
         licence: an SPDX id.
         parameters, bytes: of all weight files.
         about: one sentence on what it is.
@@ -96,6 +97,7 @@ class ZooEntry:
     size: tuple[int, int] | None = None
     frames: int | None = None
     fps: float | None = None
+    fps_range: tuple[float, float] | None = None
     licence: str | None = None
     parameters: int | None = None
     bytes: int | None = None
@@ -108,6 +110,11 @@ class ZooEntry:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+
+    def trained_at(self, fps: float) -> bool:
+        """Return whether the model has seen videos of this rate; true where it is not known."""
+        low, high = self.fps_range or (self.fps, self.fps)
+        return low is None or high is None or low <= fps <= high
 
     @property
     def kind(self) -> str:

@@ -58,6 +58,7 @@ class GeneratedVideo:
     Args:
         load_seconds, seconds: of loading the model, and of sampling.
         flat: whether the pictures have next to no contrast, as those of a model that has learnt nothing.
+        notes: what to know of the request, a line each.
     """
 
     model: str
@@ -71,6 +72,7 @@ class GeneratedVideo:
     size: tuple[int, int]
     frames: int
     fps: float
+    notes: tuple[str, ...] = ()
 
 
 def run(
@@ -158,7 +160,8 @@ def check(request: GenerateRequest, multiple: int) -> None:
         "steps": (request.steps, 1, 1000),
         "fps": (request.fps, 1, 240),
         "motion-bucket": (request.motion_bucket, 0, 255),
-        "guidance": (min(request.guidance), 0, 100),
+        "guidance": (request.guidance[0], 0, 100),
+        "guidance of the last frame": (request.guidance[1], 0, 100),
         "seed": (request.seed, 0, 2**63 - 1),
     }
     for field, (value, low, high) in limits.items():
@@ -238,4 +241,13 @@ def _run(
         size=request.size,
         frames=request.frames,
         fps=request.fps,
+        notes=_notes(entry, request),
     )
+
+
+def _notes(entry: ZooEntry, request: GenerateRequest) -> tuple[str, ...]:
+    """Return lines on what the model was not trained for."""
+    if entry.trained_at(request.fps):
+        return ()
+    rates = f"{entry.fps:g}" if entry.fps_range is None else "{:g} to {:g}".format(*entry.fps_range)
+    return (f"fps={request.fps:g}: {entry.name} was trained at {rates} fps; how much moves may not fit this rate",)

@@ -67,8 +67,8 @@ class PipelineSpec:
     """One class of pipeline.
 
     Args:
-        name: of the class.
-        module: that holds the class.
+        name: of the class, as a published folder names it.
+        module: that holds the class, or one of that name derived from it.
         task: what it does.
         input: what it is conditioned on; its ``encoder`` names the model of a run that reads it.
         latents_in: how many latents the UNet takes beside one another: 1, or 2 with those of the first frame.
@@ -101,7 +101,7 @@ PIPELINES: Mapping[str, PipelineSpec] = {
     for spec in (
         PipelineSpec(
             name="StableVideoDiffusionPipeline",
-            module="diffusers",
+            module="dailies.zoo.image_to_video",
             task="image-to-video",
             input=ImageInput(),
             latents_in=2,

@@ -88,7 +88,9 @@ class Store:
         return self.folder / name
 
     def open(self, name: str, *, deep: bool = False) -> Path:
-        """Return the folder of ``name``, once its files match its lock: by name and size, and by SHA-256 if ``deep``.
+        """Return the folder of ``name``, once its files match its lock by name, size and SHA-256.
+
+        Files that have not changed since they were last read are read again only if ``deep``.
 
         Raises ``NoSuchModel`` and ``Damaged``.
         """

@@ -103,6 +103,8 @@ def print_sample(sample: GeneratedVideo) -> None:
         f"{sample.out}: {sample.frames} frames of {width}×{height} at {sample.fps:g} fps; {sample.steps} steps in"
         f" {sample.seconds:.1f} s on {sample.device} (loading took {sample.load_seconds:.1f} s), seed {sample.seed}"
     )
+    for note in sample.notes:
+        print(note)
     if sample.flat:
         print("the video has almost no contrast: has the model been trained?")
 

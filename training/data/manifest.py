@@ -24,7 +24,7 @@ from dailies.training.recipes.phase import Bucket, Phase, Rule
 from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.training.recipes.tasks import Task
 from dailies.zoo.formats.configs import read_config
-from dailies.zoo.formats.lock import sha256
+from dailies.zoo.formats.hashes import sha256
 
 FILE = "latents.json"
 FORMAT = 1

@@ -3,7 +3,7 @@
 from dailies.training.models.config import SVD, SVD_TEXT, UNetConfig
 from dailies.training.models.insert import insert_temporal, widen_input
 from dailies.training.models.io import load, load_pretrained, pretrained_config
-from dailies.training.models.lora import LORA_TARGETS, add_lora, lora_weights, merge_lora
+from dailies.training.models.lora import LORA_TARGETS, add_lora, lora_weights, merge_lora, save_lora
 from dailies.training.models.video_unet import VideoUNet, count_parameters, is_last, is_temporal
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "merge_lora",
     "pixels",
     "pretrained_config",
+    "save_lora",
     "trainable",
     "widen_input",
 ]

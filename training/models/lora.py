@@ -6,16 +6,22 @@ peft is imported inside functions: only who adds adapters pays for it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dailies.curation.errors import ModelError
 from dailies.training.models.video_unet import VideoUNet
 
+ADAPTERS = "adapter_model.safetensors"  # by peft's name
+PREFIX = "base_model.model"  # what peft puts before the names of a model's own layers
 ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
 
 
@@ -61,6 +67,7 @@ def add_lora(
     pattern = "|".join(f"(?:{LORA_TARGETS[part].pattern})" for part in sorted(set(parts)))
     config = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=pattern)
     inject_adapter_in_model(config, model)
+    model.peft_config = {"default": config}
     return model
 
 
@@ -70,6 +77,26 @@ def lora_weights(model: VideoUNet) -> dict[str, Tensor]:
     ``load_state_dict(weights, strict=False)`` puts them back into a model with the same adapters.
     """
     return {name: value for name, value in model.state_dict().items() if ".lora_" in name}
+
+
+def save_lora(model: VideoUNet, weights: Mapping[str, Tensor], folder: str | PathLike[str]) -> None:
+    """Write adapters as a folder that ``peft.PeftModel.from_pretrained`` reads, with rank, α and the layers they are for.
+
+    diffusers reads the same file (``load_lora_adapter`` with ``prefix=PREFIX``): what peft keeps in ``adapter_config.json``
+    stands in the file's header for it. Without them, α would be peft's default of 8 whatever the rank.
+
+    Args:
+        model: with adapters, whose configuration is written.
+        weights: of ``lora_weights``, by name.
+    """
+    config = model.peft_config["default"]
+    path = Path(folder)
+    config.save_pretrained(str(path))  # makes the folder
+    row = config.to_dict()
+    header = {f"{PREFIX}.{name}": row[name] for name in ("r", "lora_alpha", "target_modules")}
+    # By peft's names, which do not say what an adapter is called within a model.
+    tensors = {f"{PREFIX}.{name.replace('.default.', '.')}": value.contiguous() for name, value in weights.items()}
+    save_file(tensors, path / ADAPTERS, metadata={"format": "pt", "lora_adapter_metadata": json.dumps(header)})
 
 
 def merge_lora(model: VideoUNet) -> VideoUNet:

@@ -124,8 +124,8 @@ def load_tokenizer(folder: str | PathLike[str]) -> Any:
 
 def check_vocabulary(tokenizer: Any, vectors: int | None, place: str | PathLike[str]) -> None:
     """Raise ``ModelError`` where a tokenizer has no words, or more than the text model has ``vectors`` for."""
-    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
-    if not words:
+    vocabulary = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    if not vocabulary:
         raise ModelError(f"{place}: the tokenizer knows no words, so every prompt would be the same")
     largest = max(tokenizer.get_vocab().values())
     if vectors is not None and largest >= vectors:

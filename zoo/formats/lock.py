@@ -6,7 +6,6 @@ relative, with forward slashes. The lock does not list itself.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,9 +14,16 @@ from pathlib import Path, PurePosixPath
 
 from dailies.curation.atomic import sync
 from dailies.curation.errors import Damaged
+from dailies.zoo.formats.hashes import sha256, sha256_of
 
 LOCK = "dailies.lock.json"
 FORMAT = 1
+STRAYS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file managers leave in folders
+
+
+def is_stray(name: str) -> bool:
+    """Return whether a file of that name is a file manager's own, and not part of a model."""
+    return name in STRAYS or name.startswith("._")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +42,6 @@ class LockProblem:
     what: str
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def files_of(folder: Path) -> dict[str, Path]:
     """Return every file under ``folder`` but the lock, by its path; a link counts as a file, and is not followed."""
     files = {}
@@ -49,6 +49,8 @@ def files_of(folder: Path) -> dict[str, Path]:
         linked = [name for name in folders if Path(parent, name).is_symlink()]
         for name in [*names, *linked]:
             path = Path(parent, name)
+            if is_stray(name):
+                continue
             files[path.relative_to(folder).as_posix()] = path
     files.pop(LOCK, None)
     return dict(sorted(files.items()))
@@ -89,12 +91,19 @@ def read(folder: Path) -> Mapping[str, LockedFile]:
 
 
 def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
-    """Return what differs from the lock: missing, extra and changed files. ``deep`` reads every byte, else sizes alone.
+    """Return what differs from the lock: missing, extra and changed files.
 
+    ``deep`` reads every byte; else a file that has not changed since it was last read counts as it was then.
     Works offline. Raises ``Damaged`` where there is no lock to compare with.
     """
     locked, files = read(folder), files_of(folder)
     problems = [LockProblem(path=name, what="is not in the lock") for name in files if name not in locked]
+    whole = {
+        name: path
+        for name, path in files.items()
+        if name in locked and not path.is_symlink() and path.stat().st_size == locked[name].bytes
+    }
+    hashes = {name: sha256(path) for name, path in whole.items()} if deep else sha256_of(folder, whole)
     for name, want in locked.items():
         path = files.get(name)
         if path is None:
@@ -103,6 +112,6 @@ def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
             problems.append(LockProblem(path=name, what="is a link, not a file"))
         elif (size := path.stat().st_size) != want.bytes:
             problems.append(LockProblem(path=name, what=f"has {size} bytes; the lock says {want.bytes}"))
-        elif deep and sha256(path) != want.sha256:
+        elif hashes[name] != want.sha256:
             problems.append(LockProblem(path=name, what="changed: its SHA-256 differs from the lock's"))
     return sorted(problems, key=lambda problem: problem.path)
