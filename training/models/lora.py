@@ -67,7 +67,7 @@ def add_lora(
     pattern = "|".join(f"(?:{LORA_TARGETS[part].pattern})" for part in sorted(set(parts)))
     config = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=pattern)
     inject_adapter_in_model(config, model)
-    model.peft_config = {"default": config}
+    model.adapter_config = config
     return model
 
 
@@ -89,7 +89,7 @@ def save_lora(model: VideoUNet, weights: Mapping[str, Tensor], folder: str | Pat
         model: with adapters, whose configuration is written.
         weights: of ``lora_weights``, by name.
     """
-    config = model.peft_config["default"]
+    config = model.adapter_config
     path = Path(folder)
     config.save_pretrained(str(path))  # makes the folder
     row = config.to_dict()

@@ -51,13 +51,15 @@ def is_last(name: str) -> bool:
 class VideoUNet(nn.Module):
     """F(x; c_noise, context, added time ids).
 
-    ``extra_config``: further entries of ``config.json``, which say what it was trained for.
+    ``extra_config``: further entries of ``config.json``, which say what it was trained for. ``adapter_config``: peft's,
+    where there are adapters.
     """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
         self.extra_config: dict[str, Any] = {}
+        self.adapter_config: Any = None
         channels, time = config.channels, config.time_width
         levels = range(len(channels))
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
