@@ -24,6 +24,7 @@
         ├── Broken               so many packets fail to decode that frames cannot be trusted
         ├── NotCopied            its packets cannot be copied as they are
         ├── TooShort             has fewer frames than every bucket of a training phase
+        ├── Misshapen            is too narrow or too small to be trained in a phase's shape
         ├── NotEncoded           a frozen model encodes it to values that cannot be kept
         ├── Changed              the bytes are no longer those that were observed
         ├── Defect               the code failed on it in a way it should not: worth a report
@@ -122,6 +123,10 @@ class NotCopied(SourceError):
 
 class TooShort(SourceError):
     kind = "too_short"
+
+
+class Misshapen(SourceError):
+    kind = "misshapen"
 
 
 class NotEncoded(SourceError):

@@ -43,6 +43,10 @@ def source_id(uri: str) -> str:
     return digest("source", uri)
 
 
+CONTENT_KEY = ("content_id", "stream", "start", "end", "time_base_num", "time_base_den")
+"""What tells clips apart wherever their sources lie."""
+
+
 def clip_id(source: str, content: str, stream: int, start: int, end: int, time_base: object) -> str:
     """Return the id of a clip: of its span in a stream of this content."""
     return digest("clip", source, content, stream, start, end, time_base)

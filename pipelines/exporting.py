@@ -227,7 +227,7 @@ def _make(
     progress: Progress,
 ) -> None:
     """Run ``work`` for those of ``files`` that the folder ``done`` does not hold."""
-    todo = [file for file in files if not _is_done(done, file.name)]
+    todo = [file for file in files if not _is_done(done, file)]
     units = (file.clips.append_column("file", pa.array([file.name] * len(file.clips))) for file in todo)
     total = sum(len(file.clips) for file in files)
     already = total - sum(len(file.clips) for file in todo)
@@ -236,12 +236,14 @@ def _make(
             bar.advance(written.clips, written.failed)
 
 
-def _is_done(folder: Folder, name: str) -> bool:
-    """Return whether an unfinished export has this file, without a failure in it."""
-    if not folder.holds(name):
+def _is_done(folder: Folder, file: export.Shard) -> bool:
+    """Return whether an unfinished export has this file, of these clips and without a failure in it; an older dailies put
+    clips into shards in another order."""
+    if not folder.holds(file.name):
         return False
-    failures = pq.read_table(folder.file(name), columns=["failure"], filesystem=folder.fs)["failure"]
-    return bool(failures.null_count == len(failures))
+    rows = pq.read_table(folder.file(file.name), columns=["clip_id", "failure"], filesystem=folder.fs)
+    same = rows["clip_id"].to_pylist() == file.clips["clip_id"].to_pylist()
+    return same and bool(rows["failure"].null_count == len(rows))
 
 
 def _publish(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> bool:

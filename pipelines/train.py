@@ -86,10 +86,11 @@ def train_run(
     folder = Path(out).resolve()  # workers have a folder of their own
     if workers > 1:
         from dailies.pipelines.workers import run_workers
-        from dailies.training.run_log import check_folder
+        from dailies.training.run_log import check_folder, data_rules_of
 
         check_folder(folder, resume)
-        prepared(recipe, data, models, request.phase)  # what is wrong with the request is said here, not by each worker
+        # What is wrong with the request is said here, not by each worker.
+        prepared(recipe, data, models, request.phase, data_rules_of(folder))
 
         def work(tell: Say) -> None:
             train(recipe, data, folder, models, phase=request.phase, device=device, say=tell)

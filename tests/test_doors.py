@@ -22,7 +22,7 @@ PACKAGES = ("curation", "zoo", "training", "pipelines")
 
 BASE = ("curation/errors", "curation/timing", "curation/types", "curation/schema")
 READING = (*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages")
-SHARED = (*READING, "curation/video")  # all that the zoo and training may know of curation
+SHARED = (*READING, "curation/pictures", "curation/video")  # all that the zoo and training may know of curation
 CURATION = (
     *(
         *SHARED,
@@ -56,6 +56,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/types": ("curation/timing",),
     "curation/config": ("curation/errors",),
     "curation/packages": ("curation/errors",),
+    "curation/pictures": ("curation/errors",),
     "curation/video": READING,
     "curation/tables": READING,
     "curation/observers": READING,

@@ -259,16 +259,18 @@ def planned(clips: list[dict[str, Any]], seed: int = 3, shard_bytes: int = 30_00
     return {shard.name: shard.clips["clip_id"].to_pylist() for shard in shards}
 
 
-def test_shards_hold_clips_in_the_order_of_a_hash_of_seed_and_clip() -> None:
+def test_shards_hold_clips_in_the_order_of_a_hash_of_seed_and_content() -> None:
     """100 x 100 px and 80 frames at 0.15 bit a pixel are 15,000 bytes: five such clips need three shards of 30,000. Excludes
-    the order of the table, of the clips' ids, and of another seed; shards rounded down; bits taken for bytes."""
+    the order of the table, of the clips' ids, which depend on where the sources lie, and of another seed; shards rounded down;
+    bits taken for bytes."""
     clip = {"width": 100, "height": 100, "frames": 80}
-    clips = [{"clip_id": f"c{n}", "split": "train", **clip} for n in range(5)]
-    clips += [{"clip_id": "held", "split": "validation", **clip}]
+    clip |= {"stream": 0, "end": 160, "time_base_num": 1, "time_base_den": 25}
+    clips = [{"clip_id": f"c{n}", "content_id": "x", "start": n, "split": "train", **clip} for n in range(5)]
+    clips += [{"clip_id": "held", "content_id": "y", "start": 0, "split": "validation", **clip}]
 
     def by_hash(seed: int) -> list[str]:
         def key(name: str) -> str:
-            parts = [str(part).encode() for part in ("order", seed, name)]
+            parts = [str(part).encode() for part in ("order", seed, "x", 0, int(name[1:]), 160, 1, 25)]
             return blake2b(b"".join(len(p).to_bytes(8, "little") + p for p in parts), digest_size=12).hexdigest()
 
         return sorted((f"c{n}" for n in range(5)), key=key)
@@ -283,6 +285,9 @@ def test_shards_hold_clips_in_the_order_of_a_hash_of_seed_and_clip() -> None:
         }
         assert planned(clips, seed) == planned(clips[::-1], seed) == wanted
     assert by_hash(3) != by_hash(4)
+    elsewhere = [clip | {"clip_id": f"{9 - number}"} for number, clip in enumerate(clips)]
+    names = {other["clip_id"]: clip["clip_id"] for clip, other in zip(clips, elsewhere, strict=True)}
+    assert {shard: [names[n] for n in ids] for shard, ids in planned(elsewhere).items()} == planned(clips)
 
 
 def test_a_border_is_cropped_with_the_pixel_that_it_ends_in() -> None:

@@ -164,7 +164,8 @@ def test_svd_in_its_cheapest_shape(svd_image: Plan) -> None:
 def look(export: Path, **change: object) -> tuple[int | None, tuple[str, ...]]:
     """(clips, lacks) of the video phase, changed."""
     phase = dataclasses.replace(VIDEO, **change)  # type: ignore[arg-type]
-    return available(dataclasses.replace(SMALL, phases=(phase,)), phase, {MAIN: Export(export)})
+    there = available(dataclasses.replace(SMALL, phases=(phase,)), phase, {MAIN: Export(export)})
+    return there.clips, there.lacks
 
 
 def test_the_clips_of_an_export_are_counted(export: Path) -> None:

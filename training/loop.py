@@ -19,7 +19,7 @@ import torch
 from dailies.curation.errors import RunError
 from dailies.training import distributed
 from dailies.training.data.prefetch import prefetch
-from dailies.training.data.split import MAIN, Export, Split, load
+from dailies.training.data.split import DATA_RULES, MAIN, Export, Split, load
 from dailies.training.data.world import World
 from dailies.training.diffusion.encoders import Encoders, Models
 from dailies.training.interrupt import defer_sigint
@@ -27,7 +27,7 @@ from dailies.training.memory import explain_oom
 from dailies.training.phase_state import check
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import EncoderDims, TrainingRecipe
-from dailies.training.run_log import Metrics, Run, check_folder
+from dailies.training.run_log import Metrics, Run, check_folder, data_rules_of
 from dailies.training.step import train_step
 from dailies.training.task import P, Task
 from dailies.training.unet_task import UNetTask
@@ -62,7 +62,7 @@ def train(
         say: Gets lines on how far it is.
     """
     check_folder(Path(out), resume)
-    chosen, dims, exports, splits = prepared(recipe, data, models, phase)
+    chosen, dims, exports, splits = prepared(recipe, data, models, phase, data_rules_of(Path(out)))
     place = distributed.pick_device(device)
     with distributed.process_group(place) as world:
         for each in chosen:
@@ -82,7 +82,7 @@ def train(
 
 
 def prepared(
-    recipe: TrainingRecipe, data: Data, models: Models, phase: str | None
+    recipe: TrainingRecipe, data: Data, models: Models, phase: str | None, data_rules: int = DATA_RULES
 ) -> tuple[tuple[Phase, ...], EncoderDims, dict[str, Export], dict[str, Split]]:
     """Return the phases to train, what the models fix, the exports, and each phase's data.
 
@@ -91,7 +91,12 @@ def prepared(
     chosen = recipe.phases if phase is None else (recipe.phase(phase),)
     dims = check(recipe, chosen, models)
     exports = {name: Export(path) for name, path in (data if isinstance(data, Mapping) else {MAIN: data}).items()}
-    return chosen, dims, exports, {each.name: load(recipe, each, exports, models) for each in chosen}
+    return (
+        chosen,
+        dims,
+        exports,
+        {each.name: load(recipe, each, exports, models, data_rules=data_rules) for each in chosen},
+    )
 
 
 def silent(line: str) -> None:

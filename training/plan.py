@@ -52,6 +52,7 @@ class PhasePlan:
 
     Args:
         clips: those of the export's train split that pass and are long enough; ``None`` where that is unknown.
+        slow, short: clips of it that pass but are of a rate below the phase's, or too short for it.
         epochs: over these clips.
         seconds: the least length of a clip.
         gigabytes: on each GPU, see the function ``gigabytes``.
@@ -61,6 +62,7 @@ class PhasePlan:
     task: str
     frames: int
     fps: float
+    trained_fps: tuple[float, ...]
     size: tuple[int, int]
     steps: int
     batch: int
@@ -79,6 +81,8 @@ class PhasePlan:
     columns: tuple[str, ...]
     seconds: float
     clips: int | None
+    slow: int
+    short: int
     epochs: float | None
     lacks: tuple[str, ...]
 
@@ -157,12 +161,13 @@ def _phase_plan(
         )
         spent = replace(spent, forward=forward, both=both)
     samples = phase.steps * phase.batch
-    clips, lacks = (None, ()) if exports is None else available(recipe, phase, exports)
+    there = Available() if exports is None else available(recipe, phase, exports)
     return PhasePlan(
         name=phase.name,
         task=phase.task,
         frames=phase.frames,
         fps=phase.fps,
+        trained_fps=phase.trained_fps,
         size=phase.size,
         steps=phase.steps,
         batch=phase.batch,
@@ -179,10 +184,12 @@ def _phase_plan(
         gpu_hours=samples * spent.both / (tflops * 1e12) / 3600,
         gigabytes=gigabytes(spent),
         columns=tuple(columns_needed(recipe, (phase,))),
-        seconds=(phase.frames - 1) / phase.fps,
-        clips=clips,
-        epochs=samples / clips if clips else None,
-        lacks=lacks,
+        seconds=(phase.frames - 1) / max(phase.trained_fps),
+        clips=there.clips,
+        slow=there.slow,
+        short=there.short,
+        epochs=samples / there.clips if there.clips else None,
+        lacks=there.lacks,
     )
 
 
@@ -238,22 +245,34 @@ def gigabytes(spent: Cost) -> float:
     return 4 * (2 * spent.parameters + 3 * spent.trained) / 1e9
 
 
-def available(recipe: TrainingRecipe, phase: Phase, exports: Exports) -> tuple[int | None, tuple[str, ...]]:
+@dataclass(frozen=True, kw_only=True)
+class Available:
+    """What exports hold for a phase; the fields are those of a ``PhasePlan``."""
+
+    clips: int | None = None
+    slow: int = 0
+    short: int = 0
+    lacks: tuple[str, ...] = ()
+
+
+def available(recipe: TrainingRecipe, phase: Phase, exports: Exports) -> Available:
     """Count the items that the phase would train on, and list what it would still lack."""
     needed = columns_needed(recipe, (phase,))
     used = [exports[share.data] for share in phase.shares if share.data in exports]
     if absent := [name for name in needed if any(name not in export.columns for export in used)]:
-        return None, tuple(f"column {name}" for name in absent)
+        return Available(lacks=tuple(f"column {name}" for name in absent))
     rows = [row.columns for export in used for row in export.rows]
     if phase.images == "frames" and used:
-        longest = max((grid_length(row["frames"], row["fps"], phase.fps) for row in rows), default=0)
+        whole = [row for row in rows if row["frames"] is not None and row["fps"] is not None]
+        longest = max((grid_length(row["frames"], row["fps"], max(phase.trained_fps)) for row in whole), default=0)
         least = min(shape.frames for shape in phase.shapes)
         if longest < least:
-            return 0, (f"clips of {least} frames at {phase.fps:g} fps: the longest has {longest}",)
+            lack = f"clips of {least} frames at {phase.fps:g} fps: the longest has {longest}"
+            return Available(clips=0, lacks=(lack,))
     try:
         split = load(recipe, phase, exports)
     except (UsageError, OSError) as error:
-        return 0, (str(error).removeprefix(f"phase {phase.name}: "),)
+        return Available(clips=0, lacks=(str(error).removeprefix(f"phase {phase.name}: "),))
     lacks = []
     chosen = set(split.clip_ids)
     if len(chosen) < phase.batch:
@@ -264,7 +283,7 @@ def available(recipe: TrainingRecipe, phase: Phase, exports: Exports) -> tuple[i
         small = sum(row["width"] < least_size[0] or row["height"] < least_size[1] for row in there)
         if small:
             lacks.append(f"pixels: {small} of {len(there)} clips would be enlarged")
-    return len(chosen), tuple(lacks)
+    return Available(clips=len(chosen), slow=len(split.slow), short=len(split.short), lacks=tuple(lacks))
 
 
-__all__ = ["MAIN", "Cost", "PhasePlan", "Plan", "available", "cost", "gigabytes", "plan"]
+__all__ = ["MAIN", "Available", "Cost", "PhasePlan", "Plan", "available", "cost", "gigabytes", "plan"]

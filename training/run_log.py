@@ -14,7 +14,7 @@ import numpy as np
 from dailies.curation.atomic import new_file, write_json, write_text
 from dailies.curation.errors import RecipeError, RunError
 from dailies.curation.schema import fingerprint
-from dailies.training.data.split import Export, Split
+from dailies.training.data.split import DATA_RULES, Export, Split
 from dailies.training.diffusion.encoders import Models
 from dailies.training.models.pixels import Pixels
 from dailies.training.recipes.old_names import to_new_names
@@ -41,6 +41,13 @@ def check_folder(out: Path, resume: bool, file: str = RUN) -> None:
         raise RunError(f"out={out}: is a file; name a folder")
     if resume and not (out / file).exists():
         raise RunError(f"out={out}: there is no run to resume; leave --resume out to start one")
+
+
+def data_rules_of(out: Path, file: str = RUN) -> int:
+    """Return the ``DATA_RULES`` of the run that keeps ``file`` in ``out``, today's where there is none."""
+    if not (out / file).is_file():
+        return DATA_RULES
+    return int(json.loads((out / file).read_text(encoding="utf-8")).get("data_rules", 1))
 
 
 def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
@@ -95,6 +102,7 @@ class Run:
             "recipe_hash": run_hash(recipe),
             "data": str(export.folder.resolve()),
             **({"exports": places} if len(places) > 1 else {}),
+            "data_rules": data_rules_of(self.folder),
             **_export_record(export),
             "models": {name: as_reference(path) for name, path in dataclasses.asdict(models).items() if path},
             "phases": [],
@@ -144,11 +152,13 @@ class Run:
                 "size": list(phase.size),
                 "frames": phase.frames,
                 "fps": phase.fps,
+                "trained_fps": list(phase.trained_fps),
                 "from": origin,
                 "clips": len(clip_ids),
                 "clips_hash": clips,
                 "first_clip_ids": clip_ids[:10],
                 "too_short": {"clips": len(split.short), "first_clip_ids": list(split.short[:10])},
+                "too_slow": {"clips": len(split.slow), "first_clip_ids": list(split.slow[:10])},
                 "motion_reference": reference,
             }
             self.facts["phases"].append(entry)

@@ -48,4 +48,4 @@ def save_samples(
         return
     write_png(folder / f"{name}.png", grid([row for pair in zip(truth, decoded, strict=True) for row in pair]))
     with new_file(folder / f"{'sample' if name == 'samples' else name}.mp4") as hidden:
-        video.write_clip(np.concatenate(decoded, 2), phase.fps, hidden)
+        video.write_clip(np.concatenate(decoded, 2), subset.fps or phase.fps, hidden)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dailies.curation.errors import ExportError
 from dailies.training import checkpoint, distributed
 from dailies.training.data.batches import Batch, Batches
 from dailies.training.data.split import Split
@@ -25,6 +26,8 @@ from dailies.training.recipes.recipe import EncoderDims, TrainingRecipe
 from dailies.training.run_log import Run
 from dailies.training.samples import save_samples
 from dailies.training.task import Task
+
+NAMED = 3  # items that could not be read, in the line that counts them
 
 
 class UNetTask(Task[Batch]):
@@ -60,6 +63,11 @@ class UNetTask(Task[Batch]):
         self._processes = distributed.world().size
         self._rates = StepRates(state.unet, phase, self.device, autocast=recipe.autocast, processes=self._processes)
         self.batches = Batches(recipe, phase, split, encoders, reference)
+        try:
+            self.batches.check_readable()
+        except ExportError:
+            self.batches.close()
+            raise
 
     def parts(self, step: int) -> list[Batch]:
         batches = self.batches.training(step, distributed.world())
@@ -104,6 +112,8 @@ class UNetTask(Task[Batch]):
     def finish(self, seconds: float) -> str:
         self._save_samples("samples")
         samples = self.folder / "samples.png"
+        failed = self.batches.failed
+        self.entry["unreadable"] = {"items": len(failed), "first": dict(list(failed.items())[:10])}
         self.entry.update(done=True, seconds=seconds, samples=str(samples.relative_to(self.run.folder)))
         self.run.write()
         return f"samples in {samples}"
@@ -112,8 +122,10 @@ class UNetTask(Task[Batch]):
         return oom_hint(self.settings, len(self.network.config.channels), self._processes)
 
     def close(self) -> None:
-        if self.batches.failed:
-            self._say(f"{self.name}: {len(self.batches.failed)} items could not be read and were replaced")
+        if failed := self.batches.failed:
+            named = "; ".join(f"{clip_id}: {reason}" for clip_id, reason in list(failed.items())[:NAMED])
+            more = "; …" if len(failed) > NAMED else ""
+            self._say(f"{self.name}: {len(failed)} items could not be read and were replaced: {named}{more}")
         self.batches.close()
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dailies.curation.errors import NoSuchModel, NotFinite, UsageError
+from dailies.curation.errors import NoSuchModel, NotFinite, SourceError, UsageError
 from dailies.curation.packages import need
+from dailies.curation.pictures import open_picture
 from dailies.zoo.entry import ZooEntry
 from dailies.zoo.formats.configs import read_config
 from dailies.zoo.load import load_pipeline, pipeline_spec
@@ -184,11 +185,10 @@ def open_image(path: Path, size: tuple[int, int]) -> Any:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened).convert("RGB")
+        upright = Image.fromarray(open_picture(path))
     except FileNotFoundError as error:
         raise UsageError(f"image={path}: no such file") from error
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except SourceError as error:
         raise UsageError(f"image={path}: cannot be read: {error}") from error
     return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
 

@@ -1,7 +1,7 @@
 """The plan of an export says which files are written and which clips they hold: batches to extract, and shards.
 
-Shards hold clips in the canonical order hash(seed, clip_id), in which the clips of one source lie all over. A source is to be
-opened once, so clips are extracted source by source first, a batch of sources in one go.
+Shards hold clips in the canonical order hash(seed, content, stream, span), in which the clips of one source lie all over and
+which is the same wherever the sources lie. A source is to be opened once, so clips are extracted source by source first, a batch of sources in one go.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ def plan_shards(clips: pa.Table, *, seed: int, shard_bytes: int) -> list[Shard]:
 
     The plan depends on the clips and the arguments alone, so a run that was killed makes the same plan again.
     """
-    order = [schema.digest("order", seed, clip) for clip in clips["clip_id"].to_pylist()]
-    clips = clips.append_column("_order", pa.array(order, pa.string())).sort_by("_order").drop_columns("_order")
+    spans = clips.select(schema.CONTENT_KEY).to_pylist()
+    order = [schema.digest("order", seed, *span.values()) for span in spans]
+    clips = clips.append_column("_order", pa.array(order, pa.string()))
+    # Copies of one content under several names are told apart by their ids alone.
+    clips = clips.sort_by([("_order", "ascending"), ("clip_id", "ascending")]).drop_columns("_order")
     shards = []
     for split in SPLITS:
         rows = clips.filter(pc.equal(clips["split"], split))

@@ -2,7 +2,7 @@
 
 ``data/SPLIT-00000-of-00004.parquet`` holds the clips' bytes uncompressed in row groups of at most 32 MB; ``index.parquet``
 says where each clip lies, ``README.md`` where it all came from (``dailies.curation.export.card``). Rows stand in the canonical
-order hash(seed, clip_id), so a reader that goes front to back sees a shuffled dataset.
+order hash(seed, content, stream, span), so a reader that goes front to back sees a shuffled dataset.
 """
 
 from __future__ import annotations

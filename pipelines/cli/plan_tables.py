@@ -83,7 +83,7 @@ def _runs(plan: Plan) -> Table:
     numbers = ("frames", "fps", "w×h px", "lr", "P_mean", "P_std", "steps", "batch", "samples")
     table = _grid(title, ("phase", "task"), numbers)
     for phase in plan.phases:
-        fps = DASH if phase.frames == 1 else f"{phase.fps:g}"
+        fps = DASH if phase.frames == 1 else ", ".join(f"{fps:g}" for fps in phase.trained_fps)
         what = (f"{phase.frames}", fps, _size(phase), _power(phase.lr), f"{phase.p_mean:g}", f"{phase.p_std:g}")
         table.add_row(phase.name, phase.task, *what, f"{phase.steps:,}", f"{phase.batch:,}", f"{phase.samples:,}")
     return table
@@ -114,14 +114,18 @@ def _costs(plan: Plan) -> Table:
 
 
 def _data(plan: Plan) -> Table:
-    counted = ("clips there", "epochs") if any(phase.clips is not None for phase in plan.phases) else ()
+    counted = (
+        ("clips there", "too slow", "too short", "epochs")
+        if any(phase.clips is not None for phase in plan.phases)
+        else ()
+    )
     table = _grid(
         "what each phase needs", ("phase", "columns"), ("clips for one batch", "seconds a clip", "px", *counted)
     )
     for phase in plan.phases:
         least = DASH if phase.frames == 1 else f"≥\N{NO-BREAK SPACE}{phase.seconds:.1f}"
         counts = (
-            DASH if phase.clips is None else f"{phase.clips:,}",
+            *([DASH] * 3 if phase.clips is None else map("{:,}".format, (phase.clips, phase.slow, phase.short))),
             DASH if phase.epochs is None else _number(phase.epochs),
         )
         needed = (", ".join(phase.columns), f"{phase.batch:,}", least, f"≥\N{NO-BREAK SPACE}{_size(phase)}")

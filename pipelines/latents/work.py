@@ -143,6 +143,7 @@ class LatentsWork:
         from dailies.training.data.export import grid_length
         from dailies.training.data.latent_crops import draw_crops, encode_crops, encode_texts
         from dailies.training.data.schedule import bucket_of
+        from dailies.training.data.split import content_key
 
         manifest = self.manifest
         length = grid_length(row["frames"], row["fps"], manifest.fps)
@@ -156,7 +157,7 @@ class LatentsWork:
             pixels: Pixels = child.call({**row, "video": data}, manifest, size, first, last - first)
             return pixels
 
-        specs = draw_crops(manifest, row["clip_id"], held_out=row["split"] != "train")
+        specs = draw_crops(manifest, content_key(row), held_out=row["split"] != "train")
         texts = encode_texts(row, manifest, encoders.text) if manifest.captions else {}
         return {"views": encode_crops(frames, length, specs, manifest, bucket, encoders.vae.moments), **texts}
 

@@ -17,10 +17,11 @@ from dailies.training.data.export import Export, Row, grid_length
 from dailies.training.data.manifest import LatentsManifest
 from dailies.training.data.prefetch import prefetch
 from dailies.training.data.schedule import BucketSubset, Schedule
-from dailies.training.data.split import MAIN, Exports, Split, load
+from dailies.training.data.split import DATA_RULES, MAIN, Exports, Split, load
 from dailies.training.data.world import World
 
 __all__ = [
+    "DATA_RULES",
     "MAIN",
     "Batch",
     "Batches",

@@ -25,6 +25,8 @@ from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.zoo.formats.time_ids import added_time_ids, motion_bucket
 
+TRIED = 8  # items of each subset that are read before the first step
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -95,6 +97,19 @@ class Batches:
         self._loaders: dict[int, Loader[Any]] = {
             id(subset): subset.items.loader(subset.shape, phase, encoders) for subset in subsets
         }
+
+    def check_readable(self) -> None:
+        """Try ``TRIED`` items of each training subset, evenly spaced, so that bad data ends a phase before its first step.
+
+        Raises ``ExportError`` where over half of a subset's cannot be read.
+        """
+        for subset in (*self.split.train, *([self.split.pictures] if self.split.pictures else [])):
+            count = len(subset.items.clip_ids)
+            tried = sorted({count * number // TRIED for number in range(TRIED)})
+            list(self._readers.map(lambda item, of=subset: self._try(of, self._middle(of, item)), tried))
+            clip_ids = [subset.items.clip_ids[item] for item in tried]
+            if 2 * sum(clip_id in self.failed for clip_id in clip_ids) > len(clip_ids):
+                raise self._unreadable(clip_ids)
 
     def close(self) -> None:
         """Let the reading threads end."""
@@ -172,18 +187,32 @@ class Batches:
 
     def _load(self, subset: BucketSubset, spec: SampleSpec) -> Sample:
         """Read a sample, from the next item that can be read where its own cannot; ``failed`` keeps which could not."""
-        clip_ids, loader = subset.items.clip_ids, self._loaders[id(subset)]
-        column = self._column(spec) if self.phase.task_spec.cross_attention == "text" else None
-        for step in range(len(clip_ids)):
-            item = (spec.item + step) % len(clip_ids)
-            if clip_ids[item] in self.failed:
-                continue
-            try:
-                sample: Sample = loader.load(replace(spec, item=item), column)
+        count = len(subset.items.clip_ids)
+        for step in range(count):
+            if (sample := self._try(subset, replace(spec, item=(spec.item + step) % count))) is not None:
                 return sample
-            except (OSError, SourceError) as error:
-                self.failed[clip_ids[item]] = str(error)
-        raise ExportError(f"data: none of {len(clip_ids)} items can be read: {next(iter(self.failed.values()))}")
+        raise self._unreadable(subset.items.clip_ids)
+
+    def _try(self, subset: BucketSubset, spec: SampleSpec) -> Sample | None:
+        """Read a sample, or note in ``failed`` why its item cannot be read."""
+        clip_id = subset.items.clip_ids[spec.item]
+        if clip_id in self.failed:
+            return None
+        column = self._column(spec) if self.phase.task_spec.cross_attention == "text" else None
+        try:
+            sample: Sample = self._loaders[id(subset)].load(spec, column)
+        except (OSError, SourceError) as error:
+            self.failed[clip_id] = f"{error.kind}: {error}" if isinstance(error, SourceError) else str(error)
+            return None
+        return sample
+
+    def _unreadable(self, tried: Sequence[str]) -> ExportError:
+        """Return the error that ends a phase, where too many of the items ``tried`` failed."""
+        failed = [clip_id for clip_id in tried if clip_id in self.failed]
+        return ExportError(
+            f"phase {self.phase.name}: data: {len(failed)} of {len(tried)} items tried cannot be read "
+            f"({failed[0]}: {self.failed[failed[0]]}); mend or leave out such items"
+        )
 
     def _condition(self, subset: BucketSubset, samples: Sequence[Sample]) -> Condition:
         phase, items, loader = self.phase, subset.items, self._loaders[id(subset)]
@@ -192,8 +221,10 @@ class Batches:
         buckets = [motion_bucket(items.number(spec.item, "motion"), self.reference) for spec in specs]
         if task.cross_attention == "text":
             tokens = loader.text_tokens(samples)
-            added = None if subset.shape.frames == 1 else added_time_ids(phase.fps, buckets, torch.zeros(len(specs)))
+            fps = subset.fps
+            added = None if fps is None else added_time_ids(fps, buckets, torch.zeros(len(specs)))
             return Condition(tokens_BLD=tokens, added_time_ids_BK=added)
+        assert subset.fps is not None  # only videos are conditioned on frames
         conditioning = np.stack([sample.conditioning for sample in samples])
         # Noise augmentation: ln σ ~ N(−3, 0.5²) on pixels in [−1, 1].
         sigma = torch.zeros(len(specs))
@@ -207,7 +238,7 @@ class Batches:
             elevation = [items.number(spec.item, "elevation") or 0.0 for spec in specs]
         return Condition(
             tokens_BLD=torch.stack([loader.image_tokens(sample) for sample in samples]),
-            added_time_ids_BK=added_time_ids(phase.fps, buckets, sigma, elevation),
+            added_time_ids_BK=added_time_ids(subset.fps, buckets, sigma, elevation),
             image_latents_BSCHW=self._modes(conditioning, noise, sigma),
         )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dailies.curation.errors import ExportError
+from dailies.curation.errors import ExportError, Unreadable
 from dailies.training.data.manifest import CROPS, TEXT, LatentsManifest, read_manifest
 
 
@@ -72,15 +73,25 @@ class Export:
             )
         with self._lock:
             if self._group is None or self._group[:2] != (row.shard, row.group):
-                column = pq.ParquetFile(row.shard).read_row_group(row.group, columns=["video"])["video"]
+                with _shard_errors(row):
+                    column = pq.ParquetFile(row.shard).read_row_group(row.group, columns=["video"])["video"]
                 self._group = (row.shard, row.group, list(column))
             return {**row.columns, "video": self._group[2][row.number].as_py()}
 
     def cells(self, row: Row, columns: Sequence[str]) -> dict[str, pa.Scalar]:
         """Return media columns of one row, reading its row group of them. Callable from threads."""
-        with pq.ParquetFile(row.shard, metadata=self._footers[row.shard]) as file:
+        with _shard_errors(row), pq.ParquetFile(row.shard, metadata=self._footers[row.shard]) as file:
             table = file.read_row_group(row.group, columns=list(columns), use_threads=False)
         return {name: table[name][row.number] for name in columns}
+
+
+@contextmanager
+def _shard_errors(row: Row) -> Iterator[None]:
+    """Turn damage within a shard into ``Unreadable``: it costs the items of a row group, not the run."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise Unreadable(f"{row.shard.name}, row group {row.group}: {error}") from error
 
 
 def grid_length(frames: int, native: float, fps: float) -> int:

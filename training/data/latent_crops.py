@@ -1,7 +1,7 @@
 """Crops of a clip, encoded by the frozen models: how they are drawn, encoded and kept in a row.
 
 A crop is a window of a clip on a phase's grid of frames, cropped to its bucket. Of each clip there are K, drawn from
-(seed, clip, number) alone. A row keeps the VAE's posterior of their pixels (mean and log-variance, so that training
+(seed, the clip's content, number) alone. A row keeps the VAE's posterior of their pixels (mean and log-variance, so that training
 still samples it), and the conditioning frames as they are, since noise is put on those before they are encoded. The
 column and its fields have the names of the format: ``views``, ``shown``.
 
@@ -39,11 +39,11 @@ class CropSpec:
     crop: tuple[float, float]
 
 
-def draw_crops(manifest: LatentsManifest, clip_id: str, *, held_out: bool) -> list[CropSpec]:
-    """Draw the K crops of a clip; the first of one that is ``held_out`` is the middle, which validation looks at."""
+def draw_crops(manifest: LatentsManifest, clip: str, *, held_out: bool) -> list[CropSpec]:
+    """Draw the K crops of a clip, of its ``content_key``; the first of one that is ``held_out`` is the middle, which validation looks at."""
     specs = []
     for number in range(manifest.views):
-        offset, x, y = generator(manifest.seed, f"{CROPS} {clip_id}", number).random(3)
+        offset, x, y = generator(manifest.seed, f"{CROPS} {clip}", number).random(3)
         drawn = (float(np.float32(x)), float(np.float32(y)))  # as they are kept
         middle = held_out and number == 0
         at = MIDDLE if middle or manifest.crop == "center" else drawn

@@ -211,6 +211,8 @@ def _misfits(recipe: TrainingRecipe, phase: Phase, manifest: LatentsManifest, la
     """Yield ``FIELD=VALUE: what is wrong`` for each field; ``latents`` names them."""
     if manifest.fps != phase.fps:
         yield f"fps={phase.fps:g}: {latents} were made at {manifest.fps:g} fps"
+    elif phase.trained_fps != (manifest.fps,):
+        yield f"rates={phase.rates}: {latents} were made at {manifest.fps:g} fps alone"
     if set(manifest.buckets) != set(phase.shapes):
         fields = ["size", "frames"] if len(manifest.buckets) == len(phase.shapes) == 1 else ["buckets"]
         different = [name for name in fields if _each(manifest.buckets, name) != _each(phase.shapes, name)]

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import csv
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from dailies.curation.errors import ExportError
+from dailies.curation.errors import ExportError, Unreadable
+from dailies.curation.pictures import open_picture
 from dailies.training.data.items import PixelItems
+from dailies.training.data.reader import check_shape
 from dailies.training.models.pixels import Pixels, cover
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif")
 
 
 class Pictures(PixelItems):
@@ -26,11 +26,13 @@ class Pictures(PixelItems):
 
     Args:
         entries: (name, caption) of each.
-        read: Gives the encoded bytes of one.
+        read: Gives the encoded bytes of one, or ``None`` for a null.
         size: (width, height) px that they are resized to cover.
     """
 
-    def __init__(self, entries: Sequence[tuple[str, str]], read: Callable[[int], bytes], size: tuple[int, int]) -> None:
+    def __init__(
+        self, entries: Sequence[tuple[str, str]], read: Callable[[int], bytes | None], size: tuple[int, int]
+    ) -> None:
         super().__init__([name for name, _ in entries], [1] * len(entries), size)
         self.captions = [text for _, text in entries]
         self._read, self._size = read, size
@@ -42,8 +44,10 @@ class Pictures(PixelItems):
         return None
 
     def frames(self, index: int, first: int, last: int) -> Pixels:
-        with Image.open(io.BytesIO(self._read(index))) as picture:
-            return cover(np.asarray(picture.convert("RGB"))[None], self._size)[first:last]
+        picture_HWC = open_picture(self._read(index))
+        height, width = picture_HWC.shape[:2]
+        check_shape(width, height, self._size)
+        return cover(picture_HWC[None], self._size)[first:last]
 
 
 def folder_pictures(folder: str | Path, size: tuple[int, int]) -> Pictures:
@@ -92,14 +96,18 @@ def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
     row_groups: OrderedDict[tuple[Path, int], list[Any]] = OrderedDict()
     lock = threading.Lock()
 
-    def read(index: int) -> bytes:
+    def read(index: int) -> bytes | None:
         file, group, number, image = cells[index]
         with lock:
             if (file, group) not in row_groups:
-                row_groups[file, group] = list(pq.ParquetFile(file).read_row_group(group, columns=[image])[image])
+                try:
+                    column = pq.ParquetFile(file).read_row_group(group, columns=[image])[image]
+                except (pa.ArrowException, OSError) as error:  # it costs these pictures, not the run
+                    raise Unreadable(f"{file.name}, row group {group}: {error}") from error
+                row_groups[file, group] = list(column)
                 while len(row_groups) > 4:
                     row_groups.popitem(last=False)
             value = row_groups[file, group][number].as_py()
-        return bytes(value["bytes"] if isinstance(value, dict) else value)
+        return value["bytes"] if isinstance(value, dict) else value
 
     return Pictures(entries, read, size)

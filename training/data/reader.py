@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dailies.curation import video
+from dailies.curation.errors import Misshapen, NoVideo, Unreadable
 from dailies.curation.schema import extraction_of
 from dailies.training.models.pixels import Pixels, cover
 
 Backend = Literal["pyav", "decord"]
+MOST_COVER = 8.0  # areas of a shape that a picture covering it may have: 21:9 over 9:16 has 4.1
+MOST_ENLARGED = 16.0
 
 
 def read(
@@ -34,8 +37,12 @@ def read(
     """Read (count, h, w, 3) RGB of an export's ``row``: the first frame at or after each point of a grid of ``fps`` from its
     point number ``first`` on, the last one past its end; resized to cover ``size`` (width, height) px.
 
-    Half a frame early counts, since times are rounded to ticks. Raises ``SourceError`` of ``dailies.curation.errors``.
+    Half a frame early counts, since times are rounded to ticks. Raises ``SourceError`` of ``dailies.curation.errors``,
+    ``Misshapen`` among them.
     """
+    if row["video"] is None and extraction_of(row) != "none":
+        raise NoVideo("the row holds no video")
+    check_shape(row["width"], row["height"], size)
     points = (first + np.arange(count)) / fps - 0.5 / row["fps"]
     if backend == "decord" and extraction_of(row) == "encode":
         return cover(_by_decord(row["video"], points), size)
@@ -46,16 +53,28 @@ def read(
     return pixels if covers else cover(pixels, size)  # what is a pixel too large would only be blurred
 
 
+def check_shape(width: int, height: int, size: tuple[int, int]) -> None:
+    """Raise ``Misshapen`` for a picture of (width, height) px that, covering ``size``, would be mostly cut away or blur."""
+    scale = max(size[0] / width, size[1] / height)
+    if (width * scale) * (height * scale) > MOST_COVER * size[0] * size[1]:
+        raise Misshapen(f"{width}x{height} px are too narrow: of {size[0]}x{size[1]} px, most would be cut away")
+    if scale > MOST_ENLARGED:
+        raise Misshapen(f"{width}x{height} px are too small: enlarged {scale:.0f} times for {size[0]}x{size[1]} px")
+
+
 def a_number(value: Any) -> float | None:
     """Return a column's value as a number; ``None`` for none, and for what is not a number."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _by_decord(data: bytes, points: NDArray[np.float64]) -> Pixels:
-    from decord import VideoReader
+    from decord import DECORDError, VideoReader
 
-    reader = VideoReader(io.BytesIO(data), num_threads=1)
-    starts = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
-    chosen = np.minimum(np.searchsorted(starts - starts[0], points), len(reader) - 1)
-    frames: Pixels = reader.get_batch(chosen.tolist()).asnumpy()
+    try:
+        reader = VideoReader(io.BytesIO(data), num_threads=1)
+        starts = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
+        chosen = np.minimum(np.searchsorted(starts - starts[0], points), len(reader) - 1)
+        frames: Pixels = reader.get_batch(chosen.tolist()).asnumpy()
+    except (DECORDError, RuntimeError, IndexError) as error:
+        raise Unreadable(f"decord: {str(error).strip().splitlines()[-1]}") from error
     return frames

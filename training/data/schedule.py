@@ -25,12 +25,13 @@ BLOCK = 4096  # steps whose subsets are drawn together
 @dataclass(frozen=True, kw_only=True)
 class BucketSubset:
     """A subset holds the items that are trained in one shape. ``name``: empty for the only one of a phase. ``weight``:
-    its share of the steps."""
+    its share of the steps. ``fps``: of its clips' grid, 1/s, ``None`` for pictures."""
 
     name: str
     items: Items
     shape: Bucket
     weight: float = 1.0
+    fps: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,16 +22,25 @@ from dailies.training.recipes.recipe import TrainingRecipe, check_columns
 
 Exports = Mapping[str, Export]  # by the names that a mix has for them
 
+DATA_RULES = 2
+"""How clips are chosen and ordered; a run keeps those that it was begun with. 1: in the order of the shards, which follows from
+the sources' paths, and slow clips with repeated frames. 2: in an order by content, without slow clips."""
+
+MEASURES = ("frames", "fps", "width", "height")
+CONTENT = ("content_id", "stream", "source_start", "source_end", "time_base_num", "time_base_den")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """A split holds a phase's subsets. ``pictures``: those beside a joint phase's videos. ``short``: ids of training
-    clips that pass but are too short for every bucket. ``notes``: what people should know of how all this was chosen."""
+    clips that pass but are too short for every bucket; ``slow``: of those whose own rate is below all of the phase's.
+    ``notes``: what people should know of how all this was chosen."""
 
     train: tuple[BucketSubset, ...]
     validation: tuple[BucketSubset, ...]
     pictures: BucketSubset | None = None
     short: tuple[str, ...] = ()
+    slow: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -42,16 +51,24 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class _ShareSplit:
-    """The split of one share of the mix: its subsets, and a split's ``short`` and ``notes``."""
+    """The split of one share of the mix: its subsets, and a split's ``short``, ``slow`` and ``notes``."""
 
     train: list[BucketSubset]
     validation: list[BucketSubset]
     short: list[str]
+    slow: list[str]
     notes: tuple[str, ...] = ()
 
 
-def load(recipe: TrainingRecipe, phase: Phase, exports: Exports, models: Models | None = None) -> Split:
-    """Sort the phase's data into training and validation subsets.
+def load(
+    recipe: TrainingRecipe,
+    phase: Phase,
+    exports: Exports,
+    models: Models | None = None,
+    *,
+    data_rules: int = DATA_RULES,
+) -> Split:
+    """Sort the phase's data into training and validation subsets. ``data_rules``: those that its run was begun with.
 
     Raises ``ExportError`` naming a missing column, an export that the mix names and is not there, an empty bucket, or
     what latents are not made for; that they are of other weights shows where ``models`` are given.
@@ -70,18 +87,31 @@ def load(recipe: TrainingRecipe, phase: Phase, exports: Exports, models: Models 
         check_columns(recipe, (phase,), export.columns)
         if export.latents is not None:
             check_fit(recipe, phase, export.latents, export.folder, models)
-    splits = [_split_share(recipe, phase, share, number, exports[share.data]) for number, share in enumerate(shares)]
+    splits = [
+        _split_share(recipe, phase, share, number, exports[share.data], data_rules)
+        for number, share in enumerate(shares)
+    ]
     train = tuple(subset for split in splits for subset in split.train)
     _check_not_empty(phase, train)
     held_out = tuple(subset for split in splits for subset in split.validation if len(subset.items.clip_ids))
     short = tuple(clip_id for split in splits for clip_id in split.short)
+    slow = tuple(clip_id for split in splits for clip_id in split.slow)
     notes = tuple(dict.fromkeys(note for split in splits for note in split.notes)) + _narrowed(phase, exports)
+    slowest = phase.trained_fps[0]
     if short:
-        named = ", ".join(short[:3]) + (", …" if len(short) > 3 else "")
         least = min(shape.frames for shape in phase.shapes)
-        notes += (f"{len(short)} clips are shorter than {least} frames at {phase.fps:g} fps and left out: {named}",)
-    pictures = _picture_subset(recipe, phase, exports[shares[0].data]) if phase.image_share else None
-    return _validated(Split(train=train, validation=held_out, pictures=pictures, short=short, notes=notes), phase)
+        notes += (f"{len(short)} clips are shorter than {least} frames at {slowest:g} fps and left out: {_few(short)}",)
+    if slow:
+        notes += (f"{len(slow)} clips have fewer than {slowest:g} frames a second and are left out: {_few(slow)}",)
+    pictures = None
+    if phase.image_share:
+        pictures = _picture_subset(recipe, phase, exports[shares[0].data], data_rules)
+    whole = Split(train=train, validation=held_out, pictures=pictures, short=short, slow=slow, notes=notes)
+    return _validated(whole, phase)
+
+
+def _few(clip_ids: Sequence[str]) -> str:
+    return ", ".join(clip_ids[:3]) + (", …" if len(clip_ids) > 3 else "")
 
 
 # ---- latents --------------------------------------------------------------------------------------------------------
@@ -99,71 +129,115 @@ def _narrowed(phase: Phase, exports: Exports) -> tuple[str, ...]:
     )
 
 
-def _items(recipe: TrainingRecipe, phase: Phase, export: Export, rows: Sequence[Row], shape: Bucket) -> Items:
-    """Return clips of one bucket, as the export holds them. One frame of each is a picture."""
+def _items(
+    recipe: TrainingRecipe, phase: Phase, export: Export, rows: Sequence[Row], shape: Bucket, fps: float
+) -> Items:
+    """Return clips of one bucket, as the export holds them, at ``fps``. One frame of each is a picture."""
     if export.latents is None:
-        return Clips(export, rows, phase.fps, shape.size, recipe.reader)
-    lengths = [_length(row, phase) for row in rows]
+        return Clips(export, rows, fps, shape.size, recipe.reader)
+    lengths = [_length(row, fps) for row in rows]
     return PrecomputedLatents(export, rows, lengths, shape.frames, phase.task_spec.conditioning_frames)
 
 
 def _crop_size(row: Row, phase: Phase, manifest: LatentsManifest) -> tuple[int, int] | None:
     """Return the size that a clip's precomputed crops have, (width, height) px."""
-    bucket = bucket_of((row.columns["width"], row.columns["height"]), _length(row, phase), manifest.buckets)
+    bucket = bucket_of((row.columns["width"], row.columns["height"]), _length(row, phase.fps), manifest.buckets)
     return None if bucket is None else manifest.buckets[bucket].size
 
 
-def _length(row: Row, phase: Phase) -> int:
-    return grid_length(row.columns["frames"], row.columns["fps"], phase.fps)
+def _length(row: Row, fps: float) -> int:
+    return grid_length(row.columns["frames"], row.columns["fps"], fps)
 
 
 # ---- clips ----------------------------------------------------------------------------------------------------------
 
 
-def _split_share(recipe: TrainingRecipe, phase: Phase, share: Share, number: int, export: Export) -> _ShareSplit:
+def _split_share(
+    recipe: TrainingRecipe, phase: Phase, share: Share, number: int, export: Export, data_rules: int
+) -> _ShareSplit:
     """Splits share ``number`` of the mix; the test split stands in where no validation clip passes."""
-    rows = [row for row in export.rows if passes(row.columns, (*phase.select, *share.select))]
+    rows, incomplete = in_order(export.rows, data_rules)
+    notes = (f"{len(incomplete)} clips lack {', '.join(MEASURES)} and are left out: {_few(incomplete)}",)
+    notes = notes if incomplete else ()
+    rows = [row for row in rows if passes(row.columns, (*phase.select, *share.select))]
+    fast = rows if data_rules == 1 or not phase.task_spec.video else [row for row in rows if _serves(row, phase)]
+    if data_rules == 1 and phase.task_spec.video and (still := sum(not _serves(row, phase) for row in rows)):
+        notes += (f"{still} clips are below {phase.fps:g} fps and repeat frames: an older dailies began the run so",)
 
     def subsets(split: str) -> tuple[list[BucketSubset], list[str]]:
-        return _subsets(recipe, phase, share, number, export, [row for row in rows if row.columns["split"] == split])
+        return _subsets(recipe, phase, share, number, export, [row for row in fast if row.columns["split"] == split])
 
     train, short = subsets("train")
+    serving = {id(row) for row in fast}
+    slow = [str(r.columns["clip_id"]) for r in rows if id(r) not in serving and r.columns["split"] == "train"]
     validation, _ = subsets("validation")
-    if any(len(subset.items.clip_ids) for subset in validation):
-        return _ShareSplit(train=train, validation=validation, short=short)
-    test, _ = subsets("test")
-    stands_in = any(len(subset.items.clip_ids) for subset in test)
-    notes = ("no validation clip passes: the test split's stand in",) if stands_in else ()
-    return _ShareSplit(train=train, validation=test, short=short, notes=notes)
+    if not any(len(subset.items.clip_ids) for subset in validation):
+        validation, _ = subsets("test")
+        if any(len(subset.items.clip_ids) for subset in validation):
+            notes += ("no validation clip passes: the test split's stand in",)
+    return _ShareSplit(train=train, validation=validation, short=short, slow=slow, notes=notes)
+
+
+def _serves(row: Row, phase: Phase, fps: float | None = None) -> bool:
+    """Return whether a clip has frames enough a second for ``fps``, or for the slowest rate of the phase."""
+    rate: float = row.columns["fps"]
+    return rate >= (phase.trained_fps[0] if fps is None else fps) * (1 - 1e-3)  # 23.976 serves a grid of 24
 
 
 def _subsets(
     recipe: TrainingRecipe, phase: Phase, share: Share, number: int, export: Export, rows: Sequence[Row]
 ) -> tuple[list[BucketSubset], list[str]]:
-    """Return a subset for each bucket, weighted by its clips among the share's, and the ids of clips too short for
-    all."""
-    by_bucket: dict[Bucket, list[Row]] = {shape: [] for shape in phase.shapes}
+    """Return a subset for each bucket and rate, weighted by its clips among the share's, and the ids of clips too short
+    for all."""
+    rates = phase.trained_fps
+    sorted_rows: dict[tuple[float, Bucket], list[Row]] = {(fps, shape): [] for fps in rates for shape in phase.shapes}
     shapes = phase.shapes if export.latents is None else export.latents.buckets  # the same, but for their order
     short = []
     for row in rows:
         columns = row.columns
-        bucket = bucket_of((columns["width"], columns["height"]), _length(row, phase), shapes)
-        if bucket is None:
+        placed = False
+        for fps in rates if len(rates) == 1 else [fps for fps in rates if _serves(row, phase, fps)]:
+            bucket = bucket_of((columns["width"], columns["height"]), _length(row, fps), shapes)
+            if bucket is not None:
+                sorted_rows[fps, shapes[bucket]].append(row)
+                placed = True
+        if not placed:
             short.append(str(columns["clip_id"]))
-        else:
-            by_bucket[shapes[bucket]].append(row)
-    count = max(1, len(rows) - len(short))
-    only = len(phase.shapes) * len(phase.shares) == 1
+    count = max(1, sum(map(len, sorted_rows.values())))
+    only = len(sorted_rows) * len(phase.shares) == 1
     subsets = [
         BucketSubset(
-            name="" if only else f"{share.data} {number} {_named(shape)}",
-            items=_items(recipe, phase, export, in_bucket, shape),
+            name="" if only else f"{share.data} {number} {_named(shape)}{f' {fps:g} fps' if len(rates) > 1 else ''}",
+            items=_items(recipe, phase, export, chosen, shape, fps),
             shape=shape,
-            weight=share.weight * len(in_bucket) / count,
+            weight=share.weight * len(chosen) / count,
+            fps=fps if phase.task_spec.video else None,
         )
-        for shape, in_bucket in by_bucket.items()
+        for (fps, shape), chosen in sorted_rows.items()
     ]
     return subsets, short
+
+
+def in_order(rows: Sequence[Row], data_rules: int) -> tuple[list[Row], list[str]]:
+    """Return rows in an order that follows from what they show, and the ids of those that lack one of ``MEASURES``.
+
+    By data rules 1, in the order of the export's shards.
+    """
+    complete = [row for row in rows if all(row.columns[name] is not None for name in MEASURES)]
+    incomplete = [str(row.columns["clip_id"]) for row in rows if any(row.columns[name] is None for name in MEASURES)]
+    if data_rules > 1:
+        complete.sort(key=lambda row: (content_key(row.columns), str(row.columns["clip_id"])))
+    return complete, incomplete
+
+
+def content_key(columns: Mapping[str, Any]) -> str:
+    """Return a hash of what a clip shows: content, stream and span, wherever its source lies.
+
+    An export without a content id, which is older than they are, gives one of the clip's id.
+    """
+    if columns.get("content_id") is None:
+        return digest("order", columns["clip_id"])
+    return digest("order", *(columns.get(name) for name in CONTENT))
 
 
 def _named(shape: Bucket) -> str:
@@ -192,16 +266,17 @@ def _check_not_empty(phase: Phase, subsets: Sequence[BucketSubset]) -> None:
             share = f" ({subset.name})" if subset.name else ""
             raise ExportError(
                 f"phase {phase.name}: {field}: no training clip{share} of {subset.shape.frames} frames at "
-                f"{phase.fps:g} fps passes select{' and is nearest to that shape' if phase.buckets else ''}"
+                f"{subset.fps or phase.fps:g} fps passes select{' and is nearest to that shape' if phase.buckets else ''}"
             )
 
 
-def _picture_subset(recipe: TrainingRecipe, phase: Phase, export: Export) -> BucketSubset:
+def _picture_subset(recipe: TrainingRecipe, phase: Phase, export: Export, data_rules: int) -> BucketSubset:
     """Return the pictures of a joint phase."""
     shape = Bucket(size=phase.size, frames=1)
     if phase.images != "frames":
         return BucketSubset(name="pictures", items=_training_pictures(_pictures(phase), phase), shape=shape)
-    rows = [row for row in export.rows if row.columns["split"] == "train" and passes(row.columns, phase.select)]
+    rows, _ = in_order(export.rows, data_rules)
+    rows = [row for row in rows if row.columns["split"] == "train" and passes(row.columns, phase.select)]
     if (manifest := export.latents) is not None:  # the first frames of crops in that size
         rows = [row for row in rows if _crop_size(row, phase, manifest) == phase.size]
     if not rows:
@@ -209,7 +284,7 @@ def _picture_subset(recipe: TrainingRecipe, phase: Phase, export: Export) -> Buc
         raise ExportError(
             f"phase {phase.name}: image_share={phase.image_share:g}: no training clip has a picture of {size} px"
         )
-    return BucketSubset(name="pictures", items=_items(recipe, phase, export, rows, shape), shape=shape)
+    return BucketSubset(name="pictures", items=_items(recipe, phase, export, rows, shape, phase.fps), shape=shape)
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
@@ -252,9 +327,9 @@ def _validated(split: Split, phase: Phase) -> Split:
         return split
     first = split.train[0]
     few = range(min(phase.validation_clips, len(first.items.clip_ids)))
-    stand_in = BucketSubset(name=first.name, items=first.items.subset(few), shape=first.shape)
+    stand_in = replace(first, items=first.items.subset(few), weight=1.0)
     note = "no validation item: training items stand in for them, so the validation loss says nothing of new data"
     return replace(split, validation=(stand_in,), notes=(*split.notes, note))
 
 
-__all__ = ["MAIN", "Export", "Exports", "Split", "load", "passes"]
+__all__ = ["DATA_RULES", "MAIN", "Export", "Exports", "Split", "load", "passes"]

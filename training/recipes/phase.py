@@ -67,7 +67,8 @@ class Phase(Spec):
     """One phase: what it sees, what it trains and how long.
 
     What it sees. ``task``: a name in ``TASKS``. ``size``: (width, height) px. ``frames`` at ``fps`` 1/s; an image phase
-    has 1 frame. ``buckets``: the shapes that clips are sorted into, by aspect ratio and length; by default the one of
+    has 1 frame. ``rates``: all rates that clips are trained at, ``fps`` among them, which samples are made at; a clip
+    takes part at those that are not above its own, and each sample is told its rate; by default ``fps`` alone. ``buckets``: the shapes that clips are sorted into, by aspect ratio and length; by default the one of
     ``size`` and ``frames``, which also are what samples are made in. ``mix``: exports with weights; by default all of
     the one that is passed. ``image_share``: of the samples of a text-to-video phase that are images. ``images``: where
     images come from: ``frames`` of the clips, a ``folder`` of images with captions in a .txt beside each or in
@@ -134,13 +135,14 @@ class Phase(Spec):
     mix: tuple[Share, ...] = ()
     buckets: tuple[Bucket, ...] = ()
     sample_every: Count | None = None
+    rates: tuple[Positive, ...] = ()
 
     @classmethod
     def label(cls, values: dict[str, Any]) -> str:
         return f"phase {values.get('name', 'without a name')}: "
 
     def __post_init__(self) -> None:
-        for problem in (_name_problem, _shape_problem, _image_problem, _training_problem):
+        for problem in (_name_problem, _shape_problem, _rate_problem, _image_problem, _training_problem):
             if message := problem(self):
                 raise ValueError(message)
 
@@ -152,6 +154,11 @@ class Phase(Spec):
     def shapes(self) -> tuple[Bucket, ...]:
         """The buckets; the one of ``size`` and ``frames`` where none are named."""
         return self.buckets or (Bucket(size=self.size, frames=self.frames),)
+
+    @property
+    def trained_fps(self) -> tuple[float, ...]:
+        """The rates that clips are trained at, 1/s, rising."""
+        return tuple(sorted(self.rates)) or (self.fps,)
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -181,6 +188,18 @@ def _shape_problem(phase: Phase) -> str | None:
             return f"{'buckets: ' if phase.buckets else ''}frames={shape.frames}: {allowed}"
     if len(set(phase.buckets)) < len(phase.buckets):
         return "buckets: two have the same size and frames"
+    return None
+
+
+def _rate_problem(phase: Phase) -> str | None:
+    if not phase.rates:
+        return None
+    if not phase.task_spec.video:
+        return f"rates={phase.rates}: an image phase has no rate"
+    if len(set(phase.rates)) < len(phase.rates):
+        return f"rates={phase.rates}: one is named twice"
+    if phase.fps not in phase.rates:
+        return f"rates={phase.rates}: must hold fps={phase.fps:g}, which samples are made at"
     return None
 
 

@@ -31,7 +31,7 @@ __all__ = ["ENCODER_DIMS", "MAIN", "Bucket", "EncoderDims", "Phase", "Share", "T
 LATER = frozenset(
     {
         "head_width", "models", "objective", "accumulate", "checkpoint_levels", "start", "trains", "lora", "lora_rank",
-        "image_share", "mix", "buckets", "sample_every", "init_from",
+        "image_share", "mix", "buckets", "sample_every", "init_from", "rates",
     }
 )  # fmt: skip
 

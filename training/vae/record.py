@@ -10,7 +10,7 @@ from typing import Any
 from dailies.curation.atomic import write_json
 from dailies.curation.errors import RunError
 from dailies.training.data.export import Export
-from dailies.training.run_log import check_folder
+from dailies.training.run_log import check_folder, data_rules_of
 from dailies.training.vae.objective import Quality
 from dailies.training.vae.recipe import VaeRecipe
 from dailies.zoo.formats.references import as_reference
@@ -52,6 +52,7 @@ class Record:
             "recipe": recipe.meaning,
             "start": as_reference(start),
             "data": str(export.folder.resolve()),
+            "data_rules": data_rules_of(folder, FILE),
             "units": None,
             "seconds": 0.0,
             "image": None,

@@ -34,7 +34,7 @@ from dailies.training.memory import explain_oom
 from dailies.training.models.pixels import grid, to_pixels, to_tensor
 from dailies.training.models.vae.inflate import inflate
 from dailies.training.models.vae.io import load_temporal, load_vae, save_whole, vae_config
-from dailies.training.run_log import write_png
+from dailies.training.run_log import data_rules_of, write_png
 from dailies.training.task import Task
 from dailies.training.vae.objective import (
     Quality,
@@ -46,7 +46,7 @@ from dailies.training.vae.objective import (
     units,
 )
 from dailies.training.vae.recipe import VaeRecipe
-from dailies.training.vae.record import Record, VaeResult
+from dailies.training.vae.record import FILE, Record, VaeResult
 from dailies.training.vae.windows import Window, Windows, split
 
 Say = Callable[[str], None]
@@ -80,7 +80,7 @@ def train_vae(
     recipe = recipe or VaeRecipe()
     place = distributed.pick_device(device)
     check_start(start, recipe)
-    train, held_out, notes = split(export, recipe)
+    train, held_out, notes = split(export, recipe, data_rules_of(Path(out), FILE))
     with distributed.process_group(place) as world:
         check_batch(f"batch={recipe.batch}", recipe.batch, world)
         say_once = say if world.rank == 0 else silent

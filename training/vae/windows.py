@@ -13,6 +13,7 @@ from dailies.curation.errors import ExportError, SourceError
 from dailies.training.data.export import Export
 from dailies.training.data.reader import read
 from dailies.training.data.sampling import generator
+from dailies.training.data.split import DATA_RULES, MEASURES, in_order
 from dailies.training.models.pixels import Pixels, crop
 from dailies.training.vae.recipe import VaeRecipe
 
@@ -110,8 +111,9 @@ def length(columns: dict[str, Any], fps: float | None) -> int:
     return 1 + int((columns["frames"] - 1) / columns["fps"] * fps + 1e-6)
 
 
-def split(export: Export, recipe: VaeRecipe) -> tuple[Windows, Windows, tuple[str, ...]]:
-    """Return training and held-out windows, and notes on how they were chosen.
+def split(export: Export, recipe: VaeRecipe, data_rules: int = DATA_RULES) -> tuple[Windows, Windows, tuple[str, ...]]:
+    """Return training and held-out windows, and notes on how they were chosen. ``data_rules``: those that the run was
+    begun with.
 
     Clips too short for a window are left out, as are those of fewer frames a second than the grid: repeated frames
     would teach that nothing moves. Raises ``ExportError`` where no training clip is left.
@@ -120,7 +122,9 @@ def split(export: Export, recipe: VaeRecipe) -> tuple[Windows, Windows, tuple[st
         raise ExportError(f"data={export.folder}: holds latents; give the export of clips that they were made from")
     if lacking := [name for name in NEEDED if name not in export.columns]:
         raise ExportError(f"data={export.folder}: has no column {lacking[0]!r}; export the clips again")
-    serving = [number for number, row in enumerate(export.rows) if _serves(row.columns, recipe)]
+    ordered, incomplete = in_order(export.rows, data_rules)
+    numbers = {id(row): number for number, row in enumerate(export.rows)}
+    serving = [numbers[id(row)] for row in ordered if _serves(row.columns, recipe)]
     by_split: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for number in serving:
         by_split.setdefault(export.rows[number].columns["split"], []).append(number)
@@ -131,7 +135,9 @@ def split(export: Export, recipe: VaeRecipe) -> tuple[Windows, Windows, tuple[st
             f"data={export.folder}: no training clip has {recipe.frames} frames at {rate}; lower frames or fps"
         )
     notes = []
-    if left_out := len(export.rows) - len(serving):
+    if incomplete:
+        notes.append(f"{len(incomplete)} of {len(export.rows)} clips lack {', '.join(MEASURES)}")
+    if left_out := len(ordered) - len(serving):
         notes.append(f"{left_out} of {len(export.rows)} clips are too short or of too low a rate")
     sizes = [(export.rows[number].columns["width"], export.rows[number].columns["height"]) for number in train]
     if small := sum(width < recipe.size[0] or height < recipe.size[1] for width, height in sizes):
