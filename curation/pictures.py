@@ -42,7 +42,7 @@ def open_picture(data: bytes | Path | None) -> Pixels:
     Raises ``NoVideo`` for no bytes at all, ``Truncated`` for a file that ends too early, ``Unreadable`` for what is no
     picture, has over ``MOST_PIXELS`` or numbers of unknown range, and ``FileNotFoundError``.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if data is None or data == b"":
         raise NoVideo("holds no picture")
@@ -55,7 +55,7 @@ def open_picture(data: bytes | Path | None) -> Pixels:
             return _upright(_rgb(picture), picture)
     except FileNotFoundError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise Unreadable("no picture in a format that Pillow reads here") from error
     except Image.DecompressionBombError as error:
         raise Unreadable(f"more than {MOST_PIXELS:,} px; scale the picture down") from error
@@ -94,16 +94,16 @@ def _gray(values: NDArray[np.float64], mode: str) -> Pixels:
     return gray
 
 
-def _upright(pixels_HWC: Pixels, picture: Any) -> Pixels:
+def _upright(pixels: Pixels, picture: Any) -> Pixels:
     """Turn and mirror pixels as the EXIF orientation, 1–8, says."""
     import numpy as np
     from PIL import ExifTags
 
     orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     if orientation in (5, 6, 7, 8):
-        pixels_HWC = pixels_HWC.swapaxes(0, 1)
+        pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
-        pixels_HWC = pixels_HWC[::-1]
+        pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
-        pixels_HWC = pixels_HWC[:, ::-1]
-    return np.ascontiguousarray(pixels_HWC)
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

@@ -17,8 +17,10 @@ from dailies.curation import schema, video, world
 from dailies.curation.errors import Changed, Damaged, RecipeError
 from dailies.curation.export import ExportManifest, render_card
 from dailies.curation.export.extraction import crop_of
-from dailies.curation.export.plan import BATCH, LONG, by_source, plan_shards
+from dailies.curation.export.plan import BATCH, LONG, Shard, by_source, plan_shards
+from dailies.curation.tables.storage import Folder
 from dailies.curation.types import Crop
+from dailies.pipelines.exporting import _is_done
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.training.data.export import Export
 from dailies.training.data.items import Clips
@@ -288,6 +290,15 @@ def test_shards_hold_clips_in_the_order_of_a_hash_of_seed_and_content() -> None:
     elsewhere = [clip | {"clip_id": f"{9 - number}"} for number, clip in enumerate(clips)]
     names = {other["clip_id"]: clip["clip_id"] for clip, other in zip(clips, elsewhere, strict=True)}
     assert {shard: [names[n] for n in ids] for shard, ids in planned(elsewhere).items()} == planned(clips)
+
+
+def test_a_shard_of_an_unfinished_export_is_kept_if_it_is_of_the_same_clips(tmp_path: Path) -> None:
+    """An older dailies had another order, so a shard of that name may hold other clips."""
+    rows = pa.table({"clip_id": ["a", "b"], "failure": pa.nulls(2, pa.string())})
+    pq.write_table(rows, tmp_path / "train-0.parquet")
+    for ids, done in ((["a", "b"], True), (["a", "c"], False), (["b", "a"], False)):
+        assert _is_done(Folder.at(tmp_path), Shard(name="train-0.parquet", clips=pa.table({"clip_id": ids}))) == done
+    assert not _is_done(Folder.at(tmp_path), Shard(name="train-1.parquet", clips=rows))
 
 
 def test_a_border_is_cropped_with_the_pixel_that_it_ends_in() -> None:

@@ -165,7 +165,12 @@ def init_phase(
     assert width is not None  # ``check`` has seen to it
     unet = build(phase, net_of(recipe, run.models), width, size)
     # What sampling must know to ask as training asked.
-    facts = {"motion_reference": reference, "task": phase.task, "objective": phase.objective, "fps": phase.fps}
+    facts: dict[str, Any] = {
+        "motion_reference": reference,
+        "task": phase.task,
+        "objective": phase.objective,
+        "fps": phase.fps,
+    }
     facts["trained_fps"] = list(phase.trained_fps)
     unet.extra_config = facts
     if run.writes:

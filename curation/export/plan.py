@@ -1,7 +1,8 @@
 """The plan of an export says which files are written and which clips they hold: batches to extract, and shards.
 
-Shards hold clips in the canonical order hash(seed, content, stream, span), in which the clips of one source lie all over and
-which is the same wherever the sources lie. A source is to be opened once, so clips are extracted source by source first, a batch of sources in one go.
+Shards hold clips in the canonical order hash(seed, content, stream, span), in which the clips of one source lie all over
+and which is the same wherever the sources lie. A source is to be opened once, so clips are extracted source by source
+first, a batch of sources in one go.
 """
 
 from __future__ import annotations

@@ -114,11 +114,8 @@ def _costs(plan: Plan) -> Table:
 
 
 def _data(plan: Plan) -> Table:
-    counted = (
-        ("clips there", "too slow", "too short", "epochs")
-        if any(phase.clips is not None for phase in plan.phases)
-        else ()
-    )
+    known = any(phase.clips is not None for phase in plan.phases)
+    counted = ("clips there", "too slow", "too short", "epochs") if known else ()
     table = _grid(
         "what each phase needs", ("phase", "columns"), ("clips for one batch", "seconds a clip", "px", *counted)
     )

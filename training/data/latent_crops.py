@@ -1,9 +1,9 @@
 """Crops of a clip, encoded by the frozen models: how they are drawn, encoded and kept in a row.
 
 A crop is a window of a clip on a phase's grid of frames, cropped to its bucket. Of each clip there are K, drawn from
-(seed, the clip's content, number) alone. A row keeps the VAE's posterior of their pixels (mean and log-variance, so that training
-still samples it), and the conditioning frames as they are, since noise is put on those before they are encoded. The
-column and its fields have the names of the format: ``views``, ``shown``.
+(seed, the clip's content, number) alone. A row keeps the VAE's posterior of their pixels (mean and log-variance, so
+that training still samples it), and the conditioning frames as they are, since noise is put on those before they are
+encoded. The column and its fields have the names of the format: ``views``, ``shown``.
 
 Shape suffixes: T frames, S conditioning frames, C channels, L tokens, D token width, h, w in latents, H, W in px.
 """
@@ -40,7 +40,8 @@ class CropSpec:
 
 
 def draw_crops(manifest: LatentsManifest, clip: str, *, held_out: bool) -> list[CropSpec]:
-    """Draw the K crops of a clip, of its ``content_key``; the first of one that is ``held_out`` is the middle, which validation looks at."""
+    """Draw the K crops of a clip, of its ``content_key``; the first of one that is ``held_out`` is the middle, which
+    validation looks at."""
     specs = []
     for number in range(manifest.views):
         offset, x, y = generator(manifest.seed, f"{CROPS} {clip}", number).random(3)

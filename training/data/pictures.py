@@ -108,6 +108,7 @@ def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
                 while len(row_groups) > 4:
                     row_groups.popitem(last=False)
             value = row_groups[file, group][number].as_py()
-        return value["bytes"] if isinstance(value, dict) else value
+        data: bytes | None = value["bytes"] if isinstance(value, dict) else value
+        return data
 
     return Pictures(entries, read, size)

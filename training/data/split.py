@@ -157,8 +157,9 @@ def _split_share(
 ) -> _ShareSplit:
     """Splits share ``number`` of the mix; the test split stands in where no validation clip passes."""
     rows, incomplete = in_order(export.rows, data_rules)
-    notes = (f"{len(incomplete)} clips lack {', '.join(MEASURES)} and are left out: {_few(incomplete)}",)
-    notes = notes if incomplete else ()
+    notes: tuple[str, ...] = ()
+    if incomplete:
+        notes = (f"{len(incomplete)} clips lack {', '.join(MEASURES)} and are left out: {_few(incomplete)}",)
     rows = [row for row in rows if passes(row.columns, (*phase.select, *share.select))]
     fast = rows if data_rules == 1 or not phase.task_spec.video else [row for row in rows if _serves(row, phase)]
     if data_rules == 1 and phase.task_spec.video and (still := sum(not _serves(row, phase) for row in rows)):

@@ -68,13 +68,14 @@ class Phase(Spec):
 
     What it sees. ``task``: a name in ``TASKS``. ``size``: (width, height) px. ``frames`` at ``fps`` 1/s; an image phase
     has 1 frame. ``rates``: all rates that clips are trained at, ``fps`` among them, which samples are made at; a clip
-    takes part at those that are not above its own, and each sample is told its rate; by default ``fps`` alone. ``buckets``: the shapes that clips are sorted into, by aspect ratio and length; by default the one of
-    ``size`` and ``frames``, which also are what samples are made in. ``mix``: exports with weights; by default all of
-    the one that is passed. ``image_share``: of the samples of a text-to-video phase that are images. ``images``: where
-    images come from: ``frames`` of the clips, a ``folder`` of images with captions in a .txt beside each or in
-    metadata.csv (columns file_name, text), or image-text ``parquet`` (columns image or jpg, text or caption);
-    ``image_path`` says where the last two lie. ``select``: (column, least, most) with ``None`` for open, over the
-    export's columns. ``crop``: ``center``, or ``random``.
+    takes part at those that are not above its own, and each sample is told its rate; by default ``fps`` alone.
+    ``buckets``: the shapes that clips are sorted into, by aspect ratio and length; by default the one of ``size`` and
+    ``frames``, which also are what samples are made in. ``mix``: exports with weights; by default all of the one that
+    is passed. ``image_share``: of the samples of a text-to-video phase that are images. ``images``: where images come
+    from: ``frames`` of the clips, a ``folder`` of images with captions in a .txt beside each or in metadata.csv
+    (columns file_name, text), or image-text ``parquet`` (columns image or jpg, text or caption); ``image_path`` says
+    where the last two lie. ``select``: (column, least, most) with ``None`` for open, over the export's columns.
+    ``crop``: ``center``, or ``random``.
 
     What is trained. ``start``: the phase whose averaged weights it starts from; by default the one before it, and for
     the first the recipe's ``init_from``. ``trains``: which weights; ``lora``: adapters on these layers instead
