@@ -195,7 +195,7 @@ def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
     del state["decoder.conv_in.weight"]
     save_file(state, tmp_path / "lacking" / WEIGHTS, {"format": "pt"})
     with pytest.raises(
-        UsageError, match=r"lacking: 1 weights do not fit AutoencoderKL, decoder\.conv_in\.weight first"
+        UsageError, match=r"lacking: does not fit AutoencoderKL: 1 tensors are missing, decoder\.conv_in\.weight first"
     ):
         load_vae(tmp_path / "lacking")
     (tmp_path / "lacking" / WEIGHTS).unlink()

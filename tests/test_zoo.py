@@ -58,6 +58,16 @@ def test_an_entry_of_a_later_version_is_read_and_nonsense_is_not() -> None:
             ZooEntry.from_json(text)
 
 
+@pytest.mark.parametrize(
+    ("fps", "fps_range", "at", "not_at"),
+    [(None, None, (5, 30), ()), (8, None, (8,), (7, 9)), (8, (6, 12), (6, 7, 12), (5, 13))],
+)
+def test_an_entry_knows_which_rates_its_model_was_trained_at(fps: Any, fps_range: Any, at: Any, not_at: Any) -> None:
+    one = entry(fps=fps, fps_range=fps_range)
+    assert all(one.trained_at(rate) for rate in at)
+    assert not any(one.trained_at(rate) for rate in not_at)
+
+
 @pytest.mark.parametrize("name", ["", "../up", "UP", ".hidden", "a b", "x" * 64, "a/b"])
 def test_names_are_folder_names(name: str) -> None:
     with pytest.raises(UsageError, match="not a model's name"):
@@ -470,6 +480,7 @@ def test_an_image_becomes_a_video_file(made: Path, picture: Path, dailies: Daili
     done = dailies("zoo", "run", made / "zoo" / "animate", "--out", made / "animate.mp4", *args)
     assert done.returncode == 0, done.stderr
     assert "3 frames of 64×32 at 12 fps" in done.stdout
+    assert "fps=12: animate was trained at " in done.stdout, "a rate that it never saw"
     assert video.probe(str(made / "animate.mp4")).fps == 12
 
 

@@ -137,6 +137,7 @@ def _entry(
         size=phase.size,
         frames=phase.frames,
         fps=phase.fps,
+        fps_range=(min(phase.trained_fps), max(phase.trained_fps)) if phase.trained_fps else None,
         licence=licence or run.recipe.get("licence") or run.recipe.get("license"),
         parameters=parameters,
         bytes=size,

@@ -11,7 +11,7 @@
                         instead, the text of the export's README.md
         models          vae, vae_temporal, text, image: zoo:NAME for a built-in one, else its folder
         phases          [{name, task, steps, done, seconds, validation [[step, loss] …], checkpoint, samples,
-                        size [w, h], frames, fps, clips, first_clip_ids}]
+                        size [w, h], frames, fps, trained_fps, clips, first_clip_ids}]
     RUN/phases/NAME/step-000200/{unet,unet_ema}/     a checkpoint
 """
 
@@ -40,6 +40,7 @@ class PhaseRecord:
         validation: (step, loss) pairs.
         checkpoint, samples: under the run's folder.
         size: (width, height) in px.
+        trained_fps: the rates that it was trained at, 1/s; empty where it is not known.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PhaseRecord:
     size: tuple[int, int]
     frames: int = 1
     fps: float | None = None
+    trained_fps: tuple[float, ...] = ()
     clips: int | None = None
     first_clip_ids: tuple[str, ...] = ()
 
@@ -145,6 +147,7 @@ def _phase(row: Mapping[str, Any]) -> PhaseRecord:
         size=(int(width), int(height)),
         frames=int(row.get("frames") or 1),
         fps=row.get("fps"),
+        trained_fps=tuple(row.get("trained_fps") or ()),
         clips=row.get("clips"),
         first_clip_ids=tuple(row.get("first_clip_ids") or ()),
     )
