@@ -244,6 +244,18 @@ def test_a_finished_run_is_made_longer(whole: Path, export: Path, tmp_path: Path
         train(with_steps(4, lr=0.5), export, tmp_path / "run", MODELS, phase="image", say=quiet)
 
 
+def test_a_run_made_longer_ends_as_if_it_had_always_been_so_long(export: Path, tmp_path: Path) -> None:
+    for out, lengths in (("longer", (2, 4)), ("long", (4,))):
+        for steps in lengths:
+            recipe = with_steps(steps, decay=0.0)
+            train(recipe, export, tmp_path / out, MODELS, phase="image", say=quiet)
+    one, other = (
+        load_file(tmp_path / out / "phases/image/step-000004/unet_ema" / checkpoint.WEIGHTS)
+        for out in ("longer", "long")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
 def test_a_phase_that_another_was_started_from_is_not_made_longer(whole: Path, export: Path) -> None:
     run = Run(whole, RECIPE, {"main": Export(export)}, MODELS)
     run.facts["phases"].append({**run.facts["phases"][0], "name": "next"})
@@ -318,3 +330,50 @@ def test_the_average_and_not_the_last_weights_is_kept_and_judged(whole: Path, ex
     batches.close()
     assert entry["validation"][-1][1] == pytest.approx(losses["unet_ema"], rel=1e-5)
     assert abs(losses["unet"] - losses["unet_ema"]) > 1e-4 * losses["unet_ema"]
+
+
+# ---- which noise is which -------------------------------------------------------------------------------------------
+
+
+def test_the_posteriors_noise_is_not_the_noise_that_is_taken_away(
+    export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of latents with mean 0 and variance 4, ``clean`` is their sample, scaled, and says nothing of ``noise``."""
+    import math
+
+    from dailies.training.data.batches import Batches
+    from dailies.training.data.split import load
+    from dailies.training.diffusion.encoders import Encoders
+
+    long = dataclasses.replace(PHASE, steps=100)
+    split = load(RECIPE, long, {"main": Export(export)}, MODELS)
+    batches = Batches(RECIPE, long, split, Encoders(MODELS, text_tokens=8), 0.0)
+    (loader, *_) = batches._loaders.values()
+    scale = loader.scaling_factor
+
+    def moments(self: Any, sample: Any) -> torch.Tensor:
+        mean, logvar = real(self, sample).chunk(2, dim=1)
+        return torch.cat([torch.zeros_like(mean), torch.full_like(logvar, math.log(4.0))], 1)
+
+    real = type(loader).moments
+    monkeypatch.setattr(type(loader), "moments", moments)
+    drawn = [batch for step in range(long.steps) for batch in batches.training(step)]
+    batches.close()
+    clean, noise = (torch.cat([getattr(batch, name).flatten() for batch in drawn]) for name in ("clean", "noise"))
+    assert clean.std().item() == pytest.approx(2 * scale, rel=0.1)
+    assert noise.std().item() == pytest.approx(1, rel=0.1)
+    assert abs(torch.corrcoef(torch.stack([clean, noise]))[0, 1].item()) < 0.1
+
+
+def test_a_vae_is_trained_on_samples_of_the_posterior() -> None:
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from dailies.training.vae.objective import encode
+
+    posterior = SimpleNamespace(mean=torch.full((50, 4, 4, 4), 3.0), std=torch.full((50, 4, 4, 4), 0.5))
+    vae = SimpleNamespace(device="cpu", encode=lambda x: SimpleNamespace(latent_dist=posterior))
+    latents = encode(vae, np.zeros((50, 8, 8, 3), np.uint8), np.random.default_rng(0))
+    assert latents.mean().item() == pytest.approx(3, abs=0.05)
+    assert latents.std().item() == pytest.approx(0.5, rel=0.1)
