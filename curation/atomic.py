@@ -20,7 +20,9 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     hidden = _hidden(final)
     try:
         yield hidden
+        sync(hidden)  # else a loss of power may leave the name with an empty file
         os.replace(hidden, final)
+        sync(final.parent)
     except BaseException:
         hidden.unlink(missing_ok=True)
         raise
@@ -38,9 +40,14 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     hidden.mkdir(parents=True)
     try:
         yield hidden
+        for folder, _, names in os.walk(hidden):
+            for name in names:
+                sync(os.path.join(folder, name))
+            sync(folder)
         if final.exists():
             shutil.rmtree(final)
         os.replace(hidden, final)
+        sync(final.parent)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise

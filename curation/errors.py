@@ -16,6 +16,7 @@
     ├── Damaged                  a folder is not what its lock file says, or holds what no model of a zoo may hold
     ├── NotFinite                a loss or gradient is NaN or infinite; nothing was written
     ├── OutOfMemory              memory ran out; says which settings to lower
+    ├── DiskFull                 a training run could not write; what it had begun to write is removed
     └── SourceError              one source or clip cannot be used; becomes a row with its reason, never a crash
         ├── Unreadable           cannot be opened, or is not media at all
         ├── NoVideo              opens, and has no video stream
@@ -89,6 +90,10 @@ class NotFinite(DailiesError):
 
 class OutOfMemory(DailiesError):
     """Memory ran out; says which settings to lower."""
+
+
+class DiskFull(DailiesError):
+    """The disk is full; what was being written is removed."""
 
 
 class SourceError(DailiesError):

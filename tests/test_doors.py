@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("curation", "zoo", "training", "pipelines")
 
 BASE = ("curation/errors", "curation/timing", "curation/types", "curation/schema")
-READING = (*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages")
+READING = (*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages", "curation/locking")
 SHARED = (*READING, "curation/pictures", "curation/video")  # all that the zoo and training may know of curation
 CURATION = (
     *(
@@ -57,6 +57,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/config": ("curation/errors",),
     "curation/packages": ("curation/errors",),
     "curation/pictures": ("curation/errors",),
+    "curation/locking": ("curation/errors",),
     "curation/video": READING,
     "curation/tables": READING,
     "curation/observers": READING,

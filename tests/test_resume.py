@@ -155,17 +155,44 @@ def test_new_input_channels_are_trained_whatever_the_phase_trains(whole: Path) -
     assert video["conv_in.weight"][:, 4:].abs().max() > 0
 
 
-def test_memory_is_saved_by_showing_less_and_the_run_goes_on(whole: Path, export: Path) -> None:
+def test_memory_is_saved_by_showing_less_and_the_run_goes_on(whole: Path, export: Path, tmp_path: Path) -> None:
     fewer = tuple(dataclasses.replace(phase, samples=1) for phase in RECIPE.phases)
-    train(dataclasses.replace(RECIPE, phases=fewer), export, whole, MODELS, say=quiet)
+    recipe = dataclasses.replace(RECIPE, phases=fewer)
+    said: list[str] = []
+
+    def kill_after_two(*args: Any, **how: Any) -> Path:
+        real(*args, **how)
+        raise Killed
+
+    real = checkpoint.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", kill_after_two)
+        with pytest.raises(Killed):
+            train(RECIPE, export, tmp_path / "run", MODELS, phase="image", say=quiet)
+    run = train(recipe, export, tmp_path / "run", MODELS, phase="image", say=said.append)
+    assert "image: goes on from step 2" in said
+    assert [phase["samples"] for phase in json.loads(run.path.read_text())["recipe"]["phases"]] == [1, 1]
+    assert comparable(run.folder) == comparable(whole)[:1], "and nothing else is changed by it"
 
 
-def test_other_models_are_refused(whole: Path, export: Path, tmp_path: Path) -> None:
+def test_other_models_are_refused_wherever_they_lie(whole: Path, export: Path, tmp_path: Path) -> None:
+    """By what they hold: a copy elsewhere is the same model, and another file under the same name is another."""
     from shutil import copytree
 
-    copytree(str(MODELS.vae), tmp_path / "vae")
-    with pytest.raises(UsageError, match=r"models: .* was begun with"):
-        train(RECIPE, export, whole, dataclasses.replace(MODELS, vae=str(tmp_path / "vae")), say=quiet)
+    vae = tmp_path / "vae"
+    copytree(str(MODELS.vae), vae)
+    moved = dataclasses.replace(MODELS, vae=str(vae))
+    said: list[str] = []
+    train(RECIPE, export, whole, moved, say=said.append)
+    assert [line.split(",")[0] for line in said] == ["image: done before", "video: done before"]
+    (vae / "README.md").write_text("beside the model")
+    train(RECIPE, export, whole, moved, say=quiet)
+    weights = next(vae.glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(UsageError, match=r"models\.vae: .* was begun with zoo:vae-world as its bytes were then"):
+        train(RECIPE, export, whole, moved, say=quiet)
 
 
 def test_a_run_goes_on_where_the_package_lies_elsewhere(whole: Path, export: Path, tmp_path: Path) -> None:
@@ -191,7 +218,8 @@ def test_a_run_goes_on_where_the_package_lies_elsewhere(whole: Path, export: Pat
         train(RECIPE, export, tmp_path / "run", MODELS, say=said.append)
     assert [line.split(",")[0] for line in said] == ["image: done before", "video: done before"] * 2
     other = {**elsewhere, "vae": "/somewhere/zoo/builtin/vae-other"}
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**facts, "models": other}))
+    old = {key: value for key, value in facts.items() if key != "content"}  # as earlier versions wrote it
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**old, "models": other}))
     with pytest.raises(UsageError, match=r"models: .* was begun with models\.vae '/somewhere/zoo/builtin/vae-other'"):
         train(RECIPE, export, tmp_path / "run", MODELS, say=quiet)
 
@@ -207,14 +235,15 @@ def test_other_clips_are_refused(export: Path, tmp_path: Path) -> None:
     begun.path.write_text(json.dumps(facts))
     rmtree(tmp_path / "export")
     build_export(tmp_path / "export", clips=7, size=(64, 48), frames=(24, 30), validation=3)
-    with pytest.raises(UsageError, match="data: phase image was begun on 4 clips, and the export now holds 5"):
+    with pytest.raises(UsageError, match=r"data: .* was begun with .* as its bytes were then .* as they are now"):
         train(one, tmp_path / "export", tmp_path / "run", MODELS, say=quiet)
 
 
 def test_checkpoints_are_in_order_beyond_a_million_steps(tmp_path: Path) -> None:
     for step in (999_999, 1_000_000, 2_000):
         (tmp_path / checkpoint.step_name(step)).mkdir()
-    assert checkpoint.latest(tmp_path) == tmp_path / "step-1000000"
+    assert checkpoint.newest_step(tmp_path) == 1_000_000
+    assert [path.name for path in checkpoint._by_step(tmp_path)] == ["step-002000", "step-999999", "step-1000000"]
 
 
 # ---- models that are of another kind --------------------------------------------------------------------------------

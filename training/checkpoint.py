@@ -18,17 +18,23 @@ No state of a random generator is kept: every draw follows from (seed, position)
 from __future__ import annotations
 
 import copy
+import errno
+import pickle
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from dailies.curation.atomic import new_folder, write_text
+from dailies.curation.errors import Damaged, DiskFull
 from dailies.training.models.lora import lora_weights, merge_lora, save_lora
 
+UNETS = ("unet", "unet_ema")  # the folders of weights in a phase's checkpoint
 LORA = "lora"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -45,35 +51,109 @@ def save(
     *,
     keep: int = 2,
     facts: Mapping[str, Any] | None = None,
+    parts: Sequence[str] = UNETS,
 ) -> Path:
     """Write the checkpoint of ``step`` into ``folder``, remove those older than the ``keep`` newest, and return its path.
+
+    Later ones, which can only be damaged ones that the run did not go on from, are removed too.
 
     Args:
         write: Puts the weights into the folder it gets, and returns what ``state.pt`` is to hold besides.
         facts: What the run's JSON says at this step. It is kept here too, because a kill may come between the two.
+        parts: Folders of weights that ``write`` makes.
     """
     final = folder / step_name(step)
-    if not final.exists():
+    if not final.exists() or damage(final, parts) is not None:
         with new_folder(final) as hidden:
             more = write(hidden)
             for written in hidden.rglob("*.safetensors"):
                 written.chmod(0o644)  # safetensors writes 0600
             state = {"step": step, "optimizer": optimizer.state_dict(), "facts": dict(facts or {}), **more}
-            torch.save(state, hidden / "state.pt")
+            with open(hidden / "state.pt", "wb") as file:  # a file of ours, whose OSError says why it cannot be written
+                torch.save(state, file)
     write_text(folder / "latest", final.name)
-    for old in _by_step(folder)[:-keep]:
-        shutil.rmtree(old)
+    there = [path for path in _by_step(folder) if step_of(path) <= step]
+    for other in {*_by_step(folder)} - {*there[-keep:]}:
+        shutil.rmtree(other)
     return final
 
 
-def latest(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint in ``folder``, ``None`` where there is none."""
-    whole = _by_step(folder)
-    return whole[-1] if whole else None
+def latest(folder: Path, parts: Sequence[str], say: Callable[[str], None]) -> Path | None:
+    """Return the newest whole checkpoint in ``folder``, ``None`` where there is none at all; say which are damaged.
+
+    Raises ``Damaged`` where there are only damaged ones: a run does not begin anew unasked.
+    """
+    problems = []
+    for path in reversed(_by_step(folder)):
+        problem = damage(path, parts)
+        if problem is None:
+            return path
+        problems.append(f"{path}: {problem}")
+        say(f"{problems[-1]}; the checkpoint before it is taken")
+    if problems:
+        raise Damaged(f"{problems[0]}, and no other checkpoint is whole; remove {folder} to train this from its start")
+    return None
+
+
+def damage(path: Path, parts: Sequence[str]) -> str | None:
+    """Say what is wrong with the checkpoint at ``path``: a file that is missing, empty or cut; ``None`` for a whole one.
+
+    Weights are not read, but for their headers, which know how long the file is.
+    """
+    file = path / "state.pt"
+    try:
+        if not {"step", "optimizer"} <= torch.load(file, map_location="cpu", weights_only=True, mmap=True).keys():
+            return f"{file.name} is no state of a checkpoint"
+        for part in parts:
+            file = path / part / WEIGHTS
+            with safe_open(file, "pt"):
+                pass
+    except FileNotFoundError:
+        return f"{file.relative_to(path)} is missing"
+    except (RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError):
+        return f"{file.relative_to(path)} is empty or cut"
+    return None
+
+
+def step_of(path: Path) -> int:
+    """Return the step of the checkpoint at ``path``."""
+    return int(path.name.removeprefix("step-"))
+
+
+def newest_step(folder: Path) -> int:
+    """Return the step of the newest checkpoint in ``folder``, whole or not; 0 where there is none."""
+    return max(map(step_of, folder.glob("step-*")), default=0)
 
 
 def _by_step(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(folder.glob("step-*"), key=step_of)
+
+
+@contextmanager
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Raise ``DiskFull`` for a file that could not be written for want of space; what was begun is removed by then."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not any(_for_want_of_space(each) for each in _chain(error)):
+            raise
+        raise DiskFull(
+            f"out={folder}: the disk is full; free some of it, and the same command goes on from the last checkpoint"
+        ) from error
+
+
+def _for_want_of_space(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # safetensors puts the system's number into its message alone.
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, SafetensorError) and any(f"os error {number})" in str(error) for number in numbers)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def load_state(path: Path) -> dict[str, Any]:

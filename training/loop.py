@@ -9,15 +9,17 @@ was never killed, on the same machine with as many threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dailies.curation.errors import RunError
+from dailies.curation.locking import only_writer
 from dailies.training import distributed
+from dailies.training.checkpoint import explain_full_disk
 from dailies.training.data.prefetch import prefetch
 from dailies.training.data.split import DATA_RULES, MAIN, Export, Split, load
 from dailies.training.data.world import World
@@ -34,6 +36,7 @@ from dailies.training.unet_task import UNetTask
 
 Say = Callable[[str], None]
 Data = str | Path | Mapping[str, str | Path]
+LOCK = ".lock"
 AHEAD = 2  # steps whose samples are made beforehand for an accelerator
 
 
@@ -64,13 +67,17 @@ def train(
     check_folder(Path(out), resume)
     chosen, dims, exports, splits = prepared(recipe, data, models, phase, data_rules_of(Path(out)))
     place = distributed.pick_device(device)
-    with distributed.process_group(place) as world:
+    with distributed.process_group(place) as world, ExitStack() as stack:
         for each in chosen:
             check_batch(f"phase {each.name}: batch={each.batch}", each.batch - each.pictures, world)
         encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
         encoders.load()
+        stack.enter_context(sole_run(Path(out)))
         run = Run(out, recipe, exports, models, writes=world.rank == 0)
         say_once = say if world.rank == 0 else silent
+        for each in chosen:
+            if (line := run.resize(recipe, each)) is not None:
+                say_once(line)
         for each in chosen:
             split, entry = splits.pop(each.name), run.entry(each)
             if entry is not None and entry["done"]:
@@ -103,6 +110,22 @@ def silent(line: str) -> None:
     """Print nothing: what ``say`` is in all processes but one."""
 
 
+@contextmanager
+def sole_run(out: Path) -> Iterator[None]:
+    """Keep other runs out of the folder ``out``, which is made; raises ``RunError`` in all processes of this one."""
+    problem = ""
+    with ExitStack() as stack:
+        if distributed.world().rank == 0:
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(only_writer(out / LOCK, f"out={out}", RunError))
+            except RunError as error:
+                problem = str(error)
+        if problem := "".join(distributed.all_gather((problem,))):
+            raise RunError(problem)
+        yield
+
+
 def check_batch(field: str, samples: int, world: World) -> None:
     """Raise ``RunError``, which begins with ``field``, where a process would get none of a step's ``samples``."""
     if samples < world.size:
@@ -132,7 +155,12 @@ def run_task(task: Task[P], device: torch.device, say: Say) -> None:
             task.save(done, seconds())
         distributed.barrier()
 
-    with closing(task), closing(Metrics(task.folder, task.done, writes=writes)) as metrics, explain_oom(task.oom_hint):
+    with (
+        explain_full_disk(task.folder),
+        closing(task),
+        closing(Metrics(task.folder, task.done, writes=writes)) as metrics,
+        explain_oom(task.oom_hint),
+    ):
         _steps(task, device, metrics, validate, save, say)
         where = task.finish(seconds()) if writes else ""
         distributed.barrier()

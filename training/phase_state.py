@@ -176,7 +176,7 @@ def init_phase(
     if run.writes:
         remove_unfinished(run.phase_folder(phase))
     distributed.barrier()
-    newest = checkpoint.latest(run.phase_folder(phase))
+    newest = checkpoint.latest(run.phase_folder(phase), checkpoint.UNETS, say)
     entry = run.entry(phase)
     origin = entry.get("from") if entry is not None and newest is not None else None
     origin = origin or _origin(recipe, phase, run)
@@ -185,7 +185,10 @@ def init_phase(
     source = f"from {own[1]}'s averaged weights" if own[0] == "phases" else f"from {origin}"
     # A checkpoint holds all weights that are trained; where only some are, what the phase started from says which.
     if origin != RANDOM and (newest is None or phase.lora or phase.trains != "all"):
-        before = load_pretrained(run.folder / origin)  # which an absolute path is by itself
+        place = Path(origin)
+        if place.is_absolute() and run.models.start is not None:
+            place = Path(run.models.start)  # the same weights, which may have been moved
+        before = load_pretrained(run.folder / place)  # which an absolute path is by itself
         fresh = transfer_weights(before, unet)
         widened = widened_params(before, unet)
         source += f", {len(fresh)} weights of other width anew" if fresh else ""

@@ -12,26 +12,33 @@ from typing import IO, Any
 import numpy as np
 
 from dailies.curation.atomic import new_file, write_json, write_text
-from dailies.curation.errors import RecipeError, RunError
+from dailies.curation.errors import Damaged, RecipeError, RunError
 from dailies.curation.schema import fingerprint
+from dailies.training.checkpoint import newest_step
+from dailies.training.data.content import model_content, shards_content
 from dailies.training.data.split import DATA_RULES, Export, Split
 from dailies.training.diffusion.encoders import Models
 from dailies.training.models.pixels import Pixels
 from dailies.training.recipes.old_names import to_new_names
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import TrainingRecipe
+from dailies.training.step import learning_rate
 from dailies.zoo.formats.references import as_reference
 
 RUN = "run.json"
 
 
+# How long a phase is, how a step is computed, what is shown and what is kept: a run goes on with others of these.
+CONDUCT: dict[str, Any] = {
+    "steps": 1, "validate_every": 1, "save_every": 1, "sample_every": None, "keep": 1,
+    "accumulate": 1, "checkpoint_levels": (), "samples": 1, "sample_steps": 1,
+}  # fmt: skip
+
+
 def run_hash(recipe: TrainingRecipe) -> str:
-    """Hash a recipe without how a step is computed and which samples are shown, so that a run which ran out of memory goes
-    on in smaller parts."""
-    phases = tuple(
-        dataclasses.replace(phase, accumulate=1, checkpoint_levels=(), samples=1, sample_steps=1, sample_every=None)
-        for phase in recipe.phases
-    )
+    """Hash a recipe without ``CONDUCT``, so that a run can be made longer, and one which ran out of memory goes on in
+    smaller parts."""
+    phases = tuple(dataclasses.replace(phase, **CONDUCT) for phase in recipe.phases)
     return dataclasses.replace(recipe, phases=phases).hash
 
 
@@ -43,11 +50,22 @@ def check_folder(out: Path, resume: bool, file: str = RUN) -> None:
         raise RunError(f"out={out}: there is no run to resume; leave --resume out to start one")
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the JSON that a run keeps. Raises ``Damaged`` naming the file where it is empty, cut or no object."""
+    try:
+        row: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of text that is not UTF-8 too
+        raise Damaged(f"{path}: cannot be read: {error}; put back a copy of it, or take another --out") from error
+    if not isinstance(row, dict):
+        raise Damaged(f"{path}: holds no JSON object; put back a copy of it, or take another --out")
+    return row
+
+
 def data_rules_of(out: Path, file: str = RUN) -> int:
     """Return the ``DATA_RULES`` of the run that keeps ``file`` in ``out``, today's where there is none."""
     if not (out / file).is_file():
         return DATA_RULES
-    return int(json.loads((out / file).read_text(encoding="utf-8")).get("data_rules", 1))
+    return int(read_record(out / file).get("data_rules", 1))
 
 
 def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
@@ -59,7 +77,7 @@ def _differing(old: Any, new: Any, at: str = "") -> Iterator[str]:
         for number, (before, after) in enumerate(zip(old, new, strict=True)):
             name = before.get("name", number) if isinstance(before, dict) else number
             yield from _differing(before, after, f"{at}[{name}]")
-    elif old != new:
+    elif old != new and at.rpartition(".")[2] not in CONDUCT:
         yield f"{at} {old!r}, not {new!r}"
 
 
@@ -76,7 +94,7 @@ def _export_record(export: Export) -> dict[str, Any]:
     """``export``: the object in the export's export.json. Exports made before there was one have ``export_card`` instead."""
     manifest = export.folder / "export.json"
     if manifest.is_file():
-        return {"export": json.loads(manifest.read_text(encoding="utf-8"))}
+        return {"export": read_record(manifest)}
     return {"export_card": export.card}
 
 
@@ -105,21 +123,79 @@ class Run:
             "data_rules": data_rules_of(self.folder),
             **_export_record(export),
             "models": {name: as_reference(path) for name, path in dataclasses.asdict(models).items() if path},
+            "content": {
+                "data": {name: shards_content(place.folder) for name, place in exports.items()},
+                "models": {name: model_content(path) for name, path in dataclasses.asdict(models).items() if path},
+            },
             "phases": [],
         }
         if self.path.exists():
-            old = json.loads(self.path.read_text(encoding="utf-8"))
-            old["models"] = {name: as_reference(path) for name, path in old.get("models", {}).items()}
-            for name, what in (("recipe_hash", "recipe"), ("data", "data"), ("exports", "data"), ("models", "models")):
-                if name == "recipe_hash":
-                    old["recipe"] = to_new_names(old["recipe"])
-                    if _same_recipe(old, self.facts):
-                        continue
-                if old.get(name) != self.facts.get(name):
-                    key = "recipe" if name == "recipe_hash" else name
-                    differs = "; ".join(list(_differing(old.get(key), self.facts.get(key), key))[:3])
-                    raise RunError(f"{what}: {self.folder} was begun with {differs}; take another --out")
+            old = read_record(self.path)
+            self._check_same(old)
             self.facts["phases"] = old["phases"]
+
+    def _check_same(self, old: dict[str, Any]) -> None:
+        """Raise ``RunError`` where ``old``, the run.json that is there, was begun with another recipe, data or models."""
+        old["models"] = {name: as_reference(path) for name, path in old.get("models", {}).items()}
+        old["recipe"] = to_new_names(old["recipe"])
+        if not _same_recipe(old, self.facts):
+            self._refuse("recipe", old)
+        content, today = old.get("content"), self.facts["content"]
+        if content is None:  # of a run that was begun before contents were kept: by place, or by the export's manifest
+            moved = "exports" not in old and old.get("export") and old["export"] == self.facts.get("export")
+            for name in () if moved else ("data", "exports"):
+                if old.get(name) != self.facts.get(name):
+                    self._refuse(name, old)
+            if old["models"] != self.facts["models"]:
+                self._refuse("models", old)
+            return
+        for what in ("data", "models"):
+            for name in dict.fromkeys((*content[what], *today[what])):
+                before, now = content[what].get(name), today[what].get(name)
+                if before != now:
+                    field = f"{what}.{name}" if what == "models" or len(today[what]) > 1 else what
+                    raise RunError(
+                        f"{field}: {self.folder} was begun with {self._place(old, what, name)} as its bytes were then "
+                        f"({before or 'none'}), not {self._place(self.facts, what, name)} as they are now "
+                        f"({now or 'none'}); put the old ones back, or take another --out"
+                    )
+
+    @staticmethod
+    def _place(facts: Mapping[str, Any], what: str, name: str) -> str:
+        if what == "models":
+            return str(facts["models"].get(name))
+        return str(facts.get("exports", {}).get(name, facts["data"]))
+
+    def _refuse(self, key: str, old: Mapping[str, Any]) -> None:
+        differs = "; ".join(list(_differing(old.get(key), self.facts.get(key), key))[:3])
+        what = "data" if key == "exports" else key
+        raise RunError(f"{what}: {self.folder} was begun with {differs}; take another --out")
+
+    def resize(self, recipe: TrainingRecipe, phase: Phase) -> str | None:
+        """Give a phase that was begun the ``steps`` that it has now, and say what that does; ``None`` if it has them.
+
+        Raises ``RunError`` for fewer steps than are done, and where a phase was begun from its weights: that phase would
+        no longer be what the recipe says, a continuation of this one's last step.
+        """
+        entry = self.entry(phase)
+        if entry is None or entry["steps"] == phase.steps:
+            return None
+        field = f"phase {phase.name}: steps={phase.steps}"
+        if (done := newest_step(self.phase_folder(phase))) > phase.steps:
+            raise RunError(f"{field}: {done} are done already; take {done} or more, or another --out")
+        for later in recipe.phases:
+            if recipe.before(later) == phase and self.entry(later) is not None:
+                raise RunError(
+                    f"{field}: phase {later.name} was started from its weights after {entry['steps']} steps; "
+                    f"make {later.name} longer, or take another --out"
+                )
+        before = entry["steps"]
+        rate, rate_before = (learning_rate(dataclasses.replace(phase, steps=n), done) for n in (phase.steps, before))
+        entry.update(steps=phase.steps, done=False)
+        return (
+            f"{phase.name}: {phase.steps} steps instead of {before}; from step {done} on the learning rate is that of "
+            f"{phase.steps} steps: {rate:.3g}, where it was {rate_before:.3g}"
+        )
 
     def phase_folder(self, phase: Phase) -> Path:
         return self.folder / "phases" / phase.name
@@ -173,7 +249,7 @@ class Run:
     def refresh(self) -> None:
         """Take over what the process that writes has written."""
         if not self.writes:
-            self.facts["phases"] = json.loads(self.path.read_text(encoding="utf-8"))["phases"]
+            self.facts["phases"] = read_record(self.path)["phases"]
 
 
 class Metrics:
@@ -187,11 +263,10 @@ class Metrics:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "metrics.jsonl"
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
         # A run that was killed may have gone past its last checkpoint, and may have left half a line.
         # What was measured after a step stands behind its checkpoint's number of steps, in a line without a loss; before the
         # first step it is measured again.
-        rows = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+        rows = _rows(self._path)
         kept = [
             (line, row) for line, row in rows if row["step"] < start or (0 < start == row["step"] and "loss" not in row)
         ]
@@ -225,6 +300,26 @@ class Metrics:
             self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the lines of metrics.jsonl and what they hold; none where there is no file. Half a line at its end is left out.
+
+    Raises ``Damaged`` naming the line that cannot be read.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            row: Any = json.loads(line)
+        except ValueError as error:
+            raise Damaged(f"{path}: line {number} is not JSON: {error}; remove it, and the run goes on") from error
+        if not isinstance(row, dict) or "step" not in row:
+            raise Damaged(f"{path}: line {number} has no step; remove it, and the run goes on")
+        rows.append((line.decode(), row))
+    return rows
 
 
 def write_png(path: Path, picture: Pixels, enlarge: int = 2) -> None:

@@ -13,11 +13,8 @@ This module opens, locks, withdraws and collects garbage; ``Table`` reads and co
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +27,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dailies.curation.errors import DatasetError
+from dailies.curation.locking import only_writer
 from dailies.curation.tables.storage import Folder, one_line
 from dailies.curation.tables.table import Table
 from dailies.curation.tables.withdraw import withdraw_from_export
@@ -41,19 +39,6 @@ FORMAT = 1
 GROUPS = ("clips", "scores", "captions", "selections")
 NAME = r"[A-Za-z0-9_.-]+"
 TABLE_NAME = re.compile(rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|runs")
-
-_lock_descriptors: set[int] = set()
-"""Descriptors of the locks of this process."""
-
-
-def _close_inherited_locks() -> None:
-    # A forked child shares its parent's locks, and would keep them when the parent dies.
-    for descriptor in _lock_descriptors:
-        os.close(descriptor)
-    _lock_descriptors.clear()
-
-
-os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,32 +144,12 @@ class DatasetTables:
             finally:
                 self._writing -= 1
             return
-        descriptor = self._lock()
-        self._writing = 1
-        try:
-            yield
-        finally:
-            self._writing = 0
-            if descriptor in _lock_descriptors:  # not in a forked child, which has closed it
-                _lock_descriptors.discard(descriptor)
-                os.close(descriptor)
-
-    def _lock(self) -> int:
-        path = self.folder.file(LOCK)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise DatasetError(f"{self.url}: cannot be locked: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            os.close(descriptor)
-            raise DatasetError(f"{self.url}: {holder} is writing to it; only one run may at a time") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        _lock_descriptors.add(descriptor)
-        return descriptor
+        with only_writer(self.folder.file(LOCK), self.url, DatasetError):
+            self._writing = 1
+            try:
+                yield
+            finally:
+                self._writing = 0
 
     # ---- withdrawing and garbage --------------------------------------------------------------------------------------------
 

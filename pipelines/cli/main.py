@@ -64,8 +64,12 @@ def main(arguments: list[str] | None = None) -> None:
     except _Misused as error:  # a missing argument, an unknown option
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         code = _fail(f"dailies: {' '.join(error.format_message().split())}{where}", 2)
-    except (typer.Abort, KeyboardInterrupt):
-        code = _fail(STOPPED, INTERRUPTED)
+    except (typer.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # Typer takes it for Ctrl-D at a prompt, and there are no prompts
+            sys.excepthook(EOFError, error.__cause__, error.__cause__.__traceback__)
+            code = _fail(DEFECT, 1)
+        else:
+            code = _fail(STOPPED, INTERRUPTED)
     except UsageError as error:
         code = _fail(f"dailies: {error}", 2)
     except DailiesError as error:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dailies.curation.atomic import write_json
 from dailies.curation.errors import RunError
+from dailies.training.checkpoint import newest_step
+from dailies.training.data.content import model_content, shards_content
 from dailies.training.data.export import Export
-from dailies.training.run_log import check_folder, data_rules_of
+from dailies.training.run_log import check_folder, data_rules_of, read_record
 from dailies.training.vae.objective import Quality
 from dailies.training.vae.recipe import VaeRecipe
 from dailies.zoo.formats.references import as_reference
 
 FILE = "vae.json"
-SAME = ("recipe", "start", "data")  # what a call must share with the one that began the run
+CHECKPOINTS = "checkpoints"
+LENGTH = ("steps", "validate_every")  # of the recipe, which may differ when the run goes on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Record:
             "start": as_reference(start),
             "data": str(export.folder.resolve()),
             "data_rules": data_rules_of(folder, FILE),
+            "content": {"start": model_content(start), "data": shards_content(export.folder)},
             "units": None,
             "seconds": 0.0,
             "image": None,
@@ -62,12 +65,35 @@ class Record:
         }
         if not self.path.exists():
             return
-        old = json.loads(self.path.read_text(encoding="utf-8"))
-        old["start"] = as_reference(old["start"])
-        for name in SAME:
-            if old[name] != self.facts[name]:
-                raise RunError(f"{name}={self.facts[name]}: {folder} was begun with {old[name]}; take another --out")
+        old = read_record(self.path)
+        self._check_same(old)
+        steps = old["recipe"]["steps"]
+        old |= {name: self.facts[name] for name in ("recipe", "start", "data", "content")}
+        if recipe.steps != steps:
+            if (done := newest_step(folder / CHECKPOINTS)) > recipe.steps:
+                raise RunError(f"steps={recipe.steps}: {done} are done already; take {done} or more, or another --out")
+            old |= {"after": None, "done": False}
         self.facts = old
+
+    def _check_same(self, old: dict[str, Any]) -> None:
+        """Raise ``RunError`` where ``old``, the vae.json that is there, was begun with another recipe, start or export.
+
+        Runs that were begun before contents were kept are told by place.
+        """
+        ours, theirs = (
+            {name: value for name, value in row["recipe"].items() if name not in LENGTH} for row in (self.facts, old)
+        )
+        old["start"] = as_reference(old["start"])
+        if ours != theirs:
+            raise RunError(f"recipe={ours}: {self.folder} was begun with {theirs}; take another --out")
+        told, now_told = (old["content"], self.facts["content"]) if "content" in old else (old, self.facts)
+        for name in ("start", "data"):
+            before, now = told[name], now_told[name]
+            if before != now:
+                raise RunError(
+                    f"{name}={self.facts[name]}: {self.folder} was begun with {old[name]}, whose content was another "
+                    f"({before}, not {now}); take another --out"
+                )
 
     def write(self) -> None:
         if self.writes:
@@ -77,7 +103,7 @@ class Record:
     def refresh(self) -> None:
         """Take over what the process that writes has written."""
         if not self.writes:
-            self.facts = json.loads(self.path.read_text(encoding="utf-8"))
+            self.facts = read_record(self.path)
 
     def quality(self, name: str) -> Quality | None:
         return None if self.facts[name] is None else Quality(**self.facts[name])

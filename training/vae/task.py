@@ -29,7 +29,7 @@ from dailies.curation.atomic import new_folder, remove_unfinished
 from dailies.curation.errors import ModelError
 from dailies.training import checkpoint, distributed
 from dailies.training.data.export import Export
-from dailies.training.loop import check_batch, run_task, silent
+from dailies.training.loop import check_batch, run_task, silent, sole_run
 from dailies.training.memory import explain_oom
 from dailies.training.models.pixels import grid, to_pixels, to_tensor
 from dailies.training.models.vae.inflate import inflate
@@ -46,11 +46,12 @@ from dailies.training.vae.objective import (
     units,
 )
 from dailies.training.vae.recipe import VaeRecipe
-from dailies.training.vae.record import FILE, Record, VaeResult
+from dailies.training.vae.record import CHECKPOINTS, FILE, Record, VaeResult
 from dailies.training.vae.windows import Window, Windows, split
 
 Say = Callable[[str], None]
 CLASSES = ("AutoencoderKL", "AutoencoderKLTemporalDecoder")
+PARTS = ("vae",)  # the folder of weights in a checkpoint
 SAMPLES = 4  # held-out windows that samples show
 
 
@@ -81,7 +82,7 @@ def train_vae(
     place = distributed.pick_device(device)
     check_start(start, recipe)
     train, held_out, notes = split(export, recipe, data_rules_of(Path(out), FILE))
-    with distributed.process_group(place) as world:
+    with distributed.process_group(place) as world, sole_run(Path(out)):
         check_batch(f"batch={recipe.batch}", recipe.batch, world)
         say_once = say if world.rank == 0 else silent
         record = Record(Path(out), recipe, Path(start), export, resume=resume, writes=world.rank == 0)
@@ -152,7 +153,7 @@ class VaeTask(Task[Window]):
     ) -> None:
         self.begun, self.spent = time.monotonic(), float(record.facts["seconds"])
         self.settings, self.record, self.device, self._say = recipe, record, device, say
-        self.folder, self.checkpoints = record.folder, record.folder / "checkpoints"
+        self.folder, self.checkpoints = record.folder, record.folder / CHECKPOINTS
         self._train, self._held_out = train, held_out
         image = load_vae(start) if vae_config(start)[1]["_class_name"] == CLASSES[0] else None
         self.vae: Any = (load_temporal(start) if image is None else inflate(image)).to(device)
@@ -188,7 +189,7 @@ class VaeTask(Task[Window]):
             remove_unfinished(self.checkpoints)
             remove_unfinished(self.folder)
         distributed.barrier()
-        newest = checkpoint.latest(self.checkpoints)
+        newest = checkpoint.latest(self.checkpoints, PARTS, self._say)
         if newest is None:
             return 0
         self.vae.load_state_dict(load_file(newest / "vae" / checkpoint.WEIGHTS))
@@ -196,6 +197,8 @@ class VaeTask(Task[Window]):
         self.optimizer.load_state_dict(state["optimizer"])
         # A kill may have come between the checkpoint and vae.json; checkpoints of earlier versions have no facts.
         self.record.facts.update(state.get("facts", {}))
+        if int(state["step"]) < self.settings.steps:
+            self.record.facts["after"] = None  # measured at the end of a shorter run
         self.spent = float(self.record.facts["seconds"])
         return int(state["step"])
 
@@ -255,7 +258,7 @@ class VaeTask(Task[Window]):
 
         self.record.facts["seconds"] = seconds
         kept = {name: self.record.facts[name] for name in ("seconds", "image", "before", "after")}
-        checkpoint.save(self.checkpoints, step, write, self.optimizer, keep=self.settings.keep, facts=kept)
+        checkpoint.save(self.checkpoints, step, write, self.optimizer, keep=self.settings.keep, facts=kept, parts=PARTS)
         self.record.write()
 
     def finish(self, seconds: float) -> str:
