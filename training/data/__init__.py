@@ -13,6 +13,7 @@ Every random choice follows from (seed, phase, position) alone, so that any step
 """
 
 from dailies.training.data.batches import Batch, Batches
+from dailies.training.data.content import model_content, shards_content
 from dailies.training.data.export import Export, Row, grid_length
 from dailies.training.data.manifest import LatentsManifest
 from dailies.training.data.prefetch import prefetch
@@ -37,9 +38,11 @@ __all__ = [
     "latent_crops",
     "load",
     "manifest",
+    "model_content",
     "prefetch",
     "reader",
     "sampling",
     "schedule",
+    "shards_content",
     "split",
 ]
