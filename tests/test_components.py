@@ -16,6 +16,7 @@ pytest.importorskip("diffusers")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from dailies.curation.errors import ModelError  # noqa: E402
+from dailies.training.data.manifest import weights_hash  # noqa: E402
 from dailies.training.diffusion.encoders import (  # noqa: E402
     Encoders,
     ImageEncoder,
@@ -24,6 +25,7 @@ from dailies.training.diffusion.encoders import (  # noqa: E402
     inspect_encoders,
 )
 from dailies.zoo.catalog import resolve  # noqa: E402
+from dailies.zoo.formats import safetensors_info  # noqa: E402
 from dailies.zoo.formats.components import load_image_model, load_model, load_text_model, load_tokenizer  # noqa: E402
 from dailies.zoo.load import load_pipeline  # noqa: E402
 from tests import svd_format, tiny_run  # noqa: E402
@@ -36,6 +38,7 @@ CONSUMERS: dict[str, Callable[[Path], Any]] = {
     "publishing's text model": load_text_model,
     "publishing's image model": load_image_model,
 }
+WEIGHTS = "model.safetensors"
 OWN = {"text": "text_model.final_layer_norm.weight", "image": "vision_model.post_layernorm.weight"}
 
 
@@ -84,7 +87,7 @@ def test_a_tensor_that_nothing_uses_is_named(clip: Path, consumer: str) -> None:
 def test_a_tensor_of_another_shape_is_named(clip: Path, consumer: str) -> None:
     name = OWN[half(consumer)]
     change(clip, lambda tensors: tensors.__setitem__(name, tensors[name][:-1].clone()))
-    with pytest.raises(ModelError, match=r"fit|load"):
+    with pytest.raises(ModelError, match=r"1 tensors are of another shape, .*layer_?norm\.weight first"):
         CONSUMERS[consumer](clip)
 
 
@@ -183,3 +186,15 @@ def test_a_vae_is_loaded_by_the_same_way_in(tmp_path: Path) -> None:
     save_file(tensors, file)
     with pytest.raises(ModelError, match="unused, more first"):
         load_model(AutoencoderKL, tmp_path / "vae")
+
+
+def test_what_a_desktop_leaves_in_a_models_folder_is_no_weights(clip: Path) -> None:
+    before, size = weights_hash(str(clip)), safetensors_info.size(clip)
+    for name in (".DS_Store", f"._{WEIGHTS}", "Thumbs.db", "desktop.ini"):
+        (clip / name).write_bytes(b"\0litter")
+    weights_hash.cache_clear()
+    assert (weights_hash(str(clip)), safetensors_info.size(clip)) == (before, size)
+    Encoders(Models(text=str(clip), image=str(clip)), text_tokens=8).load()
+    (clip / WEIGHTS).unlink()
+    with pytest.raises(ModelError, match="no weights in safetensors"):
+        load_text_model(clip)

@@ -21,7 +21,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("curation", "zoo", "training", "pipelines")
 
 BASE = ("curation/errors", "curation/timing", "curation/types", "curation/schema")
-READING = (*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages", "curation/locking")
+READING = (
+    *BASE,
+    "curation/config",
+    "curation/atomic",
+    "curation/cards",
+    "curation/litter",
+    "curation/packages",
+    "curation/locking",
+)
 SHARED = (*READING, "curation/pictures", "curation/video")  # all that the zoo and training may know of curation
 CURATION = (
     *(
@@ -53,6 +61,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/schema": (),
     "curation/atomic": (),
     "curation/cards": (),
+    "curation/litter": (),
     "curation/types": ("curation/timing",),
     "curation/config": ("curation/errors",),
     "curation/packages": ("curation/errors",),

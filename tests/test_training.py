@@ -145,12 +145,12 @@ def test_pictures_from_folders_and_parquet(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\nb.png,two\n")
     pictures = folder_pictures(tmp_path, (32, 24))
     assert pictures.captions == ["one", "two"]
-    assert pictures.frames(0, 0, 1).shape == (1, 24, 40, 3)
+    assert np.array_equal(pictures.frames(0, 0, 1), np.full((1, 24, 40, 3), 90, np.uint8))
     images = [{"bytes": (tmp_path / "a.png").read_bytes()}] * 2
     pq.write_table(pa.table({"image": images, "text": ["x", None]}), tmp_path / "p.parquet")
     pictures = parquet_pictures(tmp_path / "p.parquet", (32, 24))
     assert pictures.captions == ["x", ""]
-    assert pictures.frames(1, 0, 1).shape == (1, 24, 40, 3)
+    assert np.array_equal(pictures.frames(1, 0, 1), np.full((1, 24, 40, 3), 90, np.uint8))
 
 
 # ---- conditioning ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from dailies.curation import video
 from dailies.curation.config import SPEC
 from dailies.curation.errors import UsageError
+from dailies.curation.litter import without_litter
 from dailies.curation.types import EvidenceFrame, Resources
 
 ZOO, HUB = "zoo:", "hf-hub:"
@@ -108,7 +109,7 @@ def weights(name: str) -> str:
     if not folder.is_dir():
         return name
     hasher = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in without_litter(folder, "*"):
         if path.suffix in (".safetensors", ".bin", ".pt", ".pth") or path.name in _SETTINGS:
             hasher.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return hasher.hexdigest()

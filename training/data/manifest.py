@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from dailies.curation import schema
 from dailies.curation.config import format_error
 from dailies.curation.errors import ExportError, RecipeError
+from dailies.curation.litter import without_litter
 from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.recipes.phase import Bucket, Phase, Rule
 from dailies.training.recipes.recipe import TrainingRecipe
@@ -171,10 +172,10 @@ def weights_hash(folder: str) -> str:
 
     Raises ``ExportError`` where there is none.
     """
-    files = sorted(Path(folder).glob("*.safetensors")) or sorted(Path(folder).glob("*.bin"))
+    files = list(without_litter(Path(folder), "*.safetensors"))
     plain = [path for path in files if path.name.count(".") == 1] or files  # a second dot names a variant, as fp16
     if not plain:
-        raise ExportError(f"{folder}: holds no weights; give a folder with *.safetensors or *.bin")
+        raise ExportError(f"{folder}: holds no weights; give a folder with *.safetensors")
     if len(plain) == 1:
         return sha256(plain[0])
     return hashlib.sha256("".join(f"{sha256(path)} {path.name}\n" for path in plain).encode()).hexdigest()

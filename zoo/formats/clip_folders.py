@@ -40,7 +40,7 @@ def vision_config(folder: Path) -> Any:
 
 def tokenizer_folder(folder: Path) -> Path:
     """Return where the tokenizer of the text encoder in ``folder`` lies: there, or in the folder beside it."""
-    return _beside(folder, "tokenizer", ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
+    return _beside(folder, "tokenizer", ("tokenizer.json", "vocab.json", "spiece.model", "vocab.txt"))
 
 
 def processor_folder(folder: Path) -> Path:

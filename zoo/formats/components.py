@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import ModelError
+from dailies.curation.litter import without_litter
 from dailies.zoo.formats.clip_folders import (
     half_only,
     processor_folder,
@@ -47,22 +48,28 @@ def load_model(cls: Any, folder: str | PathLike[str], **options: Any) -> Any:
     place = Path(folder)
     if (place / ADAPTER).exists():
         raise ModelError(f"{folder}: holds {ADAPTER}, so it is an adapter; give the model itself")
-    if not list(place.glob("*.safetensors")):
+    if not any(without_litter(place, "*.safetensors")):
         others = sorted(path.name for path in place.glob("*.bin"))
         why = f"{others[0]} can run code when it is read; convert it to safetensors" if others else "give its folder"
         raise ModelError(f"{folder}: holds no weights in safetensors; {why}")
     try:
         model, report = cls.from_pretrained(
-            str(place), use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+            str(place),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # or transformers says that there are some, but not which
+            **options,
         )
     except (OSError, RuntimeError, ValueError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder}: does not load as {cls.__name__}: {first}") from error
     unused = [name for name in map(str, report.get("unexpected_keys", ())) if not _of_other_half(cls, name)]
+    odd = [key if isinstance(key, str) else key[0] for key in report.get("mismatched_keys", ())]
     wrong = {
+        "of another shape": sorted(odd),
         "missing": sorted(map(str, report.get("missing_keys", ()))),
         "unused": sorted(unused),
-        "of another shape": sorted(map(str, report.get("mismatched_keys", ()))),
     }
     for what, names in wrong.items():
         if names:

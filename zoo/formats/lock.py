@@ -14,16 +14,11 @@ from pathlib import Path, PurePosixPath
 
 from dailies.curation.atomic import sync
 from dailies.curation.errors import Damaged
+from dailies.curation.litter import is_litter
 from dailies.zoo.formats.hashes import sha256, sha256_of
 
 LOCK = "dailies.lock.json"
 FORMAT = 1
-STRAYS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file managers leave in folders
-
-
-def is_stray(name: str) -> bool:
-    """Return whether a file of that name is a file manager's own, and not part of a model."""
-    return name in STRAYS or name.startswith("._")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +38,15 @@ class LockProblem:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """Return every file under ``folder`` but the lock, by its path; a link counts as a file, and is not followed."""
+    """Return every file under ``folder`` but the lock and litter, by path; a link counts as a file, and is not followed."""
     files = {}
     for parent, folders, names in os.walk(folder):
         linked = [name for name in folders if Path(parent, name).is_symlink()]
         for name in [*names, *linked]:
             path = Path(parent, name)
-            if is_stray(name):
-                continue
-            files[path.relative_to(folder).as_posix()] = path
+            inside = path.relative_to(folder)
+            if not is_litter(inside):
+                files[inside.as_posix()] = path
     files.pop(LOCK, None)
     return dict(sorted(files.items()))
 
@@ -97,6 +92,7 @@ def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
     Works offline. Raises ``Damaged`` where there is no lock to compare with.
     """
     locked, files = read(folder), files_of(folder)
+    locked = {name: file for name, file in locked.items() if not is_litter(name)}  # older locks list it
     problems = [LockProblem(path=name, what="is not in the lock") for name in files if name not in locked]
     whole = {
         name: path

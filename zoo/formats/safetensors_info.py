@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from dailies.curation.errors import Damaged
+from dailies.curation.litter import without_litter
 
 MAX_HEADER = 100 << 20
 """Bytes; safetensors' own limit."""
@@ -30,7 +31,7 @@ def header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def size(folder: Path) -> tuple[int, int]:
     """Return (parameters, bytes) of the safetensors files under ``folder``."""
-    files = sorted(folder.rglob("*.safetensors"))
+    files = list(without_litter(folder, "**/*.safetensors"))
     parameters = sum(math.prod(shape) for path in files for _, shape in header(path).values())
     return parameters, sum(path.stat().st_size for path in files)
 
