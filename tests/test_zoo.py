@@ -423,6 +423,20 @@ def test_diffusers_own_pipeline_loads_and_runs_it(made: Path, picture: Path) -> 
     assert np.isfinite(frames).all()
 
 
+def test_weights_that_were_swapped_are_not_loaded(made: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "tell"
+    shutil.copytree(made / "zoo" / "tell", folder)
+    load_pipeline(folder, device="cpu")
+    (file,) = (folder / "unet").glob("*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(Damaged, match=r"safetensors changed: its SHA-256 differs"):
+        load_pipeline(folder, device="cpu")
+
+
 def test_the_towers_are_those_of_the_clip_model(made: Path) -> None:
     import torch
     from transformers import CLIPModel

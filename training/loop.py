@@ -71,7 +71,7 @@ def train(
         for each in chosen:
             check_batch(f"phase {each.name}: batch={each.batch}", each.batch - each.pictures, world)
         encoders = Encoders(models, text_tokens=recipe.text_tokens, device=place)
-        encoders.load()
+        encoders.load({"vae", *(each.task_spec.cross_attention for each in chosen)})
         stack.enter_context(sole_run(Path(out)))
         run = Run(out, recipe, exports, models, writes=world.rank == 0)
         say_once = say if world.rank == 0 else silent

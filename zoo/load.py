@@ -14,7 +14,7 @@ from typing import Any
 
 from dailies.curation.errors import Damaged
 from dailies.curation.packages import need
-from dailies.zoo.formats import safetensors_info
+from dailies.zoo.formats import lock, safetensors_info
 from dailies.zoo.formats.components import load_model, load_tokenizer
 from dailies.zoo.pipelines import PIPELINES, PipelineSpec
 
@@ -70,13 +70,15 @@ def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any =
         device: by default CUDA where there is one, else the CPU.
         dtype: a torch dtype; by default float16 on CUDA for a model of more than ``HALF_FROM`` parameters, else float32.
 
-    Raises ``Damaged`` for a folder that names other classes than ``PIPELINES`` or holds code, ``ModelError`` for one whose
-    tensors or vocabulary are not whole, ``NotInstalled`` without diffusers.
+    Raises ``Damaged`` for a folder that differs from its lock, names other classes than ``PIPELINES`` or holds code,
+    ``ModelError`` for one whose tensors or vocabulary are not whole, ``NotInstalled`` without diffusers.
     """
     folder = Path(folder)
     spec = pipeline_spec(folder)
     index = json.loads((folder / INDEX).read_text())
     refuse_code(folder)
+    if (folder / lock.LOCK).exists():
+        lock.check(folder)
     need(["torch", "diffusers", "transformers"], by="a model of the zoo")
     import torch
 

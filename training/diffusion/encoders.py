@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -217,11 +217,10 @@ class Encoders:
     def vae(self) -> VideoVae:
         return VideoVae(self._folder("vae"), self.device)
 
-    def load(self) -> None:
-        """Load every model of the run, so that one which does not hold what it should is refused before any work."""
-        for name in ("vae", "text", "image"):
-            if getattr(self.models, name) is not None:
-                getattr(self, name)
+    def load(self, names: Collection[str]) -> None:
+        """Load models by their names in ``Models``: one that does not hold what it should is refused before any work."""
+        for name in names:
+            getattr(self, name)
 
     def _folder(self, name: str) -> str:
         folder = getattr(self.models, name)

@@ -111,3 +111,12 @@ def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
         elif hashes[name] != want.sha256:
             problems.append(LockProblem(path=name, what="changed: its SHA-256 differs from the lock's"))
     return sorted(problems, key=lambda problem: problem.path)
+
+
+def check(folder: Path, *, deep: bool = False) -> None:
+    """Raise ``Damaged`` naming the first file that differs from the lock; ``deep`` as for ``verify``."""
+    problems = verify(folder, deep=deep)
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        name = folder.name
+        raise Damaged(f"{name}: {problems[0].path} {problems[0].what}{more}: see dailies zoo verify {name}")
