@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("curation", "zoo", "training", "pipelines")
 
 BASE = ("curation/errors", "curation/timing", "curation/types", "curation/schema")
-READING = (*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages", "curation/locking")
+READING = (
+    *(*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages", "curation/locking"),
+    "curation/retrying",
+)
 SHARED = (*READING, "curation/pictures", "curation/video")  # all that the zoo and training may know of curation
 CURATION = (
     *(
@@ -58,6 +61,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/packages": ("curation/errors",),
     "curation/pictures": ("curation/errors",),
     "curation/locking": ("curation/errors",),
+    "curation/retrying": ("curation/errors",),
     "curation/video": READING,
     "curation/tables": READING,
     "curation/observers": READING,
@@ -97,7 +101,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "pipelines/recipes",
     ),
 }
-RAY_DOORS = {"pipelines/engine.py", "pipelines/workers.py"}
+RAY_DOORS = {"pipelines/clusters.py", "pipelines/engine.py", "pipelines/workers.py"}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/captioners/coca.py",
