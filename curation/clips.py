@@ -12,13 +12,14 @@ from typing import Any
 
 from dailies.curation import schema
 from dailies.curation.detectors import Detector
+from dailies.curation.errors import SourceError
 from dailies.curation.observations import time_base_of, tracks_of
 from dailies.curation.observers import Observer
 from dailies.curation.timing import Span
 from dailies.curation.types import Cut, Track
 
 SPLITS = ("train", "validation", "test")
-CLIP_STATUSES = ("ok", "too_short", "too_long")
+CLIP_STATUSES = ("ok", "too_short", "too_long", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,12 @@ def clip_rows(
         _clip_row(row, piece, tracks, observers, rules, base)
         for piece in pieces(cuts, row["pts"], row["end"], base, rules)
     ]
+
+
+def failed_row(source_id: str, error: SourceError) -> dict[str, Any]:
+    """Return the row that stands for a source which could not be cut."""
+    clip_id = schema.digest("failed", source_id)
+    return {"clip_id": clip_id, "source_id": source_id, **schema.failed("cut", error.kind, str(error))}
 
 
 def _clip_row(

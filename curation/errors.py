@@ -17,6 +17,7 @@
     ├── NotFinite                a loss or gradient is NaN or infinite; nothing was written
     ├── OutOfMemory              memory ran out; says which settings to lower
     ├── DiskFull                 a training run could not write; what it had begun to write is removed
+    ├── Outage                   what every item needs is away: room on a disk, a store, a cluster, a process
     └── SourceError              one source or clip cannot be used; becomes a row with its reason, never a crash
         ├── Unreadable           cannot be opened, or is not media at all
         ├── NoVideo              opens, and has no video stream
@@ -34,6 +35,11 @@
 """
 
 from __future__ import annotations
+
+import errno
+import os
+import socket
+import traceback
 
 
 class DailiesError(Exception):
@@ -96,6 +102,10 @@ class DiskFull(DailiesError):
     """The disk is full; what was being written is removed."""
 
 
+class Outage(DailiesError):
+    """What every item needs is away: room on a disk, a store, a cluster, a process. No item's fault; run it again."""
+
+
 class SourceError(DailiesError):
     """One source or clip that cannot be used. ``kind`` is the stable word for tables and rules."""
 
@@ -152,3 +162,38 @@ class Crashed(SourceError):
 
 class Defect(SourceError):
     kind = "defect"
+
+
+# ---- whose fault an exception is ------------------------------------------------------------------------------------
+
+MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Of an ``OSError``: the machine's fault, whatever file it was about."""
+
+
+def stopping_error(error: Exception) -> DailiesError | None:
+    """Return the error that ends a run for ``error``, which is no fault of an item; ``None`` where it may be one."""
+    if isinstance(error, DailiesError):
+        return None if isinstance(error, SourceError) else error
+    text = " ".join(f"{error}".split())
+    if isinstance(error, ImportError):
+        return NotInstalled(f"{socket.gethostname()}: a package cannot be imported: {text}; install it on every node")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own
+        return OutOfMemory(f"{socket.gethostname()}: memory ran out{f': {text[:200]}' if text else ''}")
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        return Outage(f"{socket.gethostname()}: {text}; the same command resumes once that is mended")
+    return None
+
+
+def item_error(error: Exception) -> SourceError:
+    """Return an exception of the work on one item as what its row keeps: a ``Defect`` if it is none of this tree.
+
+    Raises what ``stopping_error`` makes of one that is no item's fault.
+    """
+    if isinstance(error, SourceError):
+        return error
+    if (stopping := stopping_error(error)) is not None:
+        raise stopping from error
+    at = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in at)
+    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return Defect(f"{text}{where}")

@@ -79,7 +79,7 @@ def stat_row(uri: str) -> dict[str, Any]:
 
 def failed(error: SourceError) -> dict[str, Any]:
     """Return the columns of a source that could not be observed."""
-    return {"status": "failed", "failure": {"stage": "observe", "kind": error.kind, "message": str(error)}}
+    return schema.failed("observe", error.kind, str(error))
 
 
 def _observed(observation: Observation) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
@@ -61,6 +62,26 @@ FAILURE = pa.struct(
         field("message", pa.string(), "one line for people"),
     ]
 )
+
+FAILED_VERSION = field("failed_version", pa.string(), "version of dailies with which it failed, null if it did not")
+
+LATER = frozenset(
+    {"clips.failure", "clips.failed_version", "observations.failed_version"}
+    | {f"{kind}.failed_version" for kind in ("scores", "captions")}
+)
+"""Columns, as ``TABLE.COLUMN``, that tables lack which an older dailies made; the next run that writes adds them."""
+
+
+def failed(stage: str, kind: str, message: str) -> dict[str, Any]:
+    """Return the columns of a row that stands for what could not be done."""
+    failure = {"stage": stage, "kind": kind, "message": message}
+    return {"status": "failed", "failure": failure, "failed_version": _version()}
+
+
+@cache
+def _version() -> str:
+    return version("dailies")
+
 
 PROBE = pa.struct(
     [
@@ -117,6 +138,7 @@ OBSERVATIONS = pa.schema(
         field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
         field("status", pa.string(), "ok or failed"),
         field("failure", FAILURE, "why it failed"),
+        FAILED_VERSION,
         field("probe", PROBE, "what the container says"),
         field("pts", pa.list_(pa.int64()), "of every frame, in presentation order", "tick"),
         field("end", pa.int64(), "first tick after the last frame", "tick"),
@@ -137,7 +159,10 @@ CLIP_COLUMNS = [
     field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
     field("split", pa.string(), "train, validation or test: a function of the content"),
     field(
-        "status", pa.string(), "ok; too_short: a shot under the minimum length; too_long: one frame over the maximum"
+        "status",
+        pa.string(),
+        "ok; too_short: a shot under the minimum length; too_long: one frame over the maximum; failed: a source that "
+        "could not be cut, in one row",
     ),
     field("stream", pa.int32(), "index of the video stream in the container"),
     field("start", pa.int64(), "first frame's pts", "tick"),
@@ -157,6 +182,8 @@ CLIP_COLUMNS = [
     field("end_kind", pa.string(), "what bounds its end: source, length, cut, dissolve, fade"),
     field("end_detector", pa.string(), "which detector, null if none"),
     field("end_strength", pa.float32(), "over the detector's threshold", "ratio"),
+    field("failure", FAILURE, "why its source could not be cut"),
+    FAILED_VERSION,
 ]
 
 
@@ -173,6 +200,7 @@ def scores(columns: Iterable[pa.Field]) -> pa.Schema:
             field("source_id", pa.string(), "its source"),
             field("status", pa.string(), "ok or failed"),
             field("failure", FAILURE, "why it failed"),
+            FAILED_VERSION,
             *columns,
         ]
     )

@@ -58,13 +58,13 @@ def select(
     ``clips``: one row per clip with the columns of ``schema.CLIP_COLUMNS`` and whatever the rules name. Returns verdicts
     (``schema.SELECTIONS``, sorted by clip_id) and per column the limits that the quantiles came to.
 
-    Reasons are stable words: ``too_short``, ``duplicate``, ``motion_low``, ``text_area_high``, ``license_other``,
+    Reasons are stable words: ``failed``, ``too_short``, ``duplicate``, ``motion_low``, ``text_area_high``, ``license_other``,
     ``motion_missing``. Raises ``UsageError`` when a column is null for some clips and its rule does not say what that means.
     """
     clips = clips.sort_by("clip_id")
     status = clips["status"].to_numpy(zero_copy_only=False)
     usable = np.asarray(status == "ok", dtype=bool)
-    fell: list[tuple[str, NDArray[np.bool_]]] = [(word, status == word) for word in ("too_short", "too_long")]
+    fell: list[tuple[str, NDArray[np.bool_]]] = [(word, status == word) for word in ("failed", "too_short", "too_long")]
     if duplicates == "drop":
         fell.append(("duplicate", usable & _copies(clips)))
     resolved: dict[str, dict[str, Any]] = {}

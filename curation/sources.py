@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from dailies.curation.errors import UsageError
+from dailies.curation.retrying import cause_of, retried
 from dailies.curation.schema import source_id
 from dailies.curation.video.bytes_io import local_path
 
@@ -97,9 +98,9 @@ def _remote(url: str) -> Iterable[Row]:
     except (ValueError, ImportError) as error:
         raise UsageError(f"{url}: cannot be opened: {error}") from error
     try:
-        videos = _videos_at(fs, path)
+        videos = retried(lambda: _videos_at(fs, path))
     except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
-        raise UsageError(f"{url}: cannot be listed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{url}: cannot be listed: {type(error).__name__}: {cause_of(error)}") from error
     if videos is None:
         raise UsageError(f"{url}: no such file or folder")
     if not videos:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dailies.curation.clips import places_of
-from dailies.curation.errors import SourceError
+from dailies.curation.errors import item_error
 from dailies.curation.observe import Observation
 from dailies.curation.sources import list_sources
 from dailies.pipelines.isolate import Isolated
@@ -53,13 +53,13 @@ def find_cuts(videos: Sequence[str], recipe: CurationRecipe, *, progress: Progre
         for row in rows:
             try:
                 observation: Observation = child.call(row["uri"], observers, None)
-            except SourceError as error:
-                failures[row["uri"]] = str(error)
+                tracks = {track.name: track for track in observation.tracks}
+                detected = [cut for cut in detector.cuts(tracks) if cut.kind != "fade"]
+                places = places_of(detected, observation.pts)
+            except Exception as error:
+                failures[row["uri"]] = str(item_error(error))
                 bar.advance(failed=1)
                 continue
-            tracks = {track.name: track for track in observation.tracks}
-            detected = [cut for cut in detector.cuts(tracks) if cut.kind != "fade"]
-            places = places_of(detected, observation.pts)
             cuts[row["uri"]] = tuple(
                 FrameCut(frame=frame, end=end, kind=cut.kind)
                 for (frame, end), cut in zip(places, detected, strict=True)

@@ -13,19 +13,22 @@ import pickle
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, Protocol, get_args
 
 import pyarrow as pa
 
-from dailies.curation.errors import UsageError
+from dailies.curation.errors import UsageError, stopping_error
 from dailies.curation.types import Resources
+from dailies.pipelines import clusters
 
 Engine = Literal["ray", "local"]
 SLICE = 4096  # bundles per Ray Data execution, which the driver and the object store hold at once
 Call = Callable[[pa.Table], Any]
+PACKAGES = ("dailies", "av", "cv2", "deltalake", "fsspec", "numpy", "pyarrow")
+"""What every stage imports in a worker or its child process."""
 
 
 class Work(Protocol):
@@ -50,8 +53,12 @@ def check_engine(name: str) -> Engine:
 
 
 @contextmanager
-def session(engine: Engine) -> Iterator[None]:
-    """Start Ray for the length of a run: an existing cluster (``RAY_ADDRESS``) or one on this machine."""
+def session(engine: Engine, packages: Iterable[str] = ()) -> Iterator[None]:
+    """Start Ray for the length of a run: an existing cluster (``RAY_ADDRESS``) or one on this machine.
+
+    ``packages``: importable names that a worker needs, besides those of every stage. Raises ``UsageError`` where the cluster
+    does not answer or refuses, and ``NotInstalled`` where one of its nodes lacks a package.
+    """
     if engine == "local":
         yield
         return
@@ -61,8 +68,10 @@ def session(engine: Engine) -> Iterator[None]:
 
     owned = not ray.is_initialized()
     if owned:
-        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        clusters.join()
     try:
+        if not owned or os.environ.get("RAY_ADDRESS"):
+            clusters.check_packages((*PACKAGES, *packages))
         yield
     finally:
         if owned:
@@ -72,9 +81,15 @@ def session(engine: Engine) -> Iterator[None]:
 def run(work: Work, bundles: Iterable[pa.Table], engine: Engine) -> Iterator[Any]:
     """Run ``work`` over ``bundles`` and yield its receipts as they finish, in any order.
 
-    Raises ``UsageError`` before starting when the cluster cannot place a single worker, and what the work raises.
+    Raises ``UsageError`` when the cluster cannot place a single worker, what the work raises, and in place of what is no
+    item's fault, such as a full disk, one line that says so.
     """
-    return _ray(work, iter(bundles)) if engine == "ray" else _loop(work, bundles)
+    try:
+        yield from _ray(work, iter(bundles)) if engine == "ray" else _loop(work, bundles)
+    except Exception as error:
+        if (stopping := stopping_error(error)) is None or stopping is error:
+            raise
+        raise stopping from error
 
 
 def _loop(work: Work, bundles: Iterable[pa.Table]) -> Iterator[Any]:
@@ -94,6 +109,7 @@ def _slice(work: Work, blocks: list[pa.Table]) -> Iterator[Any]:
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it has set its own level
     workers = min(len(blocks), placeable(work, ray.cluster_resources()))
+    clusters.await_place(work.name, _demands(work))
     DataContext.get_current().enable_progress_bars = False
     # Ray keeps the processes of plain tasks from stage to stage, which saves seconds at each. It ends a process that used
     # a GPU after each task, so work on a GPU, which loads weights, runs in actors.
@@ -107,12 +123,14 @@ def _slice(work: Work, blocks: list[pa.Table]) -> Iterator[Any]:
         num_cpus=work.resources.cpus,
         num_gpus=gpu or None,
     )
-    for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for receipt in batch["receipt"].to_pylist():
-            outcome = pickle.loads(receipt)
-            if isinstance(outcome, _Raised):
-                raise outcome.error
-            yield outcome
+    batches = receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    with closing(clusters.explained(iter(batches))) as outcomes:
+        for batch in outcomes:
+            for receipt in batch["receipt"].to_pylist():
+                outcome = pickle.loads(receipt)
+                if isinstance(outcome, _Raised):
+                    raise outcome.error
+                yield outcome
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,7 @@ class _Actor:
                 self._call = self._stack.enter_context(self._work.open())
             receipt = pickle.dumps(self._call(bundle))
         except Exception as error:
+            error = stopping_error(error) or error  # here, where it can name the machine
             receipt = _dump_error(error, f"in a worker of stage {self._work.name}:\n{traceback.format_exc()}")
         return pa.table({"receipt": pa.array([receipt], pa.binary())})
 
@@ -172,9 +191,8 @@ def _task(bundle: pa.Table, work: Work, token: str) -> pa.Table:
 
 def placeable(work: Work, cluster: dict[str, float]) -> int:
     """Return how many workers of ``work`` fit the cluster. Raises ``UsageError`` naming what is missing."""
-    demands = {"CPU": work.resources.cpus, "GPU": work.resources.gpus, "memory": work.resources.memory_gb * 1e9}
     fits = []
-    for resource, demand in demands.items():
+    for resource, demand in _demands(work).items():
         capacity = cluster.get(resource, 0.0)
         if demand and capacity < demand:
             needed = f"{demand / 1e9:g} GB memory" if resource == "memory" else f"{demand:g} {resource}"
@@ -183,3 +201,8 @@ def placeable(work: Work, cluster: dict[str, float]) -> int:
         if demand:
             fits.append(int(capacity // demand))
     return max(1, min(fits))
+
+
+def _demands(work: Work) -> dict[str, float]:
+    """Return what one worker needs, by Ray's names."""
+    return {"CPU": work.resources.cpus, "GPU": work.resources.gpus, "memory": work.resources.memory_gb * 1e9}

@@ -2,7 +2,9 @@
 time, which moves into place when it is whole.
 
 The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
-one is never made twice. A file that exists is done; a killed export resumes with the next.
+one is never made twice. A file that exists is done; a killed export resumes with the next. Clips that failed are tried
+again on request, and those that an older dailies tripped over by themselves: exports do not change, so that makes a
+numbered one beside the first, which takes over what there is.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import pyarrow.parquet as pq
 
 from dailies.curation import export, schema
 from dailies.curation.clips import SPLITS
-from dailies.curation.errors import NotCopied
+from dailies.curation.errors import Defect, NotCopied
 from dailies.curation.export import ExtractSettings
 from dailies.curation.tables import DatasetTables, Folder, Table
 from dailies.curation.types import Resources
@@ -33,7 +35,7 @@ from dailies.pipelines.reports import ExportReport
 from dailies.pipelines.stages import MEMORY_GB
 
 EXTRACTED = "extracted"  # the folder, within a staging folder, of files that clips were extracted into
-
+LOCATION = ["extracted", "at", "row", "reused"]  # columns that say where an extracted clip lies
 
 log = logging.getLogger("dailies")
 
@@ -78,9 +80,10 @@ class ExtractWork:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardWork:
-    """Put shards in ``staging`` together from the files that clips were extracted into."""
+    """Put shards in ``staging`` together from the files that clips were extracted into, and from a ``previous`` export."""
 
     staging: str
+    previous: str | None
     columns: Sequence[pa.Field]
     memory_gb: float
     name: ClassVar[str] = "export"
@@ -92,15 +95,16 @@ class ShardWork:
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
         staging, index_schema = Folder.at(self.staging), schema.export_index(self.columns)
+        previous = None if self.previous is None else Folder.at(self.previous)
 
         def call(bundle: pa.Table) -> Written:
             name = bundle["file"][0].as_py()
-            extracted = _read_extracted(staging / EXTRACTED, bundle)
+            extracted = _read_extracted(staging / EXTRACTED, previous, bundle)
 
             def extract(clip: Mapping[str, Any]) -> Mapping[str, Any]:
                 return export.read_extracted(extracted.pop(clip["clip_id"]))
 
-            clips = bundle.drop_columns(["file", "extracted", "at"]).to_pylist()
+            clips = bundle.drop_columns(["file", *LOCATION]).to_pylist()
             with (staging / "data").new_file(name) as file:
                 index = export.write_shard(file, name, clips, self.columns, extract)
             ok = sum(row["status"] == "ok" for row in index)
@@ -112,18 +116,26 @@ class ShardWork:
         yield call
 
 
-def _read_extracted(folder: Folder, bundle: pa.Table) -> dict[str, dict[str, Any]]:
+def _read_extracted(extracted: Folder, previous: Folder | None, bundle: pa.Table) -> dict[str, dict[str, Any]]:
     """Return rows of ``export.EXTRACTED`` by clip, for the clips of a shard; each file is opened once."""
-    places: dict[str, list[int]] = {}
-    for name, at in zip(bundle["extracted"].to_pylist(), bundle["at"].to_pylist(), strict=True):
-        places.setdefault(name, []).append(at)
+    places: dict[tuple[bool, str], dict[int, list[int]]] = {}
+    for clip in bundle.select(LOCATION).to_pylist():
+        place = places.setdefault((clip["reused"], clip["extracted"]), {})
+        place.setdefault(clip["at"], []).append(clip["row"])
     rows: dict[str, dict[str, Any]] = {}
-    for name, groups in places.items():
+    for (reused, name), groups in places.items():
+        folder = previous if reused else extracted
+        assert folder is not None  # clips are reused of a previous export alone
         with pq.ParquetFile(folder.file(name), filesystem=folder.fs) as file:
-            for group in groups:
-                (row,) = file.read_row_group(group).to_pylist()
-                rows[row["clip_id"]] = row
+            columns = [column for column in export.EXTRACTED.names if column in file.schema_arrow.names]
+            for group, numbers in groups.items():
+                for row in file.read_row_group(group, columns).take(numbers).to_pylist():
+                    rows[row["clip_id"]] = {"failure": None, **row}
     return rows
+
+
+def _read_table(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
+    return pq.read_table(folder.file(name), columns=list(columns), filesystem=folder.fs)
 
 
 def _write_table(folder: Folder, name: str, table: pa.Table) -> None:
@@ -141,8 +153,12 @@ def export_selection(
     *,
     engine: engines.Engine,
     progress: Progress,
+    retry_failed: bool = False,
 ) -> ExportReport:
-    """Export ``clips`` (the selected ones, with ``columns``), or report the export where it exists already."""
+    """Export ``clips`` (the selected ones, with ``columns``), or report the export where it exists already.
+
+    ``retry_failed``: extract those clips again that could not be, of an export that exists.
+    """
     if not len(clips):
         return ExportReport(name=step.name, path=None, splits={}, failed=0)
     settings = step.settings
@@ -150,21 +166,33 @@ def export_selection(
     wanted = sorted(clips["clip_id"].to_pylist())
     meaning = [wanted, settings.meaning, step.seed, step.shard_mb, scored]
     exports = dataset.folder / "exports"
-    name, exists = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
-    if not exists:
+    name, previous = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
+    if previous is None or _retriable(previous, retry_failed=retry_failed):
         staging = exports / f".staging-{name}"
         if (staging / "cuts").list():
             log.warning(f"{staging.url}: begun by an older dailies, whose files have other columns; it is begun anew")
             staging.fs.delete_dir(staging.path)
-        batches = export.by_source(_marked(clips, dataset.table(recipe.observations)))
+        reused = _reusable(previous)
+        fresh = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=reused["clip_id"])))
+        batches = export.by_source(_marked(fresh, dataset.table(recipe.observations)))
         extracting = ExtractWork(
             staging=staging.url, settings=settings, stall_seconds=recipe.step(ObserveStep).stall_seconds
         )
         _make(extracting, staging / EXTRACTED, batches, engine, progress)
-        shards = export.plan_shards(_located(clips, batches), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000)
+        shards = export.plan_shards(
+            _located(clips, batches, reused), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000
+        )
         # A shard's clips are held at once, as they were read and as they are written.
-        putting = ShardWork(staging=staging.url, columns=columns, memory_gb=1 + 2 * step.shard_mb / 1000)
+        putting = ShardWork(
+            staging=staging.url,
+            previous=None if previous is None else previous.url,
+            columns=columns,
+            memory_gb=1 + 2 * step.shard_mb / 1000,
+        )
         _make(putting, staging / "index", shards, engine, progress)
+        if previous is not None and _failures(staging, shards) >= _failed(previous).num_rows:
+            staging.fs.delete_dir(staging.path)  # no clip is gained
+            return report(step.name, previous)
         origin = {
             "name": name,
             "recipe": recipe.name,
@@ -179,24 +207,60 @@ def export_selection(
         }
         if not _publish(staging, exports / name, shards, origin):
             return ExportReport(name=step.name, path=None, splits={}, failed=len(clips))
-    return report(step.name, exports / name)
+        return report(step.name, exports / name)
+    return report(step.name, previous)
 
 
-def _place(dataset: DatasetTables, name: str, wanted: Sequence[str]) -> tuple[str, bool]:
-    """Return the export's name, and whether it exists with just these clips.
+def _place(dataset: DatasetTables, name: str, wanted: Sequence[str]) -> tuple[str, Folder | None]:
+    """Return the name of a new export, and the export that exists with just these clips, if any does.
 
-    An export that lost clips to a withdrawal keeps its name, and the new one gets a number.
+    An export that lost clips to a withdrawal keeps its name, and the new one gets a number; so does one with fewer
+    failures. Of several, the one with the fewest failures is returned.
     """
     existing = dataset.exports()
+    same: list[tuple[int, int, Folder]] = []
     for number in range(1, len(existing) + 2):
         numbered = name if number == 1 else f"{name}.{number}"
         if numbered not in existing:
-            return numbered, False
-        index = dataset.folder / "exports" / numbered
-        ids = pq.read_table(index.file("index.parquet"), columns=["clip_id"], filesystem=index.fs)["clip_id"]
-        if sorted(ids.to_pylist()) == wanted:
-            return numbered, True
+            return numbered, min(same, key=lambda place: place[:2])[2] if same else None
+        folder = dataset.folder / "exports" / numbered
+        index = _read_table(folder, "index.parquet", ["clip_id", "status"])
+        if sorted(index["clip_id"].to_pylist()) == wanted:
+            same.append((index["status"].to_pylist().count("failed"), -number, folder))
     raise AssertionError("there are more numbers than exports")
+
+
+def _failed(folder: Folder) -> pa.Table:
+    """Return clip and failure of those that an export could not extract."""
+    index = _read_table(folder, "index.parquet", ["clip_id", "status", "failure"])
+    return index.filter(pc.equal(index["status"], "failed"))
+
+
+def _retriable(folder: Folder, *, retry_failed: bool) -> bool:
+    """Return whether an export has failures that another try may mend: some defect of another dailies, or any if asked."""
+    kinds = {failure["kind"] for failure in _failed(folder)["failure"].to_pylist()} - {NotCopied.kind}
+    if retry_failed or Defect.kind not in kinds:
+        return retry_failed and bool(kinds)
+    if not folder.holds(export.MANIFEST):  # an older dailies wrote none
+        return True
+    return export.ExportManifest.from_json(folder.read(export.MANIFEST)).version != version("dailies")
+
+
+def _reusable(previous: Folder | None) -> pa.Table:
+    """Return clip, file and place of those that a previous export holds as this version would extract them."""
+    columns = ["clip_id", "shard", "row_group", "row", "status"]
+    if previous is not None:
+        stored = pq.read_schema(previous.file("index.parquet"), filesystem=previous.fs).names
+        if set(stored) >= schema.EXTRACTION_COLUMNS:
+            index = _read_table(previous, "index.parquet", columns)
+            return index.filter(pc.equal(index["status"], "ok"))
+    return schema.export_index([]).empty_table().select(columns)
+
+
+def _failures(staging: Folder, shards: Sequence[export.Shard]) -> int:
+    """Return how many clips of an unfinished export could not be extracted."""
+    parts = [_read_table(staging / "index", shard.name, ["status"])["status"].to_pylist() for shard in shards]
+    return sum(status.count("failed") for status in parts)
 
 
 def _marked(clips: pa.Table, observations: Table) -> pa.Table:
@@ -207,14 +271,24 @@ def _marked(clips: pa.Table, observations: Table) -> pa.Table:
     return clips.append_column("faulty", pc.is_in(clips["source_id"], value_set=sources))
 
 
-def _located(clips: pa.Table, batches: Sequence[export.Shard]) -> pa.Table:
-    """Return ``clips`` with the file that each is extracted into, ``extracted``, and its row group, ``at``."""
-    at = pa.table(
-        {
-            "clip_id": pa.chunked_array([c for batch in batches for c in batch.clips["clip_id"].chunks], pa.string()),
-            "extracted": pa.array([batch.name for batch in batches for _ in range(len(batch.clips))], pa.string()),
-            "at": pa.array([n for batch in batches for n in range(len(batch.clips))], pa.int32()),
-        }
+def _located(clips: pa.Table, batches: Sequence[export.Shard], reused: pa.Table) -> pa.Table:
+    """Return ``clips`` with ``LOCATION``: the file that each is extracted into, row group and row, or those of a reused one."""
+    names = ["clip_id", *LOCATION]
+    fresh = [
+        (clip, batch.name, number, 0, False)
+        for batch in batches
+        for number, clip in enumerate(batch.clips["clip_id"].to_pylist())
+    ]
+    old = [
+        (row["clip_id"], row["shard"], row["row_group"], row["row"], True)
+        for row in reused.select(["clip_id", "shard", "row_group", "row"]).to_pylist()
+    ]
+    rows = [dict(zip(names, values, strict=True)) for values in (*fresh, *old)]
+    at = pa.Table.from_pylist(
+        rows,
+        schema=pa.schema(
+            zip(names, (pa.string(), pa.string(), pa.int32(), pa.int32(), pa.bool_()), strict=True),
+        ),
     )
     return clips.join(at, "clip_id", join_type="inner")
 

@@ -14,19 +14,21 @@ import os
 import pickle
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from dailies.curation.errors import Crashed, DailiesError, Defect, Hung
+import dailies
+from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, Outage, item_error
 
 HEADER = struct.Struct("<Q")  # length of the pickle that follows, in bytes
 # Several children share a machine; and with one thread, sums come out the same however many cores it has.
@@ -36,6 +38,13 @@ ONE_THREAD = dict.fromkeys(
 HEARTBEAT_SECONDS = 0.25  # least time between two heartbeat messages
 START_SECONDS = 60.0  # for the child's imports, on top of the stall limit
 PARENT_SECONDS = 0.5  # how often the child checks that its parent lives
+
+
+def safe_path(path: Sequence[str]) -> list[str]:
+    """Return the folders of ``sys.path`` but for the working directory, unless dailies itself lies there."""
+    here, ours = os.getcwd(), str(Path(dailies.__file__).resolve().parents[1])
+    there = [os.path.abspath(entry) for entry in path if os.path.exists(entry or ".")]
+    return [entry for entry in there if os.path.realpath(entry) == ours or not os.path.samefile(entry, here)]
 
 
 class Isolated:
@@ -87,7 +96,8 @@ class Isolated:
         """Call ``function(*args, heartbeat)``, which calls ``heartbeat()`` whenever it has made progress.
 
         Raises ``Hung`` when it did not within ``stall_seconds`` (the child is killed), ``Crashed`` when the child died,
-        the function's own exception if that is one of ``dailies.curation.errors``, else ``Defect``.
+        ``Outage`` when it could not start, the function's own exception if that is one of ``dailies.curation.errors``,
+        else what ``item_error`` makes of it: ``Defect`` for most.
         """
         try:
             if self._child is None:
@@ -106,8 +116,8 @@ class Isolated:
     def _start(self) -> None:
         if self._stderr is None:
             self._stderr = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by close()
-        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if os.path.exists(entry or "."))
-        # -P: what happens to lie in the working directory must not hide modules.
+        # Like -P: what happens to lie in the working directory must not hide modules.
+        path = os.pathsep.join(safe_path(sys.path))
         command = [sys.executable, "-P", "-m", "dailies.pipelines.isolate", self._function]
         self._child = subprocess.Popen(
             [*command, str(os.getpid()), str(self._stall), str(self._memory or 0)],
@@ -119,7 +129,10 @@ class Isolated:
         )
         assert self._child.stdin is not None
         os.set_blocking(self._child.stdin.fileno(), False)
-        kind, value = self._answer(self._stall + START_SECONDS)
+        try:
+            kind, value = self._answer(self._stall + START_SECONDS)
+        except (Crashed, Hung) as error:  # before it looked at any item
+            raise Outage(f"{socket.gethostname()}: a child process cannot start: {error}") from error
         if kind == "raised":
             raise value
 
@@ -227,14 +240,13 @@ def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
     """Return ("done", what ``work`` returns) or ("raised", what the parent is to raise)."""
     try:
         return "done", work()
-    except DailiesError as error:
-        return "raised", error
-    except MemoryError:
+    except MemoryError:  # the limit is this process's own, and one item went over it
         return "raised", Crashed("its process ran out of memory")
     except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        return "raised", Defect(f"{message} ({os.path.basename(at.filename)}:{at.lineno})")
+        try:
+            return "raised", item_error(error)
+        except DailiesError as stopping:
+            return "raised", stopping
 
 
 def _say(answers: IO[bytes], kind: str, value: Any) -> None:

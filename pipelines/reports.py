@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation.clips import CLIP_STATUSES
+from dailies.curation.errors import Defect
 from dailies.curation.tables import Table
 
 
@@ -52,7 +53,10 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipsReport:
-    """All clips of a dataset by status, ``ok``, ``too_short`` or ``too_long``: how many, and how many seconds of video."""
+    """All clips of a dataset by status, ``ok``, ``too_short`` or ``too_long``: how many, and how many seconds of video.
+
+    ``failed`` counts the sources that could not be cut.
+    """
 
     counts: Mapping[str, int]
     seconds: Mapping[str, float]
@@ -64,8 +68,29 @@ class ClipsReport:
         seconds = dict.fromkeys(counts, 0.0)
         for status, length in zip(rows["status"].to_pylist(), rows["seconds"].to_pylist(), strict=True):
             counts[status] += 1
-            seconds[status] += length
+            seconds[status] += length or 0.0
         return cls(counts=counts, seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotationReport:
+    """The clips that one scorer or captioner failed on.
+
+    ``kinds`` counts them by kind; ``message`` is one of theirs, of a defect where there is one.
+    """
+
+    name: str
+    failed: int
+    kinds: Mapping[str, int]
+    message: str
+
+    @classmethod
+    def of(cls, name: str, scores: Table) -> AnnotationReport:
+        rows = scores.read(["failure"], equals={"status": "failed"})["failure"].to_pylist()
+        kinds = Counter(row["kind"] for row in rows)
+        of_defects = [row["message"] for row in rows if row["kind"] == Defect.kind]
+        messages = of_defects or [row["message"] for row in rows]
+        return cls(name=name, failed=len(rows), kinds=dict(kinds.most_common()), message=min(messages, default=""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +150,7 @@ class Summary:
     recipe_hash: str
     sources: SourceReport
     clips: ClipsReport
+    annotations: tuple[AnnotationReport, ...] = field(default=())
     selections: tuple[SelectionReport, ...] = field(default=())
     exports: tuple[ExportReport, ...] = field(default=())
 

@@ -27,7 +27,14 @@ from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe, resolved
 from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
-from dailies.pipelines.reports import ClipsReport, ExportReport, SelectionReport, SourceReport, Summary
+from dailies.pipelines.reports import (
+    AnnotationReport,
+    ClipsReport,
+    ExportReport,
+    SelectionReport,
+    SourceReport,
+    Summary,
+)
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
 from dailies.pipelines.units import bundles, first_units, further_units, observed_sources, with_files, without
@@ -53,10 +60,10 @@ def curate(
     _check_installed(recipe)
     rows = list(sources.list_sources(arguments))
     dataset = DatasetTables.create(out)
-    with dataset.writer(), engines.session(engine):
+    with dataset.writer(), engines.session(engine, _required(recipe)):
         record_run(dataset, recipe)
         changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed)
-        run = _Run(dataset, recipe, engine, progress)
+        run = _Run(dataset, recipe, engine, progress, retry_failed=retry_failed)
         for step in recipe.steps:
             run.step(step, rows)
         return Summary(
@@ -65,6 +72,7 @@ def curate(
             recipe_hash=recipe.hash,
             sources=SourceReport.of(dataset.table(recipe.observations), [row["source_id"] for row in rows], changed),
             clips=ClipsReport.of(clips_table(dataset, recipe)),
+            annotations=tuple(run.annotations),
             selections=tuple(run.selections),
             exports=tuple(run.exports),
         )
@@ -77,13 +85,26 @@ def _check_installed(recipe: CurationRecipe) -> None:
             need(step.spec.requires, by=f"step {step.name}")
 
 
+def _required(recipe: CurationRecipe) -> list[str]:
+    """Return the packages that workers need for the recipe's scorers and captioners."""
+    return [name for step in recipe.steps if isinstance(step, Annotation) for name in step.spec.requires]
+
+
 class _Run:
     """One pass over a recipe's steps."""
 
     def __init__(
-        self, dataset: DatasetTables, recipe: CurationRecipe, engine: engines.Engine, progress: Progress
+        self,
+        dataset: DatasetTables,
+        recipe: CurationRecipe,
+        engine: engines.Engine,
+        progress: Progress,
+        *,
+        retry_failed: bool,
     ) -> None:
         self.dataset, self.recipe, self.engine, self.progress = dataset, recipe, engine, progress
+        self.retry_failed = retry_failed
+        self.annotations: list[AnnotationReport] = []
         self.selections: list[SelectionReport] = []
         self.exports: list[ExportReport] = []
 
@@ -98,7 +119,14 @@ class _Run:
             self.selections.append(select_step(self.dataset, self.recipe, step))
         elif isinstance(step, ExportStep):
             self.exports.append(
-                export_step(self.dataset, self.recipe, step, engine=self.engine, progress=self.progress)
+                export_step(
+                    self.dataset,
+                    self.recipe,
+                    step,
+                    engine=self.engine,
+                    progress=self.progress,
+                    retry_failed=self.retry_failed,
+                )
             )
 
     def _observe(self, step: ObserveStep, rows: Sequence[dict[str, Any]]) -> None:
@@ -143,6 +171,7 @@ class _Run:
         units = with_files(without(clips, "clip_id", table.keys("clip_id")), observed)
         work = ScoreWork(name=step.name, table=table.url, scorer=spec)
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
+        self.annotations.append(AnnotationReport.of(step.name, table))
 
     def _run(
         self, work: Any, table: Table, units: pa.Table, unit: str, *, done: int, most: int, key: str | None = None
@@ -171,7 +200,9 @@ def clips_table(dataset: DatasetTables, recipe: CurationRecipe) -> Table:
 
 def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -> pa.Table:
     """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
-    clips = clips_table(dataset, recipe).read()
+    table = clips_table(dataset, recipe)
+    # Why a source could not be cut is not for rules, and pyarrow joins no structs.
+    clips = table.read([name for name in table.schema.names if name not in ("failure", "failed_version")])
     for step in recipe.before(before):
         table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
         rows = table.read(["clip_id", *step.shown])
@@ -198,7 +229,13 @@ def select_step(dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep
 
 
 def export_step(
-    dataset: DatasetTables, recipe: CurationRecipe, step: ExportStep, *, engine: engines.Engine, progress: Progress
+    dataset: DatasetTables,
+    recipe: CurationRecipe,
+    step: ExportStep,
+    *,
+    engine: engines.Engine,
+    progress: Progress,
+    retry_failed: bool = False,
 ) -> ExportReport:
     """Export the selected clips, unless this very export exists already."""
     clips = joined(dataset, recipe, before=step)
@@ -207,7 +244,15 @@ def export_step(
     clips = clips.filter(pc.is_in(clips["clip_id"], value_set=kept["clip_id"].combine_chunks()))
     columns = measures(recipe) + [column for earlier in recipe.before(step) for column in earlier.shown.values()]
     return export_selection(
-        dataset, recipe, step, clips, columns, selection.properties(), engine=engine, progress=progress
+        dataset,
+        recipe,
+        step,
+        clips,
+        columns,
+        selection.properties(),
+        engine=engine,
+        progress=progress,
+        retry_failed=retry_failed,
     )
 
 
@@ -234,16 +279,25 @@ def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionRepo
 
 
 def export_again(
-    url: str, name: str, overrides: Sequence[str], *, engine: engines.Engine, progress: Progress = silent
+    url: str,
+    name: str,
+    overrides: Sequence[str],
+    *,
+    engine: engines.Engine,
+    retry_failed: bool = False,
+    progress: Progress = silent,
 ) -> ExportReport:
-    """Export the last selection again, with overrides such as ``export.crf=23``."""
+    """Export the last selection again, with overrides such as ``export.crf=23``.
+
+    ``retry_failed``: try the clips again that an export which exists lacks.
+    """
     engines.check_engine(engine)
     dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, ExportStep, name)
     with dataset.writer(), engines.session(engine):
         record_run(dataset, recipe)
-        return export_step(dataset, recipe, step, engine=engine, progress=progress)
+        return export_step(dataset, recipe, step, engine=engine, progress=progress, retry_failed=retry_failed)
 
 
 def _named(recipe: CurationRecipe, kind: type[StepT], name: str) -> StepT:

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from dailies.curation import observations, schema
-from dailies.curation.clips import ClipRules, clip_rows, span_of
-from dailies.curation.errors import SourceError
-from dailies.curation.observations import evidence_within, joined_row
+from dailies.curation.clips import ClipRules, clip_rows, failed_row, span_of
+from dailies.curation.errors import DatasetError, Defect, OutOfMemory, SourceError, item_error, stopping_error
+from dailies.curation.observations import evidence_within, joined_row, unit_of
 from dailies.curation.observe import EvidenceGrid
-from dailies.curation.tables import Receipt, read_part, write_part
+from dailies.curation.tables import Receipt, conform, read_part, write_part
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 from dailies.pipelines.isolate import Isolated
 
@@ -41,8 +41,11 @@ class ObserveWork:
         ) as child:
 
             def call(bundle: pa.Table) -> Receipt:
-                rows = [self._row(child, source) for source in bundle.to_pylist()]
-                return write_part(self.table, schema.OBSERVATIONS, rows, keys=_keys(rows, "unit"))
+                sources = {unit_of(source["source_id"], source["segment"]): source for source in bundle.to_pylist()}
+                rows = {unit: [self._row(child, source)] for unit, source in sources.items()}
+                return _write(
+                    self.table, schema.OBSERVATIONS, rows, lambda unit, error: self._failed(sources[unit], error)
+                )
 
             yield call
 
@@ -50,8 +53,11 @@ class ObserveWork:
         try:
             row: dict[str, Any] = child.call(source, self.observers, self.evidence, self.segment_seconds)
         except SourceError as error:  # its process hung, crashed or tripped over a defect of ours
-            row = observations.empty_row(source) | observations.failed(error)
+            row = self._failed(source, error)
         return row
+
+    def _failed(self, source: dict[str, Any], error: SourceError) -> dict[str, Any]:
+        return observations.empty_row(source) | observations.failed(error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +77,18 @@ class CutWork:
         columns = [name for name in schema.OBSERVATIONS.names if name != "evidence"]
 
         def call(bundle: pa.Table) -> Receipt:
-            rows: list[dict[str, Any]] = []
-            for observed in _whole(_observed(bundle, columns)):
-                rows += clip_rows(observed, self.detector, self.observers, self.rules)
-            return write_part(self.table, self.schema, rows, keys=tuple(bundle["source_id"].to_pylist()))
+            rows: dict[str, list[dict[str, Any]]] = {source: [] for source in bundle["source_id"].to_pylist()}
+            for source, segments in _whole(_observed(bundle, columns)):
+                rows[source] = self._clips(source, segments)
+            return _write(self.table, self.schema, rows, failed_row)
 
         yield call
+
+    def _clips(self, source: str, segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        try:
+            return clip_rows(joined_row(segments), self.detector, self.observers, self.rules)
+        except Exception as error:
+            return [failed_row(source, item_error(error))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +112,9 @@ class ScoreWork:
                 sources = dict(zip(bundle["clip_id"].to_pylist(), bundle["source_id"].to_pylist(), strict=True))
                 rows = [
                     {"clip_id": clip.clip_id, "source_id": sources[clip.clip_id], **columns}
-                    for clip, columns in zip(clips, score_rows(self.name, score, clips), strict=True)
+                    for clip, columns in zip(
+                        clips, score_rows(self.name, score, clips, self.scorer.columns), strict=True
+                    )
                 ]
                 return write_part(self.table, schema.scores(self.scorer.columns), rows, keys=_keys(rows, "clip_id"))
 
@@ -108,20 +122,65 @@ class ScoreWork:
 
 
 def score_rows(
-    name: str, score: Callable[[Sequence[Evidence]], pa.Table], clips: Sequence[Evidence]
+    name: str,
+    score: Callable[[Sequence[Evidence]], pa.Table],
+    clips: Sequence[Evidence],
+    columns: Sequence[pa.Field] = (),
 ) -> list[dict[str, Any]]:
-    """Return the scorer's columns for each clip; a batch that fails is scored clip by clip, to find the bad one."""
+    """Return the scorer's ``columns`` for each clip, or why it has none.
+
+    A batch that fails is halved until the bad clip stands alone, and so is one that memory does not suffice for. Raises
+    what is no clip's fault: see ``stopping_error``.
+    """
     if not clips:
         return []
     try:
         if any(not clip.frames for clip in clips):
             raise SourceError("no evidence frame inside the clip")
-        return [{"status": "ok", "failure": None, **row} for row in score(clips).to_pylist()]
-    except SourceError as error:
+        rows = score(clips).to_pylist()
+        if len(rows) != len(clips):
+            raise ValueError(f"{len(rows)} rows came out for {len(clips)} clips")
+        for column in columns:  # a value that does not fit is its clip's fault
+            pa.array([row.get(column.name) for row in rows], column.type)
+        return [{"status": "ok", "failure": None, **row} for row in rows]
+    except Exception as error:
+        stopping = stopping_error(error)
+        if stopping is not None and (len(clips) == 1 or not isinstance(stopping, OutOfMemory)):
+            raise stopping from error
         if len(clips) == 1:
-            failure = {"stage": name, "kind": error.kind, "message": str(error)}
-            return [{"status": "failed", "failure": failure}]
-        return [row for clip in clips for row in score_rows(name, score, [clip])]
+            reason = item_error(error)
+            return [schema.failed(name, reason.kind, str(reason))]
+    half = len(clips) // 2
+    return [row for part in (clips[:half], clips[half:]) for row in score_rows(name, score, part, columns)]
+
+
+def _write(
+    table: str,
+    schema: pa.Schema,
+    rows: Mapping[str, list[dict[str, Any]]],
+    failed: Callable[[str, SourceError], dict[str, Any]],
+) -> Receipt:
+    """Write the rows of each unit as one part. A unit whose rows do not fit the schema gets the row ``failed`` instead."""
+
+    def write() -> Receipt:
+        return write_part(table, schema, [row for unit in rows.values() for row in unit], keys=tuple(rows))
+
+    try:
+        return write()
+    except DatasetError:
+        bad = {unit: reason for unit in rows if (reason := _unfit(rows[unit], schema, unit)) is not None}
+        if not bad:
+            raise
+        rows = {**rows, **{unit: [failed(unit, reason)] for unit, reason in bad.items()}}
+        return write()
+
+
+def _unfit(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, unit: str) -> Defect | None:
+    try:
+        conform(rows, schema, unit)
+    except DatasetError as error:
+        return Defect(str(error))
+    return None
 
 
 # ---- reading what earlier stages wrote ------------------------------------------------------------------------------
@@ -138,14 +197,15 @@ def _observed(bundle: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, An
             yield from batch.to_pylist()
 
 
-def _whole(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield one row per source: the segments of a long source are joined as soon as all of them are read."""
+def _whole(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield each source and its segments in order, as soon as all of them are read."""
     incomplete: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         parts = incomplete.setdefault(row["source_id"], [])
         parts.append(row)
         if len(parts) == row["segments"]:
-            yield joined_row(sorted(incomplete.pop(row["source_id"]), key=lambda part: part["segment"]))
+            segments = sorted(incomplete.pop(row["source_id"]), key=lambda part: part["segment"])
+            yield row["source_id"], segments
 
 
 def _evidence(bundle: pa.Table, needs: Sequence[str]) -> Iterator[Evidence]:

@@ -1,13 +1,16 @@
-"""Withdraws what a rerun must do again: sources whose content changed, and failures to retry."""
+"""Withdraws what a rerun must do again: sources whose content changed, failures to retry, and an older version's defects."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
+import pyarrow.compute as pc
+
 from dailies.curation import schema, video
-from dailies.curation.errors import SourceError
+from dailies.curation.errors import Defect, SourceError
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.maintenance import withdraw
 from dailies.pipelines.recipes.recipe import CurationRecipe
@@ -20,7 +23,8 @@ def withdraw_changed(
     """Withdraw those sources of ``rows`` that changed since they were observed; returns their uris.
 
     A local file whose size or modification time differs has changed if its content id differs too. Sources behind a URL
-    are not compared: withdraw them by command. ``retry_failed``: also delete failures, so that they are tried again.
+    are not compared: withdraw them by command. Also deletes failures, so that they are tried again: with
+    ``retry_failed`` all, else the defects of another version of dailies, which this one may not have.
     """
     table = dataset.table(recipe.observations, schema.OBSERVATIONS)
     if not table.exists():
@@ -31,11 +35,15 @@ def withdraw_changed(
     changed = list(dict.fromkeys(row["source_id"] for row in rows_known if _changed(uris[row["source_id"]], row)))
     if changed:
         withdraw(dataset, changed)
-    if retry_failed:
-        table.delete(uris, equals={"status": "failed"})
-        for step in recipe.steps:
-            if isinstance(step, Annotation):
-                dataset.table(recipe.annotations(step)).delete(equals={"status": "failed"})
+    again = pc.field("status") == "failed"
+    if not retry_failed:
+        same = pc.field("failed_version") == version("dailies")
+        again &= (pc.field("failure", "kind") == Defect.kind) & ~pc.coalesce(same, pc.scalar(False))
+    table.delete(uris, filter=again)
+    dataset.table(recipe.clips, schema.clips([])).delete(filter=again)
+    for step in recipe.steps:
+        if isinstance(step, Annotation):
+            dataset.table(recipe.annotations(step), schema.scores([])).delete(filter=again)
     return [uris[source] for source in changed]
 
 

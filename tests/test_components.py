@@ -194,7 +194,7 @@ def test_what_a_desktop_leaves_in_a_models_folder_is_no_weights(clip: Path) -> N
         (clip / name).write_bytes(b"\0litter")
     weights_hash.cache_clear()
     assert (weights_hash(str(clip)), safetensors_info.size(clip)) == (before, size)
-    Encoders(Models(text=str(clip), image=str(clip)), text_tokens=8).load()
+    Encoders(Models(text=str(clip), image=str(clip)), text_tokens=8).load(("text", "image"))
     (clip / WEIGHTS).unlink()
     with pytest.raises(ModelError, match="no weights in safetensors"):
         load_text_model(clip)

@@ -29,6 +29,7 @@ READING = (
     "curation/litter",
     "curation/packages",
     "curation/locking",
+    "curation/retrying",
 )
 SHARED = (*READING, "curation/pictures", "curation/video")  # all that the zoo and training may know of curation
 CURATION = (
@@ -67,6 +68,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/packages": ("curation/errors",),
     "curation/pictures": ("curation/errors",),
     "curation/locking": ("curation/errors",),
+    "curation/retrying": ("curation/errors",),
     "curation/video": READING,
     "curation/tables": READING,
     "curation/observers": READING,
@@ -106,7 +108,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "pipelines/recipes",
     ),
 }
-RAY_DOORS = {"pipelines/engine.py", "pipelines/workers.py"}
+RAY_DOORS = {"pipelines/clusters.py", "pipelines/engine.py", "pipelines/workers.py"}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/captioners/coca.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
-from dailies.curation.errors import Crashed, Defect, Hung, Truncated
+from dailies.curation.errors import Crashed, Defect, Hung, NotInstalled, Outage, Truncated
 from dailies.pipelines.isolate import Isolated
 
 Beat = Callable[[], None]
@@ -65,6 +67,10 @@ def complain(kind: str, heartbeat: Beat) -> object:
         raise MemoryError
     if kind == "unpicklable":
         return lambda: 0
+    if kind == "package":
+        import no_such_package  # noqa: F401
+    if kind == "disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     raise KeyError("not ours")
 
 
@@ -75,6 +81,12 @@ def open_files(heartbeat: Beat) -> list[str]:
 
 def fill(gigabytes: float, heartbeat: Beat) -> int:
     return len(bytearray(int(gigabytes * 2**30)))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children do not see the working directory, which this module must not lie in."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
 
 
 def isolated(function: Callable[..., object], **settings: float) -> Isolated:
@@ -168,9 +180,26 @@ def test_what_the_function_raises_comes_back() -> None:
 def test_a_function_that_is_not_there_is_said_at_once() -> None:
     with pytest.raises(ValueError, match="module:name"):
         Isolated("module.name")
-    for function in ("no.such.module:f", f"{__name__}:no_such_function"):
-        with Isolated(function) as child, pytest.raises(Defect, match=r"No module named|no_such_function"):
-            child.call()
+    with Isolated(f"{__name__}:no_such_function") as child, pytest.raises(Defect, match="no_such_function"):
+        child.call()
+
+
+def test_a_package_that_is_absent_is_no_fault_of_the_item_and_names_the_machine() -> None:
+    for function, *arguments in (("no.such.module:f",), (f"{__name__}:complain", "package")):
+        with Isolated(function) as child, pytest.raises(NotInstalled, match=rf"^{gethostname()}: .*No module named"):
+            child.call(*arguments)
+
+
+def test_a_full_disk_is_no_fault_of_the_item() -> None:
+    with isolated(complain) as child, pytest.raises(Outage, match="No space left on device"):
+        child.call("disk")
+
+
+def test_a_child_that_cannot_start_is_no_fault_of_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "av.py").write_text("raise SystemExit('no child starts with this')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with Isolated("av:open") as child, pytest.raises(Outage, match=r"cannot start: .*no child starts with this"):
+        child.call()
 
 
 def test_a_memory_limit_is_kept() -> None:
@@ -183,8 +212,10 @@ def test_a_memory_limit_is_kept() -> None:
 def test_open_files_and_working_directory_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "curation").mkdir()
     (tmp_path / "curation/__init__.py").write_text("raise SystemExit('the wrong package')")
-    (tmp_path / "pickle.py").write_text("raise SystemExit('the wrong module')")
+    for name in ("pickle", "queue", "av"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")  # as in a notebook, and with python -m
     with open(tmp_path / "lock", "w") as lock, isolated(open_files) as child:
         os.set_inheritable(lock.fileno(), True)
         assert str(tmp_path / "lock") not in child.call()

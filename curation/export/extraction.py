@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dailies.curation import schema, video
 from dailies.curation.clips import span_of
-from dailies.curation.errors import Changed, SourceError
+from dailies.curation.errors import Changed, SourceError, item_error
 from dailies.curation.types import Crop
 from dailies.curation.video.encode import Encoding, ExtractedClip
 from dailies.curation.video.extract import Extractor, Mode
@@ -126,11 +126,12 @@ def write_extracted(
         for clip in clips:
             row: dict[str, Any] = dict.fromkeys(EXTRACTED.names) | {"clip_id": clip["clip_id"]}
             try:
-                row |= extract(clip)
-            except SourceError as error:
-                row["failure"] = failure_of(error)
+                table = pa.Table.from_pylist([{**row, **extract(clip)}], schema=EXTRACTED)
+            except Exception as error:
+                row["failure"] = failure_of(item_error(error))
                 failed += 1
-            writer.write_table(pa.Table.from_pylist([row], schema=EXTRACTED))
+                table = pa.Table.from_pylist([row], schema=EXTRACTED)
+            writer.write_table(table)
     return failed
 
 

@@ -51,7 +51,8 @@ class Scorer(Protocol):
     def open(self) -> AbstractContextManager[Callable[[Sequence[Evidence]], pa.Table]]:
         """Load the model. The call takes evidence of n clips and returns n rows of ``columns``, in order.
 
-        Raises ``SourceError`` for evidence it cannot read; the stage then finds the bad clip by itself.
+        Raises ``SourceError`` for evidence it cannot read. Whatever it raises, the stage finds the bad clip by itself and
+        makes it a row with the reason; only what is no clip's fault, such as a full disk, ends the run.
         """
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dailies.curation.tables.dataset import DatasetTables, Garbage
     from dailies.curation.tables.integrity import DatasetProblem, verify
-    from dailies.curation.tables.parts import KeySet, Receipt, read_part, write_part
+    from dailies.curation.tables.parts import KeySet, Receipt, conform, read_part, write_part
     from dailies.curation.tables.sql import connect, current, query
     from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, layout
     from dailies.curation.tables.table import Committer, Table
@@ -30,6 +30,7 @@ __all__ = [
     "KeySet",
     "Receipt",
     "Table",
+    "conform",
     "connect",
     "current",
     "layout",
@@ -41,7 +42,7 @@ __all__ = [
 
 _MODULES = {
     "dataset": ("DatasetTables", "Garbage"),
-    "parts": ("KeySet", "Receipt", "read_part", "write_part"),
+    "parts": ("KeySet", "Receipt", "conform", "read_part", "write_part"),
     "sql": ("connect", "current", "query"),
     "storage": ("Folder", "ROW_GROUP_BYTES", "layout"),
     "table": ("Committer", "Table"),

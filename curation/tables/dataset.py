@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 
 from dailies.curation.errors import DatasetError
 from dailies.curation.locking import only_writer
-from dailies.curation.tables.storage import Folder, one_line
+from dailies.curation.retrying import cause_of
+from dailies.curation.tables.storage import Folder
 from dailies.curation.tables.table import Table
 from dailies.curation.tables.withdraw import withdraw_from_export
 
@@ -80,7 +81,7 @@ class DatasetTables:
                     raise DatasetError(f"{folder.url}: not empty, and not a dataset; name a new or an empty folder")
                 folder.write(MARKER, json.dumps({"format": FORMAT, "made_by": "dailies"}).encode())
         except OSError as error:
-            raise DatasetError(f"{folder.url}: a dataset cannot be created there: {one_line(error)}") from error
+            raise DatasetError(f"{folder.url}: a dataset cannot be created there: {cause_of(error)}") from error
         return cls.open(url)
 
     @classmethod
@@ -92,7 +93,7 @@ class DatasetTables:
                 raise DatasetError(f"{folder.url}: there is no dataset; dailies curate creates one")
             marker = json.loads(folder.read(MARKER))
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{folder.url}: cannot be read: {one_line(error)}") from error
+            raise DatasetError(f"{folder.url}: cannot be read: {cause_of(error)}") from error
         if marker.get("format") != FORMAT:
             raise DatasetError(
                 f"{folder.url}: format {marker.get('format')} is not {FORMAT}, which this version reads; update dailies"

@@ -113,9 +113,9 @@ def _columns(table: Table) -> Iterator[DatasetProblem]:
     """Yield columns of ``dailies.curation.schema`` that it lacks or holds as another type."""
     stored = table.schema
     for column in SCHEMAS[_kind(table.name)]:
-        if column.name not in stored.names:
+        if column.name not in stored.names and f"{_kind(table.name)}.{column.name}" not in schema.LATER:
             yield DatasetProblem(table.name, column.name, "the column is missing")
-        elif stored.field(column.name).type != plain(column.type):
+        elif column.name in stored.names and stored.field(column.name).type != plain(column.type):
             yield DatasetProblem(
                 table.name, column.name, f"is {stored.field(column.name).type}, not {plain(column.type)}"
             )
@@ -152,6 +152,9 @@ def _all(tables: dict[str, Table], kind: str, column: str) -> pa.Array:
     return pc.unique(pa.chunked_array(chunks, pa.string()))
 
 
+_is_clip = pc.field("status").is_null() | (pc.field("status") != "failed")
+
+
 def _spans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     """Yield clips that are empty or reach outside the frames of their source."""
     extents = [_extent(table) for name, table in tables.items() if _kind(name) == "observations"]
@@ -161,7 +164,7 @@ def _spans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     for name, table in tables.items():
         if _kind(name) != "clips":
             continue
-        rows = table.read(["clip_id", "source_id", "start", "end"])
+        rows = table.read(["clip_id", "source_id", "start", "end"], filter=_is_clip)
         empty = pc.fill_null(pc.greater_equal(rows["start"], rows["end"]), True)
         yield from _problems(name, rows.filter(empty)["clip_id"], "its span is empty: start is not before end")
         rows = rows.filter(pc.invert(empty)).join(within, "source_id", join_type="inner")

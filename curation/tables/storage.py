@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
@@ -22,6 +22,9 @@ import pyarrow.parquet as pq
 
 from dailies.curation.atomic import sync
 from dailies.curation.errors import DatasetError
+from dailies.curation.retrying import cause_of, retried
+
+T = TypeVar("T")
 
 ROW_GROUP_BYTES = 32 << 20
 """What a reader must hold at once, about, in bytes before compression."""
@@ -61,7 +64,7 @@ class Folder:
         try:
             fs, path = pafs.FileSystem.from_uri(f"{scheme}://{quote(rest.rstrip('/'), safe='/@:?=&')}")
         except (OSError, pa.ArrowException) as error:
-            raise DatasetError(f"{text}: cannot be used: {one_line(error)}") from error
+            raise DatasetError(f"{text}: cannot be used: {cause_of(error)}") from error
         return cls(text, fs, path, False)
 
     def __truediv__(self, name: str) -> Folder:
@@ -74,7 +77,8 @@ class Folder:
     def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
         """Return files and folders in it; none where it does not exist."""
         try:
-            infos = self.fs.get_file_info(pafs.FileSelector(self.path, recursive=recursive, allow_not_found=True))
+            selector = pafs.FileSelector(self.path, recursive=recursive, allow_not_found=True)
+            infos = self._retried(lambda: self.fs.get_file_info(selector))
         except FileNotFoundError:  # made, or taken away, while pyarrow was looking
             return []
         return sorted((info for info in infos if info.type != pafs.FileType.NotFound), key=lambda info: info.path)
@@ -84,11 +88,18 @@ class Folder:
 
     def holds(self, name: str) -> bool:
         """Return whether there is a file of that name."""
-        return bool(self.fs.get_file_info(self.file(name)).type == pafs.FileType.File)
+        return bool(self._retried(lambda: self.fs.get_file_info(self.file(name))).type == pafs.FileType.File)
 
     def read(self, name: str) -> bytes:
-        with self.fs.open_input_stream(self.file(name)) as stream:
-            return bytes(stream.read())
+        def read() -> bytes:
+            with self.fs.open_input_stream(self.file(name)) as stream:
+                return bytes(stream.read())
+
+        return self._retried(read)
+
+    def _retried(self, work: Callable[[], T]) -> T:
+        """Return ``work()``, tried again where a store, and not a disk, fails."""
+        return work() if self.local else retried(work)
 
     def write(self, name: str, content: bytes) -> None:
         with self.new_file(name) as sink:

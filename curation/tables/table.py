@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,11 +24,17 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 
 from dailies.curation.atomic import sync
 from dailies.curation.errors import DailiesError, DatasetError
+from dailies.curation.retrying import cause_of, retried
 from dailies.curation.tables.parts import KeySet, Receipt, part_name, write_part
-from dailies.curation.tables.storage import Folder, one_line, plain_schema, write_parquet
+from dailies.curation.tables.storage import Folder, plain_schema, write_parquet
+
+T = TypeVar("T")
 
 APP = "dailies"
 """Names this program's commits in the log: see ``Table._transact``."""
+
+COMMIT_ID = "dailies_commit"
+"""Key of a commit's own id in the log, by which a commit is known whose answer was lost."""
 
 PROPERTIES = "properties"
 """Where in a part's footer ``Table.replace`` leaves them: Delta Lake's own refuse names that it does not know."""
@@ -66,7 +73,7 @@ class Table:
         return self._schema(self._open())
 
     def exists(self) -> bool:
-        return bool(DeltaTable.is_deltatable(self.url))
+        return bool(self._retried(lambda: DeltaTable.is_deltatable(self.url)))
 
     def version(self) -> int | None:
         """Return the number of its last commit, from 0; ``None`` while there is none."""
@@ -164,14 +171,22 @@ class Table:
             parts = [write_part(self.url, schema, schema.empty_table(), keys=(), metadata=metadata)]
         self._transact(delta, parts, removed=_parts(delta)["path"].to_pylist())
 
-    def delete(self, source_ids: Iterable[str] | None = None, *, equals: Mapping[str, Any] | None = None) -> int:
-        """Delete the rows of these sources, or those with these values, or those that are both, in one transaction.
+    def delete(
+        self,
+        source_ids: Iterable[str] | None = None,
+        *,
+        filter: pc.Expression | None = None,
+        equals: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Delete the rows of these sources that pass ``filter`` and have the values of ``equals``, in one transaction.
 
         Returns their number. Parts that hold such a row are rewritten without it; the old ones are gone after
         ``DatasetTables.gc``.
         """
-        chosen = None if source_ids is None else pc.field("source_id").isin(pa.array(list(source_ids), pa.string()))
-        where = _where(chosen, equals)
+        if source_ids is not None:
+            chosen = pc.field("source_id").isin(pa.array(list(source_ids), pa.string()))
+            filter = chosen if filter is None else filter & chosen
+        where = _where(filter, equals)
         delta = self._open()
         if delta is None or where is None:
             return 0
@@ -195,15 +210,15 @@ class Table:
         """Return the table as of now; a ``snapshot`` is not brought up to date by later calls."""
         try:
             if snapshot or self._delta is None:
-                fresh = DeltaTable(self.url)
+                fresh = self._retried(lambda: DeltaTable(self.url))
                 self._delta = self._delta if snapshot else fresh
                 return fresh
-            self._delta.update_incremental()
+            self._retried(self._delta.update_incremental)
             return self._delta
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
-            raise DatasetError(f"{self.url}: cannot be read as a table: {one_line(error)}") from error
+            raise DatasetError(f"{self.url}: cannot be read as a table: {cause_of(error)}") from error
 
     def _schema(self, delta: DeltaTable | None) -> pa.Schema:
         if delta is not None:
@@ -278,21 +293,43 @@ class Table:
         ]
         actions += [RemoveAction(path, True, now) for path in removed]
         sequence = 1 if delta is None else (delta.transaction_version(APP) or 0) + 1
-        marked = CommitProperties(app_transactions=[Transaction(APP, sequence)])
+        commit_id = uuid.uuid4().hex
+        marked = CommitProperties(app_transactions=[Transaction(APP, sequence)], custom_metadata={COMMIT_ID: commit_id})
+        schema = Schema.from_arrow(self._schema(delta))
+        at = -1 if delta is None else delta.version()
+
+        def attempt() -> None:
+            try:
+                if delta is None:
+                    create_table_with_add_actions(self.url, schema, actions, mode="error", commit_properties=marked)
+                else:
+                    delta.create_write_transaction(actions, "append", schema, commit_properties=marked)
+            except (DeltaError, OSError):
+                # Its answer may have been lost on the way, and the store then says that such a commit exists.
+                if self.folder.local or not self._is_ours(at + 1, commit_id):
+                    raise
+
         with self._explain_errors():
+            self._retried(attempt)
             if delta is None:
-                schema = Schema.from_arrow(self._schema(None))
-                create_table_with_add_actions(self.url, schema, actions, mode="error", commit_properties=marked)
-                delta = DeltaTable(self.url)
+                delta = self._retried(lambda: DeltaTable(self.url))
             else:
-                delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=marked)
-                delta.update_incremental()
+                self._retried(delta.update_incremental)
         if delta.transaction_version(APP) != sequence:
             raise self._conflict()
         if self.folder.local:  # deltalake does not sync its log
             sync(self.folder.file(f"_delta_log/{delta.version():020}.json"))
             sync(self.folder.file("_delta_log"))
         return delta
+
+    def _is_ours(self, version: int, commit_id: str) -> bool:
+        """Return whether the commit of that version was made with ``commit_id``."""
+        name = f"_delta_log/{version:020}.json"
+        return self.folder.holds(name) and commit_id.encode() in self.folder.read(name)
+
+    def _retried(self, work: Callable[[], T]) -> T:
+        """Return ``work()``, tried again where a store, and not a disk, fails."""
+        return work() if self.folder.local else retried(work)
 
     def _conflict(self) -> DatasetError:
         return DatasetError(f"{self.url}: another run has written to this table meanwhile; let one run at a time write")
@@ -306,7 +343,7 @@ class Table:
         except DeltaError as error:
             if "already exists" in str(error):
                 raise self._conflict() from error
-            raise DatasetError(f"{self.url}: cannot be written: {one_line(error)}") from error
+            raise DatasetError(f"{self.url}: cannot be written: {cause_of(error)}") from error
 
 
 def _parts(delta: DeltaTable | None) -> pa.Table:

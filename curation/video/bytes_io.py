@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from dailies.curation.errors import Unreadable
+from dailies.curation.errors import SourceError, Unreadable
+from dailies.curation.retrying import cause_of, retried
 
 CHUNK, CHUNKS = 64 * 1024, 16  # content_id: bytes per sampled range, and how many ranges at most
 
@@ -30,19 +32,30 @@ def content_id(uri: str) -> tuple[str, int]:
                 size = file.seek(0, os.SEEK_END)
                 parts = [_read_at(file, start, end) for start, end in _ranges(size)]
         else:
-            import fsspec
-
-            system, remote = fsspec.core.url_to_fs(uri)
-            size = int(system.info(remote)["size"])
-            ranges = _ranges(size)
-            starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
-            parts = system.cat_ranges([remote] * len(ranges), starts, ends, on_error="raise") if ranges else []
+            size, parts = _remote_ranges(uri)
+    except (ImportError, SourceError):
+        raise  # a package that is absent is no fault of the source
     except Exception as error:  # each store raises its own: botocore's errors are not even OSErrors
-        raise Unreadable(one_line(error)) from error
+        raise Unreadable(one_line(error) if path is not None else cause_of(error)) from error
     hasher = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=12)
     for part in parts:
         hasher.update(part)
     return hasher.hexdigest(), size
+
+
+def _remote_ranges(uri: str) -> tuple[int, list[bytes]]:
+    """Return the size of a remote file and the ranges that are sampled. Raises whatever the store raises."""
+    import fsspec
+
+    system, remote = fsspec.core.url_to_fs(uri)
+    size = retried(lambda: system.info(remote))["size"]
+    if size is None:
+        raise Unreadable("the server does not say how long it is (no Content-Length), so it cannot be read in parts")
+    ranges = _ranges(int(size))
+    starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+    if not ranges:
+        return int(size), []
+    return int(size), retried(lambda: system.cat_ranges([remote] * len(ranges), starts, ends, on_error="raise"))
 
 
 def _ranges(size: int) -> list[tuple[int, int]]:
@@ -61,25 +74,49 @@ class Remote:
     """A file object for libav that never raises into it: an error is kept, and reads as the end of the file.
 
     PyAV drops a second exception in a callback with a traceback on stderr, and demuxers take a failed read for damage.
+    ``reopen``: opens the file anew, for a read that failed to be tried again from there.
     """
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
+    def __init__(self, file: Any, reopen: Callable[[], Any] | None = None) -> None:
+        self._file, self._reopen = file, reopen
         self.error: Exception | None = None
-        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._file.close()
 
     @classmethod
     def at(cls, url: str) -> Remote:
         """Open a URL. Raises whatever the store raises."""
         import fsspec
 
-        return cls(fsspec.open(url, "rb").open())
+        def opened() -> Any:
+            return fsspec.open(url, "rb").open()
+
+        return cls(retried(opened), opened)
 
     def read(self, size: int) -> bytes:
         if self.error is not None:
             return b""
-        try:
+        at = self._file.tell()
+        failed = False
+
+        def attempt() -> bytes:
+            nonlocal failed
+            if failed and self._reopen is not None:
+                self._file.close()
+                self._file = self._reopen()
+                self._file.seek(at)
+            failed = True
             return bytes(self._file.read(size))
+
+        try:
+            return attempt() if self._reopen is None else retried(attempt)
         except Exception as error:
             self.error = error
             return b""

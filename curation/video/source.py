@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, Unreadable
+from dailies.curation.retrying import cause_of
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Probe
 from dailies.curation.video.bytes_io import Remote, local_path, one_line
@@ -97,7 +98,10 @@ class Source:
             if self._remote is not None:
                 cause = self._remote.error or error
                 self._remote.close()
-            raise Unreadable("the file is empty" if empty else one_line(cause)) from error
+            if isinstance(cause, ImportError):
+                raise cause from None  # a package that is absent is no fault of the source
+            reason = one_line(cause) if path is not None or cause is error else cause_of(cause)
+            raise Unreadable("the file is empty" if empty else reason) from error
 
     def _choose(self, index: int | None) -> Any:
         from av.stream import Disposition

@@ -117,6 +117,9 @@ def export(
     text: TextEncoder = None,
     device: Device = "auto",
     engine: EngineName = "ray",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try clips again that an export which exists lacks.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the selected clips as training shards; with --latents, encode an export's clips so that training only reads.
@@ -133,9 +136,13 @@ def export(
         from dailies.pipelines.cli.curation_tables import print_export
         from dailies.pipelines.run import export_again
 
-        report = export_again(dataset, name, set_, engine=parse_engine(engine), progress=progress)
+        report = export_again(
+            dataset, name, set_, engine=parse_engine(engine), retry_failed=retry_failed, progress=progress
+        )
         print_export(report, as_json)
         return
+    if retry_failed:
+        raise UsageError("--retry-failed: not with --latents; only clips of a dataset are tried again")
     if out is None:
         raise UsageError("--latents needs a folder for the latents; add --out FOLDER")
     from dailies.pipelines.cli.latents_tables import print_latents

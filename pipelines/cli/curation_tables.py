@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dailies.curation.tables import DatasetProblem
     from dailies.curation.tables.dataset import Garbage
     from dailies.pipelines.cuts import CutsReport
-    from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
+    from dailies.pipelines.reports import AnnotationReport, ExportReport, SelectionReport, Summary
 
 SHOWN_FAILURES = 20
 
@@ -54,9 +54,11 @@ def _print_totals(out: Console, summary: Summary) -> None:
     broken = f", {counted(sources.packets_broken, 'broken packet')} skipped" if sources.packets_broken else ""
     short = f", {counted(counts['too_short'], 'shot')} too short" if counts["too_short"] else ""
     long = f", {counted(counts['too_long'], 'frame')} too long" if counts["too_long"] else ""
+    uncut = f", {counted(counts['failed'], 'source')} could not be cut" if counts["failed"] else ""
     lines = [
         ("sources", f"{sources.ok} of {sources.given} usable, {length(sources.seconds)}{broken}"),
-        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}{long}"),
+        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}{long}{uncut}"),
+        *((each.name, _annotation_line(each)) for each in summary.annotations if each.failed),
         *((f"select {each.name}", f"{each.kept} kept, {length(each.kept_seconds)}") for each in summary.selections),
         *((f"export {each.name}", _export_line(each)) for each in summary.exports),
         ("dataset", summary.dataset),
@@ -67,6 +69,11 @@ def _print_totals(out: Console, summary: Summary) -> None:
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         out.print(f"{label:<{width}}  {text}", soft_wrap=True, markup=False)
+
+
+def _annotation_line(annotation: AnnotationReport) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in annotation.kinds.items())
+    return f"{counted(annotation.failed, 'clip')} failed ({kinds}), such as: {annotation.message}"
 
 
 def print_selection(selection: SelectionReport, as_json: bool) -> None:
@@ -120,7 +127,8 @@ def _export_line(export: ExportReport) -> str:
         else ""
     )
     why = f" ({export.not_copied} cannot be copied)" if export.not_copied else ""
-    failed = f", {export.failed} could not be extracted{why}" if export.failed else ""
+    again = "; --retry-failed tries them again" if export.failed > export.not_copied else ""
+    failed = f", {export.failed} could not be extracted{why}{again}" if export.failed else ""
     return f"{splits}; {length(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}"
 
 

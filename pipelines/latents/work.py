@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dailies.curation import schema
-from dailies.curation.errors import SourceError, TooShort
+from dailies.curation.errors import TooShort, item_error
 from dailies.curation.tables import Folder
 from dailies.curation.tables.storage import layout
 from dailies.curation.types import Resources
@@ -132,9 +132,12 @@ class LatentsWork:
             for number in chosen:
                 row = rows[number]
                 try:
-                    yield EncodedClip(row=row, media=self._encode(row, videos[number].as_py(), encoders, child))
-                except SourceError as error:
-                    yield EncodedClip(row=row, failure={"stage": self.name, "kind": error.kind, "message": str(error)})
+                    clip = EncodedClip(row=row, media=self._encode(row, videos[number].as_py(), encoders, child))
+                except Exception as error:
+                    reason = item_error(error)
+                    failure = {"stage": self.name, "kind": reason.kind, "message": str(reason)}
+                    clip = EncodedClip(row=row, failure=failure)
+                yield clip
 
     def _encode(
         self, row: Mapping[str, Any], data: bytes | None, encoders: Encoders, child: Isolated

@@ -143,10 +143,14 @@ class Dataset:
         *,
         overrides: Sequence[str] = (),
         engine: Engine = "ray",
+        retry_failed: bool = False,
         progress: Progress = show_progress,
     ) -> ExportReport:
-        """Export the last selection, with overrides such as ``overrides=["export.crf=23"]``."""
-        return run.export_again(self.url, name, overrides, engine=engine, progress=progress)
+        """Export the last selection, with overrides such as ``overrides=["export.crf=23"]``.
+
+        ``retry_failed``: try the clips again that an export which exists lacks.
+        """
+        return run.export_again(self.url, name, overrides, engine=engine, retry_failed=retry_failed, progress=progress)
 
     def frames(self, clip_id: str, *, short_side: int | None = None) -> Frames:
         """Decode a clip from its source: ``pixels`` (t, h, w, 3) uint8 RGB, upright, and ``pts`` (t,) of each frame.

@@ -1,0 +1,96 @@
+"""Calls to a store that may fail for a moment are tried again, and what they fail with is told with its cause."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from dailies.curation.errors import DailiesError
+
+T = TypeVar("T")
+
+ATTEMPTS = 6
+FIRST_PAUSE = 0.25  # seconds before the second attempt, doubled before each further one
+LENGTH = 400  # characters of an error's line, about
+LONGEST = 30.0  # seconds after whose passing no further attempt begins
+LASTING = (
+    *(DailiesError, FileExistsError, ImportError, IsADirectoryError, MemoryError, NotADirectoryError),
+    *(NotImplementedError, PermissionError, TypeError, ValueError),
+)
+LASTING_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "TableNotFoundError", "CommitFailedError"})
+LASTING_WORDS = (
+    *("already exists", "401 Unauthorized", "403 Forbidden", "URL scheme is not allowed"),
+    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"),
+)
+BUSY = frozenset({408, 425, 429})  # HTTP statuses below 500 that pass
+HINTS = {
+    "URL scheme is not allowed": "an http:// endpoint needs AWS_ALLOW_HTTP=true",
+    "169.254.169.254": "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+}
+"""What to do about errors of stores, by words in them; the address is asked for the credentials of a cloud's machine."""
+
+
+def retried(work: Callable[[], T], *, heartbeat: Callable[[], None] = lambda: None) -> T:
+    """Return ``work()``, tried again after a growing and random pause where it fails for a moment, whatever it raises.
+
+    Raises its last exception after ``ATTEMPTS``, at once where another attempt would end the same: see ``lasting``.
+    """
+    began, pause = time.monotonic(), FIRST_PAUSE
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return work()
+        except Exception as error:
+            if attempt == ATTEMPTS or lasting(error) or time.monotonic() - began > LONGEST:
+                raise
+        heartbeat()
+        time.sleep(pause * random.uniform(0.5, 1.5))  # workers that failed together do not all come back together
+        pause *= 2
+    raise AssertionError("the last attempt returns or raises")
+
+
+def lasting(error: Exception) -> bool:
+    """Return whether ``error`` would come again: nothing is there, access is refused, or the request makes no sense."""
+    chain = list(_chain(error))
+    for link in chain:
+        if (status := _status(link)) is not None:
+            return 400 <= status < 500 and status not in BUSY
+    if any(isinstance(link, LASTING) or type(link).__name__ in LASTING_NAMES for link in chain):
+        return True
+    if isinstance(chain[-1], FileNotFoundError):  # one that stands for a lost connection has that as its cause
+        return True
+    return any(word in str(link) for link in chain for word in LASTING_WORDS)
+
+
+def cause_of(error: BaseException) -> str:
+    """Say in one line what went wrong, with the causes and the HTTP status that a store's library hides."""
+    phrases: list[str] = []
+    for link in _chain(error):
+        status = _status(link)
+        text = re.sub(r"\x1b\[\d*m|↳", "", str(link)) or type(link).__name__
+        lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+        if status is not None and str(status) not in text:
+            lines.append(f"HTTP status {status}")
+        phrases += [line for line in lines if not any(line in earlier for earlier in phrases)]
+    line = ": ".join(phrases)
+    if len(line) > LENGTH:  # the last words are often the cause
+        line = f"{line[: LENGTH // 2]} … {line[-LENGTH // 2 :]}"
+    return "; ".join([line, *(hint for mark, hint in HINTS.items() if mark in line)])
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception of aiohttp, requests or botocore carries."""
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    response = getattr(error, "response", None)
+    if status is None and isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status if isinstance(status, int) else None

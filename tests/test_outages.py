@@ -1,0 +1,214 @@
+"""Stores that fail for a moment: what is asked is asked again, a commit is known as ours, and errors keep their cause."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fsspec
+import pytest
+
+from dailies.curation import retrying, schema, video
+from dailies.curation.errors import DatasetError, Unreadable
+from dailies.curation.retrying import cause_of, lasting, retried
+from dailies.curation.tables import DatasetTables
+from tests.cutting_proxy import Fault, Proxy, cutting_proxy
+from tests.dataset_builder import OBSERVATIONS, observation
+from tests.rendered_video import render
+from tests.s3_server import s3_server
+
+pytest.importorskip("moto.server", reason="needs moto[s3] and flask: a real S3 server")
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.01)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[tuple[str, Proxy]]:
+    """A bucket's URL, which leads through the proxy."""
+    with s3_server("videos") as bucket:
+        server = urlsplit(os.environ["AWS_ENDPOINT_URL"])
+        assert server.hostname
+        assert server.port
+        with cutting_proxy(server.hostname, server.port) as proxy, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", proxy.url)
+            yield bucket, proxy
+
+
+@pytest.fixture
+def dataset(store: tuple[str, Proxy], request: pytest.FixtureRequest) -> Iterator[DatasetTables]:
+    bucket, proxy = store
+    dataset = DatasetTables.create(f"{bucket}/{abs(hash(request.node.name))}")
+    dataset.table(OBSERVATIONS, schema.OBSERVATIONS).append([observation("a")])
+    yield dataset
+    proxy.choose = lambda method, path: None
+
+
+def sources_of(dataset: DatasetTables) -> list[str]:
+    return sorted(DatasetTables.open(dataset.url).table(OBSERVATIONS).read(["source_id"])["source_id"].to_pylist())
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["list-type=2", "_delta_log", ".parquet", "dataset.json"])
+@pytest.mark.parametrize("fault", ["cut", "lose"])
+def test_an_answer_that_is_cut_or_lost_is_asked_for_again(
+    fault: Fault, part: str, dataset: DatasetTables, store: tuple[str, Proxy]
+) -> None:
+    proxy = store[1]
+    before = proxy.faults
+    proxy.once(fault, "GET", part)
+    assert sources_of(dataset) == ["a"]
+    assert proxy.faults == before + 1
+
+
+@pytest.mark.parametrize("part", ["_delta_log", ".parquet"])
+def test_a_commit_whose_answer_was_lost_is_ours_and_made_once(
+    part: str, dataset: DatasetTables, store: tuple[str, Proxy]
+) -> None:
+    proxy = store[1]
+    table = dataset.table(OBSERVATIONS, schema.OBSERVATIONS)
+    before = proxy.faults
+    proxy.once("lose", "PUT", part)
+    table.append([observation("b")])
+    table.append([observation("c")])
+    assert proxy.faults == before + 1
+    assert table.version() == 2
+    assert sources_of(dataset) == ["a", "b", "c"]
+    proxy.once("lose", "PUT", "_delta_log")
+    assert table.delete(["b"]) == 1
+    assert sources_of(dataset) == ["a", "c"]
+
+
+def test_errors_of_a_store_keep_their_cause(dataset: DatasetTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "false")
+    with pytest.raises(DatasetError, match=r"URL scheme is not allowed; an http:// endpoint needs AWS_ALLOW_HTTP=true"):
+        DatasetTables.open(dataset.url).table(OBSERVATIONS).version()
+
+
+# ---- sources --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def film(store: tuple[str, Proxy], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that lies in the bucket too."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    render(path, size=(320, 180), options={"crf": "1"})
+    fsspec.filesystem("s3").put(str(path), f"{store[0]}/film.mp4", ACL="public-read")
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["s3", "http"])
+def test_a_source_whose_bodies_are_cut_is_read_whole(scheme: str, film: Path, store: tuple[str, Proxy]) -> None:
+    bucket, proxy = store
+    url = f"{bucket}/film.mp4" if scheme == "s3" else f"{proxy.url}/videos/film.mp4"
+    asked = 0
+
+    def every_second(method: str, path: str) -> Fault | None:
+        nonlocal asked
+        asked += method == "GET" and "film.mp4" in path
+        return "cut" if method == "GET" and asked % 2 else None
+
+    before = proxy.faults
+    proxy.choose = every_second
+    assert video.content_id(url) == video.content_id(str(film))
+    with video.open_source(url) as source, video.open_source(str(film)) as local:
+        assert [picture.pts for picture in source.frames()] == [picture.pts for picture in local.frames()]
+        source.check()
+    assert proxy.faults > before + 1
+    proxy.choose = lambda method, path: None
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("busy", r"503"), ("no length", r"the server does not say how long it is \(no Content-Length\)")],
+)
+def test_a_source_that_cannot_be_had_says_why(fault: Fault, said: str, film: Path, store: tuple[str, Proxy]) -> None:
+    proxy = store[1]
+    proxy.choose = lambda method, path: fault if "film.mp4" in path else None
+    with pytest.raises(Unreadable, match=said):
+        video.content_id(f"{proxy.url}/videos/film.mp4")
+    proxy.choose = lambda method, path: None
+    with pytest.raises(Unreadable, match=r"404"):
+        video.content_id(f"{proxy.url}/videos/nothing.mp4")
+
+
+# ---- trying again ---------------------------------------------------------------------------------------------------
+
+
+def failing(times: int, error: Exception) -> tuple[list[int], object]:
+    calls: list[int] = []
+
+    def work() -> str:
+        calls.append(1)
+        if len(calls) <= times:
+            raise error
+        return "done"
+
+    return calls, work
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+class Status(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__("the server answered")
+        self.status = status
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (Exception("whatever a library raises"), True),
+        (ConnectionResetError("reset"), True),
+        (caused(FileNotFoundError("http://x"), Status(503)), True),
+        (caused(FileNotFoundError("http://x"), ConnectionError("refused")), True),
+        (Status(429), True),
+        (FileNotFoundError("gone"), False),
+        (caused(FileNotFoundError("http://x"), Status(404)), False),
+        (Status(403), False),
+        (PermissionError("denied"), False),
+        (ImportError("Install s3fs"), False),
+        (DatasetError("another run"), False),
+    ],
+)
+def test_what_passes_is_tried_again_and_what_lasts_is_not(error: Exception, again: bool) -> None:
+    assert lasting(error) is not again
+    calls, work = failing(2, error)
+    if again:
+        assert retried(work) == "done"  # type: ignore[arg-type]
+        assert len(calls) == 3
+    else:
+        with pytest.raises(type(error)):
+            retried(work)  # type: ignore[arg-type]
+        assert len(calls) == 1
+
+
+def test_tries_end_and_the_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(retrying, "FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(retrying.time, "sleep", pauses.append)
+    calls, work = failing(100, ConnectionError("away"))
+    with pytest.raises(ConnectionError):
+        retried(work)  # type: ignore[arg-type]
+    assert len(calls) == retrying.ATTEMPTS
+    assert all(0.5 * 2**n <= pause <= 1.5 * 2**n for n, pause in enumerate(pauses))
+    assert len(pauses) == retrying.ATTEMPTS - 1
+
+
+def test_the_last_words_of_a_long_error_are_kept() -> None:
+    error = OSError("\x1b[31m↳\x1b[0m " + "x" * 5000 + "\n the real reason\n")
+    assert cause_of(error).endswith("the real reason")
+    assert "\x1b" not in cause_of(error)
+    assert len(cause_of(error)) < 500
+    assert cause_of(caused(FileNotFoundError("http://x"), Status(503))) == (
+        "http://x: the server answered: HTTP status 503"
+    )
