@@ -56,7 +56,10 @@ class ObserveWork:
 
 @dataclass(frozen=True, kw_only=True)
 class CutWork:
-    """Turn tracks into clips by thresholds, without decoding."""
+    """Turn tracks into clips by thresholds, and spans that manifests name into clips, without decoding.
+
+    The keys of its receipts are source ids of sources cut as a whole, and span ids.
+    """
 
     table: str
     detector: Any
@@ -71,10 +74,17 @@ class CutWork:
         columns = [name for name in schema.OBSERVATIONS.names if name != "evidence"]
 
         def call(bundle: pa.Table) -> Receipt:
+            units = {unit["source_id"]: unit for unit in bundle.to_pylist()}
             rows: list[dict[str, Any]] = []
+            keys: list[str] = []
             for observed in _whole(_observed(bundle, columns)):
-                rows += clip_rows(observed, self.detector, self.observers, self.rules)
-            return write_part(self.table, self.schema, rows, keys=tuple(bundle["source_id"].to_pylist()))
+                unit = units[observed["source_id"]]
+                observed |= {"manifest": unit["manifest"] or observed["manifest"]}
+                rows += clip_rows(
+                    observed, self.detector, self.observers, self.rules, whole=unit["whole"], spans=unit["spans"]
+                )
+                keys += [observed["source_id"]] * unit["whole"] + [span["span_id"] for span in unit["spans"]]
+            return write_part(self.table, self.schema, rows, keys=keys)
 
         yield call
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("curation", "zoo", "training", "pipelines")
 
 BASE = ("curation/errors", "curation/timing", "curation/types", "curation/schema")
-READING = (*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages")
+READING = (*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages", "curation/table_files")
 SHARED = (*READING, "curation/pictures", "curation/video")  # all that the zoo and training may know of curation
 CURATION = (
     *(
@@ -63,7 +63,9 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/detectors": (*READING, "curation/observers"),
     "curation/scorers": (*SHARED, "curation/observers"),
     "curation/captioners": (*SHARED, "curation/observers", "curation/scorers"),
-    "curation/sources": SHARED,
+    "curation/table_files": ("curation/errors",),
+    "curation/manifests": (*SHARED, "curation/table_files"),
+    "curation/sources": (*SHARED, "curation/manifests"),
     "curation/select": READING,
     "curation/observe": (*SHARED, "curation/observers"),
     "curation/observations": (*SHARED, "curation/observers", "curation/observe"),

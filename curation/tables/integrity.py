@@ -24,10 +24,11 @@ from dailies.curation.tables.table import Table
 NAMED = 20
 """How many keys of one kind of problem are named one by one."""
 
-KEYS = {"observations": ["source_id", "segment"], "runs": ["run_id"]}
+KEYS = {"observations": ["source_id", "segment"], "spans": ["span_id"], "runs": ["run_id"]}
 
 SCHEMAS = {
     "observations": schema.OBSERVATIONS,
+    "spans": schema.SPANS,
     "clips": schema.clips([]),
     "scores": schema.scores([]),
     "captions": schema.scores([]),
@@ -114,6 +115,8 @@ def _columns(table: Table) -> Iterator[DatasetProblem]:
     stored = table.schema
     for column in SCHEMAS[_kind(table.name)]:
         if column.name not in stored.names:
+            if _kind(table.name) == "clips" and column.name in schema.ADDED_COLUMNS:
+                continue
             yield DatasetProblem(table.name, column.name, "the column is missing")
         elif stored.field(column.name).type != plain(column.type):
             yield DatasetProblem(
@@ -137,7 +140,7 @@ def _orphans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     clips = _all(tables, "clips", "clip_id")
     for name, table in tables.items():
         kind = _kind(name)
-        if kind in ("observations", "runs"):
+        if kind in ("observations", "spans", "runs"):  # spans are stored before their source is observed
             continue
         key, known, origin = ("source_id", sources, "observations") if kind == "clips" else ("clip_id", clips, "clips")
         rows = table.read([key])[key]
@@ -161,7 +164,8 @@ def _spans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     for name, table in tables.items():
         if _kind(name) != "clips":
             continue
-        rows = table.read(["clip_id", "source_id", "start", "end"])
+        placed = pc.field("status").isin(["ok", "too_short", "too_long"])  # any other is of a span without frames
+        rows = table.read(["clip_id", "source_id", "start", "end"], filter=placed)
         empty = pc.fill_null(pc.greater_equal(rows["start"], rows["end"]), True)
         yield from _problems(name, rows.filter(empty)["clip_id"], "its span is empty: start is not before end")
         rows = rows.filter(pc.invert(empty)).join(within, "source_id", join_type="inner")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from typing import Any, BinaryIO
+from urllib.parse import urlencode
 
 from dailies.curation.errors import Unreadable
 
+CELLS = "parquet"  # scheme of URLs of cells, see ``cells``
 CHUNK, CHUNKS = 64 * 1024, 16  # content_id: bytes per sampled range, and how many ranges at most
 
 
@@ -16,6 +18,19 @@ def local_path(uri: str) -> str | None:
     if uri.startswith("file://"):
         return uri.removeprefix("file://")
     return None if "://" in uri else uri
+
+
+def cell_url(file: str, column: str, row: int) -> str:
+    """Return the URL of a cell of Parquet; ``file`` is an absolute path, ``row`` counts from 0 in the file."""
+    return f"{CELLS}://{file}#{urlencode({'row': row, 'column': column})}"
+
+
+def stores() -> Any:
+    """Return fsspec, which then knows cells of Parquet too."""
+    import fsspec
+
+    fsspec.register_implementation(CELLS, "dailies.curation.video.cells.ParquetCells", clobber=True)
+    return fsspec
 
 
 def content_id(uri: str) -> tuple[str, int]:
@@ -30,9 +45,7 @@ def content_id(uri: str) -> tuple[str, int]:
                 size = file.seek(0, os.SEEK_END)
                 parts = [_read_at(file, start, end) for start, end in _ranges(size)]
         else:
-            import fsspec
-
-            system, remote = fsspec.core.url_to_fs(uri)
+            system, remote = stores().core.url_to_fs(uri)
             size = int(system.info(remote)["size"])
             ranges = _ranges(size)
             starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
@@ -71,9 +84,7 @@ class Remote:
     @classmethod
     def at(cls, url: str) -> Remote:
         """Open a URL. Raises whatever the store raises."""
-        import fsspec
-
-        return cls(fsspec.open(url, "rb").open())
+        return cls(stores().open(url, "rb").open())
 
     def read(self, size: int) -> bytes:
         if self.error is not None:
