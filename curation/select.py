@@ -97,7 +97,10 @@ def check_manifest_columns(rules: Mapping[str, Rule], names: Sequence[str], who:
 
 
 def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
-    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns."""
+    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns.
+
+    Manifests in CSV were stored as text once: beside numbers, text that is a number is one, and empty text is null.
+    """
     if not column.startswith("manifest."):
         return clips[column]
     key = column.removeprefix("manifest.")
@@ -105,6 +108,11 @@ def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
     known = {type(value) for value in values if value is not None}
     if known <= {int, float} or len(known) <= 1:
         return pa.chunked_array([pa.array(values)])
+    try:
+        if known <= {int, float, str}:
+            return pa.chunked_array([pa.array([None if value in (None, "") else float(value) for value in values])])
+    except ValueError:
+        pass
     return pa.chunked_array([pa.array([None if value is None else str(value) for value in values], pa.string())])
 
 
