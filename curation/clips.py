@@ -191,7 +191,7 @@ def _span_row(
     base: Fraction,
 ) -> dict[str, Any]:
     """Return the clip of a manifest's span: other than a shot of the same frames, it has the span's columns and id."""
-    clip = _clip_row(row | {"manifest": span["manifest"]}, frames, tracks, observers, rules, base)
+    clip = _clip_row({**row, "manifest": span["manifest"]}, frames, tracks, observers, rules, base)
     first, last = frames
     return clip | {
         **_bound("start", "span"),
@@ -220,7 +220,7 @@ def _unplaced_row(
         **{name: row[name] for name in ("source_id", "content_id", "uri")},
         **_named_span(row, span),
         "manifest": span["manifest"],
-        "split": _named_split(row | {"manifest": span["manifest"]}, rules),
+        "split": _named_split({**row, "manifest": span["manifest"]}, rules),
         "status": status,
         "stream": probe["stream"],
         "time_base_num": base.numerator,

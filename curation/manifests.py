@@ -168,7 +168,9 @@ def _seconds(where: str, name: str, value: Any) -> float:
             raise ValueError
     except (TypeError, ValueError):
         raise UsageError(f"{where}: {name}={value!r}: is no time; write seconds, or H:MM:SS") from None
-    total = sum(part * 60**power for power, part in enumerate(reversed(parts)))
+    total = 0.0
+    for part in parts:
+        total = total * 60 + part
     if not math.isfinite(total):
         raise UsageError(f"{where}: {name}={value}: is no time; write seconds, or H:MM:SS")
     return total

@@ -153,6 +153,8 @@ class _Run:
             rules=ClipRules(**step.model_dump(exclude={"detector"})),
             schema=schema.clips(measures(self.recipe)),
         )
+        if len(units):
+            table = self.dataset.table(self.recipe.clips, schema.clips(measures(self.recipe)))
         total = pc.sum(units["units"]).as_py() or 0
         what = "sources" if total + already == len(observed) else "sources and spans"
         self._run(work, table, units, what, done=already, most=256, keys=done, total=total)
@@ -202,13 +204,22 @@ def measures(recipe: CurationRecipe) -> list[pa.Field]:
 
 
 def clips_table(dataset: DatasetTables, recipe: CurationRecipe) -> Table:
-    """Return the table of the recipe's clips, which may not exist yet."""
-    return dataset.table(recipe.clips, schema.clips(measures(recipe)))
+    """Return the table of the recipe's clips, which may not exist yet.
+
+    One that was made before there were ``schema.ADDED_COLUMNS`` gains them when it is next written.
+    """
+    table = dataset.table(recipe.clips)
+    lacks = schema.ADDED_COLUMNS - set(table.schema.names) if table.exists() else frozenset()
+    columns = [column for column in schema.clips(measures(recipe)) if column.name not in lacks]
+    return dataset.table(recipe.clips, pa.schema(columns))
 
 
 def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -> pa.Table:
     """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
     clips = clips_table(dataset, recipe).read()
+    for column in schema.CLIP_COLUMNS:
+        if column.name not in clips.column_names:
+            clips = clips.append_column(column, pa.nulls(len(clips), column.type))
     for step in recipe.before(before):
         table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
         rows = table.read(["clip_id", *step.shown])

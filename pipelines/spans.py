@@ -54,9 +54,12 @@ def cut_units(observed: pa.Table, spans: pa.Table, clips: Table) -> tuple[pa.Tab
     spans), ``spans`` (those to do) and ``units`` (how many units that are). With them come the keys of what is done, source
     ids of whole sources and span ids, and how many of these are of observed sources.
     """
-    rows = clips.read(["source_id", "span_id"]) if clips.exists() else clips.schema.empty_table()
-    shots = pc.unique(rows.filter(rows["span_id"].is_null())["source_id"])
-    done = KeySet([shots, pc.unique(rows["span_id"]).drop_null()])
+    if "span_id" in clips.schema.names:
+        rows = clips.read(["source_id", "span_id"]) if clips.exists() else clips.schema.empty_table()
+        shots = pc.unique(rows.filter(rows["span_id"].is_null())["source_id"])
+        done = KeySet([shots, pc.unique(rows["span_id"]).drop_null()])
+    else:  # made before there were spans
+        done = clips.keys("source_id")
     by_source: dict[str, list[dict[str, Any]]] = {}
     for span in spans.to_pylist():
         by_source.setdefault(span["source_id"], []).append(span)

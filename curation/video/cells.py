@@ -37,9 +37,9 @@ class ParquetCells(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no t
         return {"name": path, "size": len(self.cat_file(path)), "type": "file"}
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
-        file, _, query = self._strip_protocol(path).rpartition("#")
+        file, _sharp, cell = self._strip_protocol(path).rpartition("#")
         try:
-            named = parse_qs(query, strict_parsing=True)
+            named = parse_qs(cell, strict_parsing=True)
             row, column = int(named["row"][0]), named["column"][0]
         except (KeyError, ValueError):
             raise FileNotFoundError(f"{path}: names no cell; write FILE.parquet#row=ROW&column=COLUMN") from None
