@@ -1,9 +1,13 @@
-"""Clips are spans of one shot each, made from a source's tracks through cuts: pure functions over one observations row."""
+"""Clips are spans of one shot each, made from a source's tracks through cuts, or the spans that a manifest names.
+
+Pure functions over one observations row.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,11 +19,13 @@ from dailies.curation.detectors import Detector
 from dailies.curation.errors import SourceError
 from dailies.curation.observations import time_base_of, tracks_of
 from dailies.curation.observers import Observer
-from dailies.curation.timing import Span
+from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Cut, Track
 
-SPLITS = ("train", "validation", "test")
-CLIP_STATUSES = ("ok", "too_short", "too_long", "failed")
+SPLITS = schema.SPLITS
+CLIP_STATUSES = ("ok", "too_short", "too_long", "outside", "empty", "failed")
+PAST_END = Fraction(1, 10)
+"""Seconds that a manifest's span may end after its source: stated lengths are rounded, or the sound's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,25 +128,55 @@ def _end_pts(last: int, pts: Sequence[int], end: int) -> int:
 
 
 def clip_rows(
-    row: Mapping[str, Any], detector: Detector, observers: Sequence[Observer], rules: ClipRules
+    row: Mapping[str, Any],
+    detector: Detector,
+    observers: Sequence[Observer],
+    rules: ClipRules,
+    *,
+    whole: bool = True,
+    spans: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Return the rows of ``schema.clips`` for one observations row with status ok."""
+    """Return the rows of ``schema.clips`` for one observations row with status ok.
+
+    ``whole``: the shots between the detector's cuts; ``spans``: rows of ``schema.SPANS``, which become a clip each wherever
+    cuts are, and say in ``cuts_inside`` how many they hold.
+    """
     tracks = tracks_of(dict(row))
     base = time_base_of(row["probe"])
+    pts, end = row["pts"], row["end"]
     cuts = detector.cuts(tracks)
-    return [
-        _clip_row(row, piece, tracks, observers, rules, base)
-        for piece in pieces(cuts, row["pts"], row["end"], base, rules)
-    ]
+    edges = frames_of(cuts, pts)
+    shots = pieces(cuts, pts, end, base, rules) if whole else ()
+    rows = [_shot_row(row, piece, tracks, observers, rules, base) for piece in shots]
+    for span in spans:
+        frames = _frames_within(span, pts, end, base)
+        if isinstance(frames, str):
+            rows.append(_unplaced_row(row, span, frames, rules, base))
+        else:
+            rows.append(_span_row(row, span, frames, edges, tracks, observers, rules, base))
+    return rows
 
 
-def failed_row(source_id: str, error: SourceError) -> dict[str, Any]:
-    """Return the row that stands for a source which could not be cut."""
-    clip_id = schema.digest("failed", source_id)
-    return {"clip_id": clip_id, "source_id": source_id, **schema.failed("cut", error.kind, str(error))}
+def failed_row(source_id: str, error: SourceError, span_id: str | None = None) -> dict[str, Any]:
+    """Return the row that stands for a source, or a manifest's span of it, which could not be cut."""
+    clip_id = schema.digest("failed", span_id or source_id)
+    failure = schema.failed("cut", error.kind, str(error))
+    return {"clip_id": clip_id, "source_id": source_id, "span_id": span_id, **failure}
 
 
-def _clip_row(
+def _frames_within(span: Mapping[str, Any], pts: Sequence[int], end: int, base: Fraction) -> tuple[int, int] | str:
+    """Return the frames that begin in a manifest's span as ``[first, last)``, or the status of a span that has none.
+
+    Its seconds count from the first frame, and to the nearest tick: a time that was rounded still names its frame.
+    """
+    start, stop = (pts[0] + ticks(span[edge], base) for edge in ("start", "end"))
+    if start >= end or (stop - end) * base > PAST_END:
+        return "outside"
+    first, last = bisect_left(pts, start), bisect_left(pts, stop)
+    return (first, last) if first < last else "empty"
+
+
+def _shot_row(
     row: Mapping[str, Any],
     piece: Piece,
     tracks: Mapping[str, Track],
@@ -148,9 +184,73 @@ def _clip_row(
     rules: ClipRules,
     base: Fraction,
 ) -> dict[str, Any]:
+    clip = _clip_row(row, (piece.first, piece.last), tracks, observers, rules, base)
+    return clip | {**_bound("start", piece.before), **_bound("end", piece.after), "cuts_inside": 0}
+
+
+def _span_row(
+    row: Mapping[str, Any],
+    span: Mapping[str, Any],
+    frames: tuple[int, int],
+    edges: Sequence[tuple[int, int]],
+    tracks: Mapping[str, Track],
+    observers: Sequence[Observer],
+    rules: ClipRules,
+    base: Fraction,
+) -> dict[str, Any]:
+    """Return the clip of a manifest's span: other than a shot of the same frames, it has the span's columns and id."""
+    clip = _clip_row({**row, "manifest": span["manifest"]}, frames, tracks, observers, rules, base)
+    first, last = frames
+    return clip | {
+        **_bound("start", "span"),
+        **_bound("end", "span"),
+        **_named_span(row, span),
+        "cuts_inside": sum(first < after and before < last for before, after in edges),
+    }
+
+
+def _named_span(row: Mapping[str, Any], span: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that say which span a clip is."""
+    return {
+        "clip_id": schema.digest("clip", row["content_id"], span["span_id"]),
+        "span_id": span["span_id"],
+        "span_start": span["start"],
+        "span_end": span["end"],
+    }
+
+
+def _unplaced_row(
+    row: Mapping[str, Any], span: Mapping[str, Any], status: str, rules: ClipRules, base: Fraction
+) -> dict[str, Any]:
+    """Return the row of a manifest's span that has no frames, with its reason as status."""
+    probe = row["probe"]
+    return {
+        **{name: row[name] for name in ("source_id", "content_id", "uri")},
+        **_named_span(row, span),
+        "manifest": span["manifest"],
+        "split": _named_split({**row, "manifest": span["manifest"]}, rules),
+        "status": status,
+        "stream": probe["stream"],
+        "time_base_num": base.numerator,
+        "time_base_den": base.denominator,
+        "width": probe["width"],
+        "height": probe["height"],
+    }
+
+
+def _clip_row(
+    row: Mapping[str, Any],
+    between: tuple[int, int],
+    tracks: Mapping[str, Track],
+    observers: Sequence[Observer],
+    rules: ClipRules,
+    base: Fraction,
+) -> dict[str, Any]:
+    """Return what every clip's row holds, for frames ``[first, last)``."""
     pts, probe = row["pts"], row["probe"]
-    span = Span(start=pts[piece.first], end=_end_pts(piece.last, pts, row["end"]), time_base=base)
-    frames = piece.last - piece.first
+    first, last = between
+    span = Span(start=pts[first], end=_end_pts(last, pts, row["end"]), time_base=base)
+    frames = last - first
     seconds = float(span.seconds)
     clip = {
         "clip_id": schema.clip_id(row["source_id"], row["content_id"], probe["stream"], span.start, span.end, base),
@@ -164,13 +264,11 @@ def _clip_row(
         "time_base_den": base.denominator,
         "start_seconds": float((span.start - pts[0]) * base),
         "seconds": seconds,
-        "first_frame": piece.first,
+        "first_frame": first,
         "frames": frames,
         "fps": frames / seconds,
         "width": probe["width"],
         "height": probe["height"],
-        **_bound("start", piece.before),
-        **_bound("end", piece.after),
     }
     for observer in observers:
         clip |= observer.reduce(tracks, span)
@@ -198,9 +296,10 @@ def _status(span: Span, rules: ClipRules) -> str:
 
 
 def _named_split(row: Mapping[str, Any], rules: ClipRules) -> str:
-    """Return the manifest's own ``split`` where it has one, else a function of the content."""
-    split = json.loads(row["manifest"]).get("split") if row["manifest"] else None
-    return split if split in SPLITS else split_of(row["content_id"], rules.validation_share, rules.test_share)
+    """Return the manifest's own ``split``, by any of its names, where it has one, else a function of the content."""
+    columns = json.loads(row["manifest"]) if row["manifest"] else {}
+    named = next((schema.split_named(value) for name, value in columns.items() if name.lower() == "split"), None)
+    return named or split_of(row["content_id"], rules.validation_share, rules.test_share)
 
 
 def split_of(content_id: str, validation_share: float, test_share: float) -> str:

@@ -53,6 +53,25 @@ def clip_id(source: str, content: str, stream: int, start: int, end: int, time_b
     return digest("clip", source, content, stream, start, end, time_base)
 
 
+def span_id(source: str, start: float | None, end: float | None) -> str:
+    """Return the id of a manifest's span of a source, in seconds; without an end, of the whole source."""
+    return digest("span", source, start, end)
+
+
+SPLITS = ("train", "validation", "test")
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What manifests call the splits, in lower case."""
+
+
+def split_named(word: object) -> str | None:
+    """Return the split that a manifest's word stands for, in any case; None for any other."""
+    return SPLIT_WORDS.get(str(word).strip().lower())
+
+
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 FAILURE = pa.struct(
@@ -67,6 +86,7 @@ FAILED_VERSION = field("failed_version", pa.string(), "version of dailies with w
 
 LATER = frozenset(
     {"clips.failure", "clips.failed_version", "observations.failed_version"}
+    | {f"clips.{name}" for name in ("span_id", "span_start", "span_end", "cuts_inside")}
     | {f"{kind}.failed_version" for kind in ("scores", "captions")}
 )
 """Columns, as ``TABLE.COLUMN``, that tables lack which an older dailies made; the next run that writes adds them."""
@@ -151,6 +171,17 @@ OBSERVATIONS = pa.schema(
     ]
 )
 
+SPANS = pa.schema(
+    [
+        field("span_id", pa.string(), "hash of source and span"),
+        field("source_id", pa.string(), "hash of the uri"),
+        field("start", pa.float64(), "from the source's first frame on; null: the source is also cut as a whole", "s"),
+        field("end", pa.float64(), "the first second after it, null as start is", "s"),
+        field("manifest", pa.string(), "the row's other columns, as a JSON object"),
+    ]
+)
+"""Spans that manifests name. A source that has no row here is cut as a whole."""
+
 CLIP_COLUMNS = [
     field("clip_id", pa.string(), "hash of source, content, stream and span"),
     field("source_id", pa.string(), "hash of the uri"),
@@ -161,8 +192,9 @@ CLIP_COLUMNS = [
     field(
         "status",
         pa.string(),
-        "ok; too_short: a shot under the minimum length; too_long: one frame over the maximum; failed: a source that "
-        "could not be cut, in one row",
+        "ok; too_short: under the minimum length; too_long: one frame, or a manifest's span, over the maximum; "
+        "outside: a manifest's span that reaches past the source; empty: one in which no frame begins; failed: a source, "
+        "or a span, that could not be cut, in one row",
     ),
     field("stream", pa.int32(), "index of the video stream in the container"),
     field("start", pa.int64(), "first frame's pts", "tick"),
@@ -176,14 +208,18 @@ CLIP_COLUMNS = [
     field("fps", pa.float64(), "frames over seconds", "1/s"),
     field("width", pa.int32(), "of the upright picture", "px"),
     field("height", pa.int32(), "of the upright picture", "px"),
-    field("start_kind", pa.string(), "what bounds its start: source, length, cut, dissolve, fade"),
+    field("start_kind", pa.string(), "what bounds its start: source, length, cut, dissolve, fade; span: a manifest"),
     field("start_detector", pa.string(), "which detector, null if none"),
     field("start_strength", pa.float32(), "over the detector's threshold", "ratio"),
-    field("end_kind", pa.string(), "what bounds its end: source, length, cut, dissolve, fade"),
+    field("end_kind", pa.string(), "what bounds its end: source, length, cut, dissolve, fade; span: a manifest"),
     field("end_detector", pa.string(), "which detector, null if none"),
     field("end_strength", pa.float32(), "over the detector's threshold", "ratio"),
     field("failure", FAILURE, "why its source could not be cut"),
     FAILED_VERSION,
+    field("span_id", pa.string(), "the manifest's span that it is, null for a shot"),
+    field("span_start", pa.float64(), "start of that span as the manifest states it", "s"),
+    field("span_end", pa.float64(), "end of that span as the manifest states it", "s"),
+    field("cuts_inside", pa.int32(), "cuts that the detector finds inside; none in a shot", "cut"),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dailies.curation import schema
-from dailies.curation.config import StrictModel
+from dailies.curation.config import StrictModel, did_you_mean
 from dailies.curation.errors import UsageError
+
+UNUSABLE = ("too_short", "too_long", "outside", "empty")
+"""Statuses of clips, see ``schema.CLIP_COLUMNS``, that no rule is asked about; each is the reason itself."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,22 +54,29 @@ class Rule(StrictModel):
 
 
 def select(
-    clips: pa.Table, rules: Mapping[str, Rule], *, duplicates: Literal["drop", "keep"] = "drop"
+    clips: pa.Table,
+    rules: Mapping[str, Rule],
+    *,
+    duplicates: Literal["drop", "keep"] = "drop",
+    overlaps: Literal["drop", "keep"] = "drop",
 ) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
     """Judge every clip.
 
     ``clips``: one row per clip with the columns of ``schema.CLIP_COLUMNS`` and whatever the rules name. Returns verdicts
     (``schema.SELECTIONS``, sorted by clip_id) and per column the limits that the quantiles came to.
 
-    Reasons are stable words: ``failed``, ``too_short``, ``duplicate``, ``motion_low``, ``text_area_high``, ``license_other``,
+    Reasons are stable words: ``failed``, ``too_short``, ``duplicate``, ``overlapping`` (a manifest's span that shares
+    frames with an earlier one of its source), ``motion_low``, ``text_area_high``, ``license_other``,
     ``motion_missing``. Raises ``UsageError`` when a column is null for some clips and its rule does not say what that means.
     """
     clips = clips.sort_by("clip_id")
     status = clips["status"].to_numpy(zero_copy_only=False)
     usable = np.asarray(status == "ok", dtype=bool)
-    fell: list[tuple[str, NDArray[np.bool_]]] = [(word, status == word) for word in ("failed", "too_short", "too_long")]
+    fell: list[tuple[str, NDArray[np.bool_]]] = [(word, status == word) for word in UNUSABLE]
     if duplicates == "drop":
         fell.append(("duplicate", usable & _copies(clips)))
+    if overlaps == "drop":
+        fell.append(("overlapping", _overlapping(clips, usable)))
     resolved: dict[str, dict[str, Any]] = {}
     for column, rule in rules.items():
         resolved[column] = {}
@@ -75,8 +85,22 @@ def select(
     return _verdicts(clips, fell), resolved
 
 
+def check_manifest_columns(rules: Mapping[str, Rule], names: Sequence[str], who: str) -> None:
+    """Raise ``UsageError`` for a rule over ``manifest.NAME`` whose NAME is not among the manifests' columns."""
+    for column in rules:
+        name = column.removeprefix("manifest.")
+        if name != column and name not in names:
+            raise UsageError(
+                f"{who}: unknown column {column!r}; the manifests' columns are: {', '.join(names) or 'none'}"
+                f"{did_you_mean(name, names)}"
+            )
+
+
 def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
-    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns."""
+    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns.
+
+    Manifests in CSV were stored as text once: beside numbers, text that is a number is one, and empty text is null.
+    """
     if not column.startswith("manifest."):
         return clips[column]
     key = column.removeprefix("manifest.")
@@ -84,6 +108,11 @@ def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
     known = {type(value) for value in values if value is not None}
     if known <= {int, float} or len(known) <= 1:
         return pa.chunked_array([pa.array(values)])
+    try:
+        if known <= {int, float, str}:
+            return pa.chunked_array([pa.array([None if value in (None, "") else float(value) for value in values])])
+    except ValueError:
+        pass
     return pa.chunked_array([pa.array([None if value is None else str(value) for value in values], pa.string())])
 
 
@@ -151,17 +180,42 @@ def _nulls(values: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _copies(clips: pa.Table) -> NDArray[np.bool_]:
-    """Return clips whose content and span an earlier source (by id) has too: exact copies of a file."""
+    """Return clips whose content and span an earlier source (by id) has too: exact copies of a file.
+
+    Within a source, a manifest's span goes before a shot of the same frames, since it has columns of its own.
+    """
+    spans = _span_ids(clips)
     keys = zip(
         *(clips[name].to_pylist() for name in ("content_id", "stream", "start", "end", "source_id")),
+        [span is None for span in spans],
         range(len(clips)),
-        strict=False,
+        strict=True,
     )
-    first: dict[tuple[Any, ...], tuple[str, int]] = {}
-    rows = [(tuple(key[:4]), (key[4], key[5])) for key in keys]
+    first: dict[tuple[Any, ...], tuple[str, bool, int]] = {}
+    rows = [(tuple(key[:4]), (key[4], key[5], key[6])) for key in keys]
     for content, who in rows:
         first[content] = min(first.get(content, who), who)
     return np.asarray([first[content] != who for content, who in rows], dtype=bool)
+
+
+def _span_ids(clips: pa.Table) -> list[str | None]:
+    """Return the manifest's span that each clip is; clips made before there were such spans are shots."""
+    return clips["span_id"].to_pylist() if "span_id" in clips.column_names else [None] * len(clips)
+
+
+def _overlapping(clips: pa.Table, usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return usable spans of manifests that begin before the end of an earlier one, which stays, of the same source."""
+    names = ("source_id", "stream", "start", "end")
+    rows = list(zip(*(clips[name].to_pylist() for name in names), _span_ids(clips), strict=True))
+    spans = sorted((row[:4], at) for at, row in enumerate(rows) if usable[at] and row[4] is not None)
+    out = np.zeros(len(clips), dtype=bool)
+    ends: dict[tuple[Any, ...], int] = {}
+    for (source, stream, start, end), at in spans:
+        if start < ends.get((source, stream), start):
+            out[at] = True
+        else:
+            ends[source, stream] = end
+    return out
 
 
 def _verdicts(clips: pa.Table, fell: list[tuple[str, NDArray[np.bool_]]]) -> pa.Table:

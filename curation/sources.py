@@ -1,59 +1,80 @@
 """Sources: what a user names on the command line becomes one row per video.
 
-A SOURCE is a video file, a folder (searched for videos, deep), a glob, or a manifest: Parquet, CSV or a text file with one
-path or URL a line. A manifest's other columns go along as the source's ``manifest``.
+A SOURCE is a video file, a folder (searched for videos, deep), a glob, or a manifest: a table of videos or of spans of
+videos, see ``manifests``. A manifest's other columns go along as the source's, or the span's, ``manifest``.
 """
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
 import os
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from dailies.curation.errors import UsageError
+from dailies.curation.manifests import MANIFEST_SUFFIXES, VIDEO_SUFFIXES, Named, absolute, read_manifest
 from dailies.curation.retrying import cause_of, retried
 from dailies.curation.schema import source_id
 from dailies.curation.video.bytes_io import local_path
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .ts .m2ts .mts .flv .mpg .mpeg .wmv .3gp .ogv .mxf .y4m .gif".split()
-)
-MANIFEST_SUFFIXES = frozenset([".parquet", ".csv", ".txt"])
-PATH_COLUMNS = ("uri", "url", "path", "video", "file", "video_path", "filename")
 
+def list_sources(arguments: Iterable[str], *, column: str | None = None) -> Iterator[dict[str, Any]]:
+    """List the sources, each once and in a stable order.
 
-def list_sources(arguments: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """List the sources, each once and in a stable order: dicts of ``source_id``, ``uri`` and ``manifest`` (JSON or None).
+    Yields dicts of ``source_id``, ``uri``, ``manifest`` (JSON or None), ``whole`` (whether it is to be cut as a whole) and
+    ``spans``: those that manifests name, as dicts of ``start``, ``end`` (s) and ``manifest``, each to be a clip.
 
-    Raises ``UsageError`` for an argument that names nothing, before the first source is yielded.
+    Args:
+        arguments: Files, folders, globs and manifests.
+        column: Manifests' column that names the videos; without it, it is found.
+
+    Raises ``UsageError`` for an argument that names nothing and for a manifest's wrong row, before the first is yielded.
     """
-    readers = [_reader(argument) for argument in arguments]
-    listed: set[str] = set()
-    for reader in readers:
-        for uri, columns in reader:
-            identity = source_id(uri)
-            if identity in listed:
-                continue
-            listed.add(identity)
-            yield {
-                "source_id": identity,
-                "uri": uri,
-                "manifest": json.dumps(columns, sort_keys=True, default=_jsonable) if columns else None,
-            }
+    listed: dict[str, _Listed] = {}
+    for named in [named for argument in arguments for named in _named(argument, column)]:
+        identity = source_id(named.uri)
+        if identity not in listed:
+            listed[identity] = _Listed(named.uri)
+        listed[identity].add(named)
+    for identity, source in listed.items():
+        yield {"source_id": identity, "uri": source.uri, **source.row()}
 
 
-Row = tuple[str, dict[str, Any]]
+class _Listed:
+    """A source as the arguments name it, once or more: as a whole (span None), and by spans of it."""
+
+    __slots__ = ("named", "uri")
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.named: dict[tuple[float, float] | None, Named] = {}
+
+    def add(self, named: Named) -> None:
+        """Take another row. Raises ``UsageError`` where it says of a span, or of the whole, other things than one before."""
+        known = self.named.get(named.span)
+        if known is None or known.columns is None:
+            self.named[named.span] = named
+        elif named.columns not in (None, known.columns):
+            what = "the same span of it" if named.span else "it as a whole"
+            advice = "leave one out" if named.span else "give each row a start and an end, or leave one out"
+            raise UsageError(
+                f"manifest {named.where}: names {Path(self.uri).name} again, {what}, with other columns than "
+                f"{known.where}; {advice}"
+            )
+
+    def row(self) -> dict[str, Any]:
+        whole = self.named.get(None)
+        spans = [
+            {"start": span[0], "end": span[1], "manifest": named.columns}
+            for span, named in sorted(self.named.items(), key=lambda item: item[0] or ())
+            if span is not None
+        ]
+        return {"manifest": whole.columns if whole else None, "whole": whole is not None, "spans": spans}
 
 
-def _reader(argument: str) -> Iterable[Row]:
-    """Check ``argument`` now, read it later."""
+def _named(argument: str, column: str | None) -> list[Named]:
+    """Return what one argument names."""
     if "://" in argument:
         return _remote(argument)
     path = Path(argument).expanduser()
@@ -61,22 +82,17 @@ def _reader(argument: str) -> Iterable[Row]:
         matches = sorted(p for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
         if not matches:
             raise UsageError(f"{argument}: no file matches")
-        return [row for match in matches for row in _reader(match)]
+        return [named for match in matches for named in _named(match, column)]
     if path.is_dir():
         videos = sorted(_videos_below(path))
         if not videos:
             raise UsageError(f"{argument}: no video in this folder; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
-        return [(_absolute(file), {}) for file in videos]
+        return [Named(uri=absolute(file)) for file in videos]
     if not path.exists():
         raise UsageError(f"{argument}: no such file or folder")
     if path.suffix.lower() in MANIFEST_SUFFIXES:
-        return _manifest(path)
-    return [(_absolute(path), {})]
-
-
-def _absolute(path: Path | str) -> str:
-    """Escape a name that is not UTF-8, which is all that tables hold; its row then says that there is no such file."""
-    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
+        return read_manifest(path, column)
+    return [Named(uri=absolute(path))]
 
 
 def _videos_below(folder: Path) -> Iterator[Path]:
@@ -87,7 +103,7 @@ def _videos_below(folder: Path) -> Iterator[Path]:
                 yield Path(root) / name
 
 
-def _remote(url: str) -> Iterable[Row]:
+def _remote(url: str) -> list[Named]:
     """Return a remote file, folder or glob, listed through fsspec."""
     import fsspec
 
@@ -105,7 +121,7 @@ def _remote(url: str) -> Iterable[Row]:
         raise UsageError(f"{url}: no such file or folder")
     if not videos:
         raise UsageError(f"{url}: no video there; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
-    return [(local_path(uri) or uri, {}) for uri in (fs.unstrip_protocol(p) for p in videos)]
+    return [Named(uri=local_path(uri) or uri) for uri in (fs.unstrip_protocol(p) for p in videos)]
 
 
 def _videos_at(fs: Any, path: str) -> list[str] | None:
@@ -117,61 +133,3 @@ def _videos_at(fs: Any, path: str) -> list[str] | None:
     if fs.isdir(path):
         return sorted(p for p in fs.find(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
     return None
-
-
-# ---- manifests ------------------------------------------------------------------------------------------------------
-
-
-def _manifest(path: Path) -> Iterable[Row]:
-    """Return rows of a manifest; relative paths are relative to the manifest's folder. Streams, so any size will do."""
-    try:
-        first = next(_rows(path), None)
-        column = _path_column(path, list(first or {})) if first else ""
-        named = any(row.get(column) for row in _rows(path))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"manifest {path}: cannot be read: {' '.join(str(error).split())}") from error
-    if first is None or not named:
-        raise UsageError(f"manifest {path}: has no rows" + (f" with a {column}" if column else ""))
-    return _resolved(path, column)
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        with pq.ParquetFile(path) as parquet:
-            for batch in parquet.iter_batches(batch_size=4096):
-                yield from batch.to_pylist()
-    else:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            if suffix == ".csv":
-                yield from csv.DictReader(file)
-            else:
-                lines = (line.strip() for line in file)
-                yield from ({"path": line} for line in lines if line and not line.startswith("#"))
-
-
-def _path_column(path: Path, names: list[str]) -> str:
-    for candidate in PATH_COLUMNS:
-        for name in names:
-            if name.lower() == candidate:
-                return name
-    raise UsageError(
-        f"manifest {path}: no path column among {', '.join(names)}; call one of them {', '.join(PATH_COLUMNS)}"
-    )
-
-
-def _resolved(manifest: Path, column: str) -> Iterator[Row]:
-    for row in _rows(manifest):
-        named = str(row.get(column) or "").strip()
-        if not named:
-            continue
-        uri = named if "://" in named else _absolute(manifest.parent / Path(named).expanduser())
-        yield uri, {key: value for key, value in row.items() if key != column and key is not None}
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value)

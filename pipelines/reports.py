@@ -53,9 +53,9 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipsReport:
-    """All clips of a dataset by status, ``ok``, ``too_short`` or ``too_long``: how many, and how many seconds of video.
+    """All clips of a dataset by status, one of ``CLIP_STATUSES``: how many, and how many seconds of video.
 
-    ``failed`` counts the sources that could not be cut.
+    ``failed`` counts the sources, and spans of manifests, that could not be cut.
     """
 
     counts: Mapping[str, int]
@@ -68,7 +68,7 @@ class ClipsReport:
         seconds = dict.fromkeys(counts, 0.0)
         for status, length in zip(rows["status"].to_pylist(), rows["seconds"].to_pylist(), strict=True):
             counts[status] += 1
-            seconds[status] += length or 0.0
+            seconds[status] += length or 0.0  # a manifest's span outside of its source has no length
         return cls(counts=counts, seconds=seconds)
 
 

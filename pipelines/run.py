@@ -20,8 +20,8 @@ from dailies.curation import schema, sources
 from dailies.curation.clips import ClipRules
 from dailies.curation.errors import UsageError
 from dailies.curation.packages import need
-from dailies.curation.select import select
-from dailies.curation.tables import Committer, DatasetTables, Table
+from dailies.curation.select import check_manifest_columns, select
+from dailies.curation.tables import Committer, DatasetTables, KeySet, Table
 from dailies.pipelines import engine as engines
 from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.progress import Progress, silent
@@ -35,6 +35,7 @@ from dailies.pipelines.reports import (
     SourceReport,
     Summary,
 )
+from dailies.pipelines.spans import cut_units, record_spans, stored_spans
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
 from dailies.pipelines.units import bundles, first_units, further_units, observed_sources, with_files, without
@@ -50,19 +51,23 @@ def curate(
     *,
     engine: engines.Engine = "ray",
     retry_failed: bool = False,
+    column: str | None = None,
     progress: Progress = silent,
 ) -> Summary:
     """Curate ``arguments`` (files, folders, globs, manifests) into the dataset at ``out``; what is done there is not repeated.
 
-    Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
+    ``column``: manifests' column that names the videos. Raises ``UsageError`` before any work when the request cannot be met;
+    a source that cannot be used becomes a row.
     """
     engines.check_engine(engine)
     _check_installed(recipe)
-    rows = list(sources.list_sources(arguments))
+    rows = list(sources.list_sources(arguments, column=column))
     dataset = DatasetTables.create(out)
     with dataset.writer(), engines.session(engine, _required(recipe)):
+        check_manifest_rules(dataset, recipe, rows)
         record_run(dataset, recipe)
         changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed)
+        record_spans(dataset, recipe.observations, rows)
         run = _Run(dataset, recipe, engine, progress, retry_failed=retry_failed)
         for step in recipe.steps:
             run.step(step, rows)
@@ -76,6 +81,25 @@ def curate(
             selections=tuple(run.selections),
             exports=tuple(run.exports),
         )
+
+
+def check_manifest_rules(
+    dataset: DatasetTables, recipe: CurationRecipe, rows: Sequence[dict[str, Any]], only: SelectStep | None = None
+) -> None:
+    """Raise ``UsageError`` for a rule over a manifest's column that no row named, now or before, has.
+
+    ``only``: the step to check, by default all.
+    """
+    steps = [step for step in recipe.steps if isinstance(step, SelectStep) and only in (None, step)]
+    if not any(column.startswith("manifest.") for step in steps for column in step.rules):
+        return
+    texts = {text for row in rows for text in (row["manifest"], *(span["manifest"] for span in row["spans"]))}
+    for table in (dataset.table(recipe.observations, schema.OBSERVATIONS), dataset.table("spans", schema.SPANS)):
+        if table.exists():
+            texts.update(pc.unique(table.read(["manifest"])["manifest"]).to_pylist())
+    names = sorted({name for text in texts if text for name in json.loads(text)})
+    for step in steps:
+        check_manifest_columns(step.rules, names, f"select {step.name}")
 
 
 def _check_installed(recipe: CurationRecipe) -> None:
@@ -149,7 +173,7 @@ class _Run:
         observers = self.recipe.step(ObserveStep).observers
         table = clips_table(self.dataset, self.recipe)
         observed = observed_sources(self.dataset.table(self.recipe.observations))
-        units = without(observed, "source_id", table.keys("source_id"))
+        units, done, already = cut_units(observed, stored_spans(self.dataset), table)
         work = CutWork(
             table=table.url,
             detector=step.detector,
@@ -157,7 +181,11 @@ class _Run:
             rules=ClipRules(**step.model_dump(exclude={"detector"})),
             schema=schema.clips(measures(self.recipe)),
         )
-        self._run(work, table, units, "sources", done=len(observed) - len(units), most=256, key="source_id")
+        if len(units):
+            table = self.dataset.table(self.recipe.clips, schema.clips(measures(self.recipe)))
+        total = pc.sum(units["units"]).as_py() or 0
+        what = "sources" if total + already == len(observed) else "sources and spans"
+        self._run(work, table, units, what, done=already, most=256, keys=done, total=total)
 
     def _annotate(self, step: Annotation) -> None:
         spec = resolved(step.spec)
@@ -174,11 +202,22 @@ class _Run:
         self.annotations.append(AnnotationReport.of(step.name, table))
 
     def _run(
-        self, work: Any, table: Table, units: pa.Table, unit: str, *, done: int, most: int, key: str | None = None
+        self,
+        work: Any,
+        table: Table,
+        units: pa.Table,
+        unit: str,
+        *,
+        done: int,
+        most: int,
+        key: str | None = None,
+        keys: KeySet | None = None,
+        total: int | None = None,
     ) -> None:
+        """Run ``work`` over ``units``. ``keys``, ``total``: what is done and how much is not, where rows are no units."""
         with (
-            self.progress(work.name, len(units), unit, already=done) as bar,
-            Committer(table, key=key, interval=COMMIT_EVERY) as committer,
+            self.progress(work.name, len(units) if total is None else total, unit, already=done) as bar,
+            Committer(table, key=key, done=keys, interval=COMMIT_EVERY) as committer,
         ):
             for receipt in engines.run(work, bundles(units, most), self.engine):
                 committer.add(receipt)
@@ -214,11 +253,12 @@ def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -
 def select_step(dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep) -> SelectionReport:
     """Judge all clips of the dataset by the step's rules, and replace the selection in one commit."""
     clips = joined(dataset, recipe, before=step)
-    verdicts, limits = select(clips, step.rules, duplicates=step.duplicates)
+    verdicts, limits = select(clips, step.rules, duplicates=step.duplicates, overlaps=step.overlaps)
     read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
     properties = {
         "rules": {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()},
         "duplicates": step.duplicates,
+        "overlaps": step.overlaps,
         "limits": limits,
         "tables": {name: dataset.table(name).version() for name in read},
         "recipe": recipe.name,
@@ -272,6 +312,7 @@ def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionRepo
     dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, SelectStep, name)
+    check_manifest_rules(dataset, recipe, (), only=step)
     with dataset.writer():
         report = select_step(dataset, recipe, step)
         record_run(dataset, recipe)  # only now: the next command must not start from rules that were refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -62,7 +63,10 @@ class ObserveWork:
 
 @dataclass(frozen=True, kw_only=True)
 class CutWork:
-    """Turn tracks into clips by thresholds, without decoding."""
+    """Turn tracks into clips by thresholds, and spans that manifests name into clips, without decoding.
+
+    The keys of its receipts are source ids of sources cut as a whole, and span ids.
+    """
 
     table: str
     detector: Any
@@ -77,18 +81,36 @@ class CutWork:
         columns = [name for name in schema.OBSERVATIONS.names if name != "evidence"]
 
         def call(bundle: pa.Table) -> Receipt:
-            rows: dict[str, list[dict[str, Any]]] = {source: [] for source in bundle["source_id"].to_pylist()}
+            units = {unit["source_id"]: unit for unit in bundle.to_pylist()}
+            rows: dict[str, list[dict[str, Any]]] = {key: [] for unit in units.values() for key in _cut_keys(unit)}
             for source, segments in _whole(_observed(bundle, columns)):
-                rows[source] = self._clips(source, segments)
-            return _write(self.table, self.schema, rows, failed_row)
+                for row in self._clips(units[source], segments):
+                    rows[row.get("span_id") or source].append(row)
+            return _write(self.table, self.schema, rows, partial(_failed_cut, units))
 
         yield call
 
-    def _clips(self, source: str, segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def _clips(self, unit: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         try:
-            return clip_rows(joined_row(segments), self.detector, self.observers, self.rules)
+            observed = joined_row(segments)
+            observed = {**observed, "manifest": unit["manifest"] or observed["manifest"]}
+            whole, spans = unit["whole"], unit["spans"]
+            return clip_rows(observed, self.detector, self.observers, self.rules, whole=whole, spans=spans)
         except Exception as error:
-            return [failed_row(source, item_error(error))]
+            reason = item_error(error)
+            return [_failed_cut({unit["source_id"]: unit}, key, reason) for key in _cut_keys(unit)]
+
+
+def _cut_keys(unit: Mapping[str, Any]) -> list[str]:
+    """Return the keys of what of a source is to be cut: its own id for all of its shots, and the ids of spans."""
+    return [unit["source_id"]] * unit["whole"] + [span["span_id"] for span in unit["spans"]]
+
+
+def _failed_cut(units: Mapping[str, Mapping[str, Any]], key: str, error: SourceError) -> dict[str, Any]:
+    if key in units:
+        return failed_row(key, error)
+    source = next(name for name, unit in units.items() if any(span["span_id"] == key for span in unit["spans"]))
+    return failed_row(source, error, key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping
 from fractions import Fraction
 from itertools import pairwise
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from dailies.curation.clips import ClipRules, _named_split, clip_rows, frames_of, pieces, places_of, span_of, split_of
+from dailies.curation.schema import clip_id
 from dailies.curation.types import Cut, Track
 
 BASE = Fraction(1, 25)
@@ -173,6 +175,80 @@ def test_a_manifests_own_split_wins() -> None:
     assert _named_split({"manifest": '{"split": "test"}', "content_id": "k"}, rules) == "test"
     assert _named_split({"manifest": '{"split": "holdout"}', "content_id": "k"}, rules) == "train"
     assert _named_split({"manifest": None, "content_id": "k"}, rules) == "train"
+
+
+@pytest.mark.parametrize(
+    ("word", "split"),
+    [("val", "validation"), ("Dev", "validation"), ("VALID", "validation"), ("Test", "test"), ("testing", "test")],
+)
+def test_a_split_goes_by_any_of_its_names(word: str, split: str) -> None:
+    rules = ClipRules(min_seconds=1, max_seconds=4, validation_share=0, test_share=0)
+    assert _named_split({"manifest": json.dumps({"Split": word}), "content_id": "k"}, rules) == split
+    assert _named_split({"manifest": json.dumps({"split": None}), "content_id": "k"}, rules) == "train"
+
+
+# ---- spans that a manifest names -------------------------------------------------------------------------------------
+
+
+def span_rows(spans: list[tuple[float, float]], *cuts: Cut, whole: bool = False, **row: Any) -> list[dict[str, Any]]:
+    """Clips of a source of 4 s whose frames begin at ticks 100 to 199, at 25 a second, by its spans in seconds."""
+    named = [
+        {"span_id": f"p{n}", "start": start, "end": end, "manifest": json.dumps({"caption": f"c{n}"})}
+        for n, (start, end) in enumerate(spans)
+    ]
+    probe = {"stream": 0, "width": 64, "height": 36, "time_base_num": 1, "time_base_den": 25}
+    source = {"source_id": "s", "content_id": "k", "uri": "u", "manifest": '{"caption": "all"}', "tracks": []}
+    observed = {**source, "probe": probe, "pts": list(range(100, 200)), "end": 200, **row}
+    rules = ClipRules(min_seconds=0.2, max_seconds=4, margin_frames=3)
+    return clip_rows(observed, Known(*cuts), [], rules, whole=whole, spans=named)
+
+
+@pytest.mark.parametrize(
+    ("span", "frames"),
+    [
+        ((0, 4), (0, 100)),
+        ((1, 2), (25, 50)),  # [start, end): the frame at 2 s is the next span's
+        ((0.04, 0.64), (1, 16)),
+        ((0.041, 0.639), (1, 16)),  # rounded to milliseconds, it still names its frames
+        ((0.05999, 1.0), (1, 25)),
+        ((3.0, 4.1), (75, 100)),  # stated lengths reach a little past the last frame
+    ],
+)
+def test_a_span_is_just_the_frames_that_begin_in_it(span: tuple[float, float], frames: tuple[int, int]) -> None:
+    (clip,) = span_rows([span])
+    assert (clip["first_frame"], clip["first_frame"] + clip["frames"]) == frames
+    assert (clip["start"], clip["end"]) == (100 + frames[0], 100 + frames[1])
+    assert (clip["status"], clip["span_start"], clip["span_end"]) == ("ok", *span)
+    assert (clip["start_kind"], clip["end_kind"], clip["manifest"]) == ("span", "span", '{"caption": "c0"}')
+
+
+def test_a_span_without_frames_is_a_row_with_its_reason() -> None:
+    slow = {"pts": [100, 150], "end": 200}  # two frames, 2 s each
+    assert [row["status"] for row in span_rows([(4, 5), (3, 4.2), (9, 10), (0, 0.1)])] == [
+        "outside", "outside", "outside", "too_short"
+    ]  # fmt: skip
+    (row,) = span_rows([(0.5, 1.5)], **slow)
+    assert (row["status"], row["span_id"], row.get("start"), row.get("frames")) == ("empty", "p0", None, None)
+    assert (row["manifest"], row["split"]) == ('{"caption": "c0"}', "train")
+
+
+def test_a_span_holds_its_cuts_and_says_so() -> None:
+    """A hard cut at 50 and a transition of the frames 70 to 74, of whose ends one is enough."""
+    cuts = (cut(149, 150), cut(169, 175))
+    counts = {(0, 2): 0, (2, 2.8): 0, (1.96, 2.04): 1, (0, 2.04): 1, (2, 2.84): 1, (2.96, 4): 1, (3, 4): 0, (0, 4): 2}
+    assert [row["cuts_inside"] for row in span_rows(list(counts), *cuts)] == list(counts.values())
+    shots = span_rows([], *cuts, whole=True)
+    assert [(row["first_frame"], row["frames"], row["cuts_inside"]) for row in shots] == [
+        (0, 47, 0), (53, 14, 0), (78, 22, 0)
+    ]  # fmt: skip
+
+
+def test_a_span_and_a_shot_of_the_same_frames_are_two_clips() -> None:
+    shot, span = span_rows([(0, 4)], whole=True)
+    assert (shot["start"], shot["end"]) == (span["start"], span["end"])
+    assert shot["clip_id"] == clip_id("s", "k", 0, 100, 200, BASE)  # which never changes
+    assert shot["clip_id"] != span["clip_id"]
+    assert (shot["manifest"], span["manifest"]) == ('{"caption": "all"}', '{"caption": "c0"}')
 
 
 def test_few_long_frames_are_pieces_of_one_frame() -> None:

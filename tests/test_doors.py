@@ -30,6 +30,7 @@ READING = (
     "curation/packages",
     "curation/locking",
     "curation/retrying",
+    "curation/table_files",
 )
 SHARED = (*READING, "curation/pictures", "curation/video")  # all that the zoo and training may know of curation
 CURATION = (
@@ -75,7 +76,9 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/detectors": (*READING, "curation/observers"),
     "curation/scorers": (*SHARED, "curation/observers"),
     "curation/captioners": (*SHARED, "curation/observers", "curation/scorers"),
-    "curation/sources": SHARED,
+    "curation/table_files": ("curation/errors",),
+    "curation/manifests": (*SHARED, "curation/table_files"),
+    "curation/sources": (*SHARED, "curation/manifests"),
     "curation/select": READING,
     "curation/observe": (*SHARED, "curation/observers"),
     "curation/observations": (*SHARED, "curation/observers", "curation/observe"),

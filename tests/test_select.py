@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dailies.curation.errors import RecipeError, UsageError
-from dailies.curation.select import Rule, select
+from dailies.curation.select import Rule, check_manifest_columns, select
 
 
 def clips(**columns: list[Any]) -> pa.Table:
@@ -104,6 +104,14 @@ def test_a_quantile_is_of_usable_clips_that_have_a_value() -> None:
     assert verdicts["reason"].to_pylist() == ["too_short", "too_short", "motion_low", "motion_low", None, None, None]
 
 
+def test_an_upper_quantile_is_of_usable_clips_too() -> None:
+    """Of the clips with 1 to 4 half stay. With the short ones, six in all, 3 of the lowest would: -2, -1 and 1."""
+    table = clips(text=[-2.0, -1.0, 1.0, 2.0, 3.0, 4.0], status=["too_short", "too_long", *["ok"] * 4])
+    verdicts, limits = select(table, {"text": Rule(max_quantile=0.5)})
+    assert limits == {"text": {"max": 2.0}}
+    assert verdicts["reason"].to_pylist() == ["too_short", "too_long", None, None, "text_high", "text_high"]
+
+
 def test_each_axis_is_resolved_over_all_clips_whatever_the_other_axes_drop() -> None:
     table = clips(a=[0.0, 1.0, 2.0, 3.0], b=[3.0, 2.0, 1.0, 0.0])
     verdicts, limits = select(table, {"a": Rule(min_quantile=0.5), "b": Rule(min_quantile=0.5)})
@@ -166,6 +174,46 @@ def test_manifest_columns_can_be_asked() -> None:
     rule = Rule(one_of=("CC-BY", "CC0"), nulls="drop")
     verdicts, _ = select(table, {"manifest.license": rule})
     assert verdicts["reason"].to_pylist() == [None, "manifest_license_other", "manifest_license_missing"]
+
+
+def test_numbers_that_were_stored_as_text_stand_beside_numbers() -> None:
+    table = clips(manifest=['{"score": "0.9"}', '{"score": 0.1}', '{"score": ""}'])
+    assert reasons(table, **{"manifest.score": Rule(min=0.5, nulls="drop")}) == [
+        None, "manifest_score_low", "manifest_score_missing"
+    ]  # fmt: skip
+
+
+def test_a_rule_over_a_column_that_no_manifest_has_is_refused() -> None:
+    rules = {"motion": Rule(min=1), "manifest.licence": Rule(one_of=("CC0",), nulls="drop")}
+    with pytest.raises(UsageError, match=r"select main: unknown column 'manifest.licence'.*did you mean license\?"):
+        check_manifest_columns(rules, ["license", "views"], "select main")
+    with pytest.raises(UsageError, match="columns are: none"):
+        check_manifest_columns(rules, [], "select main")
+    check_manifest_columns(rules, ["licence"], "select main")
+
+
+def test_of_spans_that_share_frames_the_first_stays() -> None:
+    """Meeting spans share none. A span after a dropped one is measured against the one that stayed, and shots, unusable spans
+    and other sources do not count."""
+    spans = [(0, 50), (49, 80), (50, 60), (59, 70), (60, 99), (0, 10), (0, 99), (0, 199)]
+    table = clips(
+        x=[0] * 8,
+        start=[start for start, _ in spans],
+        end=[end for _, end in spans],
+        source_id=[*["s"] * 5, "other", "s", "s"],
+        content_id=["k"] * 5 + ["l", "k", "k"],
+        status=["ok"] * 7 + ["too_long"],
+        span_id=[*"abcdef", None, "g"],
+    )
+    wanted = [None, "overlapping", None, "overlapping", None, None, None, "too_long"]
+    assert reasons(table) == wanted
+    assert reasons(table.take([4, 2, 0, 7, 5, 3, 1, 6])) == wanted
+    assert select(table, {}, overlaps="keep")[0]["keep"].to_pylist() == [True] * 7 + [False]
+
+
+def test_of_a_shot_and_a_span_of_the_same_frames_the_span_stays() -> None:
+    table = clips(x=[0, 0], content_id=["k", "k"], source_id=["s", "s"], span_id=[None, "a"])
+    assert reasons(table) == ["duplicate", None]
 
 
 def test_a_word_is_not_compared_with_a_number() -> None:

@@ -74,8 +74,9 @@ def test_a_manifest_lists_sources_relative_to_itself(tree: Path, kind: str) -> N
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_a_manifests_other_columns_are_carried_through(tree: Path, kind: str) -> None:
     first, second = list_sources([str(write(tree, kind))])
-    assert json.loads(first["manifest"]) == {"license": "CC-BY", "views": "12"}
-    assert json.loads(second["manifest"])["views"] == "3"
+    views = ["12", "3"] if kind == "parquet" else [12, 3]  # a file of text has numbers where all of a column are
+    assert json.loads(first["manifest"]) == {"license": "CC-BY", "views": views[0]}
+    assert json.loads(second["manifest"])["views"] == views[1]
 
 
 def test_a_manifest_may_begin_with_a_byte_order_mark(tree: Path) -> None:

@@ -145,6 +145,12 @@ def test_pictures_from_folders_and_parquet(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\nb.png,two\n")
     pictures = folder_pictures(tmp_path, (32, 24))
     assert pictures.captions == ["one", "two"]
+    (tmp_path / "metadata.csv").write_text('file_name,text\na.png,7\nb.png,"two, of three"\n')
+    assert folder_pictures(tmp_path, (32, 24)).captions == ["7", "two, of three"]
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,x\nb.png,a red ball, left of a cube, on grass\n")
+    with pytest.raises(UsageError, match=r"image_path=.*row 2 \(line 3\): has 4 cells where the header has 2"):
+        folder_pictures(tmp_path, (32, 24))
+    (tmp_path / "metadata.csv").write_text("file_name,text\nb.png,two\n")
     assert np.array_equal(pictures.frames(0, 0, 1), np.full((1, 24, 40, 3), 90, np.uint8))
     images = [{"bytes": (tmp_path / "a.png").read_bytes()}] * 2
     pq.write_table(pa.table({"image": images, "text": ["x", None]}), tmp_path / "p.parquet")

@@ -39,7 +39,7 @@ FORMAT = 1
 
 GROUPS = ("clips", "scores", "captions", "selections")
 NAME = r"[A-Za-z0-9_.-]+"
-TABLE_NAME = re.compile(rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|runs")
+TABLE_NAME = re.compile(rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|spans|runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class DatasetTables:
         if not TABLE_NAME.fullmatch(name):
             raise DatasetError(
                 f"table={name!r}: not a table's name; allowed: observations@FP, clips/CUTS@FP, scores/NAME@FP, "
-                "captions/NAME@FP, selections/NAME, runs"
+                "captions/NAME@FP, selections/NAME, spans, runs"
             )
         return Table(name, self.folder / name, schema)
 
@@ -165,7 +165,7 @@ class DatasetTables:
         with self.writer():
             for name in self.exports():
                 counts[f"exports/{name}"] = withdraw_from_export(self.folder / "exports" / name, sources)
-            order = ("selections/", "captions/", "scores/", "clips/", "observations@")
+            order = ("selections/", "captions/", "scores/", "clips/", "spans", "observations@")
             for start in order:
                 for name in self.tables():
                     if name.startswith(start):

@@ -24,10 +24,11 @@ from dailies.curation.tables.table import Table
 NAMED = 20
 """How many keys of one kind of problem are named one by one."""
 
-KEYS = {"observations": ["source_id", "segment"], "runs": ["run_id"]}
+KEYS = {"observations": ["source_id", "segment"], "spans": ["span_id"], "runs": ["run_id"]}
 
 SCHEMAS = {
     "observations": schema.OBSERVATIONS,
+    "spans": schema.SPANS,
     "clips": schema.clips([]),
     "scores": schema.scores([]),
     "captions": schema.scores([]),
@@ -137,7 +138,7 @@ def _orphans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     clips = _all(tables, "clips", "clip_id")
     for name, table in tables.items():
         kind = _kind(name)
-        if kind in ("observations", "runs"):
+        if kind in ("observations", "spans", "runs"):  # spans are stored before their source is observed
             continue
         key, known, origin = ("source_id", sources, "observations") if kind == "clips" else ("clip_id", clips, "clips")
         rows = table.read([key])[key]
@@ -152,9 +153,6 @@ def _all(tables: dict[str, Table], kind: str, column: str) -> pa.Array:
     return pc.unique(pa.chunked_array(chunks, pa.string()))
 
 
-_is_clip = pc.field("status").is_null() | (pc.field("status") != "failed")
-
-
 def _spans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     """Yield clips that are empty or reach outside the frames of their source."""
     extents = [_extent(table) for name, table in tables.items() if _kind(name) == "observations"]
@@ -164,7 +162,9 @@ def _spans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     for name, table in tables.items():
         if _kind(name) != "clips":
             continue
-        rows = table.read(["clip_id", "source_id", "start", "end"], filter=_is_clip)
+        # Neither what could not be cut nor a manifest's span without frames.
+        placed = pc.field("status").is_null() | ~pc.field("status").isin(["failed", "outside", "empty"])
+        rows = table.read(["clip_id", "source_id", "start", "end"], filter=placed)
         empty = pc.fill_null(pc.greater_equal(rows["start"], rows["end"]), True)
         yield from _problems(name, rows.filter(empty)["clip_id"], "its span is empty: start is not before end")
         rows = rows.filter(pc.invert(empty)).join(within, "source_id", join_type="inner")

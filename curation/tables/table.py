@@ -378,13 +378,19 @@ class Committer:
     ``parts`` count what was committed, ``dropped`` the parts that came twice (a retried task), which ``gc`` removes.
     """
 
-    def __init__(self, table: Table, *, key: str | None = None, interval: float = 5.0) -> None:
-        """Begin with what is committed. ``key``: the column that holds the units' keys, by default the first one."""
+    def __init__(
+        self, table: Table, *, key: str | None = None, done: KeySet | None = None, interval: float = 5.0
+    ) -> None:
+        """Begin with what is committed.
+
+        ``key``: the column that holds the units' keys, by default the first one; ``done``: the keys of what is committed,
+        where they are not one column's.
+        """
         self.table = table
         self.interval = interval
         self.rows = self.parts = self.dropped = 0
         self._delta = table._open(snapshot=True)
-        self._done = table.keys(key)
+        self._done = table.keys(key) if done is None else done
         self._pending: list[Receipt] = []
         self._last = time.monotonic()
 

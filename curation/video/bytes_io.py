@@ -6,10 +6,12 @@ import hashlib
 import os
 from collections.abc import Callable
 from typing import Any, BinaryIO
+from urllib.parse import urlencode
 
 from dailies.curation.errors import SourceError, Unreadable
 from dailies.curation.retrying import cause_of, retried
 
+CELLS = "parquet"  # scheme of URLs of cells, see ``cells``
 CHUNK, CHUNKS = 64 * 1024, 16  # content_id: bytes per sampled range, and how many ranges at most
 
 
@@ -18,6 +20,19 @@ def local_path(uri: str) -> str | None:
     if uri.startswith("file://"):
         return uri.removeprefix("file://")
     return None if "://" in uri else uri
+
+
+def cell_url(file: str, column: str, row: int) -> str:
+    """Return the URL of a cell of Parquet; ``file`` is an absolute path, ``row`` counts from 0 in the file."""
+    return f"{CELLS}://{file}#{urlencode({'row': row, 'column': column})}"
+
+
+def stores() -> Any:
+    """Return fsspec, which then knows cells of Parquet too."""
+    import fsspec
+
+    fsspec.register_implementation(CELLS, "dailies.curation.video.cells.ParquetCells", clobber=True)
+    return fsspec
 
 
 def content_id(uri: str) -> tuple[str, int]:
@@ -45,9 +60,7 @@ def content_id(uri: str) -> tuple[str, int]:
 
 def _remote_ranges(uri: str) -> tuple[int, list[bytes]]:
     """Return the size of a remote file and the ranges that are sampled. Raises whatever the store raises."""
-    import fsspec
-
-    system, remote = fsspec.core.url_to_fs(uri)
+    system, remote = stores().core.url_to_fs(uri)
     size = retried(lambda: system.info(remote))["size"]
     if size is None:
         raise Unreadable("the server does not say how long it is (no Content-Length), so it cannot be read in parts")
@@ -93,10 +106,9 @@ class Remote:
     @classmethod
     def at(cls, url: str) -> Remote:
         """Open a URL. Raises whatever the store raises."""
-        import fsspec
 
         def opened() -> Any:
-            return fsspec.open(url, "rb").open()
+            return stores().open(url, "rb").open()
 
         return cls(retried(opened), opened)
 

@@ -24,13 +24,18 @@ from dailies.pipelines.cli.options import (
 def curate(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE…", help="Files, folders, globs, or manifests (.parquet, .csv, .txt)."),
+        typer.Argument(
+            metavar="SOURCE…", help="Files, folders, globs, or manifests (.parquet, .csv, .tsv, .jsonl, .txt)."
+        ),
     ],
     out: Annotated[str, typer.Option("--out", "-o", metavar="DATASET", help="Folder or URL of the dataset.")],
     recipe: RecipeName = "default",
     set_: Overrides = [],  # noqa: B006
     engine: EngineName = "ray",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed sources and clips again.")] = False,
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="NAME", help="The manifests' column that names the videos.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn raw video into training shards: observe, cut, score, select, export. Repeat the command to resume."""
@@ -47,6 +52,7 @@ def curate(
         loaded,
         engine=parse_engine(engine),
         retry_failed=retry_failed,
+        column=column,
         progress=progress_for(as_json),
     )
     print_summary(summary, as_json)

@@ -53,11 +53,13 @@ def _print_totals(out: Console, summary: Summary) -> None:
     sources, counts = summary.sources, summary.clips.counts
     broken = f", {counted(sources.packets_broken, 'broken packet')} skipped" if sources.packets_broken else ""
     short = f", {counted(counts['too_short'], 'shot')} too short" if counts["too_short"] else ""
-    long = f", {counted(counts['too_long'], 'frame')} too long" if counts["too_long"] else ""
-    uncut = f", {counted(counts['failed'], 'source')} could not be cut" if counts["failed"] else ""
+    long = f", {counts['too_long']} too long" if counts["too_long"] else ""
+    lost = counts["outside"] + counts["empty"]
+    spans = f", {counted(lost, 'span')} without frames" if lost else ""
+    uncut = f", {counts['failed']} could not be cut" if counts["failed"] else ""
     lines = [
         ("sources", f"{sources.ok} of {sources.given} usable, {length(sources.seconds)}{broken}"),
-        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}{long}{uncut}"),
+        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}{long}{spans}{uncut}"),
         *((each.name, _annotation_line(each)) for each in summary.annotations if each.failed),
         *((f"select {each.name}", f"{each.kept} kept, {length(each.kept_seconds)}") for each in summary.selections),
         *((f"export {each.name}", _export_line(each)) for each in summary.exports),

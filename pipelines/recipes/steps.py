@@ -145,11 +145,15 @@ class CaptionStep(StrictModel):
 
 
 class SelectStep(StrictModel):
-    """Rules over columns; quantiles are resolved over the whole table."""
+    """Rules over columns; quantiles are resolved over the whole table.
+
+    ``overlaps``: whether spans of a manifest that share frames with an earlier span of the source are kept.
+    """
 
     name: StepName = "main"
     rules: dict[str, Rule] = Field(default_factory=dict)
     duplicates: Literal["drop", "keep"] = "drop"
+    overlaps: Literal["drop", "keep"] = "drop"
 
 
 class ExportStep(StrictModel):

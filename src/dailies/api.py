@@ -62,11 +62,13 @@ def curate(
     overrides: Sequence[str] = (),
     engine: Engine = "ray",
     retry_failed: bool = False,
+    column: str | None = None,
     progress: Progress = show_progress,
 ) -> Summary:
     """Turn raw video into a dataset and training shards; repeat the call to resume.
 
-    ``sources``: files, folders, globs or manifests. ``recipe``: a built-in name, a YAML file, or a ``CurationRecipe``.
+    ``sources``: files, folders, globs or manifests, whose column ``column`` names the videos. ``recipe``: a built-in name, a
+    YAML file, or a ``CurationRecipe``.
     Returns what became of every source, clip and selection, each loss with its reason. Raises ``UsageError`` before any work
     where the request cannot be met.
     """
@@ -76,6 +78,7 @@ def curate(
         load_recipe(recipe, overrides),
         engine=engine,
         retry_failed=retry_failed,
+        column=column,
         progress=progress,
     )
 

@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dailies.zoo.formats.clip_folders import processor_folder, tokenizer_folder
-from dailies.zoo.formats.lock import sha256
+from dailies.zoo.formats.hashes import sha256
 
 WHOLE = 1 << 20  # bytes of a column's chunk that are read whole; of a longer one as many as these, spread evenly
 RANGE = 4096

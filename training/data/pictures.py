@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -12,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dailies.curation.errors import ExportError, Unreadable
+from dailies.curation.errors import ExportError, Unreadable, UsageError
 from dailies.curation.pictures import open_picture
+from dailies.curation.table_files import read_rows
 from dailies.training.data.items import PixelItems
 from dailies.training.data.reader import check_shape
 from dailies.training.models.pixels import Pixels, cover
@@ -56,8 +56,10 @@ def folder_pictures(folder: str | Path, size: tuple[int, int]) -> Pictures:
     root = Path(folder)
     texts: dict[str, str] = {}
     if (root / "metadata.csv").exists():
-        with (root / "metadata.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            rows = [row.values for row in read_rows(root / "metadata.csv", typed=False)]
+        except UsageError as error:
+            raise ExportError(f"image_path={folder}: {error}") from error
         if any(row.get("file_name") is None or row.get("text") is None for row in rows):
             raise ExportError(
                 f"image_path={folder}: metadata.csv needs the columns file_name and text, filled in each row"

@@ -1,0 +1,214 @@
+"""Tables that people write are read here, row by row: Parquet, CSV, TSV, JSON Lines, and text with one path a line.
+
+Every row says where it stands, so that a mistake in it is named. Cells of CSV and TSV get the type that the whole column
+has: numbers are numbers, and an empty cell is null. Bytes of videos are never read: a ``Cell`` stands for them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dailies.curation.errors import UsageError
+
+TABLE_SUFFIXES = frozenset([".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".txt"])
+BATCH = 4096  # rows of Parquet in memory at a time
+WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,17})")  # 007 is a name, and more digits than 64 bits hold are one too
+NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|nan|[+-]?inf", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of Parquet that holds bytes: its ``row`` in the file, from 0; ``name``: the file's name that stands beside it."""
+
+    row: int
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row; ``where`` names it for people, with its line in a file of text. Rows and lines count from 1."""
+
+    where: str
+    values: dict[str, Any]
+
+
+def read_rows(path: Path, *, typed: bool = True, blobs: frozenset[str] = frozenset()) -> Iterator[TableRow]:
+    """Yield the rows of a table; any size will do.
+
+    Args:
+        path: Its suffix, one of ``TABLE_SUFFIXES``, says what it is.
+        typed: Infer numbers in CSV and TSV, which takes a pass more; else every cell is text or null.
+        blobs: Columns (lower case) of Parquet whose plain bytes are files. Structs of bytes and path, as Hugging Face writes
+            them, are files in any column: each value is a ``Cell``, or the path where there are no bytes.
+
+    Raises ``UsageError`` in one line, with the row where one row is to blame.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            yield from _parquet(path, blobs)
+        elif suffix in (".csv", ".tsv"):
+            yield from _separated(path, "," if suffix == ".csv" else "\t", typed)
+        elif suffix == ".txt":
+            yield from _lines(path)
+        else:
+            yield from _json_lines(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+def _lines(path: Path) -> Iterator[TableRow]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if (text := line.strip()) and not text.startswith("#"):
+                yield TableRow(f"line {number}", {"path": text})
+
+
+def _json_lines(path: Path) -> Iterator[TableRow]:
+    with path.open(encoding="utf-8-sig") as file:
+        rows = count(1)
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            where = f"row {next(rows)} (line {line})"
+            try:
+                values = json.loads(text)
+            except ValueError as error:
+                raise UsageError(f"{path}: {where}: is not JSON: {error}") from None
+            if not isinstance(values, dict):
+                raise UsageError(f"{path}: {where}: is no object; write one JSON object a line")
+            yield TableRow(where, values)
+
+
+def _separated(path: Path, delimiter: str, typed: bool) -> Iterator[TableRow]:
+    casts = _casts(path, delimiter) if typed else {}
+    for where, values in _cells(path, delimiter):
+        yield TableRow(
+            where,
+            {name: cell if cell is None or name not in casts else casts[name](cell) for name, cell in values.items()},
+        )
+
+
+def _casts(path: Path, delimiter: str) -> dict[str, Callable[[str], Any]]:
+    """Return how to read the columns whose every cell is a number."""
+    whole: dict[str, bool] = {}
+    text: set[str] = set()
+    for _, values in _cells(path, delimiter):
+        for name, cell in values.items():
+            if cell is None or name in text:
+                continue
+            if not NUMBER.fullmatch(cell.strip()):
+                text.add(name)
+            else:
+                whole[name] = whole.get(name, True) and WHOLE.fullmatch(cell.strip()) is not None
+    return {name: int if only_whole else float for name, only_whole in whole.items() if name not in text}
+
+
+def _cells(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """Yield where each row stands, and its cells as text; empty ones are None. A column without a name is left out."""
+    csv.field_size_limit(2**31 - 1)  # its default of 131,072 characters is below what some captions have
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        names: list[str] | None = None
+        rows = count(1)
+        line = 1
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                where = "header" if names is None else f"row {next(rows)} (line {line})"
+                raise UsageError(f"{path}: {where}: {error}; check its double quotes") from None
+            if cells is None:
+                return
+            if names is None and cells:
+                names = [cell.strip() for cell in cells]
+                if twice := [name for name in names if name and names.count(name) > 1]:
+                    raise UsageError(f"{path}: two columns are named {twice[0]!r}; rename one")
+            elif names is not None and cells:
+                where = f"row {next(rows)} (line {line})"
+                if len(cells) > len(names):
+                    raise UsageError(
+                        f"{path}: {where}: has {len(cells)} cells where the header has {len(names)}; "
+                        "put a text with commas in double quotes"
+                    )
+                padded = [*cells, *[""] * (len(names) - len(cells))]
+                yield (
+                    where,
+                    {name: cell if cell.strip() else None for name, cell in zip(names, padded, strict=True) if name},
+                )
+            line = reader.line_num + 1
+
+
+# ---- Parquet --------------------------------------------------------------------------------------------------------
+
+
+def _parquet(path: Path, blobs: frozenset[str]) -> Iterator[TableRow]:
+    with pq.ParquetFile(path) as file:
+        fields = list(file.schema_arrow)
+        structs = [field.name for field in fields if _is_file(field.type)]
+        plain = [field.name for field in fields if field.name.lower() in blobs and _is_bytes(field.type)]
+        leaves = [
+            f"{field.name}.path" if field.name in structs else field.name for field in fields if field.name not in plain
+        ]
+        row = 0
+        for group in range(file.num_row_groups):
+            filled = {name: _filled(file, group, name, "bytes") for name in structs}
+            filled |= {name: _filled(file, group, name) for name in plain}
+            for values in _group_rows(file, group, leaves):
+                for name in structs:
+                    beside = (values[name] or {}).get("path")
+                    values[name] = Cell(row, beside) if next(filled[name]) else beside
+                for name in plain:
+                    values[name] = Cell(row) if next(filled[name]) else None
+                row += 1
+                yield TableRow(f"row {row}", {field.name: values[field.name] for field in fields})
+
+
+def _group_rows(file: pq.ParquetFile, group: int, leaves: list[str]) -> Iterator[dict[str, Any]]:
+    if not leaves:  # a file of bytes and nothing else
+        yield from ({} for _ in range(file.metadata.row_group(group).num_rows))
+        return
+    for batch in file.iter_batches(batch_size=BATCH, row_groups=[group], columns=leaves):
+        yield from batch.to_pylist()
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_file(kind: pa.DataType) -> bool:
+    """Tell whether values are what Hugging Face keeps of a file: a struct of bytes and path."""
+    if not pa.types.is_struct(kind) or {field.name for field in kind} != {"bytes", "path"}:
+        return False
+    stored = kind.field("bytes").type
+    return _is_bytes(stored) or pa.types.is_null(stored)
+
+
+def _filled(file: pq.ParquetFile, group: int, *column: str) -> Iterator[bool]:
+    """Yield for each row of a row group whether there are bytes: by its statistics, which need no reading, where they say."""
+    facts = file.metadata.row_group(group)
+    chunks = (facts.column(index) for index in range(facts.num_columns))
+    chunk = next(chunk for chunk in chunks if chunk.path_in_schema == ".".join(column))
+    nulls = chunk.statistics.null_count if chunk.statistics and chunk.statistics.has_null_count else None
+    if nulls in (0, facts.num_rows):
+        yield from (nulls == 0 for _ in range(facts.num_rows))
+        return
+    for batch in file.iter_batches(batch_size=16, row_groups=[group], columns=[".".join(column)]):
+        values = batch.column(0)
+        for name in column[1:]:
+            values = pc.struct_field(values, name)
+        yield from pc.is_valid(values).to_pylist()

@@ -1,0 +1,153 @@
+"""Spans that manifests name, from end to end: one decode of a source, a clip for each span, and more of them later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dailies.curation import video
+from dailies.curation.errors import UsageError
+from dailies.curation.tables import DatasetTables, query, verify
+from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
+from dailies.pipelines.run import curate, select_again
+from tests.rendered_video import number, numbered, render
+
+RECIPE = """
+name: spans
+steps:
+  - observe: {observers: [change, luma: {fps: 5, short_side: 90}], evidence: {fps: 5, short_side: 90}}
+  - cut: {detector: content, min_seconds: 0.2, max_seconds: 4}
+  - select: {rules: {manifest.text: {one_of: [one, two, three, late], nulls: drop}}}
+  - export: {preset: ultrafast, crf: 12}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> CurationRecipe:
+    path = tmp_path_factory.mktemp("recipe") / "spans.yaml"
+    path.write_text(RECIPE)
+    return load_recipe(str(path), ())
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """50 frames, 25 a second, that count."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    render(path, count=50)
+    return path
+
+
+def manifest(folder: Path, *rows: tuple[float | None, float | None, str], path: Path) -> str:
+    table = [{"path": str(path), "start": start, "end": end, "text": text} for start, end, text in rows]
+    pq.write_table(pa.Table.from_pylist(table), folder / "list.parquet")
+    return str(folder / "list.parquet")
+
+
+def asked(dataset: Path, statement: str) -> list[dict[str, Any]]:
+    return list(query(DatasetTables.open(str(dataset)), statement).to_pylist())
+
+
+ONE, TWO = (0.2, 0.8, "one"), (0.8, 1.2, "two")
+
+
+def test_spans_are_clips_with_their_own_text_and_frames_up_to_the_export(
+    tmp_path: Path, film: Path, recipe: CurationRecipe
+) -> None:
+    out = tmp_path / "out"
+    summary = curate(
+        [manifest(tmp_path, ONE, TWO, (1.2, 1.4, "unasked"), (1.8, 5, "far"), path=film)],
+        str(out),
+        recipe,
+        engine="local",
+    )
+    (report,) = summary.selections
+    assert (report.clips, report.kept, dict(report.reasons)) == (4, 2, {"manifest_text_other": 1, "outside": 1})
+    assert (summary.clips.counts["ok"], summary.clips.counts["outside"]) == (3, 1)
+    rows = pq.read_table(f"{summary.exports[0].path}/data").to_pylist()
+    shown = {}
+    for row in rows:
+        (out / "clip.mp4").write_bytes(row["video"])
+        with video.open_source(str(out / "clip.mp4")) as source:
+            shown[json.loads(row["manifest"])["text"]] = [number(frame.rgb().mean(-1)) for frame in source.frames()]
+    assert shown == {"one": list(range(5, 20)), "two": list(range(20, 30))}
+    assert verify(DatasetTables.open(str(out))) == []
+
+
+def test_spans_that_are_added_later_need_no_other_decode(tmp_path: Path, film: Path, recipe: CurationRecipe) -> None:
+    """Neither does the whole file, whose shots are clips beside them. A run that names nothing new changes nothing."""
+    out = tmp_path / "out"
+
+    def run(*rows: tuple[float | None, float | None, str]) -> tuple[Any, list[dict[str, Any]]]:
+        curate([manifest(tmp_path, *rows, path=film)], str(out), recipe, engine="local")
+        (name,) = [name for name in DatasetTables.open(str(out)).tables() if name.startswith("observations")]
+        clips = "select clip_id, span_id, start, frames, manifest->>'text' as text from clips order by start, text"
+        return DatasetTables.open(str(out)).table(name).version(), asked(out, clips)
+
+    version, before = run(ONE)
+    again = run(ONE)
+    more = run(TWO, ONE, (1.4, 1.8, "late"))
+    whole = run(ONE, TWO, (None, None, "all"))
+    assert again == (version, before)
+    assert [row["text"] for row in before] == ["one"]
+    assert (more[0], [row["text"] for row in more[1]]) == (version, ["one", "two", "late"])
+    assert before[0] in more[1]
+    assert whole[0] == version
+    shots = [row for row in whole[1] if row["span_id"] is None]
+    assert [row for row in whole[1] if row["span_id"] is not None] == more[1]
+    assert sum(row["frames"] for row in shots) == 50
+    assert {row["text"] for row in shots} == {"all"}
+    assert run(ONE) == whole
+
+
+def test_a_source_that_was_whole_stays_so_when_spans_are_added(
+    tmp_path: Path, film: Path, recipe: CurationRecipe
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "clips.yaml").write_text(RECIPE.partition("  - select")[0])
+    cutting = load_recipe(str(tmp_path / "clips.yaml"), ())
+    curate([str(film)], str(out), cutting, engine="local")
+    shots = asked(out, "select clip_id from clips")
+    curate([manifest(tmp_path, ONE, path=film)], str(out), recipe, engine="local")
+    assert len(asked(out, "select * from clips")) == len(shots) + 1
+    other = load_recipe(str(tmp_path / "clips.yaml"), ["cut.max_seconds=3"])  # another table of clips, from nothing
+    curate([str(film)], str(out), other, engine="local")
+    assert len(asked(out, "select * from clips where span_id is null")) == len(shots)
+    assert len(asked(out, "select * from clips where span_id is not null")) == 1
+
+
+def test_a_rule_over_a_column_that_no_row_has_is_refused_before_any_work(
+    tmp_path: Path, film: Path, recipe: CurationRecipe
+) -> None:
+    with pytest.raises(
+        UsageError, match=r"select main: unknown column 'manifest.text'; the manifests' columns are: none"
+    ):
+        curate([str(film)], str(tmp_path / "out"), recipe, engine="local")
+    assert DatasetTables.open(str(tmp_path / "out")).tables() == []
+    curate([manifest(tmp_path, ONE, path=film)], str(tmp_path / "out"), recipe, engine="local")
+    curate([str(film)], str(tmp_path / "out"), recipe, engine="local")  # a row of before has the column
+    with pytest.raises(UsageError, match=r"'manifest.txet'.*did you mean text\?"):
+        select_again(str(tmp_path / "out"), "main", ["main.rules={manifest.txet: {one_of: [one], nulls: drop}}"])
+
+
+def test_videos_in_cells_are_curated_like_files(tmp_path: Path, film: Path, recipe: CurationRecipe) -> None:
+    render(tmp_path / "other.mp4", count=20, picture=lambda index, *size: numbered(index + 30, *size))
+    cells = [
+        {"video": {"bytes": path.read_bytes(), "path": path.name}, "text": text}
+        for path, text in ((film, "one"), (tmp_path / "other.mp4", "two"))
+    ]
+    pq.write_table(pa.Table.from_pylist(cells), tmp_path / "cells.parquet")
+    summary = curate([str(tmp_path / "cells.parquet")], str(tmp_path / "out"), recipe, engine="local")
+    assert (summary.sources.ok, summary.exports[0].failed) == (2, 0)
+    frames = asked(
+        tmp_path / "out", "select manifest->>'text' as text, len(pts) as frames from observations order by 1"
+    )
+    assert frames == [{"text": "one", "frames": 50}, {"text": "two", "frames": 20}]
+    exported = asked(tmp_path / "out", "select distinct manifest->>'text' as text from export_export order by 1")
+    assert exported == [{"text": "one"}, {"text": "two"}]
+    again = curate([str(tmp_path / "cells.parquet")], str(tmp_path / "out"), recipe, engine="local")
+    assert again.clips == summary.clips
