@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -51,7 +52,11 @@ class Rule(StrictModel):
 
 
 def select(
-    clips: pa.Table, rules: Mapping[str, Rule], *, duplicates: Literal["drop", "keep"] = "drop"
+    clips: pa.Table,
+    rules: Mapping[str, Rule],
+    *,
+    duplicates: Literal["drop", "keep"] = "drop",
+    readable: Callable[[str], bool] = lambda uri: True,
 ) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
     """Judge every clip.
 
@@ -66,7 +71,7 @@ def select(
     usable = np.asarray(status == "ok", dtype=bool)
     fell: list[tuple[str, NDArray[np.bool_]]] = [(word, status == word) for word in ("failed", "too_short", "too_long")]
     if duplicates == "drop":
-        fell.append(("duplicate", usable & _copies(clips)))
+        fell.append(("duplicate", usable & _copies(clips, readable)))
     resolved: dict[str, dict[str, Any]] = {}
     for column, rule in rules.items():
         resolved[column] = {}
@@ -150,18 +155,21 @@ def _nulls(values: pa.ChunkedArray) -> NDArray[np.bool_]:
     return np.asarray(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _copies(clips: pa.Table) -> NDArray[np.bool_]:
-    """Return clips whose content and span an earlier source (by id) has too: exact copies of a file."""
-    keys = zip(
-        *(clips[name].to_pylist() for name in ("content_id", "stream", "start", "end", "source_id")),
-        range(len(clips)),
-        strict=False,
-    )
-    first: dict[tuple[Any, ...], tuple[str, int]] = {}
-    rows = [(tuple(key[:4]), (key[4], key[5])) for key in keys]
-    for content, who in rows:
-        first[content] = min(first.get(content, who), who)
-    return np.asarray([first[content] != who for content, who in rows], dtype=bool)
+def _copies(clips: pa.Table, readable: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """Return clips whose content and span another source has too, but for one: the first readable one by source id."""
+    columns = [clips[name].to_pylist() for name in ("content_id", "stream", "start", "end")]
+    alike: dict[tuple[Any, ...], list[tuple[str, int, str]]] = {}
+    who = zip(clips["source_id"].to_pylist(), range(len(clips)), clips["uri"].to_pylist(), strict=True)
+    for content, one in zip(zip(*columns, strict=True), who, strict=True):
+        alike.setdefault(content, []).append(one)
+    copies = np.zeros(len(clips), dtype=bool)
+    there = cache(readable)
+    for group in alike.values():
+        if len(group) > 1:
+            group.sort()
+            kept = next((row for _, row, uri in group if there(uri)), group[0][1])
+            copies[[row for _, row, _ in group if row != kept]] = True
+    return copies
 
 
 def _verdicts(clips: pa.Table, fell: list[tuple[str, NDArray[np.bool_]]]) -> pa.Table:

@@ -62,6 +62,7 @@ def curate(
     overrides: Sequence[str] = (),
     engine: Engine = "ray",
     retry_failed: bool = False,
+    readmit: Sequence[str] = (),
     progress: Progress = show_progress,
 ) -> Summary:
     """Turn raw video into a dataset and training shards; repeat the call to resume.
@@ -76,6 +77,7 @@ def curate(
         load_recipe(recipe, overrides),
         engine=engine,
         retry_failed=retry_failed,
+        readmit=readmit,
         progress=progress,
     )
 
