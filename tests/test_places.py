@@ -1,8 +1,7 @@
-"""A source is its content: moved, signed anew, copied, withdrawn; what was done of it is kept, and it stays out once it is out."""
+"""A source is its content: moved, signed anew, copied or withdrawn, what was done of it is kept, or stays out."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,7 +56,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def again(tmp_path: Path) -> Curate:
     def run(*sources: object, **how: Any) -> Summary:
-        recipe = load_recipe(FAST[1], [text for text in FAST[3::2]])
+        recipe = load_recipe(FAST[1], FAST[3::2])
         return curate([str(source) for source in sources], str(tmp_path / "dataset"), recipe, engine="local", **how)
 
     return run
