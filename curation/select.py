@@ -160,8 +160,8 @@ def _copies(clips: pa.Table, readable: Callable[[str], bool]) -> NDArray[np.bool
     columns = [clips[name].to_pylist() for name in ("content_id", "stream", "start", "end")]
     alike: dict[tuple[Any, ...], list[tuple[str, int, str]]] = {}
     who = zip(clips["source_id"].to_pylist(), range(len(clips)), clips["uri"].to_pylist(), strict=True)
-    for content, one in zip(zip(*columns, strict=True), who, strict=True):
-        alike.setdefault(content, []).append(one)
+    for content, member in zip(zip(*columns, strict=True), who, strict=True):
+        alike.setdefault(content, []).append(member)
     copies = np.zeros(len(clips), dtype=bool)
     there = cache(readable)
     for group in alike.values():

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from dailies.curation import schema, video
 from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.tables import DatasetTables, Table
-from dailies.curation.video.bytes_io import local_path, size_of
 
 THREADS = 16  # stores are asked about so many places at once
 
@@ -81,13 +80,13 @@ def _contents(uris: Sequence[str], sizes: set[int | None]) -> dict[str, str]:
     if not sizes:
         return {}
     with ThreadPoolExecutor(THREADS) as pool:
-        found = zip(uris, pool.map(lambda uri: _content(uri, sizes), uris), strict=True)
-        return {uri: content for uri, content in found if content}
+        contents = pool.map(lambda uri: _content(uri, sizes), uris)
+        return {uri: content for uri, content in zip(uris, contents, strict=True) if content}
 
 
 def _content(uri: str, sizes: set[int | None]) -> str | None:
     try:
-        return video.content_id(uri)[0] if size_of(uri) in sizes else None
+        return video.content_id(uri)[0] if video.size_of(uri) in sizes else None
     except SourceError:
         return None  # observing it says why
 
@@ -123,11 +122,11 @@ def _name(uri: str) -> str:
 
 def readable(uri: str) -> bool:
     """Return whether there is something at ``uri`` that may be read."""
-    path = local_path(uri)
+    path = video.local_path(uri)
     if path is not None:
         return os.access(path, os.R_OK)
     try:
-        size_of(uri)
+        video.size_of(uri)
     except SourceError:
         return False
     return True
@@ -159,13 +158,13 @@ def readmit(dataset: DatasetTables, named: Sequence[str]) -> None:
     rows = table.read()
     chosen: set[str] = set()
     for argument in named:
-        found = set(_matching(rows, argument))
-        if not found:
+        matching = set(_matching(rows, argument))
+        if not matching:
             raise UsageError(
                 f"--readmit={argument}: not withdrawn from {dataset.url}; "
                 f"`dailies sql {dataset.url} 'select uri from withdrawn'` lists what is"
             )
-        chosen |= found
+        chosen |= matching
     table.delete(chosen)
 
 

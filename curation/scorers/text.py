@@ -88,9 +88,9 @@ class TextScorer:
     def _look(self, detector: Any, frame: EvidenceFrame) -> tuple[float, int]:
         """Union of the text boxes as a share of the frame, and how many there are."""
         rgb = video.unjpeg(frame.jpeg)
-        found = _detected(detector, rgb)
-        boxes = [box for box, _ in found if self._is_line(box, rgb.shape[0])]
-        high = [box for box, score in found if score >= SURE[0] and self._may_be_title(box, rgb)]
+        detected = _detected(detector, rgb)
+        boxes = [box for box, _ in detected if self._is_line(box, rgb.shape[0])]
+        high = [box for box, score in detected if score >= SURE[0] and self._may_be_title(box, rgb)]
         if high:
             titles = [box for box, score in _from_farther_away(detector, rgb) if score >= SURE[1] and _is_block(box)]
             boxes += [box for box in high if any(_holds(title, box.mean(0)) for title in titles)]
@@ -107,10 +107,10 @@ class TextScorer:
 
 def _detected(detector: Any, rgb: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], float]]:
     """Return the boxes (4, 2) in px that the detector finds, with its score of each."""
-    found = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=False)
-    if found.boxes is None:
+    output = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=False)
+    if output.boxes is None:
         return []
-    return list(zip(np.asarray(found.boxes, np.float32), map(float, found.scores), strict=True))
+    return list(zip(np.asarray(output.boxes, np.float32), map(float, output.scores), strict=True))
 
 
 def _high_and_long(box_42: NDArray[Any]) -> tuple[float, float]:
