@@ -453,6 +453,7 @@ def test_every_crop_comes_to_the_size_asked_for() -> None:
 
 def test_a_clip_left_in_its_source_has_the_size_without_any_of_its_borders(tmp_path: Path) -> None:
     """Excludes a width from which the right border, or a height from which the bottom one, is not taken."""
-    source = Seen(render(tmp_path / "x.mp4", frames=30))
+    render(tmp_path / "x.mp4")
+    source = Seen(tmp_path / "x.mp4")
     left = video.extract_clip(source.uri, source.span(0, 10), "none", crop=Crop(left=4, top=6, right=20, bottom=12))
     assert (left.width, left.height) == (192 - 24, 108 - 18)
