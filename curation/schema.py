@@ -85,7 +85,7 @@ FAILURE = pa.struct(
 FAILED_VERSION = field("failed_version", pa.string(), "version of dailies with which it failed, null if it did not")
 
 LATER = frozenset(
-    {"clips.failure", "clips.failed_version", "observations.failed_version"}
+    {"clips.failure", "clips.failed_version", "observations.failed_version", "runs.number"}
     | {f"clips.{name}" for name in ("span_id", "span_start", "span_end", "cuts_inside")}
     | {f"{kind}.failed_version" for kind in ("scores", "captions")}
 )
@@ -262,8 +262,23 @@ RUNS = pa.schema(
         field("recipe", pa.string(), "the whole recipe as JSON, overrides applied"),
         field("recipe_hash", pa.string(), "fingerprint of the recipe"),
         field("tables", pa.string(), "step name to table, as a JSON object"),
+        field(
+            "number", pa.int64(), "grows from run to run, whatever the clock says; null in runs from before it was kept"
+        ),
     ]
 )
+
+WITHDRAWN = pa.schema(
+    [
+        *SOURCE_COLUMNS,
+        field(
+            "content_id", pa.string(), "hash of size and sampled bytes: copies stay out too; null if it was not read"
+        ),
+        field("bytes", pa.int64(), "size of the source", "byte"),
+        field("withdrawn", pa.timestamp("us", tz="UTC"), "when"),
+    ]
+)
+"""Sources that were taken down: they stay out until they are readmitted."""
 
 # ---- exports --------------------------------------------------------------------------------------------------------
 

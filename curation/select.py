@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from dailies.curation import schema
 from dailies.curation.config import StrictModel, did_you_mean
 from dailies.curation.errors import UsageError
 
-UNUSABLE = ("too_short", "too_long", "outside", "empty")
+UNUSABLE = ("failed", "too_short", "too_long", "outside", "empty")
 """Statuses of clips, see ``schema.CLIP_COLUMNS``, that no rule is asked about; each is the reason itself."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -59,6 +60,7 @@ def select(
     *,
     duplicates: Literal["drop", "keep"] = "drop",
     overlaps: Literal["drop", "keep"] = "drop",
+    readable: Callable[[str], bool] = lambda uri: True,
 ) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
     """Judge every clip.
 
@@ -74,7 +76,7 @@ def select(
     usable = np.asarray(status == "ok", dtype=bool)
     fell: list[tuple[str, NDArray[np.bool_]]] = [(word, status == word) for word in UNUSABLE]
     if duplicates == "drop":
-        fell.append(("duplicate", usable & _copies(clips)))
+        fell.append(("duplicate", usable & _copies(clips, readable)))
     if overlaps == "drop":
         fell.append(("overlapping", _overlapping(clips, usable)))
     resolved: dict[str, dict[str, Any]] = {}
@@ -179,23 +181,25 @@ def _nulls(values: pa.ChunkedArray) -> NDArray[np.bool_]:
     return np.asarray(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _copies(clips: pa.Table) -> NDArray[np.bool_]:
-    """Return clips whose content and span an earlier source (by id) has too: exact copies of a file.
+def _copies(clips: pa.Table, readable: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """Return clips whose content and span another source has too, but for one: the first readable one by source id.
 
     Within a source, a manifest's span goes before a shot of the same frames, since it has columns of its own.
     """
-    spans = _span_ids(clips)
-    keys = zip(
-        *(clips[name].to_pylist() for name in ("content_id", "stream", "start", "end", "source_id")),
-        [span is None for span in spans],
-        range(len(clips)),
-        strict=True,
-    )
-    first: dict[tuple[Any, ...], tuple[str, bool, int]] = {}
-    rows = [(tuple(key[:4]), (key[4], key[5], key[6])) for key in keys]
-    for content, who in rows:
-        first[content] = min(first.get(content, who), who)
-    return np.asarray([first[content] != who for content, who in rows], dtype=bool)
+    columns = [clips[name].to_pylist() for name in ("content_id", "stream", "start", "end")]
+    alike: dict[tuple[Any, ...], list[tuple[str, bool, int, str]]] = {}
+    shots = [span is None for span in _span_ids(clips)]
+    who = zip(clips["source_id"].to_pylist(), shots, range(len(clips)), clips["uri"].to_pylist(), strict=True)
+    for content, member in zip(zip(*columns, strict=True), who, strict=True):
+        alike.setdefault(content, []).append(member)
+    copies = np.zeros(len(clips), dtype=bool)
+    there = cache(readable)
+    for group in alike.values():
+        if len(group) > 1:
+            group.sort()
+            kept = next((row for _, _, row, uri in group if there(uri)), group[0][2])
+            copies[[row for _, _, row, _ in group if row != kept]] = True
+    return copies
 
 
 def _span_ids(clips: pa.Table) -> list[str | None]:

@@ -79,7 +79,7 @@ def _named(argument: str, column: str | None) -> list[Named]:
         return _remote(argument)
     path = Path(argument).expanduser()
     if glob.has_magic(argument) and not path.exists():
-        matches = sorted(p for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
+        matches = _each_once(p for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
         if not matches:
             raise UsageError(f"{argument}: no file matches")
         return [named for match in matches for named in _named(match, column)]
@@ -95,8 +95,21 @@ def _named(argument: str, column: str | None) -> list[Named]:
     return [Named(uri=absolute(path))]
 
 
+def _each_once(paths: Iterable[str]) -> list[str]:
+    """Return paths in order, but one per file of a real folder: a link to a folder above would show them again."""
+    shortest = sorted(paths, key=lambda path: (path.count(os.sep), path))
+    return sorted({(os.path.realpath(os.path.dirname(p)), os.path.basename(p)): p for p in reversed(shortest)}.values())
+
+
 def _videos_below(folder: Path) -> Iterator[Path]:
+    """Yield videos at any depth, also behind links; a real folder is entered once, so that a link in a circle ends."""
+    entered: set[str] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):

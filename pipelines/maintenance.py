@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from dailies.curation import schema, video
+from dailies.curation import video
 from dailies.curation.errors import UsageError
 from dailies.curation.export.card import disagreement, recount
 from dailies.curation.export.manifest import MANIFEST
 from dailies.curation.tables import DatasetProblem, DatasetTables, Garbage, verify
+from dailies.pipelines.places import known_sources, remember_withdrawn, withdrawn_table
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
@@ -31,30 +32,39 @@ def collect(url: str, *, dry_run: bool, older_than: float | None) -> list[Garbag
 
 
 def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
-    """Delete ``sources`` (paths, URLs or source ids) from every table and export; returns the rows deleted per table.
+    """Delete ``sources`` (paths, URLs or source ids) from every table and export, and keep them out from now on.
 
-    Raises ``UsageError``, before deleting anything, for a source that is not in the dataset.
+    Returns the rows deleted per table. Raises ``UsageError``, before deleting anything, for a source that is not in the
+    dataset. It is noted as withdrawn before its first row goes, so that a second call finishes what a killed one left.
     """
     dataset = DatasetTables.open(url)
-    known: dict[str, str] = {}
-    for name in dataset.tables():
-        if name.startswith("observations@"):
-            rows = dataset.table(name).read(["source_id", "uri"])
-            known |= dict(zip(rows["source_id"].to_pylist(), rows["uri"].to_pylist(), strict=True))
+    known = {row["source_id"]: row for row in withdrawn_table(dataset).read().to_pylist()} | known_sources(dataset)
+    by_uri = {row["uri"]: identity for identity, row in known.items()}
     wanted = []
     for source in sources:
-        identity = (
-            source if source in known else schema.source_id(source if "://" in source else os.path.abspath(source))
-        )
-        if identity not in known:
+        place = source if "://" in source else os.path.abspath(source)
+        identity = source if source in known else by_uri.get(place)
+        if identity is None:
             raise UsageError(
                 f"{source}: no such source in {url}; `dailies sql {url} 'select uri from observations'` lists them"
             )
         wanted.append(identity)
     with dataset.writer():
+        remember_withdrawn(dataset, [known[identity] for identity in wanted])
         counts = withdraw(dataset, wanted)
         dataset.gc(older_than_hours=0.0 if dataset.is_local else None)  # or the bytes would stay on the disk
     return counts
+
+
+def bytes_left(url: str) -> str | None:
+    """Say when and by which command the bytes of what was withdrawn are gone from a store; ``None`` where they are gone."""
+    dataset = DatasetTables.open(url)
+    if dataset.is_local or not dataset.gc(dry_run=True, older_than_hours=0.0):
+        return None
+    return (
+        f"its bytes are still in the store: in 24 hours `dailies gc {url}` removes them; "
+        f"at once, if no other run writes to the dataset, `dailies gc {url} --older-than 0`"
+    )
 
 
 def withdraw(dataset: DatasetTables, source_ids: Sequence[str]) -> dict[str, int]:

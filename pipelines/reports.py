@@ -20,7 +20,8 @@ class SourceReport:
     """The sources named in a run: ``given``, of which ``ok`` are usable and hold ``seconds`` of video.
 
     ``packets_broken``: packets of usable sources that the decoder passed over. ``failures``: (uri, kind, message).
-    ``changed``: uris whose content differed from the last run's.
+    ``changed``: uris whose content differed from the last run's; ``moved``: uris of sources that lay elsewhere then;
+    ``withdrawn``: uris that were left out since they were withdrawn, which ``given`` does not count.
     """
 
     given: int
@@ -29,9 +30,19 @@ class SourceReport:
     packets_broken: int
     failures: tuple[tuple[str, str, str], ...]
     changed: tuple[str, ...]
+    moved: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, observations: Table, source_ids: Sequence[str], changed: Sequence[str]) -> SourceReport:
+    def of(
+        cls,
+        observations: Table,
+        source_ids: Sequence[str],
+        changed: Sequence[str],
+        *,
+        moved: Sequence[str] = (),
+        withdrawn: Sequence[str] = (),
+    ) -> SourceReport:
         """Return how ``source_ids`` fared, from the observations."""
         ids = pa.array(source_ids, pa.string())
         rows = observations.read(["source_id", "segment", "status", "seconds", "packets_broken"])
@@ -48,6 +59,8 @@ class SourceReport:
             packets_broken=pc.sum(ok["packets_broken"]).as_py() or 0,
             failures=tuple(sorted((row["uri"], row["failure"]["kind"], row["failure"]["message"]) for row in failed)),
             changed=tuple(changed),
+            moved=tuple(moved),
+            withdrawn=tuple(withdrawn),
         )
 
 

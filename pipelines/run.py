@@ -23,6 +23,7 @@ from dailies.curation.packages import need
 from dailies.curation.select import check_manifest_columns, select
 from dailies.curation.tables import Committer, DatasetTables, KeySet, Table
 from dailies.pipelines import engine as engines
+from dailies.pipelines import places
 from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe, resolved
@@ -52,12 +53,13 @@ def curate(
     engine: engines.Engine = "ray",
     retry_failed: bool = False,
     column: str | None = None,
+    readmit: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Summary:
     """Curate ``arguments`` (files, folders, globs, manifests) into the dataset at ``out``; what is done there is not repeated.
 
-    ``column``: manifests' column that names the videos. Raises ``UsageError`` before any work when the request cannot be met;
-    a source that cannot be used becomes a row.
+    ``column``: manifests' column that names the videos. Sources that were withdrawn are left out, unless ``readmit`` names
+    them. Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
     """
     engines.check_engine(engine)
     _check_installed(recipe)
@@ -65,7 +67,11 @@ def curate(
     dataset = DatasetTables.create(out)
     with dataset.writer(), engines.session(engine, _required(recipe)):
         check_manifest_rules(dataset, recipe, rows)
+        if readmit:
+            places.readmit(dataset, readmit)
         record_run(dataset, recipe)
+        placed = places.place_sources(dataset, rows)
+        rows = placed.rows
         changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed)
         record_spans(dataset, recipe.observations, rows)
         run = _Run(dataset, recipe, engine, progress, retry_failed=retry_failed)
@@ -75,7 +81,13 @@ def curate(
             dataset=out,
             recipe=recipe.name,
             recipe_hash=recipe.hash,
-            sources=SourceReport.of(dataset.table(recipe.observations), [row["source_id"] for row in rows], changed),
+            sources=SourceReport.of(
+                dataset.table(recipe.observations),
+                [row["source_id"] for row in rows],
+                changed,
+                moved=placed.moved,
+                withdrawn=placed.withdrawn,
+            ),
             clips=ClipsReport.of(clips_table(dataset, recipe)),
             annotations=tuple(run.annotations),
             selections=tuple(run.selections),
@@ -253,7 +265,9 @@ def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -
 def select_step(dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep) -> SelectionReport:
     """Judge all clips of the dataset by the step's rules, and replace the selection in one commit."""
     clips = joined(dataset, recipe, before=step)
-    verdicts, limits = select(clips, step.rules, duplicates=step.duplicates, overlaps=step.overlaps)
+    verdicts, limits = select(
+        clips, step.rules, duplicates=step.duplicates, overlaps=step.overlaps, readable=places.readable
+    )
     read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
     properties = {
         "rules": {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()},
@@ -301,10 +315,10 @@ def export_step(
 
 def last_recipe(dataset: DatasetTables, overrides: Sequence[str]) -> CurationRecipe:
     """Return the recipe of the dataset's last run, with overrides."""
-    runs = dataset.table("runs", schema.RUNS).read(["started", "recipe"]).sort_by([("started", "descending")])
+    runs = dataset.runs(["recipe"])
     if not len(runs):
         raise UsageError(f"{dataset.url}: the dataset has no run yet; run dailies curate first")
-    return parse_recipe(json.loads(runs["recipe"][0].as_py()), overrides, where="of the last run")
+    return parse_recipe(json.loads(runs["recipe"][-1].as_py()), overrides, where="of the last run")
 
 
 def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionReport:
@@ -353,8 +367,9 @@ def _named(recipe: CurationRecipe, kind: type[StepT], name: str) -> StepT:
 
 def record_run(dataset: DatasetTables, recipe: CurationRecipe) -> None:
     """Append a run to the dataset with its whole recipe, so that the parameters of every result are on record."""
-    started = datetime.now(UTC)
-    run_id = schema.digest("run", started.isoformat(), recipe.hash)
+    table = dataset.table("runs", schema.RUNS)
+    started, number = datetime.now(UTC), 1 + (-1 if (before := table.version()) is None else before)
+    run_id = schema.digest("run", number, started.isoformat(), recipe.hash)
     row = {
         "run_id": run_id,
         "started": started,
@@ -363,5 +378,6 @@ def record_run(dataset: DatasetTables, recipe: CurationRecipe) -> None:
         "recipe": json.dumps(recipe.source | {"name": recipe.name}, sort_keys=True),
         "recipe_hash": recipe.hash,
         "tables": json.dumps(recipe.tables()),
+        "number": number,
     }
-    dataset.table("runs", schema.RUNS).append([row], keys=(run_id,))
+    table.append([row], keys=(run_id,))

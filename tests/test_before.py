@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dailies.curation.scorers.text import TextScorer
 from dailies.curation.tables import DatasetTables, query, verify
 from dailies.pipelines import engine as engines
 from dailies.pipelines.recipes.recipe import load_recipe
@@ -52,6 +53,7 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
     before: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: Counter[str] = Counter()
+    meaning = TextScorer.meaning
     run = engines.run
 
     def counting(work: Any, bundles: Any, engine: Any) -> Iterator[Any]:
@@ -63,6 +65,7 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
         return run(work, counted(), engine)
 
     monkeypatch.setattr(engines, "run", counting)
+    monkeypatch.setattr(TextScorer, "meaning", 1)  # of then; high titles count since
     dataset = DatasetTables.open("dataset")
     parts = {name: dataset.table(name).files() for name in dataset.tables() if "@" in name}
     assert verify(dataset) == []
@@ -79,6 +82,15 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
     export = export_again("dataset", "export", ["export.max_short_side=64"], engine="local")
     assert sum(export.splits.values()) == 6
     assert set(done) == {"extract", "export"}, "only what exporting does"
+    assert verify(DatasetTables.open("dataset")) == []
+
+    done.clear()
+    monkeypatch.setattr(TextScorer, "meaning", meaning)
+    summary = curate(["manifest.csv"], "dataset", load_recipe("quickstart", SETTINGS), engine="local")
+    assert summary.sources.ok == 3
+    assert set(done) == {"text", "extract", "export"}, (
+        "text is measured again, and nothing is decoded, cut or captioned"
+    )
     assert verify(DatasetTables.open("dataset")) == []
 
 

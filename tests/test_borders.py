@@ -208,3 +208,10 @@ def test_each_shot_has_a_rectangle_of_its_own(tmp_path: Path) -> None:
     for bars, start, end in zip(shots, marks[:-1], marks[1:], strict=True):
         span = Span(start=start, end=end, time_base=seen.probe.time_base)
         assert list(BordersObserver().reduce(tracks, span).values()) == pytest.approx(list(bars), abs=2)
+
+
+def test_the_right_border_is_taken_off_the_width() -> None:
+    """Bars of two widths within what a pair may differ by: excludes a width that forgets the right one, or doubles the left."""
+    from dailies.curation.observers.borders import paired
+
+    assert paired(20.0, 27.0) == (20.0, 27.0)

@@ -458,7 +458,7 @@ def test_a_withdrawn_source_that_comes_back_is_exported_again(tmp_path: Path, da
     run = ("curate", tmp_path, "--out", tmp_path / "dataset", *FAST, "--engine", "local", "--json")
     before = json.loads(dailies(*run).stdout)["exports"][0]
     assert dailies("withdraw", tmp_path / "dataset", tmp_path / "7.mp4").returncode == 0
-    after = json.loads(dailies(*run).stdout)["exports"][0]
+    after = json.loads(dailies(*run, "--readmit", tmp_path / "7.mp4").stdout)["exports"][0]
     assert after["splits"] == before["splits"]
     assert after["path"] != before["path"]
 
@@ -513,4 +513,5 @@ def test_withdrawn_sources_leave_every_table_and_export(tmp_path: Path, curated:
     assert "export.json is not JSON" in dailies("verify", out).stdout
     (export_of(out) / "export.json").write_text(json.dumps(manifest))
     assert dailies("verify", out, "--deep").returncode == 0
-    assert dailies("withdraw", out, gone).returncode == 2
+    assert dailies("withdraw", out, gone).returncode == 0, "a second one finishes what a killed one left"
+    assert dailies("withdraw", out, "never.mp4").returncode == 2

@@ -56,6 +56,22 @@ def test_a_later_format_is_refused(dataset):
         DatasetTables.open(dataset.url)
 
 
+@pytest.mark.parametrize("character", ["%", "?", "#", "\\", "\n", "\t", "\x7f", "\udcff"])
+def test_a_path_that_tables_cannot_lie_at_is_refused_in_one_line(tmp_path, character):
+    with pytest.raises(DatasetError, match="a dataset's path m") as caught:
+        DatasetTables.create(f"{tmp_path}/a{character}b/set")
+    assert "\n" not in str(caught.value)
+    str(caught.value).encode()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_may_have_everything_else_in_it(tmp_path):
+    dataset = DatasetTables.create(f'{tmp_path}/it\'s [a] "b" & c=d, é*;:!')
+    fill(dataset, ["a"])
+    assert verify(dataset) == []
+    assert dataset.table(OBSERVATIONS).delete(["a"]) == 1
+
+
 @pytest.mark.parametrize("name", ["clips", "clips/shots", "observations", "../runs@x", "scores/a/b@c", "observations@"])
 def test_table_names_are_checked(dataset, name):
     with pytest.raises(DatasetError, match="not a table's name"):

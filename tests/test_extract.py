@@ -361,13 +361,13 @@ def test_clips_of_a_source_whose_size_changes_have_the_first_size(tmp_path: Path
                         packet.dts += part * 150 * 3600
                         container.mux(packet)
     source = Seen(tmp_path / "x.ts")
-    late, crop = source.span(250, 270), Crop(top=12, bottom=12)
+    late, crop = source.span(250, 270), Crop(left=4, top=12, right=20, bottom=12)
     for before in ((), (source.span(140, 149),)):
         with Extractor(source.uri) as extractor:
             for span in before:
                 extractor.extract(span)
             cut = extractor.extract(late, crop=crop)
-            assert (cut.width, cut.height, cut.frames) == (192, 84, 20)
+            assert (cut.width, cut.height, cut.frames) == (168, 84, 20)
     assert video.read_span(source.uri, late).pixels.shape == (20, 108, 192, 3)
     with pytest.raises(NotCopied):
         video.extract_clip(source.uri, source.span(200, 270), "copy")
@@ -449,3 +449,11 @@ def test_every_crop_comes_to_the_size_asked_for() -> None:
                     assert 0 <= min(side, inner) - min(framing.width, framing.height) <= (3 if inner <= side else 0)
                     assert framing.left + framing.width <= framing.scaled[0]
                     assert framing.top + framing.height <= framing.scaled[1]
+
+
+def test_a_clip_left_in_its_source_has_the_size_without_any_of_its_borders(tmp_path: Path) -> None:
+    """Excludes a width from which the right border, or a height from which the bottom one, is not taken."""
+    render(tmp_path / "x.mp4")
+    source = Seen(tmp_path / "x.mp4")
+    left = video.extract_clip(source.uri, source.span(0, 10), "none", crop=Crop(left=4, top=6, right=20, bottom=12))
+    assert (left.width, left.height) == (192 - 24, 108 - 18)

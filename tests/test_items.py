@@ -162,11 +162,11 @@ def test_a_source_that_cannot_be_cut_is_a_row_and_is_tried_again_by_another_vers
 ) -> None:
     clip_rows, calls = stages.clip_rows, []
 
-    def odd(row: Any, *more: Any) -> Any:
+    def odd(row: Any, *more: Any, **options: Any) -> Any:
         calls.append(row["uri"])
         if row["uri"].endswith("1.mp4"):
             raise KeyError("odd")
-        return clip_rows(row, *more)
+        return clip_rows(row, *more, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(stages, "clip_rows", odd)

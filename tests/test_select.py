@@ -23,6 +23,7 @@ def clips(**columns: list[Any]) -> pa.Table:
         "stream": [0] * count,
         "start": [0] * count,
         "end": [100] * count,
+        "uri": [f"/films/{n:02d}.mp4" for n in range(count)],
         "manifest": [None] * count,
     }
     return pa.table(base | columns)

@@ -122,3 +122,17 @@ def test_a_mistake_is_named(tmp_path: Path, argument: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         list(list_sources([named]))
     assert "\n" not in str(caught.value)
+
+
+def test_links_in_a_circle_end_and_a_real_folder_is_entered_once(tmp_path: Path) -> None:
+    """Two links to the folder above would be walked 2^40 times."""
+    (tmp_path / "films" / "sub").mkdir(parents=True)
+    (tmp_path / "films" / "sub" / "a.mp4").write_bytes(b"")
+    for name in ("up", "again"):
+        (tmp_path / "films" / "sub" / name).symlink_to(tmp_path / "films")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.mp4").write_bytes(b"")
+    (tmp_path / "films" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert names(tmp_path / "films") == ["b.mp4", "a.mp4"]
+    (tmp_path / "films" / "sub" / "again").unlink()
+    assert sorted(names(tmp_path / "films" / "**" / "*.mp4")) == ["a.mp4", "b.mp4"]

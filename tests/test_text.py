@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +38,8 @@ def scored(monkeypatch: pytest.MonkeyPatch, boxes: list[list[np.ndarray] | None]
     """The row of a clip with as many evidence frames as there are lists of boxes."""
 
     def detector(bgr: np.ndarray, **_: bool) -> SimpleNamespace:
-        return SimpleNamespace(boxes=boxes[round(float(bgr.mean()) / LEVEL)])
+        chosen = boxes[round(float(bgr.mean()) / LEVEL)]
+        return SimpleNamespace(boxes=chosen, scores=None if chosen is None else [0.9] * len(chosen))
 
     monkeypatch.setattr(text, "_load", lambda side: detector)
     with TextScorer().open() as score:
@@ -101,3 +103,62 @@ def test_a_line_is_half_as_long_again_as_high_and_at_most_three_tenths_of_the_fr
         thickness -= 0.01
     box = cv2.boxPoints(((100, 100), (length, thickness), angle))
     assert TextScorer()._is_line(box, 100) is is_line
+
+
+# ---- titles, with the detector itself -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def look() -> Iterator[Callable[[np.ndarray], float]]:
+    pytest.importorskip("rapidocr", reason="needs the text detector")
+    with TextScorer().open() as score:
+
+        def text_area(rgb: np.ndarray) -> float:
+            frames = (EvidenceFrame(pts=0, jpeg=jpeg(rgb, 80)),)
+            clip = Evidence(clip_id="a", span=Span(start=0, end=1, time_base=Fraction(1)), frames=frames)
+            return float(score([clip])["text_area"][0].as_py())
+
+        yield text_area
+
+
+def title(words: str, scale: float, ink: int) -> tuple[np.ndarray, float]:
+    """Lines of words in the middle of 640x360, and the share of the frame under their upright boxes."""
+    rgb = np.full((360, 640, 3), 255 - ink, np.uint8)
+    lines, thick, area = words.split("|"), int(scale * 3), 0
+    for number, line in enumerate(lines):
+        (width, height), _ = cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+        at = ((640 - width) // 2, int(360 * (number + 1) / (len(lines) + 1) + height / 2))
+        cv2.putText(rgb, line, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (ink,) * 3, thick, cv2.LINE_AA)
+        area += width * height
+    return rgb, area / (640 * 360)
+
+
+@pytest.mark.parametrize("ink", [0, 255], ids=["black on white", "white on black"])
+@pytest.mark.parametrize(
+    ("words", "scale"), [("NEWS", 2), ("NEWS", 4), ("NEWS", 8), ("THE|END", 4.5), ("THE|END", 6), ("BIG|TITLE|HERE", 4)]
+)
+def test_a_title_counts_however_high_it_is(
+    look: Callable[[np.ndarray], float], words: str, scale: float, ink: int
+) -> None:
+    rgb, share = title(words, scale, ink)
+    assert look(rgb) == pytest.approx(share, rel=0.5)
+
+
+DOWN, ACROSS = np.mgrid[:360, :640]
+
+
+@pytest.mark.parametrize(
+    "light",
+    [
+        *(ACROSS // px % 2 for px in (16, 64, 120)),
+        DOWN // 160 % 2,
+        (ACROSS + DOWN) // 90 % 2,
+        (ACROSS - 320) ** 2 + (DOWN - 180) ** 2 < 140**2,
+        (ACROSS - 320) ** 2 + (DOWN - 180) ** 2 >= 175**2,
+        (abs(ACROSS - 320) < 150) & (abs(DOWN - 180) < 100),
+        (abs(ACROSS - 320) < 100) & (abs(DOWN - 180) < 150),
+    ],
+    ids=["16 px", "64 px", "120 px", "level", "slanted", "disc", "hole", "wall", "door"],
+)
+def test_stripes_discs_and_walls_are_no_titles(look: Callable[[np.ndarray], float], light: np.ndarray) -> None:
+    assert look(np.repeat((light * 255).astype(np.uint8)[..., None], 3, 2)) == 0

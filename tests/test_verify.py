@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -224,6 +225,19 @@ def test_current_is_what_the_last_run_says_and_else_the_newest(dataset):
     )
     assert current(dataset)["scores_motion"] == other
     assert current(dataset)["clips"] == CLIPS
+
+
+def test_a_clock_set_back_makes_no_older_run_current(dataset):
+    """Excludes the order of ``started``, and runs of before, which have no number, after those that have one."""
+    names = [f"scores/motion@0000000{number}" for number in range(3)]
+    for name in names:
+        dataset.table(name, schema.scores([])).append([{"clip_id": "a-0"}])
+    runs = dataset.table("runs", schema.RUNS)
+    for number, (name, day) in enumerate(zip(names, (20, 19, 18), strict=True)):
+        line = {"run_id": name, "started": datetime(2040, 1, day, tzinfo=UTC), "tables": json.dumps({"motion": name})}
+        runs.append([line | {"number": number + 1}])
+    assert current(dataset)["scores_motion"] == names[2]
+    assert dataset.runs(["run_id"])["run_id"].to_pylist() == ["r1", *names]
 
 
 def test_tables_without_rows_can_be_asked(dataset):

@@ -4,7 +4,7 @@
 
     dataset.json                     says that this is a dataset
     .lock                            held by the run that writes (local disks only)
-    observations@FP/  clips/CUTS@FP/  scores/NAME@FP/  captions/NAME@FP/  selections/NAME/  runs/
+    observations@FP/  clips/CUTS@FP/  scores/NAME@FP/  captions/NAME@FP/  selections/NAME/  runs/  withdrawn/
     exports/NAME@FP/                 data/*.parquet, index.parquet, README.md: plain Parquet
     exports/.staging-…/              an export in the making
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from dailies.curation import schema
 from dailies.curation.errors import DatasetError
 from dailies.curation.locking import only_writer
 from dailies.curation.retrying import cause_of
@@ -39,7 +40,9 @@ FORMAT = 1
 
 GROUPS = ("clips", "scores", "captions", "selections")
 NAME = r"[A-Za-z0-9_.-]+"
-TABLE_NAME = re.compile(rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|spans|runs")
+TABLE_NAME = re.compile(
+    rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|spans|runs|withdrawn"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +110,26 @@ class DatasetTables:
         if not TABLE_NAME.fullmatch(name):
             raise DatasetError(
                 f"table={name!r}: not a table's name; allowed: observations@FP, clips/CUTS@FP, scores/NAME@FP, "
-                "captions/NAME@FP, selections/NAME, spans, runs"
+                "captions/NAME@FP, selections/NAME, spans, runs, withdrawn"
             )
         return Table(name, self.folder / name, schema)
 
     def tables(self) -> list[str]:
         """Return the names of the tables that exist, sorted."""
         return [name for name in self._table_folders() if self.table(name).exists()]
+
+    def runs(self, columns: Sequence[str]) -> pa.Table:
+        """Return the runs in the order in which they were recorded: by number, since a clock may be set back.
+
+        Those from before runs had a number come first, by the clock.
+        """
+        table = self.table("runs")
+        if not table.exists():
+            return schema.RUNS.empty_table().select(columns)
+        order = [name for name in ("number", "started") if name in table.schema.names]
+        rows = table.read([*columns, *(name for name in order if name not in columns)])
+        keys = [(name, "ascending", "at_start") for name in order]
+        return rows.take(pc.sort_indices(rows, sort_keys=keys)).select(columns)
 
     def exports(self) -> list[str]:
         """Return the names (``NAME@FP``) of the finished exports, sorted."""

@@ -24,7 +24,12 @@ from dailies.curation.tables.table import Table
 NAMED = 20
 """How many keys of one kind of problem are named one by one."""
 
-KEYS = {"observations": ["source_id", "segment"], "spans": ["span_id"], "runs": ["run_id"]}
+KEYS = {
+    "observations": ["source_id", "segment"],
+    "spans": ["span_id"],
+    "runs": ["run_id"],
+    "withdrawn": ["source_id"],
+}
 
 SCHEMAS = {
     "observations": schema.OBSERVATIONS,
@@ -34,6 +39,7 @@ SCHEMAS = {
     "captions": schema.scores([]),
     "selections": schema.SELECTIONS,
     "runs": schema.RUNS,
+    "withdrawn": schema.WITHDRAWN,
 }
 
 
@@ -138,7 +144,7 @@ def _orphans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     clips = _all(tables, "clips", "clip_id")
     for name, table in tables.items():
         kind = _kind(name)
-        if kind in ("observations", "spans", "runs"):  # spans are stored before their source is observed
+        if kind in ("observations", "spans", "runs", "withdrawn"):  # spans are stored before their source is observed
             continue
         key, known, origin = ("source_id", sources, "observations") if kind == "clips" else ("clip_id", clips, "clips")
         rows = table.read([key])[key]

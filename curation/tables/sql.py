@@ -63,8 +63,7 @@ def current(dataset: DatasetTables) -> dict[str, str]:
         age[f"exports/{name}"] = dataset.folder.fs.get_file_info(index).mtime.timestamp()
     short = {_short(name): name for name in sorted(age, key=lambda name: (age[name], name))}
     if "runs" in tables:
-        runs = dataset.table("runs").read(["started", "tables"]).sort_by("started")
-        for line in runs["tables"].to_pylist():
+        for line in dataset.runs(["tables"])["tables"].to_pylist():
             named = [name for name in json.loads(line or "{}").values() if name in age]
             short |= {_short(name): name for name in named}
     return dict(sorted(short.items()))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -30,6 +30,9 @@ ROW_GROUP_BYTES = 32 << 20
 """What a reader must hold at once, about, in bytes before compression."""
 
 ROW_GROUP_ROWS = 128 << 10
+
+UNUSABLE = frozenset("%?#\\")
+"""Characters of a local path that deltalake takes for a part of a URL, besides control characters."""
 
 
 def one_line(error: BaseException) -> str:
@@ -56,9 +59,11 @@ class Folder:
         text = str(url)
         scheme, separator, rest = text.partition("://")
         if not separator or scheme == "file":
-            path = os.path.abspath(os.path.expanduser(unquote(urlsplit(text).path) if separator else text))
-            if "%" in path:
-                raise DatasetError(f"{path}: a dataset's path may not have % in it")
+            path = os.path.abspath(os.path.expanduser(unquote(rest) if separator else text))
+            if refused := sorted(set(path) & UNUSABLE | {c for c in path if not c.isprintable() and ord(c) < 0x80}):
+                raise DatasetError(f"{path!r}: a dataset's path may not have {refused[0]!r} in it; choose another name")
+            if not path.isascii() and any(0xD800 <= ord(c) <= 0xDFFF for c in path):
+                raise DatasetError(f"{path!r}: a dataset's path must be UTF-8; choose another name")
             return cls(path, pafs.LocalFileSystem(), path, True)
         text = text.rstrip("/")
         try:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -199,10 +200,26 @@ class Table:
         for fragment in rows.get_fragments():
             if fragment.path in counts:
                 part = pads.FileSystemDataset([fragment], rows.schema, rows.format, self.folder.fs)
-                added += self._rewrite(part, ~where | where.is_null())
+                added += self._rewrite(part, _stream(part, None, ~where | where.is_null()))
         if counts:
             self._transact(delta, added, removed=[path[len(self.folder.path) + 1 :] for path in counts])
         return sum(counts.values())
+
+    def assign(self, column: str, values: Mapping[str, str]) -> None:
+        """Put ``values``, by source id, into a column of text, in one transaction; parts with such rows are rewritten."""
+        delta = self._open()
+        if delta is None or not values:
+            return
+        rows = self._arrow(self._schema(delta), _parts(delta))
+        chosen = pc.field("source_id").isin(pa.array(list(values), pa.string()))
+        added, removed = [], []
+        for fragment in rows.get_fragments():
+            part = pads.FileSystemDataset([fragment], rows.schema, rows.format, self.folder.fs)
+            if part.count_rows(filter=chosen):
+                added += self._rewrite(part, (_assigned(batch, column, values) for batch in _stream(part, None, None)))
+                removed.append(fragment.path[len(self.folder.path) + 1 :])
+        if removed:
+            self._transact(delta, added, removed=removed)
 
     # ---- underneath -------------------------------------------------------------------------------------------------
 
@@ -241,14 +258,16 @@ class Table:
             fragments.append(parquet.make_fragment(path, self.folder.fs, partition_expression=within))
         return pads.FileSystemDataset(fragments, schema, parquet, self.folder.fs)
 
-    def _rewrite(self, part: pads.Dataset, keep: pc.Expression) -> list[Receipt]:
-        """Write another part with the rows to keep; none if no row is left, unless properties lie in it."""
+    def _rewrite(self, part: pads.Dataset, batches: Iterator[pa.RecordBatch]) -> list[Receipt]:
+        """Write another part with these rows instead; none if no row is left, unless properties lie in it."""
         footer = pq.read_schema(part.files[0], filesystem=self.folder.fs).metadata or {}
         metadata = {PROPERTIES: footer[PROPERTIES.encode()].decode()} if PROPERTIES.encode() in footer else None
-        if metadata is None and not part.count_rows(filter=keep):
+        first = next(batches, None)
+        if metadata is None and first is None:
             return []
         path = part_name()
-        tables = (pa.Table.from_batches([batch]) for batch in _stream(part, None, keep))
+        kept = batches if first is None else chain([first], batches)
+        tables = (pa.Table.from_batches([batch]) for batch in kept)
         rows, size = write_parquet(self.folder, path, tables, part.schema, metadata)
         stats = json.dumps({"numRecords": rows})
         return [Receipt(path=path, size=size, rows=rows, failed=0, keys=(), stats=stats)]
@@ -315,8 +334,6 @@ class Table:
                 delta = self._retried(lambda: DeltaTable(self.url))
             else:
                 self._retried(delta.update_incremental)
-        if delta.transaction_version(APP) != sequence:
-            raise self._conflict()
         if self.folder.local:  # deltalake does not sync its log
             sync(self.folder.file(f"_delta_log/{delta.version():020}.json"))
             sync(self.folder.file("_delta_log"))
@@ -365,6 +382,14 @@ def _stream(rows: pads.Dataset, columns: Sequence[str] | None, where: pc.Express
     for batch in scanner.to_batches():
         if batch.num_rows:
             yield batch
+
+
+def _assigned(batch: pa.RecordBatch, column: str, values: Mapping[str, str]) -> pa.RecordBatch:
+    sources, old = batch["source_id"].to_pylist(), batch[column].to_pylist()
+    new = [values.get(source, value) for source, value in zip(sources, old, strict=True)]
+    return batch.set_column(
+        batch.schema.get_field_index(column), batch.schema.field(column), pa.array(new, pa.string())
+    )
 
 
 # ---- the driver's end -----------------------------------------------------------------------------------------------

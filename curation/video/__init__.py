@@ -7,7 +7,7 @@ not need it.
 
 from dailies.curation.errors import SourceError
 from dailies.curation.types import Crop, Frames
-from dailies.curation.video.bytes_io import cell_url, content_id, local_path
+from dailies.curation.video.bytes_io import cell_url, content_id, local_path, size_of
 from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset
 from dailies.curation.video.extract import Extractor, Mode, extract_clip
 from dailies.curation.video.pixels import DecodedFrame, jpeg, unjpeg
@@ -39,6 +39,7 @@ __all__ = [
     "open_source",
     "probe",
     "read_span",
+    "size_of",
     "span_frames",
     "stream",
     "unjpeg",

@@ -71,6 +71,23 @@ def _remote_ranges(uri: str) -> tuple[int, list[bytes]]:
     return int(size), retried(lambda: system.cat_ranges([remote] * len(ranges), starts, ends, on_error="raise"))
 
 
+def size_of(uri: str) -> int:
+    """Return a source's size in bytes. Raises ``Unreadable``."""
+    path = local_path(uri)
+    try:
+        if path is not None:
+            return os.stat(path).st_size
+        import fsspec
+
+        system, remote = fsspec.core.url_to_fs(uri)
+        size = retried(lambda: system.info(remote))["size"]
+    except Exception as error:  # each store raises its own
+        raise Unreadable(one_line(error) if path is not None else cause_of(error)) from error
+    if size is None:
+        raise Unreadable("the server does not say how long it is (no Content-Length)")
+    return int(size)
+
+
 def _ranges(size: int) -> list[tuple[int, int]]:
     if size <= CHUNK * CHUNKS:
         return [(0, size)] if size else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -36,6 +37,10 @@ def curate(
     column: Annotated[
         str | None, typer.Option("--column", metavar="NAME", help="The manifests' column that names the videos.")
     ] = None,
+    readmit: Annotated[
+        list[str],
+        typer.Option("--readmit", metavar="PATH", help="Let in a source that was withdrawn; repeatable."),
+    ] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Turn raw video into training shards: observe, cut, score, select, export. Repeat the command to resume."""
@@ -53,6 +58,7 @@ def curate(
         engine=parse_engine(engine),
         retry_failed=retry_failed,
         column=column,
+        readmit=readmit,
         progress=progress_for(as_json),
     )
     print_summary(summary, as_json)
@@ -212,11 +218,13 @@ def withdraw(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Paths, URLs or source ids.")],
     as_json: Json = False,
 ) -> None:
-    """Delete sources from every table and export, as for a takedown."""
+    """Delete sources from every table and export, as for a takedown, and keep them out from then on."""
     from dailies.pipelines.cli.curation_tables import print_withdrawn
-    from dailies.pipelines.maintenance import take_down
+    from dailies.pipelines.maintenance import bytes_left, take_down
 
     print_withdrawn(take_down(dataset, sources), as_json)
+    if left := bytes_left(dataset):
+        print(f"dailies: {left}", file=sys.stderr)
 
 
 def recipes(as_json: Json = False) -> None:

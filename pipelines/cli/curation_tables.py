@@ -44,6 +44,10 @@ def print_summary(summary: Summary, as_json: bool) -> None:
             out.print(f'and {len(sources.failures) - SHOWN_FAILURES} more: dailies sql {summary.dataset} "{ask}"')
     for uri in sources.changed:
         out.print(f"changed since the last run, so curated again: {uri}", markup=False)
+    if sources.moved:
+        out.print(f"moved since the last run, and not curated again: {counted(len(sources.moved), 'source')}")
+    for uri in sources.withdrawn:
+        out.print(f"withdrawn, so left out (--readmit PATH lets it in again): {uri}", markup=False)
     for selection in summary.selections:
         out.print(_selection_table(selection))
     _print_totals(out, summary)

@@ -63,6 +63,7 @@ def curate(
     engine: Engine = "ray",
     retry_failed: bool = False,
     column: str | None = None,
+    readmit: Sequence[str] = (),
     progress: Progress = show_progress,
 ) -> Summary:
     """Turn raw video into a dataset and training shards; repeat the call to resume.
@@ -79,6 +80,7 @@ def curate(
         engine=engine,
         retry_failed=retry_failed,
         column=column,
+        readmit=readmit,
         progress=progress,
     )
 

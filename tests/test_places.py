@@ -1,0 +1,236 @@
+"""A source is its content: moved, signed anew, copied or withdrawn, what was done of it is kept, or stays out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from dailies.curation import world
+from dailies.curation.errors import UsageError
+from dailies.curation.tables import DatasetTables, Folder, Table, query, verify
+from dailies.pipelines import engine as engines
+from dailies.pipelines import maintenance
+from dailies.pipelines.maintenance import bytes_left, take_down
+from dailies.pipelines.places import place_sources
+from dailies.pipelines.recipes.recipe import load_recipe
+from dailies.pipelines.reports import Summary
+from dailies.pipelines.run import curate, export_again, select_again
+from tests.dataset_builder import EXPORT, fill, observation
+from tests.test_curate import FAST
+
+Curate = Callable[..., Summary]
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number in (6, 7):
+        world.encode(world.write_script(number, shots=1, text=0, still=0), folder / f"{number}.mp4")
+    return folder
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of a stage for each unit that was worked on."""
+    names: list[str] = []
+    run = engines.run
+
+    def counting(work: Any, bundles: Any, engine: Any) -> Iterator[Any]:
+        def counted() -> Iterator[Any]:
+            for bundle in bundles:
+                names.extend([work.name] * len(bundle))
+                yield bundle
+
+        return run(work, counted(), engine)
+
+    monkeypatch.setattr(engines, "run", counting)
+    return names
+
+
+@pytest.fixture
+def again(tmp_path: Path) -> Curate:
+    def run(*sources: object, **how: Any) -> Summary:
+        recipe = load_recipe(FAST[1], FAST[3::2])
+        return curate([str(source) for source in sources], str(tmp_path / "dataset"), recipe, engine="local", **how)
+
+    return run
+
+
+def reasons(summary: Summary) -> dict[str, int]:
+    return dict(summary.selections[0].reasons)
+
+
+def test_a_moved_folder_keeps_its_clips_and_nothing_is_done_again(
+    tmp_path: Path, videos: Path, done: list[str], again: Curate
+) -> None:
+    before = again(videos)
+    assert {"observe", "cut"} <= set(done)
+    done.clear()
+    moved = videos.rename(tmp_path / "elsewhere")
+    after = again(moved)
+    assert done == []
+    assert (after.sources.given, after.sources.ok, len(after.sources.moved)) == (2, 2, 2)
+    assert after.clips == before.clips
+    assert reasons(after) == reasons(before)
+    for view in ("observations", "clips"):
+        uris = query(DatasetTables.open(after.dataset), f"select distinct uri from {view} order by uri")
+        assert uris["uri"].to_pylist() == [str(moved / "6.mp4"), str(moved / "7.mp4")]
+    export = export_again(after.dataset, "export", ["export.crf=30"], engine="local")
+    assert export.failed == 0
+    assert sum(export.splits.values()) > 0
+    assert verify(DatasetTables.open(after.dataset)) == []
+    assert again(moved).sources.moved == ()
+
+
+def test_another_video_at_the_old_place_is_a_source_of_its_own(tmp_path: Path, videos: Path, again: Curate) -> None:
+    """Its id would be that of the source that was moved away."""
+    old = videos / "6.mp4"
+    again(old)
+    new = old.rename(tmp_path / "moved.mp4")
+    again(new)
+    (videos / "7.mp4").rename(old)
+    summary = again(old, new)
+    assert (summary.sources.ok, summary.sources.changed) == (2, ())
+    ids = query(DatasetTables.open(summary.dataset), "select count(distinct source_id) as n from clips")
+    assert ids["n"].to_pylist() == [2]
+    assert again(old, new).clips == summary.clips
+
+
+def test_a_copy_is_a_source_of_its_own_and_takes_over_where_the_other_is_gone(
+    tmp_path: Path, videos: Path, again: Curate
+) -> None:
+    """Whichever of the two has the lower id."""
+    first, copy = videos / "6.mp4", tmp_path / "copy.mp4"
+    alone = again(first).selections[0].kept
+    shutil.copyfile(first, copy)
+    summary = again(first, copy)
+    assert (summary.sources.given, summary.sources.moved) == (2, ())
+    assert reasons(summary)["duplicate"] > 0
+    dataset = DatasetTables.open(summary.dataset)
+    kept_uris = "select distinct uri from clips join selection_main using (clip_id) where keep"
+    for gone, left in ((first, copy), (copy, first)):
+        gone.rename(tmp_path / "away")
+        assert select_again(dataset.url, "main", []).kept == alone
+        assert query(dataset, kept_uris)["uri"].to_pylist() == [str(left)]
+        (tmp_path / "away").rename(gone)
+
+
+def row(uri: str, source: str = "new") -> dict[str, Any]:
+    return {"source_id": source, "uri": uri, "manifest": None}
+
+
+@pytest.mark.parametrize(
+    ("content", "source"), [(b"a film", "known"), (b"a play", "new")], ids=["same content", "other content"]
+)
+def test_a_signature_makes_no_other_source_where_the_content_is_the_same(
+    tmp_path: Path, content: bytes, source: str
+) -> None:
+    from dailies.curation.video import content_id
+
+    old, new = "memory://bucket/a.mp4?X-Amz-Signature=1", "memory://bucket/a.mp4?X-Amz-Signature=2"
+    for uri, what in ((old, b"a film"), (new, content)):
+        with fsspec.open(uri, "wb") as file:
+            file.write(what)
+    identity, size = content_id(old)
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    fill(dataset, ["known", "other"])
+    (name,) = (name for name in dataset.tables() if name.startswith("observations@"))
+    dataset.table(name).delete(["known"])
+    dataset.table(name).append([observation("known", uri=old, content_id=identity, bytes=size)])
+    (kept,) = place_sources(dataset, [row(new)]).rows
+    assert kept["source_id"] == source
+    stored = query(dataset, "select uri from observations where source_id = 'known'")["uri"].to_pylist()
+    assert stored == [new if source == "known" else old]
+
+
+# ---- withdrawn ------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_withdrawn_stays_out_until_it_is_readmitted(tmp_path: Path, videos: Path, again: Curate) -> None:
+    out = again(videos).dataset
+    gone = videos / "7.mp4"
+    take_down(out, [str(gone)])
+    shutil.copyfile(gone, videos / "copy.mp4")
+    summary = again(videos)
+    assert summary.sources.given == 1
+    assert summary.sources.withdrawn == (str(gone), str(videos / "copy.mp4"))
+    with pytest.raises(UsageError, match=r"--readmit=.*6.mp4: not withdrawn"):
+        again(videos, readmit=[str(videos / "6.mp4")])
+    (videos / "copy.mp4").unlink()
+    summary = again(videos, readmit=[str(gone)])
+    assert (summary.sources.given, summary.sources.ok, summary.sources.withdrawn) == (2, 2, ())
+    assert again(videos).sources.withdrawn == ()
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the process end before the given one of a withdrawal's writes and deletions."""
+    left = [step]
+    for kind, name in ((Table, "_transact"), (Folder, "new_file"), (Folder, "delete")):
+        inner = getattr(kind, name)
+
+        def counted(*arguments: Any, inner: Any = inner, **how: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return inner(*arguments, **how)
+
+        monkeypatch.setattr(kind, name, counted)
+
+
+def test_a_withdrawal_killed_anywhere_leaves_nothing_lost_and_is_finished_by_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows go before their origin and an index before the shards that it named: verify finds nothing but shards that no
+    index names, and the source can be named again."""
+    monkeypatch.setattr(maintenance, "recount", lambda export: None)  # the built export has no card
+    for step in range(60):
+        dataset = DatasetTables.create(tmp_path / str(step))
+        fill(dataset, ["a", "b"])
+        with monkeypatch.context() as patch:
+            killed_at(patch, step)
+            try:
+                take_down(dataset.url, ["a"])
+            except Killed:
+                ended = False
+            else:
+                ended = True
+        wrong = {problem.message for problem in verify(dataset)}
+        assert wrong <= {"is not named by the index"}, step
+        take_down(dataset.url, ["a"])
+        assert verify(dataset) == []
+        for name in dataset.tables():
+            if name not in ("runs", "withdrawn"):
+                assert set(dataset.table(name).keys("source_id")) == {"b"}, (step, name)
+        shards = (dataset.folder / "exports" / EXPORT / "data").list()
+        assert not any(b"video of a-" in Path(shard.path).read_bytes() for shard in shards)
+        if ended:
+            assert step > 10
+            return
+    raise AssertionError("it was killed every time")
+
+
+def test_a_store_says_when_the_bytes_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "recount", lambda export: None)
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    fill(dataset, ["a", "b"])
+    take_down(dataset.url, ["a"])
+    assert bytes_left(dataset.url) is None
+    monkeypatch.setattr(DatasetTables, "is_local", property(lambda self: False))
+    assert bytes_left(dataset.url) is None, "everything was collected already"
+    take_down(dataset.url, ["b"])
+    left = bytes_left(dataset.url)
+    assert left is not None
+    assert f"dailies gc {dataset.url} --older-than 0" in left
+    assert "24 hours" in left
+    dataset.gc(older_than_hours=0)
+    assert bytes_left(dataset.url) is None
