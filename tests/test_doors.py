@@ -79,7 +79,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/select": READING,
     "curation/observe": (*SHARED, "curation/observers"),
     "curation/observations": (*SHARED, "curation/observers", "curation/observe"),
-    "curation/clips": (*READING, "curation/observers", "curation/detectors", "curation/observations"),
+    "curation/clips": (
+        *READING,
+        "curation/observers",
+        "curation/detectors",
+        "curation/observe",
+        "curation/observations",
+    ),
     "curation/export": (*SHARED, "curation/tables", "curation/clips"),
     "curation/world": READING,
     # ---- zoo: models that people list, trust, run and publish ----
