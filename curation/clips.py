@@ -91,7 +91,8 @@ def pieces(
     ]
     for at, tick in (holes or {}).items():
         ends[at] = tick
-        if not any(old <= at <= new for old, new, _ in edges if old < new or old == at):
+        edges = [edge for edge in edges if edge[:2] != (at, at)]  # what comes after a hole looks like a cut
+        if not any(old <= at <= new for old, new, _ in edges):
             edges.append((at, at, "hole"))
     edges.sort(key=lambda edge: edge[:2])
     starts: list[tuple[int, Cut | str | None]] = [(0, None), *((new, by) for _, new, by in edges)]
