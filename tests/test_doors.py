@@ -41,7 +41,14 @@ CURATION = (
         "curation/scorers",
         "curation/captioners",
     ),
-    *("curation/observe", "curation/observations", "curation/sources", "curation/select", "curation/clips"),
+    *(
+        "curation/observe",
+        "curation/observations",
+        "curation/sources",
+        "curation/select",
+        "curation/clips",
+        "curation/cuts",
+    ),
     *("curation/export", "curation/world"),
 )
 TRAINING = (
@@ -86,6 +93,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "curation/observe",
         "curation/observations",
     ),
+    "curation/cuts": (*SHARED, "curation/observers", "curation/detectors", "curation/observe", "curation/clips"),
     "curation/export": (*SHARED, "curation/tables", "curation/clips"),
     "curation/world": READING,
     # ---- zoo: models that people list, trust, run and publish ----

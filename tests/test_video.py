@@ -187,7 +187,7 @@ def test_the_last_frames_duration_is_given_only_where_the_container_states_it(
     kinds: dict[str, tuple[str, list[int]]],
 ) -> None:
     for kind, ticks in [("b-frames", 24 * 32), ("transport", None)]:
-        _, pts, source = streamed(kinds[kind][0])
+        pts, _, source = streamed(kinds[kind][0])
         assert source.decoder.times.stated_after(pts) == ticks
 
 

@@ -56,10 +56,10 @@ class BoundaryDetector:
 
     # ---- hard cuts ----
 
-    def _hard(self, cut: Track, step: Track, held: Track | None) -> list[Cut]:
+    def _hard(self, cut: Track, step: Track, after_pauses: Track | None) -> list[Cut]:
         """Return a cut for each sample that passes and is the strongest of its neighbours, placed by the steps around it.
 
-        After a pause every sample that passes is one: ``held`` says how strong.
+        After a pause every sample that passes is one: ``after_pauses`` says how strong.
         """
         passing = {
             at: float(cut.values[at])
@@ -68,8 +68,8 @@ class BoundaryDetector:
             and cut.values[at] >= cut.values[at - 1 : at + 2].max()
             and (at == 1 or cut.values[at] != cut.values[at - 1])
         }
-        if held is not None:
-            for pts, strength in zip(held.pts, held.values, strict=True):
+        if after_pauses is not None:
+            for pts, strength in zip(after_pauses.pts, after_pauses.values, strict=True):
                 if strength >= self.hard:
                     at = int(np.searchsorted(cut.pts, pts))
                     passing[at] = max(passing.get(at, 0.0), float(strength))

@@ -96,9 +96,9 @@ class _BoundaryPass:
 
     def finish(self) -> Sequence[Track]:
         pts, values = np.asarray(self._pts, np.int64), self._samples.strengths()
-        held = self._held.track()
+        after_pauses = self._held.track()
         tracks = [Track(name=name, pts=pts, values=values[:, i]) for i, name in enumerate(TRACKS)]
-        return (self._steps.track(), *tracks, *([held] if len(held.pts) else []))
+        return (self._steps.track(), *tracks, *([after_pauses] if len(after_pauses.pts) else []))
 
 
 class _Measured:
@@ -154,7 +154,7 @@ class _Held:
         self._run: _Measured | None = None
         self._places: list[tuple[int, int]] = []  # in the run: pts after a pause, which sample that is
         self._since = 0  # samples since the last pause
-        self._found: list[tuple[int, float]] = []
+        self._values: list[tuple[int, float]] = []
 
     def see(self, pts: int, thumb: NDArray[np.uint8]) -> None:
         """Take the next sample."""
@@ -179,7 +179,7 @@ class _Held:
             cut = self._run.strengths()[:, 0].astype(np.float64)
             # Much moves in a second: what is as likely as HELD_CUT there is as likely as not.
             odds = cut / np.maximum(1 - cut, 1e-6) * (1 - HELD_CUT) / HELD_CUT
-            self._found += [(pts, float(odds[at] / (1 + odds[at]))) for pts, at in self._places]
+            self._values += [(pts, float(odds[at] / (1 + odds[at]))) for pts, at in self._places]
         self._run, self._places, self._since = None, [], 0
 
     def track(self) -> Track:
@@ -188,7 +188,7 @@ class _Held:
             for _ in range(HELD - 1):
                 self._run.add(self._recent[-1][1])
         self._close()
-        pts, values = zip(*self._found, strict=True) if self._found else ((), ())
+        pts, values = zip(*self._values, strict=True) if self._values else ((), ())
         return Track(name=HELD_TRACK, pts=np.asarray(pts, np.int64), values=np.asarray(values, np.float32))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from dailies.curation.timing import Pause, ticks, usual_gap
 
 LEAST_HOLE = Fraction(1, 2)  # seconds: a shorter gap is a few dropped frames
+NEAR = 4  # packets from the one marked to the one behind the break
 
 
 class PacketTimes:
@@ -25,7 +26,8 @@ class PacketTimes:
         self._least = ticks(LEAST_HOLE, time_base)
         self._last: tuple[int, int] | None = None  # pts of the packet shown last, and its duration
         self._reordered = False  # the last packet is shown before that one
-        self._before: tuple[int, int, bool] | None = None  # dts, duration and mark of the last packet
+        self._before: tuple[int, int] | None = None  # dts and duration of the last packet
+        self._unmarked = NEAR + 1  # packets since the last that was marked
         self._holes: list[tuple[int, int | None]] = []  # the last pts before it, and its ticks where they are stated
 
     def note(self, packet: Any) -> None:
@@ -33,12 +35,13 @@ class PacketTimes:
         if packet.pts is None:
             return
         dts = packet.pts if packet.dts is None else packet.dts
+        self._unmarked = 0 if packet.is_corrupt else self._unmarked + 1
         if self._before is not None and self._last is not None:
-            before, duration, marked = self._before
+            before, duration = self._before
             missing = dts - before - (duration if self._states else 0)
-            if missing >= self._least and (self._states or (self._marks and (marked or packet.is_corrupt))):
+            if missing >= self._least and (self._states or (self._marks and self._unmarked <= NEAR)):
                 self._holes.append((self._last[0], missing if self._states else None))
-        self._before = dts, packet.duration or 0, packet.is_corrupt
+        self._before = dts, packet.duration or 0
         if not packet.is_discard:
             self._reordered = self._last is not None and packet.pts < self._last[0]
             if not self._reordered:
@@ -56,12 +59,12 @@ class PacketTimes:
 
     def holes(self, pts: Sequence[int]) -> list[Pause]:
         """Return where frames are missing between those of ``pts``, sorted."""
-        found = []
+        pauses = []
         for last, missing in self._holes:
             at = bisect_right(pts, last)
             if not 0 < at < len(pts):
                 continue
             end = pts[at - 1] + usual_gap(pts[:at]) if missing is None else pts[at] - missing
             if pts[at - 1] < end < pts[at]:
-                found.append(Pause(end=end, until=pts[at]))
-        return found
+                pauses.append(Pause(end=end, until=pts[at]))
+        return pauses

@@ -16,7 +16,8 @@ from dailies.curation.video.bytes_io import Remote, one_line
 from dailies.curation.video.clock import PacketTimes
 from dailies.curation.video.pixels import UNSPECIFIED
 
-OVERLAP = 1  # seconds by which time may go back without having begun anew
+OVERLAP = Fraction(1, 4)  # seconds by which time may go back without having begun anew
+LATE = Fraction(1, 5)  # seconds that a header may declare too many: some writers count the decoder's delay
 APART = Fraction(1, 10)  # seconds by which the container ends after all other streams if it ends with this one
 BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
 MISSING = 0.05  # share of what the header declares that may be missing (or two frames, if that is more)
@@ -243,9 +244,14 @@ class FrameDecoder:
         The container's word goes first: what it says of the last frame, or its own end where no other stream reaches so far.
         """
         stated = self.times.stated_after(pts)
-        if stated is None and self._expected and self._expected - self._others_reach > APART:
+        matroska = (
+            "matroska" in self._container.format.name
+        )  # flv's counts the decoder's delay, or up to the last frame
+        if stated is None and matroska and self._expected and self._expected - self._others_reach > APART:
             stated = round(self._expected / self.time_base) - pts[-1]
-            stated = stated if 2 * stated > usual_gap(pts) else None  # some writers count up to the last frame
+            stated = (
+                stated if 2 * stated > usual_gap(pts) else None
+            )  # some writers count up to the last frame here, too
         return end_of(pts, stated)
 
     def _frames_of(self, packet: Any) -> list[Any]:
@@ -283,7 +289,7 @@ class FrameDecoder:
         elif (
             self._expected
             and self._length
-            and self._expected - self._reach > max(MISSING * self._length, 2 / (self.rate or 2))
+            and self._expected - self._reach > max(MISSING * self._length, 2 / (self.rate or 2), LATE)
         ):
             figures = f"ends at {float(self._reach):.2f} s of the {float(self._expected):.2f} s"
             raise Truncated(f"{figures} that the header declares{self._last_error}")

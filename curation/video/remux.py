@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dailies.curation.errors import NotCopied
-from dailies.curation.timing import Span, usual_gap
+from dailies.curation.timing import Span
 from dailies.curation.video.bytes_io import one_line
 from dailies.curation.video.dts import decode_times, last_duration, shown_for
 from dailies.curation.video.encode import open_container
@@ -116,7 +116,6 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
     container_format = CONTAINERS.get(codec_of(stream), "matroska")
     pts = [picture.pts for picture in coded]
     times, lengths = decode_times(pts, span.end), shown_for(pts, span.end)
-    usual = usual_gap(sorted(pts))
     try:
         with open_container(buffer, container_format) as container:
             out = container.add_stream_from_template(stream, opaque=True)  # opaque: there need be no encoder
@@ -131,7 +130,7 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
                 if picture is coded[-1]:
                     packet.duration = last_duration(pts, times, span.end)
                 # Matroska states a last duration in its header alone, where a long one looks as if packets were missing.
-                if container_format == "matroska" and packet.duration > 2 * usual:
+                if container_format == "matroska" and packet.duration > (span.end - span.start) / 25:
                     packet.duration = 0
                 container.mux(packet)
     except (av.FFmpegError, ValueError) as error:
