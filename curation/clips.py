@@ -18,6 +18,7 @@ from dailies.curation import schema
 from dailies.curation.detectors import Detector
 from dailies.curation.errors import SourceError
 from dailies.curation.observations import time_base_of, tracks_of
+from dailies.curation.observe import HOLES
 from dailies.curation.observers import Observer
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Cut, Track
@@ -46,11 +47,12 @@ class ClipRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Frames ``[first, last)`` of a source by index, and the cut at each end: ``None`` where the source ends,
-    ``"length"`` where a long shot was split."""
+    """Frames ``[first, last)`` of a source by index, up to the tick ``end``, and the cut at each end: ``None`` where the source
+    ends, ``"hole"`` where it lacks a part, ``"length"`` where a long shot was split, ``"span"`` where a manifest says so."""
 
     first: int
     last: int
+    end: int
     before: Cut | str | None
     after: Cut | str | None
 
@@ -77,51 +79,83 @@ def places_of(cuts: Sequence[Cut], pts: Sequence[int]) -> list[tuple[int, int]]:
     return places
 
 
-def pieces(cuts: Sequence[Cut], pts: Sequence[int], end: int, time_base: Fraction, rules: ClipRules) -> Iterator[Piece]:
-    """Yield the shots between ``cuts``, those too long split into equal parts.
+def pieces(
+    cuts: Sequence[Cut],
+    pts: Sequence[int],
+    end: int,
+    time_base: Fraction,
+    rules: ClipRules,
+    holes: Mapping[int, int] | None = None,
+) -> Iterator[Piece]:
+    """Yield the shots between ``cuts`` and ``holes``, those too long split into equal parts.
 
-    ``pts``: of every frame, in order; ``end``: first tick after the last frame.
+    ``pts``: of every frame, in order; ``end``: first tick after the last frame; ``holes``: see ``holes_of``.
     """
-    edges = frames_of(cuts, pts)
-    starts = [(0, None), *((new, cut) for (_, new), cut in zip(edges, cuts, strict=True))]
-    ends = [*((old, cut) for (old, _), cut in zip(edges, cuts, strict=True)), (len(pts), None)]
-    for (first, before), (last, after) in zip(starts, ends, strict=True):
-        first += rules.margin_frames if before else 0
-        last -= rules.margin_frames if after else 0
+    ends = [*pts, end]  # where the frame before each ends
+    edges: list[tuple[int, int, Cut | str]] = [
+        (old, new, cut) for (old, new), cut in zip(frames_of(cuts, pts), cuts, strict=True)
+    ]
+    for at, tick in (holes or {}).items():
+        ends[at] = tick
+        edges = [edge for edge in edges if edge[:2] != (at, at)]  # what comes after a hole looks like a cut
+        if not any(old <= at <= new for old, new, _ in edges):
+            edges.append((at, at, "hole"))
+    edges.sort(key=lambda edge: edge[:2])
+    starts: list[tuple[int, Cut | str | None]] = [(0, None), *((new, by) for _, new, by in edges)]
+    lasts: list[tuple[int, Cut | str | None]] = [*((old, by) for old, _, by in edges), (len(pts), None)]
+    for (first, before), (last, after) in zip(starts, lasts, strict=True):
+        first += rules.margin_frames if isinstance(before, Cut) else 0
+        last -= rules.margin_frames if isinstance(after, Cut) else 0
         if first < last:
-            yield from _split(Piece(first=first, last=last, before=before, after=after), pts, end, time_base, rules)
+            yield from _split(first, last, before, after, pts, ends, time_base, rules)
 
 
-def _split(shot: Piece, pts: Sequence[int], end: int, time_base: Fraction, rules: ClipRules) -> Iterator[Piece]:
+def holes_of(tracks: Mapping[str, Track], pts: Sequence[int], time_base: Fraction) -> dict[int, int]:
+    """Return where a source lacks a part: index of the first frame behind each hole → tick at which the frame before ends."""
+    if HOLES not in tracks:
+        return {}
+    index = {value: number for number, value in enumerate(pts)}
+    places = [index[int(until)] for until in tracks[HOLES].pts]
+    shown = [ticks(float(seconds), time_base) for seconds in tracks[HOLES].values]
+    return {at: pts[at - 1] + length for at, length in zip(places, shown, strict=True) if at}
+
+
+def _split(
+    begins: int,
+    until: int,
+    before: Cut | str | None,
+    after: Cut | str | None,
+    pts: Sequence[int],
+    ends: Sequence[int],
+    time_base: Fraction,
+    rules: ClipRules,
+) -> Iterator[Piece]:
     """Split a shot into as few equal parts as keep each within the maximum; a frame that is longer stands alone."""
     longest = Fraction(rules.max_seconds).limit_denominator(1000) / time_base
-    paused = [at for at in range(shot.first, shot.last) if _end_pts(at + 1, pts, end) - pts[at] > longest]
-    stretches = sorted({shot.first, shot.last, *paused, *(at + 1 for at in paused)})
-    marks = [shot.first]
+    paused = [at for at in range(begins, until) if ends[at + 1] - pts[at] > longest]
+    stretches = sorted({begins, until, *paused, *(at + 1 for at in paused)})
+    marks = [begins]
     for first, last in pairwise(stretches):
-        marks += _equal(first, last, pts, end, longest)
+        marks += _equal(first, last, pts, ends, longest)
     for first, last in pairwise(marks):
         yield Piece(
             first=first,
             last=last,
-            before=shot.before if first == shot.first else "length",
-            after=shot.after if last == shot.last else "length",
+            end=ends[last],
+            before=before if first == begins else "length",
+            after=after if last == until else "length",
         )
 
 
-def _equal(first: int, last: int, pts: Sequence[int], end: int, longest: Fraction) -> list[int]:
+def _equal(first: int, last: int, pts: Sequence[int], ends: Sequence[int], longest: Fraction) -> list[int]:
     """Return where the equal parts of frames ``[first, last)`` end."""
     count = last - first
-    parts = min(count, max(1, math.ceil((_end_pts(last, pts, end) - pts[first]) / longest)))
+    parts = min(count, max(1, math.ceil((ends[last] - pts[first]) / longest)))
     while True:
         marks = [first + count * part // parts for part in range(parts + 1)]
-        if parts >= count or max(_end_pts(b, pts, end) - pts[a] for a, b in pairwise(marks)) <= longest:
+        if parts >= count or max(ends[b] - pts[a] for a, b in pairwise(marks)) <= longest:
             return marks[1:]
         parts += 1
-
-
-def _end_pts(last: int, pts: Sequence[int], end: int) -> int:
-    return pts[last] if last < len(pts) else end
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
@@ -145,15 +179,23 @@ def clip_rows(
     base = time_base_of(row["probe"])
     pts, end = row["pts"], row["end"]
     cuts = detector.cuts(tracks)
-    edges = frames_of(cuts, pts)
-    shots = pieces(cuts, pts, end, base, rules) if whole else ()
-    rows = [_shot_row(row, piece, tracks, observers, rules, base) for piece in shots]
+    holes = holes_of(tracks, pts, base)
+    shots = pieces(cuts, pts, end, base, rules, holes) if whole else ()
+    rows = [_clip_row(row, piece, tracks, observers, rules, base) | {"cuts_inside": 0} for piece in shots]
+    breaks = {*frames_of(cuts, pts), *((at, at) for at in holes)}
+    ends = [*pts, end]  # where the frame before each ends
+    for at, tick in holes.items():
+        ends[at] = tick
     for span in spans:
         frames = _frames_within(span, pts, end, base)
         if isinstance(frames, str):
             rows.append(_unplaced_row(row, span, frames, rules, base))
-        else:
-            rows.append(_span_row(row, span, frames, edges, tracks, observers, rules, base))
+            continue
+        first, last = frames
+        piece = Piece(first=first, last=last, end=ends[last], before="span", after="span")
+        clip = _clip_row({**row, "manifest": span["manifest"]}, piece, tracks, observers, rules, base)
+        inside = sum(first < after and before < last for before, after in breaks)
+        rows.append(clip | _named_span(row, span) | {"cuts_inside": inside})
     return rows
 
 
@@ -174,39 +216,6 @@ def _frames_within(span: Mapping[str, Any], pts: Sequence[int], end: int, base: 
         return "outside"
     first, last = bisect_left(pts, start), bisect_left(pts, stop)
     return (first, last) if first < last else "empty"
-
-
-def _shot_row(
-    row: Mapping[str, Any],
-    piece: Piece,
-    tracks: Mapping[str, Track],
-    observers: Sequence[Observer],
-    rules: ClipRules,
-    base: Fraction,
-) -> dict[str, Any]:
-    clip = _clip_row(row, (piece.first, piece.last), tracks, observers, rules, base)
-    return clip | {**_bound("start", piece.before), **_bound("end", piece.after), "cuts_inside": 0}
-
-
-def _span_row(
-    row: Mapping[str, Any],
-    span: Mapping[str, Any],
-    frames: tuple[int, int],
-    edges: Sequence[tuple[int, int]],
-    tracks: Mapping[str, Track],
-    observers: Sequence[Observer],
-    rules: ClipRules,
-    base: Fraction,
-) -> dict[str, Any]:
-    """Return the clip of a manifest's span: other than a shot of the same frames, it has the span's columns and id."""
-    clip = _clip_row({**row, "manifest": span["manifest"]}, frames, tracks, observers, rules, base)
-    first, last = frames
-    return clip | {
-        **_bound("start", "span"),
-        **_bound("end", "span"),
-        **_named_span(row, span),
-        "cuts_inside": sum(first < after and before < last for before, after in edges),
-    }
 
 
 def _named_span(row: Mapping[str, Any], span: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,17 +249,16 @@ def _unplaced_row(
 
 def _clip_row(
     row: Mapping[str, Any],
-    between: tuple[int, int],
+    piece: Piece,
     tracks: Mapping[str, Track],
     observers: Sequence[Observer],
     rules: ClipRules,
     base: Fraction,
 ) -> dict[str, Any]:
-    """Return what every clip's row holds, for frames ``[first, last)``."""
+    """Return what every clip's row holds."""
     pts, probe = row["pts"], row["probe"]
-    first, last = between
-    span = Span(start=pts[first], end=_end_pts(last, pts, row["end"]), time_base=base)
-    frames = last - first
+    span = Span(start=pts[piece.first], end=piece.end, time_base=base)
+    frames = piece.last - piece.first
     seconds = float(span.seconds)
     clip = {
         "clip_id": schema.clip_id(row["source_id"], row["content_id"], probe["stream"], span.start, span.end, base),
@@ -264,11 +272,13 @@ def _clip_row(
         "time_base_den": base.denominator,
         "start_seconds": float((span.start - pts[0]) * base),
         "seconds": seconds,
-        "first_frame": first,
+        "first_frame": piece.first,
         "frames": frames,
         "fps": frames / seconds,
         "width": probe["width"],
         "height": probe["height"],
+        **_bound("start", piece.before),
+        **_bound("end", piece.after),
     }
     for observer in observers:
         clip |= observer.reduce(tracks, span)

@@ -147,10 +147,10 @@ def joined_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(rows) == 1:
         return dict(first)
     tracks = []
-    for number, track in enumerate(first["tracks"]):
-        parts = [row["tracks"][number] for row in rows]
+    for name in dict.fromkeys(track["name"] for row in rows for track in row["tracks"]):
+        parts = [track for row in rows for track in row["tracks"] if track["name"] == name]
         pts, values = ([value for part in parts for value in part[column]] for column in ("pts", "values"))
-        tracks.append({"name": track["name"], "pts": pts, "values": values})
+        tracks.append({"name": name, "pts": pts, "values": values})
     return {
         **first,
         "segments": 1,

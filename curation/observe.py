@@ -20,7 +20,7 @@ from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.observers import Observer, ObserverPass
 from dailies.curation.observers.tracking import Fps, ShortSide
-from dailies.curation.timing import Grid, Span, end_of, ticks
+from dailies.curation.timing import Grid, Pause, Span, ticks
 from dailies.curation.types import EvidenceFrame, Frame, Probe, Track
 
 
@@ -196,7 +196,7 @@ def _observation(
     if last < len(times):
         end = times[last]
     elif first < last:
-        end = end_of(times, source.last_duration if times[-1] == fan.pts[-1] else None)
+        end = source.decoder.end_after(times)
     else:
         end = source.decoder.end  # a stream that ends before its container does may leave nothing for the last segment
     faults = Counter(
@@ -204,13 +204,17 @@ def _observation(
         for name, pts in source.decoder.faults_at
         if pts is None or ((low is None or pts >= low) and (high is None or pts < high))
     )
+    tracks = [
+        _within(track, low, high)
+        for track in (*fan.finish(), hole_track(source.decoder.times.holes(times), times, source.time_base))
+    ]
     return Observation(
         content_id="",
         bytes=0,
         probe=source.probe,
         pts=times[first:last],
         end=end,
-        tracks=[_within(track, low, high) for track in fan.finish()],
+        tracks=[track for track in tracks if track.name != HOLES or len(track.pts)],
         evidence=[
             frame for frame in fan.evidence if (low is None or frame.pts >= low) and (high is None or frame.pts < high)
         ],
@@ -218,6 +222,19 @@ def _observation(
         frames_corrupt=faults["frames_corrupt"],
         segments=segment.count,
         origin=segment.origin,
+    )
+
+
+HOLES = "hole"
+
+
+def hole_track(pauses: Sequence[Pause], pts: Sequence[int], time_base: Fraction) -> Track:
+    """Return the track that says where frames are missing: at the first frame behind, how long the one before is shown (s)."""
+    shown = [(pause.end - pts[bisect_left(pts, pause.until) - 1]) * time_base for pause in pauses]
+    return Track(
+        name=HOLES,
+        pts=np.asarray([pause.until for pause in pauses], np.int64),
+        values=np.asarray([float(seconds) for seconds in shown], np.float32),
     )
 
 

@@ -208,10 +208,12 @@ CLIP_COLUMNS = [
     field("fps", pa.float64(), "frames over seconds", "1/s"),
     field("width", pa.int32(), "of the upright picture", "px"),
     field("height", pa.int32(), "of the upright picture", "px"),
-    field("start_kind", pa.string(), "what bounds its start: source, length, cut, dissolve, fade; span: a manifest"),
+    field(
+        "start_kind", pa.string(), "what bounds its start: source, hole, length, cut, dissolve, fade; span: a manifest"
+    ),
     field("start_detector", pa.string(), "which detector, null if none"),
     field("start_strength", pa.float32(), "over the detector's threshold", "ratio"),
-    field("end_kind", pa.string(), "what bounds its end: source, length, cut, dissolve, fade; span: a manifest"),
+    field("end_kind", pa.string(), "what bounds its end: source, hole, length, cut, dissolve, fade; span: a manifest"),
     field("end_detector", pa.string(), "which detector, null if none"),
     field("end_strength", pa.float32(), "over the detector's threshold", "ratio"),
     field("failure", FAILURE, "why its source could not be cut"),

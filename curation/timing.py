@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from statistics import median_low
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -42,15 +44,32 @@ def ticks(seconds: float | Fraction, time_base: Fraction) -> int:
     return round(Fraction(seconds).limit_denominator(1_000_000) / time_base)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """The ticks ``[end, until)`` in which a source shows nothing: the frame before ends, the next one is at ``until``."""
+
+    end: int
+    until: int
+
+
+LATELY = 15  # gaps between frames by which the usual one is told
+
+
+def usual_gap(pts: Sequence[int]) -> int:
+    """Return the usual gap between the last frames of ``pts`` (sorted, at least one), in ticks: the median, not the last.
+
+    The last frame of a recording may have come long after the others.
+    """
+    last = [int(later) - int(earlier) for earlier, later in pairwise(pts[-LATELY - 1 :])]
+    return median_low(last) if last else 1
+
+
 def end_of(pts: Sequence[int], duration: int | None = None) -> int:
     """Return the first tick after the last frame of ``pts`` (sorted, at least one).
 
-    A container may state the last frame's duration; where it does not, the last gap between frames
-    stands in for it.
+    A container may state the last frame's duration; where it does not, the usual gap between frames stands in for it.
     """
-    if duration is not None and duration > 0:
-        return int(pts[-1]) + int(duration)
-    return int(pts[-1]) + (int(pts[-1]) - int(pts[-2]) if len(pts) > 1 else 1)
+    return int(pts[-1]) + (int(duration) if duration is not None and duration > 0 else usual_gap(pts))
 
 
 class Grid:

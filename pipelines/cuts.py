@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dailies.curation.clips import places_of
 from dailies.curation.errors import item_error
-from dailies.curation.observe import Observation
 from dailies.curation.sources import list_sources
+from dailies.curation.types import Cut
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import CurationRecipe
@@ -19,8 +18,8 @@ from dailies.pipelines.recipes.steps import CutStep, ObserveStep
 class FrameCut:
     """A cut as frame indexes [frame, end), in presentation order from 0; equal for a hard cut.
 
-    ``frame`` is the first frame of the new shot, or of a gradual transition. Both are as exact as the frames that were
-    decoded; clips keep a wider distance.
+    ``frame`` is the first frame of the new shot, or of a gradual transition, which is as exact as the samples are dense;
+    clips keep a wider distance.
     """
 
     frame: int
@@ -47,22 +46,16 @@ def find_cuts(videos: Sequence[str], recipe: CurationRecipe, *, progress: Progre
     cuts: dict[str, tuple[FrameCut, ...]] = {}
     failures: dict[str, str] = {}
     with (
-        Isolated("dailies.curation.observe:observe", stall_seconds=step.stall_seconds) as child,
+        Isolated("dailies.curation.cuts:find_cuts", stall_seconds=step.stall_seconds) as child,
         progress("cuts", len(rows), "videos") as bar,
     ):
         for row in rows:
             try:
-                observation: Observation = child.call(row["uri"], observers, None)
-                tracks = {track.name: track for track in observation.tracks}
-                detected = [cut for cut in detector.cuts(tracks) if cut.kind != "fade"]
-                places = places_of(detected, observation.pts)
+                placed: list[tuple[Cut, tuple[int, int]]] = child.call(row["uri"], observers, detector)
             except Exception as error:
                 failures[row["uri"]] = str(item_error(error))
                 bar.advance(failed=1)
                 continue
-            cuts[row["uri"]] = tuple(
-                FrameCut(frame=frame, end=end, kind=cut.kind)
-                for (frame, end), cut in zip(places, detected, strict=True)
-            )
+            cuts[row["uri"]] = tuple(FrameCut(frame=frame, end=end, kind=cut.kind) for cut, (frame, end) in placed)
             bar.advance()
     return CutsReport(cuts=cuts, failures=failures)

@@ -42,7 +42,14 @@ CURATION = (
         "curation/scorers",
         "curation/captioners",
     ),
-    *("curation/observe", "curation/observations", "curation/sources", "curation/select", "curation/clips"),
+    *(
+        "curation/observe",
+        "curation/observations",
+        "curation/sources",
+        "curation/select",
+        "curation/clips",
+        "curation/cuts",
+    ),
     *("curation/export", "curation/world"),
 )
 TRAINING = (
@@ -82,7 +89,14 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/select": READING,
     "curation/observe": (*SHARED, "curation/observers"),
     "curation/observations": (*SHARED, "curation/observers", "curation/observe"),
-    "curation/clips": (*READING, "curation/observers", "curation/detectors", "curation/observations"),
+    "curation/clips": (
+        *READING,
+        "curation/observers",
+        "curation/detectors",
+        "curation/observe",
+        "curation/observations",
+    ),
+    "curation/cuts": (*SHARED, "curation/observers", "curation/detectors", "curation/observe", "curation/clips"),
     "curation/export": (*SHARED, "curation/tables", "curation/clips"),
     "curation/world": READING,
     # ---- zoo: models that people list, trust, run and publish ----

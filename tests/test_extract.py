@@ -176,11 +176,11 @@ def test_a_span_past_the_end_is_an_error(mode: Any, seen: dict[str, Seen]) -> No
 
 def test_decode_times_rise_and_never_come_after_the_picture() -> None:
     for pts in ([0, 1, 2], [0, 40, 20, 10, 30], [0, 160, 80, 40, 20, 60, 120, 100, 140], [7, 100, 9, 8]):
-        times = decode_times(pts)
+        times = decode_times(pts, max(pts) + 1)
         assert times == sorted(set(times))
         assert all(dts <= at for dts, at in zip(times, pts, strict=True))
     with pytest.raises(NotCopied, match="same time"):
-        decode_times([0, 1, 1])
+        decode_times([0, 1, 1], 2)
 
 
 # ---- encoding -------------------------------------------------------------------------------------------------------

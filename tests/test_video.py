@@ -187,8 +187,8 @@ def test_the_last_frames_duration_is_given_only_where_the_container_states_it(
     kinds: dict[str, tuple[str, list[int]]],
 ) -> None:
     for kind, ticks in [("b-frames", 24 * 32), ("transport", None)]:
-        _, _, source = streamed(kinds[kind][0])
-        assert source.last_duration == ticks
+        pts, _, source = streamed(kinds[kind][0])
+        assert source.decoder.times.stated_after(pts) == ticks
 
 
 def test_threads_change_nothing(plain: str) -> None:

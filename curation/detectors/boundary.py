@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dailies.curation.config import SPEC
-from dailies.curation.observers.boundary import STEP, TRACKS
+from dailies.curation.observers.boundary import HELD_TRACK, STEP, TRACKS
 from dailies.curation.types import Cut, Track
 
 Floats = NDArray[np.float32]
@@ -47,22 +47,36 @@ class BoundaryDetector:
         if len(cut.pts) < 2:
             return []
         blends = self._blends(tracks)
-        hard = [at for at in self._hard(cut, step) if not any(blend.start < at.end <= blend.end for blend in blends)]
+        hard = [
+            at
+            for at in self._hard(cut, step, tracks.get(HELD_TRACK))
+            if not any(blend.start < at.end <= blend.end for blend in blends)
+        ]
         return sorted([*blends, *hard], key=lambda at: at.start)
 
     # ---- hard cuts ----
 
-    def _hard(self, cut: Track, step: Track) -> list[Cut]:
-        """Return a cut for each sample that passes and is the strongest of its neighbours, placed by the steps around it."""
+    def _hard(self, cut: Track, step: Track, after_pauses: Track | None) -> list[Cut]:
+        """Return a cut for each sample that passes and is the strongest of its neighbours, placed by the steps around it.
+
+        After a pause every sample that passes is one: ``after_pauses`` says how strong.
+        """
+        passing = {
+            at: float(cut.values[at])
+            for at in np.flatnonzero(cut.values >= self.hard).tolist()
+            if at
+            and cut.values[at] >= cut.values[at - 1 : at + 2].max()
+            and (at == 1 or cut.values[at] != cut.values[at - 1])
+        }
+        if after_pauses is not None:
+            for pts, strength in zip(after_pauses.pts, after_pauses.values, strict=True):
+                if strength >= self.hard:
+                    at = int(np.searchsorted(cut.pts, pts))
+                    passing[at] = max(passing.get(at, 0.0), float(strength))
         cuts = []
-        for at in np.flatnonzero(cut.values >= self.hard).tolist():
-            near = cut.values[max(0, at - 1) : at + 2]
-            if at == 0 or cut.values[at] < near.max() or (at > 1 and cut.values[at] == cut.values[at - 1]):
-                continue
+        for at, strength in sorted(passing.items()):
             start, end = _place(step, int(cut.pts[at - 1]), int(cut.pts[at]))
-            cuts.append(
-                Cut(start=start, end=end, kind="cut", detector=self.name, strength=float(cut.values[at]) / self.hard)
-            )
+            cuts.append(Cut(start=start, end=end, kind="cut", detector=self.name, strength=strength / self.hard))
         return cuts
 
     # ---- gradual transitions ----

@@ -72,6 +72,7 @@ __all__ = [
     "SharpnessObserver",
     "boundary",
     "camera",
+    "likeness",
     "motion",
     "tracking",
 ]

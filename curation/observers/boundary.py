@@ -11,7 +11,9 @@ one graph in ``boundary.onnx``, which ``scripts/builtin/train_cuts.py`` trained 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,12 +28,16 @@ from dailies.curation.config import SPEC
 from dailies.curation.observers import likeness
 from dailies.curation.observers.likeness import LOOK, Described, Floats
 from dailies.curation.observers.tracking import Fps, Recorder
-from dailies.curation.timing import Grid, Span
+from dailies.curation.timing import Grid, Span, ticks
 from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 NETWORK_FILE = Path(__file__).with_name("boundary.onnx")
 STEP = "boundary"
 TRACKS = ("boundary_cut", "boundary_middle", "boundary_blend")
+HELD_TRACK = "boundary_held"  # only of sources with pauses
+PAUSE = Fraction(3, 4)  # seconds between samples from which on the one before is held
+HELD = 12  # samples that it is held for
+HELD_CUT = 0.8  # strength after a pause that is as good as 0.5 elsewhere
 CHUNK = 96  # samples described at a time
 BLOCK = 4096  # samples that the network sees at a time
 CONTEXT = 16  # samples on either side that an output depends on: the sum of the network's dilations 1, 2, 4, 8 and 1
@@ -68,18 +74,15 @@ class BoundaryObserver:
 
 
 class _BoundaryPass:
-    """Describes frames as they come and keeps the vectors of as many as have yet to be compared."""
+    """Records the steps from frame to frame, and gives samples to be measured."""
 
     def __init__(self, fps: float, probe: Probe) -> None:
         self._grid = Grid(fps, probe.time_base)
         self._steps = Recorder(STEP)
         self._last: NDArray[np.uint8] | None = None
         self._pts: list[int] = []
-        self._waiting: list[NDArray[np.uint8]] = []
-        self._described: Described | None = None  # the last samples, at most 2 · LOOK + CHUNK
-        self._first = 0  # which sample the first of them is
-        self._done: list[Floats] = []  # rows of measures
-        self._rows = 0
+        self._samples = _Measured()
+        self._held = _Held(ticks(PAUSE, probe.time_base))
 
     def see(self, frame: Frame) -> None:
         thumb = likeness.thumbnail(frame.pixels)
@@ -88,9 +91,33 @@ class _BoundaryPass:
         self._last = thumb
         if self._grid.due(frame.pts):
             self._pts.append(frame.pts)
-            self._waiting.append(thumb)
-            if len(self._waiting) == CHUNK:
-                self._measure(last=False)
+            self._samples.add(thumb)
+            self._held.see(frame.pts, thumb)
+
+    def finish(self) -> Sequence[Track]:
+        pts, values = np.asarray(self._pts, np.int64), self._samples.strengths()
+        after_pauses = self._held.track()
+        tracks = [Track(name=name, pts=pts, values=values[:, i]) for i, name in enumerate(TRACKS)]
+        return (self._steps.track(), *tracks, *([after_pauses] if len(after_pauses.pts) else []))
+
+
+class _Measured:
+    """Describes samples as they come and keeps the vectors of as many as have yet to be compared."""
+
+    def __init__(self) -> None:
+        self._waiting: list[NDArray[np.uint8]] = []
+        self._described: Described | None = None  # the last samples, at most 2 · LOOK + CHUNK
+        self._first = 0  # which sample the first of them is
+        self._done: list[Floats] = []  # rows of measures
+        self._rows = 0
+        self.count = 0
+
+    def add(self, thumb: NDArray[np.uint8]) -> None:
+        """Take the next sample."""
+        self.count += 1
+        self._waiting.append(thumb)
+        if len(self._waiting) == CHUNK:
+            self._measure(last=False)
 
     def _measure(self, *, last: bool) -> None:
         """Describe the waiting samples, and measure the boundaries with enough samples on both sides."""
@@ -108,11 +135,61 @@ class _BoundaryPass:
         spare = max(0, self._rows - LOOK - self._first)
         self._described, self._first = self._described[slice(spare, None)], self._first + spare
 
-    def finish(self) -> Sequence[Track]:
+    def strengths(self) -> Floats:
+        """Return what the network says of all samples, (N, 3), once the last one is taken."""
         self._measure(last=True)
-        pts = np.asarray(self._pts, np.int64)
-        values = strengths(np.concatenate(self._done)) if self._done else np.empty((0, len(TRACKS)), np.float32)
-        return (self._steps.track(), *(Track(name=n, pts=pts, values=values[:, i]) for i, n in enumerate(TRACKS)))
+        return strengths(np.concatenate(self._done)) if self._done else np.empty((0, len(TRACKS)), np.float32)
+
+
+class _Held:
+    """Looks at samples after a pause as a viewer does: the one before stays on the screen all the while.
+
+    The network knows 12 samples a second. Of slides, or at one frame a second, each sample differs from the next, and
+    they look to it like a fast pan unless each is repeated while it is shown.
+    """
+
+    def __init__(self, pause: int) -> None:
+        self._pause = pause  # ticks
+        self._recent: deque[tuple[int, NDArray[np.uint8]]] = deque(maxlen=LOOK + CONTEXT)
+        self._run: _Measured | None = None
+        self._places: list[tuple[int, int]] = []  # in the run: pts after a pause, which sample that is
+        self._since = 0  # samples since the last pause
+        self._values: list[tuple[int, float]] = []
+
+    def see(self, pts: int, thumb: NDArray[np.uint8]) -> None:
+        """Take the next sample."""
+        paused = bool(self._recent) and pts - self._recent[-1][0] >= self._pause
+        if paused and self._run is None:
+            self._run = _Measured()
+            for _, earlier in self._recent:
+                self._run.add(earlier)
+        if self._run is not None:
+            for _ in range(HELD - 1 if paused else 0):
+                self._run.add(self._recent[-1][1])
+            if paused:
+                self._places.append((pts, self._run.count))
+            self._run.add(thumb)
+            self._since = 0 if paused else self._since + 1
+            if self._since > LOOK + CONTEXT:
+                self._close()
+        self._recent.append((pts, thumb))
+
+    def _close(self) -> None:
+        if self._run is not None:
+            cut = self._run.strengths()[:, 0].astype(np.float64)
+            # Much moves in a second: what is as likely as HELD_CUT there is as likely as not.
+            odds = cut / np.maximum(1 - cut, 1e-6) * (1 - HELD_CUT) / HELD_CUT
+            self._values += [(pts, float(odds[at] / (1 + odds[at]))) for pts, at in self._places]
+        self._run, self._places, self._since = None, [], 0
+
+    def track(self) -> Track:
+        """Return how likely a hard cut is at each sample after a pause, once the last one is taken."""
+        if self._run is not None and not self._since:
+            for _ in range(HELD - 1):
+                self._run.add(self._recent[-1][1])
+        self._close()
+        pts, values = zip(*self._values, strict=True) if self._values else ((), ())
+        return Track(name=HELD_TRACK, pts=np.asarray(pts, np.int64), values=np.asarray(values, np.float32))
 
 
 # ---- the network ----------------------------------------------------------------------------------------------------

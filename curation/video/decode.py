@@ -11,9 +11,14 @@ from fractions import Fraction
 from typing import Any
 
 from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable
+from dailies.curation.timing import end_of, ticks, usual_gap
 from dailies.curation.video.bytes_io import Remote, one_line
+from dailies.curation.video.clock import PacketTimes
 from dailies.curation.video.pixels import UNSPECIFIED
 
+OVERLAP = Fraction(1, 4)  # seconds by which time may go back without having begun anew
+LATE = Fraction(1, 5)  # seconds that a header may declare too many: some writers count the decoder's delay
+APART = Fraction(1, 10)  # seconds by which the container ends after all other streams if it ends with this one
 BROKEN = 0.2  # share of packets that may fail to decode, and of frames whose time may fail to rise
 MISSING = 0.05  # share of what the header declares that may be missing (or two frames, if that is more)
 SKIPPABLE = frozenset({"h264", "hevc", "mpeg2video", "mpeg1video"})  # codecs of one frame a packet, B-frames and all
@@ -29,8 +34,8 @@ class FrameDecoder:
 
     Counters, right at any time: ``packets`` and, of those, ``packets_broken`` that did not decode and ``packets_marked`` that
     the demuxer calls damaged; ``frames`` given out and, of those, ``frames_corrupt`` that the decoder marked as damaged;
-    ``frames_dropped`` whose pts did not rise; ``frames_guessed`` whose time is made up; ``demux_errors``; ``last_duration``,
-    what the container says of the last frame so far, in ticks, ``None`` if it does not.
+    ``frames_dropped`` whose pts did not rise; ``frames_guessed`` whose time is made up; ``demux_errors``. ``times`` is what the
+    packets tell of time.
 
     ``skip_nonref``: skip frames that no other frame refers to, most B-frames, which saves half of the work and more;
     their times are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says
@@ -47,7 +52,7 @@ class FrameDecoder:
         self.frames = self.frames_corrupt = self.frames_dropped = self.frames_guessed = self.packets_marked = 0
         self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
         self.seeking = False  # packets before the first keyframe are of no use
-        self.last_duration: int | None = None
+        self.times = PacketTimes(stream.time_base, container.format.name)
         self.guessed = False  # a frame without any timestamp was given one, or that of a packet before or after it
         self.entry: tuple[bool, int | None] | None = None  # the first packet: a keyframe that is shown, its pts
         self._container, self._stream, self._remote = container, stream, remote
@@ -67,7 +72,7 @@ class FrameDecoder:
         self._has_times = False  # some frame came with a time
         self._timed = True  # every packet says when it is shown
         self._trimmed = False  # the first packets are only there for others to refer to: an edit list leaves them out
-        self._fell: int | None = None  # the time that did not rise, of the frame just dropped
+        self._fell_from: int | None = None  # the time that did not rise, of the first of the frames just dropped
         self._restart: tuple[int, int] | None = None  # from where to where the time jumped back
         self._own_header = self._header = bytes(self._codec.extradata or b"")
         # FLV has its codec headers among the packets: who goes into its middle has the wrong one.
@@ -75,7 +80,9 @@ class FrameDecoder:
         if threads != 1:
             self._codec.thread_type = "AUTO"
         self._end = 0  # first tick after the last frame
-        self._reach = Fraction(0)  # seconds at which the packets so far end, of whatever stream
+        self._reach = self._others_reach = Fraction(
+            0
+        )  # seconds at which the packets so far end, of any stream, of others
         self._last_error = ""  # the demuxer's, as a message in brackets
         self._read_header()
 
@@ -90,14 +97,16 @@ class FrameDecoder:
         self.start: int | None = stream.start_time
         self.declared: int | None = stream.frames or None
         self.duration: int | None = stream.duration
-        # Elsewhere a frame's duration is libav's guess from a nominal rate, which may be that of the codec's clock.
-        self._states_durations = "mp4" in container.format.name
         seconds = None if container.duration is None else Fraction(container.duration, 1_000_000)
-        if self.duration is None and seconds is not None:
-            self.duration = round(seconds / self.time_base)
+        begins = Fraction(container.start_time or 0, 1_000_000)
+        # Some writers count it from the clock's zero, others from the first packet.
+        since = begins if seconds is not None and 0 < begins < seconds and self.duration is None else Fraction(0)
+        self._length = None if seconds is None else seconds - since
+        if self.duration is None and self._length is not None:
+            self.duration = round(self._length / self.time_base)
         # Where a header counts no frames, that a file ends early shows only in how far its packets of any stream reach.
         timed = any(name in TIMED for name in container.format.name.split(","))
-        self._expected = seconds if self.declared is None and timed else None
+        self._expected = begins + self._length if self._length and self.declared is None and timed else None
         if self._expected is None:
             for other in container.streams:
                 if other.index != stream.index:
@@ -126,9 +135,8 @@ class FrameDecoder:
                         self._drop(pts, last)
                         continue
                     gap = pts - last
-                self._fell = None
-                last, self.last_duration = pts, (frame.duration or None) if self._states_durations else None
-                self._end = pts + (self.last_duration or gap)
+                self._fell_from = None
+                last, self._end = pts, pts + gap
                 self.frames += 1
                 if frame.is_corrupt:
                     self.frames_corrupt += 1
@@ -139,10 +147,16 @@ class FrameDecoder:
                 yield pts, frame
 
     def _drop(self, pts: int, last: int) -> None:
-        """Drop a frame that is not later than the ``last``. Where more follow, and rise, time has begun anew."""
-        if self._restart is None and self._fell is not None and pts > self._fell:
-            self._restart = last, self._fell
-        self._fell = pts
+        """Drop a frame that is not later than the ``last``. Where it is much earlier and more follow, time has begun anew.
+
+        Parts of a recording that overlap by a few frames show these twice, and the first stay.
+        """
+        if self._fell_from is None:
+            self._fell_from = pts
+        elif (
+            self._restart is None and pts > self._fell_from and last - self._fell_from > ticks(OVERLAP, self.time_base)
+        ):
+            self._restart = last, self._fell_from
         self.frames_dropped += 1
 
     def coded(self) -> Iterator[Any]:
@@ -154,6 +168,9 @@ class FrameDecoder:
             try:
                 for packet in self._container.demux(*streams):
                     errors_in_a_row = 0
+                    if packet.stream_index != self._stream.index and packet.pts is not None:
+                        others = (packet.pts + (packet.duration or 0)) * packet.time_base
+                        self._others_reach = max(self._others_reach, others)
                     if packet.pts is not None:
                         self._reach = max(self._reach, (packet.pts + (packet.duration or 0)) * packet.time_base)
                     # An empty packet would tell the decoder that the stream is over.
@@ -179,6 +196,7 @@ class FrameDecoder:
     def _note(self, packet: Any) -> None:
         """Remember when a packet that may be skipped is shown."""
         self.packets_marked += packet.is_corrupt
+        self.times.note(packet)
         self._trimmed |= packet.is_discard and not self._packets_shown
         if self.skips_nonref and not packet.is_discard:
             self._timed &= packet.pts is not None
@@ -220,6 +238,22 @@ class FrameDecoder:
         """First tick after the last frame so far."""
         return self._end
 
+    def end_after(self, pts: Sequence[int]) -> int:
+        """Return the first tick after the last frame of ``pts``, sorted and at least one, once all packets are read.
+
+        The container's word goes first: what it says of the last frame, or its own end where no other stream reaches so far.
+        """
+        stated = self.times.stated_after(pts)
+        matroska = (
+            "matroska" in self._container.format.name
+        )  # flv's counts the decoder's delay, or up to the last frame
+        if stated is None and matroska and self._expected and self._expected - self._others_reach > APART:
+            stated = round(self._expected / self.time_base) - pts[-1]
+            stated = (
+                stated if 2 * stated > usual_gap(pts) else None
+            )  # some writers count up to the last frame here, too
+        return end_of(pts, stated)
+
     def _frames_of(self, packet: Any) -> list[Any]:
         """Decode one packet, ``None`` being the end. A packet that does not decode is counted."""
         import av
@@ -252,7 +286,11 @@ class FrameDecoder:
             left = (self.start or 0) + self.duration - self._end
             if left > max(2, MISSING * self.declared) * self.duration / self.declared:
                 raise Truncated(f"{prefix}ends {float(left * self.time_base):.2f} s early{self._last_error}")
-        elif self._expected and self._expected - self._reach > max(MISSING * self._expected, 2 / (self.rate or 2)):
+        elif (
+            self._expected
+            and self._length
+            and self._expected - self._reach > max(MISSING * self._length, 2 / (self.rate or 2), LATE)
+        ):
             figures = f"ends at {float(self._reach):.2f} s of the {float(self._expected):.2f} s"
             raise Truncated(f"{figures} that the header declares{self._last_error}")
 

@@ -23,6 +23,7 @@ from dailies.curation.errors import TooFewFrames, Unreadable
 from dailies.curation.timing import Span
 from dailies.curation.types import Crop
 from dailies.curation.video.bytes_io import one_line
+from dailies.curation.video.dts import are_true, last_duration, true_times
 from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, Canvas, DecodedFrame, fit, is_hdr, is_yuv
 
 TAGS_709, TAGS_601 = (1, 1, 1), (6, 6, 6)  # AVColorSpace, AVColorPrimaries, AVColorTransferCharacteristic
@@ -204,6 +205,7 @@ class _Encoder:
         self.name = encoder_of(encoding)
         self._options = options_of(self.name, encoding)
         self._stream: Any = None
+        self._packets: list[Any] = []  # kept to the end, which alone tells when they are to be decoded
         self.frame = Framing.of(first.canvas, encoding.max_short_side, crop)
         self._tags = _tags(first.frame)
 
@@ -236,12 +238,20 @@ class _Encoder:
         frame.time_base = self._span.time_base
         if self._stream is None:
             self._stream = self._add_stream(frame.duration)
-        self._container.mux(self._stream.encode(frame))
+        self._packets += self._stream.encode(frame)
 
     def finish(self) -> None:
-        """Encode what the encoder still holds. After at least one picture."""
+        """Encode what the encoder still holds, and write all. After at least one picture."""
         assert self._stream is not None
-        self._container.mux(self._stream.encode(None))
+        self._packets += self._stream.encode(None)
+        end = round((self._span.end - self._span.start) * self._span.time_base / self._packets[0].time_base)
+        pts, times = ([getattr(packet, name) for packet in self._packets] for name in ("pts", "dts"))
+        if not are_true(pts, times, end):
+            times = true_times(pts, end)
+        self._packets[-1].duration = last_duration(pts, times, end)  # not every encoder passes it on
+        for packet, dts in zip(self._packets, times, strict=True):
+            packet.dts = dts
+            self._container.mux(packet)
 
     def _yuv(self, decoded: Any) -> Any:
         """Return a new frame, upright: the decoder's own would carry its frame types and side data into the encoder."""

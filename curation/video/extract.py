@@ -114,6 +114,10 @@ class Extractor:
 
     # ---- frames ----
 
+    def frames(self, span: Span, heartbeat: Callable[[], None] = lambda: None) -> Iterator[DecodedFrame]:
+        """Yield the frames of ``span``, every one of them."""
+        return self._decoded(span, None, heartbeat)
+
     def _decoded(self, span: Span, max_fps: float | None, heartbeat: Callable[[], None]) -> Iterator[DecodedFrame]:
         """Yield the span's frames that are due on a grid of ``max_fps`` from its start on."""
         source = self._reach(span)

@@ -17,6 +17,7 @@ from typing import Any
 from dailies.curation.errors import NotCopied
 from dailies.curation.timing import Span
 from dailies.curation.video.bytes_io import one_line
+from dailies.curation.video.dts import decode_times, last_duration, shown_for
 from dailies.curation.video.encode import open_container
 
 REORDER = 16  # pictures that one shown earlier may at most stand behind (H.264 and HEVC: size of the picture buffer)
@@ -113,8 +114,8 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
 
     buffer = io.BytesIO()
     container_format = CONTAINERS.get(codec_of(stream), "matroska")
-    times, shown = decode_times([picture.pts for picture in coded]), sorted(picture.pts for picture in coded)
-    ends = dict(zip(shown, [*shown[1:], span.end], strict=True))
+    pts = [picture.pts for picture in coded]
+    times, lengths = decode_times(pts, span.end), shown_for(pts, span.end)
     try:
         with open_container(buffer, container_format) as container:
             out = container.add_stream_from_template(stream, opaque=True)  # opaque: there need be no encoder
@@ -125,25 +126,13 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
                 packet = picture.packet
                 packet.stream, packet.time_base = out, span.time_base
                 packet.pts, packet.dts = picture.pts - span.start, dts - span.start
-                # Matroska would count a last duration in its header and state it nowhere else.
-                packet.duration = 0 if container_format == "matroska" else ends[picture.pts] - picture.pts
+                packet.duration = lengths[picture.pts]
+                if picture is coded[-1]:
+                    packet.duration = last_duration(pts, times, span.end)
+                # Matroska states a last duration in its header alone, where a long one looks as if packets were missing.
+                if container_format == "matroska" and packet.duration > (span.end - span.start) / 25:
+                    packet.duration = 0
                 container.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         raise NotCopied(f"{container_format} does not take its packets: {one_line(error)}") from error
     return buffer.getvalue()
-
-
-def decode_times(pts: Sequence[int]) -> list[int]:
-    """Return when each packet, in coded order, is to be decoded: rising, and never after it is shown.
-
-    These are the times shown, in order, as late as that allows: containers differ in what they say, or say nothing.
-    Raises ``NotCopied`` where two pictures are shown at the same time.
-    """
-    shown = sorted(pts)
-    if len(set(shown)) < len(shown):
-        raise NotCopied("two of its pictures are shown at the same time")
-    place = {at: number for number, at in enumerate(shown)}
-    delay = max(number - place[at] for number, at in enumerate(pts))
-    gap = shown[1] - shown[0] if len(shown) > 1 else 1
-    early = [shown[0] - gap * (delay - number) for number in range(delay)]
-    return [*early, *shown][: len(shown)]

@@ -128,11 +128,6 @@ class Source:
         return self.decoder.time_base
 
     @property
-    def last_duration(self) -> int | None:
-        """Duration of the last frame so far by the container, in ticks; ``None`` where it does not say."""
-        return self.decoder.last_duration
-
-    @property
     def probe(self) -> Probe:
         """Description of the video by its container; decodes the first frame, which alone tells rotation and true size.
 
