@@ -89,6 +89,16 @@ def test_a_defect_keeps_its_traceback(error: Exception, dailies: Dailies, monkey
     assert lines[-1] == DEFECT
 
 
+def test_the_end_of_a_file_is_no_interrupt(dailies: Dailies, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typer takes an ``EOFError`` for Ctrl-D; here it comes from a file that is cut, and resuming would not help."""
+    failing(EOFError("compressed file ended"), monkeypatch)
+    done = dailies("verify", "dataset")
+    assert done.returncode == 1
+    assert STOPPED not in done.stderr
+    assert "in fail" in done.stderr
+    assert done.stderr.splitlines()[-2:] == ["EOFError: compressed file ended", DEFECT]
+
+
 def test_export_refuses_options_of_latents(dailies: Dailies, tmp_path: Path) -> None:
     done = dailies("export", tmp_path, "--vae", "zoo:tiny-vae")
     assert done.returncode == 2

@@ -9,7 +9,8 @@ import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from dailies.curation.errors import UsageError  # noqa: E402
-from dailies.pipelines.latents import LatentsReport, LatentsRequest, export_latents, work  # noqa: E402
+from dailies.curation.errors import ExportError, UsageError  # noqa: E402
+from dailies.curation.tables import Folder  # noqa: E402
+from dailies.pipelines.latents import LatentsReport, LatentsRequest, export_latents, run, work  # noqa: E402
 from dailies.training.data import latent_crops, precomputed  # noqa: E402
 from dailies.training.data.batches import Batches  # noqa: E402
 from dailies.training.data.export import Export  # noqa: E402
@@ -128,8 +130,10 @@ class Here:
     call = staticmethod(work.read_clip)
 
 
-def make(export: Path, out: Path) -> LatentsReport:
-    request = LatentsRequest(export=str(export), latents=f"{__file__}:text", out=str(out), views=K, device="cpu")
+def make(export: Path, out: Path, **parts: str | None) -> LatentsReport:
+    request = LatentsRequest(
+        export=str(export), latents=f"{__file__}:text", out=str(out), views=K, device="cpu", parts=parts
+    )
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(work, "Isolated", Here)
         return export_latents(request, engine="local")
@@ -396,8 +400,7 @@ def test_making_goes_on_where_it_was_stopped(how: str, broken: Path, with_text: 
     else:
         with pytest.raises(Stopped):
             _make_half(broken, tmp_path / "latents", _stopped)
-    (staging,) = tmp_path.iterdir()
-    assert staging.name.startswith(".staging-latents-")
+    (staging,) = tmp_path.glob(".staging-latents-*")
     done = staging / "data" / "train-00000-of-00001.parquet"
     before = done.stat().st_mtime_ns
     if how == "stopped":
@@ -411,6 +414,102 @@ def test_making_goes_on_where_it_was_stopped(how: str, broken: Path, with_text: 
     assert files == [path.relative_to(with_text.path) for path in sorted(Path(with_text.path).rglob("*.*"))]
     for name in files:
         assert (tmp_path / "latents" / name).read_bytes() == (Path(with_text.path) / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_making_goes_on_from_an_export_that_moved_but_not_from_another(
+    moved: bool, broken: Path, with_text: LatentsReport, tmp_path: Path
+) -> None:
+    out = tmp_path / "latents"
+    with pytest.raises(Stopped):
+        _make_half(broken, out, _stopped)
+    export = shutil.copytree(broken, tmp_path / "moved" / "other-name")
+    if not moved:
+        rewrite(export, lambda captions: [text.upper() for text in captions])
+    (staging,) = tmp_path.glob(".staging-*")
+    before = (staging / "data" / "train-00000-of-00001.parquet").stat().st_mtime_ns
+    assert make(export, out).splits == with_text.splits
+    kept = (out / "data" / "train-00000-of-00001.parquet").stat().st_mtime_ns == before
+    assert kept == moved
+    captions = [row["caption_fuse"] for row in rows(out) if row["split"] == "train"]
+    assert captions
+    assert all(text.isupper() != moved for text in captions)
+
+
+def rewrite(export: Path, change: Callable[[list[str]], list[str]]) -> None:
+    """Change the captions of an export's training shard."""
+    (shard,) = (export / "data").glob("train-*")
+    table = pq.read_table(shard)
+    number = table.column_names.index("caption_fuse")
+    captions = pa.array(change(table["caption_fuse"].to_pylist()))
+    pq.write_table(table.set_column(number, table.field(number), captions), shard)
+
+
+def test_latents_are_known_by_what_they_are_made_of(
+    broken: Path, with_text: LatentsReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Export and models may move; others of the same name are refused, in one process too."""
+    monkeypatch.setattr(work.LatentsWork, "_shard", lambda *_: pytest.fail("made again"))
+    out = Path(with_text.path)
+    export = shutil.copytree(broken, tmp_path / "export")
+    vae = shutil.copytree(str(MODELS.vae), tmp_path / "vae")
+    assert make(export, out, vae=str(vae)) == with_text
+    models = dataclasses.replace(MODELS, vae=str(vae))
+    load(RECIPE, TEXT, {MAIN: Export(out)}, models)
+
+    weights = vae / "diffusion_pytorch_model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(UsageError, match=r"^--out=.*: holds other latents, by vae; "):
+        make(export, out, vae=str(vae))
+    with pytest.raises(UsageError, match=r"phase text: vae=.* has weights of sha256"):
+        load(RECIPE, TEXT, {MAIN: Export(out)}, models)
+
+    (shard,) = (export / "data").glob("train-*")
+    data = shard.read_bytes()
+    shard.write_bytes(data.replace(b"mdat", b"mdaT", 1))
+    with pytest.raises(UsageError, match="holds other latents, by source_content; "):
+        make(export, out)
+    shard.write_bytes(data)
+    assert make(export, out) == with_text
+    rewrite(export, lambda captions: [text.upper() for text in captions])
+    with pytest.raises(UsageError, match="holds other latents, by source_content; "):
+        make(export, out)
+
+
+def test_latents_made_before_contents_were_kept_are_known_by_their_exports_place(
+    broken: Path, with_text: LatentsReport, tmp_path: Path
+) -> None:
+    out = shutil.copytree(with_text.path, tmp_path / "latents")
+    manifest = json.loads((out / "latents.json").read_text())
+    del manifest["source_content"]
+    (out / "latents.json").write_text(json.dumps(manifest))
+    assert make(broken, out).splits == with_text.splits
+    with pytest.raises(UsageError, match="holds other latents, by source_path; "):
+        make(shutil.copytree(broken, tmp_path / "export"), out)
+
+
+def test_a_second_process_is_refused_in_one_line(broken: Path, tmp_path: Path) -> None:
+    out = tmp_path / "latents"
+    words = rf"^--out={out}: pid {os.getpid()} on .* is writing to it; only one run"
+    with run._sole_maker(Folder.at(out)), pytest.raises(ExportError, match=words):
+        make(broken, out)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_another_process_has_made_meanwhile_is_not_made_again(
+    broken: Path, with_text: LatentsReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "latents"
+
+    @contextmanager
+    def late(final: Folder) -> Iterator[None]:
+        shutil.copytree(with_text.path, out)
+        yield
+
+    monkeypatch.setattr(run, "_sole_maker", late)
+    monkeypatch.setattr(work.LatentsWork, "_shard", lambda *_: pytest.fail("made again"))
+    assert make(broken, out).splits == with_text.splits
 
 
 def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Path, latents: Path) -> None:

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from dailies.curation.errors import NotFinite, UsageError  # noqa: E402
+from dailies.curation.errors import Damaged, NotFinite, UsageError  # noqa: E402
 from dailies.pipelines.train_vae import train_vae_run  # noqa: E402
 from dailies.training import loop  # noqa: E402
 from dailies.training.data.export import Export  # noqa: E402
@@ -344,7 +344,7 @@ def test_killed_and_interrupted_runs_go_on_bit_for_bit(
 def test_a_run_that_an_earlier_version_began_goes_on(
     export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It kept the start's place, no figures in checkpoints and no file that names the newest."""
+    """It kept the places of start and export alone, no figures in checkpoints and no file that names the newest."""
 
     def run(out: str, say: Callable[[str], None] = lambda line: None) -> Any:
         return train_vae("zoo", Export(export), tmp_path / out, recipe=RECIPE, device="cpu", say=say)
@@ -362,6 +362,7 @@ def test_a_run_that_an_earlier_version_began_goes_on(
     facts = json.loads((tmp_path / "old" / "vae.json").read_text())
     assert facts["start"] == "zoo:vae-world"
     facts["start"] = "/somewhere/zoo/builtin/vae-world"
+    del facts["content"]
     (tmp_path / "old" / "vae.json").write_text(json.dumps(facts))
     (tmp_path / "old" / "checkpoints" / "latest").unlink()
     path = tmp_path / "old" / "checkpoints" / "step-000002" / "state.pt"
@@ -376,8 +377,50 @@ def test_a_run_that_an_earlier_version_began_goes_on(
     done: list[str] = []
     assert run("old", done.append) == again
     assert done == [f"vae: done before: {again.folder}"]
+    facts = json.loads((tmp_path / "old" / "vae.json").read_text())
+    del facts["content"]
+    (tmp_path / "old" / "vae.json").write_text(json.dumps(facts))
     with pytest.raises(UsageError, match=r"start=.*vae-world: .* was begun with zoo:vae-world"):
         train_vae("vae-world", Export(export), tmp_path / "old", recipe=RECIPE, device="cpu")
+
+
+def test_a_run_knows_start_and_export_by_what_they_hold(export: Path, tmp_path: Path) -> None:
+    """Both may move; other bytes of the same name are refused, and the length may change."""
+    start, data, out = tmp_path / "start", tmp_path / "data", tmp_path / "run"
+    copytree(BUILTIN / "vae-world", start)
+    copytree(export, data)
+    short = dataclasses.replace(RECIPE, steps=1, validate_every=1)
+
+    def run(recipe: VaeRecipe, say: Callable[[str], None] = lambda line: None) -> Any:
+        return train_vae(start, Export(data), out, recipe=recipe, device="cpu", say=say)
+
+    run(short)
+    start, data = start.rename(tmp_path / "other-start"), data.rename(tmp_path / "other-data")
+    said: list[str] = []
+    run(short, said.append)
+    assert said == [f"vae: done before: {out / 'vae'}"]
+    said.clear()
+    assert run(dataclasses.replace(short, steps=2), said.append).steps == 2
+    assert said[0].startswith("vae: goes on from step 1,")
+    with pytest.raises(UsageError, match="steps=1: 2 are done already"):
+        run(short)
+    with pytest.raises(UsageError, match=r"^recipe=.* was begun with "):
+        run(dataclasses.replace(short, steps=2, lr=0.5))
+
+    (shard,) = (data / "data").glob("train-*")
+    for file, old, new, field in (
+        (shard, b"mdat", b"mdaT", "data"),
+        (start / WEIGHTS, None, None, "start"),
+    ):
+        kept = file.read_bytes()
+        file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]) if old is None else kept.replace(old, new, 1))
+        with pytest.raises(UsageError, match=rf"^{field}=.*, whose content was another \("):
+            run(dataclasses.replace(short, steps=2))
+        file.write_bytes(kept)
+
+    (out / "vae.json").write_text("")
+    with pytest.raises(Damaged, match=r"^.*/vae\.json: cannot be read: .*; put back a copy of it"):
+        run(short)
 
 
 def test_killed_after_its_last_checkpoint_a_run_is_finished(export: Path, tmp_path: Path) -> None:

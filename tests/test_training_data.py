@@ -181,6 +181,28 @@ def test_pictures_are_trained_as_people_see_them(tmp_path: Path) -> None:
         assert (clear == 255).all()
 
 
+def test_captions_without_a_picture_are_counted(tmp_path: Path) -> None:
+    for name in "abc":
+        Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "notes.pdf").touch()
+    names = ["a.png", "b.png", "gone.png", "c.png", "notes.pdf"]
+    (tmp_path / "metadata.csv").write_text("file_name,text\n" + "".join(f"{name},x\n" for name in names))
+    phase = dataclasses.replace(STILL, images="folder", image_path=str(tmp_path))
+    assert (
+        "2 files named in metadata.csv are no pictures there: gone.png, notes.pdf"
+        in load(recipe_of(phase), phase, {}).notes
+    )
+
+
+def test_a_folders_pictures_are_those_that_a_run_was_begun_with(tmp_path: Path) -> None:
+    for name in ("a.png", "b.tiff", "c.gif", "d.webp"):
+        Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / name)
+        (tmp_path / name).with_suffix(".txt").write_text("x")
+    phase = dataclasses.replace(STILL, images="folder", image_path=str(tmp_path))
+    names = [load(recipe_of(phase), phase, {}, data_rules=rules).clip_ids for rules in (1, 2)]
+    assert names == [["a.png", "d.webp"], ["a.png", "b.tiff", "c.gif", "d.webp"]]
+
+
 # ---- rates ----------------------------------------------------------------------------------------------------------
 
 

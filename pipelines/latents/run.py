@@ -8,7 +8,8 @@ next, and OUT appears when all are there. Importing this loads no torch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from dailies.curation import schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import DailiesError, ExportError, RecipeError, UsageError
+from dailies.curation.locking import only_writer
 from dailies.curation.packages import need
 from dailies.curation.tables import Folder
 from dailies.pipelines import engine as engines
@@ -93,8 +95,9 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
     source, final = Folder.at(request.export), Folder.at(request.out)
     recipe, phase = recipe_of(request.latents, request.sets)
     models = _models(recipe, request)
+    names = _shard_names(request, source)
     work = _work(request, recipe, phase, models, source, engine)
-    shards = _shards(source, recipe, phase)
+    shards = _shards(source, names, recipe, phase)
     selected = {name: _count_selected(source, name, phase) for name, _ in shards}
     left_out = sum(rows for _, rows in shards) - sum(selected.values())
     if _is_made(final, work.manifest):
@@ -102,10 +105,30 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
     if not sum(selected.values()):
         raise UsageError(f"phase {phase.name}: select={list(phase.select)}: no clip of {request.export} passes")
     staging = Folder.at(work.staging)
-    _run(work, staging, selected, engine, progress)
-    staging.write(MANIFEST, work.manifest.text.encode())
-    _finish(staging, final, [name for name, _ in shards], work.manifest, left_out)
+    with _sole_maker(final):
+        if not _is_made(final, work.manifest):  # another process may have made them since
+            _run(work, staging, selected, engine, progress)
+            staging.write(MANIFEST, work.manifest.text.encode())
+            _finish(staging, final, [name for name, _ in shards], work.manifest, left_out)
     return report(final, left_out)
+
+
+@contextmanager
+def _sole_maker(final: Folder) -> Iterator[None]:
+    """Keep other processes from making latents in ``final``; on an object store nothing is locked.
+
+    The lock lies beside the folder, which appears whole, and goes when that is there. Raises ``ExportError`` naming the
+    process that makes them already.
+    """
+    if not final.local:
+        yield
+        return
+    path = Path(final.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with only_writer(lock, f"--out={final.url}", ExportError):
+        yield
+        lock.unlink()  # whoever opened it before finds the latents made
 
 
 def recipe_of(latents: str, sets: Sequence[str]) -> tuple[TrainingRecipe, Phase]:
@@ -132,6 +155,19 @@ def _models(recipe: TrainingRecipe, request: LatentsRequest) -> Models:
     return Models(**{name: path and str(Path(path).resolve()) for name, path in folders.items()})
 
 
+def _shard_names(request: LatentsRequest, source: Folder) -> list[str]:
+    """Return the names of the export's shards. Raises ``ExportError`` where ``source`` is no export with videos."""
+    if not source.holds(INDEX):
+        raise ExportError(f"{request.export}: holds no {INDEX}; give a folder that dailies export made")
+    if source.holds(MANIFEST):
+        raise ExportError(f"{request.export}: holds latents already; give the export with videos")
+    data = source / "data"
+    names = [data.relative(info) for info in data.list() if info.path.endswith(".parquet")]
+    if not names:
+        raise ExportError(f"{source.url}: holds no data/*.parquet; give a folder that dailies export made")
+    return names
+
+
 def _work(
     request: LatentsRequest,
     recipe: TrainingRecipe,
@@ -140,14 +176,19 @@ def _work(
     source: Folder,
     engine: engines.Engine,
 ) -> LatentsWork:
+    from dailies.training.data.content import shards_content
     from dailies.training.data.manifest import build_manifest
     from dailies.training.distributed import pick_device
 
-    if not source.holds(INDEX):
-        raise ExportError(f"{request.export}: holds no {INDEX}; give a folder that dailies export made")
-    if source.holds(MANIFEST):
-        raise ExportError(f"{request.export}: holds latents already; give the export with videos")
-    manifest = build_manifest(recipe, phase, models, source=source.url, views=request.views, version=version("dailies"))
+    manifest = build_manifest(
+        recipe,
+        phase,
+        models,
+        source=source.url,
+        content=shards_content(source.path, source.fs),
+        views=request.views,
+        version=version("dailies"),
+    )
     device = pick_device(request.device)
     base, _, name = Folder.at(request.out).url.rpartition("/")
     meaning = [manifest.fingerprint, sorted(source.relative(info) for info in (source / "data").list())]
@@ -160,13 +201,9 @@ def _work(
     )
 
 
-def _shards(source: Folder, recipe: TrainingRecipe, phase: Phase) -> list[tuple[str, int]]:
-    """Return each shard's name and rows. Raises ``UsageError`` where there are none, or a column that the phase needs
-    is missing."""
+def _shards(source: Folder, names: Sequence[str], recipe: TrainingRecipe, phase: Phase) -> list[tuple[str, int]]:
+    """Return each shard's name and rows. Raises ``UsageError`` where a column that the phase needs is missing."""
     data = source / "data"
-    names = [data.relative(info) for info in data.list() if info.path.endswith(".parquet")]
-    if not names:
-        raise ExportError(f"{source.url}: holds no data/*.parquet; give a folder that dailies export made")
     shards = []
     for name in names:
         with pq.ParquetFile(data.file(name), filesystem=data.fs) as file:
@@ -190,9 +227,10 @@ def _is_made(final: Folder, manifest: LatentsManifest) -> bool:
     if not final.list():
         return False
     if final.holds(MANIFEST) and final.holds(INDEX):
-        if parse_manifest(final.read(MANIFEST), final.file(MANIFEST)).fingerprint == manifest.fingerprint:
+        existing = parse_manifest(final.read(MANIFEST), final.file(MANIFEST))
+        if not (differing := manifest.differing(existing)):
             return True
-        raise UsageError(f"--out={final.url}: holds other latents; name another folder")
+        raise UsageError(f"--out={final.url}: holds other latents, by {', '.join(differing)}; name another folder")
     raise UsageError(f"--out={final.url}: is not empty; name another folder")
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "Schedule",
     "Split",
     "World",
+    "content",
     "grid_length",
     "latent_crops",
     "load",

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +24,7 @@ from dailies.training.recipes.phase import Bucket, Phase, Rule
 from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.training.recipes.tasks import Task
 from dailies.zoo.formats.configs import read_config
-from dailies.zoo.formats.hashes import sha256
+from dailies.zoo.formats.hashes import sha256_of
 
 FILE = "latents.json"
 FORMAT = 1
@@ -38,6 +37,7 @@ class LatentsManifest:
 
     Args:
         source, source_path: The export that the latents are made of, its name and place.
+        source_content: What it held, as ``shards_content`` tells it; ``None`` in manifests made before it was kept.
         recipe, recipe_hash, phase, task: What they are made for; ``fps`` (1/s), ``buckets``, ``crop`` and ``select`` are
             that phase's.
         views: Crops of each clip (K), drawn by ``seed``.
@@ -68,16 +68,30 @@ class LatentsManifest:
     text_encoder: str | None = None
     text_tokens: int | None = None
     text_width: int | None = None
+    source_content: str | None = None
     version: str = ""
     format: int = FORMAT
 
     @property
     def fingerprint(self) -> str:
-        """Return 8 hex digits over all that the values follow from."""
+        """Return 8 hex digits over all that the values follow from: the export's content, in older manifests its place."""
+        return schema.fingerprint(self._meaning())
+
+    def differing(self, existing: LatentsManifest) -> list[str]:
+        """Return the fields in which ``existing`` latents differ from those that this manifest asks for.
+
+        Latents made before contents were kept are told by the place of their export.
+        """
+        asked = self if existing.source_content is not None else replace(self, source_content=None)
+        theirs = existing._meaning()
+        return [name for name, value in asked._meaning().items() if value != theirs[name]]
+
+    def _meaning(self) -> dict[str, Any]:
         meaning = asdict(self)
-        for name in ("source", "recipe", "recipe_hash", "phase", "task", "version"):
+        place = "source_content" if self.source_content is None else "source_path"
+        for name in ("source", "recipe", "recipe_hash", "phase", "task", "version", place):
             del meaning[name]
-        return schema.fingerprint(meaning)
+        return meaning
 
     @property
     def text(self) -> str:
@@ -91,10 +105,10 @@ class LatentsManifest:
 
 
 def build_manifest(
-    recipe: TrainingRecipe, phase: Phase, models: Models, *, source: str, views: int, version: str
+    recipe: TrainingRecipe, phase: Phase, models: Models, *, source: str, content: str, views: int, version: str
 ) -> LatentsManifest:
     """Return the manifest of latents of the export at ``source`` (path or URL) for ``phase``; weights are hashed, not
-    loaded.
+    loaded. ``content``: what ``shards_content`` says of the export.
 
     Raises ``ExportError`` naming the field of a phase that no latents of clips can be made for, or the model missing.
     """
@@ -114,6 +128,7 @@ def build_manifest(
     manifest = LatentsManifest(
         source=source.rpartition("/")[2],
         source_path=source,
+        source_content=content,
         recipe=recipe.name,
         recipe_hash=recipe.hash,
         phase=phase.name,
@@ -166,7 +181,6 @@ def parse_manifest(data: bytes, path: str) -> LatentsManifest:
     return manifest
 
 
-@cache
 def weights_hash(folder: str) -> str:
     """Return the sha256 of the file with a model's weights, or of the lines "sha256 name" where they lie in several.
 
@@ -176,9 +190,10 @@ def weights_hash(folder: str) -> str:
     plain = [path for path in files if path.name.count(".") == 1] or files  # a second dot names a variant, as fp16
     if not plain:
         raise ExportError(f"{folder}: holds no weights; give a folder with *.safetensors")
+    hashes = sha256_of(Path(folder), {path.name: path for path in plain})
     if len(plain) == 1:
-        return sha256(plain[0])
-    return hashlib.sha256("".join(f"{sha256(path)} {path.name}\n" for path in plain).encode()).hexdigest()
+        return hashes[plain[0].name]
+    return hashlib.sha256("".join(f"{hashes[path.name]} {path.name}\n" for path in plain).encode()).hexdigest()
 
 
 # ---- whether they fit -----------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from dailies.training.data.items import PixelItems
 from dailies.training.data.reader import check_shape
 from dailies.training.models.pixels import Pixels, cover
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif")
+FIRST_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # what runs by data rules 1 look for in a folder
+SUFFIXES = (*FIRST_SUFFIXES, ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif")
 
 
 class Pictures(PixelItems):
@@ -28,13 +29,19 @@ class Pictures(PixelItems):
         entries: (name, caption) of each.
         read: Gives the encoded bytes of one, or ``None`` for a null.
         size: (width, height) px that they are resized to cover.
+        missing: Names that have a caption and are no picture here.
     """
 
     def __init__(
-        self, entries: Sequence[tuple[str, str]], read: Callable[[int], bytes | None], size: tuple[int, int]
+        self,
+        entries: Sequence[tuple[str, str]],
+        read: Callable[[int], bytes | None],
+        size: tuple[int, int],
+        missing: Sequence[str] = (),
     ) -> None:
         super().__init__([name for name, _ in entries], [1] * len(entries), size)
         self.captions = [text for _, text in entries]
+        self.missing = tuple(missing)
         self._read, self._size = read, size
 
     def caption(self, index: int, column: str) -> str:
@@ -50,9 +57,9 @@ class Pictures(PixelItems):
         return cover(picture_HWC[None], self._size)[first:last]
 
 
-def folder_pictures(folder: str | Path, size: tuple[int, int]) -> Pictures:
+def folder_pictures(folder: str | Path, size: tuple[int, int], suffixes: Sequence[str] = SUFFIXES) -> Pictures:
     """Open the pictures under ``folder``, each with its caption in metadata.csv (file_name, text) or in a .txt of its
-    name."""
+    name. ``suffixes``: which files are pictures."""
     root = Path(folder)
     texts: dict[str, str] = {}
     if (root / "metadata.csv").exists():
@@ -66,12 +73,13 @@ def folder_pictures(folder: str | Path, size: tuple[int, int]) -> Pictures:
             )
         texts = {row["file_name"]: row["text"] for row in rows}
     entries = []
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES):
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in suffixes):
         name, beside = path.relative_to(root).as_posix(), path.with_suffix(".txt")
         if name not in texts and not beside.exists():
             raise ExportError(f"image_path={folder}: {name} has no caption; add it to metadata.csv or as {beside.name}")
         entries.append((name, texts[name] if name in texts else beside.read_text(encoding="utf-8").strip()))
-    return Pictures(entries, lambda index: (root / entries[index][0]).read_bytes(), size)
+    missing = sorted(texts.keys() - {name for name, _ in entries})
+    return Pictures(entries, lambda index: (root / entries[index][0]).read_bytes(), size, missing)
 
 
 def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:

@@ -12,7 +12,7 @@ from dailies.curation.schema import digest
 from dailies.training.data.export import Export, Row, grid_length
 from dailies.training.data.items import Clips, Items, PixelItems
 from dailies.training.data.manifest import LatentsManifest, check_fit
-from dailies.training.data.pictures import folder_pictures, parquet_pictures
+from dailies.training.data.pictures import FIRST_SUFFIXES, SUFFIXES, Pictures, folder_pictures, parquet_pictures
 from dailies.training.data.precomputed import PrecomputedLatents
 from dailies.training.data.reader import a_number
 from dailies.training.data.schedule import BucketSubset, bucket_of
@@ -24,7 +24,8 @@ Exports = Mapping[str, Export]  # by the names that a mix has for them
 
 DATA_RULES = 2
 """How clips are chosen and ordered; a run keeps those that it was begun with. 1: in the order of the shards, which follows from
-the sources' paths, and slow clips with repeated frames. 2: in an order by content, without slow clips."""
+the sources' paths, and slow clips with repeated frames; of a folder's pictures, those of the first suffixes. 2: in an order by
+content, without slow clips; pictures of all suffixes."""
 
 MEASURES = ("frames", "fps", "width", "height")
 CONTENT = ("content_id", "stream", "source_start", "source_end", "time_base_num", "time_base_den")
@@ -75,7 +76,7 @@ def load(
     """
     shares = phase.shares
     if phase.images != "frames" and not phase.task_spec.video:
-        return _of_pictures(phase)
+        return _of_pictures(phase, data_rules)
     for share in shares:
         if share.data not in exports:
             raise ExportError(
@@ -105,7 +106,8 @@ def load(
         notes += (f"{len(slow)} clips have fewer than {slowest:g} frames a second and are left out: {_few(slow)}",)
     pictures = None
     if phase.image_share:
-        pictures = _picture_subset(recipe, phase, exports[shares[0].data], data_rules)
+        pictures, more = _picture_subset(recipe, phase, exports[shares[0].data], data_rules)
+        notes += more
     whole = Split(train=train, validation=held_out, pictures=pictures, short=short, slow=slow, notes=notes)
     return _validated(whole, phase)
 
@@ -271,11 +273,15 @@ def _check_not_empty(phase: Phase, subsets: Sequence[BucketSubset]) -> None:
             )
 
 
-def _picture_subset(recipe: TrainingRecipe, phase: Phase, export: Export, data_rules: int) -> BucketSubset:
-    """Return the pictures of a joint phase."""
+def _picture_subset(
+    recipe: TrainingRecipe, phase: Phase, export: Export, data_rules: int
+) -> tuple[BucketSubset, tuple[str, ...]]:
+    """Return the pictures of a joint phase, and a split's ``notes`` on them."""
     shape = Bucket(size=phase.size, frames=1)
     if phase.images != "frames":
-        return BucketSubset(name="pictures", items=_training_pictures(_pictures(phase), phase), shape=shape)
+        pictures = _pictures(phase, data_rules)
+        items = _training_pictures(pictures, phase)
+        return BucketSubset(name="pictures", items=items, shape=shape), _missing(pictures)
     rows, _ = in_order(export.rows, data_rules)
     rows = [row for row in rows if row.columns["split"] == "train" and passes(row.columns, phase.select)]
     if (manifest := export.latents) is not None:  # the first frames of crops in that size
@@ -285,27 +291,37 @@ def _picture_subset(recipe: TrainingRecipe, phase: Phase, export: Export, data_r
         raise ExportError(
             f"phase {phase.name}: image_share={phase.image_share:g}: no training clip has a picture of {size} px"
         )
-    return BucketSubset(name="pictures", items=_items(recipe, phase, export, rows, shape, phase.fps), shape=shape)
+    items_of_clips = _items(recipe, phase, export, rows, shape, phase.fps)
+    return BucketSubset(name="pictures", items=items_of_clips, shape=shape), ()
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
 
 
-def _of_pictures(phase: Phase) -> Split:
+def _of_pictures(phase: Phase, data_rules: int) -> Split:
     """Splits the pictures of an image phase."""
-    pictures = _pictures(phase)
+    pictures = _pictures(phase, data_rules)
     shape = Bucket(size=phase.size, frames=1)
     train = BucketSubset(name="", items=_training_pictures(pictures, phase), shape=shape)
     held_out = BucketSubset(name="", items=_by_name(pictures, validation=True), shape=shape)
-    return _validated(Split(train=(train,), validation=(held_out,) if len(held_out.items.clip_ids) else ()), phase)
+    validation = (held_out,) if len(held_out.items.clip_ids) else ()
+    return _validated(Split(train=(train,), validation=validation, notes=_missing(pictures)), phase)
 
 
-def _pictures(phase: Phase) -> PixelItems:
+def _missing(pictures: Pictures) -> tuple[str, ...]:
+    """Return a note on the captions that have no picture."""
+    if not pictures.missing:
+        return ()
+    return (f"{len(pictures.missing)} files named in metadata.csv are no pictures there: {_few(pictures.missing)}",)
+
+
+def _pictures(phase: Phase, data_rules: int) -> Pictures:
     assert phase.image_path is not None
     if not Path(phase.image_path).exists():
         raise ExportError(f"phase {phase.name}: image_path={phase.image_path}: no such file or folder")
-    read = folder_pictures if phase.images == "folder" else parquet_pictures
-    return read(phase.image_path, phase.size)
+    if phase.images == "folder":
+        return folder_pictures(phase.image_path, phase.size, FIRST_SUFFIXES if data_rules == 1 else SUFFIXES)
+    return parquet_pictures(phase.image_path, phase.size)
 
 
 def _training_pictures(pictures: PixelItems, phase: Phase) -> PixelItems:
