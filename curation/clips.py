@@ -12,8 +12,10 @@ from typing import Any
 
 from dailies.curation import schema
 from dailies.curation.detectors import Detector
+from dailies.curation.geometry import Geometry, geometries_of, largest_within, with_changes
 from dailies.curation.observations import time_base_of, tracks_of
 from dailies.curation.observers import Observer
+from dailies.curation.observers.tracking import FULL_SIZE
 from dailies.curation.timing import Span
 from dailies.curation.types import Cut, Track
 
@@ -126,9 +128,10 @@ def clip_rows(
     """Return the rows of ``schema.clips`` for one observations row with status ok."""
     tracks = tracks_of(dict(row))
     base = time_base_of(row["probe"])
-    cuts = detector.cuts(tracks)
+    geometries = geometries_of(row)
+    cuts = with_changes(detector.cuts(tracks), geometries, row["pts"])
     return [
-        _clip_row(row, piece, tracks, observers, rules, base)
+        _clip_row(row, piece, tracks, observers, rules, base, geometries)
         for piece in pieces(cuts, row["pts"], row["end"], base, rules)
     ]
 
@@ -140,9 +143,11 @@ def _clip_row(
     observers: Sequence[Observer],
     rules: ClipRules,
     base: Fraction,
+    geometries: Sequence[Geometry],
 ) -> dict[str, Any]:
     pts, probe = row["pts"], row["probe"]
     span = Span(start=pts[piece.first], end=_end_pts(piece.last, pts, row["end"]), time_base=base)
+    (width, height), largest = largest_within(geometries, span) or ((probe["width"], probe["height"]), span)
     frames = piece.last - piece.first
     seconds = float(span.seconds)
     clip = {
@@ -160,13 +165,14 @@ def _clip_row(
         "first_frame": piece.first,
         "frames": frames,
         "fps": frames / seconds,
-        "width": probe["width"],
-        "height": probe["height"],
+        "width": width,
+        "height": height,
         **_bound("start", piece.before),
         **_bound("end", piece.after),
     }
     for observer in observers:
-        clip |= observer.reduce(tracks, span)
+        # What is measured in pixels of the full size counts where the pictures have the clip's own.
+        clip |= observer.reduce(tracks, largest if observer.needs.short_side == FULL_SIZE else span)
     return clip
 
 

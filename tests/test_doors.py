@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("curation", "zoo", "training", "pipelines")
 
-BASE = ("curation/errors", "curation/timing", "curation/types", "curation/schema")
+BASE = ("curation/errors", "curation/timing", "curation/types", "curation/geometry", "curation/schema")
 READING = (*BASE, "curation/config", "curation/atomic", "curation/cards", "curation/packages", "curation/locking")
 SHARED = (*READING, "curation/pictures", "curation/video")  # all that the zoo and training may know of curation
 CURATION = (
@@ -54,6 +54,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/atomic": (),
     "curation/cards": (),
     "curation/types": ("curation/timing",),
+    "curation/geometry": ("curation/timing", "curation/types"),
     "curation/config": ("curation/errors",),
     "curation/packages": ("curation/errors",),
     "curation/pictures": ("curation/errors",),

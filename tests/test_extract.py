@@ -6,7 +6,6 @@ import io
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -20,7 +19,6 @@ from dailies.curation.types import Crop
 from dailies.curation.video import extract as cutout
 from dailies.curation.video.encode import CODECS, Framing
 from dailies.curation.video.extract import Extractor
-from dailies.curation.video.pixels import Upright
 from dailies.curation.video.remux import decode_times
 from tests.rendered_video import GOP, KINDS, UNEVEN, number, numbered, render
 
@@ -438,14 +436,12 @@ def test_another_number_of_frames_than_was_seen_is_an_error(seen: dict[str, Seen
 
 
 def test_every_crop_comes_to_the_size_asked_for() -> None:
-    upright = Upright(turns=0, mirror=False)
     for width, height in ((1280, 720), (640, 480), (854, 480), (1920, 1080), (321, 181)):
-        canvas: Any = SimpleNamespace(upright=upright, square=(width, height))
         for edge in range(0, height // 4, 3):
             for crop in (Crop(top=edge, bottom=edge), Crop(left=edge, right=edge + 1), Crop(top=edge, right=edge)):
                 for side in (96, 144, 360, 480):
                     inner = min(width - crop.left - crop.right, height - crop.top - crop.bottom)
-                    framing = Framing.of(canvas, side, crop)
+                    framing = Framing.of((width, height), side, crop)
                     assert 0 <= min(side, inner) - min(framing.width, framing.height) <= (3 if inner <= side else 0)
                     assert framing.left + framing.width <= framing.scaled[0]
                     assert framing.top + framing.height <= framing.scaled[1]
