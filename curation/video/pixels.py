@@ -118,10 +118,10 @@ class Canvas:
     ``Unreadable`` for colours that cannot be converted. Scalers are kept: one rebuilt per frame costs more than the decode.
     """
 
-    def __init__(self, first: Any, aspect: Fraction | None = None) -> None:
+    def __init__(self, first: Any, aspect: Fraction | None = None, upright: Upright | None = None) -> None:
         if is_yuv(first) and first.colorspace in UNREAD:
             raise Unreadable(f"its colours are in {UNREAD[first.colorspace]}, which is not read")
-        self.upright = Upright.of(first)
+        self.upright = upright or Upright.of(first)
         self.width, self.height = first.width, first.height
         sane = aspect is not None and Fraction(1, OBLONG) <= aspect <= OBLONG
         self.aspect = aspect if aspect is not None and sane else Fraction(1)
@@ -202,9 +202,9 @@ class Canvas:
         return array
 
 
-def geometry(frame: Any, aspect: Fraction | None) -> tuple[Any, ...]:
+def geometry(frame: Any, aspect: Fraction | None, upright: Upright) -> tuple[Any, ...]:
     """Return all by which frames differ that need different canvases."""
-    return frame.width, frame.height, frame.format.name, Upright.of(frame), aspect
+    return frame.width, frame.height, frame.format.name, upright, aspect
 
 
 class DecodedFrame:

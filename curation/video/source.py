@@ -18,7 +18,7 @@ from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Probe
 from dailies.curation.video.bytes_io import Remote, local_path, one_line
 from dailies.curation.video.decode import FrameDecoder
-from dailies.curation.video.pixels import Canvas, DecodedFrame, geometry, is_hdr
+from dailies.curation.video.pixels import Canvas, DecodedFrame, Upright, geometry, is_hdr
 
 PACKETS_BACK = (0, 10)  # seconds before a span at which to look for a keyframe, where packets alone are wanted
 SEEK_BACK = (0, 2, 10)  # the same, where frames are, before decoding from the start
@@ -51,6 +51,7 @@ class Source:
         self._probe: Probe | None = None
         self._canvas = canvas
         self._canvases: dict[tuple[Any, ...], Canvas] = {}  # by geometry
+        self._upright: Upright | None = None  # of the frame before
         try:
             self._stream = self._choose(stream)
             self.decoder = FrameDecoder(
@@ -151,11 +152,14 @@ class Source:
 
     def _canvas_of(self, pts: int, frame: Any) -> Canvas:
         """Return the canvas of a frame's own geometry, the same for all frames that share it."""
+        # What a keyframe says of its turn holds up to the next; decoders give it to the keyframe alone (H.264, D.2.27).
+        if self._upright is None or frame.key_frame or frame.side_data.get("DISPLAYMATRIX") is not None:
+            self._upright = Upright.of(frame)
         aspect = self.decoder.aspect_at(pts)
-        key = geometry(frame, aspect)
+        key = geometry(frame, aspect, self._upright)
         canvas = self._canvases.get(key)
         if canvas is None:
-            canvas = self._canvases[key] = Canvas(frame, aspect)
+            canvas = self._canvases[key] = Canvas(frame, aspect, self._upright)
         return canvas
 
     @property
