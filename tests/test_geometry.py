@@ -10,7 +10,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from av.bitstream import BitStreamFilterContext
 
 from dailies.curation import video
 from dailies.curation.clips import ClipRules, clip_rows, span_of
@@ -27,7 +26,6 @@ from tests.rendered_video import GOP, render
 
 COUNT = 36  # frames of each part, at 25 a second
 TICK = 3600  # of a transport stream, a frame
-TURN = "h264_metadata=rotate=90:display_orientation=insert"
 RULES = ClipRules(min_seconds=0.5, max_seconds=10)
 SMALL, LARGE, TALL = (160, 90), (320, 180), (90, 160)
 
@@ -45,9 +43,8 @@ def roundness(rgb: np.ndarray) -> float:
     return float(white.any(axis=0).sum() / white.any(axis=1).sum())
 
 
-def joined(path: Path, *parts: dict[str, Any], turned: int | None = None) -> Path:
-    """One transport stream of parts, each rendered by its settings; the frames of the ``turned``-th say that they are to be
-    turned by 90°."""
+def joined(path: Path, *parts: dict[str, Any]) -> Path:
+    """One transport stream of parts, each rendered by its settings."""
     with av.open(str(path), "w") as container:
         stream: Any = None
         for number, settings in enumerate(parts):
@@ -57,17 +54,15 @@ def joined(path: Path, *parts: dict[str, Any], turned: int | None = None) -> Pat
             with av.open(str(part)) as coded:
                 source = coded.streams.video[0]
                 stream = stream or container.add_stream_from_template(source)
-                filters = BitStreamFilterContext(TURN, source) if number == turned else None
                 first = None
                 for packet in coded.demux(source):
                     if not packet.size:
                         continue
-                    for out in filters.filter(packet) if filters else [packet]:
-                        first = out.pts if first is None else first
-                        out.pts += number * COUNT * TICK - first
-                        out.dts += number * COUNT * TICK - first
-                        out.stream = stream
-                        container.mux(out)
+                    first = packet.pts if first is None else first
+                    packet.pts += number * COUNT * TICK - first
+                    packet.dts += number * COUNT * TICK - first
+                    packet.stream = stream
+                    container.mux(packet)
     return path
 
 
@@ -171,17 +166,6 @@ def test_pixels_that_become_wide_are_another_shape(tmp_path: Path) -> None:
         wide = video.extract_clip(str(path), span_of(clips[1]))
         pixels = video.decode_bytes(wide.data or b"").pixels
         assert [roundness(pixels[at]) for at in (0, -1)] == pytest.approx([4 / 3] * 2, abs=0.05)
-
-
-def test_a_turn_on_the_way_is_another_shape_and_turned_upright(tmp_path: Path) -> None:
-    path = joined(tmp_path / "x.ts", {"size": LARGE}, {"size": LARGE}, turned=1)
-    row = observe_file(path, [BoundaryObserver()])
-    assert [(g["width"], g["height"]) for g in row["geometries"]] == [LARGE, LARGE[::-1]]
-    assert {g["rotation"] for g in row["geometries"]} & {90, 270}
-    clips = clips_of(path)
-    assert [(c["frames"], c["width"], c["height"]) for c in clips] == [(36, *LARGE), (36, *LARGE[::-1])]
-    made = video.extract_clip(str(path), span_of(clips[1]))
-    assert sizes(made.data) == {(180, 320, "yuv420p")}
 
 
 def test_another_pixel_format_ends_no_shot_and_no_copy_holds_two(tmp_path: Path) -> None:

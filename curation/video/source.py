@@ -51,7 +51,7 @@ class Source:
         self._probe: Probe | None = None
         self._canvas = canvas
         self._canvases: dict[tuple[Any, ...], Canvas] = {}  # by geometry
-        self._upright: Upright | None = None  # of the frame before
+        self._upright: Upright | None = None  # of the source
         try:
             self._stream = self._choose(stream)
             self.decoder = FrameDecoder(
@@ -152,9 +152,9 @@ class Source:
 
     def _canvas_of(self, pts: int, frame: Any) -> Canvas:
         """Return the canvas of a frame's own geometry, the same for all frames that share it."""
-        # What a keyframe says of its turn holds up to the next; decoders give it to the keyframe alone (H.264, D.2.27).
-        if self._upright is None or frame.key_frame or frame.side_data.get("DISPLAYMATRIX") is not None:
-            self._upright = Upright.of(frame)
+        # Decoders give a turn that the stream itself states to some frames only: the first one's holds for all.
+        if self._upright is None:
+            self._upright = self._canvas.upright if self._canvas else Upright.of(frame)
         aspect = self.decoder.aspect_at(pts)
         key = geometry(frame, aspect, self._upright)
         canvas = self._canvases.get(key)
