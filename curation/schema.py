@@ -141,6 +141,9 @@ OBSERVATIONS = pa.schema(
     ]
 )
 
+ADDED_COLUMNS = frozenset({"geometries"})
+"""Columns that tables of before lack until they are written to again."""
+
 CLIP_COLUMNS = [
     field("clip_id", pa.string(), "hash of source, content, stream and span"),
     field("source_id", pa.string(), "hash of the uri"),

@@ -114,7 +114,8 @@ def _columns(table: Table) -> Iterator[DatasetProblem]:
     stored = table.schema
     for column in SCHEMAS[_kind(table.name)]:
         if column.name not in stored.names:
-            yield DatasetProblem(table.name, column.name, "the column is missing")
+            if column.name not in schema.ADDED_COLUMNS:
+                yield DatasetProblem(table.name, column.name, "the column is missing")
         elif stored.field(column.name).type != plain(column.type):
             yield DatasetProblem(
                 table.name, column.name, f"is {stored.field(column.name).type}, not {plain(column.type)}"
