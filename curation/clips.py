@@ -17,9 +17,11 @@ from typing import Any
 from dailies.curation import schema
 from dailies.curation.detectors import Detector
 from dailies.curation.errors import SourceError
+from dailies.curation.geometry import Geometry, geometries_of, largest_within, with_changes
 from dailies.curation.observations import time_base_of, tracks_of
 from dailies.curation.observe import HOLES
 from dailies.curation.observers import Observer
+from dailies.curation.observers.tracking import FULL_SIZE
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Cut, Track
 
@@ -178,10 +180,11 @@ def clip_rows(
     tracks = tracks_of(dict(row))
     base = time_base_of(row["probe"])
     pts, end = row["pts"], row["end"]
-    cuts = detector.cuts(tracks)
+    geometries = geometries_of(row)
+    cuts = with_changes(detector.cuts(tracks), geometries, pts)
     holes = holes_of(tracks, pts, base)
     shots = pieces(cuts, pts, end, base, rules, holes) if whole else ()
-    rows = [_clip_row(row, piece, tracks, observers, rules, base) | {"cuts_inside": 0} for piece in shots]
+    rows = [_clip_row(row, piece, tracks, observers, rules, base, geometries) | {"cuts_inside": 0} for piece in shots]
     breaks = {*frames_of(cuts, pts), *((at, at) for at in holes)}
     ends = [*pts, end]  # where the frame before each ends
     for at, tick in holes.items():
@@ -193,7 +196,7 @@ def clip_rows(
             continue
         first, last = frames
         piece = Piece(first=first, last=last, end=ends[last], before="span", after="span")
-        clip = _clip_row({**row, "manifest": span["manifest"]}, piece, tracks, observers, rules, base)
+        clip = _clip_row({**row, "manifest": span["manifest"]}, piece, tracks, observers, rules, base, geometries)
         inside = sum(first < after and before < last for before, after in breaks)
         rows.append(clip | _named_span(row, span) | {"cuts_inside": inside})
     return rows
@@ -254,10 +257,12 @@ def _clip_row(
     observers: Sequence[Observer],
     rules: ClipRules,
     base: Fraction,
+    geometries: Sequence[Geometry],
 ) -> dict[str, Any]:
     """Return what every clip's row holds."""
     pts, probe = row["pts"], row["probe"]
     span = Span(start=pts[piece.first], end=piece.end, time_base=base)
+    (width, height), largest = largest_within(geometries, span) or ((probe["width"], probe["height"]), span)
     frames = piece.last - piece.first
     seconds = float(span.seconds)
     clip = {
@@ -275,13 +280,14 @@ def _clip_row(
         "first_frame": piece.first,
         "frames": frames,
         "fps": frames / seconds,
-        "width": probe["width"],
-        "height": probe["height"],
+        "width": width,
+        "height": height,
         **_bound("start", piece.before),
         **_bound("end", piece.after),
     }
     for observer in observers:
-        clip |= observer.reduce(tracks, span)
+        # What is measured in pixels of the full size counts where the pictures have the clip's own.
+        clip |= observer.reduce(tracks, largest if observer.needs.short_side == FULL_SIZE else span)
     return clip
 
 

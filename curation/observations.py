@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
@@ -100,6 +101,7 @@ def _observed(observation: Observation) -> dict[str, Any]:
         "frames_corrupt": observation.frames_corrupt,
         "tracks": [{"name": t.name, "pts": t.pts, "values": t.values} for t in observation.tracks],
         "evidence": [{"pts": e.pts, "jpeg": e.jpeg} for e in observation.evidence],
+        "geometries": [asdict(geometry) for geometry in observation.geometries],
     }
 
 
@@ -160,6 +162,7 @@ def joined_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "packets_broken": sum(row["packets_broken"] for row in rows),
         "frames_corrupt": sum(row["frames_corrupt"] for row in rows),
         "tracks": tracks,
+        "geometries": [geometry for row in rows for geometry in row.get("geometries") or ()],
     }
 
 

@@ -18,8 +18,9 @@ from pydantic.dataclasses import dataclass as spec
 from dailies.curation import video
 from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
-from dailies.curation.observers import Observer, ObserverPass
-from dailies.curation.observers.tracking import Fps, ShortSide
+from dailies.curation.geometry import Geometry, shape_change
+from dailies.curation.observers import Observer
+from dailies.curation.observers.tracking import FULL_SIZE, Fps, ShortSide
 from dailies.curation.timing import Grid, Pause, Span, ticks
 from dailies.curation.types import EvidenceFrame, Frame, Probe, Track
 
@@ -50,7 +51,8 @@ class Observation:
     """Everything kept of one source, or of one segment of it.
 
     ``pts``: of every frame, in presentation order; ``end``: first tick after the last, which is the next segment's first;
-    ``segments``: how many the source is split into; ``origin``: pts of the source's first frame.
+    ``segments``: how many the source is split into; ``origin``: pts of the source's first frame; ``geometries``: of the
+    first frame, and of each at which it changes.
     """
 
     content_id: str
@@ -64,6 +66,7 @@ class Observation:
     frames_corrupt: int
     segments: int
     origin: int
+    geometries: Sequence[Geometry]
 
 
 def observe(
@@ -222,6 +225,7 @@ def _observation(
         frames_corrupt=faults["frames_corrupt"],
         segments=segment.count,
         origin=segment.origin,
+        geometries=_geometries_within(fan.geometries, times[first:last]),
     )
 
 
@@ -238,6 +242,15 @@ def hole_track(pauses: Sequence[Pause], pts: Sequence[int], time_base: Fraction)
     )
 
 
+def _geometries_within(geometries: Sequence[Geometry], pts: Sequence[int]) -> list[Geometry]:
+    """Return the geometries of the frames at ``pts``, the first one from their first frame on."""
+    if not pts:
+        return []
+    before = [geometry for geometry in geometries if geometry.pts <= pts[0]]
+    begins = [replace(before[-1], pts=pts[0])] if before else []
+    return [*begins, *(geometry for geometry in geometries if pts[0] < geometry.pts <= pts[-1])]
+
+
 def _within(track: Track, low: int | None, high: int | None) -> Track:
     first = 0 if low is None else int(np.searchsorted(track.pts, low))
     last = len(track.pts) if high is None else int(np.searchsorted(track.pts, high))
@@ -245,25 +258,88 @@ def _within(track: Track, low: int | None, high: int | None) -> Track:
 
 
 class _FanOut:
-    """Hands each frame to the observers for which it is due; grids start at the source's first frame."""
+    """Hands each frame to the observers for which it is due; grids start at the source's first frame.
+
+    Observers see pictures of one size. Where pictures of another shape follow, they begin anew; where only the size changes,
+    they see the old size, but for those who look at pictures in full size, which begin anew as well.
+    """
 
     def __init__(self, probe: Probe, observers: Sequence[Observer], evidence: EvidenceGrid | None, origin: int) -> None:
         self.pts: list[int] = []
         self.evidence: list[EvidenceFrame] = []
-        self._observers = observers
-        self._passes: list[ObserverPass] = [observer.start(probe) for observer in observers]
+        self.geometries: list[Geometry] = []
+        self._probe = probe
+        self._observers = [_Observing(observer, probe, origin) for observer in observers]
         self._spec = evidence
-        self._grids = [Grid(observer.needs.fps, probe.time_base, origin) for observer in observers]
         self._evidence_grid = Grid(evidence.fps, probe.time_base, origin) if evidence else None
+        self._canvas: video.Canvas | None = None
 
     def see(self, picture: video.DecodedFrame) -> None:
         self.pts.append(picture.pts)
-        for observer, observer_pass, grid in zip(self._observers, self._passes, self._grids, strict=True):
-            if grid.due(picture.pts):
-                observer_pass.see(Frame(pts=picture.pts, pixels=picture.planes(observer.needs)))
+        if picture.canvas is not self._canvas:
+            self._canvas = picture.canvas
+            self.geometries.append(_geometry(picture))
+        for observing in self._observers:
+            observing.see(picture)
         if self._spec and self._evidence_grid and self._evidence_grid.due(picture.pts):
             rgb = picture.rgb(self._spec.short_side)
             self.evidence.append(EvidenceFrame(pts=picture.pts, jpeg=video.jpeg(rgb, self._spec.quality)))
 
     def finish(self) -> list[Track]:
-        return [track for observer_pass in self._passes for track in observer_pass.finish()]
+        return [track for observing in self._observers for track in observing.finish()]
+
+
+def _geometry(picture: video.DecodedFrame) -> Geometry:
+    canvas = picture.canvas
+    width, height = canvas.size
+    return Geometry(
+        pts=picture.pts,
+        width=width,
+        height=height,
+        rotation=90 * canvas.upright.turns,
+        pixel_format=picture.frame.format.name,
+        pixel_aspect=float(canvas.aspect),
+    )
+
+
+class _Observing:
+    """One observer at work on one source, in as many passes as its pictures have shapes or, in full size, sizes."""
+
+    def __init__(self, observer: Observer, probe: Probe, origin: int) -> None:
+        self._observer, self._probe = observer, probe
+        self._grid = Grid(observer.needs.fps, probe.time_base, origin)
+        self._pass = observer.start(probe)
+        self._canvas: video.Canvas | None = None  # of the pass's first picture
+        self._done: list[Sequence[Track]] = []
+
+    def see(self, picture: video.DecodedFrame) -> None:
+        if picture.canvas is not self._canvas:
+            self._turn_to(picture.canvas)
+        if self._grid.due(picture.pts):
+            assert self._canvas is not None
+            pixels = picture.planes(self._observer.needs, self._canvas.size)
+            self._pass.see(Frame(pts=picture.pts, pixels=pixels))
+
+    def _turn_to(self, canvas: video.Canvas) -> None:
+        """Begin anew where the observer cannot go on with pictures of this canvas."""
+        old = self._canvas
+        if old is not None and canvas.size == old.size:
+            return
+        if old is not None:
+            if self._observer.needs.short_side < FULL_SIZE and shape_change(old.size, canvas.size) <= 1:
+                return
+            self._done.append(self._pass.finish())
+            width, height = canvas.size
+            self._pass = self._observer.start(replace(self._probe, width=width, height=height))
+        self._canvas = canvas
+
+    def finish(self) -> list[Track]:
+        parts = [*self._done, self._pass.finish()]
+        return [
+            Track(
+                name=tracks[0].name,
+                pts=np.concatenate([track.pts for track in tracks]),
+                values=np.concatenate([track.values for track in tracks]),
+            )
+            for tracks in zip(*parts, strict=True)
+        ]

@@ -85,7 +85,7 @@ FAILURE = pa.struct(
 FAILED_VERSION = field("failed_version", pa.string(), "version of dailies with which it failed, null if it did not")
 
 LATER = frozenset(
-    {"clips.failure", "clips.failed_version", "observations.failed_version", "runs.number"}
+    {"clips.failure", "clips.failed_version", "observations.failed_version", "observations.geometries", "runs.number"}
     | {f"clips.{name}" for name in ("span_id", "span_start", "span_end", "cuts_inside")}
     | {f"{kind}.failed_version" for kind in ("scores", "captions")}
 )
@@ -140,6 +140,17 @@ EVIDENCE = pa.struct(
     ]
 )
 
+GEOMETRY = pa.struct(
+    [
+        field("pts", pa.int64(), "of the first frame that has it", "tick"),
+        field("width", pa.int32(), "of the upright picture, in square pixels", "px"),
+        field("height", pa.int32(), "of the upright picture, in square pixels", "px"),
+        field("rotation", pa.int32(), "counter-clockwise turn that makes frames upright", "degree"),
+        field("pixel_format", pa.string(), "as decoded"),
+        field("pixel_aspect", pa.float64(), "width over height of a pixel as decoded; 1 is square"),
+    ]
+)
+
 SOURCE_COLUMNS = [
     field("source_id", pa.string(), "hash of the uri"),
     field("uri", pa.string(), "where the source lies"),
@@ -168,6 +179,7 @@ OBSERVATIONS = pa.schema(
         field("tracks", pa.list_(TRACK), "what the observers saw"),
         field("evidence", pa.list_(EVIDENCE), "JPEGs on a fixed grid"),
         field("seconds_taken", pa.float64(), "wall time of observing", "s"),
+        field("geometries", pa.list_(GEOMETRY), "of the first frame, and wherever it changes; null in rows of before"),
     ]
 )
 
@@ -206,14 +218,20 @@ CLIP_COLUMNS = [
     field("first_frame", pa.int64(), "index of the first frame in the source, from 0", "frame"),
     field("frames", pa.int64(), "number of frames", "frame"),
     field("fps", pa.float64(), "frames over seconds", "1/s"),
-    field("width", pa.int32(), "of the upright picture", "px"),
-    field("height", pa.int32(), "of the upright picture", "px"),
+    field("width", pa.int32(), "of the upright picture; the largest where the size changes", "px"),
+    field("height", pa.int32(), "of the upright picture; the largest where the size changes", "px"),
     field(
-        "start_kind", pa.string(), "what bounds its start: source, hole, length, cut, dissolve, fade; span: a manifest"
+        "start_kind",
+        pa.string(),
+        "what bounds its start: source, hole, length, cut, dissolve, fade, geometry; span: a manifest",
     ),
     field("start_detector", pa.string(), "which detector, null if none"),
     field("start_strength", pa.float32(), "over the detector's threshold", "ratio"),
-    field("end_kind", pa.string(), "what bounds its end: source, hole, length, cut, dissolve, fade; span: a manifest"),
+    field(
+        "end_kind",
+        pa.string(),
+        "what bounds its end: source, hole, length, cut, dissolve, fade, geometry; span: a manifest",
+    ),
     field("end_detector", pa.string(), "which detector, null if none"),
     field("end_strength", pa.float32(), "over the detector's threshold", "ratio"),
     field("failure", FAILURE, "why its source could not be cut"),

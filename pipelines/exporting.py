@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ from dailies.pipelines import engine as engines
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress
 from dailies.pipelines.recipes.recipe import CurationRecipe
-from dailies.pipelines.recipes.steps import ExportStep, ObserveStep
+from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep
 from dailies.pipelines.reports import ExportReport
 from dailies.pipelines.stages import MEMORY_GB
 
@@ -161,7 +161,7 @@ def export_selection(
     """
     if not len(clips):
         return ExportReport(name=step.name, path=None, splits={}, failed=0)
-    settings = step.settings
+    settings = replace(step.settings, min_seconds=recipe.step(CutStep).min_seconds)
     scored = [table for table in recipe.tables().values() if not table.startswith("selections/")]
     wanted = sorted(clips["clip_id"].to_pylist())
     meaning = [wanted, settings.meaning, step.seed, step.shard_mb, scored]

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("curation", "zoo", "training", "pipelines")
 
-BASE = ("curation/errors", "curation/timing", "curation/types", "curation/schema")
+BASE = ("curation/errors", "curation/timing", "curation/types", "curation/geometry", "curation/schema")
 READING = (
     *BASE,
     "curation/config",
@@ -72,6 +72,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/cards": (),
     "curation/litter": (),
     "curation/types": ("curation/timing",),
+    "curation/geometry": ("curation/timing", "curation/types"),
     "curation/config": ("curation/errors",),
     "curation/packages": ("curation/errors",),
     "curation/pictures": ("curation/errors",),

@@ -285,7 +285,7 @@ def test_cover_art_beside_a_video_is_not_the_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["h264", "ts"])
-def test_pictures_whose_size_changes_on_the_way_keep_the_first_size(suffix: str, tmp_path: Path) -> None:
+def test_pictures_whose_size_changes_on_the_way_are_on_record_and_keep_their_own(suffix: str, tmp_path: Path) -> None:
     parts = [tmp_path / f"{number}.{suffix}" for number in range(2)]
     for number, (part, size) in enumerate(zip(parts, [(192, 108), (96, 54)], strict=True)):
         settings = {"pts": [25 + 50 * number + index for index in range(COUNT)], "time_base": Fraction(1, 25)}
@@ -298,6 +298,8 @@ def test_pictures_whose_size_changes_on_the_way_keep_the_first_size(suffix: str,
     truth = [start + Fraction(index, 25) for start in starts for index in range(COUNT)]
     check_frames(path, row, truth, [*range(COUNT), *range(COUNT)])
     with video.open_source(str(path)) as source:
-        for picture in source.frames():
-            assert picture.rgb().shape == (108, 192, 3)
+        for index, picture in enumerate(source.frames()):
+            assert picture.rgb().shape == ((108, 192, 3) if index < COUNT else (54, 96, 3))
             assert np.abs(patches(picture.rgb()) - COLOURS).max() <= 5
+    assert [(g["width"], g["height"]) for g in row["geometries"]] == [(192, 108), (96, 54)]
+    assert [g["pts"] for g in row["geometries"]] == [row["pts"][0], row["pts"][COUNT]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -23,17 +24,19 @@ class ExtractSettings:
     """Settings by which clips are extracted from their sources.
 
     ``mode``: one of ``dailies.curation.video.extract``; ``encoding``: of what is encoded; ``crop``: whether measured black
-    borders are taken off.
+    borders are taken off; ``min_seconds``: that what a copy leaves of a clip must have, as all clips have.
     """
 
     mode: Mode = "encode"
     encoding: Encoding = field(default_factory=Encoding)
     crop: bool = False
+    min_seconds: float = 0.0
 
     @property
     def meaning(self) -> list[Any]:
         """The settings that an export's bytes depend on, for its fingerprint."""
-        return [self.mode, asdict(self.encoding), self.encoding.meaning, self.crop]
+        least = [self.min_seconds] if self.mode == "copy" else []
+        return [self.mode, asdict(self.encoding), self.encoding.meaning, self.crop, *least]
 
 
 EXTRACTED = pa.schema(
@@ -66,7 +69,14 @@ class _ClipExtractor:
         mode: Mode = "encode" if clip.get("faulty") and settings.mode != "none" else settings.mode
         crop = crop_of(clip) if settings.crop else None
         extracted = extractor.extract(
-            span_of(clip), mode, encoding=settings.encoding, crop=crop, expect=clip["frames"], heartbeat=heartbeat
+            span_of(clip),
+            mode,
+            encoding=settings.encoding,
+            crop=crop,
+            expect=clip["frames"],
+            size=(clip["width"], clip["height"]),
+            least=Fraction(settings.min_seconds).limit_denominator(1000),
+            heartbeat=heartbeat,
         )
         return extraction_row(clip, extracted, mode, crop or Crop()) | {"video": extracted.data}
 

@@ -100,16 +100,17 @@ def conform(rows: pa.Table | Sequence[Mapping[str, Any]], schema: pa.Schema, nam
 def read_part(url: str, columns: Sequence[str], *, source_ids: Sequence[str]) -> Iterator[pa.Table]:
     """Read the rows of some sources from the part at ``url`` (the ``file`` of ``Table.located``), a row group at a time.
 
-    Row groups without such a row are not read, but for their source ids.
+    Row groups without such a row are not read, but for their source ids. Columns newer than the part are left out.
     """
     parent, _, name = url.rpartition("/")
     folder = Folder.at(parent)
     wanted = pa.array(source_ids, pa.string())
     with pq.ParquetFile(folder.file(name), filesystem=folder.fs) as part:
+        present = [name for name in columns if name in part.schema_arrow.names]
         for group in range(part.num_row_groups):
             mask = pc.is_in(part.read_row_group(group, ["source_id"])["source_id"], value_set=wanted)
             if pc.any(mask).as_py():
-                yield part.read_row_group(group, list(columns)).filter(mask).select(columns)
+                yield part.read_row_group(group, present).filter(mask).select(present)
 
 
 class KeySet:

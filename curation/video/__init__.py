@@ -10,12 +10,13 @@ from dailies.curation.types import Crop, Frames
 from dailies.curation.video.bytes_io import cell_url, content_id, local_path, size_of
 from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset
 from dailies.curation.video.extract import Extractor, Mode, extract_clip
-from dailies.curation.video.pixels import DecodedFrame, jpeg, unjpeg
+from dailies.curation.video.pixels import Canvas, DecodedFrame, jpeg, unjpeg
 from dailies.curation.video.read import clip_frames, count_frames, decode_bytes, probe, read_span, span_frames, stream
 from dailies.curation.video.source import Source, open_before, open_source
 from dailies.curation.video.write import write_clip
 
 __all__ = [
+    "Canvas",
     "Codec",
     "Crop",
     "DecodedFrame",

@@ -42,7 +42,7 @@ class FrameDecoder:
     whether that is all there is to know of those left out: if not, the source is to be read again without.
 
     Figures of the header, ``None`` where it does not say: ``start``, ``duration`` (ticks), ``declared`` (frames),
-    ``rate`` (frames per second), ``aspect`` (width of a pixel over its height).
+    ``rate`` (frames per second), ``aspect`` (width of a pixel over its height); ``aspect_at`` knows it of each frame.
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class FrameDecoder:
         stream, container = self._stream, self._container
         self.time_base: Fraction = stream.time_base
         self.aspect: Fraction | None = stream.sample_aspect_ratio
+        self._coded_aspect = self._codec.sample_aspect_ratio  # as the pictures themselves begin
+        self._aspects: list[tuple[int | None, Fraction | None]] = []  # pts of a packet from which on it is another
         self.rate: Fraction | None = stream.average_rate or stream.guessed_rate
         self.start: int | None = stream.start_time
         self.declared: int | None = stream.frames or None
@@ -145,6 +147,18 @@ class FrameDecoder:
                     if getattr(frame, name) == UNSPECIFIED:
                         setattr(frame, name, value)
                 yield pts, frame
+
+    def aspect_at(self, pts: int) -> Fraction | None:
+        """Return the width of a pixel over its height, of a frame that just came out; ``None`` where nothing says.
+
+        Frames do not carry it, and come out later than the packet whose header changes it. A container that differs from
+        its pictures from the start overrules them.
+        """
+        coded = self._coded_aspect
+        for since, aspect in self._aspects:
+            coded = aspect if since is None or since <= pts else coded
+        overruled = self.aspect and self.aspect != self._coded_aspect
+        return self.aspect if overruled or coded == self._coded_aspect else coded
 
     def _drop(self, pts: int, last: int) -> None:
         """Drop a frame that is not later than the ``last``. Where it is much earlier and more follow, time has begun anew.
@@ -259,8 +273,12 @@ class FrameDecoder:
         import av
 
         self.packets += packet is not None
+        before = self._codec.sample_aspect_ratio
         try:
-            return list(self._codec.decode(packet))
+            frames = list(self._codec.decode(packet))
+            if packet is not None and self._codec.sample_aspect_ratio != before:
+                self._aspects.append((packet.pts, self._codec.sample_aspect_ratio))
+            return frames
         except av.FFmpegError:
             if packet is not None:
                 self.packets_broken += 1

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -20,11 +20,12 @@ from pydantic.dataclasses import dataclass as spec
 
 from dailies.curation.config import SPEC
 from dailies.curation.errors import TooFewFrames, Unreadable
+from dailies.curation.geometry import Size, larger, placed
 from dailies.curation.timing import Span
 from dailies.curation.types import Crop
 from dailies.curation.video.bytes_io import one_line
 from dailies.curation.video.dts import are_true, last_duration, true_times
-from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, Canvas, DecodedFrame, fit, is_hdr, is_yuv
+from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, DecodedFrame, fit, is_hdr, is_yuv
 
 TAGS_709, TAGS_601 = (1, 1, 1), (6, 6, 6)  # AVColorSpace, AVColorPrimaries, AVColorTransferCharacteristic
 UNKNOWN = frozenset({0, 2, 3})  # of each of the three: reserved or unspecified
@@ -152,11 +153,27 @@ def hush() -> None:
 # ---- encoding -------------------------------------------------------------------------------------------------------
 
 
-def encode(pictures: Iterable[DecodedFrame], span: Span, encoding: Encoding, crop: Crop | None = None) -> ExtractedClip:
+class LargerPicture(Exception):
+    """A picture of another ``size``, (width, height), larger than that to which the clip is being encoded."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(f"{size[0]}×{size[1]}")
+        self.size = size
+
+
+def encode(
+    pictures: Iterable[DecodedFrame],
+    span: Span,
+    encoding: Encoding,
+    crop: Crop | None = None,
+    size: Size | None = None,
+) -> ExtractedClip:
     """Encode every frame once, at ``pts - span.start``; the last one lasts until ``span.end``.
 
-    An odd width or height loses its last column or row; only ``max_short_side`` scales. ``crop`` is taken off first.
-    Raises ``TooFewFrames`` if there is no frame, ``Unreadable`` if the encoder refuses them.
+    ``size``: (width, height) that pictures are brought to before all else, the first one's where it is ``None``: pictures
+    of the same shape fill it, others stand between black bars. One that is larger raises ``LargerPicture``, with which to
+    begin again. An odd width or height loses its last column or row; only ``max_short_side`` scales. ``crop`` is taken
+    off first. Raises ``TooFewFrames`` if there is no frame, ``Unreadable`` if the encoder refuses them.
     """
     import av
 
@@ -164,7 +181,7 @@ def encode(pictures: Iterable[DecodedFrame], span: Span, encoding: Encoding, cro
     try:
         with open_container(buffer, "mp4") as container:
             for picture in pictures:
-                encoder = encoder or _Encoder(container, picture, span, encoding, crop)
+                encoder = encoder or _Encoder(container, picture, span, encoding, crop, size)
                 if last is not None:
                     encoder.add(last, picture.pts)
                 last, count = picture, count + 1
@@ -200,13 +217,22 @@ def open_container(buffer: io.BytesIO, container_format: str) -> Any:
 class _Encoder:
     """Encodes one video stream of an mp4 container. ``frame``: how its pictures are framed."""
 
-    def __init__(self, container: Any, first: DecodedFrame, span: Span, encoding: Encoding, crop: Crop | None) -> None:
-        self._container, self._span, self._canvas = container, span, first.canvas
+    def __init__(
+        self,
+        container: Any,
+        first: DecodedFrame,
+        span: Span,
+        encoding: Encoding,
+        crop: Crop | None,
+        size: Size | None,
+    ) -> None:
+        self._container, self._span = container, span
+        self._size = size or first.canvas.size
         self.name = encoder_of(encoding)
         self._options = options_of(self.name, encoding)
         self._stream: Any = None
         self._packets: list[Any] = []  # kept to the end, which alone tells when they are to be decoded
-        self.frame = Framing.of(first.canvas, encoding.max_short_side, crop)
+        self.frame = Framing.of(self._size, encoding.max_short_side, crop)
         self._tags = _tags(first.frame)
 
     def _add_stream(self, gap: int) -> Any:
@@ -233,7 +259,7 @@ class _Encoder:
 
     def add(self, picture: DecodedFrame, until: int) -> None:
         """Encode ``picture``, shown ``until`` a pts of its source."""
-        frame = self._yuv(picture.frame)
+        frame = self._yuv(picture)
         frame.pts, frame.duration = picture.pts - self._span.start, until - picture.pts
         frame.time_base = self._span.time_base
         if self._stream is None:
@@ -253,24 +279,46 @@ class _Encoder:
             packet.dts = dts
             self._container.mux(packet)
 
-    def _yuv(self, decoded: Any) -> Any:
+    def _yuv(self, picture: DecodedFrame) -> Any:
         """Return a new frame, upright: the decoder's own would carry its frame types and side data into the encoder."""
         import av
 
-        scaled = self._canvas.scale(decoded, *self.frame.scaled, "yuv420p", range_=LIMITED_RANGE)
+        canvas = picture.canvas
+        if larger(self._size, canvas.size) != self._size:
+            raise LargerPicture(canvas.size)
+        left, top, width, height = 0, 0, *self.frame.scaled
+        if canvas.size != self._size:
+            left, top, width, height = placed(canvas.size, self.frame.scaled)
+        into = None if _tags(picture.frame)[0] == self._tags[0] else self._tags[0]
+        scaled = canvas.scale(
+            picture.frame, *canvas.upright.size(width, height), "yuv420p", range_=LIMITED_RANGE, into=into
+        )
         frame = av.VideoFrame(self.frame.width, self.frame.height, "yuv420p")
         for number, (source, target) in enumerate(zip(scaled.planes, frame.planes, strict=True)):
-            _array(target)[:] = self.frame.crop(_array(source), self._canvas, 2 if number else 1)
+            share = 2 if number else 1
+            # Of an odd size the last column or row goes, as decoded: chroma samples are shared from the first on.
+            view = canvas.upright(_array(source)[: scaled.height // 2 * 2 // share, : scaled.width // 2 * 2 // share])
+            if (width, height) != self.frame.scaled:
+                view = _between_bars(view, tuple(side // share for side in (left, top, *self.frame.scaled)), number)
+            _array(target)[:] = self.frame.crop(view, share)
         frame.color_range = LIMITED_RANGE
         frame.colorspace, frame.color_primaries, frame.color_trc = self._tags
         return frame
 
 
+def _between_bars(plane: NDArray[np.uint8], place: Sequence[int], number: int) -> NDArray[np.uint8]:
+    """Put the ``number``-th plane of a picture on a black one; ``place``: left, top, and the width and height of that."""
+    left, top, width, height = place
+    whole = np.full((height, width), 128 if number else 16, np.uint8)
+    whole[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
+    return whole
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framing:
-    """Place of a clip's picture in the decoded one.
+    """Place of a clip's picture in the source's.
 
-    That is ``scaled`` to (width, height) as decoded and turned upright; of it the clip has the ``width`` × ``height`` px
+    That is, upright, ``scaled`` to (width, height); of it the clip has the ``width`` × ``height`` px
     from (``left``, ``top``) on, all of them even, since chroma has half the size.
     """
 
@@ -281,10 +329,8 @@ class Framing:
     height: int
 
     @classmethod
-    def of(cls, canvas: Canvas, max_short_side: int | None, crop: Crop | None) -> Framing:
-        """Frame the pictures of ``canvas``. Raises ``Unreadable`` where nothing is left to encode."""
-        upright = canvas.upright
-        full = upright.size(*canvas.square)
+    def of(cls, full: Size, max_short_side: int | None, crop: Crop | None) -> Framing:
+        """Frame pictures whose (width, height) is ``full``, upright. Raises ``Unreadable`` where nothing is left to encode."""
         crop = crop or Crop()
         inner = (full[0] - crop.left - crop.right, full[1] - crop.top - crop.bottom)
         if min(inner) < 2:
@@ -294,8 +340,7 @@ class Framing:
         # What is left begins and ends at even pixels, which may take two or four from what was asked for.
         more = (2, 4, 6) if fitted != inner else ()
         tries = (cls._at(full, crop, inner, fitted, spare) for spare in more)
-        whole = next((framing for framing in (exact, *tries) if (framing.width, framing.height) == fitted), exact)
-        return replace(whole, scaled=upright.size(*whole.scaled))
+        return next((framing for framing in (exact, *tries) if (framing.width, framing.height) == fitted), exact)
 
     @classmethod
     def _at(
@@ -320,12 +365,10 @@ class Framing:
             height=min(fitted[1], int(ends[1] - top + 1e-6)) // 2 * 2,
         )
 
-    def crop(self, plane: NDArray[np.uint8], canvas: Canvas, share: int) -> NDArray[np.uint8]:
-        """Return a view of this picture's part of a decoded plane, upright; ``share``: luma px per sample, 1 or 2."""
-        width, height = (side // 2 * 2 // share for side in self.scaled)
-        view = canvas.upright(plane[:height, :width])
+    def crop(self, plane: NDArray[np.uint8], share: int) -> NDArray[np.uint8]:
+        """Return a view of this picture's part of an upright plane; ``share``: luma px per sample, 1 or 2."""
         left, top = self.left // share, self.top // share
-        return view[top : top + self.height // share, left : left + self.width // share]
+        return plane[top : top + self.height // share, left : left + self.width // share]
 
 
 def _array(plane: Any) -> NDArray[np.uint8]:

@@ -11,21 +11,29 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from fractions import Fraction
+from functools import reduce
 from types import TracebackType
 from typing import Any, Literal, get_args
 
 from dailies.curation.errors import NotCopied, SourceError, TooFewFrames
+from dailies.curation.geometry import Size, larger
 from dailies.curation.timing import Grid, Span, ticks
 from dailies.curation.types import Crop, Probe
 from dailies.curation.video import splice
-from dailies.curation.video.encode import Encoding, ExtractedClip, encode
+from dailies.curation.video.encode import Encoding, ExtractedClip, LargerPicture, encode
 from dailies.curation.video.pixels import Canvas, DecodedFrame
-from dailies.curation.video.remux import REORDER, Coded, mux, stretch, timed
+from dailies.curation.video.remux import REORDER, Coded, codec_of, mux, stretch, timed
 from dailies.curation.video.source import Source, open_before
 
+RESIZING = frozenset({"vp9", "av1"})  # codecs whose pictures may change size at any frame, not only at keyframes
 Mode = Literal["encode", "copy", "smart", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 AHEAD = 4  # seconds: a span that starts within so many of the last one's end is reached by decoding on
+
+
+class _PicturesDiffer(NotCopied):
+    """Pictures of a span are of two geometries, or under two headers: no copy of them is one clip."""
 
 
 def extract_clip(
@@ -41,7 +49,8 @@ def extract_clip(
     """Extract a span as a file of its own: see this module for the modes, ``Encoding`` for its settings.
 
     ``encode`` gives the span's frames, and no others, upright with square pixels, ``crop`` taken off. The other modes
-    leave the pictures as they are, turned by the container where the source is, and know no crop, size or rate.
+    leave the pictures as they are, turned by the container where the source is, and know no crop, size or rate. A clip has
+    pictures of one size, the largest that the span has; copies of pictures that change on the way are encoded instead.
     ``heartbeat`` is called for every frame. Raises ``SourceError``; ``NotCopied`` where ``copy`` finds no keyframe.
     """
     with Extractor(uri, stream=stream) as extractor:
@@ -85,26 +94,30 @@ class Extractor:
         encoding: Encoding | None = None,
         crop: Crop | None = None,
         expect: int | None = None,
+        size: Size | None = None,
+        least: Fraction = Fraction(0),
         heartbeat: Callable[[], None] = lambda: None,
     ) -> ExtractedClip:
         """Extract ``span``, as ``extract_clip`` says.
 
         ``expect``: how many frames the span is known to hold; another number, in the modes that hold all of them, raises
-        ``SourceError``.
+        ``SourceError``. ``size``: (width, height) of the largest of its pictures, where it is known: who leaves the clip
+        in its source need not decode it. ``least``: seconds that a copy must have, or it raises ``NotCopied``.
         """
         encoding = encoding or Encoding()
         try:
             if mode == "copy":
-                return self._copy(span, heartbeat)
+                with suppress(_PicturesDiffer):
+                    return self._copy(span, least, heartbeat)
             if mode == "smart":
                 with suppress(NotCopied):
                     clip = self._splice(span, encoding, heartbeat)
                     if expect in (None, clip.frames):  # else some packets decode to nothing
                         return clip
             if mode == "none":
-                clip = self._leave(span, crop, expect, heartbeat)
+                clip = self._leave(span, crop, expect, size, heartbeat)
             else:
-                clip = encode(self._decoded(span, encoding.max_fps, heartbeat), span, encoding, crop)
+                clip = self._encode(span, encoding, crop, heartbeat)
             if expect not in (None, self._frames):
                 raise SourceError(f"{self._frames} frames decoded in the span where {expect} were observed")
             return clip
@@ -117,6 +130,17 @@ class Extractor:
     def frames(self, span: Span, heartbeat: Callable[[], None] = lambda: None) -> Iterator[DecodedFrame]:
         """Yield the frames of ``span``, every one of them."""
         return self._decoded(span, None, heartbeat)
+
+    def _encode(
+        self, span: Span, encoding: Encoding, crop: Crop | None, heartbeat: Callable[[], None]
+    ) -> ExtractedClip:
+        """Encode the span at the size of its largest picture: where it is not the first, the span is decoded again."""
+        size: Size | None = None
+        while True:
+            try:
+                return encode(self._decoded(span, encoding.max_fps, heartbeat), span, encoding, crop, size)
+            except LargerPicture as picture:
+                size = picture.size
 
     def _decoded(self, span: Span, max_fps: float | None, heartbeat: Callable[[], None]) -> Iterator[DecodedFrame]:
         """Yield the span's frames that are due on a grid of ``max_fps`` from its start on."""
@@ -172,7 +196,7 @@ class Extractor:
         for packet in packets:
             heartbeat()
             if self._packets.decoder.reheaded:
-                raise NotCopied("the codec's header changes on the way")
+                raise _PicturesDiffer("the codec's header changes on the way")
             yield packet
 
     @property
@@ -180,7 +204,7 @@ class Extractor:
         assert self._packets is not None
         return self._packets.video_stream
 
-    def _copy(self, span: Span, heartbeat: Callable[[], None]) -> ExtractedClip:
+    def _copy(self, span: Span, least: Fraction, heartbeat: Callable[[], None]) -> ExtractedClip:
         """Copy the first stretch of the span that decodes from its keyframe on: a slow decoder shows later frames first."""
         after = None
         while True:
@@ -188,9 +212,16 @@ class Extractor:
             after = copied.packets[0].pts
             coded = [Coded(packet=packet, pts=packet.pts) for packet in copied.packets]
             data = mux(self._header, coded, copied.span)
-            with suppress(NotCopied):
-                self._check(data, None)
-                return self._clip(data, copied.span, len(copied.packets), None, 0)
+            try:
+                size = self._check(data, None)
+            except _PicturesDiffer:
+                raise
+            except NotCopied:
+                continue
+            if copied.span.seconds < least:
+                seconds, short = float(copied.span.seconds), float(least)
+                raise NotCopied(f"{seconds:.2f} s from its keyframe on are left of it, under min_seconds={short:g}")
+            return self._clip(data, copied.span, len(copied.packets), None, 0, size)
 
     def _splice(self, span: Span, encoding: Encoding, heartbeat: Callable[[], None]) -> ExtractedClip:
         """Copy what a keyframe allows and encode the ends. Raises ``NotCopied`` where the whole span is to be encoded."""
@@ -205,60 +236,72 @@ class Extractor:
         head, tail = parts
         whole = [*head, *joint.joined(copied.packets, behind=bool(head)), *tail]
         data = mux(self._header, whole, span, tag=joint.tag if head or tail else None)
-        self._check(data, len(whole))
+        size = self._check(data, len(whole))
         encoded = len(head) + len(tail)
-        return self._clip(data, span, len(whole), joint.encoder if encoded else None, encoded)
+        return self._clip(data, span, len(whole), joint.encoder if encoded else None, encoded, size)
 
-    def _check(self, data: bytes, frames: int | None) -> None:
-        """Decode a file made of packets: its first frame, since not every keyframe starts a stream, or all of its ``frames``.
+    def _check(self, data: bytes, frames: int | None) -> Size:
+        """Decode a file made of packets, and return the size of its pictures.
 
-        Raises ``NotCopied`` where it does not decode as it should.
+        All of its ``frames``, or, of a copy: its first frame, since not every keyframe starts a stream, and its keyframes,
+        since at these alone most codecs can change the pictures. Raises ``NotCopied`` where it does not decode as it should,
+        ``_PicturesDiffer`` where they do not all have one geometry.
         """
-        _, probe, _ = self._source()
         try:
             with Source("memory", file=io.BytesIO(data)) as clip:
-                begins, size = clip.first_pts, (clip.probe.width, clip.probe.height)
-                count = None if frames is None else sum(1 for _ in clip.frames())
-                sound = count == frames and not (frames and clip.decoder.faulty)
+                begins, canvas = clip.first_pts, clip.canvas
+                if frames is None and codec_of(clip.video_stream) not in RESIZING:
+                    clip.video_stream.codec_context.skip_frame = "NONKEY"
+                canvases = [picture.canvas for picture in clip.frames()]
+                sound = frames is None or (len(canvases) == frames and not clip.decoder.faulty)
         except SourceError as error:
             raise NotCopied(f"what was copied does not decode: {error}") from error
+        if any(other is not canvas for other in canvases):
+            raise _PicturesDiffer("its pictures change size, turn or format on the way")
         if begins or not sound:
             raise NotCopied("what was copied does not decode by itself")
-        if size != (probe.width, probe.height):
-            raise NotCopied("its pictures change size on the way")
+        return canvas.size
 
+    @staticmethod
     def _clip(
-        self, data: bytes | None, span: Span, frames: int, encoder: str | None, encoded: int, crop: Crop | None = None
+        data: bytes | None,
+        span: Span,
+        frames: int,
+        encoder: str | None,
+        encoded: int,
+        size: Size,
+        crop: Crop | None = None,
     ) -> ExtractedClip:
-        _, probe, _ = self._source()
         crop = crop or Crop()
         return ExtractedClip(
             data=data,
             span=span,
             frames=frames,
-            width=probe.width - crop.left - crop.right,
-            height=probe.height - crop.top - crop.bottom,
+            width=size[0] - crop.left - crop.right,
+            height=size[1] - crop.top - crop.bottom,
             fps=frames / float(span.seconds),
             encoder=encoder,
             encoded=encoded,
         )
 
-    def _leave(self, span: Span, crop: Crop | None, expect: int | None, heartbeat: Callable[[], None]) -> ExtractedClip:
+    def _leave(
+        self, span: Span, crop: Crop | None, expect: int | None, size: Size | None, heartbeat: Callable[[], None]
+    ) -> ExtractedClip:
         """Leave the clip in its source, its frames counted by packets where these are sound and timed, else by decoding."""
         with suppress(NotCopied):
-            self._frames = self._count(span, heartbeat)
-            if self._frames and expect in (None, self._frames):
-                return self._clip(None, span, self._frames, None, 0, crop)
-        frames = sum(1 for _ in self._decoded(span, None, heartbeat))
-        if not frames:
+            self._frames = self._count(span, heartbeat) if size else 0
+            if size and self._frames and expect in (None, self._frames):
+                return self._clip(None, span, self._frames, None, 0, size, crop)
+        sizes = [picture.canvas.size for picture in self._decoded(span, None, heartbeat)]
+        if not sizes:
             raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
-        return self._clip(None, span, frames, None, 0, crop)
+        return self._clip(None, span, len(sizes), None, 0, size or reduce(larger, sizes), crop)
 
     def _count(self, span: Span, heartbeat: Callable[[], None]) -> int:
         """Count the packets whose pictures the span shows. Raises ``NotCopied`` where packets do not tell."""
         shown: set[int] = set()
         beyond = 0
-        for packet in timed(self._coded(span, heartbeat)):
+        for packet in timed(self._coded(span, heartbeat), span):
             if span.start <= packet.pts < span.end:
                 if packet.is_discard or packet.pts in shown:
                     raise NotCopied("not every picture is shown, or two at the same time")

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dailies.curation.errors import Broken, Unreadable
+from dailies.curation.geometry import Size, placed
 from dailies.curation.types import FrameSampling, Planes
 from dailies.curation.video import tonemap
 
 UNSPECIFIED = 2  # of AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic
 BT709, BT601 = 1, 5  # swscale's names of the matrices
 MATRICES = frozenset({1, 4, 5, 6, 7, 9, 10})  # AVColorSpace values that swscale converts
+SWSCALE = {6: BT601, 10: 9}  # AVColorSpace values that swscale knows under another number
 UNREAD = {8: "YCgCo", 11: "SMPTE ST 2085", 12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp", 15: "IPT-C2"}
 UNREAD |= {16: "YCgCo-Re", 17: "YCgCo-Ro"}  # AVColorSpace values that it takes for something else
 LIMITED_RANGE, FULL_RANGE = 1, 2  # AVColorRange
@@ -93,29 +95,50 @@ def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
     return (short_side, long) if width == short else (long, short_side)
 
 
+def onto(rgb: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Bring an (h, w, 3) picture whole into (width, height): see ``placed``. Returns the picture itself where it fits."""
+    import cv2
+
+    height, width = rgb.shape[:2]
+    if (width, height) == size:
+        return rgb
+    left, top, inner_width, inner_height = placed((width, height), size)
+    shrinks = inner_width < width
+    scaled = cv2.resize(rgb, (inner_width, inner_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    whole = np.zeros((size[1], size[0], 3), np.uint8)
+    whole[top : top + inner_height, left : left + inner_width] = scaled
+    return whole
+
+
 class Canvas:
-    """Converts the frames of one source, whose ``width`` and ``height`` as decoded are those of its first frame.
+    """Converts frames of one geometry: ``width`` × ``height`` as decoded, turned and mirrored as ``upright`` says.
 
     ``aspect``: width of its pixels over their height, 1 where the source says nothing or something absurd. ``square``:
     (width, height) of the picture as decoded, not turned, once its pixels are square: the width gives way. Raises
     ``Unreadable`` for colours that cannot be converted. Scalers are kept: one rebuilt per frame costs more than the decode.
     """
 
-    def __init__(self, first: Any, aspect: Fraction | None = None) -> None:
+    def __init__(self, first: Any, aspect: Fraction | None = None, upright: Upright | None = None) -> None:
         if is_yuv(first) and first.colorspace in UNREAD:
             raise Unreadable(f"its colours are in {UNREAD[first.colorspace]}, which is not read")
-        self.upright = Upright.of(first)
+        self.upright = upright or Upright.of(first)
         self.width, self.height = first.width, first.height
         sane = aspect is not None and Fraction(1, OBLONG) <= aspect <= OBLONG
         self.aspect = aspect if aspect is not None and sane else Fraction(1)
         self.square = (max(1, round(self.width * self.aspect)), self.height)
         self._scalers: dict[tuple[int, int, str], Any] = {}
 
-    def scale(self, frame: Any, width: int, height: int, pix_fmt: str, *, range_: int) -> Any:
+    @property
+    def size(self) -> Size:
+        """(width, height) of the picture, upright and of square pixels."""
+        return self.upright.size(*self.square)
+
+    def scale(self, frame: Any, width: int, height: int, pix_fmt: str, *, range_: int, into: int | None = None) -> Any:
         """Scale a frame by area, as decoded (not turned), into pixel format ``pix_fmt``. Raises ``Broken``.
 
         ``pix_fmt``: gray, bgr24, rgb24 or yuv420p. A frame that is YUV keeps its matrix where ``pix_fmt`` is YUV or gray; RGB
-        becomes BT.709 there. An HDR frame becomes SDR, in BT.709: see ``dailies.curation.video.tonemap``.
+        becomes BT.709 there. An HDR frame becomes SDR, in BT.709: see ``dailies.curation.video.tonemap``. ``into``: another
+        matrix for YUV, an AVColorSpace.
         """
         import av
 
@@ -128,7 +151,7 @@ class Canvas:
         if pix_fmt == "gray" and not is_yuv(frame):  # swscale would take BT.601's luma of RGB
             luma = self._reformat(frame, width, height, "yuv444p", range_).to_ndarray()[0]
             return av.VideoFrame.from_ndarray(luma, "gray")
-        return self._reformat(frame, width, height, pix_fmt, range_)
+        return self._reformat(frame, width, height, pix_fmt, range_, into)
 
     def _stretched(self, frame: Any, width: int, height: int) -> Any:
         """Convert gray of limited range to gray of full range and 16 bits, scaled."""
@@ -140,7 +163,7 @@ class Canvas:
         full.color_trc, full.color_primaries = frame.color_trc, frame.color_primaries
         return full
 
-    def _reformat(self, frame: Any, width: int, height: int, pix_fmt: str, range_: int) -> Any:
+    def _reformat(self, frame: Any, width: int, height: int, pix_fmt: str, range_: int, into: int | None = None) -> Any:
         import av
         from av.video.reformatter import Interpolation, VideoReformatter
 
@@ -149,6 +172,9 @@ class Canvas:
             scaler = self._scalers[width, height, pix_fmt] = VideoReformatter()
         if pix_fmt not in ("gray", "gray16le", "yuv420p", "yuv444p"):
             source, target = matrix(frame), None
+        elif into is not None:
+            own = matrix(frame) or SWSCALE.get(frame.colorspace, frame.colorspace)
+            source, target = own if is_yuv(frame) else None, SWSCALE.get(into, into)
         elif is_yuv(frame):
             source = target = BT601  # any, but the same twice: else swscale goes from one to the other through RGB
         else:
@@ -168,13 +194,17 @@ class Canvas:
         except av.FFmpegError as error:
             raise Broken(f"a frame of {frame.format.name} does not convert to {pix_fmt}: {error.strerror}") from error
 
-    def array(self, frame: Any, short_side: int | None, pix_fmt: str) -> NDArray[np.uint8]:
-        """Return an upright (h, w) or (h, w, 3) array of square pixels, full range, contiguous, read-only."""
-        width, height = fit(*self.square, short_side)
-        scaled = self.scale(frame, width, height, pix_fmt, range_=FULL_RANGE)
+    def array(self, frame: Any, width: int, height: int, pix_fmt: str) -> NDArray[np.uint8]:
+        """Return an upright array, (height, width) or (height, width, 3), full range, contiguous, read-only."""
+        scaled = self.scale(frame, *self.upright.size(width, height), pix_fmt, range_=FULL_RANGE)
         array = np.ascontiguousarray(self.upright(scaled.to_ndarray()))
         array.flags.writeable = False
         return array
+
+
+def geometry(frame: Any, aspect: Fraction | None, upright: Upright) -> tuple[Any, ...]:
+    """Return all by which frames differ that need different canvases."""
+    return frame.width, frame.height, frame.format.name, upright, aspect
 
 
 class DecodedFrame:
@@ -189,23 +219,25 @@ class DecodedFrame:
         self.pts = pts
         self.frame = frame
         self.canvas = canvas
-        self._arrays: dict[tuple[int | None, str], NDArray[np.uint8]] = {}
+        self._arrays: dict[tuple[int, int, str], NDArray[np.uint8]] = {}
 
-    def planes(self, sampling: FrameSampling) -> NDArray[np.uint8]:
+    def planes(self, sampling: FrameSampling, size: Size | None = None) -> NDArray[np.uint8]:
         """Return an upright array, downscaled by area to ``sampling.short_side`` (never up), full range, read-only.
 
-        ``gray``: (h, w), luma stretched to 0–255. ``bgr``: (h, w, 3).
+        ``gray``: (h, w), luma stretched to 0–255. ``bgr``: (h, w, 3). ``size``: (width, height) that it is brought to
+        before, up or down, in place of its own.
         """
-        return self._array(sampling.short_side, FORMATS[sampling.planes])
+        return self._array(sampling.short_side, FORMATS[sampling.planes], size)
 
     def rgb(self, short_side: int | None = None) -> NDArray[np.uint8]:
         """Return upright (h, w, 3) RGB at full size, or downscaled by area to ``short_side``; read-only."""
         return self._array(short_side, "rgb24")
 
-    def _array(self, short_side: int | None, pix_fmt: str) -> NDArray[np.uint8]:
-        key = (short_side, pix_fmt)
+    def _array(self, short_side: int | None, pix_fmt: str, size: Size | None = None) -> NDArray[np.uint8]:
+        width, height = fit(*(size or self.canvas.size), short_side)
+        key = (width, height, pix_fmt)
         if key not in self._arrays:
-            self._arrays[key] = self.canvas.array(self.frame, short_side, pix_fmt)
+            self._arrays[key] = self.canvas.array(self.frame, width, height, pix_fmt)
         return self._arrays[key]
 
 

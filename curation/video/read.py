@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dailies.curation.errors import Changed, TooFewFrames, Unreadable
+from dailies.curation.geometry import Size
 from dailies.curation.timing import Span
 from dailies.curation.types import Crop, Frames, Probe
 from dailies.curation.video.bytes_io import content_id
-from dailies.curation.video.pixels import DecodedFrame, fit
+from dailies.curation.video.pixels import DecodedFrame, fit, onto
 from dailies.curation.video.source import Source, open_before, open_source
 
 # ---- whole sources --------------------------------------------------------------------------------------------------
@@ -38,7 +39,8 @@ def stream(source: Source) -> Iterator[DecodedFrame]:
 def decode_bytes(data: bytes) -> Frames:
     """Decode a video held in memory, such as an exported clip: all frames, RGB. Raises ``SourceError``."""
     with Source("memory", file=io.BytesIO(data)) as source:
-        return _frames([(picture.pts, picture.rgb()) for picture in stream(source)], source.time_base)
+        size = source.canvas.size
+        return _frames([(picture.pts, _inner(picture, size)) for picture in stream(source)], source.time_base)
 
 
 def count_frames(data: bytes) -> int:
@@ -61,20 +63,27 @@ def read_span(
 ) -> Frames:
     """Read a span's frames as RGB, ``crop`` taken off, downscaled by area to ``short_side`` px where that is not ``None``.
 
-    ``pts`` are the source's, over the source's time base. Raises ``TooFewFrames`` where the span has none.
+    ``pts`` are the source's, over the source's time base. Pictures of another size than the first are brought to that,
+    between bars where their shape is another. Raises ``TooFewFrames`` where the span has none.
     """
-    decoded = [(picture.pts, _inner(picture, short_side, crop)) for picture in span_frames(uri, span, stream=stream)]
+    decoded, size = [], None
+    for picture in span_frames(uri, span, stream=stream):
+        size = size or picture.canvas.size
+        decoded.append((picture.pts, _inner(picture, size, short_side, crop)))
     if not decoded:
         raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
     return _frames(decoded, span.time_base)
 
 
-def _inner(picture: DecodedFrame, short_side: int | None, crop: Crop | None) -> NDArray[np.uint8]:
-    if crop is None or not crop.any:
+def _inner(
+    picture: DecodedFrame, full: Size, short_side: int | None = None, crop: Crop | None = None
+) -> NDArray[np.uint8]:
+    """Return the picture as RGB, brought to the size ``full``, ``crop`` taken off, then scaled down to ``short_side``."""
+    if (crop is None or not crop.any) and picture.canvas.size == full:
         return picture.rgb(short_side)
     import cv2
 
-    rgb = picture.rgb()
+    rgb, crop = onto(picture.rgb(), full), crop or Crop()
     inner = rgb[crop.top : rgb.shape[0] - crop.bottom, crop.left : rgb.shape[1] - crop.right]
     if not inner.size:
         raise Unreadable(f"nothing is left of {rgb.shape[1]}×{rgb.shape[0]} without {crop}")
@@ -91,14 +100,16 @@ def clip_frames(row: Mapping[str, Any], *, at: Sequence[float] | None = None, sh
     """
     if row["video"] is not None:
         with Source("memory", file=io.BytesIO(row["video"])) as source:
-            return _frames(list(_chosen(stream(source), at, source.time_base, short_side, None)), source.time_base)
+            size = source.canvas.size
+            return _frames(list(_chosen(stream(source), at, source.time_base, size, short_side)), source.time_base)
     if content_id(row["uri"])[0] != row["content_id"]:
         raise Changed(f"{row['uri']} changed since it was observed")
     base = Fraction(row["time_base_num"], row["time_base_den"])
     span = Span(start=row["source_start"], end=row["source_end"], time_base=base)
     crop = Crop(**{side: row[f"crop_{side}"] for side in ("left", "top", "right", "bottom")})
     pictures = span_frames(row["uri"], span, stream=row["stream"])
-    decoded = list(_chosen(pictures, at, base, short_side, crop))
+    size = (row["width"] + crop.left + crop.right, row["height"] + crop.top + crop.bottom)
+    decoded = list(_chosen(pictures, at, base, size, short_side, crop))
     if not decoded:
         raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {base} s")
     return _frames(decoded, base)
@@ -108,8 +119,9 @@ def _chosen(
     pictures: Iterator[DecodedFrame],
     at: Sequence[float] | None,
     base: Fraction,
+    size: Size,
     short_side: int | None,
-    crop: Crop | None,
+    crop: Crop | None = None,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield (pts, RGB) of the frames asked for; others are not converted, and none is decoded after the last."""
     first: int | None = None
@@ -118,16 +130,16 @@ def _chosen(
     for picture in pictures:
         last, first = picture, picture.pts if first is None else first
         if at is None:
-            yield picture.pts, _inner(picture, short_side, crop)
+            yield picture.pts, _inner(picture, size, short_side, crop)
             continue
         seconds = float((picture.pts - first) * base)
         while count < len(at) and at[count] <= seconds:
-            yield picture.pts, _inner(picture, short_side, crop)
+            yield picture.pts, _inner(picture, size, short_side, crop)
             count += 1
         if count == len(at):
             return
     if last is not None and at is not None:
-        yield from [(last.pts, _inner(last, short_side, crop))] * (len(at) - count)
+        yield from [(last.pts, _inner(last, size, short_side, crop))] * (len(at) - count)
 
 
 def _frames(decoded: Sequence[tuple[int, NDArray[np.uint8]]], time_base: Fraction) -> Frames:

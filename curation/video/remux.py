@@ -44,7 +44,7 @@ def stretch(
     none.
     """
     copied: list[Any] = []
-    waiting = timed(packets)
+    waiting = timed(packets, span)
     for packet in waiting:
         if packet.pts >= span.end:
             break
@@ -77,13 +77,13 @@ def stretch(
     return Stretch(packets=copied, span=Span(start=first, end=min(hole, span.end), time_base=span.time_base))
 
 
-def timed(packets: Iterable[Any]) -> Iterator[Any]:
-    """Yield the packets. Raises ``NotCopied`` at one that does not say when it is shown, or is damaged."""
+def timed(packets: Iterable[Any], span: Span) -> Iterator[Any]:
+    """Yield the packets. Raises ``NotCopied`` at one that does not say when it is shown, or in the span is damaged."""
     for packet in packets:
         if packet.pts is None:
             raise NotCopied("its packets do not say when they are shown")
-        if packet.is_corrupt:
-            raise NotCopied("a packet near the span is damaged")
+        if packet.is_corrupt and packet.pts in span:
+            raise NotCopied("a packet of the span is damaged")
         yield packet
 
 

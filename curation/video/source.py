@@ -19,7 +19,7 @@ from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Probe
 from dailies.curation.video.bytes_io import Remote, local_path, one_line
 from dailies.curation.video.decode import FrameDecoder
-from dailies.curation.video.pixels import Canvas, DecodedFrame, is_hdr
+from dailies.curation.video.pixels import Canvas, DecodedFrame, Upright, geometry, is_hdr
 
 PACKETS_BACK = (0, 10)  # seconds before a span at which to look for a keyframe, where packets alone are wanted
 SEEK_BACK = (0, 2, 10)  # the same, where frames are, before decoding from the start
@@ -30,8 +30,8 @@ class Source:
 
     ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
     decoder threads, 0 for one per core. ``skip_nonref``: skip frames that no other refers to. ``decoder`` counts, and can
-    be read after closing. ``canvas``: of the same source read from its first frame, which alone tells size and turn,
-    for one that is entered elsewhere. Raises ``Unreadable`` and ``NoVideo``.
+    be read after closing. ``canvas``: of the same source's first frame, for one that is entered elsewhere: its probe
+    tells the size and turn of that. Raises ``Unreadable`` and ``NoVideo``.
     """
 
     def __init__(
@@ -51,6 +51,8 @@ class Source:
         self._first: tuple[int, Any] | None = None
         self._probe: Probe | None = None
         self._canvas = canvas
+        self._canvases: dict[tuple[Any, ...], Canvas] = {}  # by geometry
+        self._upright: Upright | None = None  # of the source
         try:
             self._stream = self._choose(stream)
             self.decoder = FrameDecoder(
@@ -143,13 +145,25 @@ class Source:
             if self._first is None:
                 self.check()
                 raise TooFewFrames("no frame")
-            self._canvas = self._canvas or Canvas(self._first[1], self.decoder.aspect)
+            self._canvas = self._canvas or self._canvas_of(*self._first)
             self._probe = self._describe(self._first[1], self._canvas)
         return self._probe
 
+    def _canvas_of(self, pts: int, frame: Any) -> Canvas:
+        """Return the canvas of a frame's own geometry, the same for all frames that share it."""
+        # Decoders give a turn that the stream itself states to some frames only: the first one's holds for all.
+        if self._upright is None:
+            self._upright = self._canvas.upright if self._canvas else Upright.of(frame)
+        aspect = self.decoder.aspect_at(pts)
+        key = geometry(frame, aspect, self._upright)
+        canvas = self._canvases.get(key)
+        if canvas is None:
+            canvas = self._canvases[key] = Canvas(frame, aspect, self._upright)
+        return canvas
+
     @property
     def canvas(self) -> Canvas:
-        """Converter of its frames to arrays, by the size and turn of the first. Raises what ``probe`` does."""
+        """Converter of its first frame, and those like it, to arrays. Raises what ``probe`` does."""
         self._begin()
         assert self._canvas is not None
         return self._canvas
@@ -170,7 +184,7 @@ class Source:
 
     def _describe(self, first: Any, canvas: Canvas) -> Probe:
         upright, decoder = canvas.upright, self.decoder
-        width, height = upright.size(*canvas.square)
+        width, height = canvas.size
         return Probe(
             container=self._container.format.name,
             codec=self._stream.codec_context.name,
@@ -194,11 +208,11 @@ class Source:
 
     def frames(self) -> Iterator[DecodedFrame]:
         """Yield every frame once, in presentation order, pts strictly rising. ``check`` afterwards."""
-        canvas = self.canvas
+        self._begin()
         assert self._left is not None
         first, self._first = self._first, None
         for pts, frame in itertools.chain(() if first is None else (first,), self._left):
-            yield DecodedFrame(pts, frame, canvas)
+            yield DecodedFrame(pts, frame, self._canvas_of(pts, frame))
 
     def check(self) -> None:
         """Raise ``Broken``, ``Truncated`` or ``TooFewFrames``, after the last frame, if these cannot stand for the source."""
