@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_said_before_any_work(dailies: Dailies, export: Pat
     )
     assert "no unet/config.json" in refused("finetune", "--from", tmp_path)
     assert "--set video.lr=1: no phase 'video'; there are: i2v" in refused("finetune", "--set", "video.lr=1")
-    assert "Phase has no field 'rate' to set (did you mean frames?); there are: task" in refused(
+    assert "Phase has no field 'rate' to set (did you mean rates?); there are: task" in refused(
         "finetune", "--set", "i2v.rate=1"
     )
     assert "phase i2v: steps='many': input should be a valid integer" in refused("finetune", "--set", "i2v.steps=many")
