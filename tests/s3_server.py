@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from s3fs import S3FileSystem
 
 
 @contextmanager
@@ -45,6 +46,8 @@ def s3_server(bucket: str) -> Iterator[str]:
                     break
                 except urllib.error.URLError:
                     time.sleep(0.05)
+            # Otherwise s3fs would still ask the server of an earlier test.
+            S3FileSystem.clear_instance_cache()
             yield f"s3://{bucket}"
         finally:
             server.terminate()
