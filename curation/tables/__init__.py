@@ -13,12 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dailies.curation.tables.committer import Committer
     from dailies.curation.tables.dataset import DatasetTables, Garbage
     from dailies.curation.tables.integrity import DatasetProblem, verify
     from dailies.curation.tables.parts import KeySet, Receipt, conform, read_part, write_part
     from dailies.curation.tables.sql import connect, current, query
     from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, layout
-    from dailies.curation.tables.table import Committer, Table
+    from dailies.curation.tables.table import Table
 
 __all__ = [
     "ROW_GROUP_BYTES",
@@ -45,7 +46,8 @@ _MODULES = {
     "parts": ("KeySet", "Receipt", "conform", "read_part", "write_part"),
     "sql": ("connect", "current", "query"),
     "storage": ("Folder", "ROW_GROUP_BYTES", "layout"),
-    "table": ("Committer", "Table"),
+    "committer": ("Committer",),
+    "table": ("Table",),
     "integrity": ("DatasetProblem", "verify"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
