@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
@@ -43,8 +44,11 @@ BUNDLES = [pa.table({"n": [1, 2]}), pa.table({"n": [3, -1]}), pa.table({"n": [5]
 
 @pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.slow)])
 def engine(request: pytest.FixtureRequest) -> Iterator[engines.Engine]:
-    with engines.session(request.param):
-        yield request.param
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers see no working directory, and the work of these tests lies in the tests' own folder.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+        with engines.session(request.param):
+            yield request.param
 
 
 def test_receipts_come_back(engine: engines.Engine) -> None:
