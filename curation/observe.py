@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -334,12 +335,14 @@ class _Observing:
         self._canvas = canvas
 
     def finish(self) -> list[Track]:
-        parts = [*self._done, self._pass.finish()]
+        by_name: dict[str, list[Track]] = {}  # some passes have a track that others lack
+        for track in itertools.chain(*self._done, self._pass.finish()):
+            by_name.setdefault(track.name, []).append(track)
         return [
             Track(
-                name=tracks[0].name,
+                name=name,
                 pts=np.concatenate([track.pts for track in tracks]),
                 values=np.concatenate([track.values for track in tracks]),
             )
-            for tracks in zip(*parts, strict=True)
+            for name, tracks in by_name.items()
         ]

@@ -76,7 +76,7 @@ def select(
     usable = np.asarray(status == "ok", dtype=bool)
     fell: list[tuple[str, NDArray[np.bool_]]] = [(word, status == word) for word in UNUSABLE]
     if duplicates == "drop":
-        fell.append(("duplicate", usable & _copies(clips, readable)))
+        fell.append(("duplicate", _copies(clips, usable, readable)))
     if overlaps == "drop":
         fell.append(("overlapping", _overlapping(clips, usable)))
     resolved: dict[str, dict[str, Any]] = {}
@@ -134,6 +134,11 @@ def _judge(
     known = usable & ~null
     if rule.one_of is not None:
         allowed = set(rule.one_of)
+        texts = [isinstance(value, str) for value in allowed]
+        if pa.types.is_string(values.type) and not any(texts):
+            raise UsageError(f"column {column!r} is text; one_of={sorted(rule.one_of)}: put the values in quotes")
+        if (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)) and all(texts):
+            raise UsageError(f"column {column!r} is of numbers; one_of={sorted(rule.one_of)}: leave the quotes out")
         other = np.asarray([value not in allowed for value in values.to_pylist()], dtype=bool)
         resolved["one_of"] = sorted(map(str, allowed))
         return [*out, (f"{word}_other", known & other)]
@@ -181,8 +186,8 @@ def _nulls(values: pa.ChunkedArray) -> NDArray[np.bool_]:
     return np.asarray(values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _copies(clips: pa.Table, readable: Callable[[str], bool]) -> NDArray[np.bool_]:
-    """Return clips whose content and span another source has too, but for one: the first readable one by source id.
+def _copies(clips: pa.Table, usable: NDArray[np.bool_], readable: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """Return usable clips whose content and span another source has too, but for one: the first readable one by source id.
 
     Within a source, a manifest's span goes before a shot of the same frames, since it has columns of its own.
     """
@@ -191,7 +196,8 @@ def _copies(clips: pa.Table, readable: Callable[[str], bool]) -> NDArray[np.bool
     shots = [span is None for span in _span_ids(clips)]
     who = zip(clips["source_id"].to_pylist(), shots, range(len(clips)), clips["uri"].to_pylist(), strict=True)
     for content, member in zip(zip(*columns, strict=True), who, strict=True):
-        alike.setdefault(content, []).append(member)
+        if usable[member[2]]:
+            alike.setdefault(content, []).append(member)
     copies = np.zeros(len(clips), dtype=bool)
     there = cache(readable)
     for group in alike.values():

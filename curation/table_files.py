@@ -111,10 +111,11 @@ def _casts(path: Path, delimiter: str) -> dict[str, Callable[[str], Any]]:
         for name, cell in values.items():
             if cell is None or name in text:
                 continue
-            if not NUMBER.fullmatch(cell.strip()):
+            digits, is_whole = cell.strip(), WHOLE.fullmatch(cell.strip()) is not None
+            if not NUMBER.fullmatch(digits) or (digits.lstrip("+-").isdecimal() and not is_whole):
                 text.add(name)
             else:
-                whole[name] = whole.get(name, True) and WHOLE.fullmatch(cell.strip()) is not None
+                whole[name] = whole.get(name, True) and is_whole
     return {name: int if only_whole else float for name, only_whole in whole.items() if name not in text}
 
 

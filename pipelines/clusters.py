@@ -101,13 +101,13 @@ def check_packages(packages: Sequence[str]) -> None:
         return [name for name in names if absent(name)]
 
     probe = ray.remote(num_cpus=0, max_retries=0)(lacking)
-    asked = {}
+    asked = []
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU"):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[node["NodeManagerHostname"]] = probe.options(scheduling_strategy=there).remote(packages)
+            asked.append((node["NodeManagerHostname"], probe.options(scheduling_strategy=there).remote(packages)))
     problems = []
-    for name, answer in asked.items():
+    for name, answer in asked:
         try:
             missing = ray.get(answer, timeout=PROBE_SECONDS)
         except ray.exceptions.RayError:  # it is busy or on its way out; should it lack one, its workers will say so

@@ -70,7 +70,7 @@ def session(engine: Engine, packages: Iterable[str] = ()) -> Iterator[None]:
     if owned:
         clusters.join()
     try:
-        if not owned or os.environ.get("RAY_ADDRESS"):
+        if len(ray.nodes()) > 1 or not owned or os.environ.get("RAY_ADDRESS"):  # Ray finds a cluster by itself, too
             clusters.check_packages((*PACKAGES, *packages))
         yield
     finally:

@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import IO, Any
 
 import dailies
-from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, Outage, item_error
+from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, Outage, SourceError, item_error
 
 HEADER = struct.Struct("<Q")  # length of the pickle that follows, in bytes
 # Several children share a machine; and with one thread, sums come out the same however many cores it has.
@@ -131,10 +131,10 @@ class Isolated:
         os.set_blocking(self._child.stdin.fileno(), False)
         try:
             kind, value = self._answer(self._stall + START_SECONDS)
-        except (Crashed, Hung) as error:  # before it looked at any item
+            if kind == "raised":
+                raise value
+        except SourceError as error:  # before it looked at any item
             raise Outage(f"{socket.gethostname()}: a child process cannot start: {error}") from error
-        if kind == "raised":
-            raise value
 
     def _kill(self) -> None:
         child, self._child = self._child, None

@@ -34,6 +34,8 @@ def collect(url: str, *, dry_run: bool, older_than: float | None) -> list[Garbag
 def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
     """Delete ``sources`` (paths, URLs or source ids) from every table and export, and keep them out from now on.
 
+    Copies of them go too: what is withdrawn is a content, wherever it lies.
+
     Returns the rows deleted per table. Raises ``UsageError``, before deleting anything, for a source that is not in the
     dataset. It is noted as withdrawn before its first row goes, so that a second call finishes what a killed one left.
     """
@@ -49,6 +51,8 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
                 f"{source}: no such source in {url}; `dailies sql {url} 'select uri from observations'` lists them"
             )
         wanted.append(identity)
+    contents = {known[identity]["content_id"] for identity in wanted} - {None}
+    wanted += [name for name, row in known.items() if row["content_id"] in contents and name not in wanted]
     with dataset.writer():
         remember_withdrawn(dataset, [known[identity] for identity in wanted])
         counts = withdraw(dataset, wanted)

@@ -46,7 +46,8 @@ def place_sources(dataset: DatasetTables, rows: Sequence[dict[str, Any]]) -> Pla
     left_out: list[str] = []
     for row in rows:
         uri = row["uri"]
-        if uri in out_uris or contents.get(uri) in out_contents:
+        content = by_uri[uri]["content_id"] if uri in by_uri else contents.get(uri)
+        if uri in out_uris or content in out_contents:
             left_out.append(uri)
         elif uri in by_uri:
             kept.append(row | {"source_id": by_uri[uri]["source_id"]})

@@ -49,8 +49,8 @@ def joined(path: Path, *parts: dict[str, Any]) -> Path:
         stream: Any = None
         for number, settings in enumerate(parts):
             part = path.with_name(f"part{number}.ts")
-            given = {"options": {"x264-params": f"{GOP}:bframes=2"}, "picture": disc, **settings}
-            render(part, pts=list(range(COUNT)), time_base=Fraction(1, 25), **given)
+            given = {"pts": range(COUNT), "options": {"x264-params": f"{GOP}:bframes=2"}, "picture": disc, **settings}
+            render(part, **{**given, "pts": list(given["pts"])}, time_base=Fraction(1, 25))
             with av.open(str(part)) as coded:
                 source = coded.streams.video[0]
                 stream = stream or container.add_stream_from_template(source)
@@ -129,6 +129,19 @@ def test_another_shape_ends_the_shot_and_both_stay_round(tmp_path: Path) -> None
     assert all(c[f"border_{side}"] == 0 for c in clips for side in ("left", "top", "right", "bottom"))
     for clip in clips:
         check_modes(path, clip)
+
+
+def test_slides_of_another_shape_are_cut_by_their_own_track(tmp_path: Path) -> None:
+    """Only the part with pauses has the track of held frames."""
+    slides = {
+        "size": TALL,
+        "options": {"x264-params": f"{GOP}:bframes=0"},
+        "pts": [25 * n for n in range(6)],
+        "picture": lambda n, w, h: np.full((h, w, 3), 40 * n, np.uint8),
+    }
+    row = observe_file(joined(tmp_path / "x.ts", {"size": LARGE}, slides), [BoundaryObserver()])
+    assert row["status"] == "ok", row["failure"]
+    assert {track["name"] for track in row["tracks"]} > {"boundary_held"}
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_what_the_function_raises_comes_back() -> None:
 def test_a_function_that_is_not_there_is_said_at_once() -> None:
     with pytest.raises(ValueError, match="module:name"):
         Isolated("module.name")
-    with Isolated(f"{__name__}:no_such_function") as child, pytest.raises(Defect, match="no_such_function"):
+    with Isolated(f"{__name__}:no_such_function") as child, pytest.raises(Outage, match="no_such_function"):
         child.call()
 
 
@@ -199,6 +199,13 @@ def test_a_child_that_cannot_start_is_no_fault_of_the_item(tmp_path: Path, monke
     (tmp_path / "av.py").write_text("raise SystemExit('no child starts with this')")
     monkeypatch.syspath_prepend(tmp_path)
     with Isolated("av:open") as child, pytest.raises(Outage, match=r"cannot start: .*no child starts with this"):
+        child.call()
+
+
+def test_an_import_that_fails_is_no_fault_of_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_library.py").write_text("raise OSError('libX.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with Isolated("broken_library:open") as child, pytest.raises(Outage, match=r"cannot start: .*libX\.so\.1"):
         child.call()
 
 

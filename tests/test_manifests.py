@@ -52,6 +52,15 @@ def test_a_column_of_numbers_is_numbers_and_an_empty_cell_is_null(folder: Path) 
     assert isinstance(columns(str(folder / "list.csv"))[0][1]["views"], int)
 
 
+def test_ids_with_more_digits_than_a_number_holds_stay_apart(folder: Path) -> None:
+    text = "path,id\na.mp4,7234567890123456789\nb.mp4,7234567890123456790\nc.mp4,12\n"
+    assert [row["id"] for _, row in columns(written(folder, text))] == [
+        "7234567890123456789",
+        "7234567890123456790",
+        "12",
+    ]
+
+
 def test_not_a_number_is_a_null_in_json(folder: Path) -> None:
     (row, _) = list_sources([written(folder, [{"path": "a.mp4", "x": float("nan")}, {"path": "b.mp4", "x": 1.0}])])
     assert row["manifest"] == '{"x": null}'

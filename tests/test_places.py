@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation import world
 from dailies.curation.errors import UsageError
 from dailies.curation.tables import DatasetTables, Folder, Table, query, verify
+from dailies.curation.video import cell_url
 from dailies.pipelines import engine as engines
 from dailies.pipelines import maintenance
 from dailies.pipelines.maintenance import bytes_left, take_down
@@ -166,6 +171,24 @@ def test_what_was_withdrawn_stays_out_until_it_is_readmitted(tmp_path: Path, vid
     summary = again(videos, readmit=[str(gone)])
     assert (summary.sources.given, summary.sources.ok, summary.sources.withdrawn) == (2, 2, ())
     assert again(videos).sources.withdrawn == ()
+
+
+def test_copies_of_what_is_withdrawn_go_with_it_and_stay_out(videos: Path, again: Curate) -> None:
+    original, copy = videos / "7.mp4", videos / "copy.mp4"
+    shutil.copyfile(original, copy)
+    out = again(videos).dataset
+    take_down(out, [str(original)])
+    assert query(DatasetTables.open(out), "select uri from observations")["uri"].to_pylist() == [str(videos / "6.mp4")]
+    summary = again(videos)
+    assert summary.sources.given == 1
+    assert summary.sources.withdrawn == (str(original), str(copy))
+
+
+def test_a_cell_is_readable_in_a_fresh_process(tmp_path: Path, videos: Path) -> None:
+    pq.write_table(pa.table({"video": [(videos / "6.mp4").read_bytes()]}), tmp_path / "c.parquet")
+    url = cell_url(str(tmp_path / "c.parquet"), "video", 0)
+    ask = f"from dailies.pipelines.places import readable; assert readable({url!r})"
+    subprocess.run([sys.executable, "-c", ask], check=True)
 
 
 class Killed(Exception):

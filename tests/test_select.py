@@ -38,6 +38,20 @@ def test_limits_are_inclusive_and_name_the_side() -> None:
     assert reasons(table, motion=Rule(min=1, max=2)) == ["motion_low", None, None, "motion_high"]
 
 
+def test_sources_that_could_not_be_cut_are_no_copies_of_each_other() -> None:
+    nothing = [None, None]
+    table = clips(
+        status=["failed", "failed"], content_id=nothing, stream=nothing, start=nothing, end=nothing, uri=nothing
+    )
+    assert select(table, {}, readable=lambda uri: uri.startswith("/"))[0]["reason"].to_pylist() == ["failed", "failed"]
+
+
+@pytest.mark.parametrize(("values", "allowed"), [([2020, 2021], ("2020",)), (["2020", "2021"], (2020,))])
+def test_words_of_another_type_are_refused_and_drop_nothing(values: list[Any], allowed: tuple[Any, ...]) -> None:
+    with pytest.raises(UsageError, match=r"column 'year' is .* one_of="):
+        reasons(clips(year=values), year=Rule(one_of=allowed))
+
+
 def test_a_quantile_drops_its_share_and_is_resolved_to_a_number() -> None:
     table = clips(motion=[float(n) for n in range(8)])
     verdicts, limits = select(table, {"motion": Rule(min_quantile=0.25)})

@@ -77,9 +77,7 @@ def size_of(uri: str) -> int:
     try:
         if path is not None:
             return os.stat(path).st_size
-        import fsspec
-
-        system, remote = fsspec.core.url_to_fs(uri)
+        system, remote = stores().core.url_to_fs(uri)
         size = retried(lambda: system.info(remote))["size"]
     except Exception as error:  # each store raises its own
         raise Unreadable(one_line(error) if path is not None else cause_of(error)) from error
