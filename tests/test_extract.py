@@ -396,6 +396,22 @@ def test_pictures_that_an_edit_list_leaves_out_are_in_no_clip(tmp_path: Path) ->
             source.holds(copy, apart=0)
 
 
+def test_a_copy_with_a_packet_marked_as_damaged_is_encoded(tmp_path: Path) -> None:
+    """As the last one before a join of two transport streams is marked, whole as it may be: no mode loses the clip."""
+    path = tmp_path / "x.ts"
+    render(path, options={"x264-params": f"{GOP}:bframes=0"})
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size][12]
+    data = bytearray(path.read_bytes())
+    data[place + 1] |= 0x80  # the transport error indicator
+    path.write_bytes(data)
+    source = Seen(path)
+    cut = video.extract_clip(source.uri, source.span(FIRST, END), "copy", encoding=video.Encoding(crf=8))
+    assert (source.holds(cut), cut.encoded) == ((FIRST, END), END - FIRST)
+    cut = video.extract_clip(source.uri, source.span(18, 30), "copy")  # behind it
+    assert (source.holds(cut, apart=0), cut.encoded) == ((18, 30), 0)
+
+
 def with_edits(data: bytes, edits: list[tuple[int, int]]) -> bytes:
     """An mp4 that ends in its ``moov``, of 25 frames per second, with an edit list of (first frame, frames)."""
 

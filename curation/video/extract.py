@@ -23,7 +23,7 @@ from dailies.curation.types import Crop, Probe
 from dailies.curation.video import splice
 from dailies.curation.video.encode import Encoding, ExtractedClip, LargerPicture, encode
 from dailies.curation.video.pixels import Canvas, DecodedFrame
-from dailies.curation.video.remux import REORDER, Coded, codec_of, mux, stretch, timed
+from dailies.curation.video.remux import REORDER, Coded, MarkedDamaged, codec_of, mux, stretch, timed
 from dailies.curation.video.source import Source, open_before
 
 RESIZING = frozenset({"vp9", "av1"})  # codecs whose pictures may change size at any frame, not only at keyframes
@@ -50,7 +50,8 @@ def extract_clip(
 
     ``encode`` gives the span's frames, and no others, upright with square pixels, ``crop`` taken off. The other modes
     leave the pictures as they are, turned by the container where the source is, and know no crop, size or rate. A clip has
-    pictures of one size, the largest that the span has; copies of pictures that change on the way are encoded instead.
+    pictures of one size, the largest that the span has; copies of pictures that change on the way are encoded instead, and so
+    are those with a packet that the demuxer marks as damaged.
     ``heartbeat`` is called for every frame. Raises ``SourceError``; ``NotCopied`` where ``copy`` finds no keyframe.
     """
     with Extractor(uri, stream=stream) as extractor:
@@ -107,7 +108,7 @@ class Extractor:
         encoding = encoding or Encoding()
         try:
             if mode == "copy":
-                with suppress(_PicturesDiffer):
+                with suppress(_PicturesDiffer, MarkedDamaged):
                     return self._copy(span, least, heartbeat)
             if mode == "smart":
                 with suppress(NotCopied):

@@ -27,6 +27,10 @@ CONTAINERS = {
 }  # any other codec goes into Matroska
 
 
+class MarkedDamaged(NotCopied):
+    """The demuxer marks a packet of the span as damaged, as the last one before a join of two files: decoding will tell."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
     """Packets in coded order that hold the pictures of ``span`` and no others."""
@@ -78,12 +82,12 @@ def stretch(
 
 
 def timed(packets: Iterable[Any], span: Span) -> Iterator[Any]:
-    """Yield the packets. Raises ``NotCopied`` at one that does not say when it is shown, or in the span is damaged."""
+    """Yield the packets. Raises ``NotCopied`` at one that does not say when it is shown, ``MarkedDamaged`` in the span."""
     for packet in packets:
         if packet.pts is None:
             raise NotCopied("its packets do not say when they are shown")
         if packet.is_corrupt and packet.pts in span:
-            raise NotCopied("a packet of the span is damaged")
+            raise MarkedDamaged("a packet of the span is damaged")
         yield packet
 
 
