@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
+from operator import itemgetter
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -67,8 +69,8 @@ def select(
     ``clips``: one row per clip with the columns of ``schema.CLIP_COLUMNS`` and whatever the rules name. Returns verdicts
     (``schema.SELECTIONS``, sorted by clip_id) and per column the limits that the quantiles came to.
 
-    Reasons are stable words: ``failed``, ``too_short``, ``duplicate``, ``overlapping`` (a manifest's span that shares
-    frames with an earlier one of its source), ``motion_low``, ``text_area_high``, ``license_other``,
+    Reasons are stable words: ``failed``, ``too_short``, ``duplicate``, ``overlapping`` (shares frames with a
+    manifest's span of its source: an earlier one, or any for a shot), ``motion_low``, ``text_area_high``, ``license_other``,
     ``motion_missing``. Raises ``UsageError`` when a column is null for some clips and its rule does not say what that means.
     """
     clips = clips.sort_by("clip_id")
@@ -214,17 +216,32 @@ def _span_ids(clips: pa.Table) -> list[str | None]:
 
 
 def _overlapping(clips: pa.Table, usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return usable spans of manifests that begin before the end of an earlier one, which stays, of the same source."""
+    """Return usable clips that share frames with a manifest's usable span of the same source, which stays.
+
+    Of spans the first stays, and those that begin before its end fall; shots fall beside any span.
+    """
     names = ("source_id", "stream", "start", "end")
     rows = list(zip(*(clips[name].to_pylist() for name in names), _span_ids(clips), strict=True))
-    spans = sorted((row[:4], at) for at, row in enumerate(rows) if usable[at] and row[4] is not None)
+    ordered = sorted((row[:4], row[4] is None, at) for at, row in enumerate(rows) if usable[at])
     out = np.zeros(len(clips), dtype=bool)
     ends: dict[tuple[Any, ...], int] = {}
-    for (source, stream, start, end), at in spans:
+    covered: dict[tuple[Any, ...], list[list[int]]] = {}  # by all spans, as intervals apart
+    for (source, stream, start, end), shot, at in ordered:
+        if shot:
+            continue
         if start < ends.get((source, stream), start):
             out[at] = True
         else:
             ends[source, stream] = end
+        intervals = covered.setdefault((source, stream), [])
+        if intervals and start <= intervals[-1][1]:
+            intervals[-1][1] = max(intervals[-1][1], end)
+        else:
+            intervals.append([start, end])
+    for (source, stream, start, end), shot, at in ordered:
+        if shot and (intervals := covered.get((source, stream))):
+            before = bisect_left(intervals, end, key=itemgetter(0))  # so many begin before the shot ends
+            out[at] = before > 0 and intervals[before - 1][1] > start
     return out
 
 

@@ -71,12 +71,13 @@ def bytes_left(url: str) -> str | None:
     )
 
 
-def withdraw(dataset: DatasetTables, source_ids: Sequence[str]) -> dict[str, int]:
+def withdraw(dataset: DatasetTables, source_ids: Sequence[str], *, keep_spans: bool = False) -> dict[str, int]:
     """Delete the rows of these sources, and bring what the exports say of themselves up to date; rows deleted per table.
 
+    ``keep_spans``: see ``DatasetTables.withdraw``.
     Every export is looked at, so that a second call finishes what a killed one left.
     """
-    counts = dataset.withdraw(source_ids)
+    counts = dataset.withdraw(source_ids, keep_spans=keep_spans)
     for name in dataset.exports():
         recount(dataset.folder / "exports" / name)
     return counts

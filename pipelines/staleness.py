@@ -34,7 +34,7 @@ def withdraw_changed(
     rows_known = [row for row in known.to_pylist() if row["source_id"] in uris]
     changed = list(dict.fromkeys(row["source_id"] for row in rows_known if _changed(uris[row["source_id"]], row)))
     if changed:
-        withdraw(dataset, changed)
+        withdraw(dataset, changed, keep_spans=True)  # this run may not name the manifest that they come from
     again = pc.field("status") == "failed"
     if not retry_failed:
         same = pc.field("failed_version") == version("dailies")

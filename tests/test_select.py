@@ -208,8 +208,8 @@ def test_a_rule_over_a_column_that_no_manifest_has_is_refused() -> None:
 
 
 def test_of_spans_that_share_frames_the_first_stays() -> None:
-    """Meeting spans share none. A span after a dropped one is measured against the one that stayed, and shots, unusable spans
-    and other sources do not count."""
+    """Meeting spans share none. A span after a dropped one is measured against the one that stayed, and unusable spans and
+    other sources do not count. The shot falls."""
     spans = [(0, 50), (49, 80), (50, 60), (59, 70), (60, 99), (0, 10), (0, 99), (0, 199)]
     table = clips(
         x=[0] * 8,
@@ -220,10 +220,31 @@ def test_of_spans_that_share_frames_the_first_stays() -> None:
         status=["ok"] * 7 + ["too_long"],
         span_id=[*"abcdef", None, "g"],
     )
-    wanted = [None, "overlapping", None, "overlapping", None, None, None, "too_long"]
+    wanted = [None, "overlapping", None, "overlapping", None, None, "overlapping", "too_long"]
     assert reasons(table) == wanted
     assert reasons(table.take([4, 2, 0, 7, 5, 3, 1, 6])) == wanted
     assert select(table, {}, overlaps="keep")[0]["keep"].to_pylist() == [True] * 7 + [False]
+
+
+def test_a_shot_that_shares_frames_with_a_span_falls() -> None:
+    """Its frames could be in two splits. One frame is enough, and a short span within a long one hides none of it; shots that
+    meet a span, lie in another stream, or are beside an unusable span stay."""
+    spans = [(10, 60, "ok"), (20, 30, "ok"), (80, 90, "ok"), (100, 120, "too_long")]
+    shots = [(0, 10), (0, 11), (59, 70), (60, 80), (40, 50), (70, 100), (90, 130)]
+    table = clips(
+        x=[0] * 12,
+        start=[span[0] for span in [*spans, *shots, (10, 60)]],
+        end=[span[1] for span in [*spans, *shots, (10, 60)]],
+        source_id=["s"] * 12,
+        content_id=["k"] * 12,
+        status=[*(span[2] for span in spans), *["ok"] * 8],
+        stream=[*[0] * 11, 1],
+        span_id=[*"abcd", *[None] * 8],
+    )
+    of_spans = [None, "overlapping", None, "too_long"]
+    of_shots = [None, "overlapping", "overlapping", None, "overlapping", "overlapping", None]
+    assert reasons(table) == [*of_spans, *of_shots, None]
+    assert set(select(table, {}, overlaps="keep")[0]["reason"].to_pylist()) == {None, "too_long"}
 
 
 def test_of_a_shot_and_a_span_of_the_same_frames_the_span_stays() -> None:

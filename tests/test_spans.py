@@ -13,6 +13,7 @@ import pytest
 from dailies.curation import video
 from dailies.curation.errors import UsageError
 from dailies.curation.tables import DatasetTables, query, verify
+from dailies.pipelines.maintenance import take_down
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.run import curate, select_again
 from tests.rendered_video import number, numbered, render
@@ -102,6 +103,21 @@ def test_spans_that_are_added_later_need_no_other_decode(tmp_path: Path, film: P
     assert sum(row["frames"] for row in shots) == 50
     assert {row["text"] for row in shots} == {"all"}
     assert run(ONE) == whole
+
+
+def test_a_changed_source_keeps_the_spans_of_its_manifest(tmp_path: Path, recipe: CurationRecipe) -> None:
+    """The run that notices the change names only the folder. What is taken down loses its spans too."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    render(videos / "film.mp4", count=50)
+    curate([manifest(tmp_path, ONE, TWO, path=videos / "film.mp4")], str(out), recipe, engine="local")
+    clips = "select span_id, frames, manifest->>'text' as text from clips where span_id is not null order by text"
+    before = asked(out, clips)
+    render(videos / "film.mp4", count=50, picture=lambda index, *size: numbered(index + 30, *size))
+    summary = curate([str(videos)], str(out), recipe, engine="local")
+    assert summary.sources.changed == (str(videos / "film.mp4"),)
+    assert asked(out, clips) == before
+    assert take_down(str(out), [str(videos / "film.mp4")])["spans"] == 3  # the folder named it as a whole
 
 
 def test_a_source_that_was_whole_stays_so_when_spans_are_added(

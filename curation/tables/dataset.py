@@ -170,8 +170,10 @@ class DatasetTables:
 
     # ---- withdrawing and garbage --------------------------------------------------------------------------------------------
 
-    def withdraw(self, source_ids: Iterable[str]) -> dict[str, int]:
+    def withdraw(self, source_ids: Iterable[str], *, keep_spans: bool = False) -> dict[str, int]:
         """Delete the rows of these sources from every table and export; returns their number in each.
+
+        ``keep_spans``: leave what manifests named of them, for a source that is to be made again.
 
         What was made from a source goes before the source, and so a run that is killed leaves nothing without its
         origin; a second one finishes. The bytes themselves are gone from the disk after ``gc``.
@@ -183,6 +185,8 @@ class DatasetTables:
                 counts[f"exports/{name}"] = withdraw_from_export(self.folder / "exports" / name, sources)
             order = ("selections/", "captions/", "scores/", "clips/", "spans", "observations@")
             for start in order:
+                if start == "spans" and keep_spans:
+                    continue
                 for name in self.tables():
                     if name.startswith(start):
                         counts[name] = self.table(name).delete(sources)

@@ -147,7 +147,7 @@ class CaptionStep(StrictModel):
 class SelectStep(StrictModel):
     """Rules over columns; quantiles are resolved over the whole table.
 
-    ``overlaps``: whether spans of a manifest that share frames with an earlier span of the source are kept.
+    ``overlaps``: whether clips that share frames with a manifest's (earlier) span of their source are kept.
     """
 
     name: StepName = "main"
