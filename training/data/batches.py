@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dailies.curation.errors import ExportError, SourceError
+from dailies.curation.errors import ExportError, item_error
 from dailies.training.data.loaders import MIDDLE, Loader, Sample
 from dailies.training.data.sampling import SampleSpec, generator, normal
 from dailies.training.data.schedule import BucketSubset, Schedule
@@ -194,15 +194,19 @@ class Batches:
         raise self._unreadable(subset.items.clip_ids)
 
     def _try(self, subset: BucketSubset, spec: SampleSpec) -> Sample | None:
-        """Read a sample, or note in ``failed`` why its item cannot be read."""
+        """Read a sample, or note in ``failed`` why its item cannot be read.
+
+        Raises what ``stopping_error`` makes of what is no item's fault: a replaced item would change what is trained on.
+        """
         clip_id = subset.items.clip_ids[spec.item]
         if clip_id in self.failed:
             return None
         column = self._column(spec) if self.phase.task_spec.cross_attention == "text" else None
         try:
             sample: Sample = self._loaders[id(subset)].load(spec, column)
-        except (OSError, SourceError) as error:
-            self.failed[clip_id] = f"{error.kind}: {error}" if isinstance(error, SourceError) else str(error)
+        except Exception as error:  # decoders raise errors of all kinds on damaged bytes
+            reason = item_error(error)
+            self.failed[clip_id] = f"{reason.kind}: {reason}"
             return None
         return sample
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from dailies.curation.litter import is_litter, without_litter
 from dailies.zoo.formats.clip_folders import processor_folder, tokenizer_folder
-from dailies.zoo.formats.hashes import sha256
+from dailies.zoo.formats.hashes import sha256_of
 
 WHOLE = 1 << 20  # bytes of a column's chunk that are read whole; of a longer one as many as these, spread evenly
 RANGE = 4096
@@ -25,7 +26,8 @@ def shards_content(folder: str | Path, fs: pafs.FileSystem | None = None) -> str
     fs = fs or pafs.LocalFileSystem()
     hasher = hashlib.blake2b(digest_size=12)
     listed = fs.get_file_info(pafs.FileSelector(f"{folder}/data"))
-    for info in sorted((info for info in listed if info.extension == "parquet"), key=lambda info: str(info.base_name)):
+    shards = [info for info in listed if info.extension == "parquet" and not is_litter(info.base_name)]
+    for info in sorted(shards, key=lambda info: str(info.base_name)):
         with fs.open_input_file(info.path) as file:
             size = file.size()
             hasher.update(f"{info.base_name} {size} ".encode())
@@ -56,12 +58,14 @@ def _ranges(footer: pq.FileMetaData) -> list[tuple[int, int]]:
 def model_content(folder: str | Path) -> str:
     """Return the sha256 of a model's folder: its weights, configurations and vocabularies, whatever lies beside them.
 
-    A tokenizer or an image processor in the folder next to it, where diffusers keeps them, counts too.
+    A tokenizer or an image processor in the folder next to it, where diffusers keeps them, counts too. Files that have not
+    changed since they were last hashed are not read.
     """
     place, lines = Path(folder), []
     for role, part in (("", place), ("tokenizer/", tokenizer_folder(place)), ("processor/", processor_folder(place))):
         if role and part == place:
             continue
-        files = [path for path in part.iterdir() if path.is_file() and path.suffix in MODEL_FILES]
-        lines += [f"{sha256(path)} {role}{path.name}\n" for path in files]
+        files = [path for path in without_litter(part, "*") if path.is_file() and path.suffix in MODEL_FILES]
+        hashes = sha256_of(part, {path.name: path for path in files})
+        lines += [f"{digits} {role}{name}\n" for name, digits in hashes.items()]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

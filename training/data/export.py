@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dailies.curation.errors import ExportError, Unreadable
+from dailies.curation.errors import ExportError
+from dailies.curation.litter import without_litter
 from dailies.training.data.manifest import CROPS, TEXT, LatentsManifest, read_manifest
+from dailies.training.data.storage import of_row_group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class Export:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        shards = sorted((self.folder / "data").glob("*.parquet"))
+        shards = list(without_litter(self.folder / "data", "*.parquet"))
         if not shards:
             raise ExportError(f"data={self.folder}: holds no data/*.parquet; give a folder that dailies export made")
         self.latents: LatentsManifest | None = read_manifest(self.folder)
@@ -73,25 +74,16 @@ class Export:
             )
         with self._lock:
             if self._group is None or self._group[:2] != (row.shard, row.group):
-                with _shard_errors(row):
+                with of_row_group(row.shard, row.group):
                     column = pq.ParquetFile(row.shard).read_row_group(row.group, columns=["video"])["video"]
                 self._group = (row.shard, row.group, list(column))
             return {**row.columns, "video": self._group[2][row.number].as_py()}
 
     def cells(self, row: Row, columns: Sequence[str]) -> dict[str, pa.Scalar]:
         """Return media columns of one row, reading its row group of them. Callable from threads."""
-        with _shard_errors(row), pq.ParquetFile(row.shard, metadata=self._footers[row.shard]) as file:
+        with of_row_group(row.shard, row.group), pq.ParquetFile(row.shard, metadata=self._footers[row.shard]) as file:
             table = file.read_row_group(row.group, columns=list(columns), use_threads=False)
         return {name: table[name][row.number] for name in columns}
-
-
-@contextmanager
-def _shard_errors(row: Row) -> Iterator[None]:
-    """Turn damage within a shard into ``Unreadable``: it costs the items of a row group, not the run."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise Unreadable(f"{row.shard.name}, row group {row.group}: {error}") from error
 
 
 def grid_length(frames: int, native: float, fps: float) -> int:

@@ -71,7 +71,7 @@ class PixelItems(ABC):
         """Return frames [first, last) of the grid, uint8 (T, h, w, 3), resized to cover the phase's size. Callable from
         threads.
 
-        May raise one of ``dailies.curation.errors`` or ``OSError``.
+        Raises ``SourceError``, or what a decoder does, where the item cannot be read; ``Outage`` where none can.
         """
 
     def subset(self, chosen: Sequence[int]) -> PixelItems:

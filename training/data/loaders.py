@@ -51,7 +51,7 @@ class Loader(ABC, Generic[S]):
     def load(self, spec: SampleSpec, column: str | None) -> S:
         """Read what ``spec`` asks for, with the caption of ``column``. Callable from threads.
 
-        Raises ``SourceError`` or ``OSError`` where the item cannot be read.
+        Raises ``SourceError``, or what a decoder does, where the item cannot be read; ``Outage`` where none can.
         """
 
     @property

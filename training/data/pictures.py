@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dailies.curation.errors import ExportError, Unreadable, UsageError
+from dailies.curation.errors import ExportError, UsageError
+from dailies.curation.litter import without_litter
 from dailies.curation.pictures import open_picture
 from dailies.curation.table_files import read_rows
 from dailies.training.data.items import PixelItems
 from dailies.training.data.reader import check_shape
+from dailies.training.data.storage import of_row_group, read_file
 from dailies.training.models.pixels import Pixels, cover
 
 FIRST_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # what runs by data rules 1 look for in a folder
@@ -73,20 +74,20 @@ def folder_pictures(folder: str | Path, size: tuple[int, int], suffixes: Sequenc
             )
         texts = {row["file_name"]: row["text"] for row in rows}
     entries = []
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in suffixes):
+    for path in (p for p in without_litter(root, "**/*") if p.suffix.lower() in suffixes):
         name, beside = path.relative_to(root).as_posix(), path.with_suffix(".txt")
         if name not in texts and not beside.exists():
             raise ExportError(f"image_path={folder}: {name} has no caption; add it to metadata.csv or as {beside.name}")
         entries.append((name, texts[name] if name in texts else beside.read_text(encoding="utf-8").strip()))
     missing = sorted(texts.keys() - {name for name, _ in entries})
-    return Pictures(entries, lambda index: (root / entries[index][0]).read_bytes(), size, missing)
+    return Pictures(entries, lambda index: read_file(root, entries[index][0]), size, missing)
 
 
 def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
     """Open the rows of one Parquet file or a folder of them: ``image`` (bytes, or a struct with them) or ``jpg``;
     ``text`` or ``caption``. A row group's pictures are read when one of them is asked for."""
     root = Path(path)
-    files = sorted(root.rglob("*.parquet")) if root.is_dir() else [root]
+    files = list(without_litter(root, "**/*.parquet")) if root.is_dir() else [root]
     entries: list[tuple[str, str]] = []
     cells: list[tuple[Path, int, int, str]] = []
     for file in files:
@@ -110,10 +111,8 @@ def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
         file, group, number, image = cells[index]
         with lock:
             if (file, group) not in row_groups:
-                try:
+                with of_row_group(file, group):
                     column = pq.ParquetFile(file).read_row_group(group, columns=[image])[image]
-                except (pa.ArrowException, OSError) as error:  # it costs these pictures, not the run
-                    raise Unreadable(f"{file.name}, row group {group}: {error}") from error
                 row_groups[file, group] = list(column)
                 while len(row_groups) > 4:
                     row_groups.popitem(last=False)

@@ -83,7 +83,7 @@ class PrecomputedLatents:
     def crop(self, index: int, number: int, column: str | None = None) -> LatentCrop:
         """Read crop ``number`` of a clip, with the text of caption ``column``. Callable from threads.
 
-        Raises ``OSError`` where the shard cannot be read.
+        Raises ``Unreadable`` where the shard is damaged, ``Outage`` where it is away.
         """
         key = index, number, column
         if key in self._crops:
