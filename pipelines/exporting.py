@@ -165,6 +165,8 @@ def export_selection(
     scored = [table for table in recipe.tables().values() if not table.startswith("selections/")]
     wanted = sorted(clips["clip_id"].to_pylist())
     meaning = [wanted, settings.meaning, step.seed, step.shard_mb, scored]
+    if settings.mode == "none":  # its rows name the sources: where one has moved, they must name another place
+        meaning.append(sorted(set(clips["uri"].to_pylist())))
     exports = dataset.folder / "exports"
     name, previous = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
     if previous is None or _retriable(previous, retry_failed=retry_failed):

@@ -93,6 +93,18 @@ def test_a_moved_folder_keeps_its_clips_and_nothing_is_done_again(
     assert again(moved).sources.moved == ()
 
 
+def test_an_export_of_clips_left_in_their_sources_follows_a_move(tmp_path: Path, videos: Path, again: Curate) -> None:
+    out = again(videos).dataset
+    before = export_again(out, "export", ["export.mode=none"], engine="local").path
+    assert export_again(out, "export", ["export.mode=none"], engine="local").path == before
+    videos.rename(tmp_path / "elsewhere")
+    again(tmp_path / "elsewhere")
+    after = export_again(out, "export", ["export.mode=none"], engine="local").path
+    index = pq.read_table(f"{after}/index.parquet")
+    assert after != before
+    assert all(Path(uri).is_file() for uri in index["uri"].to_pylist())
+
+
 def test_another_video_at_the_old_place_is_a_source_of_its_own(tmp_path: Path, videos: Path, again: Curate) -> None:
     """Its id would be that of the source that was moved away."""
     old = videos / "6.mp4"
