@@ -93,15 +93,20 @@ def test_a_moved_folder_keeps_its_clips_and_nothing_is_done_again(
     assert again(moved).sources.moved == ()
 
 
-def test_an_export_of_clips_left_in_their_sources_follows_a_move(tmp_path: Path, videos: Path, again: Curate) -> None:
-    out = again(videos).dataset
-    before = export_again(out, "export", ["export.mode=none"], engine="local").path
-    assert export_again(out, "export", ["export.mode=none"], engine="local").path == before
+def test_an_export_of_clips_left_in_their_sources_follows_a_move(tmp_path: Path, videos: Path) -> None:
+    plain = [text for text in FAST[3::2] if not text.startswith("export.")]
+    recipe = load_recipe(FAST[1], [*plain, "export.mode=none"])
+
+    def export(folder: Path) -> str:
+        (report,) = curate([str(folder)], str(tmp_path / "dataset"), recipe, engine="local").exports
+        return str(report.path)
+
+    before = export(videos)
+    assert export(videos) == before
     videos.rename(tmp_path / "elsewhere")
-    again(tmp_path / "elsewhere")
-    after = export_again(out, "export", ["export.mode=none"], engine="local").path
-    index = pq.read_table(f"{after}/index.parquet")
+    after = export(tmp_path / "elsewhere")
     assert after != before
+    index = pq.read_table(f"{after}/index.parquet")
     assert all(Path(uri).is_file() for uri in index["uri"].to_pylist())
 
 
