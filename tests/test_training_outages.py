@@ -18,7 +18,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from dailies.curation.errors import Outage, OutOfMemory, Unreadable  # noqa: E402
+from dailies.curation.errors import ExportError, Outage, OutOfMemory, Unreadable  # noqa: E402
 from dailies.training.data import load  # noqa: E402
 from dailies.training.data.batches import Batches  # noqa: E402
 from dailies.training.data.pictures import folder_pictures, parquet_pictures  # noqa: E402
@@ -130,3 +130,9 @@ def test_a_folders_pictures_are_read_without_litter(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"x"], "text": ["a"]}), tmp_path / "a.parquet")
     (tmp_path / "._a.parquet").write_bytes(b"\0\5\26\7")
     assert parquet_pictures(tmp_path, (16, 16)).clip_ids == ["a.parquet:0:0"]
+
+
+def test_a_picture_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
+    (tmp_path / "half.parquet").write_bytes(b"PAR1 and so on")
+    with pytest.raises(ExportError, match=r"image_path=.*: half\.parquet cannot be read: .*; put it back whole"):
+        parquet_pictures(tmp_path, (16, 16))

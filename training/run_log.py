@@ -16,7 +16,7 @@ from dailies.curation.errors import Damaged, RecipeError, RunError
 from dailies.curation.schema import fingerprint
 from dailies.training.checkpoint import newest_step
 from dailies.training.data.content import model_content, shards_content
-from dailies.training.data.split import DATA_RULES, Export, Split
+from dailies.training.data.split import DATA_RULES, Export, Split, image_content
 from dailies.training.diffusion.encoders import Models
 from dailies.training.models.pixels import Pixels
 from dailies.training.recipes.old_names import to_new_names
@@ -90,6 +90,20 @@ def _same_recipe(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         return False
 
 
+def _image_contents(recipe: TrainingRecipe, data_rules: int) -> dict[str, str]:
+    """Return what the phases' pictures hold, by phase."""
+    contents = {phase.name: image_content(phase, data_rules) for phase in recipe.phases}
+    return {name: content for name, content in contents.items() if content is not None}
+
+
+def _take_over_image_paths(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Give ``old``, a recipe whose pictures are told by content, the places where ``new`` has them."""
+    places = {phase["name"]: phase.get("image_path") for phase in new["phases"]}
+    for phase in old["phases"]:
+        if phase.get("image_path") is not None and places.get(phase["name"]) is not None:
+            phase["image_path"] = places[phase["name"]]
+
+
 def _export_record(export: Export) -> dict[str, Any]:
     """``export``: the object in the export's export.json. Exports made before there was one have ``export_card`` instead."""
     manifest = export.folder / "export.json"
@@ -115,17 +129,19 @@ class Run:
         self.path = self.folder / RUN
         export = next(iter(exports.values()))
         places = {name: str(place.folder.resolve()) for name, place in exports.items()}
+        data_rules = data_rules_of(self.folder)
         self.facts: dict[str, Any] = {
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
             "recipe_hash": run_hash(recipe),
             "data": str(export.folder.resolve()),
             **({"exports": places} if len(places) > 1 else {}),
-            "data_rules": data_rules_of(self.folder),
+            "data_rules": data_rules,
             **_export_record(export),
             "models": {name: as_reference(path) for name, path in dataclasses.asdict(models).items() if path},
             "content": {
                 "data": {name: shards_content(place.folder) for name, place in exports.items()},
                 "models": {name: model_content(path) for name, path in dataclasses.asdict(models).items() if path},
+                "images": _image_contents(recipe, data_rules),
             },
             "phases": [],
         }
@@ -133,14 +149,18 @@ class Run:
             old = read_record(self.path)
             self._check_same(old)
             self.facts["phases"] = old["phases"]
+            images = self.facts["content"]["images"]  # what an absent path held is still to be compared
+            self.facts["content"]["images"] = old.get("content", {}).get("images", {}) | images
 
     def _check_same(self, old: dict[str, Any]) -> None:
         """Raise ``RunError`` where ``old``, the run.json that is there, was begun with another recipe, data or models."""
         old["models"] = {name: as_reference(path) for name, path in old.get("models", {}).items()}
         old["recipe"] = to_new_names(old["recipe"])
+        content, today = old.get("content"), self.facts["content"]
+        if content is not None and "images" in content:
+            _take_over_image_paths(old["recipe"], self.facts["recipe"])
         if not _same_recipe(old, self.facts):
             self._refuse("recipe", old)
-        content, today = old.get("content"), self.facts["content"]
         if content is None:  # of a run that was begun before contents were kept: by place, or by the export's manifest
             moved = "exports" not in old and old.get("export") and old["export"] == self.facts.get("export")
             for name in () if moved else ("data", "exports"):
@@ -149,11 +169,16 @@ class Run:
             if old["models"] != self.facts["models"]:
                 self._refuse("models", old)
             return
-        for what in ("data", "models"):
-            for name in dict.fromkeys((*content[what], *today[what])):
+        names = {what: list(dict.fromkeys((*content[what], *today[what]))) for what in ("data", "models")}
+        # Of a phase that was not begun, pictures may still change; those that are absent now are not trained on now.
+        begun = [entry["name"] for entry in old["phases"]]
+        names["images"] = [name for name in begun if name in content.get("images", {}) and name in today["images"]]
+        for what in names:
+            for name in names[what]:
                 before, now = content[what].get(name), today[what].get(name)
                 if before != now:
                     field = f"{what}.{name}" if what == "models" or len(today[what]) > 1 else what
+                    field = f"phase {name}: image_path" if what == "images" else field
                     raise RunError(
                         f"{field}: {self.folder} was begun with {self._place(old, what, name)} as its bytes were then "
                         f"({before or 'none'}), not {self._place(self.facts, what, name)} as they are now "
@@ -164,6 +189,8 @@ class Run:
     def _place(facts: Mapping[str, Any], what: str, name: str) -> str:
         if what == "models":
             return str(facts["models"].get(name))
+        if what == "images":
+            return next(str(phase["image_path"]) for phase in facts["recipe"]["phases"] if phase["name"] == name)
         return str(facts.get("exports", {}).get(name, facts["data"]))
 
     def _refuse(self, key: str, old: Mapping[str, Any]) -> None:

@@ -1,14 +1,21 @@
-"""What exports, latents and models hold, told by their bytes and not by where they lie."""
+"""What exports, latents, pictures and models hold, told by their bytes and not by where they lie."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from dailies.curation.errors import Unreadable, stopping_error
 from dailies.curation.litter import is_litter, without_litter
+from dailies.curation.video import content_id
 from dailies.zoo.formats.clip_folders import processor_folder, tokenizer_folder
 from dailies.zoo.formats.hashes import sha256_of
 
@@ -29,13 +36,50 @@ def shards_content(folder: str | Path, fs: pafs.FileSystem | None = None) -> str
     shards = [info for info in listed if info.extension == "parquet" and not is_litter(info.base_name)]
     for info in sorted(shards, key=lambda info: str(info.base_name)):
         with fs.open_input_file(info.path) as file:
-            size = file.size()
-            hasher.update(f"{info.base_name} {size} ".encode())
-            for start, length in _ranges(pq.read_metadata(file)):
-                hasher.update(file.read_at(length, start))
-            footer = int.from_bytes(file.read_at(4, size - 8), "little")
-            hasher.update(file.read_at(footer, size - 8 - footer))
+            _add_shard(hasher, info.base_name, file)
     return hasher.hexdigest()
+
+
+def tables_content(root: Path, files: Sequence[Path]) -> str:
+    """Return 24 hex digits over Parquet ``files`` as ``shards_content`` reads them, by their names under ``root``, which
+    may be the one file itself."""
+    hasher = hashlib.blake2b(digest_size=12)
+    for path in files:
+        name = path.name if path == root else path.relative_to(root).as_posix()
+        with pafs.LocalFileSystem().open_input_file(str(path)) as file:
+            _add_shard(hasher, name, file)
+    return hasher.hexdigest()
+
+
+def pictures_content(root: Path, captions: Sequence[tuple[str, str]]) -> str:
+    """Return 24 hex digits over the pictures under ``root``: their (name, caption), and bytes as ``content_id`` samples
+    them."""
+    hasher = hashlib.blake2b(digest_size=12)
+    with ThreadPoolExecutor(8, thread_name_prefix="hash") as threads:
+        digits = threads.map(_sampled, (root / name for name, _ in captions))
+        for (name, caption), read in zip(captions, digits, strict=True):
+            hasher.update((json.dumps([name, caption, read]) + "\n").encode())
+    return hasher.hexdigest()
+
+
+def _sampled(path: Path) -> str | None:
+    """Return a file's content id, ``None`` where it cannot be read: training leaves that picture out."""
+    try:
+        return content_id(str(path))[0]
+    except Unreadable as error:
+        if isinstance(error.__cause__, Exception) and (stopping := stopping_error(error.__cause__)) is not None:
+            raise stopping from error
+        return None
+
+
+def _add_shard(hasher: Any, name: str, file: pa.NativeFile) -> None:
+    """Add a Parquet file's name, size, footer and what ``_ranges`` names of its columns."""
+    size = file.size()
+    hasher.update(f"{name} {size} ".encode())
+    for start, length in _ranges(pq.read_metadata(file)):
+        hasher.update(file.read_at(length, start))
+    footer = int.from_bytes(file.read_at(4, size - 8), "little")
+    hasher.update(file.read_at(footer, size - 8 - footer))
 
 
 def _ranges(footer: pq.FileMetaData) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dailies.curation.errors import ExportError, UsageError
@@ -83,15 +84,22 @@ def folder_pictures(folder: str | Path, size: tuple[int, int], suffixes: Sequenc
     return Pictures(entries, lambda index: read_file(root, entries[index][0]), size, missing)
 
 
+def picture_tables(path: str | Path) -> list[Path]:
+    """Return the Parquet files that ``parquet_pictures`` reads."""
+    root = Path(path)
+    return list(without_litter(root, "**/*.parquet")) if root.is_dir() else [root]
+
+
 def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
     """Open the rows of one Parquet file or a folder of them: ``image`` (bytes, or a struct with them) or ``jpg``;
     ``text`` or ``caption``. A row group's pictures are read when one of them is asked for."""
-    root = Path(path)
-    files = list(without_litter(root, "**/*.parquet")) if root.is_dir() else [root]
     entries: list[tuple[str, str]] = []
     cells: list[tuple[Path, int, int, str]] = []
-    for file in files:
-        opened = pq.ParquetFile(file)
+    for file in picture_tables(path):
+        try:
+            opened = pq.ParquetFile(file)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ExportError(f"image_path={path}: {file.name} cannot be read: {error}; put it back whole") from error
         names = opened.schema_arrow.names
         image = next((name for name in ("image", "jpg") if name in names), None)
         text = next((name for name in ("text", "caption") if name in names), None)

@@ -9,10 +9,18 @@ from typing import Any
 
 from dailies.curation.errors import ExportError
 from dailies.curation.schema import digest
+from dailies.training.data.content import pictures_content, tables_content
 from dailies.training.data.export import Export, Row, grid_length
 from dailies.training.data.items import Clips, Items, PixelItems
 from dailies.training.data.manifest import LatentsManifest, check_fit
-from dailies.training.data.pictures import FIRST_SUFFIXES, SUFFIXES, Pictures, folder_pictures, parquet_pictures
+from dailies.training.data.pictures import (
+    FIRST_SUFFIXES,
+    SUFFIXES,
+    Pictures,
+    folder_pictures,
+    parquet_pictures,
+    picture_tables,
+)
 from dailies.training.data.precomputed import PrecomputedLatents
 from dailies.training.data.reader import a_number
 from dailies.training.data.schedule import BucketSubset, bucket_of
@@ -324,6 +332,21 @@ def _pictures(phase: Phase, data_rules: int) -> Pictures:
     return parquet_pictures(phase.image_path, phase.size)
 
 
+def image_content(phase: Phase, data_rules: int = DATA_RULES) -> str | None:
+    """Return what a phase's ``image_path`` holds, told by names, captions and bytes; ``None`` where it has none, or
+    cannot be read yet, as may be while another phase is trained: ``load`` says so of those that are."""
+    if phase.image_path is None:
+        return None
+    root = Path(phase.image_path)
+    try:
+        pictures = _pictures(phase, data_rules)
+    except ExportError:
+        return None
+    if phase.images == "parquet":
+        return tables_content(root, picture_tables(root))
+    return pictures_content(root, list(zip(pictures.clip_ids, pictures.captions, strict=True)))
+
+
 def _training_pictures(pictures: PixelItems, phase: Phase) -> PixelItems:
     """Return those that are not held out. Raises ``ExportError`` where there are none."""
     train = _by_name(pictures, validation=False)
@@ -349,4 +372,4 @@ def _validated(split: Split, phase: Phase) -> Split:
     return replace(split, validation=(stand_in,), notes=(*split.notes, note))
 
 
-__all__ = ["DATA_RULES", "MAIN", "Export", "Exports", "Split", "load", "passes"]
+__all__ = ["DATA_RULES", "MAIN", "Export", "Exports", "Split", "image_content", "load", "passes"]
