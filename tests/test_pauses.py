@@ -16,7 +16,7 @@ from dailies.curation import video, world
 from dailies.curation.clips import ClipRules, clip_rows
 from dailies.curation.cuts import find_cuts
 from dailies.curation.detectors.boundary import BoundaryDetector
-from dailies.curation.observations import observe_row, time_base_of
+from dailies.curation.observations import observe_row
 from dailies.curation.observers.boundary import BoundaryObserver
 from dailies.curation.timing import Span
 from tests.rendered_video import render
@@ -95,17 +95,6 @@ def test_a_clip_lasts_as_long_as_its_row(mode: Any, suffix: str, tmp_path: Path)
                 assert float((last.pts + last.duration) * stream.time_base) == pytest.approx(row["seconds"], abs=0.004)
                 assert float(stream.duration * stream.time_base) == pytest.approx(row["seconds"], abs=0.004)
                 assert container.duration / 1e6 == pytest.approx(row["seconds"], abs=0.004)
-
-
-def test_a_copy_whose_container_cannot_say_how_long_its_last_picture_lasts_is_encoded(tmp_path: Path) -> None:
-    path = rendered(tmp_path / "a.webm", PAUSED, codec="libvpx", options={})  # VP8 is copied into Matroska
-    row = row_of(path)
-    span = Span(start=row["pts"][0], end=row["pts"][-1], time_base=time_base_of(row["probe"]))  # ends in the pause
-    clip = video.extract_clip(str(path), span, "copy")
-    with av.open(io.BytesIO(clip.data or b"")) as container:
-        last = max(container.decode(video=0), key=lambda frame: frame.pts)
-        assert float((last.pts + last.duration) * last.time_base) == pytest.approx(7, abs=0.004)
-    assert (clip.frames, float(clip.span.seconds)) == (len(PAUSED) - 1, 7)
 
 
 # ---- what is missing ------------------------------------------------------------------------------------------------

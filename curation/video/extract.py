@@ -23,7 +23,7 @@ from dailies.curation.types import Crop, Probe
 from dailies.curation.video import splice
 from dailies.curation.video.encode import Encoding, ExtractedClip, LargerPicture, encode
 from dailies.curation.video.pixels import Canvas, DecodedFrame
-from dailies.curation.video.remux import REORDER, Coded, LastIsLong, MarkedDamaged, codec_of, mux, stretch, timed
+from dailies.curation.video.remux import REORDER, Coded, MarkedDamaged, codec_of, mux, stretch, timed
 from dailies.curation.video.source import Source, open_before
 
 RESIZING = frozenset({"vp9", "av1"})  # codecs whose pictures may change size at any frame, not only at keyframes
@@ -108,7 +108,7 @@ class Extractor:
         encoding = encoding or Encoding()
         try:
             if mode == "copy":
-                with suppress(_PicturesDiffer, MarkedDamaged, LastIsLong):
+                with suppress(_PicturesDiffer, MarkedDamaged):
                     return self._copy(span, least, heartbeat)
             if mode == "smart":
                 with suppress(NotCopied):

@@ -31,10 +31,6 @@ class MarkedDamaged(NotCopied):
     """The demuxer marks a packet of the span as damaged, as the last one before a join of two files: decoding will tell."""
 
 
-class LastIsLong(NotCopied):
-    """A copy could not last as long as its pictures are shown."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
     """Packets in coded order that hold the pictures of ``span`` and no others."""
@@ -124,9 +120,6 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
     container_format = CONTAINERS.get(codec_of(stream), "matroska")
     pts = [picture.pts for picture in coded]
     times, lengths = decode_times(pts, span.end), shown_for(pts, span.end)
-    # Matroska states a last duration in its header alone, where a long one looks as if packets were missing.
-    if container_format == "matroska" and last_duration(pts, times, span.end) > (span.end - span.start) / 25:
-        raise LastIsLong("its last picture is shown for longer than its container can say")
     try:
         with open_container(buffer, container_format) as container:
             out = container.add_stream_from_template(stream, opaque=True)  # opaque: there need be no encoder
@@ -140,6 +133,9 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
                 packet.duration = lengths[picture.pts]
                 if picture is coded[-1]:
                     packet.duration = last_duration(pts, times, span.end)
+                # Matroska states a last duration in its header alone, where a long one looks as if packets were missing.
+                if container_format == "matroska" and packet.duration > (span.end - span.start) / 25:
+                    packet.duration = 0
                 container.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         raise NotCopied(f"{container_format} does not take its packets: {one_line(error)}") from error
