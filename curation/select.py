@@ -239,9 +239,10 @@ def _overlapping(clips: pa.Table, usable: NDArray[np.bool_]) -> NDArray[np.bool_
         else:
             intervals.append([start, end])
     for (source, stream, start, end), shot, at in ordered:
-        if shot and (intervals := covered.get((source, stream))):
-            before = bisect_left(intervals, end, key=itemgetter(0))  # so many begin before the shot ends
-            out[at] = before > 0 and intervals[before - 1][1] > start
+        if shot:
+            spans = covered.get((source, stream), [])
+            before = bisect_left(spans, end, key=itemgetter(0))  # so many begin before the shot ends
+            out[at] = before > 0 and spans[before - 1][1] > start
     return out
 
 
