@@ -196,6 +196,7 @@ def export_selection(
             staging.fs.delete_dir(staging.path)  # no clip is gained
             return report(step.name, previous)
         origin = {
+            "run": next(iter(dataset.runs(["number"])["number"].to_pylist()[-1:]), None),
             "name": name,
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,

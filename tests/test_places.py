@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dailies import Dataset
 from dailies.curation import world
 from dailies.curation.errors import UsageError
-from dailies.curation.tables import DatasetTables, Folder, Table, query, verify
+from dailies.curation.tables import DatasetTables, Folder, Table, current, query, verify
 from dailies.curation.video import cell_url
 from dailies.pipelines import engine as engines
 from dailies.pipelines import maintenance
@@ -108,6 +110,14 @@ def test_an_export_of_clips_left_in_their_sources_follows_a_move(tmp_path: Path,
     assert after != before
     index = pq.read_table(f"{after}/index.parquet")
     assert all(Path(uri).is_file() for uri in index["uri"].to_pylist())
+
+
+def test_the_export_of_the_later_run_is_current_whatever_the_clock_says(videos: Path, again: Curate) -> None:
+    out = again(videos).dataset
+    later = str(export_again(out, "export", ["export.crf=30"], engine="local").path)
+    os.utime(f"{later}/index.parquet", (0, 0))
+    assert current(DatasetTables.open(out))["export_export"] == f"exports/{Path(later).name}"
+    assert Dataset(out).exports[-1] == later
 
 
 def test_another_video_at_the_old_place_is_a_source_of_its_own(tmp_path: Path, videos: Path, again: Curate) -> None:

@@ -131,6 +131,13 @@ class DatasetTables:
         keys = [(name, "ascending", "at_start") for name in order]
         return rows.take(pc.sort_indices(rows, sort_keys=keys)).select(columns)
 
+    def export_age(self, name: str) -> tuple[int, float]:
+        """Return what orders exports: the number of the run that made one, or -1 from before runs had one, then its time."""
+        folder = self.folder / "exports" / name
+        run = json.loads(folder.read("export.json")).get("run") if folder.holds("export.json") else None
+        time = folder.fs.get_file_info(folder.file("index.parquet")).mtime.timestamp()
+        return (-1 if run is None else int(run), time)
+
     def exports(self) -> list[str]:
         """Return the names (``NAME@FP``) of the finished exports, sorted."""
         exports = self.folder / "exports"

@@ -54,14 +54,14 @@ def connect(dataset: DatasetTables) -> duckdb.DuckDBPyConnection:
 
 
 def current(dataset: DatasetTables) -> dict[str, str]:
-    """Map each short name to the table it stands for: the last run's that has one, else the last that was written."""
+    """Map each short name to the table it stands for: the last run's that has one, else the last that was written.
+
+    Exports follow the numbers of the runs that made them. The clock orders only what no run tells apart.
+    """
     tables = dataset.tables()
-    exports = dataset.exports()
-    age: dict[str, float] = {name: dataset.table(name).committed() or 0.0 for name in tables}
-    for name in exports:
-        index = (dataset.folder / "exports" / name).file("index.parquet")
-        age[f"exports/{name}"] = dataset.folder.fs.get_file_info(index).mtime.timestamp()
-    short = {_short(name): name for name in sorted(age, key=lambda name: (age[name], name))}
+    age = {name: (-1, dataset.table(name).committed() or 0.0) for name in tables}
+    age |= {f"exports/{name}": dataset.export_age(name) for name in dataset.exports()}
+    short = {_short(name): name for name in sorted(age, key=lambda name: (*age[name], name))}
     if "runs" in tables:
         for line in dataset.runs(["tables"])["tables"].to_pylist():
             named = [name for name in json.loads(line or "{}").values() if name in age]

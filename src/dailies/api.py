@@ -111,9 +111,8 @@ class Dataset:
     def exports(self) -> tuple[str, ...]:
         """The folders of its exports, which training takes, the oldest first."""
         folder = self.tables.folder / "exports"
-        indexes = {name: (folder / name).file("index.parquet") for name in self.tables.exports()}
-        times = {name: folder.fs.get_file_info(index).mtime for name, index in indexes.items()}
-        return tuple((folder / name).url for name in sorted(times, key=lambda name: (times[name], name)))
+        names = sorted(self.tables.exports(), key=lambda name: (self.tables.export_age(name), name))
+        return tuple((folder / name).url for name in names)
 
     def sql(self, statement: str) -> pa.Table:
         """Run DuckDB SQL over every table; ``show tables`` lists the views. Raises ``UsageError`` for a wrong statement."""
