@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,36 +11,91 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation import schema
+from dailies.curation.export.card import recount
 from dailies.curation.tables import DatasetTables, KeySet, Table
+
+log = logging.getLogger("dailies")
 
 SPAN = pa.struct([pa.field(name, schema.SPANS.field(name).type) for name in ("span_id", "start", "end", "manifest")])
 
 
 def record_spans(dataset: DatasetTables, observations: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Store the spans that ``rows`` of ``list_sources`` name and that are not stored yet.
+    """Store the spans that ``rows`` of ``list_sources`` name and that are not stored yet, or with other columns.
 
     A source with spans is cut as a whole only where a row, or a run before its first span, named it as a whole: that too
-    is stored. What is stored stays as it was first named. ``observations``: name of the table of what was observed.
+    is stored. A row without columns says nothing against those stored. The clips of a span whose row now says other
+    things are withdrawn, to be made again; spans that are named no more stay. A line tells of both.
+    ``observations``: name of the table of what was observed.
     """
-    table = dataset.table("spans", schema.SPANS)
-    stored = table.read(["span_id", "source_id"]) if table.exists() else schema.SPANS.empty_table()
-    spanned = set(stored["source_id"].to_pylist())
+    stored = {span["span_id"]: span for span in stored_spans(dataset).to_pylist()}
+    spanned = {span["source_id"] for span in stored.values()}
     before = dataset.table(observations, schema.OBSERVATIONS).keys("source_id") if any(r["spans"] for r in rows) else ()
-    fresh: list[dict[str, Any]] = []
+    named: dict[str, dict[str, Any]] = {}
+    uris: dict[str, str] = {}
     for row in rows:
         source = row["source_id"]
         if not row["spans"] and source not in spanned:
             continue
-        named = list(row["spans"])
+        spans = list(row["spans"])
         if row["whole"] or (source not in spanned and source in before):
-            named.append({"start": None, "end": None, "manifest": row["manifest"]})
-        fresh += [
-            {"span_id": schema.span_id(source, span["start"], span["end"]), "source_id": source, **span}
-            for span in named
-        ]
-    done = set(stored["span_id"].to_pylist())
-    if fresh := [row for row in fresh if row["span_id"] not in done]:
-        table.append(fresh)
+            spans.append({"start": None, "end": None, "manifest": row["manifest"]})
+        for span in spans:
+            identity = schema.span_id(source, span["start"], span["end"])
+            named[identity] = {"span_id": identity, "source_id": source, **span}
+        if row["spans"]:
+            uris[source] = row["uri"]
+    corrected = {key: span for key, span in named.items() if key in stored and not _agree(stored[key], span)}
+    if corrected:
+        first = _first(list(corrected.values()), {row["source_id"]: row["uri"] for row in rows})
+        log.warning(
+            f"{first}: the row says other things than before (such rows: {len(corrected)}); clips are made again"
+        )
+        _correct(dataset, stored, corrected)
+    if fresh := [span for key, span in named.items() if key not in stored]:
+        dataset.table("spans", schema.SPANS).append(fresh)
+    lost = [
+        span
+        for key, span in stored.items()
+        if span["source_id"] in uris and span["start"] is not None and key not in named
+    ]
+    if lost:
+        log.warning(
+            f"{_first(lost, uris)}: named by a manifest before, but by no row now (such spans: {len(lost)}); their clips "
+            "stay. To begin a file anew, dailies withdraw it and --readmit it"
+        )
+
+
+def _correct(dataset: DatasetTables, stored: dict[str, Any], corrected: dict[str, Any]) -> None:
+    """Put spans in place of those stored. Their rows go last, so that a second run finishes what a killed one left."""
+    dataset.withdraw_spans(corrected.values())
+    for name in dataset.exports():
+        recount(dataset.folder / "exports" / name)
+    spans = [corrected.get(key, span) for key, span in stored.items()]
+    dataset.table("spans", schema.SPANS).replace(pa.Table.from_pylist(spans, schema=schema.SPANS))
+
+
+def _first(spans: Sequence[dict[str, Any]], uris: dict[str, str]) -> str:
+    """Return the first of some spans as a line may begin with it."""
+    first = min(spans, key=lambda span: (uris[span["source_id"]], span["start"] or 0.0))
+    uri = uris[first["source_id"]]
+    return uri if first["start"] is None else f"{uri} start={first['start']:g} end={first['end']:g}"
+
+
+def _agree(stored: dict[str, Any], span: dict[str, Any]) -> bool:
+    """Return whether a row says what is stored. Numbers of manifests in CSV were stored as text once, and nulls as ''."""
+    if span["manifest"] is None or span["manifest"] == stored["manifest"]:
+        return True
+    old, new = json.loads(stored["manifest"] or "{}"), json.loads(span["manifest"])
+    return all(_alike(old.get(name), new.get(name)) for name in old.keys() | new.keys())
+
+
+def _alike(old: Any, new: Any) -> bool:
+    if isinstance(old, str) and isinstance(new, int | float):
+        try:
+            return float(old) == new
+        except ValueError:
+            return False
+    return bool(old == new) or (old == "" and new is None)
 
 
 def stored_spans(dataset: DatasetTables) -> pa.Table:

@@ -13,9 +13,10 @@ import pytest
 from dailies.curation import video
 from dailies.curation.errors import UsageError
 from dailies.curation.tables import DatasetTables, query, verify
-from dailies.pipelines.maintenance import take_down
+from dailies.pipelines.maintenance import take_down, verify_dataset
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.run import curate, select_again
+from dailies.pipelines.spans import record_spans, stored_spans
 from tests.rendered_video import number, numbered, render
 
 RECIPE = """
@@ -118,6 +119,68 @@ def test_a_changed_source_keeps_the_spans_of_its_manifest(tmp_path: Path, recipe
     assert summary.sources.changed == (str(videos / "film.mp4"),)
     assert asked(out, clips) == before
     assert take_down(str(out), [str(videos / "film.mp4")])["spans"] == 3  # the folder named it as a whole
+
+
+def test_a_corrected_row_reaches_its_clip_and_the_export(
+    tmp_path: Path, film: Path, recipe: CurationRecipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The clip keeps its id, and other clips stay as they are. A manifest without the columns, or a folder, says nothing."""
+    out = tmp_path / "out"
+
+    def run(*rows: tuple[float | None, float | None, str]) -> tuple[dict[str, str], list[str]]:
+        caplog.clear()
+        (export,) = curate([manifest(tmp_path, *rows, path=film)], str(out), recipe, engine="local").exports
+        clips = {
+            row["text"]: row["clip_id"] for row in asked(out, "select clip_id, manifest->>'text' as text from clips")
+        }
+        exported = pq.read_table(f"{export.path}/data")["manifest"].to_pylist()
+        assert verify_dataset(str(out), deep=False) == []
+        return clips, sorted(json.loads(text)["text"] for text in exported)
+
+    before, _ = run(ONE, TWO)
+    after, exported = run((*ONE[:2], "three"), TWO)
+    assert after == {"three": before["one"], "two": before["two"]}
+    assert exported == ["three", "two"]
+    assert f"{film} start=0.2 end=0.8: the row says other things than before (such rows: 1)" in caplog.text
+    assert run((*ONE[:2], "three"), TWO) == (after, exported)
+    assert caplog.text == ""
+    assert run(TWO) == (after, exported)
+    assert f"{film} start=0.2 end=0.8: named by a manifest before, but by no row now (such spans: 1)" in caplog.text
+    (tmp_path / "bare.csv").write_text(f"path,start,end\n{film},0.2,0.8\n{film},0.8,1.2\n")
+    caplog.clear()
+    curate([str(tmp_path / "bare.csv")], str(out), recipe, engine="local")
+    assert run((*ONE[:2], "three"), TWO) == (after, exported)
+    whole = "select distinct manifest->>'text' as text from clips where span_id is null"
+    for text in ("late", "three"):
+        run((*ONE[:2], "three"), TWO, (None, None, text))
+        assert asked(out, whole) == [{"text": text}]
+
+
+@pytest.mark.parametrize(
+    ("stored", "named", "same"),
+    [
+        ('{"score": "0.90", "note": ""}', '{"score": 0.9, "note": null}', True),
+        ('{"score": "0.9"}', '{"score": 0.8}', False),
+        ('{"text": "a"}', '{"text": 1}', False),
+        ('{"text": "a"}', '{"text": "a", "split": "val"}', False),
+        ('{"text": "a", "split": "val"}', '{"text": "a"}', False),
+        ('{"text": "a"}', None, True),
+        (None, '{"text": "a"}', False),
+    ],
+)
+def test_numbers_stored_as_text_are_no_correction(
+    tmp_path: Path, stored: str | None, named: str | None, same: bool
+) -> None:
+    dataset = DatasetTables.create(tmp_path)
+
+    def record(text: str | None) -> int | None:
+        span = {"start": 0.0, "end": 1.0, "manifest": text}
+        row = {"source_id": "s", "uri": "/s.mp4", "manifest": None, "whole": False, "spans": [span]}
+        record_spans(dataset, "observations@00000000", [row])
+        return dataset.table("spans").version()
+
+    assert (record(stored) == record(named)) is same
+    assert stored_spans(dataset)["manifest"].to_pylist() == [stored if same else named]
 
 
 def test_a_source_that_was_whole_stays_so_when_spans_are_added(

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -198,6 +199,28 @@ class DatasetTables:
                     if name.startswith(start):
                         counts[name] = self.table(name).delete(sources)
         return counts
+
+    def withdraw_spans(self, spans: Iterable[Mapping[str, Any]]) -> None:
+        """Delete the clips of these rows of ``schema.SPANS`` from every table of clips, and their sources from every export.
+
+        They can then be made again with other columns. Scores and captions stay, since they are of the same frames.
+        """
+        rows = list(spans)
+        sources = sorted({row["source_id"] for row in rows})
+        ids = pa.array([row["span_id"] for row in rows], pa.string())
+        wholes = [row["source_id"] for row in rows if row["start"] is None]
+        with self.writer():
+            for name in self.exports():
+                withdraw_from_export(self.folder / "exports" / name, sources)
+            for name in self.tables():
+                if not name.startswith("clips/"):
+                    continue
+                table = self.table(name)
+                if "span_id" in table.schema.names:
+                    table.delete(sources, filter=pc.field("span_id").isin(ids))
+                    table.delete(wholes, filter=pc.field("span_id").is_null())
+                else:  # made before there were such spans
+                    table.delete(wholes)
 
     def gc(self, *, dry_run: bool = False, older_than_hours: float | None = None) -> list[Garbage]:
         """Remove the files that nothing refers to; returns them. Earlier versions of tables cannot be read after it.
