@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dailies.curation.errors import ExportError, SourceError
+from dailies.curation.errors import ExportError, item_error
 from dailies.training.data.export import Export
 from dailies.training.data.reader import read
 from dailies.training.data.sampling import generator
@@ -74,8 +74,9 @@ class Windows:
                 continue
             try:
                 return self.clip_ids[number], self._window(number, offset, where)
-            except (OSError, SourceError) as error:
-                self.failed[self.clip_ids[number]] = str(error)
+            except Exception as error:  # whatever its bytes make a decoder raise; what is not the clip's fault goes on
+                fault = item_error(error)
+                self.failed[self.clip_ids[number]] = f"{fault.kind}: {fault}"
         reason = next(iter(self.failed.values()), "there are none")
         raise ExportError(f"data={self._export.folder}: none of {len(self)} clips can be read: {reason}")
 
