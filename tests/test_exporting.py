@@ -20,6 +20,7 @@ from dailies.curation.export.extraction import crop_of
 from dailies.curation.export.plan import BATCH, LONG, Shard, by_source, plan_shards
 from dailies.curation.tables.storage import Folder
 from dailies.curation.types import Crop
+from dailies.pipelines import exporting
 from dailies.pipelines.exporting import _is_done
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.training.data.export import Export
@@ -155,6 +156,34 @@ def test_a_manifest_that_is_none_is_damaged(text: str) -> None:
 
 
 @pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize(
+    ("kind", "made_by", "asked", "again"),
+    [
+        ("defect", "0.0.1", False, True),
+        ("defect", None, False, False),
+        ("defect", None, True, True),
+        ("unreadable", "0.0.1", False, False),
+        ("unreadable", None, True, True),
+        ("not_copied", "0.0.1", True, False),
+    ],
+)
+def test_which_failures_of_an_export_are_tried_again(
+    kind: str, made_by: str | None, asked: bool, again: bool, tmp_path: Path
+) -> None:
+    """A defect by another version of dailies, whatever may be mended if asked, and never what no copy can be made of."""
+    failure = {"stage": "export", "kind": kind, "message": "?"}
+    pq.write_table(
+        pa.table({"clip_id": ["a"], "status": ["failed"], "failure": pa.array([failure], schema.FAILURE)}),
+        tmp_path / "index.parquet",
+    )
+    made = ExportManifest(
+        name="x", splits={}, sources=0, recipe="r", recipe_hash="h", selection="s", rules={}, limits={}, tables={},
+        extraction={}, seed=0, version=made_by or exporting.version("dailies"),
+    )  # fmt: skip
+    (tmp_path / "export.json").write_text(made.to_json())
+    assert exporting._retriable(Folder.at(tmp_path), retry_failed=asked) is again
+
+
 def test_an_export_left_half_finished_by_an_older_version_is_begun_anew(dataset: Path, dailies: Dailies) -> None:
     """Its files have the columns of then."""
     command = (

@@ -21,7 +21,7 @@ from dailies.curation.errors import UsageError
 from dailies.curation.tables import DatasetTables, Folder, Table, current, query, verify
 from dailies.curation.video import cell_url
 from dailies.pipelines import engine as engines
-from dailies.pipelines import maintenance
+from dailies.pipelines import maintenance, places
 from dailies.pipelines.maintenance import bytes_left, take_down
 from dailies.pipelines.places import place_sources
 from dailies.pipelines.recipes.recipe import load_recipe
@@ -118,6 +118,15 @@ def test_the_export_of_the_later_run_is_current_whatever_the_clock_says(videos: 
     os.utime(f"{later}/index.parquet", (0, 0))
     assert current(DatasetTables.open(out))["export_export"] == f"exports/{Path(later).name}"
     assert Dataset(out).exports[-1] == later
+
+
+def test_of_two_lost_copies_the_one_of_the_same_name_is_taken() -> None:
+    lost = {
+        name: {"source_id": name, "uri": f"/gone/{name}.mp4", "content_id": "c", "bytes": 1} for name in ("a", "b", "c")
+    }
+    match = places._Lost(lost, set()).take("/new/b.mp4", "c")
+    assert match is not None
+    assert match["source_id"] == "b"
 
 
 def test_another_video_at_the_old_place_is_a_source_of_its_own(tmp_path: Path, videos: Path, again: Curate) -> None:
