@@ -1,5 +1,8 @@
 """SQL over a dataset: DuckDB views onto its tables and exports. Nothing is copied, and no extension is fetched.
 
+A statement sees these and nothing else: it cannot read or write a file, attach a database, load an extension or change a
+setting, so that a query that somebody else wrote is safe to run. ``unrestricted`` gives DuckDB whole.
+
 Every table has a view under its full name (``"scores/text@ab12cd34"``, in quotes) and the current ones a short name:
 ``observations``, ``clips``, ``scores_NAME``, ``captions_NAME``, ``selection_NAME``, ``export_NAME``, ``runs``.
 """
@@ -7,6 +10,9 @@ Every table has a view under its full name (``"scores/text@ab12cd34"``, in quote
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
@@ -23,34 +29,49 @@ OFFLINE = {
 }
 
 
-def query(dataset: DatasetTables, statement: str) -> pa.Table:
+MEMORY = "50%"  # of the machine's
+RESTRICTED = ("set enable_external_access = false", "set lock_configuration = true")  # the lock comes last
+
+
+def query(dataset: DatasetTables, statement: str, *, unrestricted: bool = False) -> pa.Table:
     """Run a statement and return its rows; a statement without a result returns an empty table.
 
-    Raises ``UsageError`` with the first line of DuckDB's message where the statement is wrong.
+    Args:
+        unrestricted: let the statement read and write files, attach databases and load extensions.
+
+    Raises ``UsageError`` with the first line of DuckDB's message where the statement is wrong or not allowed.
     """
-    with connect(dataset) as connection:
+    with connect(dataset, unrestricted=unrestricted) as connection:
         try:
             rows = connection.sql(statement)
             return pa.table({}) if rows is None else rows.to_arrow_table()
+        except (duckdb.PermissionException, duckdb.InvalidInputException) as error:
+            allowed = "" if unrestricted else "; a query sees this dataset's tables alone (--unrestricted allows more)"
+            raise UsageError(f"{one_line(error)}{allowed}") from error
         except duckdb.Error as error:
             raise UsageError(one_line(error)) from error
 
 
-def connect(dataset: DatasetTables) -> duckdb.DuckDBPyConnection:
-    """Open a connection with a view for each table, as of now: later commits are not seen.
+@contextmanager
+def connect(dataset: DatasetTables, *, unrestricted: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with a view for each table, as of now: later commits are not seen.
 
     Only the columns that a statement names are read, and ``count(*)`` reads footers alone; but a field of a struct in
     a list brings its neighbours along, so that ``evidence[1].pts`` reads the JPEGs too.
     """
-    connection = duckdb.connect(config=OFFLINE)
-    for name in dataset.tables():
-        connection.register(name, dataset.table(name).arrow())
-    for name in dataset.exports():
-        connection.register(f"exports/{name}", _index(dataset, name))
-    for short, name in current(dataset).items():
-        if short != name:
-            connection.execute(f"create view {_quoted(short)} as select * from {_quoted(name)}")
-    return connection
+    # What does not fit in memory goes to a folder that nobody else can have made: by default it is the working directory's.
+    with tempfile.TemporaryDirectory(prefix="dailies-sql-") as spill:
+        with duckdb.connect(config={**OFFLINE, "temp_directory": spill, "memory_limit": MEMORY}) as connection:
+            for name in dataset.tables():
+                connection.register(name, dataset.table(name).arrow())
+            for name in dataset.exports():
+                connection.register(f"exports/{name}", _index(dataset, name))
+            for short, name in current(dataset).items():
+                if short != name:
+                    connection.execute(f"create view {_quoted(short)} as select * from {_quoted(name)}")
+            for statement in () if unrestricted else RESTRICTED:
+                connection.execute(statement)
+            yield connection
 
 
 def current(dataset: DatasetTables) -> dict[str, str]:

@@ -172,13 +172,16 @@ def sql(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="DuckDB SQL; `show tables` lists the views.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print rows as a JSON array.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV.")] = False,
+    unrestricted: Annotated[
+        bool, typer.Option("--unrestricted", help="Let the query read and write files and load extensions.")
+    ] = False,
 ) -> None:
     """Query a dataset in SQL. Views: observations, clips, scores_*, selection_*, export_*, runs."""
     from dailies.curation.tables import DatasetTables
     from dailies.curation.tables import query as run_query
     from dailies.pipelines.cli.curation_tables import print_rows
 
-    rows = run_query(DatasetTables.open(dataset), query)
+    rows = run_query(DatasetTables.open(dataset), query, unrestricted=unrestricted)
     print_rows(rows, "json" if as_json else "csv" if as_csv else "table")
 
 

@@ -114,9 +114,12 @@ class Dataset:
         names = sorted(self.tables.exports(), key=lambda name: (self.tables.export_age(name), name))
         return tuple((folder / name).url for name in names)
 
-    def sql(self, statement: str) -> pa.Table:
-        """Run DuckDB SQL over every table; ``show tables`` lists the views. Raises ``UsageError`` for a wrong statement."""
-        return query(self.tables, statement)
+    def sql(self, statement: str, *, unrestricted: bool = False) -> pa.Table:
+        """Run DuckDB SQL over every table; ``show tables`` lists the views. Raises ``UsageError`` for a wrong statement.
+
+        A statement sees this dataset's tables alone; ``unrestricted`` lets it read and write files and load extensions.
+        """
+        return query(self.tables, statement, unrestricted=unrestricted)
 
     def clips(self, selection: str | None = None) -> pa.Table:
         """Return a row per clip with the columns of every observer, scorer and captioner of the last run's recipe.
