@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import duckdb
 import pyarrow as pa
@@ -60,18 +60,21 @@ def connect(dataset: DatasetTables, *, unrestricted: bool = False) -> Iterator[d
     a list brings its neighbours along, so that ``evidence[1].pts`` reads the JPEGs too.
     """
     # What does not fit in memory goes to a folder that nobody else can have made: by default it is the working directory's.
-    with tempfile.TemporaryDirectory(prefix="dailies-sql-") as spill:
-        with duckdb.connect(config={**OFFLINE, "temp_directory": spill, "memory_limit": MEMORY}) as connection:
-            for name in dataset.tables():
-                connection.register(name, dataset.table(name).arrow())
-            for name in dataset.exports():
-                connection.register(f"exports/{name}", _index(dataset, name))
-            for short, name in current(dataset).items():
-                if short != name:
-                    connection.execute(f"create view {_quoted(short)} as select * from {_quoted(name)}")
-            for statement in () if unrestricted else RESTRICTED:
-                connection.execute(statement)
-            yield connection
+    with ExitStack() as stack:
+        spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="dailies-sql-"))
+        connection = stack.enter_context(
+            duckdb.connect(config={**OFFLINE, "temp_directory": spill, "memory_limit": MEMORY})
+        )
+        for name in dataset.tables():
+            connection.register(name, dataset.table(name).arrow())
+        for name in dataset.exports():
+            connection.register(f"exports/{name}", _index(dataset, name))
+        for short, name in current(dataset).items():
+            if short != name:
+                connection.execute(f"create view {_quoted(short)} as select * from {_quoted(name)}")
+        for statement in () if unrestricted else RESTRICTED:
+            connection.execute(statement)
+        yield connection
 
 
 def current(dataset: DatasetTables) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -20,6 +19,7 @@ from dailies.pipelines.cli.options import (
     parse_engine,
     print_notes,
 )
+from dailies.pipelines.cli.terminal import say
 
 
 def curate(
@@ -227,7 +227,7 @@ def withdraw(
 
     print_withdrawn(take_down(dataset, sources), as_json)
     if left := bytes_left(dataset):
-        print(f"dailies: {left}", file=sys.stderr)
+        say(f"dailies: {left}", err=True)
 
 
 def recipes(as_json: Json = False) -> None:

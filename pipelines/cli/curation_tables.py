@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
-import sys
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dailies.pipelines.cli.tables import DASH, counted, grid, length, near, share, stdout, tail
+from dailies.pipelines.cli.tables import DASH, counted, grid, length, near, share, tail
+from dailies.pipelines.cli.terminal import say, say_json, stdout
 
 if TYPE_CHECKING:
     from dailies.curation.tables import DatasetProblem
@@ -27,7 +27,7 @@ SHOWN_FAILURES = 20
 
 def print_summary(summary: Summary, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(asdict(summary)))
+        say_json(asdict(summary))
         return
     out = stdout()
     sources = summary.sources
@@ -84,7 +84,7 @@ def _annotation_line(annotation: AnnotationReport) -> str:
 
 def print_selection(selection: SelectionReport, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(asdict(selection)))
+        say_json(asdict(selection))
     else:
         stdout().print(_selection_table(selection))
 
@@ -113,11 +113,11 @@ def _limit(reason: str, limits: Mapping[str, Mapping[str, Any]]) -> str:
 
 def print_export(export: ExportReport, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(asdict(export)))
+        say_json(asdict(export))
         return
-    print(_export_line(export))
+    say(_export_line(export))
     if export.path:
-        print(near(export.path))
+        say(near(export.path))
 
 
 def _export_line(export: ExportReport) -> str:
@@ -141,7 +141,7 @@ def _export_line(export: ExportReport) -> str:
 def print_cuts(report: CutsReport, as_json: bool) -> None:
     """Print the cuts to stdout, and the videos that could not be read to stderr."""
     if as_json:
-        print(json.dumps({path: [asdict(cut) for cut in cuts] for path, cuts in report.cuts.items()}))
+        say_json({path: [asdict(cut) for cut in cuts] for path, cuts in report.cuts.items()})
     else:
         for path, cuts in report.cuts.items():
             table = grid(f"{path}: {len(cuts)} cuts")
@@ -151,18 +151,20 @@ def print_cuts(report: CutsReport, as_json: bool) -> None:
                 table.add_row(str(cut.frame), str(cut.end), cut.kind)
             stdout().print(table)
     for path, reason in report.failures.items():
-        print(f"dailies: {path}: {reason}", file=sys.stderr)
+        say(f"dailies: {path}: {reason}", err=True)
 
 
 def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
     """Print rows of a query as a table, JSON or CSV; bytes are shown by their size."""
     if layout == "csv":
-        writer = csv.writer(sys.stdout)
+        lines = io.StringIO()
+        writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(rows.column_names)
-        writer.writerows([[_plain(value) for value in row.values()] for row in rows.to_pylist()])
+        writer.writerows([[_spreadsheet(_plain(value)) for value in row.values()] for row in rows.to_pylist()])
+        say(lines.getvalue().removesuffix("\n"))
         return
     if layout == "json":
-        print(json.dumps([{key: _plain(value) for key, value in row.items()} for row in rows.to_pylist()], default=str))
+        say_json([{key: _plain(value) for key, value in row.items()} for row in rows.to_pylist()])
         return
     table = grid()
     for column in rows.schema:
@@ -171,7 +173,7 @@ def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
     for row in rows.to_pylist():
         table.add_row(*(escape(_cell(_plain(value))) for value in row.values()))
     stdout().print(table)
-    print(counted(len(rows), "row"))
+    say(counted(len(rows), "row"))
 
 
 def _plain(value: Any) -> Any:
@@ -182,6 +184,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     return value
+
+
+def _spreadsheet(value: Any) -> Any:
+    """Keep a spreadsheet from taking a text for a formula, which could send cells elsewhere: it then begins with a quote."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _cell(value: Any) -> str:
@@ -196,9 +203,9 @@ def _cell(value: Any) -> str:
 
 def print_problems(dataset: str, problems: Sequence[DatasetProblem], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([asdict(problem) for problem in problems]))
+        say_json([asdict(problem) for problem in problems])
     elif not problems:
-        print(f"{dataset}: no problems")
+        say(f"{dataset}: no problems")
     else:
         table = grid(f"{counted(len(problems), 'problem')} in {dataset}")
         for name in ("table", "where", "what"):
@@ -210,20 +217,20 @@ def print_problems(dataset: str, problems: Sequence[DatasetProblem], as_json: bo
 
 def print_collected(removed: Sequence[Garbage], dry_run: bool, as_json: bool) -> None:
     if as_json:
-        print(json.dumps([asdict(file) for file in removed]))
+        say_json([asdict(file) for file in removed])
         return
     size = sum(file.size for file in removed)
     for file in removed:
-        print(file.path)
-    print(f"{counted(len(removed), 'file')}, {size / 1e6:.1f} MB {'would be removed' if dry_run else 'removed'}")
+        say(file.path)
+    say(f"{counted(len(removed), 'file')}, {size / 1e6:.1f} MB {'would be removed' if dry_run else 'removed'}")
 
 
 def print_withdrawn(counts: Mapping[str, int], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(dict(counts)))
+        say_json(dict(counts))
         return
     for table, count in counts.items():
-        print(f"{table:<40} {counted(count, 'row')} deleted")
+        say(f"{table:<40} {counted(count, 'row')} deleted")
 
 
 def print_recipes(as_json: bool) -> None:
@@ -241,7 +248,7 @@ def print_recipes(as_json: bool) -> None:
         "captioners": list(CAPTIONERS),
     }
     if as_json:
-        print(json.dumps(names_by_kind))
+        say_json(names_by_kind)
         return
     for kind, names in names_by_kind.items():
-        print(f"{kind:<10} {', '.join(names)}")
+        say(f"{kind:<10} {', '.join(names)}")

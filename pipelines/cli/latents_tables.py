@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
+from dailies.pipelines.cli.terminal import say, say_json
 from dailies.pipelines.latents import LatentsReport
 
 
 def print_latents(report: LatentsReport, as_json: bool) -> None:
     """Print what latents hold: one object for programs, or two lines for people."""
     if as_json:
-        print(json.dumps(asdict(report)))
+        say_json(asdict(report))
         return
     splits = ", ".join(f"{count} {split}" for split, count in report.splits.items())
     reasons = ", ".join(f"{count} {kind}" for kind, count in report.reasons.items())
     failed = f"; {report.failed} could not be encoded ({reasons})" if report.failed else ""
     left_out = f"; {report.not_selected} are not selected" if report.not_selected else ""
-    print(f"{splits}; {report.views} views each for {report.phase}, {report.bytes / 1e6:.1f} MB{failed}{left_out}")
-    print(report.path)
+    say(f"{splits}; {report.views} views each for {report.phase}, {report.bytes / 1e6:.1f} MB{failed}{left_out}")
+    say(report.path)

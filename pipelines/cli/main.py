@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from dailies.curation.errors import DailiesError, UsageError
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
 from dailies.pipelines.cli.quickstart import quickstart
+from dailies.pipelines.cli.terminal import say
 from dailies.pipelines.cli.train import train
 from dailies.pipelines.cli.zoo import zoo_app
 
@@ -34,7 +36,7 @@ def _version(show: bool) -> None:
     if show:
         from importlib.metadata import version
 
-        print(f"dailies {version('dailies')}")
+        say(f"dailies {version('dailies')}")
         raise typer.Exit
 
 
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
-            print(STOPPED, file=sys.stderr)
+            say(STOPPED, err=True)
     except _Misused as error:  # a missing argument, an unknown option
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         code = _fail(f"dailies: {' '.join(error.format_message().split())}{where}", 2)
@@ -75,13 +77,13 @@ def main(arguments: list[str] | None = None) -> None:
     except DailiesError as error:
         code = _fail(f"dailies: {error}", 1)
     except Exception:
-        sys.excepthook(*sys.exc_info())
+        say(traceback.format_exc().rstrip(), err=True)
         code = _fail(DEFECT, 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(line: str, code: int) -> int:
-    print(line, file=sys.stderr)
+    say(line, err=True)
     return code
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from dailies.pipelines.cli.terminal import say
 
 if TYPE_CHECKING:
     from dailies.pipelines.engine import Engine
@@ -32,7 +33,7 @@ Device = Annotated[
 def print_notes(notes: Iterable[str]) -> None:
     """Say on stderr what a recipe calls by a former name."""
     for note in notes:
-        print(f"dailies: {note}", file=sys.stderr)
+        say(f"dailies: {note}", err=True)
 
 
 def parse_engine(name: str) -> Engine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -12,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dailies.pipelines.cli.tables import DASH, grid, stdout
+from dailies.pipelines.cli.tables import DASH, grid
+from dailies.pipelines.cli.terminal import say_json, stdout
 
 if TYPE_CHECKING:
     from dailies.training.plan import PhasePlan, Plan
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def print_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(asdict(plan)))
+        say_json(asdict(plan))
         return
     out = stdout()
     out.print()
     for table in (_runs(plan), _costs(plan), _data(plan)):
-        Console(highlight=False, width=_uncut(table, out.width)).print(table)
+        stdout(_uncut(table, out.width)).print(table)
     lacks = {phase.name: "; ".join(phase.lacks) for phase in plan.phases if phase.lacks}
     _print_lines(out, "what is missing", [("all", line) for line in plan.lacks] + list(lacks.items()))
     _print_lines(out, "where it differs from the paper", [("·", line) for line in plan.differs])
@@ -36,9 +36,9 @@ def print_plan(plan: Plan, as_json: bool) -> None:
 def print_vae_plan(plan: VaePlan, as_json: bool) -> None:
     """Print what finetuning a temporal decoder would take."""
     if as_json:
-        print(json.dumps(asdict(plan)))
+        say_json(asdict(plan))
         return
-    out = Console(highlight=False)
+    out = stdout()
     window, window_unit = _unit(plan.tflop * 1e12)
     whole, whole_unit = _unit(plan.pflop * 1e15)
     fps = "each clip's own" if plan.fps is None else f"{plan.fps:g}"

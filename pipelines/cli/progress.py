@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from dailies.pipelines.cli.terminal import stderr
 from dailies.pipelines.progress import Bar, Progress, silent
 
 if TYPE_CHECKING:
     import rich.progress
 
 PLAIN_EVERY = 5.0  # seconds between plain lines
-
-
-def stderr() -> Console:
-    """Return the console for progress, on stderr: stdout is for results."""
-    return Console(stderr=True, highlight=False)
 
 
 def print_stage(stage: str, line: str) -> None:

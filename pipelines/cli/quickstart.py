@@ -36,7 +36,8 @@ def quickstart(
 
 def _print_next(result: QuickstartResult) -> None:
     """Print where the model and its video are, and what to try next."""
-    from dailies.pipelines.cli.tables import near, stdout
+    from dailies.pipelines.cli.tables import near
+    from dailies.pipelines.cli.terminal import stdout
 
     query = "select caption_coca, caption_fuse, motion from export_export limit 5"
     dataset = result.summary.dataset

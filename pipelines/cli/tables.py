@@ -5,16 +5,10 @@ from __future__ import annotations
 import os
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 DASH = "–"  # an empty cell
-
-
-def stdout() -> Console:
-    """Return the console for results, on stdout: progress goes to stderr."""
-    return Console(highlight=False)
 
 
 def grid(title: str | None = None) -> Table:

@@ -6,6 +6,7 @@ A file's name or a caption can hold escape sequences that set a terminal's title
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -26,9 +27,14 @@ def clean(text: str) -> str:
     return _UNSEEN.sub("", text).encode("utf-8", "replace").decode("utf-8")
 
 
-def say(text: str, *, err: bool = False, end: str = "\n") -> None:
-    """Print a line, to stderr with ``err``."""
-    print(clean(text), file=sys.stderr if err else sys.stdout, end=end)  # noqa: T201
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, to stderr with ``err``, which is then shown at once."""
+    print(clean(text), file=sys.stderr if err else sys.stdout, flush=err)
+
+
+def say_json(value: Any) -> None:
+    """Print an object for programs on one line: whatever is no plain ASCII is escaped, so nothing of it is lost."""
+    say(json.dumps(value, default=str).replace("\x7f", "\\u007f"))
 
 
 class _CleanConsole(Console):

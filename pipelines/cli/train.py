@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from dailies.curation.errors import UsageError
 from dailies.pipelines.cli.options import Device, Json, TextEncoder, Vae
+from dailies.pipelines.cli.terminal import say
 
 
 def train(
@@ -101,4 +101,4 @@ def _plan_vae(start: str | None, data: list[str], sets: list[str], as_json: bool
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, err=True)

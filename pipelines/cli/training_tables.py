@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dailies.pipelines.cli.tables import grid, near, stdout
+from dailies.pipelines.cli.tables import grid, near
+from dailies.pipelines.cli.terminal import say_json, stdout
 
 if TYPE_CHECKING:
     from dailies.pipelines.train import PhaseReport
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([asdict(phase) for phase in phases]))
+        say_json([asdict(phase) for phase in phases])
         return
     table = grid("training")
     for name in ("phase", "task"):
@@ -35,7 +35,7 @@ def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
 def print_vae(done: VaeReport, as_json: bool) -> None:
     """Print what finetuning a temporal decoder changed on held-out clips."""
     if as_json:
-        print(json.dumps(asdict(done)))
+        say_json(asdict(done))
         return
     table = grid(f"temporal decoder, {done.steps} steps in {done.seconds:.0f} s")
     table.add_column("on held-out clips")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dailies.curation.errors import Damaged, UsageError
+from dailies.pipelines.cli.terminal import say, say_json
 from dailies.zoo.store import DEFAULT_ZOO, ENV, Store
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def publish_run(
 
     entry = publish(run, name=name, to=to, phase=phase, which=weights, licence=licence)
     if as_json:
-        print(entry.to_json(), end="")
+        say(entry.to_json().rstrip("\n"))
         return
     from dailies.pipelines.cli.zoo_tables import print_entry
 
@@ -75,7 +75,7 @@ def list_models(zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> None:
     entries, damaged = store.entries()
     if as_json:
         rows = [_row(entry) for entry in [*entries.values(), *ENTRIES.values()]]
-        print(json.dumps({"zoo": str(store.folder), "models": rows, "damaged": damaged}))
+        say_json({"zoo": str(store.folder), "models": rows, "damaged": damaged})
         return
     from dailies.pipelines.cli.zoo_tables import print_entries
 
@@ -92,7 +92,7 @@ def show_model(name: Name, zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> Non
     entry = ENTRIES.get(name) or store.entry(name)
     folder = BUILTIN / name if name in ENTRIES else store.folder / name
     if as_json:
-        print(json.dumps({**_row(entry), "folder": str(folder)}))
+        say_json({**_row(entry), "folder": str(folder)})
         return
     from dailies.pipelines.cli.zoo_tables import print_entry
 
@@ -154,7 +154,7 @@ def run_model(
         device=device,
     )
     if as_json:
-        print(json.dumps(asdict(result)))
+        say_json(asdict(result))
         return
     from dailies.pipelines.cli.zoo_tables import print_sample
 
@@ -180,7 +180,7 @@ def verify_models(
         except Damaged as error:
             problems.setdefault(model, []).append({"path": "", "what": str(error)})
     if as_json:
-        print(json.dumps(problems))
+        say_json(problems)
     else:
         from dailies.pipelines.cli.zoo_tables import print_verified
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from dailies.pipelines.cli.tables import DASH, grid, stdout
+from dailies.pipelines.cli.tables import DASH, grid
+from dailies.pipelines.cli.terminal import say, stdout
 from dailies.zoo.pipelines import PIPELINES
 from dailies.zoo.store import DEFAULT_ZOO
 from dailies.zoo.units import count, megabytes
@@ -99,14 +100,14 @@ def _command(entry: ZooEntry, folder: Path) -> str:
 
 def print_sample(sample: GeneratedVideo) -> None:
     width, height = sample.size
-    print(
+    say(
         f"{sample.out}: {sample.frames} frames of {width}×{height} at {sample.fps:g} fps; {sample.steps} steps in"
         f" {sample.seconds:.1f} s on {sample.device} (loading took {sample.load_seconds:.1f} s), seed {sample.seed}"
     )
     for note in sample.notes:
-        print(note)
+        say(note)
     if sample.flat:
-        print("the video has almost no contrast: has the model been trained?")
+        say("the video has almost no contrast: has the model been trained?")
 
 
 def print_verified(zoo: str, problems_by_model: Mapping[str, Sequence[Mapping[str, str]]]) -> None:

@@ -37,7 +37,7 @@ def dataset(tmp_path: Path) -> DatasetTables:
 )
 def test_a_query_reaches_nothing_outside(dataset: DatasetTables, tmp_path: Path, statement: str) -> None:
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match="--unrestricted|does not exist"):
+    with pytest.raises(UsageError, match=r"--unrestricted|does not exist"):
         query(dataset, statement.format(folder=tmp_path))
     assert sorted(tmp_path.rglob("*")) == before
 
