@@ -74,7 +74,7 @@ def _phase_row(phase: PhaseRecord, published: PhaseRecord) -> list[str]:
     name = cards.inline(phase.name)
     first, last = (phase.validation[0], phase.validation[-1]) if phase.validation else (None, None)
     return [
-        f"**{name}** ← this model" if phase is published else name,
+        cards.Markdown(f"**{name}** ← this model") if phase is published else name,
         phase.task,
         f"{phase.size[0]}×{phase.size[1]}" + (f" × {phase.frames}" if phase.frames > 1 else ""),
         DASH if phase.clips is None else f"{phase.clips:,}",

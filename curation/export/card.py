@@ -38,7 +38,7 @@ def render_card(manifest: ExportManifest, index: pa.Schema) -> str:
         TEMPLATE,
         data,
         manifest=manifest,
-        mode_sentence=WAYS[mode],
+        mode_sentence=cards.Markdown(WAYS[mode]),
         in_sources=mode == "none",
         first_split=next(iter(manifest.splits), "train"),
         columns=[_column(field) for field in index],

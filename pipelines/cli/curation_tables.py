@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dailies.curation.plain_text import spreadsheet
 from dailies.pipelines.cli.tables import DASH, counted, grid, length, near, share, tail
 from dailies.pipelines.cli.terminal import say, say_json, stdout
 
@@ -159,8 +160,10 @@ def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
     if layout == "csv":
         lines = io.StringIO()
         writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(rows.column_names)
-        writer.writerows([[_spreadsheet(_plain(value)) for value in row.values()] for row in rows.to_pylist()])
+        writer.writerow(map(spreadsheet, rows.column_names))
+        for row in rows.to_pylist():
+            cells = map(_plain, row.values())
+            writer.writerow([spreadsheet(cell) if isinstance(cell, str) else cell for cell in cells])
         say(lines.getvalue().removesuffix("\n"))
         return
     if layout == "json":
@@ -184,11 +187,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     return value
-
-
-def _spreadsheet(value: Any) -> Any:
-    """Keep a spreadsheet from taking a text for a formula, which could send cells elsewhere: it then begins with a quote."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _cell(value: Any) -> str:

@@ -1,13 +1,11 @@
-"""Everything that dailies prints passes here: names, captions and messages may come from files that others made.
+"""Everything that dailies prints passes here, and loses its control characters: see ``plain_text``.
 
-A file's name or a caption can hold escape sequences that set a terminal's title, fill its clipboard or hide what it shows.
-``clean`` takes them out of every line; colours and bars, which are rich's own, stay.
+Colours and bars, which are rich's own, stay.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -15,16 +13,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 
-# C0 and C1 controls but tab and newline, and what turns the direction of text or hides in it (Unicode's Bidi_Control,
-# line and paragraph separators, byte order marks, tags).
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
-)
-
-
-def clean(text: str) -> str:
-    """Return ``text`` without control characters, and with lone surrogates as ``?``; tabs and newlines stay."""
-    return _UNSEEN.sub("", text).encode("utf-8", "replace").decode("utf-8")
+from dailies.curation.plain_text import clean
 
 
 def say(text: str, *, err: bool = False) -> None:
