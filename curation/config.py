@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from dailies.curation.errors import Damaged, RecipeError
+from dailies.curation.errors import DailiesError, Damaged, RecipeError
 
 T = TypeVar("T")
 
@@ -34,12 +34,47 @@ SPEC = ConfigDict(extra="forbid", allow_inf_nan=False)
 """The configuration of pydantic dataclasses that are specs: unknown parameters, NaN and infinity are refused."""
 
 
+MOST_TEXT = 1 << 20
+"""Characters that a recipe may have."""
+
+MOST_VALUES = 50_000
+"""Values that a recipe may come to once its aliases are written out: nine lines of aliases can stand for billions."""
+
+MOST_DIGITS = 100
+
+
 def read_yaml(text: str, what: str) -> Any:
-    """Parse YAML; ``what`` names it in the ``RecipeError`` for text that is none."""
+    """Parse YAML; ``what`` names it in the ``RecipeError`` for text that is none, or that stands for more than it may."""
+    if len(text) > MOST_TEXT:
+        raise RecipeError(f"{what} has {len(text):,} characters; the most is {MOST_TEXT:,}")
+    loader = yaml.SafeLoader(text)
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if (values := _values(node, {})) > MOST_VALUES:
+            raise RecipeError(f"{what} stands for {values:,} values, aliases written out; the most is {MOST_VALUES:,}")
+        return loader.construct_document(node)  # type: ignore[no-untyped-call]  # of types-PyYAML
+    except (yaml.YAMLError, ValueError) as error:  # such as a number of too many digits
         raise RecipeError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise RecipeError(f"{what} is not YAML that can be read: it is nested too deep, or holds itself") from None
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values under a node, one that aliases name again each time. ``known``: counts by the node's identity."""
+    if id(node) not in known:
+        inner: list[yaml.Node] = []
+        if node.tag.endswith(":int") and len(node.value) > MOST_DIGITS:  # 1:1:1:… counts in sixties without end
+            raise ValueError(f"a number of {len(node.value)} characters")
+        if isinstance(node, yaml.MappingNode):
+            inner = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        known[id(node)] = 1 + sum(_values(part, known) for part in inner)
+    return known[id(node)]
 
 
 def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
@@ -67,12 +102,19 @@ def format_error(error: ValidationError) -> str:
     return f"{place}{value}: {message[:1].lower()}{message[1:]}"
 
 
+def read_json(text: str | bytes, what: str, error: type[DailiesError]) -> Any:
+    """Parse JSON that others may have written; ``what`` names it in the ``error`` that is raised for text that is none."""
+    try:
+        return json.loads(text)
+    except ValueError as problem:  # of its syntax, its encoding, or a number of too many digits
+        raise error(f"{what} is not JSON: {problem}") from problem
+    except RecursionError:
+        raise error(f"{what} is not JSON that can be read: it is nested too deep") from None
+
+
 def read_format(text: str | bytes, file: str, number: int, adapter: TypeAdapter[T]) -> T:
     """Read a JSON object that has the key ``format``. Raises ``Damaged`` naming ``file`` for any but ``number``'s."""
-    try:
-        row: Any = json.loads(text)
-    except ValueError as error:
-        raise Damaged(f"{file} is not JSON: {error}") from error
+    row = read_json(text, file, Damaged)
     if not isinstance(row, dict) or row.get("format") != number:
         raise Damaged(f"{file} is not of format {number}; a newer version of dailies may read it")
     try:

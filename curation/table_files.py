@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dailies.curation.errors import UsageError
+from dailies.curation.parquet_files import open_parquet, python_rows
 
 TABLE_SUFFIXES = frozenset([".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".txt"])
-BATCH = 4096  # rows of Parquet in memory at a time
 WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,17})")  # 007 is a name, and more digits than 64 bits hold are one too
 NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|nan|[+-]?inf", re.IGNORECASE)
 
@@ -158,8 +158,8 @@ def _cells(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, str | No
 
 
 def _parquet(path: Path, blobs: frozenset[str]) -> Iterator[TableRow]:
-    with pq.ParquetFile(path) as file:
-        fields = list(file.schema_arrow)
+    with open_parquet(path) as file:
+        fields, size = list(file.schema_arrow), path.stat().st_size
         structs = [field.name for field in fields if _is_file(field.type)]
         plain = [field.name for field in fields if field.name.lower() in blobs and _is_bytes(field.type)]
         leaves = [
@@ -169,7 +169,7 @@ def _parquet(path: Path, blobs: frozenset[str]) -> Iterator[TableRow]:
         for group in range(file.num_row_groups):
             filled = {name: _filled(file, group, name, "bytes") for name in structs}
             filled |= {name: _filled(file, group, name) for name in plain}
-            for values in _group_rows(file, group, leaves):
+            for values in _group_rows(file, group, leaves, size):
                 for name in structs:
                     beside = (values[name] or {}).get("path")
                     values[name] = Cell(row, beside) if next(filled[name]) else beside
@@ -179,12 +179,11 @@ def _parquet(path: Path, blobs: frozenset[str]) -> Iterator[TableRow]:
                 yield TableRow(f"row {row}", {field.name: values[field.name] for field in fields})
 
 
-def _group_rows(file: pq.ParquetFile, group: int, leaves: list[str]) -> Iterator[dict[str, Any]]:
+def _group_rows(file: pq.ParquetFile, group: int, leaves: list[str], size: int) -> Iterator[dict[str, Any]]:
     if not leaves:  # a file of bytes and nothing else
         yield from ({} for _ in range(file.metadata.row_group(group).num_rows))
         return
-    for batch in file.iter_batches(batch_size=BATCH, row_groups=[group], columns=leaves):
-        yield from batch.to_pylist()
+    yield from python_rows(file, group, leaves, size)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from dailies.curation import video
 from dailies.curation.errors import UsageError
 from dailies.curation.export.card import disagreement, recount
 from dailies.curation.export.manifest import MANIFEST
 from dailies.curation.tables import DatasetProblem, DatasetTables, Garbage, verify
+from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.places import known_sources, remember_withdrawn, withdrawn_table
+from dailies.pipelines.stages import MEMORY_GB
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
-    """Return problems found; ``deep`` decodes every exported clip and compares its frame count."""
+    """Return problems found; ``deep`` decodes every exported clip, in a process of its own, and compares its frame count."""
     dataset = DatasetTables.open(url)
-    problems = verify(dataset, check_media=video.count_frames if deep else None)
+    with Isolated("dailies.curation.video:count_frames", memory_gb=MEMORY_GB) as child:
+        problems = verify(dataset, check_media=child.call if deep else None)
     broken = {problem.table for problem in problems}
     for name in dataset.exports():
         table = f"exports/{name}"

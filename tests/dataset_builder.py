@@ -97,11 +97,13 @@ def export(folder: Folder, clips: Sequence[dict[str, Any]], shards: int = 2, gro
         mine = clips[number::shards]
         with folder.new_file(name) as sink, pq.ParquetWriter(sink, shape, **layout(shape)) as writer:
             for start in range(0, len(mine), group):
+                chosen = mine[start : start + group]
                 rows = [
                     {"clip_id": clip["clip_id"], "source_id": clip["source_id"], "split": "train", "frames": 5}
-                    for clip in mine[start : start + group]
+                    for clip in chosen
                 ]
-                media = [{**row, "video": f"video of {row['clip_id']}".encode()} for row in rows]
+                videos = [clip.get("video", f"video of {clip['clip_id']}".encode()) for clip in chosen]
+                media = [{**row, "video": video} for row, video in zip(rows, videos, strict=True)]
                 writer.write_table(pa.Table.from_pylist(media, schema=shape))
                 index += [
                     {**row, "status": "ok", "shard": name, "row_group": start // group, "row": at}

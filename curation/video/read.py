@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -43,10 +43,14 @@ def decode_bytes(data: bytes) -> Frames:
         return _frames([(picture.pts, _inner(picture, size)) for picture in stream(source)], source.time_base)
 
 
-def count_frames(data: bytes) -> int:
-    """Count the frames of a video held in memory that decode. Raises ``SourceError``."""
+def count_frames(data: bytes, heartbeat: Callable[[], None] = lambda: None) -> int:
+    """Count the frames of a video held in memory that decode, with a heartbeat each. Raises ``SourceError``."""
+    count = 0
     with Source("memory", file=io.BytesIO(data)) as source:
-        return sum(1 for _ in stream(source))
+        for _ in stream(source):
+            heartbeat()
+            count += 1
+    return count
 
 
 # ---- spans ----------------------------------------------------------------------------------------------------------

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dailies.curation.errors import ExportError, UsageError
 from dailies.curation.litter import without_litter
+from dailies.curation.parquet_files import open_parquet, read_group
 from dailies.curation.pictures import open_picture
 from dailies.curation.table_files import read_rows
 from dailies.training.data.items import PixelItems
@@ -97,21 +97,13 @@ def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
     cells: list[tuple[Path, int, int, str]] = []
     for file in picture_tables(path):
         try:
-            opened = pq.ParquetFile(file)
+            for group, image, captions in _captions(file):
+                cells += [(file, group, number, image) for number in range(len(captions))]
+                entries += [(f"{file.name}:{group}:{number}", caption or "") for number, caption in enumerate(captions)]
         except (pa.ArrowInvalid, OSError) as error:
             raise ExportError(f"image_path={path}: {file.name} cannot be read: {error}; put it back whole") from error
-        names = opened.schema_arrow.names
-        image = next((name for name in ("image", "jpg") if name in names), None)
-        text = next((name for name in ("text", "caption") if name in names), None)
-        if image is None or text is None:
-            raise ExportError(
-                f"image_path={path}: {file.name} has the columns {', '.join(names)}; "
-                "name them image or jpg, and text or caption"
-            )
-        for group in range(opened.num_row_groups):
-            captions = opened.read_row_group(group, columns=[text])[text].to_pylist()
-            cells += [(file, group, number, image) for number in range(len(captions))]
-            entries += [(f"{file.name}:{group}:{number}", caption or "") for number, caption in enumerate(captions)]
+        except ExportError as error:
+            raise ExportError(f"image_path={path}: {error}") from None
     row_groups: OrderedDict[tuple[Path, int], list[Any]] = OrderedDict()
     lock = threading.Lock()
 
@@ -119,8 +111,8 @@ def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
         file, group, number, image = cells[index]
         with lock:
             if (file, group) not in row_groups:
-                with of_row_group(file, group):
-                    column = pq.ParquetFile(file).read_row_group(group, columns=[image])[image]
+                with of_row_group(file, group), open_parquet(file) as opened:
+                    column = read_group(opened, group, [image])[image]
                 row_groups[file, group] = list(column)
                 while len(row_groups) > 4:
                     row_groups.popitem(last=False)
@@ -129,3 +121,17 @@ def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:
         return data
 
     return Pictures(entries, read, size)
+
+
+def _captions(path: Path) -> Iterator[tuple[int, str, list[str | None]]]:
+    """Yield each row group with the name of its column of pictures, and its captions."""
+    with open_parquet(path) as file:
+        names = file.schema_arrow.names
+        image = next((name for name in ("image", "jpg") if name in names), None)
+        text = next((name for name in ("text", "caption") if name in names), None)
+        if image is None or text is None:
+            raise ExportError(
+                f"{path.name} has the columns {', '.join(names)}; name them image or jpg, and text or caption"
+            )
+        for group in range(file.num_row_groups):
+            yield group, image, read_group(file, group, [text])[text].to_pylist()
