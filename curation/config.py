@@ -54,13 +54,13 @@ def read_yaml(text: str, what: str) -> Any:
             return None
         if (values := _values(node, {})) > MOST_VALUES:
             raise RecipeError(f"{what} stands for {values:,} values, aliases written out; the most is {MOST_VALUES:,}")
-        return loader.construct_document(node)  # type: ignore[no-untyped-call]  # of types-PyYAML
+        return loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:  # such as a number of too many digits
         raise RecipeError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise RecipeError(f"{what} is not YAML that can be read: it is nested too deep, or holds itself") from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
