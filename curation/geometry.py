@@ -75,13 +75,13 @@ def with_changes(cuts: Sequence[Cut], geometries: Sequence[Geometry], pts: Seque
     the first picture since the last change, so that no clip drifts from one shape to another.
     """
     changes: list[Cut] = []
-    held = geometries[0] if geometries else None
+    since = geometries[0] if geometries else None
     for geometry in geometries[1:]:
-        assert held is not None
-        apart = max(shape_change(held.size, geometry.size), turn_change(held, geometry))
+        assert since is not None
+        apart = max(shape_change(since.size, geometry.size), turn_change(since, geometry))
         if apart <= 1:
             continue
-        held = geometry
+        since = geometry
         before = pts[bisect_left(pts, geometry.pts) - 1]
         if not any(cut.start < geometry.pts <= cut.end for cut in cuts):
             changes.append(Cut(start=before, end=geometry.pts, kind="geometry", detector="geometry", strength=apart))

@@ -29,9 +29,8 @@ def described_aspects(file: File, track: int) -> Mapping[Size, Fraction] | None:
     aspects: dict[Size, set[Fraction | None]] = {}
     for size, aspect in stated:
         aspects.setdefault(size, set()).add(aspect)
-    return {
-        size: aspect for size, found in aspects.items() for aspect in found if aspect is not None and len(found) == 1
-    }
+    single = {size: next(iter(several)) for size, several in aspects.items() if len(several) == 1}
+    return {size: aspect for size, aspect in single.items() if aspect is not None}
 
 
 def _descriptions(file: File, track: int) -> Iterator[tuple[Size, Fraction | None]]:
