@@ -6,15 +6,18 @@ Opens nothing: ``dailies.curation.video`` does.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
 from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable
+from dailies.curation.geometry import Size
 from dailies.curation.timing import end_of, ticks, usual_gap
+from dailies.curation.video import nal
 from dailies.curation.video.bytes_io import Remote, one_line
 from dailies.curation.video.clock import PacketTimes
-from dailies.curation.video.pixels import UNSPECIFIED
+from dailies.curation.video.pixels import UNSPECIFIED, Upright
 
 OVERLAP = Fraction(1, 4)  # seconds by which time may go back without having begun anew
 LATE = Fraction(1, 5)  # seconds that a header may declare too many: some writers count the decoder's delay
@@ -75,6 +78,7 @@ class FrameDecoder:
         self._fell_from: int | None = None  # the time that did not rise, of the first of the frames just dropped
         self._restart: tuple[int, int] | None = None  # from where to where the time jumped back
         self._own_header = self._header = bytes(self._codec.extradata or b"")
+        self._turning: set[int] = set()  # pts of the keyframes whose packets state a turn
         # FLV has its codec headers among the packets: who goes into its middle has the wrong one.
         self.seeks = container.format.name != "flv"
         if threads != 1:
@@ -93,6 +97,7 @@ class FrameDecoder:
         stream, container = self._stream, self._container
         self.time_base: Fraction = stream.time_base
         self.aspect: Fraction | None = stream.sample_aspect_ratio
+        self.described: Mapping[Size, Fraction] | None = None  # aspects by several descriptions: see ``boxes``
         self._coded_aspect = self._codec.sample_aspect_ratio  # as the pictures themselves begin
         self._aspects: list[tuple[int | None, Fraction | None]] = []  # pts of a packet from which on it is another
         self.rate: Fraction | None = stream.average_rate or stream.guessed_rate
@@ -148,17 +153,30 @@ class FrameDecoder:
                         setattr(frame, name, value)
                 yield pts, frame
 
-    def aspect_at(self, pts: int) -> Fraction | None:
+    def aspect_at(self, pts: int, size: Size) -> Fraction | None:
         """Return the width of a pixel over its height, of a frame that just came out; ``None`` where nothing says.
 
-        Frames do not carry it, and come out later than the packet whose header changes it. A container that differs from
-        its pictures from the start overrules them.
+        ``size``: (width, height) of the frame. Frames do not carry their aspect, and come out later than the packet whose
+        header changes it. A container that differs from its pictures from the start overrules them; one with several
+        sample descriptions does only where one of them speaks of this size: its size on screen fits but one of them.
         """
-        coded = self._coded_aspect
+        coded: Fraction | None = self._coded_aspect
         for since, aspect in self._aspects:
             coded = aspect if since is None or since <= pts else coded
-        overruled = self.aspect and self.aspect != self._coded_aspect
-        return self.aspect if overruled or coded == self._coded_aspect else coded
+        if self.described is not None:
+            return self.described.get(size, coded)
+        return self.aspect if self.overrules or coded == self._coded_aspect else coded
+
+    @property
+    def overrules(self) -> bool:
+        """Return whether the container states other pixels than the pictures themselves begin with."""
+        return bool(self.aspect) and self.aspect != (self._coded_aspect or 1)
+
+    def states_turn(self, frame: Any) -> bool:
+        """Tell whether the stream states a turn at this keyframe; in a raw stream, which has no times, libav's word goes."""
+        if frame.pts is None:
+            return bool(Upright.matrices(frame)) and self._codec.name in nal.SEI
+        return frame.pts in self._turning
 
     def _drop(self, pts: int, last: int) -> None:
         """Drop a frame that is not later than the ``last``. Where it is much earlier and more follow, time has begun anew.
@@ -212,6 +230,11 @@ class FrameDecoder:
         self.packets_marked += packet.is_corrupt
         self.times.note(packet)
         self._trimmed |= packet.is_discard and not self._packets_shown
+        if packet.is_keyframe and packet.pts is not None and self._codec.name in nal.SEI:
+            with suppress(ValueError):  # a header that is cut short
+                length = nal.Packing.of(self._codec.name, self._header).length
+                if nal.states_turn(self._codec.name, bytes(packet), length):
+                    self._turning.add(packet.pts)
         if self.skips_nonref and not packet.is_discard:
             self._timed &= packet.pts is not None
             self._packets_shown.append(packet.pts or 0)
