@@ -209,3 +209,28 @@ def test_a_hard_cut_is_where_the_picture_changes_most_also_at_the_ends(
     assert [(each.start, each.end, place) for each, place in found] == [
         (first - 1, first, (first, first)), (20, 26, (23, 23))
     ]  # fmt: skip
+
+
+# ---- pauses within the maximum --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("durations", "parts"),
+    [
+        # in ticks of 1/25 s, of which 100 are allowed: frames of each part
+        pytest.param([1] * 100 + [100], [100, 1], id="a pause of exactly the maximum"),
+        pytest.param([1] * 100 + [99], [100, 1], id="one just below"),
+        pytest.param([1] * 50 + [90] + [1] * 50, [50, 1, 50], id="one among moving frames"),
+        pytest.param([99] * 3, [1, 1, 1], id="slides"),
+        pytest.param([1] * 100 + [101] + [1] * 100, [100, 1, 100], id="a longer one stands alone"),
+        pytest.param([2] * 60, [30, 30], id="even frames"),
+    ],
+)
+def test_a_pause_does_not_shatter_the_shot_around_it(durations: list[int], parts: list[int]) -> None:
+    edges = [0]
+    for ticks in durations:
+        edges.append(edges[-1] + ticks)
+    rows = clips_of(pts=edges[:-1], end=edges[-1], rules=ClipRules(min_seconds=0.04, max_seconds=4))
+    cut_out = [row for row in rows if row["status"] != "failed"]
+    assert sum(row["frames"] for row in cut_out) == len(durations)
+    assert [row["frames"] for row in cut_out] == parts
