@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -36,6 +37,23 @@ def test_the_unit_is_the_largest_that_the_most_fills() -> None:
     assert [plan_tables._unit(most) for most in (1e18, 0.999e18, 1e12, 0.999e12, 5.0)] == [
         ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("G", 1e9)
     ]  # fmt: skip
+
+
+def test_costs_are_of_each_phase_and_in_all() -> None:
+    """The sum stands in the last row: excludes the largest phase's, and a phase's weights in another's column."""
+    phases = [
+        SimpleNamespace(
+            name=name, parameters=10e6, temporal=4e6, trained=6.5e6, forward_tflop=0.5, tflop=1.5, eflop=eflop,
+            gpu_hours=hours, gigabytes=20.0,
+        )
+        for name, eflop, hours in (("image", 0.001, 10.0), ("video", 0.003, 30.5))
+    ]  # fmt: skip
+    out = io.StringIO()
+    Console(file=out, width=200).print(plan_tables._costs(SimpleNamespace(phases=phases)))  # type: ignore[arg-type]
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert ["image", "10.0", "4.0", "6.5", "0.5", "1.5", "1", "10", "20"] in lines
+    assert ["video", "10.0", "4.0", "6.5", "0.5", "1.5", "3", "30.5", "20"] in lines
+    assert ["total", "4", "40.5"] in lines
 
 
 def test_a_path_is_said_in_the_shorter_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
