@@ -232,6 +232,29 @@ def test_a_nucleus_draws_by_its_seeds_and_by_probability(tiny: tuple[Any, Any, A
         drawn(0, share=0.0)
 
 
+@pytest.mark.parametrize(("share", "words"), [(0.45, "a"), (0.55, "ab"), (0.75, "ab"), (0.85, "abc"), (1.0, "abc")])
+def test_a_nucleus_holds_the_likeliest_until_they_have_its_share(share: float, words: str) -> None:
+    """Of words said with 0.5, 0.3 and 0.2 in any order. Excludes a nucleus without the word that fills it."""
+    import torch
+
+    from dailies.curation.captioners.decoding import top_p
+    from dailies.curation.scorers.openclip import SpecialTokens
+
+    def model(images: None, ids: Any, **image: Any) -> dict[str, Any]:  # start, end, padding, and b, c, a
+        return {"logits": torch.tensor([0.0, 0.0, 0.0, 0.3, 0.2, 0.5]).log().expand(len(ids), 1, 6).clone()}
+
+    count = 400
+    generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
+    image = (torch.zeros(count, 1), torch.zeros(count, 1, 1))
+    drawn = top_p(model, image, SpecialTokens(start=0, end=1, pad=2), 2, share=share, generators=generators)
+    said = ["...bca"[token] for token in drawn.ids_BL[:, 1].tolist()]
+    wanted = {"a": 0.5, "b": 0.3, "c": 0.2}
+    assert set(said) == set(words)
+    for word in words:
+        share_of_word = wanted[word] / sum(wanted[each] for each in words)
+        assert said.count(word) / count == pytest.approx(share_of_word, abs=0.08)
+
+
 # ---- models ---------------------------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ from dailies.training.data.batches import Batches  # noqa: E402
 from dailies.training.data.export import Export  # noqa: E402
 from dailies.training.data.items import Clips  # noqa: E402
 from dailies.training.data.latent_crops import encode_crops  # noqa: E402
+from dailies.training.data.sampling import draw_spec  # noqa: E402
 from dailies.training.data.split import MAIN, load  # noqa: E402
 from dailies.training.diffusion.encoders import Encoders  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
@@ -213,9 +214,13 @@ def test_what_cannot_be_encoded_is_a_row_with_a_reason(broken: Path, with_text: 
 def test_datasets_loads_them(latents: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(latents), split="train", cache_dir=str(tmp_path))
-    assert len(loaded) == 4
-    assert len(loaded[0]["views"]) == K
-    assert len(loaded[0]["views"][0]["moments"]) == 2 * 8 * 8 * 6 * 8
+    stored = [row for row in rows(latents) if row["split"] == "train"]
+    assert [row["clip_id"] for row in loaded] == [row["clip_id"] for row in stored]
+    for ours, theirs in zip(stored, loaded, strict=True):
+        assert len(theirs["views"]) == K
+        assert [view["moments"] for view in theirs["views"]] == [view["moments"] for view in ours["views"]]
+    whole = np.frombuffer(loaded[0]["views"][0]["moments"], np.float16)
+    assert whole.size == 8 * 8 * 6 * 8  # frames, mean and log-variance of four channels, a quarter of 24 and 32 px
 
 
 def test_groups_are_small_and_media_is_stored_as_it_is(latents: Path) -> None:
@@ -277,6 +282,13 @@ def test_pictures_beside_videos_are_first_frames_of_crops(with_text: LatentsRepo
     split = load(RECIPE, joint, {MAIN: Export(with_text.path)}, MODELS)
     pictures, videos = Batches(RECIPE, joint, split, encoders, 5.0).training(0)
     assert (pictures.clean.shape, videos.clean.shape) == ((1, 4, 6, 8), (1, 9, 4, 6, 8))
+    spec = draw_spec(RECIPE.seed, "text", 1, len(split.pictures.items.clip_ids), subset="pictures", index=0)
+    (row,) = (row for row in rows(Path(with_text.path)) if row["clip_id"] == pictures.clip_ids[0])
+    assert row["clip_id"] == split.pictures.items.clip_ids[spec.item]
+    moments = np.frombuffer(row["views"][int(spec.offset * K)]["moments"], np.float16).reshape(9, 8, 6, 8)
+    mean, logvar = torch.from_numpy(moments[0].astype(np.float32)).chunk(2)
+    posterior = torch.from_numpy(spec.rng.standard_normal((1, 4, 6, 8), dtype=np.float32))[0]
+    torch.testing.assert_close(pictures.clean[0], (mean + (logvar / 2).exp() * posterior) * encoders.vae.scale)
 
 
 def test_crops_are_read_again_where_they_do_not_fit(latents: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,6 +158,14 @@ def test_copies_of_a_file_are_kept_once() -> None:
     assert reasons(table, motion=Rule(min=0)) == [None, None, "duplicate"]
 
 
+def test_of_copies_the_first_that_can_be_read_stays() -> None:
+    """Where none can, the first stays. Excludes the last one that can be read, and one that cannot."""
+    table = clips(content_id=["same"] * 4)
+    for there, kept in (("0123", 0), ("123", 1), ("3", 3), ("", 0)):
+        verdicts, _ = select(table, {}, readable=lambda uri, there=there: uri[-5] in there)  # type: ignore[misc]
+        assert verdicts["keep"].to_pylist() == [number == kept for number in range(4)]
+
+
 def test_of_copies_the_first_sources_stays_wherever_it_stands() -> None:
     """Excludes the first and the last by clip and by row, and the last by source."""
     table = clips(x=[0] * 3, content_id=["k"] * 3, source_id=["s2", "s1", "s3"])
