@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable
+from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable, machine_raised
 from dailies.curation.timing import end_of, ticks, usual_gap
 from dailies.curation.video.bytes_io import Remote, one_line
 from dailies.curation.video.clock import PacketTimes
@@ -205,6 +205,7 @@ class FrameDecoder:
                 self.demux_errors += 1
                 self._last_error = f" ({one_line(error)})"
         if self._remote is not None and self._remote.error is not None:
+            machine_raised(self._remote.error)
             raise Unreadable(f"reading stopped: {one_line(self._remote.error)}") from self._remote.error
 
     def _note(self, packet: Any) -> None:
