@@ -166,7 +166,7 @@ OBSERVATIONS = pa.schema(
         field("content_id", pa.string(), "hash of size and sampled bytes; copies share it"),
         field("bytes", pa.int64(), "size of the source", "byte"),
         field("modified", pa.int64(), "modification time where the store has one", "ns"),
-        field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
+        field("manifest", pa.string(), "the manifest's other columns at that time, as a JSON object"),
         field("status", pa.string(), "ok or failed"),
         field("failure", FAILURE, "why it failed"),
         FAILED_VERSION,
@@ -192,7 +192,7 @@ SPANS = pa.schema(
         field("manifest", pa.string(), "the row's other columns, as a JSON object"),
     ]
 )
-"""Spans that manifests name. A source that has no row here is cut as a whole."""
+"""Spans that manifests name, and wholes whose row was corrected. A source that has no row here is cut as a whole."""
 
 CLIP_COLUMNS = [
     field("clip_id", pa.string(), "hash of source, content, stream and span"),

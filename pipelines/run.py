@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from dailies.curation import schema, sources
 from dailies.curation.clips import ClipRules
 from dailies.curation.errors import UsageError
 from dailies.curation.packages import need
-from dailies.curation.select import check_manifest_columns, select
+from dailies.curation.select import check_manifest_columns, column_values, select
 from dailies.curation.tables import Committer, DatasetTables, KeySet, Table
 from dailies.pipelines import engine as engines
 from dailies.pipelines import places
@@ -73,7 +73,7 @@ def curate(
         placed = places.place_sources(dataset, rows)
         rows = placed.rows
         changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed)
-        record_spans(dataset, recipe.observations, rows)
+        record_spans(dataset, recipe.observations, rows, kept=recipe.apart_from_manifests())
         run = _Run(dataset, recipe, engine, progress, retry_failed=retry_failed)
         for step in recipe.steps:
             run.step(step, rows)
@@ -98,20 +98,27 @@ def curate(
 def check_manifest_rules(
     dataset: DatasetTables, recipe: CurationRecipe, rows: Sequence[dict[str, Any]], only: SelectStep | None = None
 ) -> None:
-    """Raise ``UsageError`` for a rule over a manifest's column that no row named, now or before, has.
+    """Raise ``UsageError`` for a rule, or a scorer or captioner, over a manifest's column that no row named, now or
+    before, has.
 
     ``only``: the step to check, by default all.
     """
-    steps = [step for step in recipe.steps if isinstance(step, SelectStep) and only in (None, step)]
-    if not any(column.startswith("manifest.") for step in steps for column in step.rules):
+    wanted: dict[str, Iterable[str]] = {
+        f"select {step.name}": step.rules
+        for step in recipe.steps
+        if isinstance(step, SelectStep) and only in (None, step)
+    }
+    if only is None:
+        wanted |= {f"step {step.name}": step.spec.needs for step in recipe.before(None)}
+    if not any(column.startswith("manifest.") for columns in wanted.values() for column in columns):
         return
     texts = {text for row in rows for text in (row["manifest"], *(span["manifest"] for span in row["spans"]))}
     for table in (dataset.table(recipe.observations, schema.OBSERVATIONS), dataset.table("spans", schema.SPANS)):
         if table.exists():
             texts.update(pc.unique(table.read(["manifest"])["manifest"]).to_pylist())
     names = sorted({name for text in texts if text for name in json.loads(text)})
-    for step in steps:
-        check_manifest_columns(step.rules, names, f"select {step.name}")
+    for who, columns in wanted.items():
+        check_manifest_columns(columns, names, who)
 
 
 def _check_installed(recipe: CurationRecipe) -> None:
@@ -206,8 +213,9 @@ class _Run:
         wanted = ["clip_id", "source_id", "start", "end", "time_base_num", "time_base_den"]
         clips = clips_table(self.dataset, self.recipe).read(wanted, equals={"status": "ok"})
         if spec.needs:
-            needed = joined(self.dataset, self.recipe, before=step).select(["clip_id", *spec.needs])
-            clips = clips.join(needed, "clip_id")
+            known = joined(self.dataset, self.recipe, before=step)
+            needed = {name: column_values(known, name) for name in spec.needs if name not in wanted}
+            clips = clips.join(pa.table({"clip_id": known["clip_id"], **needed}), "clip_id")
         units = with_files(without(clips, "clip_id", table.keys("clip_id")), observed)
         work = ScoreWork(name=step.name, table=table.url, scorer=spec)
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)

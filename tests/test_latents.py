@@ -501,6 +501,47 @@ def test_latents_made_before_contents_were_kept_are_known_by_their_exports_place
         make(shutil.copytree(broken, tmp_path / "export"), out)
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_another_tokenizer_beside_the_same_text_encoder_is_refused(
+    beside: bool, broken: Path, with_text: LatentsReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the text encoder's folder, and in the one beside it, as diffusers keeps them; not for a phase without texts."""
+    monkeypatch.setattr(work.LatentsWork, "_shard", lambda *_: pytest.fail("made again"))
+    text = shutil.copytree(str(MODELS.text), tmp_path / "text_encoder")
+    place = text
+    if beside:
+        place = tmp_path / "tokenizer"
+        place.mkdir()
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (text / name).rename(place / name)
+    out = Path(with_text.path)
+    assert make(broken, out, text=str(text)) == with_text
+    models = dataclasses.replace(MODELS, text=str(text))
+    load(RECIPE, TEXT, {MAIN: Export(out)}, models)
+    vocabulary = json.loads((place / "tokenizer.json").read_text())
+    words = vocabulary["model"]["vocab"]
+    (first, one), (second, other) = list(words.items())[-2:]
+    words |= {first: other, second: one}
+    (place / "tokenizer.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(UsageError, match=r"^--out=.*: holds other latents, by tokenizer; "):
+        make(broken, out, text=str(text))
+    with pytest.raises(
+        UsageError, match=r"phase text: text=.*text_encoder: has a tokenizer of sha256 [0-9a-f]{16}…; the"
+    ):
+        load(RECIPE, TEXT, {MAIN: Export(out)}, models)
+
+
+def test_latents_made_before_tokenizers_were_kept_are_taken(
+    broken: Path, with_text: LatentsReport, tmp_path: Path
+) -> None:
+    out = shutil.copytree(with_text.path, tmp_path / "latents")
+    manifest = json.loads((out / "latents.json").read_text())
+    assert manifest.pop("tokenizer")
+    (out / "latents.json").write_text(json.dumps(manifest))
+    assert make(broken, out).splits == with_text.splits
+    load(RECIPE, TEXT, {MAIN: Export(out)}, MODELS)
+
+
 def test_a_second_process_is_refused_in_one_line(broken: Path, tmp_path: Path) -> None:
     out = tmp_path / "latents"
     words = rf"^--out={out}: pid {os.getpid()} on .* is writing to it; only one run"

@@ -175,6 +175,17 @@ def test_of_copies_the_first_sources_stays_wherever_it_stands() -> None:
     assert verdicts["keep"].to_pylist() == [True] * 3
 
 
+def test_of_copies_that_say_different_things_the_same_stays_wherever_they_lie() -> None:
+    """Ids of sources and clips follow from paths: what the manifests say, and spans before shots, decides before them."""
+    said = ['{"split": "val"}', None, '{"split": "test"}', '{"split": "train"}']
+    spans = ["p", "q", "r", None]
+    for ids in (["s0", "s1", "s2", "s3"], ["s3", "s2", "s1", "s0"], ["s2", "s0", "s3", "s1"]):
+        table = clips(manifest=said, content_id=["k"] * 4, source_id=ids, clip_id=ids[::-1], span_id=spans)
+        kept = select(table, {})[0]
+        (left,) = kept.filter(kept["keep"])["source_id"].to_pylist()
+        assert said[ids.index(left)] == '{"split": "test"}'
+
+
 @pytest.mark.parametrize(("column", "values"), [("stream", [0, 1]), ("start", [0, 50]), ("end", [100, 99])])
 def test_clips_of_a_copied_file_are_no_copies_of_one_another(column: str, values: list[int]) -> None:
     table = clips(x=[0, 0], content_id=["k", "k"], **{column: values})

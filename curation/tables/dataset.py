@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -200,27 +200,33 @@ class DatasetTables:
                         counts[name] = self.table(name).delete(sources)
         return counts
 
-    def withdraw_spans(self, spans: Iterable[Mapping[str, Any]]) -> None:
+    def withdraw_spans(self, spans: Iterable[Mapping[str, Any]], *, kept: Collection[str] = ()) -> None:
         """Delete the clips of these rows of ``schema.SPANS`` from every table of clips, and their sources from every export.
 
-        They can then be made again with other columns. Scores and captions stay, since they are of the same frames.
+        They can then be made again with other columns. ``kept``: the tables of scores and captions that do not depend on
+        those, and so keep their rows of these clips; they go from the others, before the clips do, so that a second run
+        finishes what a killed one left.
         """
         rows = list(spans)
         sources = sorted({row["source_id"] for row in rows})
         ids = pa.array([row["span_id"] for row in rows], pa.string())
-        wholes = [row["source_id"] for row in rows if row["start"] is None]
+        wholes = pa.array([row["source_id"] for row in rows if row["start"] is None], pa.string())
         with self.writer():
             for name in self.exports():
                 withdraw_from_export(self.folder / "exports" / name, sources)
-            for name in self.tables():
+            tables = self.tables()
+            dependent = [name for name in tables if name.startswith(("scores/", "captions/")) and name not in kept]
+            for name in tables:
                 if not name.startswith("clips/"):
                     continue
                 table = self.table(name)
-                if "span_id" in table.schema.names:
-                    table.delete(sources, filter=pc.field("span_id").isin(ids))
-                    table.delete(wholes, filter=pc.field("span_id").is_null())
-                else:  # made before there were such spans
-                    table.delete(wholes)
+                chosen = pc.field("source_id").isin(wholes)
+                if "span_id" in table.schema.names:  # else made before there were such spans
+                    chosen = (chosen & pc.field("span_id").is_null()) | pc.field("span_id").isin(ids)
+                clips = table.read(["clip_id"], filter=chosen)["clip_id"].combine_chunks()
+                for other in dependent:
+                    self.table(other).delete(sources, filter=pc.field("clip_id").isin(clips))
+                table.delete(sources, filter=chosen)
 
     def gc(self, *, dry_run: bool = False, older_than_hours: float | None = None) -> list[Garbage]:
         """Remove the files that nothing refers to; returns them. Earlier versions of tables cannot be read after it.

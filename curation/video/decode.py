@@ -11,7 +11,7 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable
+from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable, machine_raised
 from dailies.curation.geometry import Size
 from dailies.curation.timing import end_of, ticks, usual_gap
 from dailies.curation.video import nal
@@ -223,6 +223,7 @@ class FrameDecoder:
                 self.demux_errors += 1
                 self._last_error = f" ({one_line(error)})"
         if self._remote is not None and self._remote.error is not None:
+            machine_raised(self._remote.error)
             raise Unreadable(f"reading stopped: {one_line(self._remote.error)}") from self._remote.error
 
     def _note(self, packet: Any) -> None:

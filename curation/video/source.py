@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, Unreadable
+from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, Unreadable, machine_raised
 from dailies.curation.geometry import Size
 from dailies.curation.retrying import cause_of
 from dailies.curation.timing import Span, ticks
@@ -98,15 +98,13 @@ class Source:
             with _log_line():
                 return av.open(target, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
         except Exception as error:
-            if isinstance(error, MemoryError) and not isinstance(error, av.FFmpegError):
-                raise  # libav's own comes of an absurd size in the file
             empty = path is not None and os.path.isfile(path) and os.path.getsize(path) == 0
             cause: Exception = error
             if self._remote is not None:
                 cause = self._remote.error or error
                 self._remote.close()
-            if isinstance(cause, ImportError):
-                raise cause from None  # a package that is absent is no fault of the source
+            if not (isinstance(cause, av.FFmpegError) and isinstance(cause, MemoryError)):
+                machine_raised(cause)  # libav's own lack of memory comes of an absurd size in the file
             reason = one_line(cause) if path is not None or cause is error else cause_of(cause)
             raise Unreadable("the file is empty" if empty else reason) from error
 
