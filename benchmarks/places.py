@@ -16,14 +16,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs by its path, too
 
 from dailies.curation import schema
-from dailies.curation.tables import DatasetTables, query
+from dailies.curation.tables import DatasetTables, Receipt, query
 from dailies.pipelines import places
 
 PART = 250  # sources of one part
@@ -34,11 +35,16 @@ def uri_of(source: int, signature: int) -> str:
     return f"s3://bucket/videos/{source:08d}.mp4?X-Amz-Signature={schema.digest(source, signature) * 2}"
 
 
+def contents_of(uris: Sequence[str], sizes: Collection[int | None]) -> dict[str, str]:
+    return {uri: f"c{int(uri.partition('.mp4')[0][-8:])}" for uri in uris}
+
+
 def build(folder: str, sources: int, clips: int, evidence: int) -> DatasetTables:
     dataset = DatasetTables.create(folder)
     observed = dataset.table("observations@00000000", schema.OBSERVATIONS)
     cut = dataset.table("clips/cuts@00000000", schema.clips([]))
-    first, second = [], []
+    first: list[Receipt] = []
+    second: list[Receipt] = []
     for start in range(0, sources, PART):
         part = range(start, min(start + PART, sources))
         same = [{"source_id": schema.source_id(f"{n}"), "uri": uri_of(n, 0), "content_id": f"c{n}"} for n in part]
@@ -63,23 +69,23 @@ def size(folder: str) -> float:
 
 
 def measure(sources: int, clips: int, evidence: int) -> Iterator[tuple[str, float]]:
-    places._contents = lambda uris, sizes: {uri: f"c{int(uri[19:27])}" for uri in uris}  # a store would be asked
+    places._contents = contents_of  # a store would be asked
     with tempfile.TemporaryDirectory() as folder:
         dataset = build(folder, sources, clips, evidence)
         yield "MB of the dataset", size(folder)
         for name, statement in STATEMENTS.items():
-            yield f"s, {name} before", statistics.median(seconds(lambda: query(dataset, statement)) for _ in range(3))
-        before, times = size(folder), []
+            yield f"s, {name} before", statistics.median(seconds(partial(query, dataset, statement)) for _ in range(3))
+        before, times = size(folder), list[float]()
         for signature in range(1, 4):
             rows = [
                 {"source_id": schema.source_id(uri), "uri": uri, "manifest": None}
                 for uri in (uri_of(source, signature) for source in range(sources))
             ]
-            times.append(seconds(lambda: places.place_sources(dataset, rows)))
+            times.append(seconds(partial(places.place_sources, dataset, rows)))
         yield "s, signed anew", statistics.median(times)
         yield "MB written each time", (size(folder) - before) / 3
         for name, statement in STATEMENTS.items():
-            yield f"s, {name} after", statistics.median(seconds(lambda: query(dataset, statement)) for _ in range(3))
+            yield f"s, {name} after", statistics.median(seconds(partial(query, dataset, statement)) for _ in range(3))
 
 
 def main() -> None:
