@@ -281,7 +281,7 @@ RUNS = pa.schema(
         field("version", pa.string(), "of this program"),
         field("recipe", pa.string(), "the whole recipe as JSON, overrides applied"),
         field("recipe_hash", pa.string(), "fingerprint of the recipe"),
-        field("tables", pa.string(), "step name to table, as a JSON object"),
+        field("tables", pa.string(), "step name to table, and to the export made or found again, as a JSON object"),
         field(
             "number", pa.int64(), "grows from run to run, whatever the clock says; null in runs from before it was kept"
         ),
@@ -299,6 +299,14 @@ WITHDRAWN = pa.schema(
     ]
 )
 """Sources that were taken down: they stay out until they are readmitted."""
+
+PLACES = pa.schema(
+    [
+        *SOURCE_COLUMNS,
+        field("number", pa.int64(), "grows from move to move, whatever the clock says: the highest holds"),
+    ]
+)
+"""Where sources lie that were moved since they were observed; the ``uri`` of other tables is that of then."""
 
 # ---- exports --------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@
 
     dataset.json                     says that this is a dataset
     .lock                            held by the run that writes (local disks only)
-    observations@FP/  clips/CUTS@FP/  scores/NAME@FP/  captions/NAME@FP/  selections/NAME/  runs/  withdrawn/
+    observations@FP/  clips/CUTS@FP/  scores/NAME@FP/  captions/NAME@FP/  selections/NAME/  spans/  runs/
+    withdrawn/  places/
     exports/NAME@FP/                 data/*.parquet, index.parquet, README.md: plain Parquet
     exports/.staging-…/              an export in the making
 
@@ -42,7 +43,7 @@ FORMAT = 1
 GROUPS = ("clips", "scores", "captions", "selections")
 NAME = r"[A-Za-z0-9_.-]+"
 TABLE_NAME = re.compile(
-    rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|spans|runs|withdrawn"
+    rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|spans|runs|withdrawn|places"
 )
 
 
@@ -111,7 +112,7 @@ class DatasetTables:
         if not TABLE_NAME.fullmatch(name):
             raise DatasetError(
                 f"table={name!r}: not a table's name; allowed: observations@FP, clips/CUTS@FP, scores/NAME@FP, "
-                "captions/NAME@FP, selections/NAME, spans, runs, withdrawn"
+                "captions/NAME@FP, selections/NAME, spans, runs, withdrawn, places"
             )
         return Table(name, self.folder / name, schema)
 
@@ -132,12 +133,21 @@ class DatasetTables:
         keys = [(name, "ascending", "at_start") for name in order]
         return rows.take(pc.sort_indices(rows, sort_keys=keys)).select(columns)
 
-    def export_age(self, name: str) -> tuple[int, float]:
-        """Return what orders exports: the number of the run that made one, or -1 from before runs had one, then its time."""
-        folder = self.folder / "exports" / name
-        run = json.loads(folder.read("export.json")).get("run") if folder.holds("export.json") else None
-        time = folder.fs.get_file_info(folder.file("index.parquet")).mtime.timestamp()
-        return (-1 if run is None else int(run), time)
+    def exports_by_age(self) -> list[str]:
+        """Return the finished exports: the last is the one that the newest run made, or found again.
+
+        Those from before runs named them come first, by the clock.
+        """
+        runs: dict[str, int] = {}
+        for number, tables in enumerate(self.runs(["tables"])["tables"].to_pylist()):
+            runs |= dict.fromkeys(json.loads(tables or "{}").values(), number)
+
+        def age(name: str) -> tuple[int, float, str]:
+            folder = self.folder / "exports" / name
+            time = folder.fs.get_file_info(folder.file("index.parquet")).mtime.timestamp()
+            return runs.get(f"exports/{name}", -1), time, name
+
+        return sorted(self.exports(), key=age)
 
     def exports(self) -> list[str]:
         """Return the names (``NAME@FP``) of the finished exports, sorted."""
@@ -191,7 +201,7 @@ class DatasetTables:
         with self.writer():
             for name in self.exports():
                 counts[f"exports/{name}"] = withdraw_from_export(self.folder / "exports" / name, sources)
-            order = ("selections/", "captions/", "scores/", "clips/", "spans", "observations@")
+            order = ("selections/", "captions/", "scores/", "clips/", "spans", "observations@", "places")
             for start in order:
                 if start == "spans" and keep_spans:
                     continue

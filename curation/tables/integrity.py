@@ -29,6 +29,7 @@ KEYS = {
     "spans": ["span_id"],
     "runs": ["run_id"],
     "withdrawn": ["source_id"],
+    "places": ["source_id", "number"],
 }
 
 SCHEMAS = {
@@ -40,6 +41,7 @@ SCHEMAS = {
     "selections": schema.SELECTIONS,
     "runs": schema.RUNS,
     "withdrawn": schema.WITHDRAWN,
+    "places": schema.PLACES,
 }
 
 
@@ -145,7 +147,8 @@ def _orphans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     clips = _all(tables, "clips", "clip_id")
     for name, table in tables.items():
         kind = _kind(name)
-        if kind in ("observations", "spans", "runs", "withdrawn"):  # spans are stored before their source is observed
+        # Spans are stored before their source is observed, and a withdrawal that was cut short leaves places.
+        if kind in ("observations", "spans", "runs", "withdrawn", "places"):
             continue
         key, known, origin = ("source_id", sources, "observations") if kind == "clips" else ("clip_id", clips, "clips")
         rows = table.read([key])[key]
