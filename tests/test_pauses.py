@@ -266,7 +266,7 @@ def test_half_a_second_without_picture_and_sound_is_the_least_hole(
     """12 frames of 25 a second are 0.48 s, 13 are 0.52 s; the sound lacks more."""
     path = sounding(tmp_path / f"a.{suffix}", (3, 3 + lost / 25), (2.9, 3.7))
     assert (len(clips_of(row_of(path))) == 2) is is_hole
-    path = sounding(tmp_path / f"a.{suffix}", (3, 4), (3.2, 3.2 + lost / 25 + 0.01))
+    path = sounding(tmp_path / f"a.{suffix}", (3, 3.8), (3.2, 3.2 + lost / 25))
     assert (len(clips_of(row_of(path))) == 2) is is_hole  # the other way round
 
 
@@ -280,7 +280,7 @@ def test_a_still_in_an_mp4_of_vp9_is_no_hole(movflags: str | None, tmp_path: Pat
 @pytest.mark.parametrize("segment_seconds", [None, 3])
 def test_a_hole_longer_than_a_segment_looks_back_is_seen(segment_seconds: float | None, tmp_path: Path) -> None:
     """Segments of two seconds look back for one, and the hole reaches over the first frame of two."""
-    path = sounding(tmp_path / "a.mkv", (2, 7.5), (2, 7.5))
+    path = sounding(tmp_path / "a.mkv", (2, 7.6), (2, 7.6))
     first = observe(str(path), [], None, segment_seconds=segment_seconds)
     parts = [first]
     for number in range(1, first.segments):
@@ -288,7 +288,7 @@ def test_a_hole_longer_than_a_segment_looks_back_is_seen(segment_seconds: float 
         parts.append(observe(str(path), [], None, segment=segment))
     assert (len(parts) > 1) is (segment_seconds is not None)
     (hole,) = [track for part in parts for track in part.tracks if track.name == HOLES]
-    assert (hole.pts.tolist(), hole.values.tolist()) == ([7500], pytest.approx([0.04]))
+    assert (hole.pts.tolist(), hole.values.tolist()) == ([7600], pytest.approx([0.04]))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "ts"])
