@@ -13,10 +13,10 @@ from typing import Any
 
 from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable, machine_raised
 from dailies.curation.geometry import Size
-from dailies.curation.timing import end_of, ticks, usual_gap
-from dailies.curation.video import nal
+from dailies.curation.timing import end_of, ticks
+from dailies.curation.video import ebml, nal
 from dailies.curation.video.bytes_io import Remote, one_line
-from dailies.curation.video.clock import PacketTimes
+from dailies.curation.video.clock import ROUNDING, PacketTimes
 from dailies.curation.video.pixels import UNSPECIFIED, Upright
 
 OVERLAP = Fraction(1, 4)  # seconds by which time may go back without having begun anew
@@ -55,7 +55,7 @@ class FrameDecoder:
         self.frames = self.frames_corrupt = self.frames_dropped = self.frames_guessed = self.packets_marked = 0
         self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
         self.seeking = False  # packets before the first keyframe are of no use
-        self.times = PacketTimes(stream.time_base, container.format.name)
+        self.times = PacketTimes(stream, container.streams.audio, container.format.name)
         self.guessed = False  # a frame without any timestamp was given one, or that of a packet before or after it
         self.entry: tuple[bool, int | None] | None = None  # the first packet: a keyframe that is shown, its pts
         self._container, self._stream, self._remote = container, stream, remote
@@ -115,8 +115,9 @@ class FrameDecoder:
         timed = any(name in TIMED for name in container.format.name.split(","))
         self._expected = begins + self._length if self._length and self.declared is None and timed else None
         if self._expected is None:
+            demuxed = {stream.index, *(sound.index for sound in self.times.sound.demuxed)}
             for other in container.streams:
-                if other.index != stream.index:
+                if other.index not in demuxed:
                     other.discard = Discard.all
 
     def __iter__(self) -> Generator[tuple[int, Any], None, None]:
@@ -195,18 +196,21 @@ class FrameDecoder:
         """Yield the stream's packets that hold data. A demuxer's errors are counted, and it is asked to go on."""
         import av
 
-        streams, errors_in_a_row = self._container.streams if self._expected else [self._stream], 0
+        streams = self._container.streams if self._expected else [self._stream, *self.times.sound.demuxed]
+        errors_in_a_row = 0
         while errors_in_a_row < DEMUX_ERRORS:
             try:
                 for packet in self._container.demux(*streams):
                     errors_in_a_row = 0
-                    if packet.stream_index != self._stream.index and packet.pts is not None:
-                        others = (packet.pts + (packet.duration or 0)) * packet.time_base
-                        self._others_reach = max(self._others_reach, others)
-                    if packet.pts is not None:
-                        self._reach = max(self._reach, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                    ours = packet.stream_index == self._stream.index
+                    if packet.pts is not None and self._expected:
+                        reach = (packet.pts + (packet.duration or 0)) * packet.time_base
+                        self._reach = max(self._reach, reach)
+                        self._others_reach = self._others_reach if ours else max(self._others_reach, reach)
+                    if not ours:
+                        self.times.sound.note(packet)
                     # An empty packet would tell the decoder that the stream is over.
-                    if packet.size and packet.stream_index == self._stream.index:
+                    if packet.size and ours:
                         if self.seeking and not packet.is_keyframe:
                             continue
                         self.seeking = False
@@ -282,15 +286,16 @@ class FrameDecoder:
         The container's word goes first: what it says of the last frame, or its own end where no other stream reaches so far.
         """
         stated = self.times.stated_after(pts)
-        matroska = (
-            "matroska" in self._container.format.name
-        )  # flv's counts the decoder's delay, or up to the last frame
-        if stated is None and matroska and self._expected and self._expected - self._others_reach > APART:
+        # Only Matroska's: flv's counts the decoder's delay, or up to the last frame.
+        if stated is None and self._is_matroska and self._expected and self._expected - self._others_reach > APART:
             stated = round(self._expected / self.time_base) - pts[-1]
-            stated = (
-                stated if 2 * stated > usual_gap(pts) else None
-            )  # some writers count up to the last frame here, too
+            # Some writers count up to the last frame here, too.
+            stated = stated if stated * self.time_base > ROUNDING else None
         return end_of(pts, stated)
+
+    @property
+    def _is_matroska(self) -> bool:
+        return "matroska" in self._container.format.name
 
     def _frames_of(self, packet: Any) -> list[Any]:
         """Decode one packet, ``None`` being the end. A packet that does not decode is counted."""
@@ -332,9 +337,19 @@ class FrameDecoder:
             self._expected
             and self._length
             and self._expected - self._reach > max(MISSING * self._length, 2 / (self.rate or 2), LATE)
+            and not self._is_whole()
         ):
             figures = f"ends at {float(self._reach):.2f} s of the {float(self._expected):.2f} s"
             raise Truncated(f"{figures} that the header declares{self._last_error}")
+
+    def _is_whole(self) -> bool:
+        """Tell whether the file has all of its bytes: then the last frame is held until the stated end."""
+        if not self._is_matroska:
+            return False
+        if self._remote is not None:
+            return ebml.is_whole(self._remote)
+        with open(self._container.name.removeprefix("file:"), "rb") as file:
+            return ebml.is_whole(file)
 
     def check(self) -> None:
         """Raise, after the last frame, if what came cannot stand for the source.
