@@ -42,7 +42,8 @@ def held_out(clips: int, folder: Path, first: int = HELD_OUT) -> Iterator[tuple[
         seen = observe(str(path), [], GRID)
         path.unlink()
         span = Span(start=seen.pts[0], end=seen.end, time_base=seen.probe.time_base)
-        evidence = Evidence(clip_id=str(number), span=span, frames=tuple(seen.evidence))
+        columns = {"content_id": seen.content_id, "stream": seen.probe.stream}
+        evidence = Evidence(clip_id=str(number), span=span, frames=tuple(seen.evidence), columns=columns)
         index = list(seen.pts).index(seen.evidence[len(seen.evidence) // 2].pts)
         shot = script.shots[0]
         shapes = seen_shapes(shot, index, size=script.size, fps=script.fps)

@@ -150,14 +150,34 @@ def _split(
 
 
 def _equal(first: int, last: int, pts: Sequence[int], ends: Sequence[int], longest: Fraction) -> list[int]:
-    """Return where the equal parts of frames ``[first, last)`` end."""
+    """Return where the parts of frames ``[first, last)`` end: of equal numbers of frames, or where pauses are among them,
+    which would take ever shorter ones, as few as there can be of about equal length."""
     count = last - first
-    parts = min(count, max(1, math.ceil((ends[last] - pts[first]) / longest)))
-    while True:
+    fewest = max(1, math.ceil((ends[last] - pts[first]) / longest))
+    for parts in range(min(count, fewest), min(count, 2 * fewest) + 1):
         marks = [first + count * part // parts for part in range(parts + 1)]
-        if parts >= count or max(ends[b] - pts[a] for a, b in pairwise(marks)) <= longest:
+        if max(ends[b] - pts[a] for a, b in pairwise(marks)) <= longest:
             return marks[1:]
-        parts += 1
+    return _fitted(first, last, pts, ends, longest)
+
+
+def _fitted(first: int, last: int, pts: Sequence[int], ends: Sequence[int], longest: Fraction) -> list[int]:
+    """Return where the fewest parts within ``longest`` end whose longest is the shortest."""
+
+    def filled(most: Fraction | int) -> list[int]:
+        marks, begin = [], first
+        for at in range(first + 1, last):
+            if ends[at + 1] - pts[begin] > most:
+                marks.append(at)
+                begin = at
+        return [*marks, last]
+
+    fewest = len(filled(longest))
+    low, high = 0, math.floor(longest)
+    while high - low > 1:  # more than ``low``, at most ``high``
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(filled(middle)) <= fewest else (middle, high)
+    return filled(high)
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@
     ├── Damaged                  a folder is not what its lock file says, or holds what no model of a zoo may hold
     ├── NotFinite                a loss or gradient is NaN or infinite; nothing was written
     ├── OutOfMemory              memory ran out; says which settings to lower
-    ├── DiskFull                 a training run could not write; what it had begun to write is removed
     ├── Outage                   what every item needs is away: room on a disk, a store, a cluster, a process
     └── SourceError              one source or clip cannot be used; becomes a row with its reason, never a crash
         ├── Unreadable           cannot be opened, or is not media at all
@@ -38,6 +37,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import traceback
 
@@ -96,10 +96,6 @@ class NotFinite(DailiesError):
 
 class OutOfMemory(DailiesError):
     """Memory ran out; says which settings to lower."""
-
-
-class DiskFull(DailiesError):
-    """The disk is full; what was being written is removed."""
 
 
 class Outage(DailiesError):
@@ -166,22 +162,67 @@ class Defect(SourceError):
 
 # ---- whose fault an exception is ------------------------------------------------------------------------------------
 
-MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Of an ``OSError``: the machine's fault, whatever file it was about."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+MACHINE = FULL | {errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Of an ``OSError``: the machine's fault, whatever file it was about; ``FULL``: there is no room to write it."""
+
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""CUDA's words, and those of torch's allocator on Linux and on Windows, all of them of a ``RuntimeError``."""
+
+RUST = re.compile(r"\(os error (\d+)\)")  # how safetensors and deltalake say it, in their text alone
+
+
+def system_errno(error: BaseException) -> int | None:
+    """Return the system's number for what went wrong, ``None`` where the error carries none."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    number = RUST.search(str(error))
+    return int(number[1]) if number else None
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, in whatever way Python, the system and torch say so."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own
+        return True
+    allocator = isinstance(error, RuntimeError) and any(message in str(error) for message in NO_MEMORY)
+    return allocator or system_errno(error) == errno.ENOMEM
+
+
+def machine_error(error: BaseException) -> DailiesError | None:
+    """Return the one line that ends a run where memory, room or file handles ran out, or a disk may not be written.
+
+    ``None`` for any other error.
+    """
+    text = " ".join(f"{error}".split())
+    if not isinstance(error, MemoryError) and system_errno(error) in MACHINE:
+        return outage(text)
+    if lacks_memory(error):
+        return OutOfMemory(f"{socket.gethostname()}: memory ran out{f': {text[:200]}' if text else ''}")
+    return None
+
+
+def outage(text: str) -> Outage:
+    """Return the error for what is away on this machine, as ``text`` says in one line."""
+    return Outage(f"{socket.gethostname()}: {text}; the same command resumes once that is mended")
 
 
 def stopping_error(error: Exception) -> DailiesError | None:
     """Return the error that ends a run for ``error``, which is no fault of an item; ``None`` where it may be one."""
     if isinstance(error, DailiesError):
         return None if isinstance(error, SourceError) else error
-    text = " ".join(f"{error}".split())
     if isinstance(error, ImportError):
+        text = " ".join(f"{error}".split())
         return NotInstalled(f"{socket.gethostname()}: a package cannot be imported: {text}; install it on every node")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own
-        return OutOfMemory(f"{socket.gethostname()}: memory ran out{f': {text[:200]}' if text else ''}")
-    if isinstance(error, OSError) and error.errno in MACHINE:
-        return Outage(f"{socket.gethostname()}: {text}; the same command resumes once that is mended")
-    return None
+    return machine_error(error)
+
+
+def machine_raised(error: Exception) -> None:
+    """Raise ``error`` again where it is the machine's fault, or of a package that is absent, and not that of what was read.
+
+    It stays as it is: a child process with a limit of memory knows that its own ``MemoryError`` is its item's.
+    """
+    if isinstance(error, ImportError) or machine_error(error) is not None:
+        raise error
 
 
 def item_error(error: Exception) -> SourceError:

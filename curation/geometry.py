@@ -45,6 +45,12 @@ def shape_change(old: Size, new: Size) -> float:
     return (max(ratio, 1 / ratio) - 1) / SAME_SHAPE
 
 
+def turn_change(old: Geometry, new: Geometry) -> float:
+    """Return how far the turns of two pictures are apart, in eighths of a turn: frames are turned by whole quarters."""
+    turn = abs(old.rotation - new.rotation) % 360
+    return min(turn, 360 - turn) / 45
+
+
 def larger(old: Size, new: Size) -> Size:
     """Return the larger of two pictures' sizes, by area; the first where neither is."""
     return new if new[0] * new[1] > old[0] * old[1] else old
@@ -63,19 +69,19 @@ def placed(inner: Size, outer: Size) -> tuple[int, int, int, int]:
 
 
 def with_changes(cuts: Sequence[Cut], geometries: Sequence[Geometry], pts: Sequence[int]) -> list[Cut]:
-    """Return ``cuts`` and those where the shape of the pictures changes between two of them, in order of time.
+    """Return ``cuts`` and those where shape or turn of the pictures change between two of them, in order of time.
 
-    A change of size, turn or format alone ends no shot: the pictures can be shown at one size. Shapes are compared with that
-    of the first picture since the last change, so that no clip drifts from one shape to another.
+    A change of size or format alone ends no shot: the pictures can be shown at one size. Shapes are compared with that of
+    the first picture since the last change, so that no clip drifts from one shape to another.
     """
     changes: list[Cut] = []
-    shape = geometries[0].size if geometries else None
+    since = geometries[0] if geometries else None
     for geometry in geometries[1:]:
-        assert shape is not None
-        apart = shape_change(shape, geometry.size)
+        assert since is not None
+        apart = max(shape_change(since.size, geometry.size), turn_change(since, geometry))
         if apart <= 1:
             continue
-        shape = geometry.size
+        since = geometry
         before = pts[bisect_left(pts, geometry.pts) - 1]
         if not any(cut.start < geometry.pts <= cut.end for cut in cuts):
             changes.append(Cut(start=before, end=geometry.pts, kind="geometry", detector="geometry", strength=apart))

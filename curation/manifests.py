@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,8 @@ def _plain(value: Any) -> Any:
 
 
 def _jsonable(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value) if value.as_tuple().exponent else int(value)
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, bytes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from dailies.curation.errors import SourceError
 from dailies.curation.geometry import Geometry, shape_change
 from dailies.curation.observers import Observer
 from dailies.curation.observers.tracking import FULL_SIZE, Fps, ShortSide
-from dailies.curation.timing import Grid, Pause, Span, ticks
+from dailies.curation.timing import LATELY, Grid, Pause, Span, ticks
 from dailies.curation.types import EvidenceFrame, Frame, Probe, Track
 
 
@@ -125,6 +125,7 @@ def _decode(
             segment = Segment(number=0, count=count, origin=source.first_pts)
         low, high = _bounds(segment, probe)
         fan, ended = _FanOut(probe, observers, evidence, segment.origin), True
+        earlier: deque[int] = deque(maxlen=LATELY + 1)  # frames before those that are seen: a hole may lie between
         for picture in source.frames():
             heartbeat()
             if skip_nonref and source.decoder.faulty:
@@ -134,10 +135,12 @@ def _decode(
                 break
             if low is None or picture.pts >= low - lookback:
                 fan.see(picture)
+            else:
+                earlier.append(picture.pts)
         _check(source, segment, ended=ended)
         if not source.decoder.trusted(fan.pts):
             return None
-        return _observation(source, fan, segment, low, high)
+        return _observation(source, fan, segment, low, high, earlier)
 
 
 def _lookback(observers: Sequence[Observer], time_base: Fraction) -> int:
@@ -191,9 +194,14 @@ def _check(source: video.Source, segment: Segment, *, ended: bool) -> None:
 
 
 def _observation(
-    source: video.Source, fan: _FanOut, segment: Segment, low: int | None, high: int | None
+    source: video.Source,
+    fan: _FanOut,
+    segment: Segment,
+    low: int | None,
+    high: int | None,
+    earlier: Sequence[int],
 ) -> Observation:
-    """Return the part of what was decoded that belongs to the segment."""
+    """Return the part of what was decoded that belongs to the segment. ``earlier``: frames decoded before those seen."""
     times = source.decoder.shown(fan.pts)
     first = 0 if low is None else bisect_left(times, low)
     last = len(times) if high is None else bisect_left(times, high)
@@ -208,10 +216,9 @@ def _observation(
         for name, pts in source.decoder.faults_at
         if pts is None or ((low is None or pts >= low) and (high is None or pts < high))
     )
-    tracks = [
-        _within(track, low, high)
-        for track in (*fan.finish(), hole_track(source.decoder.times.holes(times), times, source.time_base))
-    ]
+    known = source.decoder.shown([*earlier, *fan.pts])
+    holes = hole_track(source.decoder.times.holes(known), known, source.time_base)
+    tracks = [_within(track, low, high) for track in (*fan.finish(), holes)]
     return Observation(
         content_id="",
         bytes=0,

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dailies.curation.errors import NoVideo, Truncated, Unreadable
+from dailies.curation.errors import NoVideo, Truncated, Unreadable, machine_raised
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ MOST_PIXELS = 89_000_000
 # What Pillow raises on damaged files, format by format.
 _BROKEN = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
-    *(NotImplementedError, RuntimeError, MemoryError, struct.error, zlib.error),
+    *(NotImplementedError, RuntimeError, struct.error, zlib.error),
 )
 
 
@@ -40,7 +40,8 @@ def open_picture(data: bytes | Path | None) -> Pixels:
     division by 257, floats of 0–1 by multiplication with 255.
 
     Raises ``NoVideo`` for no bytes at all, ``Truncated`` for a file that ends too early, ``Unreadable`` for what is no
-    picture, has over ``MOST_PIXELS`` or numbers of unknown range, and ``FileNotFoundError``.
+    picture, has over ``MOST_PIXELS`` or numbers of unknown range, and ``FileNotFoundError``. What is no picture's fault,
+    such as a lack of memory, stays what it is.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -60,6 +61,7 @@ def open_picture(data: bytes | Path | None) -> Pixels:
     except Image.DecompressionBombError as error:
         raise Unreadable(f"more than {MOST_PIXELS:,} px; scale the picture down") from error
     except _BROKEN as error:
+        machine_raised(error)
         kind = Truncated if "truncated" in str(error).lower() else Unreadable
         raise kind(f"{type(error).__name__}: {error}") from error
 

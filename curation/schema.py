@@ -166,7 +166,7 @@ OBSERVATIONS = pa.schema(
         field("content_id", pa.string(), "hash of size and sampled bytes; copies share it"),
         field("bytes", pa.int64(), "size of the source", "byte"),
         field("modified", pa.int64(), "modification time where the store has one", "ns"),
-        field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
+        field("manifest", pa.string(), "the manifest's other columns at that time, as a JSON object"),
         field("status", pa.string(), "ok or failed"),
         field("failure", FAILURE, "why it failed"),
         FAILED_VERSION,
@@ -192,7 +192,7 @@ SPANS = pa.schema(
         field("manifest", pa.string(), "the row's other columns, as a JSON object"),
     ]
 )
-"""Spans that manifests name. A source that has no row here is cut as a whole."""
+"""Spans that manifests name, and wholes whose row was corrected. A source that has no row here is cut as a whole."""
 
 CLIP_COLUMNS = [
     field("clip_id", pa.string(), "hash of source, content, stream and span"),
@@ -281,7 +281,7 @@ RUNS = pa.schema(
         field("version", pa.string(), "of this program"),
         field("recipe", pa.string(), "the whole recipe as JSON, overrides applied"),
         field("recipe_hash", pa.string(), "fingerprint of the recipe"),
-        field("tables", pa.string(), "step name to table, as a JSON object"),
+        field("tables", pa.string(), "step name to table, and to the export made or found again, as a JSON object"),
         field(
             "number", pa.int64(), "grows from run to run, whatever the clock says; null in runs from before it was kept"
         ),
@@ -299,6 +299,14 @@ WITHDRAWN = pa.schema(
     ]
 )
 """Sources that were taken down: they stay out until they are readmitted."""
+
+PLACES = pa.schema(
+    [
+        *SOURCE_COLUMNS,
+        field("number", pa.int64(), "grows from move to move, whatever the clock says: the highest holds"),
+    ]
+)
+"""Where sources lie that were moved since they were observed; the ``uri`` of other tables is that of then."""
 
 # ---- exports --------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from operator import itemgetter
@@ -89,9 +89,9 @@ def select(
     return _verdicts(clips, fell), resolved
 
 
-def check_manifest_columns(rules: Mapping[str, Rule], names: Sequence[str], who: str) -> None:
-    """Raise ``UsageError`` for a rule over ``manifest.NAME`` whose NAME is not among the manifests' columns."""
-    for column in rules:
+def check_manifest_columns(columns: Iterable[str], names: Sequence[str], who: str) -> None:
+    """Raise ``UsageError`` for one of ``columns`` that is ``manifest.NAME`` with a NAME not among the manifests' columns."""
+    for column in columns:
         name = column.removeprefix("manifest.")
         if name != column and name not in names:
             raise UsageError(
@@ -189,24 +189,33 @@ def _nulls(values: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _copies(clips: pa.Table, usable: NDArray[np.bool_], readable: Callable[[str], bool]) -> NDArray[np.bool_]:
-    """Return usable clips whose content and span another source has too, but for one: the first readable one by source id.
+    """Return usable clips whose content and span another clip has too, but for one: the first readable one.
 
-    Within a source, a manifest's span goes before a shot of the same frames, since it has columns of its own.
+    A manifest's span goes before a shot of the same frames, since it has columns of its own; then what a manifest says
+    decides, and only of those that say the same the source id, which follows from where the source lies.
     """
     columns = [clips[name].to_pylist() for name in ("content_id", "stream", "start", "end")]
-    alike: dict[tuple[Any, ...], list[tuple[str, bool, int, str]]] = {}
-    shots = [span is None for span in _span_ids(clips)]
-    who = zip(clips["source_id"].to_pylist(), shots, range(len(clips)), clips["uri"].to_pylist(), strict=True)
-    for content, member in zip(zip(*columns, strict=True), who, strict=True):
-        if usable[member[2]]:
-            alike.setdefault(content, []).append(member)
+    told = clips["manifest"].to_pylist()
+    by = (
+        [span is None for span in _span_ids(clips)],
+        [manifest is None for manifest in told],
+        [manifest or "" for manifest in told],
+        clips["source_id"].to_pylist(),
+        range(len(clips)),
+    )
+    order = list(zip(*by, strict=True))
+    uris = clips["uri"].to_pylist()
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for content, row in zip(zip(*columns, strict=True), range(len(clips)), strict=True):
+        if usable[row]:
+            alike.setdefault(content, []).append(row)
     copies = np.zeros(len(clips), dtype=bool)
     there = cache(readable)
     for group in alike.values():
         if len(group) > 1:
-            group.sort()
-            kept = next((row for _, _, row, uri in group if there(uri)), group[0][2])
-            copies[[row for _, _, row, _ in group if row != kept]] = True
+            group.sort(key=order.__getitem__)
+            kept = next((row for row in group if there(uris[row])), group[0])
+            copies[[row for row in group if row != kept]] = True
     return copies
 
 

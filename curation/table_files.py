@@ -1,7 +1,8 @@
 """Tables that people write are read here, row by row: Parquet, CSV, TSV, JSON Lines, and text with one path a line.
 
-Every row says where it stands, so that a mistake in it is named. Cells of CSV and TSV get the type that the whole column
-has: numbers are numbers, and an empty cell is null. Bytes of videos are never read: a ``Cell`` stands for them.
+Every row says where it stands, so that a mistake in it is named. Cells of CSV, TSV and JSON Lines get the type that the
+whole column has: numbers are numbers, beside a word they are text, and an empty cell is null. Bytes of videos are never
+read: a ``Cell`` stands for them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -48,7 +49,8 @@ def read_rows(path: Path, *, typed: bool = True, blobs: frozenset[str] = frozens
 
     Args:
         path: Its suffix, one of ``TABLE_SUFFIXES``, says what it is.
-        typed: Infer numbers in CSV and TSV, which takes a pass more; else every cell is text or null.
+        typed: Infer the types of columns, which takes a pass more over all but Parquet; else every cell of CSV and TSV is
+            text or null, and JSON's have types of their own.
         blobs: Columns (lower case) of Parquet whose plain bytes are files. Structs of bytes and path, as Hugging Face writes
             them, are files in any column: each value is a ``Cell``, or the path where there are no bytes.
 
@@ -63,9 +65,14 @@ def read_rows(path: Path, *, typed: bool = True, blobs: frozenset[str] = frozens
         elif suffix == ".txt":
             yield from _lines(path)
         else:
-            yield from _json_lines(path)
+            yield from _json_lines(path, typed)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise UsageError(f"{path}: two columns are named {twice[0]!r}; rename one")
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------
@@ -76,22 +83,6 @@ def _lines(path: Path) -> Iterator[TableRow]:
         for number, line in enumerate(file, 1):
             if (text := line.strip()) and not text.startswith("#"):
                 yield TableRow(f"line {number}", {"path": text})
-
-
-def _json_lines(path: Path) -> Iterator[TableRow]:
-    with path.open(encoding="utf-8-sig") as file:
-        rows = count(1)
-        for line, text in enumerate(file, 1):
-            if not text.strip():
-                continue
-            where = f"row {next(rows)} (line {line})"
-            try:
-                values = json.loads(text)
-            except ValueError as error:
-                raise UsageError(f"{path}: {where}: is not JSON: {error}") from None
-            if not isinstance(values, dict):
-                raise UsageError(f"{path}: {where}: is no object; write one JSON object a line")
-            yield TableRow(where, values)
 
 
 def _separated(path: Path, delimiter: str, typed: bool) -> Iterator[TableRow]:
@@ -137,8 +128,7 @@ def _cells(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, str | No
                 return
             if names is None and cells:
                 names = [cell.strip() for cell in cells]
-                if twice := [name for name in names if name and names.count(name) > 1]:
-                    raise UsageError(f"{path}: two columns are named {twice[0]!r}; rename one")
+                _check_names(path, names)
             elif names is not None and cells:
                 where = f"row {next(rows)} (line {line})"
                 if len(cells) > len(names):
@@ -154,12 +144,117 @@ def _cells(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, str | No
             line = reader.line_num + 1
 
 
+# ---- JSON Lines -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Kind:
+    """What stands in a column, or at one place within its values: a word of ``_KINDS``, first seen at ``where``.
+
+    ``within``: of objects, what stands under each name; of lists, what their elements are, under ``[]``.
+    """
+
+    word: str
+    where: str
+    within: dict[str, _Kind]
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def _json_lines(path: Path, typed: bool) -> Iterator[TableRow]:
+    kinds: dict[str, _Kind] = {}
+    for row in _json_rows(path) if typed else ():
+        for name, value in row.values.items():
+            _note(kinds, name, value, f"{path}: {row.where}: {name}", row.where)
+    for row in _json_rows(path):
+        yield TableRow(row.where, _as_kinds(row.values, kinds)) if typed else row
+
+
+def _json_rows(path: Path) -> Iterator[TableRow]:
+    """Yield the objects of each line as they are written."""
+    with path.open(encoding="utf-8-sig") as file:
+        rows = count(1)
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            where = f"row {next(rows)} (line {line})"
+            try:
+                values = json.loads(text, object_pairs_hook=_each_named_once)
+            except ValueError as error:
+                raise UsageError(f"{path}: {where}: is not JSON: {error}") from None
+            except UsageError as error:
+                raise UsageError(f"{path}: {where}: {error}") from None
+            if not isinstance(values, dict):
+                raise UsageError(f"{path}: {where}: is no object; write one JSON object a line")
+            yield TableRow(where, values)
+
+
+def _each_named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{twice!r} stands twice in an object; leave one out")
+    return values
+
+
+def _note(kinds: dict[str, _Kind], name: str, value: Any, place: str, where: str) -> None:
+    """Widen the kind of what stands under ``name`` to take in ``value`` too; null fits any.
+
+    A number beside whole ones makes all of them numbers, and text beside numbers makes all of them text, as in CSV; so
+    does a whole number of more than 64 bits. Raises ``UsageError``, beginning with ``place``, where there is no such kind.
+    """
+    if value is None:
+        return
+    word = "text" if type(value) is int and not -(2**63) <= value < 2**63 else _KINDS[type(value)]
+    known = kinds.setdefault(name, _Kind(word, where, {}))
+    if known.word != word:
+        both = {known.word, word}
+        if not both <= {"a whole number", "a number", "text"}:
+            raise UsageError(
+                f"{place}={json.dumps(value, ensure_ascii=False)[:80]}: is {word}, where {known.where} has {known.word}; "
+                "give all of them one type, or null"
+            )
+        known.word = "text" if "text" in both else "a number"
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _note(known.within, key, item, f"{place}.{key}", where)
+    elif isinstance(value, list):
+        inner = f"{place}[]"
+        for item in value:
+            _note(known.within, "[]", item, inner, where)
+
+
+def _as_kinds(values: dict[str, Any], kinds: dict[str, _Kind]) -> dict[str, Any]:
+    return {name: None if value is None else _as_kind(value, kinds[name]) for name, value in values.items()}
+
+
+def _as_kind(value: Any, kind: _Kind) -> Any:
+    """Return a value, of what ``_note`` has taken in, as its kind says."""
+    if isinstance(value, dict):
+        return _as_kinds(value, kind.within)
+    if isinstance(value, list):
+        return [None if item is None else _as_kind(item, kind.within["[]"]) for item in value]
+    if kind.word == "text" and not isinstance(value, str):
+        return json.dumps(value)
+    return float(value) if kind.word == "a number" else value
+
+
 # ---- Parquet --------------------------------------------------------------------------------------------------------
 
 
 def _parquet(path: Path, blobs: frozenset[str]) -> Iterator[TableRow]:
     with open_parquet(path) as file:
         fields, size = list(file.schema_arrow), path.stat().st_size
+        _check_names(path, [field.name for field in fields])
         structs = [field.name for field in fields if _is_file(field.type)]
         plain = [field.name for field in fields if field.name.lower() in blobs and _is_bytes(field.type)]
         leaves = [

@@ -109,8 +109,8 @@ class Cut:
 
     Frames strictly between the two belong to neither shot, or may do so. ``core``: of a gradual transition, its first and last
     frame (pts) as near as can be told. A ``fade`` is one of the source itself, in from or out to nothing at one of its ends:
-    no shots meet there, but its frames belong to no clip. At a ``geometry`` the pictures take another shape. ``strength`` is
-    in units of the detector's threshold: 1 is just over it.
+    no shots meet there, but its frames belong to no clip. At a ``geometry`` the pictures take another shape or turn.
+    ``strength`` is in units of the detector's threshold: 1 is just over it.
     """
 
     start: int

@@ -12,6 +12,7 @@ from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import CutStep, ObserveStep
+from dailies.pipelines.stages import MEMORY_GB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ def find_cuts(videos: Sequence[str], recipe: CurationRecipe, *, progress: Progre
     cuts: dict[str, tuple[FrameCut, ...]] = {}
     failures: dict[str, str] = {}
     with (
-        Isolated("dailies.curation.cuts:find_cuts", stall_seconds=step.stall_seconds) as child,
+        Isolated("dailies.curation.cuts:find_cuts", stall_seconds=step.stall_seconds, memory_gb=MEMORY_GB) as child,
         progress("cuts", len(rows), "videos") as bar,
     ):
         for row in rows:

@@ -32,6 +32,7 @@ from dailies.pipelines.progress import Progress
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep
 from dailies.pipelines.reports import ExportReport
+from dailies.pipelines.run_rows import record_export
 from dailies.pipelines.stages import MEMORY_GB
 
 EXTRACTED = "extracted"  # the folder, within a staging folder, of files that clips were extracted into
@@ -151,6 +152,7 @@ def export_selection(
     columns: Sequence[pa.Field],
     selection: Mapping[str, Any],
     *,
+    run_id: str,
     engine: engines.Engine,
     progress: Progress,
     retry_failed: bool = False,
@@ -192,11 +194,13 @@ def export_selection(
             memory_gb=1 + 2 * step.shard_mb / 1000,
         )
         _make(putting, staging / "index", shards, engine, progress)
-        if previous is not None and _failures(staging, shards) >= _failed(previous).num_rows:
+        failures = _failures(staging, shards)
+        if previous is None and failures == len(clips):
+            return ExportReport(name=step.name, path=None, splits={}, failed=failures)
+        if previous is not None and failures >= _failed(previous).num_rows:
             staging.fs.delete_dir(staging.path)  # no clip is gained
-            return report(step.name, previous)
+            return _report_found(dataset, run_id, step, previous)
         origin = {
-            "run": next(iter(dataset.runs(["number"])["number"].to_pylist()[-1:]), None),
             "name": name,
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
@@ -208,9 +212,15 @@ def export_selection(
             "seed": step.seed,
             "version": version("dailies"),
         }
-        if not _publish(staging, exports / name, shards, origin):
-            return ExportReport(name=step.name, path=None, splits={}, failed=len(clips))
+        record_export(dataset, run_id, step.name, name)
+        _publish(staging, exports / name, shards, origin)
         return report(step.name, exports / name)
+    return _report_found(dataset, run_id, step, previous)
+
+
+def _report_found(dataset: DatasetTables, run_id: str, step: ExportStep, previous: Folder) -> ExportReport:
+    """Report an export that exists; it is the one that the run comes to."""
+    record_export(dataset, run_id, step.name, previous.url.rpartition("/")[2])
     return report(step.name, previous)
 
 
@@ -323,17 +333,16 @@ def _is_done(folder: Folder, file: export.Shard) -> bool:
     return same and bool(rows["failure"].null_count == len(rows))
 
 
-def _publish(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> bool:
-    """Join the parts of the index, write ``export.json`` and the card, and move the whole into place; not if no clip could
-    be extracted. ``origin``: as ``ExportManifest.of`` takes it."""
+def _publish(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> None:
+    """Join the parts of the index, write ``export.json`` and the card, and move the whole into place.
+
+    ``origin``: as ``ExportManifest.of`` takes it.
+    """
     parts = staging / "index"
     index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
-    if not pc.any(pc.equal(index["status"], "ok")).as_py():
-        return False
     export.write_card(staging, export.ExportManifest.of(index, **origin), index.schema)
     _write_table(staging, "index.parquet", index)
     staging.publish(final, without=(EXTRACTED, "index"), last=(export.MANIFEST, export.CARD, "index.parquet"))
-    return True
 
 
 def report(name: str, folder: Folder) -> ExportReport:

@@ -14,7 +14,6 @@ import os
 import pickle
 import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from types import TracebackType
 from typing import IO, Any
 
 import dailies
-from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, Outage, SourceError, item_error
+from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, SourceError, item_error, lacks_memory, outage
 
 HEADER = struct.Struct("<Q")  # length of the pickle that follows, in bytes
 # Several children share a machine; and with one thread, sums come out the same however many cores it has.
@@ -134,7 +133,7 @@ class Isolated:
             if kind == "raised":
                 raise value
         except SourceError as error:  # before it looked at any item
-            raise Outage(f"{socket.gethostname()}: a child process cannot start: {error}") from error
+            raise outage(f"a child process cannot start: {error}") from error
 
     def _kill(self) -> None:
         child, self._child = self._child, None
@@ -240,9 +239,9 @@ def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
     """Return ("done", what ``work`` returns) or ("raised", what the parent is to raise)."""
     try:
         return "done", work()
-    except MemoryError:  # the limit is this process's own, and one item went over it
-        return "raised", Crashed("its process ran out of memory")
     except Exception as error:
+        if lacks_memory(error):  # the limit is this process's own, and one item went over it
+            return "raised", Crashed("its process ran out of memory")
         try:
             return "raised", item_error(error)
         except DailiesError as stopping:

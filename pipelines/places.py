@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from dailies.curation import schema, video
 from dailies.curation.errors import SourceError, UsageError
-from dailies.curation.tables import DatasetTables, Table
+from dailies.curation.tables import DatasetTables, Table, move_sources, moved_sources, with_places
 
 THREADS = 16  # stores are asked about so many places at once
 
@@ -33,7 +33,7 @@ class Placed:
 
 
 def place_sources(dataset: DatasetTables, rows: Sequence[dict[str, Any]]) -> Placed:
-    """Find each source's id, and bring the tables' ``uri`` up to date for those that were moved."""
+    """Find each source's id, and note where those lie that were moved."""
     known = known_sources(dataset)
     by_uri = {source["uri"]: source for source in known.values()}
     out = withdrawn_table(dataset).read().to_pylist()
@@ -58,9 +58,10 @@ def place_sources(dataset: DatasetTables, rows: Sequence[dict[str, Any]]) -> Pla
             kept.append(row | {"source_id": schema.digest("source", uri, known[row["source_id"]]["uri"])})
         else:
             kept.append(row)
-    for name in sorted(dataset.tables()) if moved else ():  # observations last: a killed run is so repeated
-        if name.startswith(("observations@", "clips/")):
-            dataset.table(name).assign("uri", moved)
+    places = dict(zip(*(column.to_pylist() for column in moved_sources(dataset).columns), strict=True))
+    # Of a source that is to be observed again, a withdrawal that was cut short may have left a place.
+    outdated = {row["source_id"]: row["uri"] for row in kept if places.get(row["source_id"], row["uri"]) != row["uri"]}
+    move_sources(dataset, moved | outdated)
     return Placed(rows=kept, moved=tuple(moved.values()), withdrawn=tuple(left_out))
 
 
@@ -70,7 +71,8 @@ def known_sources(dataset: DatasetTables) -> dict[str, dict[str, Any]]:
     for name in dataset.tables():
         if name.startswith("observations@"):
             columns = ["source_id", "uri", "content_id", "bytes"]
-            for row in dataset.table(name).read(columns, equals={"segment": 0}).to_pylist():
+            rows = with_places(dataset, dataset.table(name).read(columns, equals={"segment": 0}))
+            for row in rows.to_pylist():
                 if row["source_id"] not in sources or row["content_id"]:
                     sources[row["source_id"]] = row
     return sources

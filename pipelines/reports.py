@@ -37,27 +37,29 @@ class SourceReport:
     def of(
         cls,
         observations: Table,
-        source_ids: Sequence[str],
+        uris: Mapping[str, str],
         changed: Sequence[str],
         *,
         moved: Sequence[str] = (),
         withdrawn: Sequence[str] = (),
     ) -> SourceReport:
-        """Return how ``source_ids`` fared, from the observations."""
-        ids = pa.array(source_ids, pa.string())
+        """Return how the sources of this run fared, from the observations. ``uris``: where each lies, by id."""
+        ids = pa.array(list(uris), pa.string())
         rows = observations.read(["source_id", "segment", "status", "seconds", "packets_broken"])
         broken = rows.filter(pc.equal(rows["status"], "failed"))["source_id"].combine_chunks()  # a segment is enough
         ok = rows.filter(
             pc.and_not(pc.is_in(rows["source_id"], value_set=ids), pc.is_in(rows["source_id"], value_set=broken))
         )
-        failed = observations.read(["source_id", "uri", "failure"], equals={"status": "failed"})
+        failed = observations.read(["source_id", "failure"], equals={"status": "failed"})
         failed = failed.filter(pc.is_in(failed["source_id"], value_set=ids)).to_pylist()
         return cls(
-            given=len(source_ids),
+            given=len(uris),
             ok=len(ok.filter(pc.equal(ok["segment"], 0))),
             seconds=pc.sum(ok["seconds"]).as_py() or 0.0,
             packets_broken=pc.sum(ok["packets_broken"]).as_py() or 0,
-            failures=tuple(sorted((row["uri"], row["failure"]["kind"], row["failure"]["message"]) for row in failed)),
+            failures=tuple(
+                sorted((uris[row["source_id"]], row["failure"]["kind"], row["failure"]["message"]) for row in failed)
+            ),
             changed=tuple(changed),
             moved=tuple(moved),
             withdrawn=tuple(withdrawn),

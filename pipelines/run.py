@@ -7,10 +7,7 @@ receipts. Resuming needs nothing else.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -20,8 +17,8 @@ from dailies.curation import schema, sources
 from dailies.curation.clips import ClipRules
 from dailies.curation.errors import UsageError
 from dailies.curation.packages import need
-from dailies.curation.select import check_manifest_columns, select
-from dailies.curation.tables import Committer, DatasetTables, KeySet, Table
+from dailies.curation.select import check_manifest_columns, column_values, select
+from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, with_places
 from dailies.pipelines import engine as engines
 from dailies.pipelines import places
 from dailies.pipelines.exporting import export_selection
@@ -36,6 +33,7 @@ from dailies.pipelines.reports import (
     SourceReport,
     Summary,
 )
+from dailies.pipelines.run_rows import record_run
 from dailies.pipelines.spans import cut_units, record_spans, stored_spans
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
@@ -69,12 +67,12 @@ def curate(
         check_manifest_rules(dataset, recipe, rows)
         if readmit:
             places.readmit(dataset, readmit)
-        record_run(dataset, recipe)
+        run_id = record_run(dataset, recipe)
         placed = places.place_sources(dataset, rows)
         rows = placed.rows
         changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed)
-        record_spans(dataset, recipe.observations, rows)
-        run = _Run(dataset, recipe, engine, progress, retry_failed=retry_failed)
+        record_spans(dataset, recipe.observations, rows, kept=recipe.apart_from_manifests())
+        run = _Run(dataset, recipe, run_id, engine, progress, retry_failed=retry_failed)
         for step in recipe.steps:
             run.step(step, rows)
         return Summary(
@@ -83,7 +81,7 @@ def curate(
             recipe_hash=recipe.hash,
             sources=SourceReport.of(
                 dataset.table(recipe.observations),
-                [row["source_id"] for row in rows],
+                {row["source_id"]: row["uri"] for row in rows},
                 changed,
                 moved=placed.moved,
                 withdrawn=placed.withdrawn,
@@ -98,20 +96,27 @@ def curate(
 def check_manifest_rules(
     dataset: DatasetTables, recipe: CurationRecipe, rows: Sequence[dict[str, Any]], only: SelectStep | None = None
 ) -> None:
-    """Raise ``UsageError`` for a rule over a manifest's column that no row named, now or before, has.
+    """Raise ``UsageError`` for a rule, or a scorer or captioner, over a manifest's column that no row named, now or
+    before, has.
 
     ``only``: the step to check, by default all.
     """
-    steps = [step for step in recipe.steps if isinstance(step, SelectStep) and only in (None, step)]
-    if not any(column.startswith("manifest.") for step in steps for column in step.rules):
+    wanted: dict[str, Iterable[str]] = {
+        f"select {step.name}": step.rules
+        for step in recipe.steps
+        if isinstance(step, SelectStep) and only in (None, step)
+    }
+    if only is None:
+        wanted |= {f"step {step.name}": step.spec.needs for step in recipe.before(None)}
+    if not any(column.startswith("manifest.") for columns in wanted.values() for column in columns):
         return
     texts = {text for row in rows for text in (row["manifest"], *(span["manifest"] for span in row["spans"]))}
     for table in (dataset.table(recipe.observations, schema.OBSERVATIONS), dataset.table("spans", schema.SPANS)):
         if table.exists():
             texts.update(pc.unique(table.read(["manifest"])["manifest"]).to_pylist())
     names = sorted({name for text in texts if text for name in json.loads(text)})
-    for step in steps:
-        check_manifest_columns(step.rules, names, f"select {step.name}")
+    for who, columns in wanted.items():
+        check_manifest_columns(columns, names, who)
 
 
 def _check_installed(recipe: CurationRecipe) -> None:
@@ -133,12 +138,13 @@ class _Run:
         self,
         dataset: DatasetTables,
         recipe: CurationRecipe,
+        run_id: str,
         engine: engines.Engine,
         progress: Progress,
         *,
         retry_failed: bool,
     ) -> None:
-        self.dataset, self.recipe, self.engine, self.progress = dataset, recipe, engine, progress
+        self.dataset, self.recipe, self.run_id, self.engine, self.progress = dataset, recipe, run_id, engine, progress
         self.retry_failed = retry_failed
         self.annotations: list[AnnotationReport] = []
         self.selections: list[SelectionReport] = []
@@ -159,6 +165,7 @@ class _Run:
                     self.dataset,
                     self.recipe,
                     step,
+                    run_id=self.run_id,
                     engine=self.engine,
                     progress=self.progress,
                     retry_failed=self.retry_failed,
@@ -206,8 +213,9 @@ class _Run:
         wanted = ["clip_id", "source_id", "start", "end", "time_base_num", "time_base_den"]
         clips = clips_table(self.dataset, self.recipe).read(wanted, equals={"status": "ok"})
         if spec.needs:
-            needed = joined(self.dataset, self.recipe, before=step).select(["clip_id", *spec.needs])
-            clips = clips.join(needed, "clip_id")
+            known = joined(self.dataset, self.recipe, before=step)
+            needed = {name: column_values(known, name) for name in spec.needs if name not in wanted}
+            clips = clips.join(pa.table({"clip_id": known["clip_id"], **needed}), "clip_id")
         units = with_files(without(clips, "clip_id", table.keys("clip_id")), observed)
         work = ScoreWork(name=step.name, table=table.url, scorer=spec)
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
@@ -253,7 +261,8 @@ def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -
     """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
     table = clips_table(dataset, recipe)
     # Why a source could not be cut is not for rules, and pyarrow joins no structs.
-    clips = table.read([name for name in table.schema.names if name not in ("failure", "failed_version")])
+    columns = [name for name in table.schema.names if name not in ("failure", "failed_version")]
+    clips = with_places(dataset, table.read(columns))
     for step in recipe.before(before):
         table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
         rows = table.read(["clip_id", *step.shown])
@@ -287,6 +296,7 @@ def export_step(
     recipe: CurationRecipe,
     step: ExportStep,
     *,
+    run_id: str,
     engine: engines.Engine,
     progress: Progress,
     retry_failed: bool = False,
@@ -304,6 +314,7 @@ def export_step(
         clips,
         columns,
         selection.properties(),
+        run_id=run_id,
         engine=engine,
         progress=progress,
         retry_failed=retry_failed,
@@ -351,8 +362,10 @@ def export_again(
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, ExportStep, name)
     with dataset.writer(), engines.session(engine):
-        record_run(dataset, recipe)
-        return export_step(dataset, recipe, step, engine=engine, progress=progress, retry_failed=retry_failed)
+        run_id = record_run(dataset, recipe)
+        return export_step(
+            dataset, recipe, step, run_id=run_id, engine=engine, progress=progress, retry_failed=retry_failed
+        )
 
 
 def _named(recipe: CurationRecipe, kind: type[StepT], name: str) -> StepT:
@@ -363,21 +376,3 @@ def _named(recipe: CurationRecipe, kind: type[StepT], name: str) -> StepT:
             f"--name={name}: no {step} step of that name in the last run's recipe; allowed: {', '.join(steps) or 'none'}"
         )
     return steps[name]
-
-
-def record_run(dataset: DatasetTables, recipe: CurationRecipe) -> None:
-    """Append a run to the dataset with its whole recipe, so that the parameters of every result are on record."""
-    table = dataset.table("runs", schema.RUNS)
-    started, number = datetime.now(UTC), 1 + (-1 if (before := table.version()) is None else before)
-    run_id = schema.digest("run", number, started.isoformat(), recipe.hash)
-    row = {
-        "run_id": run_id,
-        "started": started,
-        "command": " ".join(sys.argv),
-        "version": version("dailies"),
-        "recipe": json.dumps(recipe.source | {"name": recipe.name}, sort_keys=True),
-        "recipe_hash": recipe.hash,
-        "tables": json.dumps(recipe.tables()),
-        "number": number,
-    }
-    table.append([row], keys=(run_id,))

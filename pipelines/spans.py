@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,38 +19,53 @@ log = logging.getLogger("dailies")
 SPAN = pa.struct([pa.field(name, schema.SPANS.field(name).type) for name in ("span_id", "start", "end", "manifest")])
 
 
-def record_spans(dataset: DatasetTables, observations: str, rows: Sequence[dict[str, Any]]) -> None:
+def record_spans(
+    dataset: DatasetTables, observations: str, rows: Sequence[dict[str, Any]], *, kept: Collection[str] = ()
+) -> None:
     """Store the spans that ``rows`` of ``list_sources`` name and that are not stored yet, or with other columns.
 
     A source with spans is cut as a whole only where a row, or a run before its first span, named it as a whole: that too
-    is stored. A row without columns says nothing against those stored. The clips of a span whose row now says other
-    things are withdrawn, to be made again; spans that are named no more stay. A line tells of both.
-    ``observations``: name of the table of what was observed.
+    is stored, and so is a row of a source without spans that says other things than when the source was observed. A row
+    without columns says nothing against those stored. The clips of a span, or of a whole, whose row now says other things
+    are withdrawn, to be made again; spans that are named no more stay. A line tells of both.
+
+    Args:
+        observations: Name of the table of what was observed.
+        kept: Names of the tables of scores and captions that depend on no manifest.
     """
     stored = {span["span_id"]: span for span in stored_spans(dataset).to_pylist()}
     spanned = {span["source_id"] for span in stored.values()}
-    before = dataset.table(observations, schema.OBSERVATIONS).keys("source_id") if any(r["spans"] for r in rows) else ()
+    observed = _observed_manifests(dataset, observations, {row["source_id"] for row in rows})
+    in_effect = {key: span["manifest"] for key, span in stored.items()}
+    for source, manifest in observed.items():  # what shots were cut with, where no row of a whole says otherwise
+        whole = schema.span_id(source, None, None)
+        if source not in spanned or whole in stored:
+            in_effect[whole] = in_effect.get(whole) or manifest
     named: dict[str, dict[str, Any]] = {}
     uris: dict[str, str] = {}
     for row in rows:
         source = row["source_id"]
-        if not row["spans"] and source not in spanned:
-            continue
         spans = list(row["spans"])
-        if row["whole"] or (source not in spanned and source in before):
-            spans.append({"start": None, "end": None, "manifest": row["manifest"]})
+        as_whole = {"start": None, "end": None, "manifest": row["manifest"]}
+        if spans or source in spanned:
+            if row["whole"] or (source not in spanned and source in observed):
+                spans.append(as_whole)
+        elif source in observed and not _agree(observed[source], row["manifest"]):
+            spans.append(as_whole)
         for span in spans:
             identity = schema.span_id(source, span["start"], span["end"])
             named[identity] = {"span_id": identity, "source_id": source, **span}
         if row["spans"]:
             uris[source] = row["uri"]
-    corrected = {key: span for key, span in named.items() if key in stored and not _agree(stored[key], span)}
+    corrected = {
+        key: span for key, span in named.items() if key in in_effect and not _agree(in_effect[key], span["manifest"])
+    }
     if corrected:
         first = _first(list(corrected.values()), {row["source_id"]: row["uri"] for row in rows})
         log.warning(
             f"{first}: the row says other things than before (such rows: {len(corrected)}); clips are made again"
         )
-        _correct(dataset, stored, corrected)
+        _correct(dataset, stored, corrected, kept)
     if fresh := [span for key, span in named.items() if key not in stored]:
         dataset.table("spans", schema.SPANS).append(fresh)
     lost = [
@@ -65,13 +80,21 @@ def record_spans(dataset: DatasetTables, observations: str, rows: Sequence[dict[
         )
 
 
-def _correct(dataset: DatasetTables, stored: dict[str, Any], corrected: dict[str, Any]) -> None:
+def _observed_manifests(dataset: DatasetTables, observations: str, sources: Collection[str]) -> dict[str, str | None]:
+    """Return what the manifests said of those of ``sources`` that were observed, at that time."""
+    table = dataset.table(observations, schema.OBSERVATIONS)
+    rows = table.read(["source_id", "manifest"], equals={"segment": 0}).to_pylist()
+    return {row["source_id"]: row["manifest"] for row in rows if row["source_id"] in sources}
+
+
+def _correct(dataset: DatasetTables, stored: dict[str, Any], corrected: dict[str, Any], kept: Collection[str]) -> None:
     """Put spans in place of those stored. Their rows go last, so that a second run finishes what a killed one left."""
-    dataset.withdraw_spans(corrected.values())
+    dataset.withdraw_spans(corrected.values(), kept=kept)
     for name in dataset.exports():
         recount(dataset.folder / "exports" / name)
-    spans = [corrected.get(key, span) for key, span in stored.items()]
-    dataset.table("spans", schema.SPANS).replace(pa.Table.from_pylist(spans, schema=schema.SPANS))
+    if corrected.keys() & stored.keys():
+        spans = [corrected.get(key, span) for key, span in stored.items()]
+        dataset.table("spans", schema.SPANS).replace(pa.Table.from_pylist(spans, schema=schema.SPANS))
 
 
 def _first(spans: Sequence[dict[str, Any]], uris: dict[str, str]) -> str:
@@ -81,20 +104,24 @@ def _first(spans: Sequence[dict[str, Any]], uris: dict[str, str]) -> str:
     return uri if first["start"] is None else f"{uri} start={first['start']:g} end={first['end']:g}"
 
 
-def _agree(stored: dict[str, Any], span: dict[str, Any]) -> bool:
-    """Return whether a row says what is stored. Numbers of manifests in CSV were stored as text once, and nulls as ''."""
-    if span["manifest"] is None or span["manifest"] == stored["manifest"]:
+def _agree(stored: str | None, named: str | None) -> bool:
+    """Return whether a row, as JSON, says what is stored.
+
+    Numbers of manifests in CSV were stored as text once, and nulls as ''; in JSON Lines, every cell had its own type.
+    """
+    if named is None or named == stored:
         return True
-    old, new = json.loads(stored["manifest"] or "{}"), json.loads(span["manifest"])
+    old, new = json.loads(stored or "{}"), json.loads(named)
     return all(_alike(old.get(name), new.get(name)) for name in old.keys() | new.keys())
 
 
 def _alike(old: Any, new: Any) -> bool:
-    if isinstance(old, str) and isinstance(new, int | float):
-        try:
-            return float(old) == new
-        except ValueError:
-            return False
+    for text, number in ((old, new), (new, old)):
+        if isinstance(text, str) and isinstance(number, int | float):
+            try:
+                return float(text) == number
+            except ValueError:
+                return False
     return bool(old == new) or (old == "" and new is None)
 
 

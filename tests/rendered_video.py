@@ -11,6 +11,8 @@ from typing import Any
 import av
 import numpy as np
 
+from dailies.curation.video import nal
+
 os.environ.setdefault("SVT_LOG", "1")  # errors only: it would tell on stderr how it was set
 BITS = 6
 COLOURS = np.array(
@@ -127,6 +129,78 @@ def remuxed(
                 changed.stream = stream
                 container.mux(changed)
     return target
+
+
+def turning(packet: Any, codec: str, degrees: int) -> Any:
+    """A packet of H.264 or HEVC with start codes whose picture says of itself by how much it is to be turned
+    counter-clockwise: display orientation SEI, H.264 D.1.27 and H.265 D.2.17."""
+    angle = f"000{degrees * 65536 // 360:016b}" + ("01001" if codec == "h264" else "11000")
+    message = bytes([47, 3]) + int(angle, 2).to_bytes(3, "big") + b"\x80"
+    header, pictures = (b"\x06", range(1, 6)) if codec == "h264" else (b"\x4e\x01", range(32))
+    units = nal.split(bytes(packet), 0)
+    first = next(number for number, unit in enumerate(units) if nal.kind(codec, unit) in pictures)
+    turned = av.Packet(nal.join([*units[:first], header + message, *units[first:]], 0))
+    turned.pts, turned.dts, turned.time_base = packet.pts, packet.dts, packet.time_base
+    turned.is_keyframe = packet.is_keyframe
+    return turned
+
+
+BOXES = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})  # of an mp4 file, that hold boxes alone
+
+
+def reboxed(data: bytes, changes: dict[bytes, Callable[[bytes], bytes]]) -> bytes:
+    """Boxes of an mp4 file, with what is in those of the kinds of ``changes`` as these give it back."""
+    out, at = b"", 0
+    while at < len(data):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        body, at = data[at + 8 : at + size], at + size
+        body = reboxed(body, changes) if kind in BOXES else changes.get(kind, bytes)(body)
+        out += (8 + len(body)).to_bytes(4, "big") + kind + body
+    return out
+
+
+def with_descriptions(path: Path, *parts: dict[str, Any], stated: bool = True) -> Path:
+    """One mp4 track of parts, each of 18 frames rendered by its settings under a sample description of its own.
+
+    ``stated``: whether these state their pixel aspect; else the size on screen alone does, which is that of the first.
+    """
+
+    def words(*numbers: int) -> bytes:
+        return b"".join(number.to_bytes(4, "big") for number in numbers)
+
+    def described(table: bytes) -> bytes:
+        entry = table[8:]
+        if not stated and b"pasp" in entry:
+            at = entry.index(b"pasp") - 4
+            entry = words(len(entry) - 16) + entry[4:at] + entry[at + 16 :]
+        entries.append(entry)
+        return table
+
+    entries: list[bytes] = []
+    with av.open(path, "w") as container:
+        stream: Any = None
+        for number, settings in enumerate(parts):
+            part = path.with_name(f"part{number}.mp4")
+            options = {"x264-params": f"{GOP}:bframes=0"}
+            render(part, **{"options": options, **settings}, pts=list(range(18)), time_base=Fraction(1, 25))
+            reboxed(part.read_bytes(), {b"stsd": described})
+            with av.open(part) as coded:
+                stream = stream or container.add_stream_from_template(coded.streams.video[0])
+                for index, packet in enumerate(p for p in coded.demux(video=0) if p.size):
+                    packet.pts = packet.dts = 18 * number + index
+                    packet.duration, packet.time_base, packet.stream = 1, Fraction(1, 25), stream
+                    container.mux(packet)
+    with av.open(path) as coded:
+        places = [packet.pos for packet in coded.demux(video=0) if packet.size]
+    chunks = [word for number in range(len(parts)) for word in (1 + 18 * number, 1, number + 1)]
+    tables = {
+        b"stsd": words(0, len(parts)) + b"".join(entries),
+        b"stsc": words(0, len(parts), *chunks),  # a sample a chunk
+        b"stco": words(0, len(places), *places),
+    }
+    changes = {kind: lambda _, table=table: table for kind, table in tables.items()}
+    path.write_bytes(reboxed(path.read_bytes(), changes))
+    return path
 
 
 def silence(container: av.container.OutputContainer, sound: av.AudioStream) -> None:

@@ -66,6 +66,13 @@ def test_motion_is_the_mean_magnitude_of_the_averaged_map() -> None:
     assert values(noise)["motion"] == pytest.approx(0, abs=1e-4)
 
 
+def test_what_reads_low_at_the_edges_is_no_part_of_the_fit() -> None:
+    """A pan by 6 whose flow is half a pixel short in the outermost eighth on every side. Excludes a fit to all places."""
+    flow = flow_map(-5.5)
+    flow[30:-30, 40:-40, 0] = -6
+    assert values(flow)["pan"] == pytest.approx(6, abs=0.01)
+
+
 def test_local_motion_is_the_mean_length_of_what_the_camera_leaves_over() -> None:
     """A quarter of the frame moves by 8 before a still camera: 2. Excludes root mean square (4), largest (8), median (0)."""
     flow = flow_map(width=240)

@@ -18,10 +18,14 @@ from dailies.curation.captioners.motion import MotionCaptioner
 from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.scorers import openclip
 from dailies.curation.scorers.clip import ClipScorer
+from dailies.curation.tables import DatasetTables, query
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame
 from dailies.curation.video import jpeg
+from dailies.pipelines.recipes.recipe import load_recipe
+from dailies.pipelines.run import curate
 from dailies.pipelines.stages import score_rows
+from tests.rendered_video import render
 
 BUILTIN = Path(__file__).resolve().parents[1] / "zoo" / "builtin" / "coca-world"
 FIRST = 9_500_000  # held out from training and from the benchmark
@@ -232,6 +236,29 @@ def test_a_nucleus_draws_by_its_seeds_and_by_probability(tiny: tuple[Any, Any, A
         drawn(0, share=0.0)
 
 
+@pytest.mark.parametrize(("share", "words"), [(0.45, "a"), (0.55, "ab"), (0.75, "ab"), (0.85, "abc"), (1.0, "abc")])
+def test_a_nucleus_holds_the_likeliest_until_they_have_its_share(share: float, words: str) -> None:
+    """Of words said with 0.5, 0.3 and 0.2 in any order. Excludes a nucleus without the word that fills it."""
+    import torch
+
+    from dailies.curation.captioners.decoding import top_p
+    from dailies.curation.scorers.openclip import SpecialTokens
+
+    def model(images: None, ids: Any, **image: Any) -> dict[str, Any]:  # start, end, padding, and b, c, a
+        return {"logits": torch.tensor([0.0, 0.0, 0.0, 0.3, 0.2, 0.5]).log().expand(len(ids), 1, 6).clone()}
+
+    count = 400
+    generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
+    image = (torch.zeros(count, 1), torch.zeros(count, 1, 1))
+    drawn = top_p(model, image, SpecialTokens(start=0, end=1, pad=2), 2, share=share, generators=generators)
+    said = ["...bca"[token] for token in drawn.ids_BL[:, 1].tolist()]
+    wanted = {"a": 0.5, "b": 0.3, "c": 0.2}
+    assert set(said) == set(words)
+    for word in words:
+        share_of_word = wanted[word] / sum(wanted[each] for each in words)
+        assert said.count(word) / count == pytest.approx(share_of_word, abs=0.08)
+
+
 # ---- models ---------------------------------------------------------------------------------------------------------
 
 
@@ -246,11 +273,56 @@ def test_a_checkpoint_in_open_clips_format_is_captioned_with_by_its_path(tmp_pat
     save_weights(new_model(), tmp_path)
     spec = CocaCaptioner(model=str(tmp_path), decode="top_p", max_tokens=8)
     with spec.open() as caption:
-        rows = caption([evidence("a"), evidence("b")])
-        assert rows == caption([evidence("a"), evidence("b")])
-        assert rows["text"][1] == caption([evidence("b")])["text"][0]
+        clips = [evidence("a", content_id=content, stream=0) for content in ("one", "two")]
+        rows = caption(clips)
+        assert rows == caption(clips)
+        assert rows["text"][1] == caption(clips[1:])["text"][0]
     assert max(rows["tokens"].to_pylist()) <= 7
     assert spec.weights() != CocaCaptioner(model=str(BUILTIN)).weights()
+
+
+def test_what_is_drawn_follows_from_content_and_not_from_where_it_lies() -> None:
+    """A clip's id takes in that of its source, which is made of the path where it was first seen."""
+
+    def drawn(seed: int = 0, clip_id: str = "a", start: int = 0, **columns: Any) -> str:
+        told = {"content_id": "one", "stream": 0, **columns}
+        clip = Evidence(
+            clip_id=clip_id,
+            span=Span(start=start, end=100, time_base=Fraction(1, 100)),
+            frames=evidence().frames,
+            columns=told,
+        )
+        with CocaCaptioner(model=str(BUILTIN), decode="top_p", top_p=1.0, seed=seed).open() as caption:
+            return str(caption([clip])["text"][0])
+
+    first = drawn()
+    assert drawn(clip_id="b") == first
+    others = [drawn(content_id="two"), drawn(stream=1), drawn(start=1), drawn(seed=1)]
+    assert sum(other != first for other in others) >= 3  # two draws may fall on the same words
+
+
+DRAWN = """
+name: drawn
+steps:
+  - observe: {observers: [change], evidence: {fps: 5, short_side: 90}}
+  - cut: {detector: content, min_seconds: 0.2, max_seconds: 0.4}
+  - caption: {captioner: {coca: {decode: top_p, top_p: 1.0}}}
+"""
+
+
+def test_the_same_footage_elsewhere_has_the_same_drawn_captions(tmp_path: Path) -> None:
+    (tmp_path / "drawn.yaml").write_text(DRAWN)
+    recipe = load_recipe(str(tmp_path / "drawn.yaml"), ())
+    texts = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        render(tmp_path / place / "film.mp4", count=50)
+        out = str(tmp_path / f"{place} out")
+        curate([str(tmp_path / place / "film.mp4")], out, recipe, engine="local")
+        rows = query(DatasetTables.open(out), "select start, text from clips join captions_coca using (clip_id)")
+        texts.append(sorted((row["start"], row["text"]) for row in rows.to_pylist()))
+    assert texts[0] == texts[1]
+    assert len({text for _, text in texts[0]}) > 1
 
 
 def test_the_built_in_model_loads_as_open_clip_loads_any() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,3 +104,20 @@ def test_export_refuses_options_of_latents(dailies: Dailies, tmp_path: Path) -> 
     done = dailies("export", tmp_path, "--vae", "zoo:tiny-vae")
     assert done.returncode == 2
     assert done.stderr == "dailies: --vae=zoo:tiny-vae: only export --latents takes it; add --latents RECIPE[:PHASE]\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; the same command resumes"),
+        (MemoryError("of 3 GB"), "memory ran out: of 3 GB"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    error: Exception, line: str, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(error, monkeypatch)
+    done = dailies("verify", "dataset")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert line in done.stderr

@@ -313,11 +313,13 @@ AMOUNTS = (0.05, 3.0, 9.0)
 
 
 def earlier(number: int) -> dict[str, Any]:
-    """What earlier steps may say of a clip: every column that there is."""
+    """What earlier steps may say of a clip: every column that there is, and which content it is of."""
     measured = [column for cls in (*OBSERVERS.values(), *SCORERS.values()) for column in columns_of(cls)]
     return {
         **{column.name: (MOVES if pa.types.is_string(column.type) else AMOUNTS)[number] for column in measured},
         **{f"caption_{name}": SCENES[number] for name in CAPTIONERS},
+        "content_id": f"content-{number}",
+        "stream": 0,
     }
 
 

@@ -105,10 +105,13 @@ def test_clip_measures_follow_the_truth(curated: Path, truth: dict[str, Any]) ->
         "select uri, first_frame, frames, motion, text_area, keep, reasons from clips join scores_text using (clip_id) "
         "join selection_main using (clip_id)",
     ).to_pylist()
+    kinds: set[str] = set()
     for row in rows:
         shot = next(
             shot for shot in truth[Path(row["uri"]).name]["shots"] if shot["frame"] <= row["first_frame"] < shot["end"]
         )
+        kinds |= {"still"} if shot["still"] else {"moving"}
+        kinds |= {"text"} if shot["mean_text_share"] > 0.1 else set() if shot["texts"] else {"no text"}
         if shot["still"]:
             assert row["motion"] < 0.1
             assert "motion_low" in row["reasons"]
@@ -116,6 +119,7 @@ def test_clip_measures_follow_the_truth(curated: Path, truth: dict[str, Any]) ->
             assert "text_area_high" in row["reasons"]
         if not shot["texts"]:
             assert row["text_area"] < 0.01
+    assert kinds == {"still", "moving", "text", "no text"}  # all of it was there to be told
 
 
 def test_every_dropped_clip_has_its_reason(curated: Path) -> None:
@@ -183,6 +187,9 @@ def test_a_shard_opens_in_datasets_and_its_clips_play(curated: Path, tmp_path: P
 
     for split in splits_of(curated):
         rows = load_dataset(str(export_of(curated)), split=split, cache_dir=str(tmp_path))
+        shards = sorted((export_of(curated) / "data").glob(f"{split}-*.parquet"))
+        stored = [clip_id for shard in shards for clip_id in pq.read_table(shard)["clip_id"].to_pylist()]
+        assert rows["clip_id"][:] == stored
         assert video.count_frames(rows[0]["video"]) == rows[0]["frames"]
         stream = load_dataset(str(export_of(curated)), split=split, streaming=True, cache_dir=str(tmp_path))
         assert next(iter(stream))["clip_id"] == rows[0]["clip_id"]

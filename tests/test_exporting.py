@@ -240,7 +240,9 @@ def test_a_source_that_changed_is_not_read_for_a_clip_left_in_it(
 def test_size_and_rate_are_limited(dataset: Path, dailies: Dailies) -> None:
     sets = ("--set", "export.mode=encode", "--set", "export.max_short_side=90", "--set", "export.max_fps=6")
     done = dailies("export", dataset, *sets, "--set", "export.codec=hevc", "--engine", "local", "--json")
-    for row in rows_of(Path(json.loads(done.stdout)["path"])).values():
+    rows = rows_of(Path(json.loads(done.stdout)["path"])).values()
+    assert rows
+    for row in rows:
         assert min(row["width"], row["height"]) == 90
         assert row["fps"] == pytest.approx(6, rel=0.2)
         assert row["encoder"] == "libx265"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from dailies.curation.observers import BordersObserver, BoundaryObserver
 from dailies.curation.timing import Span
 from dailies.curation.types import Cut
 from dailies.curation.video.extract import Extractor
-from tests.rendered_video import GOP, render
+from tests.rendered_video import GOP, render, turning
 
 COUNT = 36  # frames of each part, at 25 a second
 TICK = 3600  # of a transport stream, a frame
 RULES = ClipRules(min_seconds=0.5, max_seconds=10)
+TOP, BOTTOM = slice(6, 14), slice(-14, -6)
 SMALL, LARGE, TALL = (160, 90), (320, 180), (90, 160)
 
 
@@ -37,6 +39,23 @@ def disc(_index: int, width: int, height: int) -> np.ndarray:
     return np.where(inside[..., None], 235, 90).repeat(3, axis=-1).astype(np.uint8)
 
 
+def upright_disc(turn: int) -> Callable[[int, int, int], np.ndarray]:
+    """The disc with a black mark at the left of its picture's top, as it is coded to be turned counter-clockwise."""
+
+    def picture(index: int, width: int, height: int) -> np.ndarray:
+        rgb = disc(index, *((height, width) if turn % 180 else (width, height)))
+        rgb[4:16, 4:16] = 16
+        return np.rot90(rgb, -turn // 90)
+
+    return picture
+
+
+def is_upright(rgb: np.ndarray) -> bool:
+    """Whether the mark is where it was, and nowhere else."""
+    corners = [rgb[y, x].mean(axis=(0, 1, 2)) < 50 for y in (TOP, BOTTOM) for x in (TOP, BOTTOM)]
+    return corners == [True, False, False, False]
+
+
 def roundness(rgb: np.ndarray) -> float:
     """Width over height of what is white in (h, w, 3)."""
     white = rgb.mean(axis=-1) > 160
@@ -44,12 +63,13 @@ def roundness(rgb: np.ndarray) -> float:
 
 
 def joined(path: Path, *parts: dict[str, Any]) -> Path:
-    """One transport stream of parts, each rendered by its settings."""
+    """One transport stream of parts, each rendered by its settings; with a ``turn``, its keyframes state it."""
     with av.open(str(path), "w") as container:
         stream: Any = None
         for number, settings in enumerate(parts):
             part = path.with_name(f"part{number}.ts")
             given = {"pts": range(COUNT), "options": {"x264-params": f"{GOP}:bframes=2"}, "picture": disc, **settings}
+            turn = given.pop("turn", 0)
             render(part, **{**given, "pts": list(given["pts"])}, time_base=Fraction(1, 25))
             with av.open(str(part)) as coded:
                 source = coded.streams.video[0]
@@ -61,6 +81,8 @@ def joined(path: Path, *parts: dict[str, Any]) -> Path:
                     first = packet.pts if first is None else first
                     packet.pts += number * COUNT * TICK - first
                     packet.dts += number * COUNT * TICK - first
+                    if turn and packet.is_keyframe:
+                        packet = turning(packet, source.codec_context.name, turn)
                     packet.stream = stream
                     container.mux(packet)
     return path
@@ -86,9 +108,9 @@ def sizes(data: bytes | None) -> set[tuple[int, int, str]]:
         return {(frame.width, frame.height, frame.format.name) for frame in container.decode(video=0)}
 
 
-def check_modes(path: Path, clip: dict[str, Any], shape: float = 1.0) -> dict[str, int]:
-    """Extract a clip in every mode; its file, its reference and its row agree, and its disc is round. Returns how many frames
-    were encoded in each."""
+def check_modes(path: Path, clip: dict[str, Any], shape: float = 1.0, *, marked: bool = False) -> dict[str, int]:
+    """Extract a clip in every mode; its file, its reference and its row agree, and its disc is round, its mark where it was.
+    Returns how many frames were encoded in each."""
     encoded = {}
     size = (clip["width"], clip["height"])
     for mode in ("encode", "smart", "copy", "none"):
@@ -109,6 +131,7 @@ def check_modes(path: Path, clip: dict[str, Any], shape: float = 1.0) -> dict[st
         assert pixels.shape == (made.frames, size[1], size[0], 3), mode
         for rgb in pixels[[0, -1]]:
             assert roundness(rgb) == pytest.approx(shape, abs=0.06), mode
+            assert not marked or is_upright(rgb), mode
         if mode != "none":
             assert len(sizes(made.data)) == 1, mode
             assert video.count_frames(made.data or b"") == made.frames, mode
@@ -249,8 +272,8 @@ def test_a_copy_that_keyframes_leave_under_the_least_length_is_refused(tmp_path:
 # ---- rules ----------------------------------------------------------------------------------------------------------
 
 
-def at(pts: int, width: int, height: int) -> Geometry:
-    return Geometry(pts=pts, width=width, height=height, rotation=0, pixel_format="yuv420p", pixel_aspect=1.0)
+def at(pts: int, width: int, height: int, rotation: int = 0) -> Geometry:
+    return Geometry(pts=pts, width=width, height=height, rotation=rotation, pixel_format="yuv420p", pixel_aspect=1.0)
 
 
 def test_only_another_shape_is_a_change_and_only_where_no_cut_lies() -> None:
@@ -265,6 +288,15 @@ def test_only_another_shape_is_a_change_and_only_where_no_cut_lies() -> None:
     drift = [at(2 * n, 1000 + 6 * n, 1000) for n in range(5)]  # each by less than a percent, together by more
     assert [cut.end for cut in with_changes([], drift, pts)] == [4, 8]
     assert with_changes([hard], [], pts) == [hard]
+
+
+def test_another_turn_is_a_change_whatever_the_shape() -> None:
+    """Excludes turns told apart by shape alone, and 270° taken to be further from upright than 90°."""
+    pts = list(range(0, 100, 2))
+    geometries = [at(20 * n, 360, 360, turn) for n, turn in enumerate((0, 0, 270, 270, 90))]
+    assert [(cut.start, cut.end, cut.strength) for cut in with_changes([], geometries, pts)] == [
+        (38, 40, 2), (78, 80, 4)
+    ]  # fmt: skip
 
 
 def test_the_largest_size_of_a_span_and_where_it_is() -> None:
@@ -285,6 +317,7 @@ def test_the_largest_size_of_a_span_and_where_it_is() -> None:
         ((160, 90), (640, 360), (0, 0, 640, 360)),
         ((854, 480), (640, 360), (0, 0, 640, 360)),
         ((180, 320), (320, 180), (110, 0, 100, 180)),
+        ((180, 320), (322, 180), (110, 0, 100, 180)),  # at an even column: chroma has half the size
         ((320, 180), (180, 320), (0, 110, 180, 100)),
         ((640, 480), (1920, 1080), (240, 0, 1440, 1080)),
     ],

@@ -71,6 +71,12 @@ def complain(kind: str, heartbeat: Beat) -> object:
         import no_such_package  # noqa: F401
     if kind == "disk":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if kind == "map":
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if kind == "allocator":
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 9 TB"
+        )
     raise KeyError("not ours")
 
 
@@ -193,6 +199,12 @@ def test_a_package_that_is_absent_is_no_fault_of_the_item_and_names_the_machine(
 def test_a_full_disk_is_no_fault_of_the_item() -> None:
     with isolated(complain) as child, pytest.raises(Outage, match="No space left on device"):
         child.call("disk")
+
+
+@pytest.mark.parametrize("kind", ["memory", "map", "allocator"])
+def test_memory_that_runs_out_under_the_childs_own_limit_is_the_items_fault(kind: str) -> None:
+    with isolated(complain) as child, pytest.raises(Crashed, match="its process ran out of memory"):
+        child.call(kind)
 
 
 def test_a_child_that_cannot_start_is_no_fault_of_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

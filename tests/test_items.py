@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Sequence
+import resource
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,25 +18,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dailies.curation import schema, world
+from dailies.curation import schema, video, world
 from dailies.curation.errors import (
     DailiesError,
     Defect,
     NotInstalled,
     Outage,
     OutOfMemory,
+    SourceError,
     Truncated,
     UsageError,
     item_error,
     stopping_error,
 )
 from dailies.curation.export import extraction
+from dailies.curation.pictures import open_picture
 from dailies.curation.tables import DatasetTables, query, verify
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame
 from dailies.pipelines import stages, staleness
 from dailies.pipelines.stages import score_rows
 from tests.conftest import Dailies
+from tests.rendered_video import render
 
 COLUMNS = [schema.field("length", pa.int32(), "of the clip's name", "letter")]
 Score = Callable[[Sequence[Evidence]], pa.Table]
@@ -111,6 +116,10 @@ def test_a_batch_that_memory_does_not_suffice_for_is_halved() -> None:
     [
         (MemoryError("of 3 GB"), OutOfMemory),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), Outage),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), Outage),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), Outage),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3 bytes"), OutOfMemory),
+        (ValueError("Generic LocalFileSystem error: No space left on device (os error 28)"), Outage),
         (ImportError("No module named 'x'"), NotInstalled),
         (UsageError("model=x: no such file"), UsageError),
     ],
@@ -132,6 +141,30 @@ def test_whose_fault_an_exception_is() -> None:
     assert item_error(truncated) is truncated
     assert isinstance(item_error(ValueError("two\nlines")), Defect)
     assert str(item_error(ValueError("two\nlines"))) == "ValueError: two lines"
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """The system opens no further file for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "read", [video.content_id, lambda path: video.open_source(path).probe, lambda path: open_picture(Path(path))]
+)
+def test_file_handles_that_run_out_are_no_fault_of_what_is_read(read: Callable[[str], Any], tmp_path: Path) -> None:
+    render(tmp_path / "film.mp4", count=3)
+    path = str(tmp_path / "film.mp4")
+    with suppress(SourceError):
+        read(path)  # and so imports what it needs
+    with no_more_files(), pytest.raises(OSError, match="Too many open files") as caught:
+        read(path)
+    assert isinstance(stopping_error(caught.value), Outage)
 
 
 # ---- through the pipeline -------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from dailies.training.data.batches import Batches  # noqa: E402
 from dailies.training.data.export import Export  # noqa: E402
 from dailies.training.data.items import Clips  # noqa: E402
 from dailies.training.data.latent_crops import encode_crops  # noqa: E402
+from dailies.training.data.sampling import draw_spec  # noqa: E402
 from dailies.training.data.split import MAIN, load  # noqa: E402
 from dailies.training.diffusion.encoders import Encoders  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
@@ -213,9 +214,13 @@ def test_what_cannot_be_encoded_is_a_row_with_a_reason(broken: Path, with_text: 
 def test_datasets_loads_them(latents: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(latents), split="train", cache_dir=str(tmp_path))
-    assert len(loaded) == 4
-    assert len(loaded[0]["views"]) == K
-    assert len(loaded[0]["views"][0]["moments"]) == 2 * 8 * 8 * 6 * 8
+    stored = [row for row in rows(latents) if row["split"] == "train"]
+    assert [row["clip_id"] for row in loaded] == [row["clip_id"] for row in stored]
+    for ours, theirs in zip(stored, loaded, strict=True):
+        assert len(theirs["views"]) == K
+        assert [view["moments"] for view in theirs["views"]] == [view["moments"] for view in ours["views"]]
+    whole = np.frombuffer(loaded[0]["views"][0]["moments"], np.float16)
+    assert whole.size == 8 * 8 * 6 * 8  # frames, mean and log-variance of four channels, a quarter of 24 and 32 px
 
 
 def test_groups_are_small_and_media_is_stored_as_it_is(latents: Path) -> None:
@@ -277,6 +282,13 @@ def test_pictures_beside_videos_are_first_frames_of_crops(with_text: LatentsRepo
     split = load(RECIPE, joint, {MAIN: Export(with_text.path)}, MODELS)
     pictures, videos = Batches(RECIPE, joint, split, encoders, 5.0).training(0)
     assert (pictures.clean.shape, videos.clean.shape) == ((1, 4, 6, 8), (1, 9, 4, 6, 8))
+    spec = draw_spec(RECIPE.seed, "text", 1, len(split.pictures.items.clip_ids), subset="pictures", index=0)
+    (row,) = (row for row in rows(Path(with_text.path)) if row["clip_id"] == pictures.clip_ids[0])
+    assert row["clip_id"] == split.pictures.items.clip_ids[spec.item]
+    moments = np.frombuffer(row["views"][int(spec.offset * K)]["moments"], np.float16).reshape(9, 8, 6, 8)
+    mean, logvar = torch.from_numpy(moments[0].astype(np.float32)).chunk(2)
+    posterior = torch.from_numpy(spec.rng.standard_normal((1, 4, 6, 8), dtype=np.float32))[0]
+    torch.testing.assert_close(pictures.clean[0], (mean + (logvar / 2).exp() * posterior) * encoders.vae.scale)
 
 
 def test_crops_are_read_again_where_they_do_not_fit(latents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,6 +499,47 @@ def test_latents_made_before_contents_were_kept_are_known_by_their_exports_place
     assert make(broken, out).splits == with_text.splits
     with pytest.raises(UsageError, match="holds other latents, by source_path; "):
         make(shutil.copytree(broken, tmp_path / "export"), out)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_another_tokenizer_beside_the_same_text_encoder_is_refused(
+    beside: bool, broken: Path, with_text: LatentsReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the text encoder's folder, and in the one beside it, as diffusers keeps them; not for a phase without texts."""
+    monkeypatch.setattr(work.LatentsWork, "_shard", lambda *_: pytest.fail("made again"))
+    text = shutil.copytree(str(MODELS.text), tmp_path / "text_encoder")
+    place = text
+    if beside:
+        place = tmp_path / "tokenizer"
+        place.mkdir()
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (text / name).rename(place / name)
+    out = Path(with_text.path)
+    assert make(broken, out, text=str(text)) == with_text
+    models = dataclasses.replace(MODELS, text=str(text))
+    load(RECIPE, TEXT, {MAIN: Export(out)}, models)
+    vocabulary = json.loads((place / "tokenizer.json").read_text())
+    words = vocabulary["model"]["vocab"]
+    (first, one), (second, other) = list(words.items())[-2:]
+    words |= {first: other, second: one}
+    (place / "tokenizer.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(UsageError, match=r"^--out=.*: holds other latents, by tokenizer; "):
+        make(broken, out, text=str(text))
+    with pytest.raises(
+        UsageError, match=r"phase text: text=.*text_encoder: has a tokenizer of sha256 [0-9a-f]{16}…; the"
+    ):
+        load(RECIPE, TEXT, {MAIN: Export(out)}, models)
+
+
+def test_latents_made_before_tokenizers_were_kept_are_taken(
+    broken: Path, with_text: LatentsReport, tmp_path: Path
+) -> None:
+    out = shutil.copytree(with_text.path, tmp_path / "latents")
+    manifest = json.loads((out / "latents.json").read_text())
+    assert manifest.pop("tokenizer")
+    (out / "latents.json").write_text(json.dumps(manifest))
+    assert make(broken, out).splits == with_text.splits
+    load(RECIPE, TEXT, {MAIN: Export(out)}, MODELS)
 
 
 def test_a_second_process_is_refused_in_one_line(broken: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,53 @@ def test_tabs_and_json_lines_are_read(folder: Path) -> None:
     assert columns(written(folder, text, "list.jsonl")) == [("a.mp4", {"score": 1}), ("b.mp4", {"tags": ["x"]})]
 
 
+def lines(*rows: dict[str, Any]) -> str:
+    return "".join(json.dumps({"path": f"{name}.mp4", **row}) + "\n" for name, row in zip("abc", rows, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("cells", "read"),
+    [
+        ((1, 2.5, None), (1.0, 2.5, None)),
+        ((None, 2, 1), (None, 2, 1)),
+        ((1, 2.5, "x"), ("1", "2.5", "x")),
+        (("x", None, 3), ("x", None, "3")),
+        (("007", 7, None), ("007", "7", None)),
+        ((1, 2**63, 2**64), ("1", str(2**63), str(2**64))),
+        ((2**63 - 1, -(2**63), 0), (2**63 - 1, -(2**63), 0)),
+        ((True, None, False), (True, None, False)),
+        (([1, None], [], [2.5]), ([1.0, None], [], [2.5])),
+        (({"a": 1}, {"a": "x"}, {}), ({"a": "1"}, {"a": "x"}, {})),
+        (({"a": [{"b": 1}]}, None, {"a": [{"b": 0.5}]}), ({"a": [{"b": 1.0}]}, None, {"a": [{"b": 0.5}]})),
+    ],
+)  # fmt: skip
+def test_a_column_of_json_lines_has_one_type(folder: Path, cells: tuple[Any, ...], read: tuple[Any, ...]) -> None:
+    """Whichever row comes first."""
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        rows = columns(written(folder, lines(*({"x": cells[number]} for number in order)), "list.jsonl"))
+        found = [row["x"] for _, row in rows]
+        assert repr(found) == repr([read[number] for number in order])  # 1 == 1.0, and True == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (1, True, r"x=true: is true or false, where row 1 \(line 1\) has a whole number"),
+        ("x", False, r"x=false: is true or false, where row 1 \(line 1\) has text"),
+        ([1], "x", r'x="x": is text, where row 1 \(line 1\) has a list'),
+        ({"a": 1}, 2.5, r"x=2.5: is a number, where row 1 \(line 1\) has an object"),
+        ({"a": [1]}, {"a": [{"b": 1}]}, r'x.a\[\]={"b": 1}: is an object, where row 1 \(line 1\) has a whole number'),
+    ],
+)
+def test_a_cell_of_json_lines_that_no_type_takes_in_is_named(folder: Path, first: Any, second: Any, said: str) -> None:
+    """The row without one in between is passed over."""
+    manifest = written(folder, lines({"x": first}, {}, {"x": second}), "list.jsonl")
+    with pytest.raises(
+        UsageError, match=rf"^manifest .*list.jsonl: row 3 \(line 3\): {said}; give all of them one type"
+    ):
+        list(list_sources([manifest]))
+
+
 def test_a_long_cell_is_read(folder: Path) -> None:
     assert columns(written(folder, f'path,text\na.mp4,"{"y" * 200_000}"\n'))[0][1]["text"] == "y" * 200_000
 
@@ -83,6 +131,7 @@ def test_a_long_cell_is_read(folder: Path) -> None:
         ('path,text\na.mp4,"x\ny"\nb.mp4,"z\n', "l.csv", r"row 2 \(line 4\): unexpected end of data; check its double"),
         ("path,a,a\na.mp4,1,2\n", "l.csv", "two columns are named 'a'"),
         ('{"path": "a.mp4"}\n{"path"\n', "l.jsonl", r"row 2 \(line 2\): is not JSON"),
+        ('{"path": "a.mp4", "x": 1, "x": 2}\n', "l.jsonl", r"row 1 \(line 1\): 'x' stands twice in an object"),
         ('{"path": "a.mp4"}\n["b.mp4"]\n', "l.jsonl", r"row 2 \(line 2\): is no object"),
         ("path,split\na.mp4,val\nb.mp4,holdout\n", "l.csv", r"row 2 \(line 3\): split=holdout: no such split.*dev"),
         ("path,start,end\na.mp4,0,1\na.mp4,2,1\n", "l.csv", r"row 2 \(line 3\): end=1: must be after start=2"),
@@ -100,6 +149,23 @@ def test_a_wrong_row_is_named(folder: Path, text: str, name: str, said: str) -> 
     with pytest.raises(UsageError, match=rf"^manifest .*{name}: {said}") as caught:
         list(list_sources([written(folder, text, name)]))
     assert "\n" not in str(caught.value)
+
+
+def test_decimals_of_parquet_are_numbers(folder: Path) -> None:
+    rows = [
+        {"path": "a.mp4", "rating": Decimal("3.50"), "views": Decimal(7)},
+        {"path": "b.mp4", "rating": None, "views": Decimal(10)},
+    ]
+    assert repr([row for _, row in columns(written(folder, rows))]) == repr(
+        [{"rating": 3.5, "views": 7}, {"rating": None, "views": 10}]
+    )
+
+
+def test_two_columns_of_one_name_are_refused_in_parquet_too(folder: Path) -> None:
+    table = pa.table([pa.array(["a.mp4"]), pa.array([1]), pa.array([2])], names=["path", "x", "x"])
+    pq.write_table(table, folder / "list.parquet")
+    with pytest.raises(UsageError, match=r"list\.parquet: two columns are named 'x'; rename one"):
+        list(list_sources([str(folder / "list.parquet")]))
 
 
 # ---- which column ---------------------------------------------------------------------------------------------------

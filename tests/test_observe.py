@@ -17,7 +17,6 @@ from dailies.curation.observations import evidence_within
 from dailies.curation.observe import EvidenceGrid, Observation, observe
 from dailies.curation.observers.change import ChangeObserver
 from dailies.curation.observers.luma import LumaObserver
-from dailies.curation.observers.sharpness import SharpnessObserver
 from dailies.curation.timing import Span
 from dailies.curation.video import unjpeg
 from dailies.curation.world import Background, Script, Shape, Shot
@@ -87,17 +86,6 @@ def test_luma_follows_brightness(tmp_path: Path) -> None:
     for level, picture in ((30, dark), (200, light)):
         path = world.encode(iter([picture] * 10), tmp_path / f"{level}.mp4", fps=24)
         assert measured(str(path), LumaObserver())["luma"] == pytest.approx(level, abs=2)
-
-
-def test_sharpness_falls_with_blur(tmp_path: Path) -> None:
-    script = Script(shots=(moving(0),))
-    sharp = list(world.frames(script))
-    soft = [cv2.GaussianBlur(picture, (9, 9), 3) for picture in sharp]
-    values = [
-        measured(str(world.encode(iter(pictures), tmp_path / f"{n}.mp4", fps=24)), SharpnessObserver())["sharpness"]
-        for n, pictures in enumerate((sharp, soft))
-    ]
-    assert values[0] > 2 * values[1]
 
 
 # ---- one decode -----------------------------------------------------------------------------------------------------

@@ -17,12 +17,14 @@ from dailies.curation.clips import ClipRules, clip_rows
 from dailies.curation.cuts import find_cuts
 from dailies.curation.detectors.boundary import BoundaryDetector
 from dailies.curation.observations import observe_row
+from dailies.curation.observe import HOLES, Segment, observe
 from dailies.curation.observers.boundary import BoundaryObserver
 from dailies.curation.timing import Span
 from tests.rendered_video import render
 
 MS = Fraction(1, 1000)
 X264 = {"x264-params": "keyint=25:min-keyint=25:scenecut=0:bframes=3:b-adapt=0"}
+INTRA = {"x264-params": "keyint=1:bframes=0"}
 VP9 = {"deadline": "realtime", "cpu-used": "8"}
 EVEN = [40 * i for i in range(75)]
 PAUSED = [*EVEN, 7000]  # one frame, four seconds later
@@ -97,6 +99,51 @@ def test_a_clip_lasts_as_long_as_its_row(mode: Any, suffix: str, tmp_path: Path)
                 assert container.duration / 1e6 == pytest.approx(row["seconds"], abs=0.004)
 
 
+@pytest.mark.parametrize("codec", ["libvpx", "ffv1", "libvpx-vp9", "libx264"])
+@pytest.mark.parametrize("mode", ["copy", "smart", "encode"])
+def test_the_clip_of_any_codec_lasts_as_long_as_its_row_and_is_read_so(mode: Any, codec: str, tmp_path: Path) -> None:
+    """Of frames that end with one held for long, with a short one, or with one that B-frames come before."""
+    options = {"ffv1": {"g": "1"}, "libx264": X264}.get(codec, VP9)
+    path = tmp_path / ("a.webm" if "vpx" in codec else "a.mkv")
+    rendered(path, [*EVEN, 7000, 7012, 7100], codec=codec, options=options)
+    for end, frames in ((7000, 75), (7012, 76), (7100, 77)):
+        clip = video.extract_clip(str(path), Span(start=0, end=end, time_base=MS), mode)
+        assert clip.data is not None
+        assert clip.frames <= frames if mode == "copy" else clip.frames == frames
+        made = tmp_path / "made"
+        made.write_bytes(clip.data)
+        row = row_of(made)
+        assert row["status"] == "ok", row["failure"]
+        assert (len(row["pts"]), row["seconds"]) == (clip.frames, pytest.approx(float(clip.span.seconds), abs=0.003))
+        with av.open(io.BytesIO(clip.data)) as container:
+            assert container.duration / 1e6 == pytest.approx(float(clip.span.seconds), abs=0.003)
+
+
+def held_until_seven(path: Path) -> Path:
+    span = Span(start=0, end=7000, time_base=MS)
+    rng = np.random.default_rng(0)
+    noise = {"picture": lambda _i, width, height: rng.integers(0, 255, (height, width, 3), np.uint8)}
+    source = rendered(path.with_name("source.webm"), EVEN, codec="libvpx", **noise)
+    clip = video.extract_clip(str(source), span, "copy")
+    assert clip.data is not None
+    path.write_bytes(clip.data)
+    return path
+
+
+@pytest.mark.parametrize("left", [0.999, 0.7])
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_file_whose_end_is_lost_is_not_one_that_holds_its_last_frame(
+    left: float, filled: bool, tmp_path: Path
+) -> None:
+    """Also where the place of what is lost was reserved, as downloads do."""
+    path = held_until_seven(tmp_path / "a.mkv")
+    data = path.read_bytes()
+    assert row_of(path)["seconds"] == pytest.approx(7, abs=0.003)
+    kept = round(left * len(data)) if left < 0.9 else data.rindex(bytes.fromhex("1c53bb6b"))  # before its index
+    path.write_bytes(data[:kept] + bytes(len(data) - kept if filled else 0))
+    assert row_of(path)["failure"]["kind"] == "truncated"
+
+
 # ---- what is missing ------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +182,113 @@ def test_packets_missing_from_a_transport_stream_end_a_clip(tmp_path: Path) -> N
     clips = clips_of(row_of(path))
     assert (clips[0]["end_kind"], clips[1]["start_kind"]) == ("hole", "hole")
     assert clips[0]["seconds"] == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(("lost", "is_hole"), [(11, False), (12, False), (13, True), (14, True)])
+def test_half_a_second_of_stated_time_is_the_least_hole(lost: int, is_hole: bool, tmp_path: Path) -> None:
+    """Fragments of one frame each, at 25 a second."""
+    path = rendered(tmp_path / "a.mp4", EVEN, movflags="frag_every_frame+empty_moov+default_base_moof", options=INTRA)
+    without_fragments(path, *range(30, 30 + lost))
+    clips = clips_of(row_of(path))
+    assert [clip["frames"] for clip in clips] == ([30, 45 - lost] if is_hole else [75 - lost])
+
+
+SOUND = {"mp4": "aac", "mkv": "libopus", "webm": "libopus", "flv": "aac", "ts": "aac"}
+
+
+def sounding(path: Path, still: tuple[float, float], *silences: tuple[float, float], sounds: int = 1) -> Path:
+    """Ten seconds without frames in ``still``, and with one silence in each stream of sound: seconds without packets."""
+    webm, codec = path.suffix == ".webm", SOUND[path.suffix[1:]]
+    with av.open(path, "w") as container:
+        picture = container.add_stream("libvpx-vp9" if webm else "libx264", rate=25, width=64, height=48)
+        picture.options = VP9 if webm else X264
+        picture.pix_fmt, picture.codec_context.time_base = "yuv420p", Fraction(1, 25)
+        streams = [container.add_stream(codec, rate=48000, layout="mono") for _ in range(sounds)]
+        size = 960 if codec == "libopus" else 1024
+        events: list[tuple[Fraction, Any, int]] = [(Fraction(i, 25), picture, i) for i in range(250)]
+        events = [event for event in events if not still[0] <= event[0] < still[1]]
+        for number, stream in enumerate(streams):
+            begins, ends = silences[number] if number < len(silences) else (0, 0)
+            starts = range(0, 480000 - size, size)
+            events += [(Fraction(at, 48000), stream, at) for at in starts if not begins <= at / 48000 < ends]
+        for _, stream, at in sorted(events, key=lambda event: event[0]):
+            if stream is picture:
+                frame: Any = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8)).reformat(format="yuv420p")
+                frame.time_base = Fraction(1, 25)
+            else:
+                kind = stream.codec_context.format.name
+                samples = np.zeros((1, size), np.float32 if kind.startswith("flt") else np.int16)
+                frame = av.AudioFrame.from_ndarray(samples, format=kind, layout="mono")
+                frame.sample_rate, frame.time_base = 48000, Fraction(1, 48000)
+            frame.pts = at
+            container.mux(stream.encode(frame))
+        for stream in (picture, *streams):
+            container.mux(stream.encode(None))
+    return path
+
+
+def frames_and_ends(path: Path) -> list[tuple[int, str]]:
+    return [(clip["frames"], clip["end_kind"]) for clip in clips_of(row_of(path))]
+
+
+WHOLE = [(150, "source")]
+HOLED = [(75, "hole"), (75, "source")]
+
+
+@pytest.mark.parametrize("suffix", SOUND)
+def test_where_sound_stops_with_the_picture_a_part_is_missing(suffix: str, tmp_path: Path) -> None:
+    """And where it runs on, a frame is held. Nothing else tells the two apart in these containers."""
+    path = tmp_path / f"a.{suffix}"
+    assert frames_and_ends(sounding(path, (3, 7), (3, 7))) == HOLED
+    assert [clip["seconds"] for clip in clips_of(row_of(path))] == pytest.approx([3, 3], abs=0.005)
+    assert frames_and_ends(sounding(path, (3, 7), (3.5, 6.5))) == HOLED  # loosely interleaved
+    assert frames_and_ends(sounding(path, (3, 7))) == WHOLE
+    assert frames_and_ends(sounding(path, (3, 7), sounds=0)) == WHOLE
+
+
+@pytest.mark.parametrize(
+    "silence", [(4.5, 6.9), (3, 5.5), (1, 7), (3, 9), (0, 7), (3, 10)], ids=lambda silence: f"{silence[0]}-{silence[1]}"
+)
+def test_a_microphone_that_is_off_makes_no_hole(silence: tuple[float, float], tmp_path: Path) -> None:
+    assert frames_and_ends(sounding(tmp_path / "a.mkv", (3, 7), silence)) == WHOLE
+
+
+def test_a_part_is_missing_where_all_sounds_stop(tmp_path: Path) -> None:
+    assert frames_and_ends(sounding(tmp_path / "a.mkv", (3, 7), (3, 7), (3, 7), sounds=2)) == HOLED
+    assert frames_and_ends(sounding(tmp_path / "a.mkv", (3, 7), (3, 7), sounds=2)) == WHOLE
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize(("lost", "is_hole"), [(12, False), (13, True)])
+def test_half_a_second_without_picture_and_sound_is_the_least_hole(
+    lost: int, is_hole: bool, suffix: str, tmp_path: Path
+) -> None:
+    """12 frames of 25 a second are 0.48 s, 13 are 0.52 s; the sound lacks more."""
+    path = sounding(tmp_path / f"a.{suffix}", (3, 3 + lost / 25), (2.9, 3.7))
+    assert (len(clips_of(row_of(path))) == 2) is is_hole
+    path = sounding(tmp_path / f"a.{suffix}", (3, 3.8), (3.2, 3.2 + lost / 25))
+    assert (len(clips_of(row_of(path))) == 2) is is_hole  # the other way round
+
+
+@pytest.mark.parametrize("movflags", [None, "frag_keyframe+empty_moov"])
+def test_a_still_in_an_mp4_of_vp9_is_no_hole(movflags: str | None, tmp_path: Path) -> None:
+    """Of this codec libav tells a duration of its own instead of mp4's."""
+    path = rendered(tmp_path / "a.mp4", TWICE, codec="libvpx-vp9", options=VP9, movflags=movflags)
+    assert frames_and_ends(path) == [(151, "source")]
+
+
+@pytest.mark.parametrize("segment_seconds", [None, 3])
+def test_a_hole_longer_than_a_segment_looks_back_is_seen(segment_seconds: float | None, tmp_path: Path) -> None:
+    """Segments of two seconds look back for one, and the hole reaches over the first frame of two."""
+    path = sounding(tmp_path / "a.mkv", (2, 7.6), (2, 7.6))
+    first = observe(str(path), [], None, segment_seconds=segment_seconds)
+    parts = [first]
+    for number in range(1, first.segments):
+        segment = Segment(number=number, count=first.segments, origin=first.origin)
+        parts.append(observe(str(path), [], None, segment=segment))
+    assert (len(parts) > 1) is (segment_seconds is not None)
+    (hole,) = [track for part in parts for track in part.tracks if track.name == HOLES]
+    assert (hole.pts.tolist(), hole.values.tolist()) == ([7600], pytest.approx([0.04]))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "ts"])
@@ -185,8 +339,9 @@ def test_slow_sources_are_cut(fps: Fraction | int, length: int, tmp_path: Path) 
     assert cuts == [length, 2 * length, 3 * length]
 
 
-def test_slides_of_a_frame_each_share_no_clip(tmp_path: Path) -> None:
-    path = world.encode([shot[0] for shot in shots(7, 32)], tmp_path / "a.mp4", fps=1)
+@pytest.mark.parametrize("fps", [1, 2])
+def test_slides_of_a_frame_each_share_no_clip(fps: int, tmp_path: Path) -> None:
+    path = world.encode([shot[0] for shot in shots(7, 32)], tmp_path / "a.mp4", fps=fps)
     assert [clip["frames"] for clip in clips_of(row_of(path))] == [1] * 7
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dailies.curation.errors import NoVideo, SourceError, Truncated, Unreadable
+from dailies.curation.errors import (
+    DailiesError,
+    NoVideo,
+    Outage,
+    OutOfMemory,
+    SourceError,
+    Truncated,
+    Unreadable,
+    item_error,
+)
 from dailies.curation.pictures import GROUND, MOST_PIXELS, open_picture
 
 CORNERS = np.zeros((24, 32, 3), np.uint8)
@@ -124,6 +135,29 @@ def test_a_picture_that_cannot_be_read_has_a_reason(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("dailies.curation.pictures.MOST_PIXELS", 64 * 64 - 1)
     with pytest.raises(Unreadable, match="64x64 px are more than"):
         open_picture(whole)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), OutOfMemory),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), Outage),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), Outage),
+    ],
+)
+def test_what_is_no_fault_of_a_picture_ends_the_run(
+    error: Exception, kind: type[DailiesError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: Any, **__: Any) -> None:
+        raise error
+
+    picture = encoded(Image.new("RGB", (8, 8)))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lacking)
+    with pytest.raises(type(error)) as caught:
+        open_picture(picture)
+    assert caught.value is error
+    with pytest.raises(kind):
+        item_error(error)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,28 @@ import pyarrow.parquet as pq
 import pytest
 
 from dailies import Dataset
-from dailies.curation import world
+from dailies.curation import schema, world
 from dailies.curation.errors import UsageError
-from dailies.curation.tables import DatasetTables, Folder, Table, current, query, verify
+from dailies.curation.tables import DatasetTables, Folder, Table, current, move_sources, moved_sources, query, verify
 from dailies.curation.video import cell_url
 from dailies.pipelines import engine as engines
-from dailies.pipelines import maintenance, places
+from dailies.pipelines import maintenance, places, run_rows
 from dailies.pipelines.maintenance import bytes_left, take_down
 from dailies.pipelines.places import place_sources
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.reports import Summary
 from dailies.pipelines.run import curate, export_again, select_again
-from tests.dataset_builder import EXPORT, fill, observation
+from tests.dataset_builder import (
+    CAPTIONS,
+    CLIPS,
+    EXPORT,
+    OBSERVATIONS,
+    SCORES,
+    SELECTION,
+    clips_of,
+    fill,
+    observation,
+)
 from tests.test_curate import FAST
 
 Curate = Callable[..., Summary]
@@ -91,6 +103,11 @@ def test_a_moved_folder_keeps_its_clips_and_nothing_is_done_again(
     export = export_again(after.dataset, "export", ["export.crf=30"], engine="local")
     assert export.failed == 0
     assert sum(export.splits.values()) > 0
+    dataset = Dataset(after.dataset)
+    clips = dataset.clips()
+    assert {Path(uri).parent for uri in clips["uri"].to_pylist()} == {moved}
+    assert len(dataset.frames(clips["clip_id"][0].as_py()).pts) == clips["frames"][0].as_py()
+    assert {Path(uri).parent for uri in dataset.sql("select uri from export_export")["uri"].to_pylist()} == {moved}
     assert verify(DatasetTables.open(after.dataset)) == []
     assert again(moved).sources.moved == ()
 
@@ -118,6 +135,65 @@ def test_the_export_of_the_later_run_is_current_whatever_the_clock_says(videos: 
     os.utime(f"{later}/index.parquet", (0, 0))
     assert current(DatasetTables.open(out))["export_export"] == f"exports/{Path(later).name}"
     assert Dataset(out).exports[-1] == later
+
+
+class SlowClock(datetime):
+    """Each reading is earlier than the one before."""
+
+    readings = 0
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> SlowClock:
+        cls.readings += 1
+        return cls(2040, 1, 1, tzinfo=tz) - timedelta(days=cls.readings)
+
+
+def test_an_export_that_is_found_again_is_current_whatever_the_clock_says(
+    videos: Path, again: Curate, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (run_rows, places):
+        monkeypatch.setattr(module, "datetime", SlowClock)
+    out = again(videos).dataset
+    paths = [export_again(out, "export", [f"export.crf={crf}"], engine="local").path for crf in (30, 40)]
+    dataset = DatasetTables.open(out)
+    for sought in (*paths, paths[0]):
+        os.utime(f"{sought}/index.parquet", (0, 0))
+        done.clear()
+        crf = (30, 40)[paths.index(sought)]
+        assert export_again(out, "export", [f"export.crf={crf}"], engine="local").path == sought
+        assert done == []
+        assert current(dataset)["export_export"] == f"exports/{Path(str(sought)).name}"
+        assert Dataset(out).exports[-1] == sought
+        tables = json.loads(dataset.runs(["tables"])["tables"][-1].as_py())
+        assert tables["export.export"] == f"exports/{Path(str(sought)).name}"
+    summary = again(videos)
+    assert done == []
+    assert Dataset(out).exports[-1] == summary.exports[0].path, "curate finds its own again"
+    assert query(dataset, "select count(*) as n, count(distinct run_id) as ids from runs").to_pylist() == [
+        {"n": 7, "ids": 7}
+    ]
+    assert verify(dataset) == []
+
+
+def test_an_export_is_of_its_run_from_the_moment_it_appears(
+    videos: Path, again: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever write a run is killed at: before it the earlier export is current, from then on its own."""
+    summary = again(videos)
+    out, first = summary.dataset, str(summary.exports[0].path)
+    publish = Folder.publish
+
+    def killed(self: Folder, final: Folder, **how: Any) -> None:
+        assert Dataset(out).exports[-1] == first
+        publish(self, final, **how)
+        raise Killed
+
+    monkeypatch.setattr(Folder, "publish", killed)
+    with pytest.raises(Killed):
+        export_again(out, "export", ["export.crf=30"], engine="local")
+    os.utime(f"{first}/index.parquet")
+    assert Dataset(out).exports[0] == first
+    assert current(DatasetTables.open(out))["export_export"] != f"exports/{Path(first).name}"
 
 
 def test_of_two_lost_copies_the_one_of_the_same_name_is_taken() -> None:
@@ -190,6 +266,67 @@ def test_a_signature_makes_no_other_source_where_the_content_is_the_same(
     assert stored == [new if source == "known" else old]
 
 
+def signed(number: int, signature: int) -> str:
+    return f"memory://signed/{number}.mp4?X-Amz-Signature={signature}"
+
+
+def test_urls_signed_anew_write_one_small_part_and_no_other_table(tmp_path: Path) -> None:
+    from dailies.curation.video import content_id
+
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    observations, clips = dataset.table(OBSERVATIONS, schema.OBSERVATIONS), dataset.table(CLIPS, schema.clips([]))
+    for number in range(3):
+        for signature in range(3):
+            with fsspec.open(signed(number, signature), "wb") as file:
+                file.write(bytes([number]) * 9)
+        uri = signed(number, 0)
+        identity, size = content_id(uri)
+        observations.append([observation(f"s{number}", uri=uri, content_id=identity, bytes=size)])
+        clips.append([{**row, "uri": uri} for row in clips_of(f"s{number}")])
+    before = {name: dataset.table(name).files() for name in dataset.tables()}
+    for signature in (1, 2):
+        placed = place_sources(dataset, [row(signed(number, signature)) for number in range(3)])
+        assert placed.moved == tuple(signed(number, signature) for number in range(3))
+        assert [kept["source_id"] for kept in placed.rows] == ["s0", "s1", "s2"]
+        assert {name: dataset.table(name).files() for name in before} == before
+        for view in ("observations", "clips", f'"{OBSERVATIONS}"', f'"{CLIPS}"'):
+            uris = query(dataset, f"select distinct uri from {view} order by uri")
+            assert uris["uri"].to_pylist() == list(placed.moved)
+        assert len(dataset.table("places").files()) == signature
+    assert place_sources(dataset, [row(signed(0, 2))]).moved == ()
+    assert len(query(dataset, "show tables")) == 2 + 2 + 1, "tables, short names, and the places"
+    assert verify(dataset) == []
+
+
+def test_the_newest_place_holds_and_outdated_ones_do_not_pile_up(tmp_path: Path) -> None:
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    move_sources(dataset, {})
+    assert dataset.tables() == []
+    assert moved_sources(dataset).to_pylist() == []
+    lie: dict[str, str] = {}
+    for turn in range(12):
+        moves = {name: f"/{turn}/{name}" for name in ("abc", "a", "bc")[turn % 3]}
+        lie |= moves
+        move_sources(dataset, moves)
+        rows = moved_sources(dataset).to_pylist()
+        assert {row["source_id"]: row["uri"] for row in rows} == lie
+        assert len(rows) == len(lie)
+        assert len(dataset.table("places").read()) <= 2 * len(lie)
+        assert dataset.table("places").version() == turn
+
+
+def test_a_place_that_a_withdrawal_left_behind_does_not_hold_for_a_source_that_comes_back(tmp_path: Path) -> None:
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    fill(dataset, ["a", "b"])
+    move_sources(dataset, {"a": "/moved/a.mp4", "b": "/moved/b.mp4"})
+    for name in (SCORES, CAPTIONS, SELECTION, CLIPS, OBSERVATIONS):  # where it was killed, places were left
+        dataset.table(name).delete(["a"])
+    place_sources(dataset, [row("/videos/a.mp4", "a")])
+    dataset.table(OBSERVATIONS).append([observation("a")])
+    uris = query(dataset, "select uri from observations order by uri")["uri"].to_pylist()
+    assert uris == ["/moved/b.mp4", "/videos/a.mp4"]
+
+
 # ---- withdrawn ------------------------------------------------------------------------------------------------------
 
 
@@ -255,17 +392,18 @@ def test_a_withdrawal_killed_anywhere_leaves_nothing_lost_and_is_finished_by_a_s
     for step in range(60):
         dataset = DatasetTables.create(tmp_path / str(step))
         fill(dataset, ["a", "b"])
+        move_sources(dataset, {name: f"/moved/{name}.mp4" for name in ("a", "b")})
         with monkeypatch.context() as patch:
             killed_at(patch, step)
             try:
-                take_down(dataset.url, ["a"])
+                take_down(dataset.url, ["/moved/a.mp4"])
             except Killed:
                 ended = False
             else:
                 ended = True
         wrong = {problem.message for problem in verify(dataset)}
         assert wrong <= {"is not named by the index"}, step
-        take_down(dataset.url, ["a"])
+        take_down(dataset.url, ["/moved/a.mp4"])
         assert verify(dataset) == []
         for name in dataset.tables():
             if name not in ("runs", "withdrawn"):

@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import dailies
@@ -165,7 +167,12 @@ def test_the_examples_run(example: str, tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / example)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=280)
     assert done.returncode == 0, done.stderr
-    assert "clips" in done.stdout or "clip_id" in done.stdout or "frames" in done.stdout
+    said = {
+        "curate.py": r"(?s)3 of 3 videos are usable.*selection main: \d+ of \d+ clips kept.*with more motion: \d+ of \d+",
+        "own_scorer.py": r"clip_id +colourfulness +keep\n0 +\w+ +\d+\.\d+ +True\n",
+        "train.py": r"(?s)image: validation loss \d+\.\d+ → \d+\.\d+, .*clip\.mp4: \d+ frames of \d+×\d+\n",
+    }
+    assert re.search(said[example], done.stdout), done.stdout
 
 
 def test_the_page_on_python_runs_as_written(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,11 +182,19 @@ def test_the_page_on_python_runs_as_written(videos: Path, tmp_path: Path, monkey
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").write_bytes((videos / "503.mp4").read_bytes())
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", page, re.S)
     assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), names)
+    result, report, export, frames = (names[name] for name in ("result", "report", "export", "frames"))
+    clips = names["clips"].to_pylist()
+    assert (result.sources.ok, result.sources.given) == (1, 1)
+    assert [selection.kept for selection in result.selections] == [sum(row["keep"] for row in clips)]
+    assert len(frames.pixels) == len(frames.pts) == clips[0]["frames"]
+    assert (report.clips, report.kept) == (len(clips), sum(row["keep"] and row["motion"] >= 1.5 for row in clips))
+    shards = sorted(Path(export.path, "data").glob("*.parquet"))
+    assert sum(pq.read_metadata(path).num_rows for path in shards) == sum(export.splits.values()) > 0
 
 
 def test_mistakes_are_one_line_before_any_work(videos: Path, tmp_path: Path) -> None:

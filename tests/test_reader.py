@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
 
+import cv2
 import numpy as np
 import pytest
 
@@ -75,6 +75,9 @@ def test_frames_cover_the_size_and_hardly_more(backend: Backend, size: tuple[int
     assert (width >= size[0], height >= size[1]) == (True, True)
     assert min(width - size[0], height - size[1]) <= 2
     assert width / height == pytest.approx(192 / 108, rel=0.06)
+    for shown, whole in zip(pixels, read(row_of(tmp_path / "a.mp4"), 25, 2, (192, 108), backend), strict=True):
+        wanted = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+        assert np.abs(shown.astype(int) - wanted).mean() < 4  # all of the picture, from edge to edge
 
 
 def test_a_source_is_cropped_as_its_row_says(tmp_path: Path) -> None:
@@ -90,6 +93,6 @@ def test_a_source_is_cropped_as_its_row_says(tmp_path: Path) -> None:
 def test_both_libraries_give_the_same_pictures(tmp_path: Path) -> None:
     render(tmp_path / "a.mp4", size=(384, 216))
     row = row_of(tmp_path / "a.mp4")
-    assert Fraction(row["time_base_num"], row["time_base_den"]) > 0
     one, other = (read(row, 25, 5, (384, 216), backend) for backend in BACKENDS)
+    assert numbers(one) == numbers(other) == list(range(5))
     assert np.abs(one.astype(int) - other).mean() < 2

@@ -22,6 +22,7 @@ from dailies.curation.errors import UsageError  # noqa: E402
 from dailies.training import checkpoint  # noqa: E402
 from dailies.training.diffusion.encoders import inspect_encoders  # noqa: E402
 from dailies.training.loop import train  # noqa: E402
+from dailies.training.models import is_temporal  # noqa: E402
 from dailies.training.phase_state import check  # noqa: E402
 from dailies.training.recipes.phase import Phase  # noqa: E402
 from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec  # noqa: E402
@@ -153,6 +154,12 @@ def test_new_input_channels_are_trained_whatever_the_phase_trains(whole: Path) -
     )
     assert image["conv_in.weight"].shape[1] == 4
     assert video["conv_in.weight"][:, 4:].abs().max() > 0
+    # It trains temporal layers: of all the rest, only what was widened has moved from the average that it began with.
+    image = load_file(whole / "phases/image/step-000004/unet_ema" / checkpoint.WEIGHTS)
+    spatial = [name for name in image if not is_temporal(name) and not name.startswith("add_embedding.")]
+    attends = [name for name in spatial if ".attn2.to_k." in name or ".attn2.to_v." in name]  # new, random weights
+    moved = [name for name in spatial if name not in attends and not torch.equal(image[name], video[name])]
+    assert moved == ["conv_in.weight"]
 
 
 def test_memory_is_saved_by_showing_less_and_the_run_goes_on(whole: Path, export: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from dailies.curation.errors import Damaged, DiskFull, RunError  # noqa: E402
+from dailies.curation.errors import Damaged, Outage, RunError  # noqa: E402
 from dailies.training import checkpoint  # noqa: E402
 from dailies.training.data.content import WHOLE, shards_content  # noqa: E402
 from dailies.training.data.export import Export  # noqa: E402
@@ -147,7 +147,7 @@ def _save_with_little_room(folder: Path, room: int, answers: Any) -> None:
     try:
         with checkpoint.explain_full_disk(folder):
             checkpoint.save(folder, 4, write, optimizer())
-    except DiskFull as error:
+    except Outage as error:
         answers.put(str(error))
     except BaseException as error:
         answers.put(repr(error))
@@ -174,7 +174,7 @@ def test_a_state_that_does_not_fit_is_a_full_disk(tmp_path: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(DiskFull), checkpoint.explain_full_disk(tmp_path):
+    with pytest.raises(Outage), checkpoint.explain_full_disk(tmp_path):
         checkpoint.save(tmp_path, 2, write, optimizer())
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(PermissionError), checkpoint.explain_full_disk(tmp_path):

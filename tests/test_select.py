@@ -158,6 +158,14 @@ def test_copies_of_a_file_are_kept_once() -> None:
     assert reasons(table, motion=Rule(min=0)) == [None, None, "duplicate"]
 
 
+def test_of_copies_the_first_that_can_be_read_stays() -> None:
+    """Where none can, the first stays. Excludes the last one that can be read, and one that cannot."""
+    table = clips(content_id=["same"] * 4)
+    for there, kept in (("0123", 0), ("123", 1), ("3", 3), ("", 0)):
+        verdicts, _ = select(table, {}, readable=lambda uri, there=there: uri[-5] in there)  # type: ignore[misc]
+        assert verdicts["keep"].to_pylist() == [number == kept for number in range(4)]
+
+
 def test_of_copies_the_first_sources_stays_wherever_it_stands() -> None:
     """Excludes the first and the last by clip and by row, and the last by source."""
     table = clips(x=[0] * 3, content_id=["k"] * 3, source_id=["s2", "s1", "s3"])
@@ -165,6 +173,17 @@ def test_of_copies_the_first_sources_stays_wherever_it_stands() -> None:
         assert reasons(table.take(rows)) == ["duplicate", None, "duplicate"]
     verdicts, _ = select(table, {}, duplicates="keep")
     assert verdicts["keep"].to_pylist() == [True] * 3
+
+
+def test_of_copies_that_say_different_things_the_same_stays_wherever_they_lie() -> None:
+    """Ids of sources and clips follow from paths: what the manifests say, and spans before shots, decides before them."""
+    said = ['{"split": "val"}', None, '{"split": "test"}', '{"split": "train"}']
+    spans = ["p", "q", "r", None]
+    for ids in (["s0", "s1", "s2", "s3"], ["s3", "s2", "s1", "s0"], ["s2", "s0", "s3", "s1"]):
+        table = clips(manifest=said, content_id=["k"] * 4, source_id=ids, clip_id=ids[::-1], span_id=spans)
+        kept = select(table, {})[0]
+        (left,) = kept.filter(kept["keep"])["source_id"].to_pylist()
+        assert said[ids.index(left)] == '{"split": "test"}'
 
 
 @pytest.mark.parametrize(("column", "values"), [("stream", [0, 1]), ("start", [0, 50]), ("end", [100, 99])])

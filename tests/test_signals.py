@@ -17,7 +17,7 @@ import pytest
 from dailies.curation.detectors.boundary import BoundaryDetector
 from dailies.curation.detectors.content import ContentDetector
 from dailies.curation.observers.borders import BordersObserver, agreed, bars, depth, paired
-from dailies.curation.observers.boundary import TRACKS, BoundaryObserver
+from dailies.curation.observers.boundary import HELD_TRACK, TRACKS, BoundaryObserver
 from dailies.curation.observers.change import ChangeObserver
 from dailies.curation.observers.combing import COMBED, WINDOW, CombingObserver, combed
 from dailies.curation.observers.combing import WIDTH as CELL
@@ -147,6 +147,38 @@ def test_a_transition_reaches_from_the_sample_before_to_the_one_after_and_the_gu
     (cut,) = BoundaryDetector(edge=0.1, gradual=0.9, guard=guard).cuts(tracks)
     assert (cut.start, cut.end, cut.kind, cut.core) == (start, end, "dissolve", (60, 60))
     assert cut.strength == pytest.approx(0.95 / 0.9)
+
+
+def test_a_run_of_blends_without_a_middle_is_motion() -> None:
+    tracks = boundary_tracks({}, blend={5: 0.5, 6: 0.95, 7: 0.5}, middle={6: 0.24, 9: 1.0})
+    assert BoundaryDetector().cuts(tracks) == []
+
+
+@pytest.mark.parametrize(("guard", "spans"), [(0, [(30, 70), (70, 100)]), (1, [(20, 110)])])
+def test_transitions_that_overlap_are_one_and_those_that_touch_are_two(
+    guard: int, spans: list[tuple[int, int]]
+) -> None:
+    """What two become has the strength and the core of the stronger, which is the later one."""
+    tracks = boundary_tracks({}, blend={4: 0.4, 5: 0.92, 6: 0.4, 8: 0.99, 9: 0.4}, middle={5: 0.25, 8: 0.25})
+    cuts = BoundaryDetector(guard=guard).cuts(tracks)
+    assert [(cut.start, cut.end) for cut in cuts] == spans
+    assert (cuts[-1].strength, cuts[-1].core) == (pytest.approx(0.99 / 0.9), (80, 80))
+
+
+@pytest.mark.parametrize(("at", "kinds"), [(40, 2), (42, 1), (80, 1), (82, 2)])
+def test_a_hard_cut_within_a_transition_is_part_of_it(at: int, kinds: int) -> None:
+    """The transition is from the frame at 40 to that at 80; a cut at 80 lies between the frame before and that one."""
+    tracks = boundary_tracks({at: 9}, cut={-(-at // 10): 0.9}, blend={5: 0.5, 6: 0.95, 7: 0.5}, middle={6: 0.25})
+    cuts = BoundaryDetector(guard=0).cuts(tracks)
+    assert len(cuts) == kinds
+    assert [(cut.start, cut.end) for cut in cuts if cut.kind == "dissolve"] == [(40, 80)]
+
+
+@pytest.mark.parametrize(("seen", "held"), [(0.9, 0.6), (0.6, 0.9)])
+def test_a_cut_at_a_pause_is_as_strong_as_the_stronger_of_two_looks(seen: float, held: float) -> None:
+    tracks = boundary_tracks({46: 9}, cut={5: seen}) | {HELD_TRACK: track(HELD_TRACK, [held], [50])}
+    (cut,) = BoundaryDetector(hard=0.5).cuts(tracks)
+    assert (cut.start, cut.end, cut.strength) == (44, 46, pytest.approx(1.8))
 
 
 def test_content_cuts_right_before_a_frame_that_reaches_the_threshold() -> None:

@@ -156,11 +156,113 @@ def test_a_corrected_row_reaches_its_clip_and_the_export(
         assert asked(out, whole) == [{"text": text}]
 
 
+TOLD = """
+name: told
+steps:
+  - observe: {observers: [change, luma: {fps: 5, short_side: 90}], evidence: {fps: 5, short_side: 90}}
+  - cut: {detector: content, min_seconds: 0.2, max_seconds: 1}
+  - caption: {captioner: words.py:Frames, name: frames}
+  - caption: {captioner: {fuse: {scene: manifest.text, motion: caption_frames}}, name: told}
+  - caption: {captioner: {fuse: {scene: caption_told, motion: caption_frames}}, name: twice}
+  - select: {rules: {manifest.text: {one_of: [one, two], nulls: drop}}}
+  - export: {preset: ultrafast, crf: 12}
+"""
+
+WORDS = """
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+import pyarrow as pa
+from dailies.curation.captioners import COLUMNS
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    columns = COLUMNS
+    needs = ()
+
+    @contextmanager
+    def open(self):
+        def caption(evidence):
+            with open(Path(__file__).with_name("calls"), "a") as file:
+                file.write("x" * len(evidence))
+            return pa.Table.from_pylist([{"text": f"{len(clip.frames)} frames", "tokens": 2} for clip in evidence])
+        yield caption
+"""
+
+
+def test_a_corrected_row_of_a_whole_video_reaches_all_that_follows_from_it(
+    tmp_path: Path, film: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rules, captions that take the manifest's text in, those that take these in, splits and exports; without a decode,
+    and what looks at frames alone is not run again. Other sources keep their rows, and an earlier export its own."""
+    (tmp_path / "told.yaml").write_text(TOLD)
+    (tmp_path / "words.py").write_text(WORDS)
+    render(tmp_path / "other.mp4", count=20, picture=lambda index, *size: numbered(index + 30, *size))
+    told, out = load_recipe(str(tmp_path / "told.yaml"), ()), tmp_path / "out"
+
+    def run(text: str, split: str = "train") -> list[dict[str, Any]]:
+        rows = [(film, text, split), (tmp_path / "other.mp4", "two", "train")]
+        lines = [json.dumps({"path": str(path), "text": text, "split": split}) for path, text, split in rows]
+        (tmp_path / "list.jsonl").write_text("\n".join(lines))
+        caplog.clear()
+        (export,) = curate([str(tmp_path / "list.jsonl")], str(out), told, engine="local").exports
+        assert verify_dataset(str(out), deep=False) == []
+        rows_of_export = pq.read_table(f"{export.path}/data").to_pylist()
+        for row in rows_of_export:
+            scene = json.loads(row["manifest"])["text"]
+            assert row["caption_told"] == f"{scene}, {row['caption_frames']}"
+            assert row["caption_twice"] == row["caption_told"]
+        return sorted(rows_of_export, key=lambda row: str(row["clip_id"]))
+
+    def texts(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+        return {row["clip_id"]: (json.loads(row["manifest"])["text"], row["split"]) for row in rows}
+
+    first = texts(run("one"))
+    calls, tables = (tmp_path / "calls").read_text(), DatasetTables.open(str(out)).tables()
+    (observations,) = [name for name in tables if name.startswith("observations")]
+    version = DatasetTables.open(str(out)).table(observations).version()
+    assert set(first.values()) == {("one", "train"), ("two", "train")}
+    again = texts(run("two"))
+    assert f"{film}: the row says other things than before (such rows: 1); clips are made again" in caplog.text
+    assert again == dict.fromkeys(first, ("two", "train"))
+    others = {clip: said for clip, said in first.items() if said[0] == "two"}
+    assert texts(run("none")) == others  # the rule drops it
+    assert texts(run("one", "val")) == {c: said if c in others else ("one", "validation") for c, said in first.items()}
+    assert run("one", "val") != []
+    assert caplog.text == ""
+    curate([str(film)], str(out), told, engine="local")  # which says nothing against the manifest
+    assert caplog.text == ""
+    assert DatasetTables.open(str(out)).table(observations).version() == version
+    assert (tmp_path / "calls").read_text() == calls
+
+
+def test_a_video_that_had_no_manifest_takes_one(tmp_path: Path, film: Path, recipe: CurationRecipe) -> None:
+    """Also where the same manifest names its first span, beside which it is still a whole."""
+    out, texts = tmp_path / "out", "select distinct manifest->>'text' as text from clips order by text"
+    (tmp_path / "clips.yaml").write_text(RECIPE.partition("  - select")[0])
+    curate([str(film)], str(out), load_recipe(str(tmp_path / "clips.yaml"), ()), engine="local")
+    curate([manifest(tmp_path, (None, None, "one"), path=film)], str(out), recipe, engine="local")
+    assert asked(out, texts) == [{"text": "one"}]
+    curate([manifest(tmp_path, (None, None, "late"), TWO, path=film)], str(out), recipe, engine="local")
+    assert asked(out, texts) == [{"text": "late"}, {"text": "two"}]
+
+
+def test_a_caption_over_a_column_that_no_row_has_is_refused_before_any_work(tmp_path: Path, film: Path) -> None:
+    (tmp_path / "told.yaml").write_text(TOLD.replace("scene: manifest.text", "scene: manifest.txet"))
+    (tmp_path / "words.py").write_text(WORDS)
+    told = load_recipe(str(tmp_path / "told.yaml"), ())
+    with pytest.raises(UsageError, match=r"step caption_told: unknown column 'manifest.txet'.*did you mean text\?"):
+        curate([manifest(tmp_path, (None, None, "one"), path=film)], str(tmp_path / "out"), told, engine="local")
+    assert not (tmp_path / "calls").exists()
+
+
 @pytest.mark.parametrize(
     ("stored", "named", "same"),
     [
         ('{"score": "0.90", "note": ""}', '{"score": 0.9, "note": null}', True),
         ('{"score": "0.9"}', '{"score": 0.8}', False),
+        ('{"score": 0.9, "n": 1}', '{"score": "0.9", "n": 1.0}', True),
+        ('{"score": 0.9}', '{"score": "0.8"}', False),
         ('{"text": "a"}', '{"text": 1}', False),
         ('{"text": "a"}', '{"text": "a", "split": "val"}', False),
         ('{"text": "a", "split": "val"}', '{"text": "a"}', False),

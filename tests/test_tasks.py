@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dailies.curation.errors import RecipeError, UsageError  # noqa: E402
 from dailies.training import flops  # noqa: E402
@@ -114,9 +117,24 @@ def test_the_masked_latent_is_learned(export: Path, encoders: Encoders) -> None:
     unet = build(phase, RECIPE.unet, 96, (6, 8))
     unet.conv_in.weight.data[:, 4:] = 0.1
     how = objective.of_phase(phase)
-    how.loss(bind_condition(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean().backward()
-    assert unet.masked_latent.grad.abs().min() > 0
-    assert flops.training_flops(unet, batch, how) > 0  # counted without memory too
+
+    def loss() -> Any:
+        return how.loss(bind_condition(unet, batch.condition), batch.clean, batch.noise, batch.sigma).mean()
+
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        loss().backward()
+    assert flops.training_flops(unet, batch, how) == counter.get_total_flops()  # counted without memory too
+    gradient = unet.masked_latent.grad.clone()
+    assert (gradient != 0).all()
+    # The loss changes by what the gradient says, step by step along each channel.
+    for channel in range(4):
+        losses = []
+        for step in (0.05, -0.05):
+            with torch.no_grad():
+                unet.masked_latent[channel] += step
+                losses.append(float(loss()))
+                unet.masked_latent[channel] -= step
+        assert (losses[0] - losses[1]) / 0.1 == pytest.approx(float(gradient[channel]), rel=0.05, abs=1e-5)
 
 
 def test_an_orbit_is_told_its_elevation() -> None:

@@ -26,6 +26,9 @@ def test_an_empty_span_is_refused(start: int, end: int, base: Fraction) -> None:
 
 def test_ticks_of_seconds() -> None:
     assert ticks(0.5, Fraction(1, 12800)) == 6400
+    assert ticks(Fraction(1, 3), Fraction(1, 100)) == 33
+    assert ticks(Fraction(2, 3), Fraction(1, 100)) == 67  # the nearest, not the one before
+    assert ticks(0.1, Fraction(1, 90_000)) == 9000
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,21 @@ def test_ticks_of_seconds() -> None:
 )
 def test_the_end_is_the_first_tick_after_the_last_frame(pts: list[int], duration: int | None, end: int) -> None:
     assert end_of(pts, duration) == end
+
+
+@pytest.mark.parametrize(
+    ("gaps", "usual"),
+    [
+        ([10, 10, 10, 970], 10),
+        ([10, 20, 20, 10], 10),
+        ([100] * 40 + [10] * 8 + [100] * 7, 10),
+        ([10] * 40 + [90] * 8, 90),
+    ],
+)
+def test_the_usual_gap_is_the_median_of_the_last_fifteen(gaps: list[int], usual: int) -> None:
+    """Excludes the last gap, the largest, the mean, and the median of all."""
+    pts = [sum(gaps[:number]) for number in range(len(gaps) + 1)]
+    assert end_of(pts) == pts[-1] + usual
 
 
 def due(fps: float | None, pts: list[int], base: Fraction, origin: int = 0) -> list[int]:
@@ -52,7 +70,12 @@ def test_a_grid_does_not_catch_up_after_a_gap() -> None:
 
 
 def test_a_grid_depends_on_pts_alone() -> None:
+    """Whoever begins later takes the same frames from the grid's next point on. Excludes a grid that moves by the frames
+    that it takes, and one that begins at what it sees first."""
     base, pts = Fraction(1, 30000), [7 + 1001 * n for n in range(600)]
-    whole = due(2, pts, base, origin=pts[0])
-    split = due(2, pts[:250], base, origin=pts[0]) + due(2, pts[240:], base, origin=pts[0])[1:]
-    assert set(whole) <= set(split)
+    points = range(pts[0], pts[-1] + 1, 15000)
+    whole = [next(p for p in pts if p >= point) for point in points]
+    assert due(2, pts, base, origin=pts[0]) == whole
+    for begin in (240, 241, 250):
+        later = [p for p in due(2, pts[begin:], base, origin=pts[0]) if p > pts[begin]]
+        assert later == [p for p in whole if p > pts[begin]]

@@ -16,7 +16,7 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import Unreadable, UsageError
-from dailies.curation.tables import DatasetProblem, DatasetTables, connect, current, query, verify
+from dailies.curation.tables import DatasetProblem, DatasetTables, connect, current, move_sources, query, verify
 from tests.dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
 
 SHARD = "data/train-00000-of-00002.parquet"
@@ -263,8 +263,11 @@ def test_wrong_sql_is_one_line(dataset, sql, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="counts bytes read in /proc")
-def test_only_the_columns_asked_for_are_read(dataset):
+def test_only_the_columns_asked_for_are_read(dataset, moved):
+    if moved:
+        move_sources(dataset, {"n0": "/elsewhere/n0.mp4"})
     dataset.table(OBSERVATIONS).append([observation(f"n{n}", os.urandom(2_000_000)) for n in range(5)])  # 20 MB
 
     def bytes_read(sql: str) -> int:

@@ -524,3 +524,21 @@ def test_the_pipeline_of_svd_runs_on_it(tmp_path: Path) -> None:
     with torch.no_grad():
         out = our(x, noise, named["encoder_hidden_states"], named["added_time_ids"])
     assert far(out, wanted) < 1e-5
+
+
+@pytest.mark.parametrize(("alpha", "change"), [(None, 4.0), (2.0, 2.0)])
+def test_adapters_weigh_by_alpha_over_rank(alpha: float | None, change: float) -> None:
+    """W becomes W + (α/rank)·B·A, α being the rank by default: with A and B of ones and rank 4, W + α."""
+    model = VideoUNet(SMALL)
+    before = model.state_dict()
+    names = [name for name in before if ".temporal_transformer_blocks." in name and name.endswith(".to_q.weight")]
+    old = {name: before[name].clone() for name in names}
+    models.add_lora(model, ["camera"], 4, alpha=alpha)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if ".lora_" in name:
+                value.fill_(1.0)
+    after = models.merge_lora(model).state_dict()
+    assert names
+    for name in names:
+        torch.testing.assert_close(after[name], old[name] + change)

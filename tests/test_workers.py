@@ -44,8 +44,10 @@ def failing(error: Exception) -> tuple[list[int], Say]:
 
 
 def test_a_loss_that_is_not_finite_ends_all_workers_without_a_restart(lines: Lines) -> None:
-    call_worker(failing(NotFinite("step 3"))[1], lines)  # type: ignore[arg-type]
-    assert isinstance(lines.error(), NotFinite)
+    calls, work = failing(NotFinite("step 3"))
+    call_worker(work, lines)  # type: ignore[arg-type]
+    error = lines.error()
+    assert (type(error), str(error), len(calls)) == (NotFinite, "step 3", 1)
 
 
 @pytest.mark.parametrize("kind", [OutOfMemory, ExportError])

@@ -469,7 +469,7 @@ def test_guidance_is_against_a_context_of_zeros_and_grows_over_the_frames(made: 
     pipe.encode_prompt, keep = (lambda prompts, device: torch.zeros_like(keep(prompts, device))), pipe.encode_prompt
     without = sample("red", 1, 1)
     pipe.encode_prompt = keep
-    assert not torch.equal(plain, without)
+    assert (plain - without).abs().max() > 0.01  # or the next line would hold for any weight
     torch.testing.assert_close(strong, without + 5 * (plain - without), rtol=1e-3, atol=1e-3)
     growing = sample("red", 1, 5)
     torch.testing.assert_close(growing[:, 0], plain[:, 0], rtol=1e-3, atol=1e-3)

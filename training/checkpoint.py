@@ -18,7 +18,6 @@ No state of a random generator is kept: every draw follows from (seed, position)
 from __future__ import annotations
 
 import copy
-import errno
 import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from dailies.curation.atomic import new_folder, write_text
-from dailies.curation.errors import Damaged, DiskFull
+from dailies.curation.errors import FULL, Damaged, Outage, system_errno
 from dailies.training.models.lora import lora_weights, merge_lora, save_lora
 
 UNETS = ("unet", "unet_ema")  # the folders of weights in a phase's checkpoint
@@ -131,23 +130,15 @@ def _by_step(folder: Path) -> list[Path]:
 
 @contextmanager
 def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Raise ``DiskFull`` for a file that could not be written for want of space; what was begun is removed by then."""
+    """Raise ``Outage`` for a file that could not be written for want of space; what was begun is removed by then."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        if not any(_for_want_of_space(each) for each in _chain(error)):
+        if not any(system_errno(each) in FULL for each in _chain(error)):
             raise
-        raise DiskFull(
+        raise Outage(
             f"out={folder}: the disk is full; free some of it, and the same command goes on from the last checkpoint"
         ) from error
-
-
-def _for_want_of_space(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    # safetensors puts the system's number into its message alone.
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return isinstance(error, SafetensorError) and any(f"os error {number})" in str(error) for number in numbers)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dailies.curation.errors import OutOfMemory
+from dailies.curation.errors import OutOfMemory, lacks_memory
 from dailies.training.recipes.recipe import Phase
-
-# CUDA's, and the CPU allocator's on Linux and on Windows; torch raises all of them as RuntimeError or a class of it.
-MESSAGES = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
@@ -18,7 +15,7 @@ def explain_oom(hint: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(message in str(error) for message in MESSAGES):
+        if lacks_memory(error):
             raise OutOfMemory(hint()) from error
         raise
 

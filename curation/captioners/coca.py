@@ -52,7 +52,7 @@ class CocaCaptioner(openclip.OpenClip):
     meaning: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch", "transformers")
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("content_id", "stream")
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
@@ -88,7 +88,11 @@ class CocaCaptioner(openclip.OpenClip):
             return decoding.beam(
                 model, image, special, max_tokens, beams=self.beams, length_penalty=self.length_penalty
             )
-        # Keyed by clip, so that a caption depends neither on the batch nor on the worker it falls to.
-        seeds = [int(digest("caption", self.seed, clip.clip_id)[:15], 16) for clip in clips]
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        generators = [torch.Generator().manual_seed(self._seed_of(clip)) for clip in clips]
         return decoding.top_p(model, image, special, max_tokens, share=self.top_p, generators=generators)
+
+    def _seed_of(self, clip: Evidence) -> int:
+        """Return a seed of what the clip shows: a caption depends neither on the batch or the worker that it falls to, nor on
+        where its source lies, as a clip's id does."""
+        span, content = clip.span, [clip.columns[name] for name in self.needs]
+        return int(digest("caption", self.seed, *content, span.start, span.end, span.time_base)[:15], 16)

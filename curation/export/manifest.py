@@ -47,7 +47,6 @@ class ExportManifest:
         extraction: settings by which clips were extracted.
         seed: of the order of clips.
         version: of dailies.
-        run: number of the run that made it, which orders exports; ``None`` for those from before runs had one.
         notes: sentences that people add about the footage; cards repeat them.
     """
 
@@ -65,7 +64,6 @@ class ExportManifest:
     extraction: Mapping[str, Any]
     seed: int
     version: str
-    run: int | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod

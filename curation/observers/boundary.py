@@ -38,6 +38,10 @@ HELD_TRACK = "boundary_held"  # only of sources with pauses
 PAUSE = Fraction(3, 4)  # seconds between samples from which on the one before is held
 HELD = 12  # samples that it is held for
 HELD_CUT = 0.8  # strength after a pause that is as good as 0.5 elsewhere
+# The same of shorter pauses, as between slides at two a second. Footage at that rate moves far, and is not to be cut.
+BRIEF = Fraction(2, 5)
+BRIEF_HELD = 4
+BRIEF_CUT = 0.98
 CHUNK = 96  # samples described at a time
 BLOCK = 4096  # samples that the network sees at a time
 CONTEXT = 16  # samples on either side that an output depends on: the sum of the network's dilations 1, 2, 4, 8 and 1
@@ -82,7 +86,7 @@ class _BoundaryPass:
         self._last: NDArray[np.uint8] | None = None
         self._pts: list[int] = []
         self._samples = _Measured()
-        self._held = _Held(ticks(PAUSE, probe.time_base))
+        self._held = _Held(probe.time_base)
 
     def see(self, frame: Frame) -> None:
         thumb = likeness.thumbnail(frame.pixels)
@@ -148,26 +152,29 @@ class _Held:
     they look to it like a fast pan unless each is repeated while it is shown.
     """
 
-    def __init__(self, pause: int) -> None:
-        self._pause = pause  # ticks
+    def __init__(self, time_base: Fraction) -> None:
+        self._pauses = ticks(BRIEF, time_base), ticks(PAUSE, time_base)
         self._recent: deque[tuple[int, NDArray[np.uint8]]] = deque(maxlen=LOOK + CONTEXT)
         self._run: _Measured | None = None
-        self._places: list[tuple[int, int]] = []  # in the run: pts after a pause, which sample that is
+        self._places: list[tuple[int, int, float]] = []  # in the run: pts after a pause, which sample, as good as 0.5
+        self._repeats = 0  # of the sample before the last pause
         self._since = 0  # samples since the last pause
         self._values: list[tuple[int, float]] = []
 
     def see(self, pts: int, thumb: NDArray[np.uint8]) -> None:
         """Take the next sample."""
-        paused = bool(self._recent) and pts - self._recent[-1][0] >= self._pause
+        pause = pts - self._recent[-1][0] if self._recent else 0
+        paused, long = (pause >= least for least in self._pauses)
         if paused and self._run is None:
             self._run = _Measured()
             for _, earlier in self._recent:
                 self._run.add(earlier)
         if self._run is not None:
-            for _ in range(HELD - 1 if paused else 0):
-                self._run.add(self._recent[-1][1])
             if paused:
-                self._places.append((pts, self._run.count))
+                self._repeats = (HELD if long else BRIEF_HELD) - 1
+                for _ in range(self._repeats):
+                    self._run.add(self._recent[-1][1])
+                self._places.append((pts, self._run.count, HELD_CUT if long else BRIEF_CUT))
             self._run.add(thumb)
             self._since = 0 if paused else self._since + 1
             if self._since > LOOK + CONTEXT:
@@ -177,15 +184,17 @@ class _Held:
     def _close(self) -> None:
         if self._run is not None:
             cut = self._run.strengths()[:, 0].astype(np.float64)
-            # Much moves in a second: what is as likely as HELD_CUT there is as likely as not.
-            odds = cut / np.maximum(1 - cut, 1e-6) * (1 - HELD_CUT) / HELD_CUT
-            self._values += [(pts, float(odds[at] / (1 + odds[at]))) for pts, at in self._places]
+            odds = cut / np.maximum(1 - cut, 1e-6)
+            for pts, at, even in self._places:
+                # Much moves in a second: what is as likely as HELD_CUT there is as likely as not.
+                fair = odds[at] * (1 - even) / even
+                self._values.append((pts, float(fair / (1 + fair))))
         self._run, self._places, self._since = None, [], 0
 
     def track(self) -> Track:
         """Return how likely a hard cut is at each sample after a pause, once the last one is taken."""
         if self._run is not None and not self._since:
-            for _ in range(HELD - 1):
+            for _ in range(self._repeats):
                 self._run.add(self._recent[-1][1])
         self._close()
         pts, values = zip(*self._values, strict=True) if self._values else ((), ())

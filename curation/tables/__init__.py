@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dailies.curation.tables.dataset import DatasetTables, Garbage
     from dailies.curation.tables.integrity import DatasetProblem, verify
     from dailies.curation.tables.parts import KeySet, Receipt, conform, read_part, write_part
+    from dailies.curation.tables.places import move_sources, moved_sources, with_places
     from dailies.curation.tables.sql import connect, current, query
     from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, layout
     from dailies.curation.tables.table import Table
@@ -35,15 +36,19 @@ __all__ = [
     "connect",
     "current",
     "layout",
+    "move_sources",
+    "moved_sources",
     "query",
     "read_part",
     "verify",
+    "with_places",
     "write_part",
 ]
 
 _MODULES = {
     "dataset": ("DatasetTables", "Garbage"),
     "parts": ("KeySet", "Receipt", "conform", "read_part", "write_part"),
+    "places": ("move_sources", "moved_sources", "with_places"),
     "sql": ("connect", "current", "query"),
     "storage": ("Folder", "ROW_GROUP_BYTES", "layout"),
     "committer": ("Committer",),

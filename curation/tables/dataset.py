@@ -4,7 +4,8 @@
 
     dataset.json                     says that this is a dataset
     .lock                            held by the run that writes (local disks only)
-    observations@FP/  clips/CUTS@FP/  scores/NAME@FP/  captions/NAME@FP/  selections/NAME/  runs/  withdrawn/
+    observations@FP/  clips/CUTS@FP/  scores/NAME@FP/  captions/NAME@FP/  selections/NAME/  spans/  runs/
+    withdrawn/  places/
     exports/NAME@FP/                 data/*.parquet, index.parquet, README.md: plain Parquet
     exports/.staging-…/              an export in the making
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,7 +43,7 @@ FORMAT = 1
 GROUPS = ("clips", "scores", "captions", "selections")
 NAME = r"[A-Za-z0-9_.-]+"
 TABLE_NAME = re.compile(
-    rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|spans|runs|withdrawn"
+    rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|spans|runs|withdrawn|places"
 )
 
 
@@ -111,7 +112,7 @@ class DatasetTables:
         if not TABLE_NAME.fullmatch(name):
             raise DatasetError(
                 f"table={name!r}: not a table's name; allowed: observations@FP, clips/CUTS@FP, scores/NAME@FP, "
-                "captions/NAME@FP, selections/NAME, spans, runs, withdrawn"
+                "captions/NAME@FP, selections/NAME, spans, runs, withdrawn, places"
             )
         return Table(name, self.folder / name, schema)
 
@@ -132,12 +133,21 @@ class DatasetTables:
         keys = [(name, "ascending", "at_start") for name in order]
         return rows.take(pc.sort_indices(rows, sort_keys=keys)).select(columns)
 
-    def export_age(self, name: str) -> tuple[int, float]:
-        """Return what orders exports: the number of the run that made one, or -1 from before runs had one, then its time."""
-        folder = self.folder / "exports" / name
-        run = json.loads(folder.read("export.json")).get("run") if folder.holds("export.json") else None
-        time = folder.fs.get_file_info(folder.file("index.parquet")).mtime.timestamp()
-        return (-1 if run is None else int(run), time)
+    def exports_by_age(self) -> list[str]:
+        """Return the finished exports: the last is the one that the newest run made, or found again.
+
+        Those from before runs named them come first, by the clock.
+        """
+        runs: dict[str, int] = {}
+        for number, tables in enumerate(self.runs(["tables"])["tables"].to_pylist()):
+            runs |= dict.fromkeys(json.loads(tables or "{}").values(), number)
+
+        def age(name: str) -> tuple[int, float, str]:
+            folder = self.folder / "exports" / name
+            time = folder.fs.get_file_info(folder.file("index.parquet")).mtime.timestamp()
+            return runs.get(f"exports/{name}", -1), time, name
+
+        return sorted(self.exports(), key=age)
 
     def exports(self) -> list[str]:
         """Return the names (``NAME@FP``) of the finished exports, sorted."""
@@ -191,7 +201,7 @@ class DatasetTables:
         with self.writer():
             for name in self.exports():
                 counts[f"exports/{name}"] = withdraw_from_export(self.folder / "exports" / name, sources)
-            order = ("selections/", "captions/", "scores/", "clips/", "spans", "observations@")
+            order = ("selections/", "captions/", "scores/", "clips/", "spans", "observations@", "places")
             for start in order:
                 if start == "spans" and keep_spans:
                     continue
@@ -200,27 +210,33 @@ class DatasetTables:
                         counts[name] = self.table(name).delete(sources)
         return counts
 
-    def withdraw_spans(self, spans: Iterable[Mapping[str, Any]]) -> None:
+    def withdraw_spans(self, spans: Iterable[Mapping[str, Any]], *, kept: Collection[str] = ()) -> None:
         """Delete the clips of these rows of ``schema.SPANS`` from every table of clips, and their sources from every export.
 
-        They can then be made again with other columns. Scores and captions stay, since they are of the same frames.
+        They can then be made again with other columns. ``kept``: the tables of scores and captions that do not depend on
+        those, and so keep their rows of these clips; they go from the others, before the clips do, so that a second run
+        finishes what a killed one left.
         """
         rows = list(spans)
         sources = sorted({row["source_id"] for row in rows})
         ids = pa.array([row["span_id"] for row in rows], pa.string())
-        wholes = [row["source_id"] for row in rows if row["start"] is None]
+        wholes = pa.array([row["source_id"] for row in rows if row["start"] is None], pa.string())
         with self.writer():
             for name in self.exports():
                 withdraw_from_export(self.folder / "exports" / name, sources)
-            for name in self.tables():
+            tables = self.tables()
+            dependent = [name for name in tables if name.startswith(("scores/", "captions/")) and name not in kept]
+            for name in tables:
                 if not name.startswith("clips/"):
                     continue
                 table = self.table(name)
-                if "span_id" in table.schema.names:
-                    table.delete(sources, filter=pc.field("span_id").isin(ids))
-                    table.delete(wholes, filter=pc.field("span_id").is_null())
-                else:  # made before there were such spans
-                    table.delete(wholes)
+                chosen = pc.field("source_id").isin(wholes)
+                if "span_id" in table.schema.names:  # else made before there were such spans
+                    chosen = (chosen & pc.field("span_id").is_null()) | pc.field("span_id").isin(ids)
+                clips = table.read(["clip_id"], filter=chosen)["clip_id"].combine_chunks()
+                for other in dependent:
+                    self.table(other).delete(sources, filter=pc.field("clip_id").isin(clips))
+                table.delete(sources, filter=chosen)
 
     def gc(self, *, dry_run: bool = False, older_than_hours: float | None = None) -> list[Garbage]:
         """Remove the files that nothing refers to; returns them. Earlier versions of tables cannot be read after it.

@@ -16,7 +16,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dailies.curation import schema
-from dailies.curation.errors import DatasetError, SourceError
+from dailies.curation.errors import DatasetError, SourceError, machine_raised
 from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.storage import Folder, one_line, plain
 from dailies.curation.tables.table import Table
@@ -29,6 +29,7 @@ KEYS = {
     "spans": ["span_id"],
     "runs": ["run_id"],
     "withdrawn": ["source_id"],
+    "places": ["source_id", "number"],
 }
 
 SCHEMAS = {
@@ -40,6 +41,7 @@ SCHEMAS = {
     "selections": schema.SELECTIONS,
     "runs": schema.RUNS,
     "withdrawn": schema.WITHDRAWN,
+    "places": schema.PLACES,
 }
 
 
@@ -105,6 +107,7 @@ def _files(table: Table) -> Iterator[DatasetProblem]:
             with pq.ParquetFile(folder.file(path), filesystem=folder.fs) as part:
                 rows_now, columns = part.metadata.num_rows, part.schema_arrow
         except (OSError, pa.ArrowException) as error:
+            _machine_raised(error)
             yield DatasetProblem(table.name, path, f"cannot be read: {one_line(error)}")
             continue
         if rows_now != rows:
@@ -144,7 +147,8 @@ def _orphans(tables: dict[str, Table]) -> Iterator[DatasetProblem]:
     clips = _all(tables, "clips", "clip_id")
     for name, table in tables.items():
         kind = _kind(name)
-        if kind in ("observations", "spans", "runs", "withdrawn"):  # spans are stored before their source is observed
+        # Spans are stored before their source is observed, and a withdrawal that was cut short leaves places.
+        if kind in ("observations", "spans", "runs", "withdrawn", "places"):
             continue
         key, known, origin = ("source_id", sources, "observations") if kind == "clips" else ("clip_id", clips, "clips")
         rows = table.read([key])[key]
@@ -214,6 +218,7 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
             folder.file("index.parquet"), columns=[name for name in columns if name in there], filesystem=folder.fs
         )
     except (OSError, pa.ArrowException, DatasetError) as error:
+        _machine_raised(error)
         yield DatasetProblem(table, "index.parquet", f"cannot be read: {one_line(error)}")
         return
     schema.note_renamed(table, there)
@@ -235,6 +240,7 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
         try:
             yield from _shard(table, folder, shard, rows, check_media)
         except (OSError, pa.ArrowException) as error:
+            _machine_raised(error)
             yield DatasetProblem(table, shard, f"cannot be read: {one_line(error)}")
 
 
@@ -273,3 +279,9 @@ def _media(
         yield DatasetProblem(
             table, str(row["clip_id"]), f"{frames} frames of its video decode; it should have {row['frames']}"
         )
+
+
+def _machine_raised(error: Exception) -> None:
+    """Raise ``error`` again where it is the machine's fault. Arrow's lack of memory may come of an absurd size in a file."""
+    if not isinstance(error, MemoryError):
+        machine_raised(error)

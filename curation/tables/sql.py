@@ -20,6 +20,7 @@ import pyarrow.dataset as pads
 
 from dailies.curation.errors import UsageError
 from dailies.curation.tables.dataset import DatasetTables
+from dailies.curation.tables.places import has_places, moved_sources
 from dailies.curation.tables.storage import one_line
 
 OFFLINE = {
@@ -27,6 +28,12 @@ OFFLINE = {
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",  # or a misspelt table could be a variable of this program
 }
+
+MOVED = "moved"  # a schema of its own keeps the table out of `show tables`
+# As a subquery and not as a join, whose smaller side DuckDB would guess wrong, and so hold the evidence in memory.
+LIES = f"(select moved.uri from {MOVED}.sources as moved where moved.source_id = stored.source_id)"
+PLACED = f"stored.* replace (coalesce({LIES}, stored.uri) as uri)"
+"""The columns of a table as stored, with the ``uri`` where each source lies now."""
 
 
 MEMORY = "50%"  # of the machine's
@@ -56,8 +63,9 @@ def query(dataset: DatasetTables, statement: str, *, unrestricted: bool = False)
 def connect(dataset: DatasetTables, *, unrestricted: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection with a view for each table, as of now: later commits are not seen.
 
-    Only the columns that a statement names are read, and ``count(*)`` reads footers alone; but a field of a struct in
-    a list brings its neighbours along, so that ``evidence[1].pts`` reads the JPEGs too.
+    Only the columns that a statement names are read, and ``count(*)`` reads footers alone, or source ids where sources
+    were moved; but a field of a struct in a list brings its neighbours along, so that ``evidence[1].pts`` reads the JPEGs
+    too.
     """
     # What does not fit in memory goes to a folder that nobody else can have made: by default it is the working directory's.
     with ExitStack() as stack:
@@ -65,31 +73,41 @@ def connect(dataset: DatasetTables, *, unrestricted: bool = False) -> Iterator[d
         connection = stack.enter_context(
             duckdb.connect(config={**OFFLINE, "temp_directory": spill, "memory_limit": MEMORY})
         )
-        for name in dataset.tables():
-            connection.register(name, dataset.table(name).arrow())
-        for name in dataset.exports():
-            connection.register(f"exports/{name}", _index(dataset, name))
-        for short, name in current(dataset).items():
-            if short != name:
-                connection.execute(f"create view {_quoted(short)} as select * from {_quoted(name)}")
+        _register(connection, dataset)
         for statement in () if unrestricted else RESTRICTED:
             connection.execute(statement)
         yield connection
 
 
+def _register(connection: duckdb.DuckDBPyConnection, dataset: DatasetTables) -> None:
+    """Make the views."""
+    moved = moved_sources(dataset)
+    if len(moved):
+        connection.execute(f"create schema {MOVED}")
+        connection.from_arrow(moved).create(f"{MOVED}.sources")
+    for name in dataset.tables():
+        rows = dataset.table(name).arrow()
+        if len(moved) and has_places(name):
+            connection.from_arrow(rows).set_alias("stored").project(PLACED).create_view(name)
+        else:
+            connection.register(name, rows)
+    for name in dataset.exports():
+        connection.register(f"exports/{name}", _index(dataset, name))
+    for short, name in current(dataset).items():
+        if short != name:
+            connection.execute(f"create view {_quoted(short)} as select * from {_quoted(name)}")
+
+
 def current(dataset: DatasetTables) -> dict[str, str]:
     """Map each short name to the table it stands for: the last run's that has one, else the last that was written.
 
-    Exports follow the numbers of the runs that made them. The clock orders only what no run tells apart.
+    Of exports it is the one that the newest run made or found again. The clock orders only what no run names.
     """
-    tables = dataset.tables()
-    age = {name: (-1, dataset.table(name).committed() or 0.0) for name in tables}
-    age |= {f"exports/{name}": dataset.export_age(name) for name in dataset.exports()}
-    short = {_short(name): name for name in sorted(age, key=lambda name: (*age[name], name))}
-    if "runs" in tables:
-        for line in dataset.runs(["tables"])["tables"].to_pylist():
-            named = [name for name in json.loads(line or "{}").values() if name in age]
-            short |= {_short(name): name for name in named}
+    age = {name: dataset.table(name).committed() or 0.0 for name in dataset.tables()}
+    short = {_short(name): name for name in sorted(age, key=lambda name: (age[name], name))}
+    for line in dataset.runs(["tables"])["tables"].to_pylist():
+        short |= {_short(name): name for name in json.loads(line or "{}").values() if name in age}
+    short |= {_short(name): name for name in (f"exports/{export}" for export in dataset.exports_by_age())}
     return dict(sorted(short.items()))
 
 

@@ -185,39 +185,11 @@ class Table:
         if source_ids is not None:
             chosen = pc.field("source_id").isin(pa.array(list(source_ids), pa.string()))
             filter = chosen if filter is None else filter & chosen
-        where = _where(filter, equals)
-        delta = self._open()
-        if delta is None or where is None:
-            return 0
-        rows = self._arrow(self._schema(delta), _parts(delta))
-        counts: dict[str, int] = {}
-        for batch in _stream(rows, ["__filename"], where):
-            for entry in pc.value_counts(batch.column(0)).to_pylist():
-                counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
-        added = []
-        for fragment in rows.get_fragments():
-            if fragment.path in counts:
-                part = pads.FileSystemDataset([fragment], rows.schema, rows.format, self.folder.fs)
-                added += self._rewrite(part, _stream(part, None, ~where | where.is_null()))
-        if counts:
-            self._transact(delta, added, removed=[path[len(self.folder.path) + 1 :] for path in counts])
-        return sum(counts.values())
+        return self._put([], _where(filter, equals))
 
-    def assign(self, column: str, values: Mapping[str, str]) -> None:
-        """Put ``values``, by source id, into a column of text, in one transaction; parts with such rows are rewritten."""
-        delta = self._open()
-        if delta is None or not values:
-            return
-        rows = self._arrow(self._schema(delta), _parts(delta))
-        chosen = pc.field("source_id").isin(pa.array(list(values), pa.string()))
-        added, removed = [], []
-        for fragment in rows.get_fragments():
-            part = pads.FileSystemDataset([fragment], rows.schema, rows.format, self.folder.fs)
-            if part.count_rows(filter=chosen):
-                added += self._rewrite(part, (_assigned(batch, column, values) for batch in _stream(part, None, None)))
-                removed.append(fragment.path[len(self.folder.path) + 1 :])
-        if removed:
-            self._transact(delta, added, removed=removed)
+    def put(self, rows: Sequence[Mapping[str, Any]], *, equals: Mapping[str, Any]) -> None:
+        """Put ``rows`` in place of those that have the values of ``equals``, in one transaction."""
+        self._put([self.write_part(rows, keys=())], _where(None, equals))
 
     # ---- underneath -------------------------------------------------------------------------------------------------
 
@@ -255,6 +227,25 @@ class Table:
             path = self.folder.file(part["path"])
             fragments.append(parquet.make_fragment(path, self.folder.fs, partition_expression=within))
         return pads.FileSystemDataset(fragments, schema, parquet, self.folder.fs)
+
+    def _put(self, added: Sequence[Receipt], where: pc.Expression | None) -> int:
+        """Commit parts in place of the rows of ``where``; returns the number of these."""
+        delta = self._open()
+        if where is None or (delta is None and not added):
+            return 0
+        rows = self._arrow(self._schema(delta), _parts(delta))
+        counts: dict[str, int] = {}
+        for batch in _stream(rows, ["__filename"], where):
+            for entry in pc.value_counts(batch.column(0)).to_pylist():
+                counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+        parts = list(added)
+        for fragment in rows.get_fragments():
+            if fragment.path in counts:
+                part = pads.FileSystemDataset([fragment], rows.schema, rows.format, self.folder.fs)
+                parts += self._rewrite(part, _stream(part, None, ~where | where.is_null()))
+        if counts or parts:
+            self._transact(delta, parts, removed=[path[len(self.folder.path) + 1 :] for path in counts])
+        return sum(counts.values())
 
     def _rewrite(self, part: pads.Dataset, batches: Iterator[pa.RecordBatch]) -> list[Receipt]:
         """Write another part with these rows instead; none if no row is left, unless properties lie in it."""
@@ -380,11 +371,3 @@ def _stream(rows: pads.Dataset, columns: Sequence[str] | None, where: pc.Express
     for batch in scanner.to_batches():
         if batch.num_rows:
             yield batch
-
-
-def _assigned(batch: pa.RecordBatch, column: str, values: Mapping[str, str]) -> pa.RecordBatch:
-    sources, old = batch["source_id"].to_pylist(), batch[column].to_pylist()
-    new = [values.get(source, value) for source, value in zip(sources, old, strict=True)]
-    return batch.set_column(
-        batch.schema.get_field_index(column), batch.schema.field(column), pa.array(new, pa.string())
-    )

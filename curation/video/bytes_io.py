@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
-from dailies.curation.errors import SourceError, Unreadable
+from dailies.curation.errors import SourceError, Unreadable, machine_raised
 from dailies.curation.retrying import cause_of, retried
 
 CELLS = "parquet"  # scheme of URLs of cells, see ``cells``
@@ -48,9 +48,10 @@ def content_id(uri: str) -> tuple[str, int]:
                 parts = [_read_at(file, start, end) for start, end in _ranges(size)]
         else:
             size, parts = _remote_ranges(uri)
-    except (ImportError, SourceError):
-        raise  # a package that is absent is no fault of the source
+    except SourceError:
+        raise
     except Exception as error:  # each store raises its own: botocore's errors are not even OSErrors
+        machine_raised(error)
         raise Unreadable(one_line(error) if path is not None else cause_of(error)) from error
     hasher = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=12)
     for part in parts:
@@ -80,6 +81,7 @@ def size_of(uri: str) -> int:
         system, remote = stores().core.url_to_fs(uri)
         size = retried(lambda: system.info(remote))["size"]
     except Exception as error:  # each store raises its own
+        machine_raised(error)
         raise Unreadable(one_line(error) if path is not None else cause_of(error)) from error
     if size is None:
         raise Unreadable("the server does not say how long it is (no Content-Length)")

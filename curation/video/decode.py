@@ -6,15 +6,18 @@ Opens nothing: ``dailies.curation.video`` does.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable
-from dailies.curation.timing import end_of, ticks, usual_gap
+from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable, machine_raised
+from dailies.curation.geometry import Size
+from dailies.curation.timing import end_of, ticks
+from dailies.curation.video import ebml, nal
 from dailies.curation.video.bytes_io import Remote, one_line
-from dailies.curation.video.clock import PacketTimes
-from dailies.curation.video.pixels import UNSPECIFIED
+from dailies.curation.video.clock import ROUNDING, PacketTimes
+from dailies.curation.video.pixels import UNSPECIFIED, Upright
 
 OVERLAP = Fraction(1, 4)  # seconds by which time may go back without having begun anew
 LATE = Fraction(1, 5)  # seconds that a header may declare too many: some writers count the decoder's delay
@@ -52,7 +55,7 @@ class FrameDecoder:
         self.frames = self.frames_corrupt = self.frames_dropped = self.frames_guessed = self.packets_marked = 0
         self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
         self.seeking = False  # packets before the first keyframe are of no use
-        self.times = PacketTimes(stream.time_base, container.format.name)
+        self.times = PacketTimes(stream, container.streams.audio, container.format.name)
         self.guessed = False  # a frame without any timestamp was given one, or that of a packet before or after it
         self.entry: tuple[bool, int | None] | None = None  # the first packet: a keyframe that is shown, its pts
         self._container, self._stream, self._remote = container, stream, remote
@@ -75,6 +78,7 @@ class FrameDecoder:
         self._fell_from: int | None = None  # the time that did not rise, of the first of the frames just dropped
         self._restart: tuple[int, int] | None = None  # from where to where the time jumped back
         self._own_header = self._header = bytes(self._codec.extradata or b"")
+        self._turning: set[int] = set()  # pts of the keyframes whose packets state a turn
         # FLV has its codec headers among the packets: who goes into its middle has the wrong one.
         self.seeks = container.format.name != "flv"
         if threads != 1:
@@ -93,6 +97,7 @@ class FrameDecoder:
         stream, container = self._stream, self._container
         self.time_base: Fraction = stream.time_base
         self.aspect: Fraction | None = stream.sample_aspect_ratio
+        self.described: Mapping[Size, Fraction] | None = None  # aspects by several descriptions: see ``boxes``
         self._coded_aspect = self._codec.sample_aspect_ratio  # as the pictures themselves begin
         self._aspects: list[tuple[int | None, Fraction | None]] = []  # pts of a packet from which on it is another
         self.rate: Fraction | None = stream.average_rate or stream.guessed_rate
@@ -110,8 +115,9 @@ class FrameDecoder:
         timed = any(name in TIMED for name in container.format.name.split(","))
         self._expected = begins + self._length if self._length and self.declared is None and timed else None
         if self._expected is None:
+            demuxed = {stream.index, *(sound.index for sound in self.times.sound.demuxed)}
             for other in container.streams:
-                if other.index != stream.index:
+                if other.index not in demuxed:
                     other.discard = Discard.all
 
     def __iter__(self) -> Generator[tuple[int, Any], None, None]:
@@ -148,17 +154,30 @@ class FrameDecoder:
                         setattr(frame, name, value)
                 yield pts, frame
 
-    def aspect_at(self, pts: int) -> Fraction | None:
+    def aspect_at(self, pts: int, size: Size) -> Fraction | None:
         """Return the width of a pixel over its height, of a frame that just came out; ``None`` where nothing says.
 
-        Frames do not carry it, and come out later than the packet whose header changes it. A container that differs from
-        its pictures from the start overrules them.
+        ``size``: (width, height) of the frame. Frames do not carry their aspect, and come out later than the packet whose
+        header changes it. A container that differs from its pictures from the start overrules them; one with several
+        sample descriptions does only where one of them speaks of this size: its size on screen fits but one of them.
         """
-        coded = self._coded_aspect
+        coded: Fraction | None = self._coded_aspect
         for since, aspect in self._aspects:
             coded = aspect if since is None or since <= pts else coded
-        overruled = self.aspect and self.aspect != self._coded_aspect
-        return self.aspect if overruled or coded == self._coded_aspect else coded
+        if self.described is not None:
+            return self.described.get(size, coded)
+        return self.aspect if self.overrules or coded == self._coded_aspect else coded
+
+    @property
+    def overrules(self) -> bool:
+        """Return whether the container states other pixels than the pictures themselves begin with."""
+        return bool(self.aspect) and self.aspect != (self._coded_aspect or 1)
+
+    def states_turn(self, frame: Any) -> bool:
+        """Tell whether the stream states a turn at this keyframe; in a raw stream, which has no times, libav's word goes."""
+        if frame.pts is None:
+            return bool(Upright.matrices(frame)) and self._codec.name in nal.SEI
+        return frame.pts in self._turning
 
     def _drop(self, pts: int, last: int) -> None:
         """Drop a frame that is not later than the ``last``. Where it is much earlier and more follow, time has begun anew.
@@ -177,18 +196,21 @@ class FrameDecoder:
         """Yield the stream's packets that hold data. A demuxer's errors are counted, and it is asked to go on."""
         import av
 
-        streams, errors_in_a_row = self._container.streams if self._expected else [self._stream], 0
+        streams = self._container.streams if self._expected else [self._stream, *self.times.sound.demuxed]
+        errors_in_a_row = 0
         while errors_in_a_row < DEMUX_ERRORS:
             try:
                 for packet in self._container.demux(*streams):
                     errors_in_a_row = 0
-                    if packet.stream_index != self._stream.index and packet.pts is not None:
-                        others = (packet.pts + (packet.duration or 0)) * packet.time_base
-                        self._others_reach = max(self._others_reach, others)
-                    if packet.pts is not None:
-                        self._reach = max(self._reach, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                    ours = packet.stream_index == self._stream.index
+                    if packet.pts is not None and self._expected:
+                        reach = (packet.pts + (packet.duration or 0)) * packet.time_base
+                        self._reach = max(self._reach, reach)
+                        self._others_reach = self._others_reach if ours else max(self._others_reach, reach)
+                    if not ours:
+                        self.times.sound.note(packet)
                     # An empty packet would tell the decoder that the stream is over.
-                    if packet.size and packet.stream_index == self._stream.index:
+                    if packet.size and ours:
                         if self.seeking and not packet.is_keyframe:
                             continue
                         self.seeking = False
@@ -205,6 +227,7 @@ class FrameDecoder:
                 self.demux_errors += 1
                 self._last_error = f" ({one_line(error)})"
         if self._remote is not None and self._remote.error is not None:
+            machine_raised(self._remote.error)
             raise Unreadable(f"reading stopped: {one_line(self._remote.error)}") from self._remote.error
 
     def _note(self, packet: Any) -> None:
@@ -212,6 +235,11 @@ class FrameDecoder:
         self.packets_marked += packet.is_corrupt
         self.times.note(packet)
         self._trimmed |= packet.is_discard and not self._packets_shown
+        if packet.is_keyframe and packet.pts is not None and self._codec.name in nal.SEI:
+            with suppress(ValueError):  # a header that is cut short
+                length = nal.Packing.of(self._codec.name, self._header).length
+                if nal.states_turn(self._codec.name, bytes(packet), length):
+                    self._turning.add(packet.pts)
         if self.skips_nonref and not packet.is_discard:
             self._timed &= packet.pts is not None
             self._packets_shown.append(packet.pts or 0)
@@ -258,15 +286,16 @@ class FrameDecoder:
         The container's word goes first: what it says of the last frame, or its own end where no other stream reaches so far.
         """
         stated = self.times.stated_after(pts)
-        matroska = (
-            "matroska" in self._container.format.name
-        )  # flv's counts the decoder's delay, or up to the last frame
-        if stated is None and matroska and self._expected and self._expected - self._others_reach > APART:
+        # Only Matroska's: flv's counts the decoder's delay, or up to the last frame.
+        if stated is None and self._is_matroska and self._expected and self._expected - self._others_reach > APART:
             stated = round(self._expected / self.time_base) - pts[-1]
-            stated = (
-                stated if 2 * stated > usual_gap(pts) else None
-            )  # some writers count up to the last frame here, too
+            # Some writers count up to the last frame here, too.
+            stated = stated if stated * self.time_base > ROUNDING else None
         return end_of(pts, stated)
+
+    @property
+    def _is_matroska(self) -> bool:
+        return "matroska" in self._container.format.name
 
     def _frames_of(self, packet: Any) -> list[Any]:
         """Decode one packet, ``None`` being the end. A packet that does not decode is counted."""
@@ -308,9 +337,19 @@ class FrameDecoder:
             self._expected
             and self._length
             and self._expected - self._reach > max(MISSING * self._length, 2 / (self.rate or 2), LATE)
+            and not self._is_whole()
         ):
             figures = f"ends at {float(self._reach):.2f} s of the {float(self._expected):.2f} s"
             raise Truncated(f"{figures} that the header declares{self._last_error}")
+
+    def _is_whole(self) -> bool:
+        """Tell whether the file has all of its bytes: then the last frame is held until the stated end."""
+        if not self._is_matroska:
+            return False
+        if self._remote is not None:
+            return ebml.is_whole(self._remote)
+        with open(self._container.name.removeprefix("file:"), "rb") as file:
+            return ebml.is_whole(file)
 
     def check(self) -> None:
         """Raise, after the last frame, if what came cannot stand for the source.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dailies.curation.errors import NotCopied
-from dailies.curation.timing import usual_gap
 
 
 def shown_for(pts: Sequence[int], end: int) -> dict[int, int]:
@@ -37,7 +36,7 @@ def are_true(pts: Sequence[int], times: Sequence[int], end: int) -> bool:
     Mp4 takes a packet to last until the next one is decoded, and all of them together for the length of the file.
     """
     shown, lengths = sorted(pts), shown_for(pts, end)
-    near = max(1, usual_gap(shown) / 20)  # containers round
+    near = max(1, min(lengths.values()) / 20)  # containers round
     last = pts.index(shown[-1])
     lasts = lengths[shown[-1]] if last == len(pts) - 1 else times[last + 1] - times[last]
     length = times[-1] + lengths[pts[-1]] - times[0]

@@ -196,7 +196,7 @@ class Extractor:
             packets = self._packets.decoder.coded()
         for packet in packets:
             heartbeat()
-            if self._packets.decoder.reheaded:
+            if self._packets.decoder.reheaded or self._packets.decoder.described is not None:
                 raise _PicturesDiffer("the codec's header changes on the way")
             yield packet
 

@@ -1,7 +1,7 @@
 """NAL units of H.264 and HEVC are split, repacked and told apart here, as joining pictures of two encoders needs.
 
-Bytes only; nothing is decoded. ITU-T H.264 and H.265: Annex B (start codes), 7.3.1 and 7.4.2 (types); ISO/IEC
-14496-15: avcC and hvcC (length prefixes, parameter sets).
+Bytes only; nothing is decoded. ITU-T H.264 and H.265: Annex B (start codes), 7.3.1 and 7.4.2 (types), Annex D (SEI);
+ISO/IEC 14496-15: avcC and hvcC (length prefixes, parameter sets).
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ _START = re.compile(rb"\x00\x00\x01")
 H264_IDR, H264_SETS = 5, (7, 8)  # SPS, PPS
 HEVC_CRA, HEVC_BLA, HEVC_SETS = 21, 18, (32, 33, 34)  # BLA: without leading pictures; VPS, SPS, PPS
 HEVC_STARTS = range(16, 21)  # BLA and IDR: a decoder begins anew at them
+SEI = {"h264": (6, 1), "hevc": (39, 2)}  # nal_unit_type of messages before a picture, and bytes of a unit's header
+DISPLAY_ORIENTATION = 47  # payloadType
+LEAD = 1 << 16  # bytes of a packet in which its messages stand, before the picture itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,3 +112,40 @@ def starting(codec: str, units: Sequence[bytes]) -> list[bytes] | None:
             for number, unit in zip(kinds, units, strict=True)
         ]
     return list(units) if any(number in HEVC_STARTS for number in kinds) else None
+
+
+def states_turn(codec: str, data: bytes, length: int) -> bool:
+    """Tell whether a packet says by a message of its own that its picture is to be turned or mirrored.
+
+    ``length``: see ``Packing``. A message that takes a turn back says as much as none.
+    """
+    number, header = SEI[codec]
+    try:
+        units = split(data if length else data[:LEAD], length)
+    except ValueError:
+        return False  # damaged: decoding it will tell
+    messages = (_messages(unit[header:]) for unit in units if kind(codec, unit) == number)
+    return any(type_ == DISPLAY_ORIENTATION and _turns(payload) for unit in messages for type_, payload in unit)
+
+
+def _messages(data: bytes) -> list[tuple[int, bytes]]:
+    """Return (payloadType, payload) of each message in a unit of SEI, H.264 7.3.2.3.1."""
+    data = data.replace(b"\x00\x00\x03", b"\x00\x00")  # bytes that keep start codes out
+    messages, at = [], 0
+    while at + 2 < len(data):
+        head = []
+        for _ in range(2):
+            value = 0
+            while at < len(data) and data[at] == 255:
+                value, at = value + 255, at + 1
+            value, at = value + (data[at] if at < len(data) else 0), at + 1
+            head.append(value)
+        messages.append((head[0], data[at : at + head[1]]))
+        at += head[1]
+    return messages
+
+
+def _turns(payload: bytes) -> bool:
+    """Tell whether a display orientation holds and is not upright, H.264 D.1.27: cancel flag, two flips, 16 bits of angle."""
+    bits = int.from_bytes(payload[:3], "big")
+    return len(payload) >= 3 and not bits >> 23 and bits >> 5 & 0x3FFFF != 0

@@ -39,11 +39,19 @@ class Upright:
 
     @classmethod
     def of(cls, frame: Any) -> Upright:
-        """Read the frame's display matrix, which takes (x, y) to (a·x + c·y, b·x + d·y), y pointing down."""
-        side = frame.side_data.get("DISPLAYMATRIX")
-        if side is None:
-            return cls(turns=0, mirror=False)
-        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side)[:36])
+        """Read the frame's display matrix, the container's before the stream's own."""
+        matrices = cls.matrices(frame)
+        return cls._of_matrix(matrices[0]) if matrices else cls(turns=0, mirror=False)
+
+    @staticmethod
+    def matrices(frame: Any) -> list[bytes]:
+        """Return the display matrices that libav gave a frame: the container's, then the one that the stream states."""
+        return [bytes(side) for side in frame.side_data if side.type.name == "DISPLAYMATRIX"]
+
+    @classmethod
+    def _of_matrix(cls, side: bytes) -> Upright:
+        """Read a display matrix, which takes (x, y) to (a·x + c·y, b·x + d·y), y pointing down."""
+        a, b, _, c, d, *_ = struct.unpack("=9i", side[:36])
         mirror = a * d - b * c < 0
         if mirror:
             a = -a

@@ -133,9 +133,6 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
                 packet.duration = lengths[picture.pts]
                 if picture is coded[-1]:
                     packet.duration = last_duration(pts, times, span.end)
-                # Matroska states a last duration in its header alone, where a long one looks as if packets were missing.
-                if container_format == "matroska" and packet.duration > (span.end - span.start) / 25:
-                    packet.duration = 0
                 container.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         raise NotCopied(f"{container_format} does not take its packets: {one_line(error)}") from error

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, Unreadable
+from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, Unreadable, machine_raised
+from dailies.curation.geometry import Size
 from dailies.curation.retrying import cause_of
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Probe
+from dailies.curation.video.boxes import described_aspects
 from dailies.curation.video.bytes_io import Remote, local_path, one_line
 from dailies.curation.video.decode import FrameDecoder
 from dailies.curation.video.pixels import Canvas, DecodedFrame, Upright, geometry, is_hdr
@@ -52,12 +54,15 @@ class Source:
         self._probe: Probe | None = None
         self._canvas = canvas
         self._canvases: dict[tuple[Any, ...], Canvas] = {}  # by geometry
-        self._upright: Upright | None = None  # of the source
+        self._upright: Upright | None = None  # in force at the frame that came last
+        self._container_turns: bool | None = None  # so its frames', whatever the stream states; told by a keyframe
         try:
             self._stream = self._choose(stream)
             self.decoder = FrameDecoder(
                 self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref
             )
+            if self.decoder.overrules and "mp4" in self._container.format.name.split(","):
+                self.decoder.described = self._described()
             self._left = iter(self.decoder)
         except BaseException:
             self.close()
@@ -93,15 +98,13 @@ class Source:
             with _log_line():
                 return av.open(target, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
         except Exception as error:
-            if isinstance(error, MemoryError) and not isinstance(error, av.FFmpegError):
-                raise  # libav's own comes of an absurd size in the file
             empty = path is not None and os.path.isfile(path) and os.path.getsize(path) == 0
             cause: Exception = error
             if self._remote is not None:
                 cause = self._remote.error or error
                 self._remote.close()
-            if isinstance(cause, ImportError):
-                raise cause from None  # a package that is absent is no fault of the source
+            if not (isinstance(cause, av.FFmpegError) and isinstance(cause, MemoryError)):
+                machine_raised(cause)  # libav's own lack of memory comes of an absurd size in the file
             reason = one_line(cause) if path is not None or cause is error else cause_of(cause)
             raise Unreadable("the file is empty" if empty else reason) from error
 
@@ -121,6 +124,18 @@ class Source:
         if best is not None and any(s.index == best.index for s in decodable):
             return best
         return max(decodable, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))
+
+    def _described(self) -> Mapping[Size, Fraction] | None:
+        """Read what several sample descriptions of its stream state: libav lets the last one speak for all."""
+        track = self._stream.id
+        if self._remote is None:
+            with open(local_path(self.uri) or "", "rb") as file:
+                return described_aspects(file, track)
+        at = self._remote.tell()  # where libav reads on
+        try:
+            return described_aspects(self._remote, track)
+        finally:
+            self._remote.seek(at)
 
     # ---- what it is ----
 
@@ -151,15 +166,27 @@ class Source:
 
     def _canvas_of(self, pts: int, frame: Any) -> Canvas:
         """Return the canvas of a frame's own geometry, the same for all frames that share it."""
-        # Decoders give a turn that the stream itself states to some frames only: the first one's holds for all.
-        if self._upright is None:
-            self._upright = self._canvas.upright if self._canvas else Upright.of(frame)
-        aspect = self.decoder.aspect_at(pts)
-        key = geometry(frame, aspect, self._upright)
+        upright, aspect = self._upright_at(frame), self.decoder.aspect_at(pts, (frame.width, frame.height))
+        key = geometry(frame, aspect, upright)
         canvas = self._canvases.get(key)
         if canvas is None:
-            canvas = self._canvases[key] = Canvas(frame, aspect, self._upright)
+            canvas = self._canvases[key] = Canvas(frame, aspect, upright)
         return canvas
+
+    def _upright_at(self, frame: Any) -> Upright:
+        """Return the turn in force at a frame: the container's throughout, or the stream's own from keyframe to keyframe.
+
+        Of a turn that the stream states, decoders tell at the keyframe alone (H.264), or until it states another (HEVC),
+        but the standards let it end at the next keyframe. Only so a source is the same wherever it is entered.
+        """
+        if frame.key_frame:
+            stated = self.decoder.states_turn(frame)
+            if self._container_turns is None:
+                self._container_turns = len(Upright.matrices(frame)) > stated
+            self._upright = Upright.of(frame) if stated or self._container_turns else Upright(turns=0, mirror=False)
+        elif self._upright is None:
+            self._upright = self._canvas.upright if self._canvas else Upright.of(frame)
+        return self._upright
 
     @property
     def canvas(self) -> Canvas:

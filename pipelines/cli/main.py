@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dailies.curation.errors import DailiesError, UsageError
+from dailies.curation.errors import DailiesError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
 from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.terminal import say
@@ -56,8 +56,9 @@ _Misused: Any = typer.BadParameter.__base__
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code.
 
-    A mistake in the request is one line and code 2, any other error of the project one line and code 1, and an
-    interrupt one line and code 130. Every other exception is a defect: its traceback stays, a line asks to report it, code 1.
+    A mistake in the request is one line and code 2. Any other error of the project is one line and code 1, and so are
+    memory, room and file handles that run out; an interrupt is one line and code 130. Every other exception is a defect:
+    its traceback stays, a line asks to report it, code 1.
     """
     try:
         code = app(arguments, standalone_mode=False)
@@ -76,9 +77,12 @@ def main(arguments: list[str] | None = None) -> None:
         code = _fail(f"dailies: {error}", 2)
     except DailiesError as error:
         code = _fail(f"dailies: {error}", 1)
-    except Exception:
-        say(traceback.format_exc().rstrip(), err=True)
-        code = _fail(DEFECT, 1)
+    except Exception as error:
+        if (stopping := machine_error(error)) is not None:
+            code = _fail(f"dailies: {stopping}", 1)
+        else:
+            say(traceback.format_exc().rstrip(), err=True)
+            code = _fail(DEFECT, 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -91,6 +91,16 @@ class CurationRecipe(StrictModel):
         place = next((number for number, other in enumerate(self.steps) if other is step), len(self.steps))
         return [earlier for earlier in self.steps[:place] if isinstance(earlier, Annotation)]
 
+    def apart_from_manifests(self) -> frozenset[str]:
+        """Return the tables of those scorers and captioners that read no manifest, nor what follows from one."""
+        following, apart = {"manifest", "split"}, set()
+        for step in self.before(None):
+            if any(name in following or name.startswith("manifest.") for name in step.spec.needs):
+                following |= {column.name for column in step.shown.values()}
+            else:
+                apart.add(self.annotations(step))
+        return frozenset(apart)
+
     def tables(self) -> dict[str, str]:
         """Return the table of each step by name, in order."""
         named = {"observe": self.observations, "cut": self.clips}

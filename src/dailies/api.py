@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dailies.curation import video as videos
 from dailies.curation.clips import span_of
 from dailies.curation.errors import Changed, SourceError, UsageError
-from dailies.curation.tables import DatasetTables, query
+from dailies.curation.tables import DatasetTables, query, with_places
 from dailies.curation.types import Frames
 from dailies.pipelines import cuts as cut_finding
 from dailies.pipelines import run
@@ -109,10 +109,9 @@ class Dataset:
 
     @property
     def exports(self) -> tuple[str, ...]:
-        """The folders of its exports, which training takes, the oldest first."""
+        """The folders of its exports, which training takes; the last is the one that the newest run made, or found again."""
         folder = self.tables.folder / "exports"
-        names = sorted(self.tables.exports(), key=lambda name: (self.tables.export_age(name), name))
-        return tuple((folder / name).url for name in names)
+        return tuple((folder / name).url for name in self.tables.exports_by_age())
 
     def sql(self, statement: str, *, unrestricted: bool = False) -> pa.Table:
         """Run DuckDB SQL over every table; ``show tables`` lists the views. Raises ``UsageError`` for a wrong statement.
@@ -165,7 +164,8 @@ class Dataset:
         ``short_side``: px to scale down to. Raises ``UsageError`` for a clip that there is not, and ``SourceError`` where the
         source is gone or ``Changed``.
         """
-        rows = run.clips_table(self.tables, self.recipe).read(filter=pc.field("clip_id") == clip_id).to_pylist()
+        table = run.clips_table(self.tables, self.recipe)
+        rows = with_places(self.tables, table.read(filter=pc.field("clip_id") == clip_id)).to_pylist()
         if not rows:
             raise UsageError(f"clip_id={clip_id!r}: {self.url} has no such clip; Dataset.clips() lists them")
         clip = rows[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from dailies.training.diffusion.encoders import Models, inspect_encoders
 from dailies.training.recipes.phase import Bucket, Phase, Rule
 from dailies.training.recipes.recipe import TrainingRecipe
 from dailies.training.recipes.tasks import Task
+from dailies.zoo.formats.clip_folders import TOKENIZER_FILES, tokenizer_folder
 from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.hashes import sha256_of
 
@@ -43,6 +44,8 @@ class LatentsManifest:
         views: Crops of each clip (K), drawn by ``seed``.
         shown: Which of a crop's frames are kept as pixels, to condition on.
         vae, text_encoder: sha256 of the weights.
+        tokenizer: sha256 of what the text encoder's tokenizer is loaded from; ``None`` without texts, and in manifests made
+            before it was kept.
         factor: px a latent.
         captions: Columns of texts, which only some tasks have: of ``text_tokens`` tokens (L), ``text_width`` wide (D).
     """
@@ -69,6 +72,7 @@ class LatentsManifest:
     text_tokens: int | None = None
     text_width: int | None = None
     source_content: str | None = None
+    tokenizer: str | None = None
     version: str = ""
     format: int = FORMAT
 
@@ -80,17 +84,22 @@ class LatentsManifest:
     def differing(self, existing: LatentsManifest) -> list[str]:
         """Return the fields in which ``existing`` latents differ from those that this manifest asks for.
 
-        Latents made before contents were kept are told by the place of their export.
+        Latents made before contents were kept are told by the place of their export, and of those made before tokenizers
+        were kept, any will do.
         """
         asked = self if existing.source_content is not None else replace(self, source_content=None)
-        theirs = existing._meaning()
-        return [name for name, value in asked._meaning().items() if value != theirs[name]]
+        if existing.tokenizer is None:
+            asked = replace(asked, tokenizer=None)
+        ours, theirs = asked._meaning(), existing._meaning()
+        return [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
 
     def _meaning(self) -> dict[str, Any]:
         meaning = asdict(self)
         place = "source_content" if self.source_content is None else "source_path"
         for name in ("source", "recipe", "recipe_hash", "phase", "task", "version", place):
             del meaning[name]
+        if self.tokenizer is None:  # so that latents without texts, and those of before, keep their fingerprint
+            del meaning["tokenizer"]
         return meaning
 
     @property
@@ -154,6 +163,7 @@ def build_manifest(
         manifest,
         captions=tuple(column for column, _ in recipe.captions),
         text_encoder=weights_hash(models.text),
+        tokenizer=tokenizer_hash(models.text),
         text_tokens=recipe.text_tokens,
         text_width=dims.text_width,
     )
@@ -193,7 +203,17 @@ def weights_hash(folder: str) -> str:
     hashes = sha256_of(Path(folder), {path.name: path for path in plain})
     if len(plain) == 1:
         return hashes[plain[0].name]
-    return hashlib.sha256("".join(f"{hashes[path.name]} {path.name}\n" for path in plain).encode()).hexdigest()
+    return _joint(hashes)
+
+
+def tokenizer_hash(folder: str) -> str:
+    """Return the sha256 of the lines "sha256 name" of the files that the tokenizer of a text encoder is loaded from."""
+    place = tokenizer_folder(Path(folder))
+    return _joint(sha256_of(place, {name: place / name for name in TOKENIZER_FILES if (place / name).is_file()}))
+
+
+def _joint(hashes: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{digits} {name}\n" for name, digits in hashes.items()).encode()).hexdigest()
 
 
 # ---- whether they fit -----------------------------------------------------------------------------------------------
@@ -211,14 +231,16 @@ def check_fit(
 
 
 def check_weights(phase: Phase, manifest: LatentsManifest, models: Models) -> None:
-    """Raise ``ExportError`` where latents were made by another VAE or text encoder than ``models``' own."""
-    weights = [("vae", models.vae, manifest.vae)]
+    """Raise ``ExportError`` where latents were made by another VAE, text encoder or tokenizer than ``models``' own."""
+    weights = [("vae", models.vae, manifest.vae, weights_hash, "weights")]
     if phase.task_spec.cross_attention == "text":
-        weights.append(("text", models.text, manifest.text_encoder or ""))
-    for field, folder, made_by in weights:
-        if folder is not None and (asked := weights_hash(folder)) != made_by:
+        weights.append(("text", models.text, manifest.text_encoder or "", weights_hash, "weights"))
+        if manifest.tokenizer is not None:
+            weights.append(("text", models.text, manifest.tokenizer, tokenizer_hash, "a tokenizer"))
+    for field, folder, made_by, hash_of, what in weights:
+        if folder is not None and (asked := hash_of(folder)) != made_by:
             raise ExportError(
-                f"phase {phase.name}: {field}={folder}: has weights of sha256 {asked[:16]}…; the latents of "
+                f"phase {phase.name}: {field}={folder}: has {what} of sha256 {asked[:16]}…; the latents of "
                 f"{manifest.source} were made by {made_by[:16]}…"
             )
 

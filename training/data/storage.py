@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
-from dailies.curation.errors import Outage, Unreadable, stopping_error
+from dailies.curation.errors import Unreadable, outage, stopping_error
 
 AWAY = frozenset(
     {
@@ -34,7 +33,7 @@ def of_row_group(shard: Path, group: int) -> Iterator[None]:
         if (stopping := stopping_error(error)) is not None:
             raise stopping from error
         if isinstance(error, OSError) and error.errno is not None:
-            raise _outage(error) from error
+            raise outage(str(error)) from error
         raise Unreadable(f"{shard.name}, row group {group}: {error}") from error
 
 
@@ -47,7 +46,7 @@ def read_file(root: Path, name: str) -> bytes:
         return (root / name).read_bytes()
     except OSError as error:
         if error.errno in AWAY or not _holds_files(root):
-            raise _outage(error) from error
+            raise outage(str(error)) from error
         raise
 
 
@@ -56,7 +55,3 @@ def _holds_files(folder: Path) -> bool:
         return any(folder.iterdir())
     except OSError:
         return False
-
-
-def _outage(error: OSError) -> Outage:
-    return Outage(f"{socket.gethostname()}: {error}; the same command resumes once that is mended")

@@ -8,6 +8,12 @@ from typing import Any
 
 from dailies.zoo.formats.configs import read_config
 
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "spiece.model"),
+)
+"""All that a tokenizer is loaded from, whichever of them it has."""
+
 VISION = "clip_vision_model"  # model_type of SVD's image_encoder
 
 
