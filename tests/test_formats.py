@@ -170,7 +170,7 @@ COLOURED: Table = {
         for matrix in (1, 4, 6, 7)
         for name, range_ in RANGES.items()
     },
-    "hevc-bt2020-sdr": ("mkv", {**X265, "pix_fmt": "yuv420p10le", "tags": (1, 9), "light": (9, 14)}, {}),
+    "hevc-bt2020-sdr": ("ts", {**X265, "pix_fmt": "yuv420p10le", "tags": (1, 9), "light": (9, 14)}, {}),
     "vp9-bt709-full": ("webm", {**VP9, "tags": (2, 1)}, {}),
     "av1-bt709-full": ("mp4", {**AV1, "tags": (2, 1)}, {}),
     "prores-bt709": ("mov", {**PRORES, "tags": (1, 1)}, {}),

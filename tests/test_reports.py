@@ -48,7 +48,7 @@ def test_a_source_in_segments_is_one_and_a_failed_segment_spoils_it(dataset: Dat
         observation("unnamed", seconds=1000.0, packets_broken=9),
     ]
     observations.append([{**row, "unit": f"{row['source_id']}/{row['segment']}"} for row in rows])
-    report = SourceReport.of(observations, ["whole", "long", "half"], [])
+    report = SourceReport.of(observations, {name: f"/videos/{name}.mp4" for name in ("whole", "long", "half")}, [])
     assert (report.given, report.ok, report.seconds, report.packets_broken) == (3, 2, 16.0, 7)
     assert report.failures == (("/videos/half.mp4", "hung", "stuck"),)
 

@@ -16,8 +16,8 @@ def is_whole(file: Any) -> bool:
     Its place in the file is another afterwards.
     """
     at = 0
-    while (found := _element(file, at)) is not None:
-        kind, begins, size = found
+    while (element := _element(file, at)) is not None:
+        kind, begins, size = element
         if kind == SEGMENT:
             return size is not None and _is_filled(file, begins, begins + size)
         if size is None:
@@ -29,10 +29,10 @@ def is_whole(file: Any) -> bool:
 def _is_filled(file: Any, at: int, end: int) -> bool:
     """Tell whether known parts lie side by side from ``at`` to ``end``, to the last byte."""
     while at < end:
-        found = _element(file, at)
-        if found is None or found[0] not in PARTS or found[2] is None:
+        element = _element(file, at)
+        if element is None or element[0] not in PARTS or element[2] is None:
             return False
-        at = found[1] + found[2]
+        at = element[1] + element[2]
     file.seek(end - 1)
     return at == end and len(file.read(1)) == 1
 

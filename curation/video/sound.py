@@ -68,8 +68,8 @@ class SoundTimes:
         heard = [self._heard(stream, least) for stream in self._streams] if stops else []
         told = []
         for stop in stops:
-            spanning = [one for one in heard if one and one.first <= stop.due and one.last >= stop.until - NEAR]
-            told.append(bool(spanning) and all(one.lacks(stop) for one in spanning))
+            spanning = [s for s in heard if s and s.first <= stop.due and s.last >= stop.until - NEAR]
+            told.append(bool(spanning) and all(sound.lacks(stop) for sound in spanning))
         return told
 
     def _heard(self, stream: Any, least: Fraction) -> _Heard | None:
