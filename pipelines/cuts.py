@@ -46,7 +46,9 @@ def find_cuts(videos: Sequence[str], recipe: CurationRecipe, *, progress: Progre
     cuts: dict[str, tuple[FrameCut, ...]] = {}
     failures: dict[str, str] = {}
     with (
-        Isolated("dailies.curation.cuts:find_cuts", stall_seconds=step.stall_seconds) as child,
+        Isolated(
+            "dailies.curation.cuts:find_cuts", list[tuple[Cut, tuple[int, int]]], stall_seconds=step.stall_seconds
+        ) as child,
         progress("cuts", len(rows), "videos") as bar,
     ):
         for row in rows:

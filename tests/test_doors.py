@@ -130,7 +130,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "pipelines/recipes",
     ),
 }
-RAY_DOORS = {"pipelines/clusters.py", "pipelines/engine.py", "pipelines/workers.py"}
+RAY_DOORS = {f"pipelines/{name}.py" for name in ("clusters", "engine", "private_cluster", "workers")}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/captioners/coca.py",
