@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dailies.curation.config import read_json
 from dailies.curation.errors import Damaged
 
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".pth", ".egg", ".whl", ".jinja", ".jinja2", ".j2"})
@@ -111,9 +112,9 @@ def refuse_settings(path: Path) -> None:
     try:
         if path.stat().st_size > LARGEST:
             raise Damaged(f"{path}: is over {LARGEST >> 20} MB; no settings of a model are")
-        row = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise Damaged(f"{path}: cannot be read: {error}") from error
+        row = read_json(path.read_bytes(), str(path), Damaged)
+    except OSError as error:
+        raise Damaged(f"{path}: cannot be read: {error.strerror}") from error
     refuse_asking(row, path)
     for key, value in _pairs(row):
         if value and path.name in DECIDING and key in CLASSES and not _names(value) <= CLASSES[key]:

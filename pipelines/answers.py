@@ -77,25 +77,25 @@ def error_of(row: Mapping[str, Any]) -> Exception:
     """Make the exception that ``error_row`` wrote, of ours or of Python's own; of any other class, a ``RuntimeError``."""
     name, message = str(row["type"]), str(row["message"])
     args = row.get("args")
-    made = _made(name, [message] if args is None else args)
-    if made is None or (args is not None and str(made) != message):
-        made = RuntimeError(f"{name}: {message}")
+    error = _error(name, [message] if args is None else args)
+    if error is None or (args is not None and str(error) != message):
+        error = RuntimeError(f"{name}: {message}")
     for note in row.get("notes") or ():
-        made.add_note(str(note))
-    return made
+        error.add_note(str(note))
+    return error
 
 
-def _made(name: str, args: Any) -> Exception | None:
+def _error(name: str, args: Any) -> Exception | None:
     cls: Any = getattr(errors, name, None) or getattr(builtins, name, None)
     own = isinstance(cls, type) and issubclass(cls, errors.DailiesError)
     python = isinstance(cls, type) and issubclass(cls, Exception) and cls.__module__ == "builtins"
     if not (own or python):
         return None
     try:
-        made: Exception = cls(*args)
+        error: Exception = cls(*args)
     except (TypeError, ValueError):
         return None
-    return made
+    return error
 
 
 # ---- values ---------------------------------------------------------------------------------------------------------

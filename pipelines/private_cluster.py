@@ -30,8 +30,8 @@ def folder() -> Iterator[Path]:
     places = [place for place in (tempfile.gettempdir(), "/tmp") if len(f"{place}/{name}/r") + SOCKETS <= LONGEST]
     with tempfile.TemporaryDirectory(
         prefix="dailies-", dir=places[0] if places else None, ignore_cleanup_errors=True
-    ) as made:
-        yield Path(made)
+    ) as path:
+        yield Path(path)
 
 
 def options(folder: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ BASE = ("curation/errors", "curation/timing", "curation/types", "curation/geomet
 READING = (
     *BASE,
     "curation/config",
+    "curation/model_folders",
     "curation/atomic",
     "curation/cards",
     "curation/plain_text",
@@ -74,6 +75,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/cards": ("curation/plain_text",),
     "curation/plain_text": (),
     "curation/litter": (),
+    "curation/model_folders": ("curation/errors", "curation/config"),
     "curation/types": ("curation/timing",),
     "curation/geometry": ("curation/timing", "curation/types"),
     "curation/config": ("curation/errors",),
@@ -116,7 +118,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "training": TRAINING,
     "training/vae": (*TRAINING, "training"),
     # ---- pipelines: Ray and recipes around curation, training and the zoo ----
-    "pipelines/recipes": (*CURATION, "zoo"),
+    "pipelines/recipes": (*CURATION, "zoo", "zoo/formats"),
     "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines/recipes"),
     "pipelines/latents": (*CURATION, "zoo", *TRAINING, "training", "pipelines"),
     "pipelines/cli": (

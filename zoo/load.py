@@ -36,7 +36,7 @@ def pipeline_spec(folder: Path) -> PipelineSpec:
     try:
         index = json.loads((folder / INDEX).read_text())
         name = index["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"{folder}: {INDEX} cannot be read: {error}") from error
     spec = PIPELINES.get(name) if isinstance(name, str) else None
     if spec is None:

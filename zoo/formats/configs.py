@@ -21,7 +21,7 @@ def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
         row = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{folder}: holds no model: config.json is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
     if not isinstance(row, dict):
         raise ModelError(f"{path}: is not a JSON object")
