@@ -47,7 +47,9 @@ def find_cuts(videos: Sequence[str], recipe: CurationRecipe, *, progress: Progre
     failures: dict[str, str] = {}
     with (
         Isolated(
-            "dailies.curation.cuts:find_cuts", list[tuple[Cut, tuple[int, int]]], stall_seconds=step.stall_seconds
+            "dailies.curation.cuts:find_cuts",
+            answer=list[tuple[Cut, tuple[int, int]]],
+            stall_seconds=step.stall_seconds,
         ) as child,
         progress("cuts", len(rows), "videos") as bar,
     ):

@@ -64,7 +64,7 @@ class ExtractWork:
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
         with Isolated(
             "dailies.curation.export.extraction:extract_clip",
-            dict[str, Any],
+            answer=dict[str, Any],
             stall_seconds=self.stall_seconds,
             memory_gb=MEMORY_GB,
         ) as child:

@@ -58,7 +58,7 @@ class Isolated:
     """
 
     def __init__(
-        self, function: str, answer: Any = Any, *, stall_seconds: float = 60, memory_gb: float | None = None
+        self, function: str, *, answer: Any = Any, stall_seconds: float = 60, memory_gb: float | None = None
     ) -> None:
         module, _, name = function.partition(":")
         if not module or not name:

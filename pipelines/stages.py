@@ -40,7 +40,7 @@ class ObserveWork:
     def open(self) -> Iterator[Callable[[pa.Table], Receipt]]:
         with Isolated(
             "dailies.curation.observations:observe_row",
-            dict[str, Any],
+            answer=dict[str, Any],
             stall_seconds=self.stall_seconds,
             memory_gb=MEMORY_GB,
         ) as child:

@@ -94,7 +94,10 @@ class LatentsWork:
         device = pick_device(self.device)
         encoders = Encoders(self.models, text_tokens=self.manifest.text_tokens or 1, device=device)
         with Isolated(
-            "dailies.pipelines.latents.work:read_clip", np.ndarray, stall_seconds=STALL_SECONDS, memory_gb=MEMORY_GB
+            "dailies.pipelines.latents.work:read_clip",
+            answer=np.ndarray,
+            stall_seconds=STALL_SECONDS,
+            memory_gb=MEMORY_GB,
         ) as child:
             yield lambda bundle: self._shard(bundle["file"][0].as_py(), encoders, child)
 

@@ -105,7 +105,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_an_answer_that_is_none_costs_one_row_and_the_child(what: str, tmp_path: Path) -> None:
     mark = tmp_path / "was here"
-    with Isolated(f"{__name__}:say", dict[str, Any], stall_seconds=20) as child:
+    with Isolated(f"{__name__}:say", answer=dict[str, Any], stall_seconds=20) as child:
         with pytest.raises(Crashed, match="its process gave an answer"):
             child.call(what, str(mark))
         assert child.pid is None
@@ -123,7 +123,7 @@ def environment(heartbeat: Beat) -> list[str]:
 
 def test_the_child_does_not_know_the_token_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
-    with Isolated(f"{__name__}:environment", list[str]) as child:
+    with Isolated(f"{__name__}:environment", answer=list[str]) as child:
         assert not [name for name in child.call() if name.startswith("RAY_")]
 
 
@@ -196,7 +196,7 @@ def test_what_is_no_data_does_not_travel(value: Any) -> None:
 def test_a_dataclass_travels_as_its_fields_and_is_checked(tmp_path: Path) -> None:
     cut = Cut(start=1, end=2, kind="cut", detector="d", strength=1.5, core=(3, 4))
     assert _there_and_back(cut)["core"] == [3, 4]
-    with Isolated(f"{__name__}:a_cut", tuple[Cut, int]) as child:
+    with Isolated(f"{__name__}:a_cut", answer=tuple[Cut, int]) as child:
         assert child.call(True) == (cut, 7)
         with pytest.raises(Crashed, match="an answer that is none"):
             child.call(False)
