@@ -76,7 +76,7 @@ def on_loopback() -> Iterator[None]:
 
 def reread() -> None:
     """Let Ray read the environment again: it keeps the token that it read when it was imported, or at the last cluster."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()

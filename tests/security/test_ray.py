@@ -106,7 +106,7 @@ def test_the_command_line_imports_nothing_from_the_working_directory(how: str, t
         [*command, "sql", "nothing", "select 1"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert "the wrong" not in done.stdout + done.stderr
-    assert done.stderr.startswith("dailies: nothing")
+    assert "there is no dataset" in done.stderr
 
 
 # ---- with one -------------------------------------------------------------------------------------------------------
@@ -122,6 +122,8 @@ except Exception as error:
 
 SCRIPT = """
 import json, os, subprocess, sys, glob, socket, struct
+from dailies.pipelines.import_path import safe_path
+sys.path[:] = safe_path(sys.path)  # as the command line does
 from dailies.pipelines import engine as engines
 
 def below(root):
@@ -194,7 +196,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
     here, shared = tmp_path_factory.mktemp("videos"), tmp_path_factory.mktemp("t")
     for name in ("numpy", "pyarrow", "sitecustomize", "usercustomize", "av", "colorama", "psutil", "packaging"):
         # The driver's own Python obeys PYTHONPATH before any line of ours; its workers must not.
-        (here / f"{name}.py").write_text("import os, sys\nif 'ray' in ' '.join(sys.orig_argv): open('RAN', 'a')\n")
+        (here / f"{name}.py").write_text("import os, sys\nif 'ray/' in ' '.join(sys.orig_argv): open('RAN', 'a')\n")
     with socket.create_server(("127.0.0.1", 0)) as mute:
         (shared / "ray").mkdir()
         (shared / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{mute.getsockname()[1]}")
