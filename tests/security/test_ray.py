@@ -166,7 +166,8 @@ with engines.session("ray"):
     @ray.remote
     def look():
         import os, sys
-        return {"path": sys.path, "cwd": os.getcwd(), "mode": os.environ.get("RAY_AUTH_MODE")}
+        return {"path": sys.path, "cwd": os.getcwd(), "mode": os.environ.get("RAY_AUTH_MODE"),
+            "token": os.environ.get("RAY_AUTH_TOKEN")}
 
     facts = ray.get(look.remote())
     address = ray.get_runtime_context().gcs_address
@@ -174,14 +175,15 @@ with engines.session("ray"):
     facts |= {"address": address, "folder": folder, "above": oct(os.stat(os.path.dirname(folder)).st_mode & 0o777)}
     facts["listening"] = listening(below(os.getpid()))
     facts["ours"] = sorted(name for name in os.environ if name.startswith("RAY_AUTH"))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
     clean |= {"HOME": sys.argv[1], "RAY_TMPDIR": sys.argv[1]}
     client = sys.argv[2].format(address=address)
     for name, more in {
         "without": {"RAY_AUTH_MODE": "disabled"},
         "wrong": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+        "right": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": facts["token"]},
     }.items():
-        done = subprocess.run([sys.executable, "-c", client], env=clean | more, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-P", "-c", client], env=clean | more, capture_output=True, text=True)
         facts[name] = (done.stdout.split() or [f"died with {done.returncode}"])[0]
 facts["left"] = os.path.exists(os.path.dirname(folder))
 with engines.session("ray"):  # and once more in the same process, under another token
@@ -226,6 +228,7 @@ def test_who_has_no_token_is_refused(facts: Any) -> None:
     assert facts["mode"] == "token"
     assert facts["without"] != "joined"
     assert facts["wrong"] != "joined"
+    assert facts["right"] == "joined", "so it is the token that opens it"
     assert facts["ours"] == [], "nor has what this process starts otherwise"
 
 
