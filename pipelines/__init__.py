@@ -11,6 +11,7 @@ __all__ = [
     "cuts",
     "engine",
     "exporting",
+    "import_path",
     "isolate",
     "latents",
     "maintenance",

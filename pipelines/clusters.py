@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from dailies.curation.errors import NotInstalled, Outage, UsageError
+from dailies.pipelines import private_cluster
 
 ANSWER_SECONDS = 5.0  # for a cluster to answer at all: Ray itself waits for minutes, and then ends the process
 FULL_SECONDS = 5.0  # after which a full cluster is worth a line
@@ -25,30 +26,66 @@ SETTINGS = 4  # the type of the frame with which a gRPC server answers
 log = logging.getLogger("dailies")
 
 
-def join() -> None:
-    """Join the cluster at ``RAY_ADDRESS``, or start one on this machine.
+def address() -> str | None:
+    """Return the cluster that ``RAY_ADDRESS`` names; ``None`` for one of this process's own.
+
+    Raises ``UsageError`` for ``auto``: Ray would join whatever a file names that anyone on the machine can write.
+    """
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named == "auto":
+        raise UsageError(
+            "RAY_ADDRESS=auto: anyone on this machine could name that cluster; give HOST:PORT, or unset RAY_ADDRESS"
+        )
+    return None if named in ("", "local") else named
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the cluster at ``RAY_ADDRESS``, or start one on this machine, for the length of a context.
 
     Its workers do not see the working directory, in which a file may have the name of a module. Raises ``UsageError`` for a
     cluster that does not answer or refuses, such as for want of a token, and ``Outage`` where Ray does not start here.
     """
-    address = os.environ.get("RAY_ADDRESS", "")
-    if ":" in address and os.environ.get("RAY_USE_TLS", "0") != "1":
-        _check_answer(address)
     import ray
-    from ray.job_config import JobConfig
 
-    # Ray's own client asks so for no working directory on the workers' sys.path. A submitted job brings its own config.
-    config = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else JobConfig(_client_job=True)
+    with ExitStack() as stack:
+        if address() is None:
+            folder = stack.enter_context(private_cluster.folder())
+            stack.callback(private_cluster.reread)  # whoever uses Ray next has another token
+            stack.callback(ray.shutdown)  # before the folder goes
+            with private_cluster.environment(), private_cluster.on_loopback():
+                _init(**private_cluster.options(folder))
+        else:
+            stack.callback(ray.shutdown)
+            _init()
+        yield
+
+
+def _init(**options: Any) -> None:
+    named = address() or ""
+    if ":" in named and os.environ.get("RAY_USE_TLS", "0") != "1":
+        _check_answer(named)
+    import ray
+
+    private_cluster.reread()
+    # A submitted job brings its own config.
+    config = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else private_cluster.job_config(named)
     with _kept_stderr() as lines:  # Ray repeats there, once a second, why a cluster refuses
         try:
-            ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, job_config=config)
+            ray.init(
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                job_config=config,
+                **options,
+            )
         except (ValueError, OSError, RuntimeError, ray.exceptions.RayError) as error:
             last = re.sub(r"^\[[^]]*\] \S+ ", "", lines()[-1]) if lines() else ""
             text = "; ".join(part for part in (" ".join(str(error).split()), last) if part) or type(error).__name__
-            if not address:
+            if not named:
                 raise Outage(f"engine=ray: Ray cannot start: {text}; --engine local works without it") from error
             hint = "; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" if "token" in text.lower() else ""
-            raise UsageError(f"RAY_ADDRESS={address}: the cluster cannot be joined: {text}{hint}") from error
+            raise UsageError(f"RAY_ADDRESS={named}: the cluster cannot be joined: {text}{hint}") from error
 
 
 @contextmanager

@@ -47,7 +47,12 @@ def find_cuts(videos: Sequence[str], recipe: CurationRecipe, *, progress: Progre
     cuts: dict[str, tuple[FrameCut, ...]] = {}
     failures: dict[str, str] = {}
     with (
-        Isolated("dailies.curation.cuts:find_cuts", stall_seconds=step.stall_seconds, memory_gb=MEMORY_GB) as child,
+        Isolated(
+            "dailies.curation.cuts:find_cuts",
+            answer=list[tuple[Cut, tuple[int, int]]],
+            stall_seconds=step.stall_seconds,
+            memory_gb=MEMORY_GB,
+        ) as child,
         progress("cuts", len(rows), "videos") as bar,
     ):
         for row in rows:

@@ -1,34 +1,37 @@
 """The engine runs one stage's bundles through workers, on Ray Data or as a plain loop, and yields receipts as they come.
 
 A stage is a small picklable ``Work``. What it opens in a worker takes a bundle of units (an Arrow table) and returns
-a receipt for what it wrote; pixels and JPEGs stay in the worker. Both engines call the same function on the same
-bundles, so they write the same rows and raise the same errors.
+a receipt for what it wrote; pixels and JPEGs stay in the worker. Receipts and errors come back as JSON. Both engines call
+the same function on the same bundles, so they write the same rows and raise the same errors.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import pickle
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, Protocol, get_args
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 from dailies.curation.errors import UsageError, stopping_error
 from dailies.curation.types import Resources
 from dailies.pipelines import clusters
+from dailies.pipelines.answers import error_of, error_row
 
 Engine = Literal["ray", "local"]
 SLICE = 4096  # bundles per Ray Data execution, which the driver and the object store hold at once
 Call = Callable[[pa.Table], Any]
 PACKAGES = ("dailies", "av", "cv2", "deltalake", "fsspec", "numpy", "pyarrow")
 """What every stage imports in a worker or its child process."""
+OUTCOME = pa.schema([pa.field("receipt", pa.string()), pa.field("error", pa.string())])
+"""What a bundle comes to: JSON, one of both."""
 
 
 class Work(Protocol):
@@ -40,8 +43,12 @@ class Work(Protocol):
     @property
     def resources(self) -> Resources: ...
 
+    @property
+    def receipt(self) -> type:
+        """Type of the receipts, which are plain data or dataclasses of such; another from a worker is refused."""
+
     def open(self) -> AbstractContextManager[Call]:
-        """Load what the work needs, once per worker; the call turns a bundle into a picklable receipt."""
+        """Load what the work needs, once per worker; the call turns a bundle into a receipt."""
 
 
 def check_engine(name: str) -> Engine:
@@ -66,16 +73,13 @@ def session(engine: Engine, packages: Iterable[str] = ()) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    owned = not ray.is_initialized()
-    if owned:
-        clusters.join()
-    try:
-        if len(ray.nodes()) > 1 or not owned or os.environ.get("RAY_ADDRESS"):  # Ray finds a cluster by itself, too
+    with ExitStack() as stack:
+        theirs = ray.is_initialized() or clusters.address() is not None
+        if not ray.is_initialized():
+            stack.enter_context(clusters.joined())
+        if theirs:
             clusters.check_packages((*PACKAGES, *packages))
         yield
-    finally:
-        if owned:
-            ray.shutdown()
 
 
 def run(work: Work, bundles: Iterable[pa.Table], engine: Engine) -> Iterator[Any]:
@@ -123,21 +127,14 @@ def _slice(work: Work, blocks: list[pa.Table]) -> Iterator[Any]:
         num_cpus=work.resources.cpus,
         num_gpus=gpu or None,
     )
+    adapter: TypeAdapter[Any] = TypeAdapter(work.receipt)
     batches = receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     with closing(clusters.explained(iter(batches))) as outcomes:
         for batch in outcomes:
-            for receipt in batch["receipt"].to_pylist():
-                outcome = pickle.loads(receipt)
-                if isinstance(outcome, _Raised):
-                    raise outcome.error
-                yield outcome
-
-
-@dataclass(frozen=True)
-class _Raised:
-    """An exception on its way to the driver: Ray would wrap it into one of its own types."""
-
-    error: Exception
+            for outcome in batch.to_pylist():
+                if outcome["error"] is not None:
+                    raise error_of(json.loads(outcome["error"]))
+                yield adapter.validate_json(outcome["receipt"])
 
 
 class _Actor:
@@ -147,32 +144,21 @@ class _Actor:
         self._stack = ExitStack()
         self._work = work
         self._call: Call | None = None
+        self._adapter: TypeAdapter[Any] = TypeAdapter(work.receipt)
 
     def __call__(self, bundle: pa.Table) -> pa.Table:
         try:
             if self._call is None:
                 self._call = self._stack.enter_context(self._work.open())
-            receipt = pickle.dumps(self._call(bundle))
+            outcome = {"receipt": self._adapter.dump_json(self._call(bundle)).decode(), "error": None}
         except Exception as error:
             error = stopping_error(error) or error  # here, where it can name the machine
-            receipt = _dump_error(error, f"in a worker of stage {self._work.name}:\n{traceback.format_exc()}")
-        return pa.table({"receipt": pa.array([receipt], pa.binary())})
+            error.add_note(f"in a worker of stage {self._work.name}:\n{traceback.format_exc()}")
+            outcome = {"receipt": None, "error": json.dumps(error_row(error))}
+        return pa.Table.from_pylist([outcome], schema=OUTCOME)
 
     def close(self) -> None:
         self._stack.close()
-
-
-def _dump_error(error: Exception, note: str) -> bytes:
-    """Pickle ``error`` with ``note`` for the driver; as a ``RuntimeError`` of its own words where its type does not survive."""
-    error.add_note(note)
-    try:
-        pickled = pickle.dumps(_Raised(error))
-        pickle.loads(pickled)  # an exception whose arguments are not those of its constructor fails here
-        return pickled
-    except Exception:
-        plain = RuntimeError(f"{type(error).__name__}: {error}")
-        plain.add_note(note)
-        return pickle.dumps(_Raised(plain))
 
 
 _kept: dict[str, _Actor] = {}

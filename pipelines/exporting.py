@@ -58,17 +58,21 @@ class ExtractWork:
     settings: ExtractSettings
     stall_seconds: float
     name: ClassVar[str] = "extract"
+    receipt: ClassVar[type] = Written
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
         with Isolated(
-            "dailies.curation.export.extraction:extract_clip", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
+            "dailies.curation.export.extraction:extract_clip",
+            answer=dict[str, Any],
+            stall_seconds=self.stall_seconds,
+            memory_gb=MEMORY_GB,
         ) as child:
 
             def extract(clip: Mapping[str, Any]) -> Mapping[str, Any]:
-                row: Mapping[str, Any] = child.call(dict(clip), self.settings)
-                return row
+                row: dict[str, Any] = child.call(dict(clip), self.settings)
+                return row | {"clip_id": clip["clip_id"]}  # a file that took the child over speaks for no other clip
 
             def call(bundle: pa.Table) -> Written:
                 name = bundle["file"][0].as_py()
@@ -88,6 +92,7 @@ class ShardWork:
     columns: Sequence[pa.Field]
     memory_gb: float
     name: ClassVar[str] = "export"
+    receipt: ClassVar[type] = Written
 
     @property
     def resources(self) -> Resources:

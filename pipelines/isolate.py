@@ -1,8 +1,9 @@
 """Runs a function in a child process with a time limit, so that a file that hangs or crashes the decoder costs only its row.
 
 The child is started by command line and not by ``multiprocessing``, which imports ``__main__`` again: that breaks
-scripts without a guard, and Ray's workers. Messages are pickles behind their length: requests on the child's stdin,
-answers and heartbeats on what was its stdout. What libraries print goes to its stderr; its last line explains a crash.
+scripts without a guard, and Ray's workers. Messages stand behind their length: requests, pickles, on the child's stdin;
+answers and heartbeats on what was its stdout. Answers are data (``dailies.pipelines.answers``), since a file that takes the
+child over must not come further. What libraries print goes to its stderr; its last line explains a crash.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import dailies
-from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, SourceError, item_error, lacks_memory, outage
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-HEADER = struct.Struct("<Q")  # length of the pickle that follows, in bytes
+from dailies.curation.config import format_error
+from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, SourceError, item_error, lacks_memory, outage
+from dailies.pipelines.answers import error_of, error_row, pack, unpack
+from dailies.pipelines.import_path import safe_path
+
+HEADER = struct.Struct("<Q")  # length of the message that follows, in bytes
+ANSWER_BYTES = 4 << 30  # most that a child may answer
 # Several children share a machine; and with one thread, sums come out the same however many cores it has.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
@@ -39,13 +44,6 @@ START_SECONDS = 60.0  # for the child's imports, on top of the stall limit
 PARENT_SECONDS = 0.5  # how often the child checks that its parent lives
 
 
-def safe_path(path: Sequence[str]) -> list[str]:
-    """Return the folders of ``sys.path`` but for the working directory, unless dailies itself lies there."""
-    here, ours = os.getcwd(), str(Path(dailies.__file__).resolve().parents[1])
-    there = [os.path.abspath(entry) for entry in path if os.path.exists(entry or ".")]
-    return [entry for entry in there if os.path.realpath(entry) == ours or not os.path.samefile(entry, here)]
-
-
 class Isolated:
     """A child process that calls ``function`` (``"module:name"``), one call at a time. A context manager.
 
@@ -53,15 +51,19 @@ class Isolated:
     this object, and when this process dies.
 
     Args:
+        answer: type of what the function returns, such as ``dict[str, Any]``; an answer that is none is refused.
         stall_seconds: how long a call may go without a heartbeat.
         memory_gb: limit of the child's address space (GiB); ``None``: no limit.
     """
 
-    def __init__(self, function: str, *, stall_seconds: float = 60, memory_gb: float | None = None) -> None:
+    def __init__(
+        self, function: str, *, answer: Any = Any, stall_seconds: float = 60, memory_gb: float | None = None
+    ) -> None:
         module, _, name = function.partition(":")
         if not module or not name:
             raise ValueError(f"function={function!r}: not of the form 'module:name'")
         self._function = function
+        self._checked: TypeAdapter[Any] = TypeAdapter(answer, config=ConfigDict(arbitrary_types_allowed=True))
         self._stall = stall_seconds
         self._memory = memory_gb
         self._child: subprocess.Popen[bytes] | None = None
@@ -102,13 +104,16 @@ class Isolated:
             if self._child is None:
                 self._start()
             self._send(pickle.dumps(args, protocol=5))
-            kind, value = self._answer(self._stall)
+            answer = self._answer(self._stall)
+            if answer["kind"] == "done":
+                return self._checked.validate_python(answer["value"])
+        except ValidationError as error:
+            self._kill()
+            raise Crashed(f"its process gave an answer that is none ({format_error(error)}); it was killed") from error
         except BaseException:
             self._kill()  # also on KeyboardInterrupt: a late answer would be taken for that of the next call
             raise
-        if kind == "raised":
-            raise value
-        return value
+        raise _error(answer["value"])
 
     # ---- the child ----
 
@@ -123,15 +128,15 @@ class Isolated:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=os.environ | ONE_THREAD | {"PYTHONPATH": path},
+            env=_environment() | ONE_THREAD | {"PYTHONPATH": path},
             start_new_session=True,  # a group of its own: killed with all that it may start, untouched by Ctrl-C
         )
         assert self._child.stdin is not None
         os.set_blocking(self._child.stdin.fileno(), False)
         try:
-            kind, value = self._answer(self._stall + START_SECONDS)
-            if kind == "raised":
-                raise value
+            started = self._answer(self._stall + START_SECONDS)
+            if started["kind"] != "done":
+                raise _error(started["value"])
         except SourceError as error:  # before it looked at any item
             raise outage(f"a child process cannot start: {error}") from error
 
@@ -162,14 +167,22 @@ class Isolated:
             except BrokenPipeError:
                 raise self._crash() from None
 
-    def _answer(self, seconds: float) -> tuple[str, Any]:
+    def _answer(self, seconds: float) -> dict[str, Any]:
         """Return the next message that is not a heartbeat; each heartbeat gives it another ``seconds``."""
         while True:
             (length,) = HEADER.unpack(self._read(HEADER.size, seconds))
-            kind, value = pickle.loads(self._read(length, seconds))
-            if kind != "heartbeat":
-                return kind, value
-            seconds = self._stall
+            if length > ANSWER_BYTES:
+                raise Crashed(f"its process gave an answer of {length} bytes; it was killed")
+            try:
+                answer = unpack(self._read(length, seconds))
+                if answer["kind"] == "heartbeat":
+                    seconds = self._stall
+                    continue
+                if answer["kind"] != "done":
+                    _error(answer["value"])  # that it is one
+                return {"kind": answer["kind"], "value": answer["value"]}
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise Crashed(f"its process gave an answer that is none ({error}); it was killed") from error
 
     def _read(self, length: int, seconds: float) -> bytearray:
         assert self._child is not None
@@ -205,6 +218,16 @@ class Isolated:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 4096))
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return Crashed(f"its process died {how}{': ' + lines[-1].strip()[:200] if lines else ''}")
+
+
+def _error(row: Mapping[str, Any]) -> DailiesError:
+    error = error_of(row)
+    return error if isinstance(error, DailiesError) else Defect(str(error))
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment without what opens a cluster: the child reads what others made."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
 # ---- in the child ---------------------------------------------------------------------------------------------------
@@ -250,11 +273,12 @@ def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
 
 def _say(answers: IO[bytes], kind: str, value: Any) -> None:
     try:
-        message = pickle.dumps((kind, value), protocol=5)
+        parts = pack({"kind": kind, "value": error_row(value) if kind == "raised" else value})
     except Exception as error:
-        text = f"{kind} with {type(value).__name__}, which does not pickle: {error}"
-        message = pickle.dumps(("raised", Defect(text)), protocol=5)
-    answers.write(HEADER.pack(len(message)) + message)
+        parts = pack({"kind": "raised", "value": error_row(Defect(f"{kind} with what does not travel: {error}"))})
+    answers.write(HEADER.pack(sum(map(len, parts))))
+    for part in parts:
+        answers.write(part)
     answers.flush()
 
 

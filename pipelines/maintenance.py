@@ -17,7 +17,7 @@ from dailies.pipelines.stages import MEMORY_GB
 def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
     """Return problems found; ``deep`` decodes every exported clip, in a process of its own, and compares its frame count."""
     dataset = DatasetTables.open(url)
-    with Isolated("dailies.curation.video:count_frames", memory_gb=MEMORY_GB) as child:
+    with Isolated("dailies.curation.video:count_frames", answer=int, memory_gb=MEMORY_GB) as child:
         problems = verify(dataset, check_media=child.call if deep else None)
     broken = {problem.table for problem in problems}
     for name in dataset.exports():

@@ -329,7 +329,7 @@ def last_recipe(dataset: DatasetTables, overrides: Sequence[str]) -> CurationRec
     runs = dataset.runs(["recipe"])
     if not len(runs):
         raise UsageError(f"{dataset.url}: the dataset has no run yet; run dailies curate first")
-    return parse_recipe(json.loads(runs["recipe"][-1].as_py()), overrides, where="of the last run")
+    return parse_recipe(json.loads(runs["recipe"][-1].as_py()), overrides, where="of the last run", recorded=True)
 
 
 def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionReport:

@@ -33,12 +33,16 @@ class ObserveWork:
     stall_seconds: float
     segment_seconds: float
     name: ClassVar[str] = "observe"
+    receipt: ClassVar[type] = Receipt
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Receipt]]:
         with Isolated(
-            "dailies.curation.observations:observe_row", stall_seconds=self.stall_seconds, memory_gb=MEMORY_GB
+            "dailies.curation.observations:observe_row",
+            answer=dict[str, Any],
+            stall_seconds=self.stall_seconds,
+            memory_gb=MEMORY_GB,
         ) as child:
 
             def call(bundle: pa.Table) -> Receipt:
@@ -53,6 +57,9 @@ class ObserveWork:
     def _row(self, child: Isolated, source: dict[str, Any]) -> dict[str, Any]:
         try:
             row: dict[str, Any] = child.call(source, self.observers, self.evidence, self.segment_seconds)
+            # A file that took the child over must not speak for another source.
+            row |= {name: source[name] for name in ("source_id", "uri", "manifest", "segment")}
+            row["unit"] = unit_of(source["source_id"], source["segment"])
         except SourceError as error:  # its process hung, crashed or tripped over a defect of ours
             row = self._failed(source, error)
         return row
@@ -74,6 +81,7 @@ class CutWork:
     rules: ClipRules
     schema: pa.Schema = field(repr=False)
     name: ClassVar[str] = "cut"
+    receipt: ClassVar[type] = Receipt
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
     @contextmanager
@@ -120,6 +128,7 @@ class ScoreWork:
     name: str
     table: str
     scorer: Any
+    receipt: ClassVar[type] = Receipt
 
     @property
     def resources(self) -> Resources:

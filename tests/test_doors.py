@@ -24,6 +24,7 @@ BASE = ("curation/errors", "curation/timing", "curation/types", "curation/geomet
 READING = (
     *BASE,
     "curation/config",
+    "curation/model_folders",
     "curation/atomic",
     "curation/cards",
     "curation/plain_text",
@@ -74,6 +75,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/cards": ("curation/plain_text",),
     "curation/plain_text": (),
     "curation/litter": (),
+    "curation/model_folders": ("curation/errors", "curation/config"),
     "curation/types": ("curation/timing",),
     "curation/geometry": ("curation/timing", "curation/types"),
     "curation/config": ("curation/errors",),
@@ -116,7 +118,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "training": TRAINING,
     "training/vae": (*TRAINING, "training"),
     # ---- pipelines: Ray and recipes around curation, training and the zoo ----
-    "pipelines/recipes": (*CURATION, "zoo"),
+    "pipelines/recipes": (*CURATION, "zoo", "zoo/formats"),
     "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines/recipes"),
     "pipelines/latents": (*CURATION, "zoo", *TRAINING, "training", "pipelines"),
     "pipelines/cli": (
@@ -130,7 +132,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "pipelines/recipes",
     ),
 }
-RAY_DOORS = {"pipelines/clusters.py", "pipelines/engine.py", "pipelines/workers.py"}
+RAY_DOORS = {f"pipelines/{name}.py" for name in ("clusters", "engine", "private_cluster", "workers")}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/captioners/coca.py",

@@ -65,7 +65,7 @@ def complain(kind: str, heartbeat: Beat) -> object:
         raise Truncated("ends early")
     if kind == "memory":
         raise MemoryError
-    if kind == "unpicklable":
+    if kind == "no data":
         return lambda: 0
     if kind == "package":
         import no_such_package  # noqa: F401
@@ -173,8 +173,8 @@ def test_what_the_function_raises_comes_back() -> None:
         with pytest.raises(Defect, match="KeyError: 'not ours'") as caught:
             child.call("theirs")
         assert ".py:" in str(caught.value)  # where it was raised
-        with pytest.raises(Defect, match="does not pickle"):
-            child.call("unpicklable")
+        with pytest.raises(Defect, match="does not travel"):
+            child.call("no data")
         with pytest.raises(Crashed, match="out of memory"):
             child.call("memory")
         pid = child.pid

@@ -18,10 +18,11 @@ import pytest
 from dailies import zoo
 from dailies.curation import video
 from dailies.curation.errors import Damaged, NameTaken, NoSuchModel, NotFinite, UsageError
+from dailies.curation.model_folders import refuse_code
 from dailies.zoo.catalog import built_ins, resolve
 from dailies.zoo.entry import SamplingDefaults, Sources, ZooEntry
 from dailies.zoo.formats import lock, safetensors_info
-from dailies.zoo.load import load_pipeline, pipeline_spec, refuse_code
+from dailies.zoo.load import load_pipeline, pipeline_spec
 from dailies.zoo.pipelines import BY_TASK
 from dailies.zoo.provenance import SourceExport
 from dailies.zoo.run_record import RunRecord

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import Damaged
+from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import need
 from dailies.zoo.formats import lock, safetensors_info
 from dailies.zoo.formats.components import load_model, load_tokenizer
 from dailies.zoo.pipelines import PIPELINES, PipelineSpec
-
-CODE = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"})
-"""Suffixes of files that are code, or that can hold pickles."""
 
 INDEX = "model_index.json"
 WEIGHTY = ("vae", "unet", "text_encoder", "image_encoder", "tokenizer")
@@ -38,7 +36,7 @@ def pipeline_spec(folder: Path) -> PipelineSpec:
     try:
         index = json.loads((folder / INDEX).read_text())
         name = index["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"{folder}: {INDEX} cannot be read: {error}") from error
     spec = PIPELINES.get(name) if isinstance(name, str) else None
     if spec is None:
@@ -52,15 +50,6 @@ def pipeline_spec(folder: Path) -> PipelineSpec:
     if absent:
         raise Damaged(f"{folder}: {absent[0]} is missing from {INDEX}")
     return spec
-
-
-def refuse_code(folder: Path) -> None:
-    """Raise ``Damaged`` if a file under ``folder`` is code or may hold a pickle."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in CODE:
-            raise Damaged(
-                f"{folder}: {path.relative_to(folder)} may hold code; a model's folder may hold safetensors and data only"
-            )
 
 
 def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any = None) -> Any:

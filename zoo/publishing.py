@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import UsageError
+from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import need
 from dailies.zoo.assemble import assemble, check
 from dailies.zoo.card import CARD, CardFacts, card
 from dailies.zoo.catalog import ENTRIES
 from dailies.zoo.entry import SamplingDefaults, Sources, ZooEntry
 from dailies.zoo.formats import safetensors_info
-from dailies.zoo.load import pipeline_spec, quiet, refuse_code
+from dailies.zoo.load import pipeline_spec, quiet
 from dailies.zoo.pipelines import BY_TASK, PipelineSpec
 from dailies.zoo.provenance import look_up
 from dailies.zoo.run_record import WEIGHTS, PhaseRecord, RunRecord

@@ -7,7 +7,6 @@ torch and open_clip are imported by ``load`` alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from dailies.curation import video
 from dailies.curation.config import SPEC
 from dailies.curation.errors import UsageError
-from dailies.curation.litter import without_litter
+from dailies.curation.scorers import openclip_folder
 from dailies.curation.types import EvidenceFrame, Resources
 
 ZOO, HUB = "zoo:", "hf-hub:"
@@ -93,9 +92,14 @@ def load(name: str, *, gpu: bool = False) -> Loaded:
 
     device = "cuda" if gpu else "cpu"
     model_name, pretrained = _resolve(name)
+    config = open_clip.get_model_config(model_name) or {}
+    # A packaged model's tokenizer may come from a hub: without an answer, transformers would ask whether to run its code.
+    untrusted = {"trust_remote_code": False} if config.get("text_cfg", {}).get("hf_tokenizer_name") else {}
     try:
-        model, prepare = open_clip.create_model_from_pretrained(model_name, pretrained=pretrained, device=device)
-        tokenize = open_clip.get_tokenizer(model_name)
+        model, prepare = open_clip.create_model_from_pretrained(
+            model_name, pretrained=pretrained, device=device, weights_only=True
+        )
+        tokenize = open_clip.get_tokenizer(model_name, **untrusted)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
         raise UsageError(f"model={name!r}: {str(error).splitlines()[0]}") from error
     return Loaded(
@@ -104,30 +108,40 @@ def load(name: str, *, gpu: bool = False) -> Loaded:
 
 
 def weights(name: str) -> str:
-    """Return what pins a model's weights: the sha256 of a local folder's, else the name that open_clip resolves."""
+    """Return what pins a model: the sha256 of its folder's files, a hub's too, else the name that open_clip resolves."""
+    folder = folder_of(name)
+    return name if folder is None else openclip_folder.fingerprint(folder)
+
+
+def folder_of(name: str) -> Path | None:
+    """Return the folder that ``name`` stands for, that of a hub's model once it is fetched; ``None`` for open_clip's own."""
+    if name.startswith(HUB):
+        return _fetched(name)
     folder = Path(name)
-    if not folder.is_dir():
-        return name
-    hasher = hashlib.sha256()
-    for path in without_litter(folder, "*"):
-        if path.suffix in (".safetensors", ".bin", ".pt", ".pth") or path.name in _SETTINGS:
-            hasher.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return hasher.hexdigest()
+    return folder if folder.is_dir() else None
 
 
-_SETTINGS = ("open_clip_config.json", "tokenizer.json")
+def _fetched(name: str) -> Path:
+    """Fetch the data of a hub's model, and none of what may be code. Raises ``UsageError``."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.safetensors", *openclip_folder.SETTINGS]
+    try:
+        return Path(snapshot_download(name.removeprefix(HUB), allow_patterns=wanted, ignore_patterns=["*/*"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UsageError(f"model={name!r}: the hub cannot deliver it: {type(error).__name__}") from error
 
 
 def _resolve(name: str) -> tuple[str, str | None]:
-    """Return open_clip's own (model name, pretrained tag)."""
+    """Return open_clip's own (model name, pretrained tag). Raises ``Damaged`` for a folder that asks for code."""
     import open_clip
 
     if name.startswith(ZOO):
         raise UsageError(f"model={name!r}: a zoo name must be resolved to a folder first; pipelines does that")
-    if Path(name).is_dir():
-        return f"local-dir:{name}", None
-    if name.startswith(HUB):
-        return name, None
+    if (folder := folder_of(name)) is not None:
+        openclip_folder.check_folder(folder)
+        return f"local-dir:{folder}", None
     model, _, tag = name.partition(":")
     tags = open_clip.list_pretrained_tags_by_model(model)
     if not tags or (tag and tag not in tags):

@@ -27,7 +27,7 @@ class Receipt:
     """A part that is written and not yet committed.
 
     ``path`` is relative to the table, ``size`` in bytes; ``failed`` counts the rows with that status. ``keys`` are the
-    units whose rows it holds, ``stats`` Delta Lake's JSON of counts and bounds. Small and picklable.
+    units whose rows it holds, ``stats`` Delta Lake's JSON of counts and bounds. Small plain data.
     """
 
     path: str

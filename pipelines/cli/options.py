@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset that curate made.")]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", "-r", metavar="NAME|FILE", help="Built-in recipe, or a YAML file.")
+    str,
+    typer.Option(
+        "--recipe", "-r", metavar="NAME|FILE", help="Built-in recipe, or a YAML file; a FILE.py that it names is run."
+    ),
 ]
 Overrides = Annotated[
     list[str], typer.Option("--set", "-s", metavar="STEP.KEY=VALUE", help="Change one value of the recipe; repeatable.")

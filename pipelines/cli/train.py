@@ -14,7 +14,10 @@ from dailies.pipelines.cli.terminal import say
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="RECIPE", help="tiny, svd, finetune, lora, vae, or a FILE.py with a function recipe()."),
+        typer.Argument(
+            metavar="RECIPE",
+            help="tiny, svd, finetune, lora, vae, or a FILE.py with a function recipe(), which is run.",
+        ),
     ],
     data: Annotated[
         list[str],

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -71,6 +72,7 @@ class LatentsWork:
     models: Models
     device: str
     name: ClassVar[str] = "latents"
+    receipt: ClassVar[type] = Written
 
     @property
     def resources(self) -> Resources:
@@ -92,7 +94,10 @@ class LatentsWork:
         device = pick_device(self.device)
         encoders = Encoders(self.models, text_tokens=self.manifest.text_tokens or 1, device=device)
         with Isolated(
-            "dailies.pipelines.latents.work:read_clip", stall_seconds=STALL_SECONDS, memory_gb=MEMORY_GB
+            "dailies.pipelines.latents.work:read_clip",
+            answer=np.ndarray,
+            stall_seconds=STALL_SECONDS,
+            memory_gb=MEMORY_GB,
         ) as child:
             yield lambda bundle: self._shard(bundle["file"][0].as_py(), encoders, child)
 

@@ -3,6 +3,7 @@
 The class is a dataclass whose fields are its parameters, or has none. It needs ``columns`` and ``open()`` as
 ``dailies.curation.scorers.Scorer`` says; what else it lacks has a default. Its file stands alone: workers make the class from
 the file's text, which travels with the spec, so that it need not lie on their machines and cannot change under a run.
+The file is code, and naming it runs it; a name in a dataset's record does not (``dailies.pipelines.recipes.own_files``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dailies.curation.config import did_you_mean, format_error
 from dailies.curation.errors import RecipeError
 from dailies.curation.schema import digest
 from dailies.curation.types import Evidence, Resources
+from dailies.pipelines.recipes import own_files
 
 REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
 
@@ -116,9 +118,10 @@ class OwnSpec:
         return replace(self, parameters={**self.parameters, **changes}, live=live)
 
 
-def own_from_file(reference: str, parameters: Mapping[str, Any], folder: Path) -> OwnSpec:
-    """Read ``FILE.py:CLASS``, where FILE is relative to ``folder`` or else to the working directory.
+def own_from_file(reference: str, parameters: Mapping[str, Any], folder: Path, *, recorded: bool = False) -> OwnSpec:
+    """Read ``FILE.py:CLASS``, where FILE is relative to ``folder`` or else to the working directory, and run it.
 
+    ``recorded``: the reference is a record's and not the user's word, so only a file that the user named before is run.
     Raises ``RecipeError`` where there is no such file or class, or the class takes no such parameters.
     """
     match = REFERENCE.fullmatch(reference)
@@ -129,6 +132,12 @@ def own_from_file(reference: str, parameters: Mapping[str, Any], folder: Path) -
     file = next((place.resolve() for place in places if place.is_file()), None)
     if file is None:
         raise RecipeError(f"{reference}: no such file; it is looked for in {folder} and in {Path.cwd()}")
+    if recorded and not own_files.known(file):
+        raise RecipeError(
+            f"{reference}: the dataset names this file, which would be run, and you did not yet; if you trust it, curate"
+            " with a recipe of yours that names it"
+        )
+    own_files.remember(file)
     source = file.read_text(encoding="utf-8")
     spec = OwnSpec(reference=f"{file}:{match['name']}", source=source, parameters=dict(parameters))
     _check(spec.spec, reference)
@@ -143,6 +152,7 @@ def own_from_object(own: Any) -> OwnSpec:
     parameters = _parameters(own, reference)
     file = _file(cls)
     if file is not None:
+        own_files.remember(file)
         reference, source = f"{file}:{cls.__name__}", file.read_text(encoding="utf-8")
     else:
         _handed_in[reference] = cls

@@ -147,9 +147,17 @@ def load_recipe(named: str | CurationRecipe, overrides: Sequence[str] = ()) -> C
 
 
 def parse_recipe(
-    data: Any, overrides: Sequence[str] = (), where: str = "recipe", folder: Path | None = None
+    data: Any,
+    overrides: Sequence[str] = (),
+    where: str = "recipe",
+    folder: Path | None = None,
+    *,
+    recorded: bool = False,
 ) -> CurationRecipe:
-    """Check plain data as a whole. ``folder``: of the recipe, to which the files of own scorers are relative."""
+    """Check plain data as a whole. ``folder``: of the recipe, to which the files of own scorers are relative.
+
+    ``recorded``: it is a dataset's record, which may name only such of these files as the user named before.
+    """
     if not isinstance(data, dict) or not isinstance(data.get("steps"), list):
         raise RecipeError(f"recipe {where}: not a mapping with name and steps")
     if extra := sorted(set(data) - {"name", "steps"}):
@@ -158,7 +166,7 @@ def parse_recipe(
     for override in overrides:
         apply_override(data["steps"], override)
     notes: list[str] = []
-    context = {"folder": folder or Path.cwd(), "notes": notes}
+    context = {"folder": folder or Path.cwd(), "notes": notes, "recorded": recorded}
     steps = tuple(_step(entry, context) for entry in data["steps"])
     check_steps(steps, where)
     for entry, step in zip(data["steps"], steps, strict=True):

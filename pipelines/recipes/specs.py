@@ -19,7 +19,8 @@ def spec_of(table: Mapping[str, Any], what: str, *, own: bool = False) -> Before
     """Validate ``NAME``, ``{NAME: {parameter: value}}`` or an object to a spec: of a class in ``table`` or, where ``own``
     says so, of the user's (see ``dailies.pipelines.recipes.own``).
 
-    The validation's context may hold ``folder``, to which files are relative, and ``notes``, which lines for people join.
+    The validation's context may hold ``folder``, to which files are relative, ``notes``, which lines for people join, and
+    ``recorded``, which says that the value is a dataset's word and not the user's.
     """
 
     def read(value: Any, info: ValidationInfo) -> Any:
@@ -32,7 +33,8 @@ def spec_of(table: Mapping[str, Any], what: str, *, own: bool = False) -> Before
         if name in table:
             return build(table[name], parameters, f"{what} {name}", context.get("notes"))
         if own and is_own(name):
-            return own_from_file(name, parameters, Path(context.get("folder", ".")))
+            recorded = bool(context.get("recorded"))
+            return own_from_file(name, parameters, Path(context.get("folder", ".")), recorded=recorded)
         allowed = ", ".join([*table, "FILE.py:CLASS"] if own else table)
         raise RecipeError(f"unknown {what} {name!r}; allowed: {allowed}{did_you_mean(name, table)}")
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from dailies.curation.errors import ModelError
 from dailies.curation.litter import without_litter
+from dailies.curation.model_folders import INDEX, refuse_settings, refuse_settings_in
 from dailies.zoo.formats.clip_folders import (
     half_only,
     processor_folder,
@@ -52,6 +53,9 @@ def load_model(cls: Any, folder: str | PathLike[str], **options: Any) -> Any:
         others = sorted(path.name for path in place.glob("*.bin"))
         why = f"{others[0]} can run code when it is read; convert it to safetensors" if others else "give its folder"
         raise ModelError(f"{folder}: holds no weights in safetensors; {why}")
+    read_config(place)  # which refuses settings that ask for code
+    for index in sorted(place.glob(f"*{INDEX}")):
+        refuse_settings(index)
     try:
         model, report = cls.from_pretrained(
             str(place),
@@ -121,6 +125,7 @@ def load_tokenizer(folder: str | PathLike[str]) -> Any:
     from transformers import AutoTokenizer
 
     place = check_tokenizer(folder)
+    refuse_settings_in(place)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
@@ -144,6 +149,7 @@ def load_processor(folder: str | PathLike[str]) -> Any:
     from transformers import CLIPImageProcessor
 
     place = processor_folder(Path(folder))
+    refuse_settings_in(place)
     try:
         return CLIPImageProcessor.from_pretrained(str(place), local_files_only=True)
     except (OSError, ValueError) as error:

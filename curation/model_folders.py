@@ -1,0 +1,169 @@
+"""Folders of models that others made: their data is read, code in them never runs. The zoo, training and curation ask here.
+
+transformers, diffusers and open_clip can be led by a folder's JSON to import Python that lies in it or on a hub, to unpickle,
+or to read files elsewhere. So a folder is looked through before any of them sees it: ``refuse_code`` for files that are code
+or may be, ``refuse_settings`` for JSON that asks for some or names a class that is not allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dailies.curation.config import read_json
+from dailies.curation.errors import Damaged
+
+CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".pth", ".egg", ".whl", ".jinja", ".jinja2", ".j2"})
+"""Suffixes of files that are code, and of templates, which are programs too."""
+
+PICKLES = frozenset(
+    {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".msgpack", ".h5", ".keras", ".onnx"}
+)
+"""Suffixes of files that can hold pickles, or graphs that a runtime executes."""
+
+ASKS = frozenset(
+    {
+        *("auto_map", "_auto_class", "custom_pipeline", "custom_pipelines", "custom_generate", "trust_remote_code"),
+        *("_target_", "_partial_", "_recursive_", "__reduce__", "__class__", "py/object", "!!python/object"),
+        *("quantization_config", "compression_config", "kernel_config", "use_kernels", "chat_template"),
+        *("base_model_name_or_path", "hub_kernel", "remote_code", "code_revision"),
+    }
+)
+"""Keys of JSON that ask a library for code: to import, to fetch or to render. Null and false ask for nothing."""
+
+ATTENTION = frozenset({"eager", "sdpa", "flash_attention_2"})
+"""Implementations of attention; any other name is code on a hub."""
+
+TOKENIZERS = frozenset(
+    {
+        *("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"),
+        *(f"{kind}Tokenizer{fast}" for kind in ("Bert", "Roberta", "XLMRoberta", "T5", "Gemma", "Siglip", "GPT2", "Nllb")
+          for fast in ("", "Fast")),
+    }
+)  # fmt: skip
+PROCESSORS = frozenset(
+    {
+        *(f"CLIPImageProcessor{kind}" for kind in ("", "Pil", "Fast")),
+        *("CLIPFeatureExtractor", "CLIPProcessor", "SiglipImageProcessor", "SiglipProcessor"),
+    }
+)
+MODELS = frozenset(
+    {
+        *("AutoencoderKL", "AutoencoderKLTemporalDecoder", "UNet2DConditionModel", "UNetSpatioTemporalConditionModel"),
+        *(
+            "CLIPModel",
+            "CLIPTextModel",
+            "CLIPTextModelWithProjection",
+            "CLIPVisionModel",
+            "CLIPVisionModelWithProjection",
+        ),
+        *(f"{kind}Model" for kind in ("Siglip", "Siglip2", "SiglipText", "Bert", "Roberta", "XLMRoberta")),
+        "VideoUNet",  # our own, without added time ids
+    }
+)
+TYPES = frozenset(
+    {
+        *("bert", "roberta", "xlm-roberta", "t5", "gemma"),
+        *(f"{kind}{part}" for kind in ("clip", "siglip", "siglip2") for part in ("", "_text_model", "_vision_model")),
+    }
+)
+CLASSES = {
+    "_class_name": MODELS,
+    "architectures": MODELS,
+    "model_type": TYPES,
+    "tokenizer_class": TOKENIZERS,
+    "processor_class": PROCESSORS,
+    "image_processor_type": PROCESSORS,
+    "feature_extractor_type": PROCESSORS,
+}
+"""Key → names that it may have, in the files that decide which class is made."""
+
+DECIDING = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+FILES = ("tokenizer_file", "vocab_file", "merges_file", "spm_file", "sentencepiece_model_file", "added_tokens_file")
+INDEX = ".safetensors.index.json"
+LARGEST = 256 << 20  # bytes of a JSON file
+WORDS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})  # a vocabulary's keys are words
+
+
+def refuse_code(folder: Path, *, pickles: bool = True) -> None:
+    """Raise ``Damaged`` if a file under ``folder`` is code or asks for some; with ``pickles``, also if it may hold one."""
+    suffixes = CODE | PICKLES if pickles else CODE - PICKLES
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in suffixes:
+            raise Damaged(
+                f"{folder}: {path.relative_to(folder)} may hold code; a model's folder may hold safetensors and data only"
+            )
+        if path.suffix.lower() == ".json" and path.is_file():
+            refuse_settings(path)
+
+
+def refuse_settings_in(folder: Path) -> None:
+    """Call ``refuse_settings`` on the JSON files of ``folder``; what lies in its folders is not looked at."""
+    for path in sorted(folder.glob("*.json")):
+        refuse_settings(path)
+
+
+def refuse_settings(path: Path) -> None:
+    """Raise ``Damaged`` if a JSON file of a model asks for code, for another class than is allowed, or for other files."""
+    if path.name in WORDS:
+        return
+    try:
+        if path.stat().st_size > LARGEST:
+            raise Damaged(f"{path}: is over {LARGEST >> 20} MB; no settings of a model are")
+        row = read_json(path.read_bytes(), str(path), Damaged)
+    except OSError as error:
+        raise Damaged(f"{path}: cannot be read: {error.strerror}") from error
+    refuse_asking(row, path)
+    for key, value in _pairs(row):
+        if value and path.name in DECIDING and key in CLASSES and not _names(value) <= CLASSES[key]:
+            raise Damaged(f"{path}: {key}={_short(value)}: is no class that dailies loads")
+    if path.name.endswith(INDEX):
+        _refuse_shards(path, row)
+
+
+def refuse_asking(row: Any, path: Path) -> None:
+    """Raise ``Damaged`` if settings, read from ``path``, ask for code or for files elsewhere, at any depth."""
+    for key, value in _pairs(row):
+        if value in (None, False, "", [], {}):
+            continue
+        if key in ASKS:
+            raise Damaged(
+                f"{path}: {key}={_short(value)}: asks for code, and none from a model's folder runs; leave it out"
+            )
+        if key.endswith("attn_implementation") and not _names(value) <= ATTENTION:
+            raise Damaged(f"{path}: {key}={_short(value)}: names code on a hub; leave it out")
+        if key in FILES and (not isinstance(value, str) or Path(value).name != value):
+            raise Damaged(f"{path}: {key}={_short(value)}: lies outside the model's folder; leave it out")
+
+
+def _refuse_shards(path: Path, row: Any) -> None:
+    shards = row.get("weight_map") if isinstance(row, dict) else None
+    names = shards.values() if isinstance(shards, dict) else [shards]
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise Damaged(f"{path}: weight_map={_short(name)}: must be a .safetensors file of the same folder")
+
+
+def _pairs(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of all objects in ``tree`` with their values."""
+    rest = [tree]
+    while rest:
+        here = rest.pop()
+        if isinstance(here, dict):
+            yield from here.items()
+            rest += here.values()
+        elif isinstance(here, list):
+            rest += here
+
+
+def _names(value: Any) -> set[str]:
+    """Return the names in a value that is one, a list of such, or a mapping to such."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return {part if isinstance(part, str) else repr(part) for part in parts}
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
