@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dailies.curation.tables.dataset import DatasetTables, Garbage
     from dailies.curation.tables.integrity import DatasetProblem, verify
     from dailies.curation.tables.parts import KeySet, Receipt, conform, read_part, write_part
+    from dailies.curation.tables.shards import shards_of
     from dailies.curation.tables.sql import connect, current, query
     from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, layout
     from dailies.curation.tables.table import Table
@@ -37,6 +38,7 @@ __all__ = [
     "layout",
     "query",
     "read_part",
+    "shards_of",
     "verify",
     "write_part",
 ]
@@ -44,6 +46,7 @@ __all__ = [
 _MODULES = {
     "dataset": ("DatasetTables", "Garbage"),
     "parts": ("KeySet", "Receipt", "conform", "read_part", "write_part"),
+    "shards": ("shards_of",),
     "sql": ("connect", "current", "query"),
     "storage": ("Folder", "ROW_GROUP_BYTES", "layout"),
     "committer": ("Committer",),

@@ -22,9 +22,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from dailies.curation.atomic import sync
-from dailies.curation.errors import DatasetError
+from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.retrying import cause_of, retried
-from dailies.curation.tables.parts import KeySet, Receipt, part_name, write_part
+from dailies.curation.tables.parts import KeySet, Receipt, check_parts, part_name, write_part
 from dailies.curation.tables.storage import Folder, plain_schema, write_parquet
 
 T = TypeVar("T")
@@ -72,6 +72,10 @@ class Table:
         return self._schema(self._open())
 
     def exists(self) -> bool:
+        try:
+            self._refuse_links()
+        except Unsafe:  # something is there, and whoever reads it learns what
+            return True
         return bool(self._retried(lambda: DeltaTable.is_deltatable(self.url)))
 
     def version(self) -> int | None:
@@ -88,14 +92,14 @@ class Table:
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Return its current parts by name, relative to the table, with their sizes in bytes and their rows."""
-        parts = _parts(self._open())
+        parts = self._parts(self._open())
         sizes = zip(parts["size_bytes"].to_pylist(), parts["num_records"].to_pylist(), strict=True)
         return dict(zip(parts["path"].to_pylist(), sizes, strict=True))
 
     def arrow(self) -> pads.Dataset:
         """Return the current rows as a pyarrow dataset: lazy; filters on the key skip parts by their bounds."""
         delta = self._open()
-        return self._arrow(self._schema(delta), _parts(delta))
+        return self._arrow(self._schema(delta), self._parts(delta))
 
     def read(
         self,
@@ -129,7 +133,7 @@ class Table:
         if delta is None:
             return KeySet()
         schema = self._schema(delta)
-        rows = _stream(self._arrow(schema, _parts(delta)), [column or schema.names[0]], None)
+        rows = _stream(self._arrow(schema, self._parts(delta)), [column or schema.names[0]], None)
         return KeySet(batch.column(0) for batch in rows)
 
     def properties(self) -> dict[str, Any]:
@@ -168,7 +172,7 @@ class Table:
         parts = [write_part(self.url, schema, table, keys=(), metadata=metadata) for table in tables]
         if not parts:  # properties need a part to lie in
             parts = [write_part(self.url, schema, schema.empty_table(), keys=(), metadata=metadata)]
-        self._transact(delta, parts, removed=_parts(delta)["path"].to_pylist())
+        self._transact(delta, parts, removed=self._parts(delta)["path"].to_pylist())
 
     def delete(
         self,
@@ -189,7 +193,7 @@ class Table:
         delta = self._open()
         if delta is None or where is None:
             return 0
-        rows = self._arrow(self._schema(delta), _parts(delta))
+        rows = self._arrow(self._schema(delta), self._parts(delta))
         counts: dict[str, int] = {}
         for batch in _stream(rows, ["__filename"], where):
             for entry in pc.value_counts(batch.column(0)).to_pylist():
@@ -208,7 +212,7 @@ class Table:
         delta = self._open()
         if delta is None or not values:
             return
-        rows = self._arrow(self._schema(delta), _parts(delta))
+        rows = self._arrow(self._schema(delta), self._parts(delta))
         chosen = pc.field("source_id").isin(pa.array(list(values), pa.string()))
         added, removed = [], []
         for fragment in rows.get_fragments():
@@ -223,6 +227,7 @@ class Table:
 
     def _open(self, *, snapshot: bool = False) -> DeltaTable | None:
         """Return the table as of now; a ``snapshot`` is not brought up to date by later calls."""
+        self._refuse_links()
         try:
             if snapshot or self._delta is None:
                 fresh = self._retried(lambda: DeltaTable(self.url))
@@ -234,6 +239,19 @@ class Table:
             return None
         except (DeltaError, OSError) as error:
             raise DatasetError(f"{self.url}: cannot be read as a table: {cause_of(error)}") from error
+
+    def _refuse_links(self) -> None:
+        """Raise ``Unsafe`` if the log or a part is a link: deltalake and Arrow open what they find by its path."""
+        self.folder.refuse_links("_delta_log")
+        self.folder.refuse_links()
+
+    def _parts(self, delta: DeltaTable | None) -> pa.Table:
+        """Return one row per part: ``path``, ``size_bytes``, ``num_records`` and bounds of the key."""
+        if delta is None:
+            return pa.table({"path": pa.array([], pa.string()), "size_bytes": [], "num_records": []})
+        parts = pa.table(delta.get_add_actions(flatten=True)).sort_by("path")
+        check_parts(parts["path"], self.url)
+        return parts
 
     def _schema(self, delta: DeltaTable | None) -> pa.Schema:
         if delta is not None:
@@ -252,7 +270,7 @@ class Table:
         for part in parts.to_pylist():
             bounded = part.get(low) is not None and part.get(high) is not None
             within = (key >= part[low]) & (key <= part[high]) if bounded else None
-            path = self.folder.file(part["path"])
+            path = f"{self.folder.path}/{part['path']}"  # checked by ``_open`` and ``_parts``
             fragments.append(parquet.make_fragment(path, self.folder.fs, partition_expression=within))
         return pads.FileSystemDataset(fragments, schema, parquet, self.folder.fs)
 
@@ -359,13 +377,6 @@ class Table:
             if "already exists" in str(error):
                 raise self._conflict() from error
             raise DatasetError(f"{self.url}: cannot be written: {cause_of(error)}") from error
-
-
-def _parts(delta: DeltaTable | None) -> pa.Table:
-    """Return one row per part: ``path``, ``size_bytes``, ``num_records`` and bounds of the key."""
-    if delta is None:
-        return pa.table({"path": pa.array([], pa.string()), "size_bytes": [], "num_records": []})
-    return pa.table(delta.get_add_actions(flatten=True)).sort_by("path")
 
 
 def _where(filter: pc.Expression | None, equals: Mapping[str, Any] | None) -> pc.Expression | None:
