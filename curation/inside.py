@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -191,18 +192,31 @@ def _entries(descriptor: int, prefix: str, *, recursive: bool) -> Iterator[Entry
                         os.close(below)
 
 
-def refuse_links(root: Root, name: str) -> None:
-    """Raise ``Unsafe`` if a file of the folder ``name`` below ``root`` is a link, or none at all; no status is read."""
-    with suppress(FileNotFoundError):
+Stamp = tuple[int, int, int, int]
+SETTLED = 100_000_000  # ns since a folder's last change, after which the next one gets another time on any file system's clock
+
+
+def refuse_links(root: Root, name: str, known: Stamp | None = None) -> Stamp | None:
+    """Raise ``Unsafe`` if a file of the folder ``name`` below ``root`` is a link, or none at all.
+
+    ``known``: what an earlier call returned. While that is what tells the folder's state, it is not listed again.
+    """
+    try:
         descriptor = _open_folder(root, name)
-        try:
-            with os.scandir(descriptor) as found:
-                odd = [each for each in found if not each.is_file(follow_symlinks=False)]
-                odd = [each for each in odd if not each.is_dir(follow_symlinks=False)]
-                for each in odd:
+    except FileNotFoundError:
+        return None
+    try:
+        now, status = time.time_ns(), os.fstat(descriptor)
+        stamp = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+        if stamp == known:
+            return known
+        with os.scandir(descriptor) as found:
+            for each in found:
+                if not each.is_file(follow_symlinks=False):
                     _check_mode(f"{Path(root, name)}/{each.name}", each.stat(follow_symlinks=False).st_mode)
-        finally:
-            os.close(descriptor)
+        return stamp if now - status.st_ctime_ns > SETTLED else None
+    finally:
+        os.close(descriptor)
 
 
 # ---- removing and renaming ------------------------------------------------------------------------------------------

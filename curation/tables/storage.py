@@ -101,10 +101,9 @@ class Folder:
             inside.inside(self.root, self._below(name))
         return f"{self.path}/{name}"
 
-    def refuse_links(self, name: str = "") -> None:
-        """Raise ``Unsafe`` if a file in the folder ``name`` of this one, or in itself, is a link or none at all."""
-        if self.local:
-            inside.refuse_links(self.root, self._below(name))
+    def refuse_links(self, name: str = "", known: inside.Stamp | None = None) -> inside.Stamp | None:
+        """Raise ``Unsafe`` if a file in the folder ``name`` of this one, or in itself, is a link, as ``inside`` does."""
+        return inside.refuse_links(self.root, self._below(name), known) if self.local else None
 
     def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
         """Return files and folders in it; none where it does not exist. Links are of type ``Unknown``, and not followed."""

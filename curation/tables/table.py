@@ -23,6 +23,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 
 from dailies.curation.atomic import sync
 from dailies.curation.errors import DatasetError, Unsafe
+from dailies.curation.inside import Stamp
 from dailies.curation.retrying import cause_of, retried
 from dailies.curation.tables.parts import KeySet, Receipt, check_parts, part_name, write_part
 from dailies.curation.tables.storage import Folder, plain_schema, write_parquet
@@ -45,7 +46,7 @@ class Table:
     Its first column is its key. Every method first reads what was added to the log, and so sees what others committed.
     """
 
-    __slots__ = ("_declared", "_delta", "folder", "name")
+    __slots__ = ("_declared", "_delta", "_sound", "folder", "name")
 
     def __init__(self, name: str, folder: Folder, schema: pa.Schema | None = None) -> None:
         """Open a table; columns of ``schema`` that the stored one lacks are added to it.
@@ -55,6 +56,7 @@ class Table:
         self.name = name
         self.folder = folder
         self._delta: DeltaTable | None = None
+        self._sound: tuple[Stamp | None, Stamp | None] = None, None  # of the log and the parts, once they held no link
         self._declared = None if schema is None else plain_schema(schema)
         if self._declared is not None:
             self._evolve(self._declared)
@@ -242,8 +244,8 @@ class Table:
 
     def _refuse_links(self) -> None:
         """Raise ``Unsafe`` if the log or a part is a link: deltalake and Arrow open what they find by its path."""
-        self.folder.refuse_links("_delta_log")
-        self.folder.refuse_links()
+        log, parts = self._sound
+        self._sound = self.folder.refuse_links("_delta_log", log), self.folder.refuse_links("", parts)
 
     def _parts(self, delta: DeltaTable | None) -> pa.Table:
         """Return one row per part: ``path``, ``size_bytes``, ``num_records`` and bounds of the key."""
