@@ -170,7 +170,7 @@ class DatasetTables:
             finally:
                 self._writing -= 1
             return
-        with only_writer(self.folder.file(LOCK), self.url, DatasetError):
+        with only_writer(f"{self.folder.path}/{LOCK}", self.url, DatasetError):
             self._writing = 1
             try:
                 yield
