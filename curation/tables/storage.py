@@ -171,9 +171,10 @@ class Folder:
         if self.local:
             for name in without:
                 self.delete_tree(name)
-            for folder in (self, final):
-                if below := folder._below():
-                    inside.inside(folder.root, below)
+            for entry in inside.walk(self.root, self._below()):
+                self.file(entry.name)  # or a link would be published
+            if below := final._below():
+                inside.inside(final.root, below)
             self.fs.move(self.path, final.path)
             return
         names = [self.relative(info) for info in self.list(recursive=True) if info.type == pafs.FileType.File]
