@@ -241,6 +241,21 @@ def test_an_export_is_withdrawn_from_in_its_own_folder(place: Place, attack: str
     assert state(place.outside) == before
 
 
+@pytest.mark.parametrize("name", ["index.parquet", "export.json", "data/deeper/x.parquet", "data/.x.parquet", "data/x"])
+def test_an_index_names_shards_alone(place: Place, name: str) -> None:
+    """What it calls a shard is rewritten and deleted."""
+    name_in_index(lambda place: name)(place)
+    before = state(place.theirs)
+    for command in (lambda: withdraw_from_export(Folder.at(place.theirs) / "exports" / EXPORT, ["b"]), gc_of(place)):
+        with pytest.raises(Unsafe, match="which is no shard"):
+            command()
+    assert {path: was for path, was in state(place.theirs).items() if path != ".lock"} == before
+
+
+def gc_of(place: Place) -> Callable[[], object]:
+    return lambda: DatasetTables.open(place.theirs).gc()
+
+
 # ---- the one way ----------------------------------------------------------------------------------------------------
 
 NAMES = ["../key.pem", "/etc/passwd", "a/../../key.pem", "a//b", "./a", "a/.", "", "a\\b", "a\nb", "a\x00b", ".."]
@@ -310,7 +325,7 @@ def test_unfinished_files_have_names_that_nobody_plants(place: Place, monkeypatc
     before = state(place.outside)
     (place.theirs / f".x.{os.getpid()}-0.tmp").symlink_to(place.key)
     (place.theirs / f"{atomic.PART}{os.getpid()}-0-y").symlink_to(place.key)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(Unsafe, match="is a link"):
         Folder.at(place.theirs).write("x", b"x")
     with pytest.raises(FileExistsError):
         atomic.write_text(place.theirs / "y", "x")
