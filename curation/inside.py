@@ -179,8 +179,8 @@ def _open_folder(root: Root, name: str) -> int:
 
 
 def _entries(descriptor: int, prefix: str, *, recursive: bool) -> Iterator[Entry]:
-    with os.scandir(descriptor) as found:
-        for each in found:
+    with os.scandir(descriptor) as entries:
+        for each in entries:
             with suppress(FileNotFoundError):  # taken away meanwhile
                 entry = Entry(prefix + each.name, each.stat(follow_symlinks=False))
                 yield entry
@@ -210,8 +210,8 @@ def refuse_links(root: Root, name: str, known: Stamp | None = None) -> Stamp | N
         stamp = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
         if stamp == known:
             return known
-        with os.scandir(descriptor) as found:
-            for each in found:
+        with os.scandir(descriptor) as entries:
+            for each in entries:
                 if not each.is_file(follow_symlinks=False):
                     _check_mode(f"{Path(root, name)}/{each.name}", each.stat(follow_symlinks=False).st_mode)
         return stamp if now - status.st_ctime_ns > SETTLED else None

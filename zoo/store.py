@@ -54,8 +54,10 @@ class Store:
 
     def names(self) -> list[str]:
         """Return names of the folders that hold an entry and a lock, and of links, which are said to be damaged, sorted."""
-        found = (entry for entry in inside.walk(self.folder, recursive=False) if not entry.is_file)
-        return sorted(entry.name for entry in found if not entry.name.startswith(".") and self._looks_whole(entry.name))
+        entries = (entry for entry in inside.walk(self.folder, recursive=False) if not entry.is_file)
+        return sorted(
+            entry.name for entry in entries if not entry.name.startswith(".") and self._looks_whole(entry.name)
+        )
 
     def _looks_whole(self, name: str) -> bool:
         return all(os.path.lexists(self.folder / name / file) for file in (ENTRY, lock.LOCK))

@@ -49,7 +49,7 @@ def part_name() -> str:
 def check_parts(names: pa.Array | pa.ChunkedArray, url: str) -> None:
     """Raise ``Unsafe`` for a name that ``part_name`` never made: a log that others wrote may name any file of the disk."""
     good = pc.match_substring_regex(names, rf"\A{PART_NAME}\z")
-    if not pc.all(good).as_py():
+    if not pc.all(good, min_count=0).as_py():
         wrong = names.filter(pc.invert(good))[0].as_py()
         raise Unsafe(f"{url}: its log names {wrong!r}, which is no part of a table; get it whole, from whom you trust")
 

@@ -108,9 +108,9 @@ class Folder:
     def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
         """Return files and folders in it; none where it does not exist. Links are of type ``Unknown``, and not followed."""
         if self.local:
-            found = inside.walk(self.root, self._below(), recursive=recursive)
+            entries = inside.walk(self.root, self._below(), recursive=recursive)
             return sorted(
-                (_info(f"{self.path}/{entry.name}", entry) for entry in found), key=lambda info: str(info.path)
+                (_info(f"{self.path}/{entry.name}", entry) for entry in entries), key=lambda info: str(info.path)
             )
         try:
             selector = pafs.FileSelector(self.path, recursive=recursive, allow_not_found=True)

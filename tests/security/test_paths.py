@@ -15,7 +15,7 @@ import pytest
 
 from dailies.curation import inside
 from dailies.curation.errors import DatasetError, Unsafe
-from dailies.curation.tables import DatasetTables, Folder
+from dailies.curation.tables import DatasetTables, Folder, read_part, write_part
 from dailies.curation.tables.withdraw import withdraw_from_export
 from tests.conftest import Dailies
 from tests.dataset_builder import CLIPS, EXPORT, SCORES, fill
@@ -139,6 +139,7 @@ def key(place: Place) -> Path:
 READ = {  # what shows rows of others
     "a part is a link": linked(their_part, my_part),
     "a table is a link": linked(lambda p: p.theirs / CLIPS, lambda p: p.mine / CLIPS),
+    "the runs are a link": linked(lambda p: p.theirs / "runs", lambda p: p.mine / "runs"),
     "a group of tables is a link": linked(lambda p: p.theirs / "clips", lambda p: p.mine / "clips"),
     "a log is a link": linked(of_table("_delta_log"), lambda p: p.mine / CLIPS / "_delta_log"),
     "a commit is a link": linked(
@@ -213,7 +214,7 @@ def test_nothing_outside_a_dataset_is_changed_or_shown(
         assert len(done.stderr.strip().splitlines()) == 1, "one line"
 
 
-@pytest.mark.parametrize("attack", ["the lock is a link", "the lock is a hard link", "a table is a link"])
+@pytest.mark.parametrize("attack", ["the lock is a link", "the lock is a hard link", "the runs are a link"])
 def test_a_run_writes_nothing_outside(place: Place, small_world: Path, dailies: Dailies, attack: str) -> None:
     (READ | WRITE)[attack](place)
     before = state(place.outside)
@@ -254,6 +255,36 @@ def test_an_index_names_shards_alone(place: Place, name: str) -> None:
 
 def gc_of(place: Place) -> Callable[[], object]:
     return lambda: DatasetTables.open(place.theirs).gc()
+
+
+def test_workers_write_and_read_parts_in_their_table_alone(place: Place) -> None:
+    """They get a table's URL, and open no log."""
+    row, shape = [{"clip_id": "x"}], pa.schema([("clip_id", pa.string()), ("source_id", pa.string())])
+    swap(place.theirs / CLIPS, place.mine / CLIPS)
+    before = state(place.outside)
+    with pytest.raises(Unsafe, match="is a link"):
+        write_part(place.theirs / CLIPS, shape, row)
+    for name in (my_part(place).name, "../x.parquet", "x.parquet"):
+        with pytest.raises(Unsafe):
+            list(read_part(f"{place.theirs / CLIPS}/{name}", ["source_id"], source_ids=["mysecret"]))
+    assert state(place.outside) == before
+
+
+def test_a_folder_that_a_program_names_is_no_link(place: Place) -> None:
+    """As the staging folder is, beside the one that the user named."""
+    (place.theirs / ".staging-x").symlink_to(place.mine)
+    before = state(place.outside)
+    with pytest.raises(Unsafe, match="is a link"):
+        Folder.beneath(place.theirs / ".staging-x").write("data/x", b"x")
+    with pytest.raises(Unsafe, match="is a link"):
+        Folder.beneath(place.theirs / ".staging-x").list()
+    (place.theirs / ".staging-x").unlink()
+    staging = Folder.beneath(place.theirs / ".staging-x")
+    staging.write("data/x", b"x")
+    (place.theirs / ".staging-x" / "data" / "y").symlink_to(place.key)
+    with pytest.raises(Unsafe, match="is a link"):
+        staging.publish(Folder.at(place.theirs / "final"), without=(), last=("data/x",))
+    assert state(place.outside) == before
 
 
 # ---- the one way ----------------------------------------------------------------------------------------------------
