@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SECRET = b"-----BEGIN PRIVATE KEY----- never shown"
@@ -31,6 +34,26 @@ def swap(path: Path, target: Path, *, hard: bool = False) -> None:
         os.link(target, path)
     else:
         path.symlink_to(target)
+
+
+class Hangs(BaseException):
+    """A test waits for a pipe. Nothing that the code under test catches."""
+
+
+@contextmanager
+def ringing(seconds: int = 60) -> Iterator[None]:
+    """Raise ``Hangs`` where the block takes longer."""
+
+    def ring(*_: object) -> None:
+        raise Hangs
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def pipe(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +18,15 @@ from dailies.curation.tables import DatasetTables, Folder, read_part, write_part
 from dailies.curation.tables.withdraw import withdraw_from_export
 from tests.conftest import Dailies
 from tests.dataset_builder import CLIPS, EXPORT, SCORES, fill
-from tests.security.outside import SECRET, pipe, state, swap
+from tests.security.outside import SECRET, pipe, ringing, state, swap
 
 SHARD = "data/train-00000-of-00002.parquet"
 
 
 @pytest.fixture(autouse=True)
 def _hang_is_failure() -> Iterator[None]:
-    """End a test that waits for a pipe."""
-
-    def ring(*_: object) -> None:
-        raise TimeoutError("it waits for a pipe")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with ringing():
+        yield
 
 
 @dataclass

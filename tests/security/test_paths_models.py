@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,16 @@ from dailies.zoo.entry import ZooEntry
 from dailies.zoo.formats import lock
 from dailies.zoo.store import ENTRY, Store
 from tests.conftest import Dailies
-from tests.security.outside import SECRET, pipe, state, swap
+from tests.security.outside import SECRET, pipe, ringing, state, swap
 
 Attack = Callable[[Path, Path], None]
 """Changes what others made, so that it leads to the key."""
+
+
+@pytest.fixture(autouse=True)
+def _hang_is_failure() -> Iterator[None]:
+    with ringing():
+        yield
 
 
 # ---- zoos -----------------------------------------------------------------------------------------------------------
@@ -38,13 +44,14 @@ def zoo(tmp_path: Path) -> Path:
             (model / "unet" / "config.json").write_text("{}")
             (model / "empty.txt").touch()
     (outside / "key.pem").write_bytes(SECRET)
+    shutil.copy(tmp_path / "zoo" / "bad" / lock.LOCK, outside / "lock.json")
     return tmp_path / "zoo"
 
 
 MODELS: dict[str, Attack] = {
     "a model is a link": lambda zoo, out: swap(zoo / "bad", out / "zoo" / "bad"),
-    "an entry is a link": lambda zoo, out: swap(zoo / "bad" / ENTRY, out / "key.pem"),
-    "a lock is a link": lambda zoo, out: swap(zoo / "bad" / lock.LOCK, out / "key.pem"),
+    "an entry is a link": lambda zoo, out: swap(zoo / "bad" / ENTRY, out / "zoo" / "bad" / ENTRY),
+    "a lock is a link": lambda zoo, out: swap(zoo / "bad" / lock.LOCK, out / "lock.json"),
     "a file is a link": lambda zoo, out: swap(zoo / "bad" / "unet" / "config.json", out / "key.pem"),
     "a folder is a link": lambda zoo, out: swap(zoo / "bad" / "unet", out / "zoo" / "bad" / "unet"),
     "an entry is a pipe": lambda zoo, out: pipe(zoo / "bad" / ENTRY),
@@ -227,6 +234,39 @@ def test_an_export_is_read_in_its_own_folder(tmp_path: Path, attack: str) -> Non
             read.with_video(read.rows[0])
         with pytest.raises(Unsafe):
             read.cells(read.rows[0], ["video"])
+
+
+TRAINING: dict[str, tuple[str, ...]] = {
+    "train": ("train", "tiny", "--data", "EXPORT", "--out", "OUT", "--device", "cpu"),
+    "train vae": ("train", "vae", "--from", "zoo:vae-world", "--data", "EXPORT", "--out", "OUT", "--device", "cpu"),
+    "latents": ("export", "EXPORT", "--latents", "tiny", "--out", "OUT", "--device", "cpu", "--engine", "local"),
+}
+
+
+@pytest.mark.parametrize("command", TRAINING)
+@pytest.mark.parametrize("attack", EXPORTS)
+def test_training_reads_an_export_in_its_own_folder(
+    tmp_path: Path, dailies: Dailies, attack: str, command: str
+) -> None:
+    for package in ("torch", "diffusers", "transformers"):
+        pytest.importorskip(package)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    export, outside = tmp_path / "export", tmp_path / "outside"
+    (export / "data").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "key.pem").write_bytes(SECRET)
+    for file in (shard(export), outside / "x.parquet", export / "index.parquet"):
+        pq.write_table(pa.table({"clip_id": ["mysecret"], "video": [b"bytes"]}), file)
+    EXPORTS[attack](export, outside)
+    before = state(outside)
+    places = {"EXPORT": str(export), "OUT": str(tmp_path / "out")}
+    done = dailies(*(places.get(word, word) for word in TRAINING[command]))
+    assert done.returncode, done.stdout
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "is a link" in done.stderr or "neither a file nor a folder" in done.stderr or "no data/" in done.stderr
+    assert state(outside) == before
 
 
 def test_pictures_are_files(tmp_path: Path) -> None:
