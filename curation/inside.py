@@ -67,6 +67,14 @@ def inside(root: Root, name: str) -> Path:
     return Path(root, name)
 
 
+def file_inside(root: Root, name: str) -> Path:
+    """Return the path of the file ``name`` below ``root``, as ``inside`` does. Raises ``Unsafe`` for a folder too."""
+    path = inside(root, name)
+    if path.is_dir():
+        raise Unsafe(f"{path}: is a folder where a file should be; remove it")
+    return path
+
+
 def inside_whole(root: Root, name: str) -> Path:
     """Return the path of the folder ``name`` below ``root`` for what opens its files by itself: nothing in it may be a link."""
     for entry in walk(root, name):
@@ -98,6 +106,8 @@ def _parent(root: Root, name: str, *, make: bool = False) -> Iterator[tuple[int,
             os.close(at)
             at = below
         yield at, last
+    except (NotADirectoryError, IsADirectoryError) as error:
+        raise Unsafe(f"{inside(root, name)}: leads through a file, or is a folder where a file should be") from error
     except OSError:
         inside(root, name)  # says so if a link is the reason
         raise
@@ -193,11 +203,12 @@ def _entries(descriptor: int, prefix: str, *, recursive: bool) -> Iterator[Entry
 
 
 Stamp = tuple[int, int, int, int]
+FILES = (".parquet", ".json")  # what names end in that are opened by their paths
 SETTLED = 100_000_000  # ns since a folder's last change, after which the next one gets another time on any file system's clock
 
 
 def refuse_links(root: Root, name: str, known: Stamp | None = None) -> Stamp | None:
-    """Raise ``Unsafe`` if a file of the folder ``name`` below ``root`` is a link, or none at all.
+    """Raise ``Unsafe`` if a file of the folder ``name`` below ``root``, a table's or its log, is a link, or none at all.
 
     ``known``: what an earlier call returned. While that is what tells the folder's state, it is not listed again.
     """
@@ -213,6 +224,8 @@ def refuse_links(root: Root, name: str, known: Stamp | None = None) -> Stamp | N
         with os.scandir(descriptor) as entries:
             for each in entries:
                 if not each.is_file(follow_symlinks=False):
+                    if each.name.endswith(FILES) and each.is_dir(follow_symlinks=False):
+                        raise Unsafe(f"{Path(root, name)}/{each.name}: is a folder where a file should be; remove it")
                     _check_mode(f"{Path(root, name)}/{each.name}", each.stat(follow_symlinks=False).st_mode)
         return stamp if now - status.st_ctime_ns > SETTLED else None
     finally:

@@ -98,7 +98,7 @@ class Folder:
         """Return the path of a file of this folder, as ``fs`` calls it, for what opens it next."""
         inside.check_name(name)
         if self.local:
-            inside.inside(self.root, self._below(name))
+            inside.file_inside(self.root, self._below(name))
         return f"{self.path}/{name}"
 
     def refuse_links(self, name: str = "", known: inside.Stamp | None = None) -> inside.Stamp | None:
@@ -124,6 +124,8 @@ class Folder:
 
     def holds(self, name: str) -> bool:
         """Return whether there is a file of that name."""
+        if self.local:
+            return inside.inside(self.root, self._below(inside.check_name(name))).is_file()
         return bool(self._retried(lambda: self.fs.get_file_info(self.file(name))).type == pafs.FileType.File)
 
     def read(self, name: str) -> bytes:
@@ -172,7 +174,7 @@ class Folder:
             for name in without:
                 self.delete_tree(name)
             for entry in inside.walk(self.root, self._below()):
-                self.file(entry.name)  # or a link would be published
+                inside.inside(self.root, self._below(entry.name))  # or a link would be published
             if below := final._below():
                 inside.inside(final.root, below)
             self.fs.move(self.path, final.path)

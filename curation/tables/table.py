@@ -354,7 +354,7 @@ class Table:
                 self._retried(delta.update_incremental)
         if self.folder.local:  # deltalake does not sync its log
             sync(self.folder.file(f"_delta_log/{delta.version():020}.json"))
-            sync(self.folder.file("_delta_log"))
+            sync(f"{self.folder.path}/_delta_log")
         return delta
 
     def _is_ours(self, version: int, commit_id: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(made: Path, tmp_path: Path) -> Place:
-    import shutil
-
     shutil.copytree(made, tmp_path / "x")
     there = Place(tmp_path / "x" / "theirs", tmp_path / "x" / "outside")
     there.key.write_bytes(SECRET)
@@ -97,6 +96,16 @@ def name_in_index(name: Callable[[Place], str]) -> Callable[[Place], None]:
 
 def linked(at: Callable[[Place], Path], to: Callable[[Place], Path], *, hard: bool = False) -> Callable[[Place], None]:
     return lambda place: swap(at(place), to(place), hard=hard)
+
+
+def folder_at(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+def file_at(path: Path) -> None:
+    shutil.rmtree(path)
+    path.touch()
 
 
 def of_table(name: str, table: str = CLIPS) -> Callable[[Place], Path]:
@@ -162,6 +171,13 @@ WAIT = {  # what keeps a reader waiting
     "a shard is a pipe": lambda p: pipe(of_export(SHARD)(p)),
     "the marker is a pipe": lambda p: pipe(p.theirs / "dataset.json"),
 }
+ODD = {  # folders and files in place of one another: refused in one line too
+    "a part is a folder": lambda p: folder_at(their_part(p)),
+    "a shard is a folder": lambda p: folder_at(of_export(SHARD)(p)),
+    "a commit is a folder": lambda p: folder_at(of_table(f"_delta_log/{1:020}.json")(p)),
+    "a log is a file": lambda p: file_at(of_table("_delta_log")(p)),
+    "the exports are a file": lambda p: file_at(p.theirs / "exports"),
+}
 WRITE = {  # what sends a writer or a remover elsewhere
     "the lock is a link": linked(lambda p: p.theirs / ".lock", key),
     "the lock is a link to nothing": linked(lambda p: p.theirs / ".lock", lambda p: p.outside / "new"),
@@ -185,13 +201,14 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ("attack", "command"),
     [
         *((attack, command) for attack in (*READ, *WAIT) for command in COMMANDS),
+        *((attack, command) for attack in ODD for command in ("verify", "withdraw")),
         *((attack, command) for attack in WRITE for command in ("gc", "withdraw")),
     ],
 )
 def test_nothing_outside_a_dataset_is_changed_or_shown(
     place: Place, dailies: Dailies, attack: str, command: str
 ) -> None:
-    (READ | WAIT | WRITE)[attack](place)
+    (READ | WAIT | ODD | WRITE)[attack](place)
     before = state(place.outside)
     done = dailies(command, place.theirs, *COMMANDS[command])
     assert state(place.outside) == before
