@@ -126,7 +126,8 @@ def open_inside(root: Root, name: str, flags: int = os.O_RDONLY, mode: int = 0o6
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Unsafe(f"{Path(root, name)}: is not a file; remove it")
+            _check_mode(str(Path(root, name)), status.st_mode)
+            raise Unsafe(f"{Path(root, name)}: is a folder where a file should be; remove it")
         if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
             raise Unsafe(f"{Path(root, name)}: has another name elsewhere, a hard link; put a copy in its place")
         if flags & os.O_TRUNC:
