@@ -1,9 +1,14 @@
-"""Files and folders that appear whole or not at all: written under a hidden name beside the final one, then renamed."""
+"""Files and folders that appear whole or not at all: written under a hidden name beside the final one, then renamed.
+
+Nobody can know the hidden name beforehand, and it is made only where nothing has it. A link that stands at the final one is
+replaced, not followed.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +22,8 @@ PART = ".part-"  # how the names of unfinished files and folders begin
 def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a hidden path beside ``path``; what was written there takes its name at the end, and is removed on an error."""
     final = Path(path)
-    hidden = _hidden(final)
+    hidden = hidden_name(final)
+    os.close(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     try:
         yield hidden
         sync(hidden)  # else a loss of power may leave the name with an empty file
@@ -35,8 +41,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     A folder that stands at ``path`` is replaced; a kill between its removal and the renaming leaves neither.
     """
     final = Path(path)
-    hidden = _hidden(final)
-    shutil.rmtree(hidden, ignore_errors=True)
+    hidden = hidden_name(final)
     hidden.mkdir(parents=True)
     try:
         yield hidden
@@ -44,8 +49,10 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             for name in names:
                 sync(os.path.join(folder, name))
             sync(folder)
-        if final.exists():
+        if final.is_dir() and not final.is_symlink():
             shutil.rmtree(final)
+        elif os.path.lexists(final):
+            final.unlink()
         os.replace(hidden, final)
         sync(final.parent)
     except BaseException:
@@ -82,5 +89,6 @@ def remove_unfinished(folder: Path) -> None:
             left.unlink()
 
 
-def _hidden(final: Path) -> Path:
-    return final.with_name(f"{PART}{os.getpid()}-{final.name}")
+def hidden_name(final: Path) -> Path:
+    """Return where what is to become ``final`` may be written until it is whole: beside it, by a name that is not there."""
+    return final.with_name(f"{PART}{os.getpid()}-{secrets.token_hex(4)}-{final.name}")

@@ -14,6 +14,7 @@
     │   ├── DeviceError          the device or the processes asked for are not there
     │   └── NotInstalled         a package that only some extras bring is absent
     ├── Damaged                  a folder is not what its lock file says, or holds what no model of a zoo may hold
+    │   └── Unsafe               something in a folder leads out of it: a link, a pipe, a name with ``..``
     ├── NotFinite                a loss or gradient is NaN or infinite; nothing was written
     ├── OutOfMemory              memory ran out; says which settings to lower
     ├── Outage                   what every item needs is away: room on a disk, a store, a cluster, a process
@@ -88,6 +89,10 @@ class NotInstalled(UsageError):
 
 class Damaged(DailiesError):
     """A folder that is not what its lock file says, or that holds what no model of a zoo may hold."""
+
+
+class Unsafe(Damaged):
+    """A folder with something in it that leads out of it: a link, a pipe, a name that goes up. Nothing was read or written."""
 
 
 class NotFinite(DailiesError):

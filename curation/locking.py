@@ -8,7 +8,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dailies.curation.errors import UsageError
+from dailies.curation import inside
+from dailies.curation.errors import Unsafe, UsageError
 
 _descriptors: set[int] = set()
 """Descriptors of the locks of this process."""
@@ -40,11 +41,22 @@ def only_writer(file: str | os.PathLike[str], what: str, error: type[UsageError]
             os.close(descriptor)
 
 
+def open_lock(file: str | os.PathLike[str]) -> int:
+    """Open a lock's file, made if it is not there, and return its descriptor.
+
+    Raises ``Unsafe`` for a link, also a hard one, since what it stands for would be overwritten.
+    """
+    folder, name = os.path.split(os.fspath(file))
+    return inside.open_inside(folder or ".", name, os.O_RDWR | os.O_CREAT, 0o644)
+
+
 def _lock(file: str | os.PathLike[str], what: str, error: type[UsageError]) -> int:
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_lock(file)
     except OSError as problem:
         raise error(f"{what}: cannot be locked: {problem.strerror}") from problem
+    except Unsafe as problem:
+        raise error(f"{what}: cannot be locked: {problem}") from problem
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as problem:

@@ -24,7 +24,7 @@ from dailies.curation import export, schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import Defect, NotCopied
 from dailies.curation.export import ExtractSettings
-from dailies.curation.tables import DatasetTables, Folder, Table
+from dailies.curation.tables import DatasetTables, Folder, Table, shards_of
 from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
 from dailies.pipelines.isolate import Isolated
@@ -76,7 +76,7 @@ class ExtractWork:
 
             def call(bundle: pa.Table) -> Written:
                 name = bundle["file"][0].as_py()
-                with (Folder.at(self.staging) / EXTRACTED).new_file(name) as file:
+                with (Folder.beneath(self.staging) / EXTRACTED).new_file(name) as file:
                     failed = export.write_extracted(file, bundle.drop_columns("file").to_pylist(), extract)
                 return Written(name=name, clips=len(bundle), failed=failed)
 
@@ -100,8 +100,8 @@ class ShardWork:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
-        staging, index_schema = Folder.at(self.staging), schema.export_index(self.columns)
-        previous = None if self.previous is None else Folder.at(self.previous)
+        staging, index_schema = Folder.beneath(self.staging), schema.export_index(self.columns)
+        previous = None if self.previous is None else Folder.beneath(self.previous)
 
         def call(bundle: pa.Table) -> Written:
             name = bundle["file"][0].as_py()
@@ -180,7 +180,7 @@ def export_selection(
         staging = exports / f".staging-{name}"
         if (staging / "cuts").list():
             log.warning(f"{staging.url}: begun by an older dailies, whose files have other columns; it is begun anew")
-            staging.fs.delete_dir(staging.path)
+            staging.delete_tree()
         reused = _reusable(previous)
         fresh = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=reused["clip_id"])))
         batches = export.by_source(_marked(fresh, dataset.table(recipe.observations)))
@@ -203,7 +203,7 @@ def export_selection(
         if previous is None and failures == len(clips):
             return ExportReport(name=step.name, path=None, splits={}, failed=failures)
         if previous is not None and failures >= _failed(previous).num_rows:
-            staging.fs.delete_dir(staging.path)  # no clip is gained
+            staging.delete_tree()  # no clip is gained
             return _report_found(dataset, run_id, step, previous)
         origin = {
             "name": name,
@@ -271,6 +271,7 @@ def _reusable(previous: Folder | None) -> pa.Table:
         stored = pq.read_schema(previous.file("index.parquet"), filesystem=previous.fs).names
         if set(stored) >= schema.EXTRACTION_COLUMNS:
             index = _read_table(previous, "index.parquet", columns)
+            shards_of(previous, index["shard"])
             return index.filter(pc.equal(index["status"], "ok"))
     return schema.export_index([]).empty_table().select(columns)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dailies.curation import inside
 from dailies.curation.errors import ExportError, UsageError
 from dailies.curation.packages import need
 from dailies.pipelines.model_refs import models_of
@@ -127,7 +128,7 @@ def _exports(data: Sequence[str]) -> dict[str, str]:
 def reports(out: Path) -> list[PhaseReport]:
     """Return the phases of a run folder that are begun."""
     begun = []
-    for entry in json.loads((out / "run.json").read_text(encoding="utf-8"))["phases"]:
+    for entry in json.loads(inside.read_text(out, "run.json"))["phases"]:
         validation: list[list[float]] = entry["validation"]
         if not validation:
             continue  # begun and killed before its first figure

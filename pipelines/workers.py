@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dailies.curation import errors
+from dailies.curation import errors, inside
 from dailies.curation.atomic import write_text
 from dailies.curation.errors import DailiesError, NotFinite
 from dailies.pipelines import engine as engines
@@ -59,7 +59,7 @@ def run_workers(work: Callable[[Say], None], out: str | Path, workers: int, *, d
             cause = lines.traceback() or str(error.__cause__ or error)
             raise DailiesError(f"training failed on {workers} workers:\n{cause}") from error
     known = lines.error()
-    shutil.rmtree(folder)
+    inside.remove_tree(folder.parent, folder.name)
     if known is not None:
         raise known
 
@@ -72,13 +72,14 @@ class Lines:
         self._log, self._error, self._trace = (folder / name for name in ("log.txt", "error.json", "traceback.txt"))
 
     def begin(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for path in (self._error, self._trace):
+        inside.make_folder(self.folder.parent, self.folder.name)
+        for path in (self._log, self._error, self._trace):
             path.unlink(missing_ok=True)
-        self._log.write_text("", encoding="utf-8")
+        os.close(inside.create(self.folder, self._log.name))
 
     def say(self, line: str) -> None:
-        with self._log.open("a", encoding="utf-8") as file:
+        appending = os.O_WRONLY | os.O_APPEND
+        with os.fdopen(inside.open_inside(self.folder, self._log.name, appending), "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def keep_error(self, error: DailiesError) -> None:
@@ -89,10 +90,10 @@ class Lines:
         write_text(self._trace, text)
 
     def error(self) -> DailiesError | None:
-        return decode_error(self._error.read_text(encoding="utf-8")) if self._error.exists() else None
+        return decode_error(inside.read_text(self.folder, self._error.name)) if self._error.exists() else None
 
     def traceback(self) -> str:
-        return self._trace.read_text(encoding="utf-8") if self._trace.exists() else ""
+        return inside.read_text(self.folder, self._trace.name) if self._trace.exists() else ""
 
     @contextmanager
     def follow(self, say: Say) -> Iterator[None]:
@@ -100,7 +101,7 @@ class Lines:
         stop = threading.Event()
 
         def follow() -> None:
-            with self._log.open(encoding="utf-8") as file:
+            with os.fdopen(inside.open_inside(self.folder, self._log.name), encoding="utf-8") as file:
                 while True:
                     ended = stop.is_set()
                     for line in file:

@@ -18,8 +18,9 @@ No state of a random generator is kept: every draw follows from (seed, position)
 from __future__ import annotations
 
 import copy
+import os
 import pickle
-import shutil
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,13 +30,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from dailies.curation import inside
 from dailies.curation.atomic import new_folder, write_text
-from dailies.curation.errors import FULL, Damaged, Outage, system_errno
+from dailies.curation.errors import FULL, Damaged, Outage, Unsafe, system_errno
 from dailies.training.models.lora import lora_weights, merge_lora, save_lora
 
 UNETS = ("unet", "unet_ema")  # the folders of weights in a phase's checkpoint
 LORA = "lora"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+_STEP = re.compile(r"step-\d+", re.ASCII)
 
 
 def step_name(step: int) -> str:
@@ -62,7 +65,7 @@ def save(
         parts: Folders of weights that ``write`` makes.
     """
     final = folder / step_name(step)
-    if not final.exists() or damage(final, parts) is not None:
+    if not os.path.lexists(final) or damage(final, parts) is not None:
         with new_folder(final) as hidden:
             more = write(hidden)
             for written in hidden.rglob("*.safetensors"):
@@ -73,7 +76,7 @@ def save(
     write_text(folder / "latest", final.name)
     there = [path for path in _by_step(folder) if step_of(path) <= step]
     for other in {*_by_step(folder)} - {*there[-keep:]}:
-        shutil.rmtree(other)
+        inside.remove_tree(folder, other.name)
     return final
 
 
@@ -101,6 +104,7 @@ def damage(path: Path, parts: Sequence[str]) -> str | None:
     """
     file = path / "state.pt"
     try:
+        inside.inside_whole(path.parent, path.name)  # what follows opens files by their paths
         if not {"step", "optimizer"} <= torch.load(file, map_location="cpu", weights_only=True, mmap=True).keys():
             return f"{file.name} is no state of a checkpoint"
         for part in parts:
@@ -109,6 +113,8 @@ def damage(path: Path, parts: Sequence[str]) -> str | None:
                 pass
     except FileNotFoundError:
         return f"{file.relative_to(path)} is missing"
+    except Unsafe as error:
+        return str(error)
     except (RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError):
         return f"{file.relative_to(path)} is empty or cut"
     return None
@@ -121,11 +127,11 @@ def step_of(path: Path) -> int:
 
 def newest_step(folder: Path) -> int:
     """Return the step of the newest checkpoint in ``folder``, whole or not; 0 where there is none."""
-    return max(map(step_of, folder.glob("step-*")), default=0)
+    return max(map(step_of, _by_step(folder)), default=0)
 
 
 def _by_step(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), key=step_of)
+    return sorted((path for path in folder.glob("step-*") if _STEP.fullmatch(path.name)), key=step_of)
 
 
 @contextmanager

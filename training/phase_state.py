@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dailies.curation import inside
 from dailies.curation.atomic import remove_unfinished
 from dailies.curation.errors import ModelError
 from dailies.training import checkpoint, distributed
@@ -188,7 +189,7 @@ def init_phase(
         place = Path(origin)
         if place.is_absolute() and run.models.start is not None:
             place = Path(run.models.start)  # the same weights, which may have been moved
-        before = load_pretrained(run.folder / place)  # which an absolute path is by itself
+        before = load_pretrained(place if place.is_absolute() else inside.inside_whole(run.folder, str(place)))
         fresh = transfer_weights(before, unet)
         widened = widened_params(before, unet)
         source += f", {len(fresh)} weights of other width anew" if fresh else ""
@@ -218,7 +219,7 @@ def _origin(recipe: TrainingRecipe, phase: Phase, run: Run) -> str:
     last = recipe.before(phase)
     entry: dict[str, Any] | None = None if last is None else run.entry(last)
     if last is not None and entry is not None and entry["done"]:
-        return str(Path(entry["checkpoint"]) / "unet_ema")
+        return str(Path(inside.check_name(entry["checkpoint"])) / "unet_ema")
     if run.models.start is not None and (last is None or entry is None):
         return str(Path(run.models.start).resolve())
     if last is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from dailies.curation import inside
 from dailies.curation.atomic import new_file, write_json, write_text
 from dailies.curation.errors import Damaged, RecipeError, RunError
 from dailies.curation.schema import fingerprint
@@ -53,7 +55,7 @@ def check_folder(out: Path, resume: bool, file: str = RUN) -> None:
 def read_record(path: Path) -> dict[str, Any]:
     """Read the JSON that a run keeps. Raises ``Damaged`` naming the file where it is empty, cut or no object."""
     try:
-        row: Any = json.loads(path.read_text(encoding="utf-8"))
+        row: Any = json.loads(inside.read_text(path.parent, path.name))
     except ValueError as error:  # of text that is not UTF-8 too
         raise Damaged(f"{path}: cannot be read: {error}; put back a copy of it, or take another --out") from error
     if not isinstance(row, dict):
@@ -225,7 +227,7 @@ class Run:
         )
 
     def phase_folder(self, phase: Phase) -> Path:
-        return self.folder / "phases" / phase.name
+        return inside.inside(self.folder, f"phases/{phase.name}")
 
     def entry(self, phase: Phase) -> dict[str, Any] | None:
         return next((entry for entry in self.facts["phases"] if entry["name"] == phase.name), None)
@@ -298,12 +300,13 @@ class Metrics:
             (line, row) for line, row in rows if row["step"] < start or (0 < start == row["step"] and "loss" not in row)
         ]
         write_text(self._path, "".join(line for line, _ in kept))
-        self._file = self._path.open("a", encoding="utf-8")
+        appending = os.O_WRONLY | os.O_APPEND
+        self._file = os.fdopen(inside.open_inside(folder, self._path.name, appending), "a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        self._board = SummaryWriter(str(inside.make_folder(folder, "tensorboard")), purge_step=start)
         for _, row in kept:
             if row["step"] == start:
                 self._show(row)
@@ -334,7 +337,8 @@ def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
     Raises ``Damaged`` naming the line that cannot be read.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    there = os.path.lexists(path)
+    lines = inside.read_bytes(path.parent, path.name).splitlines(keepends=True) if there else []
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):

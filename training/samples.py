@@ -29,7 +29,6 @@ def save_samples(
     The picture has two rows a sample for videos, truth above; for images truth in the first row. The video shows the samples
     beside one another.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     phase = batches.phase
     subset, specs = batches.held_out()[0]
     specs = specs[: phase.samples]

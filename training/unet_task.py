@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dailies.curation import inside
 from dailies.curation.errors import ExportError
 from dailies.training import checkpoint, distributed
 from dailies.training.data.batches import Batch, Batches
@@ -93,7 +94,9 @@ class UNetTask(Task[Batch]):
         self._save_samples("samples", checkpoint.step_name(step))
 
     def _save_samples(self, *place: str) -> None:
-        folder = self.folder.joinpath(*place[:-1])
+        folder = inside.make_folder(
+            self.run.folder, str(self.folder.joinpath(*place[:-1]).relative_to(self.run.folder))
+        )
         save_samples(self.ema.model, self.batches, self.recipe, folder, place[-1], self.device)
 
     def save(self, step: int, seconds: float) -> None:

@@ -135,7 +135,7 @@ def find(model: str | Path, zoo: str | Path | None) -> tuple[Path, ZooEntry]:
     """Return the folder of a name in ``zoo``, or ``model`` itself if it is a published folder; its sizes are checked."""
     path = Path(model).expanduser()
     if (path / ENTRY).is_file():  # a published folder is a zoo of one model
-        path = path.absolute()
+        path = path.resolve()  # what the user names may be a link
         store, name = Store(path.parent), path.name
         if name not in store.names():
             raise UsageError(f"{path}: has no lock, so it was not published whole")

@@ -7,6 +7,7 @@ sees the folder, its classes are held against ``PIPELINES`` and files that could
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -66,7 +67,7 @@ def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any =
     spec = pipeline_spec(folder)
     index = json.loads((folder / INDEX).read_text())
     refuse_code(folder)
-    if (folder / lock.LOCK).exists():
+    if os.path.lexists(folder / lock.LOCK):  # a link, too, must not make it count as one without
         lock.check(folder)
     need(["torch", "diffusers", "transformers"], by="a model of the zoo")
     import torch

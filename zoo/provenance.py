@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dailies.curation import inside
+from dailies.curation.errors import Unsafe
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceExport:
@@ -117,7 +120,10 @@ def look_up(data: str | Path, clip_ids: Iterable[str]) -> dict[str, ClipOrigin]:
     """
     wanted = list(dict.fromkeys(clip_ids))
     origins = {clip_id: ClipOrigin(clip_id=clip_id) for clip_id in wanted}
-    path = Path(data) / "index.parquet"
+    try:
+        path = inside.inside(data, "index.parquet")
+    except Unsafe:
+        return origins
     if not wanted or not path.is_file():
         return origins
     import pyarrow as pa

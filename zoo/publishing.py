@@ -5,15 +5,17 @@ Everything is checked before the first weight is read, and nothing is to be seen
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from dailies.curation.errors import UsageError
+from dailies.curation import inside
+from dailies.curation.errors import Unsafe, UsageError
 from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import need
 from dailies.zoo.assemble import assemble, check
@@ -28,6 +30,7 @@ from dailies.zoo.run_record import WEIGHTS, PhaseRecord, RunRecord
 from dailies.zoo.store import ENTRY, Store
 
 SAMPLES = "samples.png"
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 
 
 def publish(
@@ -56,6 +59,9 @@ def publish(
     spec = _spec(record, chosen)
     unet = _unet(record, chosen, which)
     check(spec, unet, record.models)
+    for each in record.phases:
+        if (sample := _open_sample(record, each)) is not None:
+            sample.close()
     with store.adding(name) as folder:
         pipeline = assemble(spec, unet, record.models, record.sampling(chosen))
         with quiet():
@@ -102,7 +108,7 @@ def _unet(run: RunRecord, phase: PhaseRecord, which: str) -> Path:
         raise UsageError(f"weights={which!r}: unknown; allowed: {', '.join(WEIGHTS)}")
     if not phase.checkpoint:
         raise UsageError(f"phase {phase.name!r} of {run.folder} has no checkpoint")
-    folder = run.folder / phase.checkpoint / WEIGHTS[which]
+    folder = inside.inside_whole(run.folder, f"{phase.checkpoint}/{WEIGHTS[which]}")
     if not folder.is_dir():
         raise UsageError(f"weights={which!r}: {folder.parent} has no {WEIGHTS[which]}/")
     return folder
@@ -112,12 +118,29 @@ def _copy_samples(run: RunRecord, chosen: PhaseRecord, folder: Path) -> Mapping[
     """Copy the phases' sample pictures into ``folder``; return phase → file. One that is gone is left out."""
     copied = {}
     for phase in run.phases:
-        source = run.folder / phase.samples if phase.samples else None
-        if source is not None and source.is_file():
-            target = SAMPLES if phase is chosen else f"samples-{phase.name}{source.suffix}"
-            shutil.copyfile(source, folder / target)
-            copied[phase.name] = target
+        source = _open_sample(run, phase)
+        if source is None:
+            continue
+        target = SAMPLES if phase is chosen else f"samples-{phase.name}.png"
+        with source, os.fdopen(inside.create(folder, target), "wb") as copy:
+            shutil.copyfileobj(source, copy)
+        copied[phase.name] = target
     return copied
+
+
+def _open_sample(run: RunRecord, phase: PhaseRecord) -> BinaryIO | None:
+    """Open a phase's sample picture; ``None`` where there is none.
+
+    Raises ``Unsafe`` for what is no picture of the run: a model is for others to see.
+    """
+    if not phase.samples or not run.file(phase.samples).is_file():
+        return None
+    source = os.fdopen(inside.open_inside(run.folder, phase.samples), "rb")
+    if source.read(len(PNG)) != PNG:
+        source.close()
+        raise Unsafe(f"samples={phase.samples!r}: is no PNG, as the samples of a run are; take it out of run.json")
+    source.seek(0)
+    return source
 
 
 def _entry(

@@ -18,17 +18,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dailies.curation import inside
 from dailies.curation.errors import RunError
 from dailies.zoo.formats.references import as_folder
 from dailies.zoo.provenance import SourceExport
 
 RUN = "run.json"
 WEIGHTS = {"ema": "unet_ema", "last": "unet"}
+_NAME = re.compile(r"[\w-]+")  # as recipes have it: names become parts of paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +80,10 @@ class RunRecord:
         """Read the record of a run. Raises ``RunError`` that names what is absent or has the wrong form."""
         folder = Path(folder).expanduser().absolute()
         path = folder / RUN
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise RunError(f"{folder} is not a training run: it has no {RUN}")
         try:
-            row = json.loads(path.read_text(encoding="utf-8"))
+            row = json.loads(inside.read_text(folder, RUN))
             return cls(
                 folder=folder,
                 recipe=dict(row["recipe"]),
@@ -109,6 +113,10 @@ class RunRecord:
             raise RunError(f"no phase of {self.folder} is done; it has: {states}")
         return done[-1]
 
+    def file(self, name: str) -> Path:
+        """Return where something lies that the record names. Raises ``Unsafe`` where that is not in the run's folder."""
+        return inside.inside(self.folder, name)
+
     def sampling(self, phase: PhaseRecord) -> Mapping[str, Any]:
         """Return what the recipe says of sampling, for all and then for ``phase``; empty if it says nothing.
 
@@ -135,6 +143,8 @@ class RunRecord:
 
 def _phase(row: Mapping[str, Any]) -> PhaseRecord:
     width, height = row["size"]
+    if not _NAME.fullmatch(str(row["name"])):
+        raise ValueError(f"phase {row['name']!r} has no name that a recipe allows")
     return PhaseRecord(
         name=str(row["name"]),
         task=str(row["task"]),

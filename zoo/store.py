@@ -21,9 +21,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
+from dailies.curation import inside
 from dailies.curation.errors import Damaged, ModelError, NameTaken, NoSuchModel
+from dailies.curation.locking import open_lock
 from dailies.zoo.entry import ZooEntry, check_name
 from dailies.zoo.formats import lock
 
@@ -52,11 +53,14 @@ class Store:
     # ---- reading ----
 
     def names(self) -> list[str]:
-        """Return names of the folders that hold an entry and a lock, sorted."""
-        if not self.folder.is_dir():
-            return []
-        whole = (path for path in self.folder.iterdir() if (path / ENTRY).is_file() and (path / lock.LOCK).is_file())
-        return sorted(path.name for path in whole if not path.name.startswith("."))
+        """Return names of the folders that hold an entry and a lock, and of links, which are said to be damaged, sorted."""
+        entries = (entry for entry in inside.walk(self.folder, recursive=False) if not entry.is_file)
+        return sorted(
+            entry.name for entry in entries if not entry.name.startswith(".") and self._looks_whole(entry.name)
+        )
+
+    def _looks_whole(self, name: str) -> bool:
+        return all(os.path.lexists(self.folder / name / file) for file in (ENTRY, lock.LOCK))
 
     def entries(self) -> tuple[dict[str, ZooEntry], dict[str, str]]:
         """Return the entries by name, and for those that cannot be read, why, by name."""
@@ -71,9 +75,9 @@ class Store:
 
     def entry(self, name: str) -> ZooEntry:
         """Return the entry ``name``. Raises ``NoSuchModel``, or ``Damaged`` for a wrong ``model.json``."""
-        path = self.path(name) / ENTRY
+        self.path(name)
         try:
-            entry = ZooEntry.from_json(path.read_text(encoding="utf-8"))
+            entry = ZooEntry.from_json(inside.read_text(self.folder, f"{name}/{ENTRY}"))
         except (Damaged, OSError, UnicodeDecodeError) as error:
             raise Damaged(f"{name}: {error}") from error
         if entry.name != name:
@@ -81,11 +85,11 @@ class Store:
         return entry
 
     def path(self, name: str) -> Path:
-        """Return the folder of ``name``, unchecked. Raises ``NoSuchModel``."""
+        """Return the folder of ``name``, its files unchecked. Raises ``NoSuchModel``, and ``Unsafe`` for a link."""
         if name not in self.names():
             have = ", ".join(self.names()) or "nothing yet"
             raise NoSuchModel(f"no model {name!r} in {self.folder}; it holds: {have}")
-        return self.folder / name
+        return inside.inside(self.folder, name)
 
     def open(self, name: str, *, deep: bool = False) -> Path:
         """Return the folder of ``name``, once its files match its lock by name, size and SHA-256.
@@ -105,7 +109,7 @@ class Store:
         check_name(name)
         if name in built_in:
             raise NameTaken(f"name={name!r}: a model that ships with dailies has it; choose another name")
-        if (self.folder / name).exists():
+        if os.path.lexists(self.folder / name):
             raise NameTaken(
                 f"name={name!r}: published in {self.folder} already, and models are immutable; choose another name"
             )
@@ -138,11 +142,14 @@ class Store:
                 os.close(descriptor)
 
     @contextmanager
-    def _one_process(self) -> Iterator[IO[str]]:
+    def _one_process(self) -> Iterator[None]:
         """Let one process at a time through, for the moment that the block takes."""
-        with (self.folder / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+        descriptor = open_lock(self.folder / ".lock")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _sweep(self) -> None:
         """Remove what a killed process left behind: a folder on its way in that nobody holds."""
@@ -156,7 +163,7 @@ class Store:
 def _hold(folder: Path) -> int | None:
     """Lock a folder for as long as the descriptor is open; ``None`` if another process does. A kill unlocks it."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # a link is none of ours
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

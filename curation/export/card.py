@@ -77,9 +77,9 @@ def disagreement(export: Folder) -> str | None:
 
     An export made before there was ``export.json`` is as good.
     """
-    if not export.holds(MANIFEST):
-        return None
     try:
+        if not export.holds(MANIFEST):
+            return None
         manifest = ExportManifest.from_json(export.read(MANIFEST))
     except Damaged as error:
         return str(error)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dailies.curation.tables.integrity import DatasetProblem, verify
     from dailies.curation.tables.parts import KeySet, Receipt, conform, read_part, write_part
     from dailies.curation.tables.places import move_sources, moved_sources, with_places
+    from dailies.curation.tables.shards import shards_of
     from dailies.curation.tables.sql import connect, current, query
     from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, layout
     from dailies.curation.tables.table import Table
@@ -40,6 +41,7 @@ __all__ = [
     "moved_sources",
     "query",
     "read_part",
+    "shards_of",
     "verify",
     "with_places",
     "write_part",
@@ -49,6 +51,7 @@ _MODULES = {
     "dataset": ("DatasetTables", "Garbage"),
     "parts": ("KeySet", "Receipt", "conform", "read_part", "write_part"),
     "places": ("move_sources", "moved_sources", "with_places"),
+    "shards": ("shards_of",),
     "sql": ("connect", "current", "query"),
     "storage": ("Folder", "ROW_GROUP_BYTES", "layout"),
     "committer": ("Committer",),

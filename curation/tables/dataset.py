@@ -29,9 +29,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dailies.curation import schema
-from dailies.curation.errors import DatasetError
+from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.locking import only_writer
 from dailies.curation.retrying import cause_of
+from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder
 from dailies.curation.tables.table import Table
 from dailies.curation.tables.withdraw import withdraw_from_export
@@ -153,7 +154,7 @@ class DatasetTables:
         """Return the names (``NAME@FP``) of the finished exports, sorted."""
         exports = self.folder / "exports"
         names = [name for name in _folders(exports) if not name.startswith(".")]
-        return [name for name in names if (exports / name).holds("index.parquet")]
+        return [name for name in names if _is_finished(exports / name)]
 
     def _table_folders(self) -> list[str]:
         """Return folders that hold a table, or the parts of one whose first commit never came."""
@@ -179,7 +180,7 @@ class DatasetTables:
             finally:
                 self._writing -= 1
             return
-        with only_writer(self.folder.file(LOCK), self.url, DatasetError):
+        with only_writer(f"{self.folder.path}/{LOCK}", self.url, DatasetError):
             self._writing = 1
             try:
                 yield
@@ -251,7 +252,7 @@ class DatasetTables:
             garbage = [info for info in self._unreferenced() if before is None or info.mtime < before]
             if not dry_run:
                 for info in garbage:
-                    self.folder.fs.delete_file(info.path)
+                    self.folder.delete(self.folder.relative(info))
                 self._remove_empty_stagings()
         return [Garbage(self.folder.relative(info), info.size) for info in garbage]
 
@@ -268,7 +269,9 @@ class DatasetTables:
             yield from _unlisted(self.folder / "exports" / name)
         for staging in self._stagings():
             yield from (info for info in staging.list(recursive=True) if info.type == pafs.FileType.File)
-        yield from (info for info in self.folder.list() if _temporary(self.folder.relative(info)))
+        for info in self.folder.list():
+            if info.type == pafs.FileType.File and _temporary(self.folder.relative(info)):
+                yield info
 
     def _stagings(self) -> list[Folder]:
         exports = self.folder / "exports"
@@ -277,11 +280,19 @@ class DatasetTables:
     def _remove_empty_stagings(self) -> None:
         for staging in self._stagings():
             if not any(info.type == pafs.FileType.File for info in staging.list(recursive=True)):
-                self.folder.fs.delete_dir(staging.path)
+                staging.delete_tree()
 
 
 def _folders(parent: Folder) -> list[str]:
-    return [parent.relative(info) for info in parent.list() if info.type == pafs.FileType.Directory]
+    """Return the names of its folders, and of the links among them, which whoever opens one refuses."""
+    return [parent.relative(info) for info in parent.list() if info.type != pafs.FileType.File]
+
+
+def _is_finished(export: Folder) -> bool:
+    try:
+        return export.holds("index.parquet")
+    except Unsafe:  # something is there, and whoever reads it learns what
+        return True
 
 
 def _temporary(path: str) -> bool:
@@ -292,7 +303,7 @@ def _temporary(path: str) -> bool:
 def _unlisted(export: Folder) -> Iterator[pafs.FileInfo]:
     """Yield files of a finished export that its index does not name: a withdrawal that was cut short leaves some."""
     shards = pq.read_table(export.file("index.parquet"), columns=["shard"], filesystem=export.fs)["shard"]
-    listed = set(pc.unique(shards).to_pylist())
+    listed = set(shards_of(export, shards))
     for info in export.list() + (export / "data").list():
         path = export.relative(info)
         if info.type == pafs.FileType.File and (

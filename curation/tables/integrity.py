@@ -16,8 +16,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dailies.curation import schema
-from dailies.curation.errors import DatasetError, SourceError, machine_raised
+from dailies.curation.errors import DatasetError, SourceError, Unsafe, machine_raised
 from dailies.curation.tables.dataset import DatasetTables
+from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder, one_line, plain
 from dailies.curation.tables.table import Table
 
@@ -67,7 +68,10 @@ def verify(dataset: DatasetTables, *, check_media: Callable[[bytes], int] | None
     sound: dict[str, Table] = {}
     for name in dataset.tables():
         table = dataset.table(name)
-        wrong = [*_files(table), *_columns(table)]
+        try:
+            wrong = [*_files(table), *_columns(table)]
+        except Unsafe as error:
+            wrong = [DatasetProblem(name, "_delta_log", str(error))]
         problems += wrong
         if not wrong:  # reading on would fail
             sound[name] = table
@@ -217,7 +221,7 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
         index = pq.read_table(
             folder.file("index.parquet"), columns=[name for name in columns if name in there], filesystem=folder.fs
         )
-    except (OSError, pa.ArrowException, DatasetError) as error:
+    except (OSError, pa.ArrowException, DatasetError, Unsafe) as error:
         _machine_raised(error)
         yield DatasetProblem(table, "index.parquet", f"cannot be read: {one_line(error)}")
         return
@@ -227,8 +231,15 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
         table, counts.filter(pc.field("count_all") > 1)["clip_id"], "stands more than once in the index"
     )
     index = index.filter(pc.equal(index["status"], "ok"))
-    data = folder / "data"
-    present = {folder.relative(info) for info in data.list() if info.path.endswith(".parquet")}
+    try:
+        shards_of(folder, index["shard"])
+        stored = (folder / "data").list()
+    except Unsafe as error:
+        yield DatasetProblem(table, "data", str(error))
+        return
+    present = {
+        folder.relative(info) for info in stored if info.type == pafs.FileType.File and info.path.endswith(".parquet")
+    }
     named = set(pc.unique(index["shard"]).to_pylist())
     for shard in sorted(present - named):
         yield DatasetProblem(table, shard, "is not named by the index")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dailies.curation.errors import DatasetError
+from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.tables.storage import Folder, one_line, plain_schema, write_parquet
 
 
@@ -38,9 +38,20 @@ class Receipt:
     stats: str
 
 
+PART_NAME = r"part-[0-9a-f]{32}\.parquet"
+
+
 def part_name() -> str:
     """Make a name that no other part of any table has."""
     return f"part-{uuid.uuid4().hex}.parquet"
+
+
+def check_parts(names: pa.Array | pa.ChunkedArray, url: str) -> None:
+    """Raise ``Unsafe`` for a name that ``part_name`` never made: a log that others wrote may name any file of the disk."""
+    good = pc.match_substring_regex(names, rf"\A{PART_NAME}\z")
+    if not pc.all(good, min_count=0).as_py():
+        wrong = names.filter(pc.invert(good))[0].as_py()
+        raise Unsafe(f"{url}: its log names {wrong!r}, which is no part of a table; get it whole, from whom you trust")
 
 
 def write_part(
@@ -64,7 +75,7 @@ def write_part(
     count, size, path = 0, 0, ""
     if len(table) or metadata is not None:
         path = part_name()
-        count, size = write_parquet(Folder.at(url), path, [table], schema, metadata)
+        count, size = write_parquet(Folder.beneath(url), path, [table], schema, metadata)
     stats: dict[str, Any] = {"numRecords": count}
     if count and pa.types.is_string(schema.field(key).type):
         low, high = pc.min_max(table[key]).as_py().values()
@@ -103,7 +114,8 @@ def read_part(url: str, columns: Sequence[str], *, source_ids: Sequence[str]) ->
     Row groups without such a row are not read, but for their source ids. Columns newer than the part are left out.
     """
     parent, _, name = url.rpartition("/")
-    folder = Folder.at(parent)
+    check_parts(pa.array([name]), parent)
+    folder = Folder.beneath(parent)
     wanted = pa.array(source_ids, pa.string())
     with pq.ParquetFile(folder.file(name), filesystem=folder.fs) as part:
         present = [name for name in columns if name in part.schema_arrow.names]

@@ -8,9 +8,10 @@ Credentials and end points come from the usual environment (``AWS_ENDPOINT_URL``
 from __future__ import annotations
 
 import os
+import secrets
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from dailies.curation import inside
 from dailies.curation.atomic import sync
 from dailies.curation.errors import DatasetError
 from dailies.curation.retrying import cause_of, retried
@@ -46,12 +48,18 @@ def one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder at a URL, which need not exist yet. ``path`` is what ``fs`` calls it; ``local`` is true on a disk."""
+    """A folder at a URL, which need not exist yet. ``path`` is what ``fs`` calls it; ``local`` is true on a disk.
+
+    ``root``: on a disk, the path that the user named and that the folder lies at or below. Whatever is done to it or to
+    what lies in it goes through ``dailies.curation.inside``, and raises ``Unsafe`` where that leads out of the root; in an
+    object store, which has no links, names alone are checked.
+    """
 
     url: str
     fs: pafs.FileSystem
     path: str
     local: bool
+    root: str
 
     @classmethod
     def at(cls, url: str | Path) -> Folder:
@@ -64,23 +72,46 @@ class Folder:
                 raise DatasetError(f"{path!r}: a dataset's path may not have {refused[0]!r} in it; choose another name")
             if not path.isascii() and any(0xD800 <= ord(c) <= 0xDFFF for c in path):
                 raise DatasetError(f"{path!r}: a dataset's path must be UTF-8; choose another name")
-            return cls(path, pafs.LocalFileSystem(), path, True)
+            return cls(path, pafs.LocalFileSystem(), path, True, path)
         text = text.rstrip("/")
         try:
             fs, path = pafs.FileSystem.from_uri(f"{scheme}://{quote(rest.rstrip('/'), safe='/@:?=&')}")
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(f"{text}: cannot be used: {cause_of(error)}") from error
-        return cls(text, fs, path, False)
+        return cls(text, fs, path, False, path)
+
+    @classmethod
+    def beneath(cls, url: str | Path) -> Folder:
+        """Open a folder whose name this program has chosen, and not the user: it may be no link itself."""
+        parent, _, name = str(url).rpartition("/")
+        return cls.at(parent) / name
 
     def __truediv__(self, name: str) -> Folder:
-        return Folder(f"{self.url}/{name}", self.fs, f"{self.path}/{name}", self.local)
+        inside.check_name(name)
+        return Folder(f"{self.url}/{name}", self.fs, f"{self.path}/{name}", self.local, self.root)
+
+    def _below(self, name: str = "") -> str:
+        """Return where ``name`` of this folder, or the folder, lies under the root."""
+        return "/".join(filter(None, (self.path[len(self.root) :].lstrip("/"), name)))
 
     def file(self, name: str) -> str:
-        """Return the path of a file of this folder, as ``fs`` calls it."""
+        """Return the path of a file of this folder, as ``fs`` calls it, for what opens it next."""
+        inside.check_name(name)
+        if self.local:
+            inside.file_inside(self.root, self._below(name))
         return f"{self.path}/{name}"
 
+    def refuse_links(self, name: str = "", known: inside.Stamp | None = None) -> inside.Stamp | None:
+        """Raise ``Unsafe`` if a file in the folder ``name`` of this one, or in itself, is a link, as ``inside`` does."""
+        return inside.refuse_links(self.root, self._below(name), known) if self.local else None
+
     def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
-        """Return files and folders in it; none where it does not exist."""
+        """Return files and folders in it; none where it does not exist. Links are of type ``Unknown``, and not followed."""
+        if self.local:
+            entries = inside.walk(self.root, self._below(), recursive=recursive)
+            return sorted(
+                (_info(f"{self.path}/{entry.name}", entry) for entry in entries), key=lambda info: str(info.path)
+            )
         try:
             selector = pafs.FileSelector(self.path, recursive=recursive, allow_not_found=True)
             infos = self._retried(lambda: self.fs.get_file_info(selector))
@@ -93,6 +124,8 @@ class Folder:
 
     def holds(self, name: str) -> bool:
         """Return whether there is a file of that name."""
+        if self.local:
+            return inside.inside(self.root, self._below(inside.check_name(name))).is_file()
         return bool(self._retried(lambda: self.fs.get_file_info(self.file(name))).type == pafs.FileType.File)
 
     def read(self, name: str) -> bytes:
@@ -100,7 +133,7 @@ class Folder:
             with self.fs.open_input_stream(self.file(name)) as stream:
                 return bytes(stream.read())
 
-        return self._retried(read)
+        return inside.read_bytes(self.root, self._below(name)) if self.local else self._retried(read)
 
     def _retried(self, work: Callable[[], T]) -> T:
         """Return ``work()``, tried again where a store, and not a disk, fails."""
@@ -111,7 +144,17 @@ class Folder:
             sink.write(content)
 
     def delete(self, name: str) -> None:
-        self.fs.delete_file(self.file(name))
+        if self.local:
+            inside.remove(self.root, self._below(name))
+        else:
+            self.fs.delete_file(self.file(name))
+
+    def delete_tree(self, name: str = "") -> None:
+        """Delete the folder ``name`` of this one, or this one, with all that lies in it."""
+        if self.local:
+            inside.remove_tree(self.root, self._below(name))
+        else:
+            self.fs.delete_dir(self.file(name) if name else self.path)
 
     def publish(self, final: Folder, *, without: Sequence[str], last: Sequence[str]) -> None:
         """Move this staging folder to ``final``, which does not exist yet; it appears whole.
@@ -126,10 +169,14 @@ class Folder:
         """
         unfinished = [info for info in self.list(recursive=True) if info.path.endswith(".tmp")]
         for info in unfinished:  # what a killed run was writing
-            self.fs.delete_file(info.path)
+            self.delete(self.relative(info))
         if self.local:
             for name in without:
-                self.fs.delete_dir(self.file(name))
+                self.delete_tree(name)
+            for entry in inside.walk(self.root, self._below()):
+                inside.inside(self.root, self._below(entry.name))  # or a link would be published
+            if below := final._below():
+                inside.inside(final.root, below)
             self.fs.move(self.path, final.path)
             return
         names = [self.relative(info) for info in self.list(recursive=True) if info.type == pafs.FileType.File]
@@ -160,18 +207,32 @@ class Folder:
             if upload != path:
                 self.fs.move(upload, path)
             return
-        parent, base = os.path.split(path)
-        os.makedirs(parent, exist_ok=True)
-        unfinished = f"{parent}/.{base}.{os.getpid()}.tmp"
+        final = self._below(name)
+        parent, _, base = final.rpartition("/")
+        if parent:
+            inside.make_folder(self.root, parent)
+        else:
+            os.makedirs(self.root, exist_ok=True)
+        unfinished = f"{parent}/.{base}.{os.getpid()}-{secrets.token_hex(4)}.tmp".lstrip("/")
+        descriptor = inside.create(self.root, unfinished)
         try:
-            with pa.OSFile(unfinished, "wb") as sink:
+            with pa.PythonFile(os.fdopen(descriptor, "wb"), mode="w") as sink:
                 yield sink
-            sync(unfinished)
-            os.replace(unfinished, path)
+            sync(f"{self.root}/{unfinished}")
+            inside.replace(self.root, unfinished, final)
         except BaseException:
-            Path(unfinished).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                inside.remove(self.root, unfinished)
             raise
-        sync(parent)
+        sync(os.path.dirname(path))
+
+
+def _info(path: str, entry: inside.Entry) -> pafs.FileInfo:
+    kind = (
+        pafs.FileType.Directory if entry.is_folder else pafs.FileType.File if entry.is_file else pafs.FileType.Unknown
+    )
+    size = entry.status.st_size if entry.is_file else None
+    return pafs.FileInfo(path, type=kind, mtime_ns=entry.status.st_mtime_ns, size=size)
 
 
 # ---- parquet --------------------------------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from dailies.curation.atomic import sync
-from dailies.curation.errors import DatasetError
+from dailies.curation.errors import DatasetError, Unsafe
+from dailies.curation.inside import Stamp
 from dailies.curation.retrying import cause_of, retried
-from dailies.curation.tables.parts import KeySet, Receipt, part_name, write_part
+from dailies.curation.tables.parts import KeySet, Receipt, check_parts, part_name, write_part
 from dailies.curation.tables.storage import Folder, plain_schema, write_parquet
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class Table:
     Its first column is its key. Every method first reads what was added to the log, and so sees what others committed.
     """
 
-    __slots__ = ("_declared", "_delta", "folder", "name")
+    __slots__ = ("_declared", "_delta", "_sound", "folder", "name")
 
     def __init__(self, name: str, folder: Folder, schema: pa.Schema | None = None) -> None:
         """Open a table; columns of ``schema`` that the stored one lacks are added to it.
@@ -55,6 +56,7 @@ class Table:
         self.name = name
         self.folder = folder
         self._delta: DeltaTable | None = None
+        self._sound: tuple[Stamp | None, Stamp | None] = None, None  # of the log and the parts, once they held no link
         self._declared = None if schema is None else plain_schema(schema)
         if self._declared is not None:
             self._evolve(self._declared)
@@ -72,6 +74,10 @@ class Table:
         return self._schema(self._open())
 
     def exists(self) -> bool:
+        try:
+            self._refuse_links()
+        except Unsafe:  # something is there, and whoever reads it learns what
+            return True
         return bool(self._retried(lambda: DeltaTable.is_deltatable(self.url)))
 
     def version(self) -> int | None:
@@ -88,14 +94,14 @@ class Table:
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Return its current parts by name, relative to the table, with their sizes in bytes and their rows."""
-        parts = _parts(self._open())
+        parts = self._parts(self._open())
         sizes = zip(parts["size_bytes"].to_pylist(), parts["num_records"].to_pylist(), strict=True)
         return dict(zip(parts["path"].to_pylist(), sizes, strict=True))
 
     def arrow(self) -> pads.Dataset:
         """Return the current rows as a pyarrow dataset: lazy; filters on the key skip parts by their bounds."""
         delta = self._open()
-        return self._arrow(self._schema(delta), _parts(delta))
+        return self._arrow(self._schema(delta), self._parts(delta))
 
     def read(
         self,
@@ -129,7 +135,7 @@ class Table:
         if delta is None:
             return KeySet()
         schema = self._schema(delta)
-        rows = _stream(self._arrow(schema, _parts(delta)), [column or schema.names[0]], None)
+        rows = _stream(self._arrow(schema, self._parts(delta)), [column or schema.names[0]], None)
         return KeySet(batch.column(0) for batch in rows)
 
     def properties(self) -> dict[str, Any]:
@@ -168,7 +174,7 @@ class Table:
         parts = [write_part(self.url, schema, table, keys=(), metadata=metadata) for table in tables]
         if not parts:  # properties need a part to lie in
             parts = [write_part(self.url, schema, schema.empty_table(), keys=(), metadata=metadata)]
-        self._transact(delta, parts, removed=_parts(delta)["path"].to_pylist())
+        self._transact(delta, parts, removed=self._parts(delta)["path"].to_pylist())
 
     def delete(
         self,
@@ -195,6 +201,7 @@ class Table:
 
     def _open(self, *, snapshot: bool = False) -> DeltaTable | None:
         """Return the table as of now; a ``snapshot`` is not brought up to date by later calls."""
+        self._refuse_links()
         try:
             if snapshot or self._delta is None:
                 fresh = self._retried(lambda: DeltaTable(self.url))
@@ -206,6 +213,19 @@ class Table:
             return None
         except (DeltaError, OSError) as error:
             raise DatasetError(f"{self.url}: cannot be read as a table: {cause_of(error)}") from error
+
+    def _refuse_links(self) -> None:
+        """Raise ``Unsafe`` if the log or a part is a link: deltalake and Arrow open what they find by its path."""
+        log, parts = self._sound
+        self._sound = self.folder.refuse_links("_delta_log", log), self.folder.refuse_links("", parts)
+
+    def _parts(self, delta: DeltaTable | None) -> pa.Table:
+        """Return one row per part: ``path``, ``size_bytes``, ``num_records`` and bounds of the key."""
+        if delta is None:
+            return pa.table({"path": pa.array([], pa.string()), "size_bytes": [], "num_records": []})
+        parts = pa.table(delta.get_add_actions(flatten=True)).sort_by("path")
+        check_parts(parts["path"], self.url)
+        return parts
 
     def _schema(self, delta: DeltaTable | None) -> pa.Schema:
         if delta is not None:
@@ -224,7 +244,7 @@ class Table:
         for part in parts.to_pylist():
             bounded = part.get(low) is not None and part.get(high) is not None
             within = (key >= part[low]) & (key <= part[high]) if bounded else None
-            path = self.folder.file(part["path"])
+            path = f"{self.folder.path}/{part['path']}"  # checked by ``_open`` and ``_parts``
             fragments.append(parquet.make_fragment(path, self.folder.fs, partition_expression=within))
         return pads.FileSystemDataset(fragments, schema, parquet, self.folder.fs)
 
@@ -233,7 +253,7 @@ class Table:
         delta = self._open()
         if where is None or (delta is None and not added):
             return 0
-        rows = self._arrow(self._schema(delta), _parts(delta))
+        rows = self._arrow(self._schema(delta), self._parts(delta))
         counts: dict[str, int] = {}
         for batch in _stream(rows, ["__filename"], where):
             for entry in pc.value_counts(batch.column(0)).to_pylist():
@@ -325,7 +345,7 @@ class Table:
                 self._retried(delta.update_incremental)
         if self.folder.local:  # deltalake does not sync its log
             sync(self.folder.file(f"_delta_log/{delta.version():020}.json"))
-            sync(self.folder.file("_delta_log"))
+            sync(f"{self.folder.path}/_delta_log")
         return delta
 
     def _is_ours(self, version: int, commit_id: str) -> bool:
@@ -350,13 +370,6 @@ class Table:
             if "already exists" in str(error):
                 raise self._conflict() from error
             raise DatasetError(f"{self.url}: cannot be written: {cause_of(error)}") from error
-
-
-def _parts(delta: DeltaTable | None) -> pa.Table:
-    """Return one row per part: ``path``, ``size_bytes``, ``num_records`` and bounds of the key."""
-    if delta is None:
-        return pa.table({"path": pa.array([], pa.string()), "size_bytes": [], "num_records": []})
-    return pa.table(delta.get_add_actions(flatten=True)).sort_by("path")
 
 
 def _where(filter: pc.Expression | None, equals: Mapping[str, Any] | None) -> pc.Expression | None:

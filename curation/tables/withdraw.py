@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dailies.curation.schema import note_renamed
+from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder, layout
 
 INDEX = "index.parquet"
@@ -31,7 +32,8 @@ def withdraw_from_export(export: Folder, source_ids: Sequence[str]) -> int:
     gone = index.filter(pc.is_in(index["source_id"], value_set=wanted))
     if not len(gone):
         return 0
-    shards = [shard for shard in pc.unique(gone["shard"]).to_pylist() if shard is not None]
+    shards_of(export, index["shard"])
+    shards = shards_of(export, gone["shard"])
     places: Places = {}
     for shard in shards:
         places |= _rewrite_shard(export, shard, wanted)

@@ -173,9 +173,8 @@ def verify_models(
     problems: dict[str, list[dict[str, str]]] = {}
     store = Store(zoo)
     for model in [name] if name is not None else store.names():
-        folder = store.path(model)
         try:
-            problems[model] = [asdict(problem) for problem in lock.verify(folder)]
+            problems[model] = [asdict(problem) for problem in lock.verify(store.path(model))]
             store.entry(model)
         except Damaged as error:
             problems.setdefault(model, []).append({"path": "", "what": str(error)})

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dailies.curation import schema
@@ -104,7 +105,7 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
         return report(final, left_out)
     if not sum(selected.values()):
         raise UsageError(f"phase {phase.name}: select={list(phase.select)}: no clip of {request.export} passes")
-    staging = Folder.at(work.staging)
+    staging = Folder.beneath(work.staging)
     with _sole_maker(final):
         if not _is_made(final, work.manifest):  # another process may have made them since
             _run(work, staging, selected, engine, progress)
@@ -162,7 +163,8 @@ def _shard_names(request: LatentsRequest, source: Folder) -> list[str]:
     if source.holds(MANIFEST):
         raise ExportError(f"{request.export}: holds latents already; give the export with videos")
     data = source / "data"
-    names = [data.relative(info) for info in data.list() if info.path.endswith(".parquet")]
+    stored = (info for info in data.list() if info.type == pafs.FileType.File)
+    names = [data.relative(info) for info in stored if info.path.endswith(".parquet")]
     if not names:
         raise ExportError(f"{source.url}: holds no data/*.parquet; give a folder that dailies export made")
     return names
@@ -259,7 +261,7 @@ def _finish(staging: Folder, final: Folder, shards: Sequence[str], manifest: Lat
     if not any(status == "ok" for status in index["status"].to_pylist()):
         (kind, count), *_ = Counter(failure["kind"] for failure in index["failure"].to_pylist()).most_common(1)
         first = next(failure for failure in index["failure"].to_pylist() if failure["kind"] == kind)
-        staging.fs.delete_dir(staging.path)
+        staging.delete_tree()
         raise DailiesError(f"none of {len(index)} clips can be encoded; {count} are {kind}: {first['message']}")
     staging.write(CARD, card(final.url.rpartition("/")[2], index, manifest, left_out).encode())
     with staging.new_file(INDEX) as sink:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from dailies.curation import inside
 from dailies.curation.errors import Unreadable, stopping_error
 from dailies.curation.litter import is_litter, without_litter
 from dailies.curation.video import content_id
@@ -35,6 +36,8 @@ def shards_content(folder: str | Path, fs: pafs.FileSystem | None = None) -> str
     listed = fs.get_file_info(pafs.FileSelector(f"{folder}/data"))
     shards = [info for info in listed if info.extension == "parquet" and not is_litter(info.base_name)]
     for info in sorted(shards, key=lambda info: str(info.base_name)):
+        if isinstance(fs, pafs.LocalFileSystem):
+            inside.inside(folder, f"data/{info.base_name}")
         with fs.open_input_file(info.path) as file:
             _add_shard(hasher, info.base_name, file)
     return hasher.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dailies.curation import inside
 from dailies.curation.errors import ExportError
 from dailies.curation.litter import without_litter
 from dailies.training.data.manifest import CROPS, TEXT, LatentsManifest, read_manifest
@@ -41,7 +43,7 @@ class Export:
         if not shards:
             raise ExportError(f"data={self.folder}: holds no data/*.parquet; give a folder that dailies export made")
         self.latents: LatentsManifest | None = read_manifest(self.folder)
-        self.columns: list[str] = pq.read_schema(shards[0]).names
+        self.columns: list[str] = pq.read_schema(self._checked(shards[0])).names
         media = {CROPS, *(TEXT + name for name in self.latents.captions)} if self.latents else {"video"}
         self._plain = [name for name in self.columns if name not in media]
         self._footers: dict[Path, pq.FileMetaData] = {}
@@ -50,18 +52,22 @@ class Export:
         self._lock = threading.Lock()
 
     def _read(self, shard: Path) -> Iterable[Row]:
-        file = pq.ParquetFile(shard)
+        file = pq.ParquetFile(self._checked(shard))
         self._footers[shard] = file.metadata
         counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         positions = ((group, number) for group, count in enumerate(counts) for number in range(count))
         for (group, number), columns in zip(positions, file.read(columns=self._plain).to_pylist(), strict=True):
             yield Row(shard=shard, group=group, number=number, columns=columns)
 
+    def _checked(self, shard: Path) -> Path:
+        """Return a shard's path for Arrow, which opens it next. Raises ``Unsafe`` for a link."""
+        return inside.inside(self.folder, f"data/{shard.name}")
+
     @property
     def card(self) -> str:
         """Return the text of its README.md, empty where it has none."""
-        path = self.folder / "README.md"
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        there = os.path.lexists(self.folder / "README.md")
+        return inside.read_text(self.folder, "README.md") if there else ""
 
     def with_video(self, row: Row) -> dict[str, Any]:
         """Return the row with its video. The row group last read stays in memory (at most 32 MB).
@@ -75,13 +81,19 @@ class Export:
         with self._lock:
             if self._group is None or self._group[:2] != (row.shard, row.group):
                 with of_row_group(row.shard, row.group):
-                    column = pq.ParquetFile(row.shard).read_row_group(row.group, columns=["video"])["video"]
+                    column = pq.ParquetFile(self._checked(row.shard)).read_row_group(row.group, columns=["video"])[
+                        "video"
+                    ]
                 self._group = (row.shard, row.group, list(column))
             return {**row.columns, "video": self._group[2][row.number].as_py()}
 
     def cells(self, row: Row, columns: Sequence[str]) -> dict[str, pa.Scalar]:
         """Return media columns of one row, reading its row group of them. Callable from threads."""
-        with of_row_group(row.shard, row.group), pq.ParquetFile(row.shard, metadata=self._footers[row.shard]) as file:
+        footer = self._footers[row.shard]
+        with (
+            of_row_group(row.shard, row.group),
+            pq.ParquetFile(self._checked(row.shard), metadata=footer) as file,
+        ):
             table = file.read_row_group(row.group, columns=list(columns), use_threads=False)
         return {name: table[name][row.number] for name in columns}
 

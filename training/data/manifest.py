@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from dailies.curation import schema
+from dailies.curation import inside, schema
 from dailies.curation.config import format_error
 from dailies.curation.errors import ExportError, RecipeError
 from dailies.curation.litter import without_litter
@@ -172,7 +173,7 @@ def build_manifest(
 def read_manifest(folder: Path) -> LatentsManifest | None:
     """Return ``None`` where the export holds videos. Raises ``ExportError`` for a file that is not of this format."""
     path = folder / FILE
-    return parse_manifest(path.read_bytes(), str(path)) if path.is_file() else None
+    return parse_manifest(inside.read_bytes(folder, FILE), str(path)) if os.path.lexists(path) else None
 
 
 def parse_manifest(data: bytes, path: str) -> LatentsManifest:

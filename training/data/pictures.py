@@ -75,9 +75,10 @@ def folder_pictures(folder: str | Path, size: tuple[int, int], suffixes: Sequenc
             )
         texts = {row["file_name"]: row["text"] for row in rows}
     entries = []
-    for path in (p for p in without_litter(root, "**/*") if p.suffix.lower() in suffixes):
+    # A pipe or a device among them would keep its reader waiting.
+    for path in (p for p in without_litter(root, "**/*") if p.suffix.lower() in suffixes and p.is_file()):
         name, beside = path.relative_to(root).as_posix(), path.with_suffix(".txt")
-        if name not in texts and not beside.exists():
+        if name not in texts and not beside.is_file():
             raise ExportError(f"image_path={folder}: {name} has no caption; add it to metadata.csv or as {beside.name}")
         entries.append((name, texts[name] if name in texts else beside.read_text(encoding="utf-8").strip()))
     missing = sorted(texts.keys() - {name for name, _ in entries})
@@ -87,7 +88,7 @@ def folder_pictures(folder: str | Path, size: tuple[int, int], suffixes: Sequenc
 def picture_tables(path: str | Path) -> list[Path]:
     """Return the Parquet files that ``parquet_pictures`` reads."""
     root = Path(path)
-    return list(without_litter(root, "**/*.parquet")) if root.is_dir() else [root]
+    return [path for path in without_litter(root, "**/*.parquet") if path.is_file()] if root.is_dir() else [root]
 
 
 def parquet_pictures(path: str | Path, size: tuple[int, int]) -> Pictures:

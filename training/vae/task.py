@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from dailies.curation import inside
 from dailies.curation.atomic import new_folder, remove_unfinished
 from dailies.curation.errors import ModelError
 from dailies.training import checkpoint, distributed
@@ -186,7 +187,7 @@ class VaeTask(Task[Window]):
     def _restore(self) -> int:
         """Load the newest checkpoint in place, and return its step; 0 where there is none."""
         if self.record.writes:
-            remove_unfinished(self.checkpoints)
+            remove_unfinished(inside.inside(self.folder, CHECKPOINTS))
             remove_unfinished(self.folder)
         distributed.barrier()
         newest = checkpoint.latest(self.checkpoints, PARTS, self._say)
@@ -240,12 +241,11 @@ class VaeTask(Task[Window]):
 
     @torch.no_grad()
     def save_samples(self, step: int) -> None:
-        self._save_samples(self.folder / "samples" / f"{checkpoint.step_name(step)}.png")
+        self._save_samples(inside.make_folder(self.folder, "samples") / f"{checkpoint.step_name(step)}.png")
 
     @torch.no_grad()
     def _save_samples(self, path: Path) -> None:
         self.vae.eval()
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = []
         for latents, frames in self._encoded[:SAMPLES]:
             rows += [frames, to_pixels(self.network(latents.to(self.device)))]

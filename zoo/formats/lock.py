@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from dailies.curation import inside
 from dailies.curation.atomic import sync
 from dailies.curation.errors import Damaged
 from dailies.curation.litter import is_litter
@@ -68,7 +70,7 @@ def write(folder: Path) -> Mapping[str, LockedFile]:
 def read(folder: Path) -> Mapping[str, LockedFile]:
     """Return the files that the lock of ``folder`` lists. Raises ``Damaged`` where it cannot be read."""
     try:
-        row = json.loads((folder / LOCK).read_text())
+        row = json.loads(inside.read_bytes(folder, LOCK))
         if row["format"] != FORMAT:
             raise Damaged(f"{folder}: {LOCK} is of format {row['format']}; this version of dailies reads {FORMAT}")
         files = {
@@ -97,7 +99,7 @@ def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
     whole = {
         name: path
         for name, path in files.items()
-        if name in locked and not path.is_symlink() and path.stat().st_size == locked[name].bytes
+        if name in locked and _is_file(path) and path.stat().st_size == locked[name].bytes
     }
     hashes = {name: sha256(path) for name, path in whole.items()} if deep else sha256_of(folder, whole)
     for name, want in locked.items():
@@ -106,11 +108,17 @@ def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
             problems.append(LockProblem(path=name, what="is missing"))
         elif path.is_symlink():
             problems.append(LockProblem(path=name, what="is a link, not a file"))
+        elif not _is_file(path):  # a pipe would keep its reader waiting
+            problems.append(LockProblem(path=name, what="is not a file"))
         elif (size := path.stat().st_size) != want.bytes:
             problems.append(LockProblem(path=name, what=f"has {size} bytes; the lock says {want.bytes}"))
         elif hashes[name] != want.sha256:
             problems.append(LockProblem(path=name, what="changed: its SHA-256 differs from the lock's"))
     return sorted(problems, key=lambda problem: problem.path)
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def check(folder: Path, *, deep: bool = False) -> None:
