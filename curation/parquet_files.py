@@ -29,6 +29,13 @@ MOST_GROUP = 4 << 30
 """Bytes that the columns asked for may take in memory, per row group, where it is read at once."""
 
 
+class _Owner(pq.ParquetFile):  # type: ignore[misc]  # untyped
+    """A file that closes what it reads from."""
+
+    def close(self, force: bool = False) -> None:
+        super().close(force=True)
+
+
 def open_parquet(
     file: str | os.PathLike[str], filesystem: pafs.FileSystem | None = None, **options: Any
 ) -> pq.ParquetFile:
@@ -39,7 +46,7 @@ def open_parquet(
     system = pafs.LocalFileSystem() if filesystem is None else filesystem
     source = system.open_input_file(os.fspath(file))
     try:
-        opened = pq.ParquetFile(source, **options)
+        opened = _Owner(source, **options)
         _check_claims(opened.metadata, source.size())
     except BaseException:
         source.close()

@@ -132,7 +132,7 @@ def _read_extracted(extracted: Folder, previous: Folder | None, bundle: pa.Table
     for (reused, name), groups in places.items():
         folder = previous if reused else extracted
         assert folder is not None  # clips are reused of a previous export alone
-        with pq.ParquetFile(folder.file(name), filesystem=folder.fs) as file:
+        with folder.parquet(name) as file:
             columns = [column for column in export.EXTRACTED.names if column in file.schema_arrow.names]
             for group, numbers in groups.items():
                 for row in file.read_row_group(group, columns).take(numbers).to_pylist():
@@ -140,8 +140,13 @@ def _read_extracted(extracted: Folder, previous: Folder | None, bundle: pa.Table
     return rows
 
 
+def _names(export: Folder) -> list[str]:
+    with export.parquet("index.parquet") as file:
+        return list(file.schema_arrow.names)
+
+
 def _read_table(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
-    return pq.read_table(folder.file(name), columns=list(columns), filesystem=folder.fs)
+    return folder.read_parquet(name, columns)
 
 
 def _write_table(folder: Folder, name: str, table: pa.Table) -> None:
@@ -268,7 +273,7 @@ def _reusable(previous: Folder | None) -> pa.Table:
     """Return clip, file and place of those that a previous export holds as this version would extract them."""
     columns = ["clip_id", "shard", "row_group", "row", "status"]
     if previous is not None:
-        stored = pq.read_schema(previous.file("index.parquet"), filesystem=previous.fs).names
+        stored = _names(previous)
         if set(stored) >= schema.EXTRACTION_COLUMNS:
             index = _read_table(previous, "index.parquet", columns)
             shards_of(previous, index["shard"])
@@ -334,7 +339,7 @@ def _is_done(folder: Folder, file: export.Shard) -> bool:
     clips into shards in another order."""
     if not folder.holds(file.name):
         return False
-    rows = pq.read_table(folder.file(file.name), columns=["clip_id", "failure"], filesystem=folder.fs)
+    rows = folder.read_parquet(file.name, ["clip_id", "failure"])
     same = rows["clip_id"].to_pylist() == file.clips["clip_id"].to_pylist()
     return same and bool(rows["failure"].null_count == len(rows))
 
@@ -345,7 +350,7 @@ def _publish(staging: Folder, final: Folder, shards: Sequence[export.Shard], ori
     ``origin``: as ``ExportManifest.of`` takes it.
     """
     parts = staging / "index"
-    index = pa.concat_tables(pq.read_table(parts.file(shard.name), filesystem=parts.fs) for shard in shards)
+    index = pa.concat_tables(parts.read_parquet(shard.name) for shard in shards)
     export.write_card(staging, export.ExportManifest.of(index, **origin), index.schema)
     _write_table(staging, "index.parquet", index)
     staging.publish(final, without=(EXTRACTED, "index"), last=(export.MANIFEST, export.CARD, "index.parquet"))
@@ -354,7 +359,7 @@ def _publish(staging: Folder, final: Folder, shards: Sequence[export.Shard], ori
 def report(name: str, folder: Folder) -> ExportReport:
     """Return what an export holds, from its index."""
     columns = ["split", "status", "bytes", "seconds", "lost_seconds", "failure"]
-    rows = pq.read_table(folder.file("index.parquet"), columns=columns, filesystem=folder.fs).to_pylist()
+    rows = folder.read_parquet("index.parquet", columns).to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]
     uncopied = [row for row in rows if row["status"] == "failed" and row["failure"]["kind"] == NotCopied.kind]
     return ExportReport(

@@ -127,14 +127,19 @@ def look_up(data: str | Path, clip_ids: Iterable[str]) -> dict[str, ClipOrigin]:
     if not wanted or not path.is_file():
         return origins
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.compute as pc
+
+    from dailies.curation.parquet_files import open_parquet
 
     columns = ["clip_id", "uri", "source_start", "time_base_num", "time_base_den", "seconds"]
     try:
-        rows = pq.read_table(path, columns=columns, filters=[("clip_id", "in", wanted)]).to_pylist()
+        with open_parquet(path) as file:
+            if not {*columns} <= {*file.schema_arrow.names}:
+                return origins
+            index = file.read(columns=columns)
     except (OSError, pa.ArrowException):
         return origins
-    for row in rows:
+    for row in index.filter(pc.is_in(index["clip_id"], value_set=pa.array(wanted))).to_pylist():
         start = row["source_start"] * row["time_base_num"] / row["time_base_den"]
         origins[row["clip_id"]] = ClipOrigin(
             clip_id=row["clip_id"], uri=row["uri"], start=start, seconds=row["seconds"]

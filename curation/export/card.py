@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dailies.curation import cards
 from dailies.curation.errors import Damaged
@@ -64,7 +63,7 @@ def recount(export: Folder) -> bool:
     if not export.holds(MANIFEST):
         return False
     old = ExportManifest.from_json(export.read(MANIFEST))
-    with pq.ParquetFile(export.file("index.parquet"), filesystem=export.fs) as file:
+    with export.parquet("index.parquet") as file:
         new = old.recounted(file.read(columns=list(COUNTED)))
         if new == old:
             return False
@@ -83,5 +82,5 @@ def disagreement(export: Folder) -> str | None:
         manifest = ExportManifest.from_json(export.read(MANIFEST))
     except Damaged as error:
         return str(error)
-    index = pq.read_table(export.file("index.parquet"), columns=list(COUNTED), filesystem=export.fs)
+    index = export.read_parquet("index.parquet", COUNTED)
     return None if manifest.recounted(index) == manifest else "its counts are not those of the index"

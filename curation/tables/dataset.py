@@ -26,7 +26,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError, Unsafe
@@ -302,7 +301,7 @@ def _temporary(path: str) -> bool:
 
 def _unlisted(export: Folder) -> Iterator[pafs.FileInfo]:
     """Yield files of a finished export that its index does not name: a withdrawal that was cut short leaves some."""
-    shards = pq.read_table(export.file("index.parquet"), columns=["shard"], filesystem=export.fs)["shard"]
+    shards = export.read_parquet("index.parquet", ["shard"])["shard"]
     listed = set(shards_of(export, shards))
     for info in export.list() + (export / "data").list():
         path = export.relative(info)

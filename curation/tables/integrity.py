@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError, SourceError, Unsafe, machine_raised
+from dailies.curation.parquet_files import open_parquet
 from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder, one_line, plain
@@ -108,7 +108,7 @@ def _files(table: Table) -> Iterator[DatasetProblem]:
             yield DatasetProblem(table.name, path, f"{is_now}; {size} bytes were committed")
             continue
         try:
-            with pq.ParquetFile(folder.file(path), filesystem=folder.fs) as part:
+            with open_parquet(folder.file(path), folder.fs) as part:
                 rows_now, columns = part.metadata.num_rows, part.schema_arrow
         except (OSError, pa.ArrowException) as error:
             _machine_raised(error)
@@ -215,12 +215,9 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
     table = f"exports/{name}"
     try:
         columns = ["clip_id", "status", "frames", "extraction", "cut", "shard", "row_group", "row"]
-        there = pq.read_schema(
-            folder.file("index.parquet"), filesystem=folder.fs
-        ).names  # ``extraction`` was ``cut`` once
-        index = pq.read_table(
-            folder.file("index.parquet"), columns=[name for name in columns if name in there], filesystem=folder.fs
-        )
+        with open_parquet(folder.file("index.parquet"), folder.fs) as file:
+            there = file.schema_arrow.names  # ``extraction`` was ``cut`` once
+            index = file.read(columns=[name for name in columns if name in there])
     except (OSError, pa.ArrowException, DatasetError, Unsafe) as error:
         _machine_raised(error)
         yield DatasetProblem(table, "index.parquet", f"cannot be read: {one_line(error)}")
@@ -260,7 +257,7 @@ def _shard(
 ) -> Iterator[DatasetProblem]:
     """Yield whether the shard holds what the index says, where it says so, and nothing else."""
     expected = {(row["row_group"], row["row"]): row for row in index.to_pylist()}
-    with pq.ParquetFile(folder.file(shard), filesystem=folder.fs) as file:
+    with open_parquet(folder.file(shard), folder.fs) as file:
         check_media = check_media if "video" in file.schema_arrow.names else None  # latents have none
         for group in range(file.num_row_groups):
             ids = file.read_row_group(group, ["clip_id"])["clip_id"].to_pylist()

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.tables.storage import Folder, one_line, plain_schema, write_parquet
@@ -117,7 +116,7 @@ def read_part(url: str, columns: Sequence[str], *, source_ids: Sequence[str]) ->
     check_parts(pa.array([name]), parent)
     folder = Folder.beneath(parent)
     wanted = pa.array(source_ids, pa.string())
-    with pq.ParquetFile(folder.file(name), filesystem=folder.fs) as part:
+    with folder.parquet(name) as part:
         present = [name for name in columns if name in part.schema_arrow.names]
         for group in range(part.num_row_groups):
             mask = pc.is_in(part.read_row_group(group, ["source_id"])["source_id"], value_set=wanted)

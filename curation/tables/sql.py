@@ -119,6 +119,7 @@ def _short(name: str) -> str:
 
 def _index(dataset: DatasetTables, export: str) -> pads.Dataset:
     folder = dataset.folder / "exports" / export
+    folder.parquet("index.parquet").close()  # what claims more than it may is refused
     return pads.dataset(folder.file("index.parquet"), filesystem=folder.fs, format="parquet")
 
 

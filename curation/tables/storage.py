@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 
 from dailies.curation import inside
 from dailies.curation.atomic import sync
-from dailies.curation.errors import DatasetError
+from dailies.curation.errors import Damaged, DatasetError
+from dailies.curation.parquet_files import open_parquet
 from dailies.curation.retrying import cause_of, retried
 
 T = TypeVar("T")
@@ -41,6 +42,10 @@ def one_line(error: BaseException) -> str:
     """Return the first line of an error's message: Rust and SQL engines add traces and carets."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+class Unparquet(Damaged, pa.ArrowInvalid):  # type: ignore[misc]  # untyped
+    """A Parquet file that is damaged or claims more than it may; whoever reckons with pyarrow's errors reckons with it."""
 
 
 # ---- folders --------------------------------------------------------------------------------------------------------
@@ -100,6 +105,20 @@ class Folder:
         if self.local:
             inside.file_inside(self.root, self._below(name))
         return f"{self.path}/{name}"
+
+    def parquet(self, name: str) -> pq.ParquetFile:
+        """Open a Parquet file of this folder. Raises ``Unparquet`` for one that is damaged or claims more than it may."""
+        path = self.file(name)
+        try:
+            return open_parquet(path, self.fs)
+        except pa.ArrowInvalid as error:
+            raise Unparquet(f"{self.url}/{name}: cannot be read: {one_line(error)}") from error
+
+    def read_parquet(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a Parquet file of this folder; columns that it lacks are left out. Raises as ``parquet`` does."""
+        with self.parquet(name) as file:
+            there = file.schema_arrow.names
+            return file.read(columns=None if columns is None else [name for name in columns if name in there])
 
     def refuse_links(self, name: str = "", known: inside.Stamp | None = None) -> inside.Stamp | None:
         """Raise ``Unsafe`` if a file in the folder ``name`` of this one, or in itself, is a link, as ``inside`` does."""

@@ -27,8 +27,9 @@ def withdraw_from_export(export: Folder, source_ids: Sequence[str]) -> int:
     deleted. A run killed on the way leaves files that the index does not name, which ``DatasetTables.gc`` removes.
     """
     wanted = pa.array(source_ids, pa.string())
-    note_renamed(export.url, pq.read_schema(export.file(INDEX), filesystem=export.fs).names)
-    index = pq.read_table(export.file(INDEX), columns=["source_id", "shard"], filesystem=export.fs)
+    with export.parquet(INDEX) as file:
+        note_renamed(export.url, file.schema_arrow.names)
+        index = file.read(columns=["source_id", "shard"])
     gone = index.filter(pc.is_in(index["source_id"], value_set=wanted))
     if not len(gone):
         return 0
@@ -48,7 +49,7 @@ def _rewrite_shard(export: Folder, shard: str, source_ids: pa.Array) -> Places:
     # The split at the front of the name stays, for readers that find splits by it.
     name = f"{re.sub('-w[0-9a-f]{8}$', '', shard.removesuffix('.parquet'))}-w{uuid.uuid4().hex[:8]}.parquet"
     places: Places = {}
-    with pq.ParquetFile(export.file(shard), filesystem=export.fs) as old:
+    with export.parquet(shard) as old:
         kept: list[tuple[int, pa.Array]] = []
         for group in range(old.num_row_groups):
             ids = old.read_row_group(group, ["source_id"])["source_id"]
@@ -68,7 +69,7 @@ def _rewrite_shard(export: Folder, shard: str, source_ids: pa.Array) -> Places:
 
 
 def _rewrite_index(export: Folder, source_ids: pa.Array, shards: set[str], places: Places) -> None:
-    with pq.ParquetFile(export.file(INDEX), filesystem=export.fs) as old:
+    with export.parquet(INDEX) as old:
         schema = old.schema_arrow
         with export.new_file(INDEX) as sink, pq.ParquetWriter(sink, schema, **layout(schema)) as writer:
             for batch in _without(old, source_ids):

@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.spec import AbstractFileSystem
 
+from dailies.curation.parquet_files import open_parquet
 from dailies.curation.video.bytes_io import CELLS
 
 BUFFER = 1 << 20  # bytes read at once; without it, a whole column of a row group would be
@@ -68,7 +68,7 @@ class _Column:
 
     def __init__(self, key: tuple[str, str, int, int]) -> None:
         self.key = key
-        self._file = pq.ParquetFile(key[0], buffer_size=BUFFER)
+        self._file = open_parquet(key[0], buffer_size=BUFFER)
         if key[1] not in self._file.schema_arrow.names:
             raise FileNotFoundError(f"{key[0]}: has no column {key[1]!r}")
         kind = self._file.schema_arrow.field(key[1]).type

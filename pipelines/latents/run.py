@@ -208,7 +208,7 @@ def _shards(source: Folder, names: Sequence[str], recipe: TrainingRecipe, phase:
     data = source / "data"
     shards = []
     for name in names:
-        with pq.ParquetFile(data.file(name), filesystem=data.fs) as file:
+        with data.parquet(name) as file:
             check_columns(recipe, (phase,), file.schema_arrow.names)
             shards.append((name, file.metadata.num_rows))
     return shards
@@ -218,7 +218,7 @@ def _count_selected(source: Folder, name: str, phase: Phase) -> int:
     """Return how many of a shard's clips pass the phase's select."""
     columns = ["clip_id", *dict.fromkeys(column for column, _, _ in phase.select)]
     data = source / "data"
-    rows = pq.read_table(data.file(name), columns=columns, filesystem=data.fs).to_pylist()
+    rows = data.read_parquet(name, columns).to_pylist()
     return sum(passes(row, phase.select) for row in rows)
 
 
@@ -274,7 +274,7 @@ def report(folder: Folder, not_selected: int) -> LatentsReport:
     from dailies.training.data.manifest import parse_manifest
 
     manifest = parse_manifest(folder.read(MANIFEST), folder.file(MANIFEST))
-    index = pq.read_table(folder.file(INDEX), filesystem=folder.fs)
+    index = folder.read_parquet(INDEX)
     rows = index.select(["split", "status", "bytes", "failure"]).to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]
     return LatentsReport(

@@ -105,7 +105,7 @@ class LatentsWork:
         from dailies.training.data.latent_crops import media_columns
 
         source, staging = Folder.at(self.source) / "data", Folder.beneath(self.staging)
-        with pq.ParquetFile(source.file(name), filesystem=source.fs) as file:
+        with source.parquet(name) as file:
             plain = [column for column in file.schema_arrow if column.name != "video"]
             shard_schema = pa.schema([*plain, *media_columns(self.manifest)])
             index: list[dict[str, Any]] = []

@@ -207,3 +207,29 @@ def test_verify_decodes_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(maintenance, "MEMORY_GB", 0.7)
     problems = [str(problem) for problem in maintenance.verify_dataset(dataset.url, deep=True)]
     assert len([problem for problem in problems if "of 3 packets do not decode" in problem]) == 2, problems
+
+
+@pytest.mark.parametrize("command", [["verify"], ["withdraw", "a"], ["sql", "select * from export_main"]])
+def test_an_index_that_claims_more_than_it_may_is_one_line(
+    tmp_path: Path, dailies: Dailies, command: list[str]
+) -> None:
+    from dailies.curation.tables import DatasetTables
+    from tests import dataset_builder
+
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    dataset_builder.fill(dataset, ["a"])
+    _zeros(Path(dataset.folder.path) / "exports" / dataset_builder.EXPORT / "index.parquet", "shard", 40 << 20)
+    done = dailies(command[0], dataset.url, *command[1:])
+    said = (done.stdout + done.stderr).strip().splitlines()
+    assert done.returncode in (1, 2)
+    assert any("index.parquet" in line and "its footer claims" in line for line in said), said
+    assert "Traceback" not in done.stderr
+
+
+def test_a_shard_that_claims_more_than_it_may_is_refused_by_training(tmp_path: Path) -> None:
+    from dailies.training.data.export import Export
+
+    (tmp_path / "data").mkdir()
+    _zeros(tmp_path / "data" / "train-00000-of-00001.parquet", "clip_id", 40 << 20)
+    with pytest.raises(ExportError, match=r"data/train-00000-of-00001\.parquet cannot be read: its footer claims"):
+        Export(tmp_path)

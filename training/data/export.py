@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from dailies.curation import inside
 from dailies.curation.errors import ExportError
 from dailies.curation.litter import without_litter
+from dailies.curation.parquet_files import open_parquet, read_group
 from dailies.training.data.manifest import CROPS, TEXT, LatentsManifest, read_manifest
 from dailies.training.data.storage import of_row_group
 
@@ -43,7 +44,8 @@ class Export:
         if not shards:
             raise ExportError(f"data={self.folder}: holds no data/*.parquet; give a folder that dailies export made")
         self.latents: LatentsManifest | None = read_manifest(self.folder)
-        self.columns: list[str] = pq.read_schema(self._checked(shards[0])).names
+        with self._opened(shards[0]) as file:
+            self.columns: list[str] = file.schema_arrow.names
         media = {CROPS, *(TEXT + name for name in self.latents.captions)} if self.latents else {"video"}
         self._plain = [name for name in self.columns if name not in media]
         self._footers: dict[Path, pq.FileMetaData] = {}
@@ -52,12 +54,19 @@ class Export:
         self._lock = threading.Lock()
 
     def _read(self, shard: Path) -> Iterable[Row]:
-        file = pq.ParquetFile(self._checked(shard))
-        self._footers[shard] = file.metadata
-        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        with self._opened(shard) as file:
+            self._footers[shard] = file.metadata
+            counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            rows = file.read(columns=self._plain).to_pylist()
         positions = ((group, number) for group, count in enumerate(counts) for number in range(count))
-        for (group, number), columns in zip(positions, file.read(columns=self._plain).to_pylist(), strict=True):
+        for (group, number), columns in zip(positions, rows, strict=True):
             yield Row(shard=shard, group=group, number=number, columns=columns)
+
+    def _opened(self, shard: Path) -> pq.ParquetFile:
+        try:
+            return open_parquet(self._checked(shard))
+        except pa.ArrowInvalid as error:
+            raise ExportError(f"data={self.folder}: data/{shard.name} cannot be read: {error}; export again") from error
 
     def _checked(self, shard: Path) -> Path:
         """Return a shard's path for Arrow, which opens it next. Raises ``Unsafe`` for a link."""
@@ -80,10 +89,8 @@ class Export:
             )
         with self._lock:
             if self._group is None or self._group[:2] != (row.shard, row.group):
-                with of_row_group(row.shard, row.group):
-                    column = pq.ParquetFile(self._checked(row.shard)).read_row_group(row.group, columns=["video"])[
-                        "video"
-                    ]
+                with of_row_group(row.shard, row.group), open_parquet(self._checked(row.shard)) as file:
+                    column = read_group(file, row.group, ["video"])["video"]
                 self._group = (row.shard, row.group, list(column))
             return {**row.columns, "video": self._group[2][row.number].as_py()}
 
