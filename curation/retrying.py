@@ -24,6 +24,7 @@ LASTING_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "Tab
 LASTING_WORDS = (
     *("already exists", "401 Unauthorized", "403 Forbidden", "URL scheme is not allowed"),
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"),
+    *("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET"),  # as Arrow names them
 )
 BUSY = frozenset({408, 425, 429})  # HTTP statuses below 500 that pass
 HINTS = {
