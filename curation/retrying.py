@@ -27,9 +27,21 @@ LASTING_WORDS = (
     *("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET"),  # as Arrow names them
 )
 BUSY = frozenset({408, 425, 429})  # HTTP statuses below 500 that pass
+CREDENTIALS = "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+DENIED = "the credentials do not allow it, or the name is wrong"
+NO_BUCKET = "create the bucket, or mend its name or AWS_ENDPOINT_URL"
+NO_ANSWER = "check the network, the address and AWS_ENDPOINT_URL"
 HINTS = {
     "URL scheme is not allowed": "an http:// endpoint needs AWS_ALLOW_HTTP=true",
-    "169.254.169.254": "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "169.254.169.254": CREDENTIALS,
+    "Unable to locate credentials": CREDENTIALS,
+    "ACCESS_DENIED": DENIED,
+    "AccessDenied": DENIED,
+    "NO_SUCH_BUCKET": NO_BUCKET,
+    "NoSuchBucket": NO_BUCKET,
+    "NETWORK_CONNECTION": NO_ANSWER,
+    "Could not connect to the endpoint": NO_ANSWER,
+    "Name or service not known": NO_ANSWER,
 }
 """What to do about errors of stores, by words in them; the address is asked for the credentials of a cloud's machine."""
 
@@ -76,9 +88,10 @@ def cause_of(error: BaseException) -> str:
             lines.append(f"HTTP status {status}")
         phrases += [line for line in lines if not any(line in earlier for earlier in phrases)]
     line = ": ".join(phrases)
+    hints = dict.fromkeys(hint for mark, hint in HINTS.items() if mark in line)
     if len(line) > LENGTH:  # the last words are often the cause
         line = f"{line[: LENGTH // 2]} … {line[-LENGTH // 2 :]}"
-    return "; ".join([line, *(hint for mark, hint in HINTS.items() if mark in line)])
+    return "; ".join([line, *hints])
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

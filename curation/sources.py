@@ -131,7 +131,7 @@ def _remote(url: str) -> list[Named]:
     except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
         raise UsageError(f"{url}: cannot be listed: {type(error).__name__}: {cause_of(error)}") from error
     if videos is None:
-        raise UsageError(f"{url}: no such file or folder")
+        raise UsageError(f"{url}: no such file, folder or bucket; check the address")
     if not videos:
         raise UsageError(f"{url}: no video there; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
     return [Named(uri=local_path(uri) or uri) for uri in (fs.unstrip_protocol(p) for p in videos)]

@@ -184,18 +184,15 @@ def test_a_cluster_that_wants_a_token_is_one_line(film: Path, tmp_path: Path, de
             while time.monotonic() < end and not answers(port):
                 time.sleep(0.2)
             arguments = ["curate", film, "--out", tmp_path / "dataset", "--recipe", tmp_path / "recipe.yaml"]
-            began = time.monotonic()
             done = subprocess.run(
                 [sys.executable, "-m", "dailies", *map(str, arguments)],
                 env=os.environ | {"RAY_ADDRESS": f"127.0.0.1:{port}"},
                 capture_output=True,
                 text=True,
             )
-            seconds = time.monotonic() - began
         finally:
             head.terminate()
             head.wait()
-    assert seconds < 10
     assert done.returncode == 2
     assert "the cluster cannot be joined: Authentication token is missing or incorrect; set" in done.stderr
     assert done.stderr.endswith("; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN\n")

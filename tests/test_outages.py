@@ -85,6 +85,20 @@ def test_a_commit_whose_answer_was_lost_is_ours_and_made_once(
     assert sources_of(dataset) == ["a", "c"]
 
 
+@pytest.mark.parametrize("part", ["uploads", "partNumber", "uploadId"])
+@pytest.mark.parametrize("fault", ["cut", "lose", "busy"])
+def test_a_file_is_written_whole_whatever_becomes_of_an_answer(
+    fault: Fault, part: str, dataset: DatasetTables, store: tuple[str, Proxy]
+) -> None:
+    """An upload begins, sends its parts and is completed."""
+    proxy, content = store[1], os.urandom(6_000_000)
+    before = proxy.faults
+    proxy.once(fault, "PUT" if part == "partNumber" else "POST", part)
+    dataset.folder.write("file", content)
+    assert proxy.faults == before + 1
+    assert dataset.folder.read("file") == content
+
+
 def test_errors_of_a_store_keep_their_cause(dataset: DatasetTables, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ALLOW_HTTP", "false")
     with pytest.raises(DatasetError, match=r"URL scheme is not allowed; an http:// endpoint needs AWS_ALLOW_HTTP=true"):
@@ -136,6 +150,25 @@ def test_a_source_that_cannot_be_had_says_why(fault: Fault, said: str, film: Pat
     proxy.choose = lambda method, path: None
     with pytest.raises(Unreadable, match=r"404"):
         video.content_id(f"{proxy.url}/videos/nothing.mp4")
+
+
+def test_a_store_is_asked_for_a_size_once(film: Path, store: tuple[str, Proxy]) -> None:
+    bucket, proxy = store
+    asked: list[str] = []
+
+    def counted(method: str, path: str) -> Fault | None:
+        asked.append(method)
+        return None
+
+    proxy.choose = counted
+    size = film.stat().st_size
+    url = f"{bucket}/film.mp4"
+    assert video.content_among(url, {size + 1}) is None
+    assert asked == ["HEAD"], "of another size nothing is read"
+    asked.clear()
+    assert video.content_among(url, {None, size}) == video.content_id(str(film))[0]
+    assert asked.count("HEAD") == 1
+    proxy.choose = lambda method, path: None
 
 
 # ---- trying again ---------------------------------------------------------------------------------------------------
@@ -209,6 +242,10 @@ def test_the_last_words_of_a_long_error_are_kept() -> None:
     assert cause_of(error).endswith("the real reason")
     assert "\x1b" not in cause_of(error)
     assert len(cause_of(error)) < 500
+    denied = OSError("AWS Error ACCESS_DENIED during HeadObject operation " + "y" * 5000 + " AccessDenied")
+    assert cause_of(denied).count("the credentials do not allow it") == 1
+    hidden = OSError("x" * 3000 + "Unable to locate credentials" + "x" * 3000)
+    assert cause_of(hidden).endswith("; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     assert cause_of(caused(FileNotFoundError("http://x"), Status(503))) == (
         "http://x: the server answered: HTTP status 503"
     )

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from dailies.curation.errors import DatasetError, Outage
+from dailies.curation.errors import DailiesError, DatasetError, Outage
 from dailies.curation.retrying import cause_of, lasting, retried
 
 T = TypeVar("T")
@@ -144,9 +144,14 @@ def called(url: str, work: Callable[[], T]) -> T:
     except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
         raise
     except OSError as error:
-        if lasting(error):
-            raise DatasetError(f"{url}: {cause_of(error)}") from error
-        raise Outage(f"{url}: the store fails: {cause_of(error)}; the same command resumes") from error
+        raise failed(url, error) from error
+
+
+def failed(url: str, error: OSError) -> DailiesError:
+    """Return a store's error as ours, in one line that names ``url`` and the cause."""
+    if lasting(error):
+        return DatasetError(f"{url}: {cause_of(error)}")
+    return Outage(f"{url}: the store fails: {cause_of(error)}; the same command resumes")
 
 
 def once_done(work: Callable[[], None]) -> Callable[[], None]:

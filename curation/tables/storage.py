@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from dailies.curation.atomic import sync
 from dailies.curation.errors import DatasetError
 from dailies.curation.retrying import cause_of
-from dailies.curation.tables.filesystem import steady
+from dailies.curation.tables.filesystem import failed, steady
 
 ROW_GROUP_BYTES = 32 << 20
 """What a reader must hold at once, about, in bytes before compression."""
@@ -145,9 +145,11 @@ class Folder:
             try:
                 with self.fs.open_output_stream(upload) as sink:
                     yield sink
-            except BaseException:
+            except BaseException as error:
                 if self.fs.get_file_info(upload).type == pafs.FileType.File:
                     self.fs.delete_file(upload)
+                if isinstance(error, OSError) and error.errno is None:  # what Arrow's client says has no errno
+                    raise failed(f"{self.url}/{name}", error) from error
                 raise
             if upload != path:
                 self.fs.move(upload, path)
