@@ -93,7 +93,7 @@ def _check_token(address: str) -> None:
     """
     refused = ""
     if address.startswith("ray://"):
-        import grpc  # Ray's own client over ray:// needs it as well
+        import grpc  # type: ignore[import-untyped]  # Ray's own client over ray:// needs it as well
         from ray._private.grpc_utils import init_grpc_channel  # with the environment's token and certificates
 
         try:
@@ -103,7 +103,7 @@ def _check_token(address: str) -> None:
             refused = error.details() if error.code() == grpc.StatusCode.UNAUTHENTICATED else ""
     else:
         import ray
-        from ray._raylet import GcsClient
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]  # of a compiled module
 
         try:
             GcsClient(address=address, cluster_id=None)

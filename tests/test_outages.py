@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import fsspec
 import pytest
+from s3fs import S3FileSystem
 
 from dailies.curation import retrying, schema, video
-from dailies.curation.errors import DatasetError, Unreadable
+from dailies.curation.errors import DatasetError, Outage, Unreadable, UsageError
 from dailies.curation.retrying import cause_of, lasting, retried
+from dailies.curation.sources import list_sources
 from dailies.curation.tables import DatasetTables
+from dailies.curation.tables.parts import read_part
 from tests.cutting_proxy import Fault, Proxy, cutting_proxy
 from tests.dataset_builder import OBSERVATIONS, observation
 from tests.rendered_video import render
@@ -67,6 +73,28 @@ def test_an_answer_that_is_cut_or_lost_is_asked_for_again(
     assert proxy.faults == before + 1
 
 
+@pytest.mark.parametrize("fault", ["cut", "lose", "busy"])
+def test_a_part_is_read_whole_whichever_answer_breaks_off(
+    fault: Fault, dataset: DatasetTables, store: tuple[str, Proxy]
+) -> None:
+    proxy, asked = store[1], 0
+    table = dataset.table(OBSERVATIONS)
+    rows = repr(table.read().to_pylist())  # a fixture's NaN is not equal to itself
+
+    def every_second(method: str, path: str) -> Fault | None:
+        nonlocal asked
+        asked += ".parquet" in path
+        return fault if ".parquet" in path and asked % 2 else None
+
+    proxy.choose, before = every_second, proxy.faults
+    assert repr(table.read().to_pylist()) == rows
+    (place,) = table.located(["source_id"]).to_pylist()
+    assert [part["source_id"].to_pylist() for part in read_part(place["file"], ["source_id"], source_ids=["a"])] == [
+        ["a"]
+    ]
+    assert proxy.faults > before + 2
+
+
 @pytest.mark.parametrize("part", ["_delta_log", ".parquet"])
 def test_a_commit_whose_answer_was_lost_is_ours_and_made_once(
     part: str, dataset: DatasetTables, store: tuple[str, Proxy]
@@ -103,6 +131,49 @@ def test_errors_of_a_store_keep_their_cause(dataset: DatasetTables, monkeypatch:
     monkeypatch.setenv("AWS_ALLOW_HTTP", "false")
     with pytest.raises(DatasetError, match=r"URL scheme is not allowed; an http:// endpoint needs AWS_ALLOW_HTTP=true"):
         DatasetTables.open(dataset.url).table(OBSERVATIONS).version()
+
+
+def test_without_credentials_a_store_keeps_what_is_no_dataset(
+    store: tuple[str, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow then sends an upload in frames of which it says nothing that is signed."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(
+        DatasetError, match=r"dataset\.json: is not JSON: .*; no credentials were found; set AWS_ACCESS"
+    ):
+        DatasetTables.create(f"{store[0]}/nobody")
+
+
+@pytest.mark.parametrize("kind", ["table", "source of s3", "source of http"])
+def test_a_store_that_no_server_answers_for_is_said_at_once(
+    kind: str, store: tuple[str, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dead = f"http://127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", dead)
+    S3FileSystem.clear_instance_cache()
+    source = f"{dead}/film.mp4" if kind == "source of http" else f"{store[0]}/film.mp4"
+
+    def reach() -> None:
+        if kind == "table":
+            DatasetTables.open(f"{store[0]}/nothing")
+        else:
+            list(list_sources([source]))
+
+    pauses: list[float] = []
+    monkeypatch.setattr(retrying, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    with pytest.raises((Outage, UsageError), match="check the network, the address and AWS_ENDPOINT_URL"):
+        reach()
+    assert pauses == []
+    S3FileSystem.clear_instance_cache()
+
+
+def test_a_scheme_that_is_none_is_told_from_those_that_are() -> None:
+    with pytest.raises(DatasetError, match=r"^s4://a/b: cannot be used: .*s3://, gs:// or abfs://$"):
+        DatasetTables.open("s4://a/b")
+    with pytest.raises(UsageError, match=r"^s4://a/b: cannot be opened: .*s3://, gs:// or https://$"):
+        list(list_sources(["s4://a/b"]))
 
 
 # ---- sources --------------------------------------------------------------------------------------------------------
@@ -150,6 +221,18 @@ def test_a_source_that_cannot_be_had_says_why(fault: Fault, said: str, film: Pat
     proxy.choose = lambda method, path: None
     with pytest.raises(Unreadable, match=r"404"):
         video.content_id(f"{proxy.url}/videos/nothing.mp4")
+
+
+def test_a_source_that_is_not_public_says_what_to_do(film: Path, store: tuple[str, Proxy]) -> None:
+    bucket, proxy = store
+    fsspec.filesystem("s3").put(str(film), f"{bucket}/private.mp4")
+    for read in (video.content_id, video.size_of):
+        with pytest.raises(
+            Unreadable, match=r"403.*; the server wants a login or a signature: give a URL that is public"
+        ):
+            read(f"{proxy.url}/videos/private.mp4")
+    with pytest.raises(UsageError, match=r"403.*give a URL that is public"):
+        list(list_sources([f"{proxy.url}/videos/private.mp4"]))
 
 
 def test_a_store_is_asked_for_a_size_once(film: Path, store: tuple[str, Proxy]) -> None:
@@ -243,9 +326,10 @@ def test_the_last_words_of_a_long_error_are_kept() -> None:
     assert "\x1b" not in cause_of(error)
     assert len(cause_of(error)) < 500
     denied = OSError("AWS Error ACCESS_DENIED during HeadObject operation " + "y" * 5000 + " AccessDenied")
-    assert cause_of(denied).count("the credentials do not allow it") == 1
+    assert cause_of(denied).count("they do not allow it") == 1
     hidden = OSError("x" * 3000 + "Unable to locate credentials" + "x" * 3000)
     assert cause_of(hidden).endswith("; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    assert cause_of(caused(FileNotFoundError("http://x"), Status(403))).endswith("or download it first")
     assert cause_of(caused(FileNotFoundError("http://x"), Status(503))) == (
         "http://x: the server answered: HTTP status 503"
     )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from dailies.curation.errors import DailiesError, DatasetError, Outage
-from dailies.curation.retrying import cause_of, lasting, retried
+from dailies.curation.retrying import cause_of, lasting, refused, retried
 
 T = TypeVar("T")
 
@@ -24,6 +24,16 @@ def steady(fs: pafs.FileSystem, scheme: str) -> pafs.FileSystem:
     another try would end the same, and an ``Outage`` where it may not.
     """
     return pafs.PyFileSystem(_Steady(fs, scheme))
+
+
+def reached(fs: pafs.FileSystem, path: str) -> pafs.FileInfo:
+    """Return what lies at ``path``, as the first call of a command: a store that no server answers for is given up at once.
+
+    Arrow's own client has tried a few times by then.
+    """
+    if isinstance(fs, pafs.PyFileSystem) and isinstance(fs.handler, _Steady):
+        return fs.handler.reached(path)
+    return fs.get_file_info(path)
 
 
 class _Steady(pafs.FileSystemHandler):  # type: ignore[misc]
@@ -48,6 +58,9 @@ class _Steady(pafs.FileSystemHandler):  # type: ignore[misc]
         return str(self._fs.normalize_path(path))
 
     # ---- looking ----
+
+    def reached(self, path: str) -> pafs.FileInfo:
+        return called(f"{self._scheme}://{path}", lambda: self._fs.get_file_info(path), hopeless=refused)
 
     def get_file_info(self, paths: Sequence[str]) -> list[pafs.FileInfo]:
         infos: list[pafs.FileInfo] = self._call(paths[0], lambda: self._fs.get_file_info(list(paths)))
@@ -137,10 +150,10 @@ class _SteadyFile:
         self.closed = True
 
 
-def called(url: str, work: Callable[[], T]) -> T:
-    """Return ``work()``, tried again; see ``steady`` for what it raises."""
+def called(url: str, work: Callable[[], T], *, hopeless: Callable[[Exception], bool] = lambda error: False) -> T:
+    """Return ``work()``, tried again; see ``steady`` for what it raises, and ``retried`` for ``hopeless``."""
     try:
-        return retried(work)
+        return retried(work, hopeless=hopeless)
     except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
         raise
     except OSError as error:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from dailies.curation.atomic import sync
 from dailies.curation.errors import DatasetError
 from dailies.curation.retrying import cause_of
-from dailies.curation.tables.filesystem import failed, steady
+from dailies.curation.tables.filesystem import failed, reached, steady
 
 ROW_GROUP_BYTES = 32 << 20
 """What a reader must hold at once, about, in bytes before compression."""
@@ -93,6 +93,10 @@ class Folder:
     def holds(self, name: str) -> bool:
         """Return whether there is a file of that name."""
         return bool(self.fs.get_file_info(self.file(name)).type == pafs.FileType.File)
+
+    def reached(self, name: str) -> bool:
+        """Return what ``holds`` does, as the first call of a command: see ``reached``."""
+        return bool(reached(self.fs, self.file(name)).type == pafs.FileType.File)
 
     def read(self, name: str) -> bytes:
         with self.fs.open_input_stream(self.file(name)) as stream:
