@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import time
@@ -11,7 +12,9 @@ from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import fsspec
+import pyarrow.fs as pafs
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from s3fs import S3FileSystem
 
 from dailies.curation import retrying, schema, video
@@ -19,6 +22,7 @@ from dailies.curation.errors import DatasetError, Outage, Unreadable, UsageError
 from dailies.curation.retrying import cause_of, lasting, retried
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import DatasetTables
+from dailies.curation.tables.filesystem import steady
 from dailies.curation.tables.parts import read_part
 from tests.cutting_proxy import Fault, Proxy, cutting_proxy
 from tests.dataset_builder import OBSERVATIONS, observation
@@ -125,6 +129,35 @@ def test_a_file_is_written_whole_whatever_becomes_of_an_answer(
     dataset.folder.write("file", content)
     assert proxy.faults == before + 1
     assert dataset.folder.read("file") == content
+
+
+class BreaksOff(io.BytesIO):
+    """Every second read is cut off, and has taken its bytes along."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self.reads += 1
+        if self.reads % 2:
+            raise OSError("broken off")
+        return content
+
+
+class BreakingStore(MemoryFileSystem):  # type: ignore[misc]
+    cachable = False
+
+    def _open(self, path: str, mode: str = "rb", **options: object) -> BreaksOff:
+        return BreaksOff(self.store[path].getvalue())
+
+
+def test_a_read_that_breaks_off_is_asked_for_from_where_it_began() -> None:
+    content = bytes(range(100))
+    MemoryFileSystem().pipe_file("/file", content)
+    steadied = steady(pafs.PyFileSystem(pafs.FSSpecHandler(BreakingStore())), "memory")
+    for opened in (steadied.open_input_file, steadied.open_input_stream):
+        with opened("/file") as file:
+            assert [file.read(10), file.read(20), file.read()] == [content[:10], content[10:30], content[30:]]
 
 
 def test_errors_of_a_store_keep_their_cause(dataset: DatasetTables, monkeypatch: pytest.MonkeyPatch) -> None:
