@@ -195,6 +195,24 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
             head.wait()
 
 
+JOIN = """
+from dailies.pipelines import clusters
+clusters.join()
+import ray
+assert len(ray.nodes()) == 1
+clusters.check_packages(["json"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_wants_a_token_is_joined_with_it(scheme: str, guarded: Guarded) -> None:
+    addresses, secret = guarded
+    environment = os.environ | secret | {"RAY_ADDRESS": addresses[scheme]}
+    done = subprocess.run([sys.executable, "-c", JOIN], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheme", "said"),
@@ -215,24 +233,6 @@ def test_a_cluster_that_wants_a_token_is_one_line(scheme: str, said: str, film: 
         f"dailies: RAY_ADDRESS={address}: the cluster cannot be joined: {said}; "
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN\n"
     )
-
-
-JOIN = """
-from dailies.pipelines import clusters
-clusters.join()
-import ray
-assert len(ray.nodes()) == 1
-clusters.check_packages(["json"])
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_a_cluster_that_wants_a_token_is_joined_with_it(scheme: str, guarded: Guarded) -> None:
-    addresses, secret = guarded
-    environment = os.environ | secret | {"RAY_ADDRESS": addresses[scheme]}
-    done = subprocess.run([sys.executable, "-c", JOIN], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def answers(port: str) -> bool:
