@@ -14,7 +14,7 @@ from typing import Any
 
 from dailies.curation.errors import UsageError
 from dailies.curation.manifests import MANIFEST_SUFFIXES, VIDEO_SUFFIXES, Named, absolute, read_manifest
-from dailies.curation.retrying import cause_of, retried
+from dailies.curation.retrying import cause_of, refused, retried
 from dailies.curation.schema import source_id
 from dailies.curation.video.bytes_io import local_path
 
@@ -125,13 +125,13 @@ def _remote(url: str) -> list[Named]:
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise UsageError(f"{url}: cannot be opened: {error}") from error
+        raise UsageError(f"{url}: cannot be opened: {cause_of(error)}") from error
     try:
-        videos = retried(lambda: _videos_at(fs, path))
+        videos = retried(lambda: _videos_at(fs, path), hopeless=refused)
     except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
         raise UsageError(f"{url}: cannot be listed: {type(error).__name__}: {cause_of(error)}") from error
     if videos is None:
-        raise UsageError(f"{url}: no such file or folder")
+        raise UsageError(f"{url}: no such file, folder or bucket; check the address")
     if not videos:
         raise UsageError(f"{url}: no video there; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
     return [Named(uri=local_path(uri) or uri) for uri in (fs.unstrip_protocol(p) for p in videos)]
@@ -141,8 +141,11 @@ def _videos_at(fs: Any, path: str) -> list[str] | None:
     """List a store's videos at a path; None where there is nothing. Only ``*`` makes a glob: keys hold ``[``, queries ``?``."""
     if "*" in path:
         return sorted(p for p in fs.glob(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
-    if fs.isfile(path):
-        return [path]
+    try:
+        if fs.info(path)["type"] == "file":  # isfile would take a store that fails for one without the file
+            return [path]
+    except FileNotFoundError:
+        pass  # a folder of a store may be nothing but the beginning of names; whether it is one tells why not, too
     if fs.isdir(path):
         return sorted(p for p in fs.find(path) if Path(p).suffix.lower() in VIDEO_SUFFIXES)
     return None

@@ -68,10 +68,13 @@ def _init(**options: Any) -> None:
     import ray
 
     private_cluster.reread()
-    # A submitted job brings its own config.
-    config = None if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else private_cluster.job_config(named)
+    # A submitted job brings its own config, and Ray's own client sends what it is given as JSON.
+    own = named.startswith("ray://") or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    config = None if own else private_cluster.job_config()
     with _kept_stderr() as lines:  # Ray repeats there, once a second, why a cluster refuses
         try:
+            if ":" in named:
+                _check_token(named)
             ray.init(
                 include_dashboard=False,
                 logging_level=logging.ERROR,
@@ -79,13 +82,12 @@ def _init(**options: Any) -> None:
                 job_config=config,
                 **options,
             )
-        except (ValueError, OSError, RuntimeError, ray.exceptions.RayError) as error:
+        except (ImportError, ValueError, OSError, RuntimeError, ray.exceptions.RayError) as error:
             last = re.sub(r"^\[[^]]*\] \S+ ", "", lines()[-1]) if lines() else ""
             text = "; ".join(part for part in (" ".join(str(error).split()), last) if part) or type(error).__name__
             if not named:
                 raise Outage(f"engine=ray: Ray cannot start: {text}; --engine local works without it") from error
-            hint = "; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" if "token" in text.lower() else ""
-            raise UsageError(f"RAY_ADDRESS={named}: the cluster cannot be joined: {text}{hint}") from error
+            raise UsageError(f"RAY_ADDRESS={named}: the cluster cannot be joined: {text}") from error
 
 
 @contextmanager
@@ -119,6 +121,39 @@ def _check_answer(address: str) -> None:
         wrong = f"no cluster answers there ({error})"
     if wrong:
         raise UsageError(f"RAY_ADDRESS={address}: {wrong}; start it, or unset RAY_ADDRESS to use this machine alone")
+
+
+def _check_token(address: str) -> None:
+    """Raise ``UsageError`` where the cluster refuses for want of the right token; Ray itself would try for half a minute.
+
+    Whatever else is wrong shows when it is joined.
+    """
+    refused = ""
+    if address.startswith("ray://"):
+        try:
+            import grpc  # type: ignore[import-untyped]
+            from ray._private.grpc_utils import init_grpc_channel  # with the environment's token and certificates
+        except ImportError:
+            return  # Ray 2.50 knows no tokens; without grpc, which its own client needs, joining says so
+
+        try:
+            with init_grpc_channel(address.removeprefix("ray://")) as channel:
+                channel.unary_unary("/ray.rpc.RayletDriver/ClusterInfo")(b"", timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            refused = error.details() if error.code() == grpc.StatusCode.UNAUTHENTICATED else ""
+    else:
+        import ray
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]  # of a compiled module
+
+        try:
+            GcsClient(address=address, cluster_id=None)
+        except ray.exceptions.RayError as error:
+            refused = str(error) if type(error).__name__ == "AuthenticationError" else ""  # which Ray 2.50 lacks
+    if refused:
+        reason = refused.rpartition("InvalidAuthToken: ")[2].partition(". ")[0]
+        raise UsageError(
+            f"RAY_ADDRESS={address}: the cluster cannot be joined: {reason}; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        )
 
 
 def check_packages(packages: Sequence[str]) -> None:

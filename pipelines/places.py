@@ -89,7 +89,7 @@ def _contents(uris: Sequence[str], sizes: set[int | None]) -> dict[str, str]:
 
 def _content(uri: str, sizes: set[int | None]) -> str | None:
     try:
-        return video.content_id(uri)[0] if video.size_of(uri) in sizes else None
+        return video.content_among(uri, sizes)
     except SourceError:
         return None  # observing it says why
 

@@ -82,7 +82,7 @@ def reread() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
-def job_config(address: str) -> Any:
+def job_config() -> Any:
     """Return a job's config for workers that see neither the working directory nor a script's folder that is the same."""
     from ray.job_config import JobConfig
 
@@ -92,6 +92,5 @@ def job_config(address: str) -> Any:
             return True
 
     script = os.path.dirname(os.path.realpath(sys.argv[0]))
-    # Ray's own client, which sends it as a pickle, asks so for no working directory.
-    known = "://" in address or script != os.path.realpath(os.curdir)
+    known = script != os.path.realpath(os.curdir)
     return JobConfig(_client_job=True) if known else Config(_client_job=True)

@@ -169,34 +169,70 @@ def test_a_package_that_a_worker_lacks_names_its_machine() -> None:
         list(engines.run(Sums(error=ImportError("No module named 'x'")), [pa.table({"n": [-1]})], "ray"))
 
 
-@pytest.mark.slow
-def test_a_cluster_that_wants_a_token_is_one_line(film: Path, tmp_path: Path, dead: str) -> None:
-    """Joined without one, in a process of its own: Ray writes its complaints past Python."""
-    (tmp_path / "token").write_text("0123456789abcdef" * 2)
-    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
-    port = dead.partition(":")[2]
-    options = ["--head", "--port", port, "--num-cpus", "1", "--include-dashboard", "false", "--block"]
+Guarded = tuple[dict[str, str], dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A cluster that wants a token: its addresses by their schemes, and the environment that has the token."""
+    token = tmp_path_factory.mktemp("secret") / "token"
+    token.write_text("0123456789abcdef" * 2)
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [str(server.getsockname()[1]) for server in (one, other)]
+    options = ["--head", "--port", ports[0], "--ray-client-server-port", ports[1], "--num-cpus", "1"]
+    options += ["--include-dashboard", "false", "--block"]
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets lie in it, whose paths must be short
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--temp-dir", folder]
         head = subprocess.Popen(start, env=os.environ | secret, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         try:
             end = time.monotonic() + 60
-            while time.monotonic() < end and not answers(port):
+            while time.monotonic() < end and not all(map(answers, ports)):
                 time.sleep(0.2)
-            arguments = ["curate", film, "--out", tmp_path / "dataset", "--recipe", tmp_path / "recipe.yaml"]
-            done = subprocess.run(
-                [sys.executable, "-m", "dailies", *map(str, arguments)],
-                env=os.environ | {"RAY_ADDRESS": f"127.0.0.1:{port}"},
-                capture_output=True,
-                text=True,
-            )
+            yield {"": f"127.0.0.1:{ports[0]}", "ray://": f"ray://127.0.0.1:{ports[1]}"}, secret
         finally:
             head.terminate()
             head.wait()
+
+
+JOIN = """
+from dailies.pipelines import clusters
+with clusters.joined():
+    import ray
+    assert len(ray.nodes()) == 1
+    clusters.check_packages(["json"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_wants_a_token_is_joined_with_it(scheme: str, guarded: Guarded) -> None:
+    addresses, secret = guarded
+    environment = os.environ | secret | {"RAY_ADDRESS": addresses[scheme]}
+    done = subprocess.run([sys.executable, "-c", JOIN], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [("", "Authentication token is missing or incorrect"), ("ray://", "Invalid or missing authentication token")],
+)
+def test_a_cluster_that_wants_a_token_is_one_line(scheme: str, said: str, film: Path, guarded: Guarded) -> None:
+    """Joined without one, in a process of its own: Ray writes its complaints past Python."""
+    address = guarded[0][scheme]
+    arguments = ["curate", film, "--out", film.parent / "dataset", "--recipe", film.parent / "recipe.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dailies", *map(str, arguments)],
+        env=os.environ | {"RAY_ADDRESS": address},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
-    assert "Authentication token is missing or incorrect" in done.stderr
-    assert done.stderr.endswith("; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN\n")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == (
+        f"dailies: RAY_ADDRESS={address}: the cluster cannot be joined: {said}; "
+        "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN\n"
+    )
 
 
 def answers(port: str) -> bool:

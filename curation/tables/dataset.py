@@ -30,7 +30,7 @@ import pyarrow.fs as pafs
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.locking import only_writer
-from dailies.curation.retrying import cause_of
+from dailies.curation.retrying import CREDENTIALS, cause_of
 from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder
 from dailies.curation.tables.table import Table
@@ -81,7 +81,7 @@ class DatasetTables:
         """Open the dataset at ``url``, making it if there is none. Raises ``DatasetError`` where something else lies there."""
         folder = Folder.at(url)
         try:
-            if not folder.holds(MARKER):
+            if not folder.reached(MARKER):
                 if any(not _temporary(info.path) for info in folder.list()):
                     raise DatasetError(f"{folder.url}: not empty, and not a dataset; name a new or an empty folder")
                 folder.write(MARKER, json.dumps({"format": FORMAT, "made_by": "dailies"}).encode())
@@ -94,11 +94,17 @@ class DatasetTables:
         """Open the dataset at ``url``. Raises ``DatasetError`` where there is none, or one of a later format."""
         folder = Folder.at(url)
         try:
-            if not folder.holds(MARKER):
+            if not folder.reached(MARKER):
                 raise DatasetError(f"{folder.url}: there is no dataset; dailies curate creates one")
-            marker = json.loads(folder.read(MARKER))
-        except (OSError, ValueError) as error:
+            content = folder.read(MARKER)
+            marker = json.loads(content)
+        except OSError as error:
             raise DatasetError(f"{folder.url}: cannot be read: {cause_of(error)}") from error
+        except ValueError as error:
+            # Without credentials Arrow frames an upload, and does not sign that it did; some stores then keep the frame.
+            framed = b"x-amz-checksum" in content
+            why = f"; {CREDENTIALS}, then delete it and try again" if framed else ""
+            raise DatasetError(f"{folder.url}/{MARKER}: is not JSON: {cause_of(error)}{why}") from error
         if marker.get("format") != FORMAT:
             raise DatasetError(
                 f"{folder.url}: format {marker.get('format')} is not {FORMAT}, which this version reads; update dailies"

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -25,9 +25,8 @@ from dailies.curation import inside
 from dailies.curation.atomic import sync
 from dailies.curation.errors import Damaged, DatasetError
 from dailies.curation.parquet_files import open_parquet
-from dailies.curation.retrying import cause_of, retried
-
-T = TypeVar("T")
+from dailies.curation.retrying import cause_of
+from dailies.curation.tables.filesystem import failed, reached, steady
 
 ROW_GROUP_BYTES = 32 << 20
 """What a reader must hold at once, about, in bytes before compression."""
@@ -83,7 +82,7 @@ class Folder:
             fs, path = pafs.FileSystem.from_uri(f"{scheme}://{quote(rest.rstrip('/'), safe='/@:?=&')}")
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(f"{text}: cannot be used: {cause_of(error)}") from error
-        return cls(text, fs, path, False, path)
+        return cls(text, steady(fs, scheme), path, False, path)
 
     @classmethod
     def beneath(cls, url: str | Path) -> Folder:
@@ -133,7 +132,7 @@ class Folder:
             )
         try:
             selector = pafs.FileSelector(self.path, recursive=recursive, allow_not_found=True)
-            infos = self._retried(lambda: self.fs.get_file_info(selector))
+            infos = self.fs.get_file_info(selector)
         except FileNotFoundError:  # made, or taken away, while pyarrow was looking
             return []
         return sorted((info for info in infos if info.type != pafs.FileType.NotFound), key=lambda info: info.path)
@@ -145,18 +144,19 @@ class Folder:
         """Return whether there is a file of that name."""
         if self.local:
             return inside.inside(self.root, self._below(inside.check_name(name))).is_file()
-        return bool(self._retried(lambda: self.fs.get_file_info(self.file(name))).type == pafs.FileType.File)
+        return bool(self.fs.get_file_info(self.file(name)).type == pafs.FileType.File)
+
+    def reached(self, name: str) -> bool:
+        """Return what ``holds`` does, as the first call of a command: see ``reached``."""
+        if self.local:
+            return self.holds(name)
+        return bool(reached(self.fs, self.file(name)).type == pafs.FileType.File)
 
     def read(self, name: str) -> bytes:
-        def read() -> bytes:
-            with self.fs.open_input_stream(self.file(name)) as stream:
-                return bytes(stream.read())
-
-        return inside.read_bytes(self.root, self._below(name)) if self.local else self._retried(read)
-
-    def _retried(self, work: Callable[[], T]) -> T:
-        """Return ``work()``, tried again where a store, and not a disk, fails."""
-        return work() if self.local else retried(work)
+        if self.local:
+            return inside.read_bytes(self.root, self._below(name))
+        with self.fs.open_input_stream(self.file(name)) as stream:
+            return bytes(stream.read())
 
     def write(self, name: str, content: bytes) -> None:
         with self.new_file(name) as sink:
@@ -219,9 +219,11 @@ class Folder:
             try:
                 with self.fs.open_output_stream(upload) as sink:
                     yield sink
-            except BaseException:
+            except BaseException as error:
                 if self.fs.get_file_info(upload).type == pafs.FileType.File:
                     self.fs.delete_file(upload)
+                if isinstance(error, OSError) and error.errno is None:  # what Arrow's client says has no errno
+                    raise failed(f"{self.url}/{name}", error) from error
                 raise
             if upload != path:
                 self.fs.move(upload, path)

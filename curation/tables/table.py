@@ -24,7 +24,8 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from dailies.curation.atomic import sync
 from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.inside import Stamp
-from dailies.curation.retrying import cause_of, retried
+from dailies.curation.retrying import cause_of
+from dailies.curation.tables.filesystem import called
 from dailies.curation.tables.parts import KeySet, Receipt, check_parts, part_name, write_part
 from dailies.curation.tables.storage import Folder, plain_schema, write_parquet
 
@@ -302,8 +303,16 @@ class Table:
                     f"{self.name}: column {column.name!r} is stored as {present.field(column.name).type}, not as "
                     f"{column.type}: columns are added, never retyped"
                 )
-        if added := [column for column in declared if column.name not in present.names]:
-            delta.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
+
+        def add() -> None:
+            assert self._delta is not None
+            self._delta.update_incremental()  # an earlier try may have added them without an answer
+            present = pa.schema(self._delta.schema().to_arrow()).names
+            if added := [column for column in declared if column.name not in present]:
+                self._delta.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
+
+        with self._explain_errors():
+            self._retried(add)
 
     def _transact(
         self, delta: DeltaTable | None, added: Sequence[Receipt], *, removed: Sequence[str] = ()
@@ -354,8 +363,8 @@ class Table:
         return self.folder.holds(name) and commit_id.encode() in self.folder.read(name)
 
     def _retried(self, work: Callable[[], T]) -> T:
-        """Return ``work()``, tried again where a store, and not a disk, fails."""
-        return work() if self.folder.local else retried(work)
+        """Return ``work()``, tried again where a store, and not a disk, fails: see ``called``."""
+        return work() if self.folder.local else called(self.url, work)
 
     def _conflict(self) -> DatasetError:
         return DatasetError(f"{self.url}: another run has written to this table meanwhile; let one run at a time write")

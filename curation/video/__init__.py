@@ -7,7 +7,7 @@ not need it.
 
 from dailies.curation.errors import SourceError
 from dailies.curation.types import Crop, Frames
-from dailies.curation.video.bytes_io import cell_url, content_id, local_path, size_of
+from dailies.curation.video.bytes_io import cell_url, content_among, content_id, local_path, size_of
 from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset
 from dailies.curation.video.extract import Extractor, Mode, extract_clip
 from dailies.curation.video.pixels import Canvas, DecodedFrame, jpeg, unjpeg
@@ -30,6 +30,7 @@ __all__ = [
     "SourceError",
     "cell_url",
     "clip_frames",
+    "content_among",
     "content_id",
     "count_frames",
     "decode_bytes",

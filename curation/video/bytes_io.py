@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
@@ -40,52 +40,66 @@ def content_id(uri: str) -> tuple[str, int]:
 
     The first and last ranges are always among them, and a file of up to 1 MiB is read whole. Raises ``Unreadable``.
     """
+    content, size = _identified(uri, None)
+    assert content is not None
+    return content, size
+
+
+def content_among(uri: str, sizes: Container[int | None]) -> str | None:
+    """Return the content id of a source that has one of these ``sizes`` in bytes, else ``None``; a store is asked for its
+    size once. Raises ``Unreadable``.
+    """
+    return _identified(uri, sizes)[0]
+
+
+def _identified(uri: str, sizes: Container[int | None] | None) -> tuple[str | None, int]:
+    """Return content id and size; no id, and nothing read, where the size is none of ``sizes``."""
     path = local_path(uri)
+    parts: list[bytes] = []
     try:
         if path is not None:
             with open(path, "rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                parts = [_read_at(file, start, end) for start, end in _ranges(size)]
+                if wanted := sizes is None or size in sizes:
+                    parts = [_read_at(file, start, end) for start, end in _ranges(size)]
         else:
-            size, parts = _remote_ranges(uri)
+            system, remote, size = _found(uri)
+            if (wanted := sizes is None or size in sizes) and size:
+                starts, ends = zip(*_ranges(size), strict=True)
+                paths = [remote] * len(starts)
+                parts = retried(lambda: system.cat_ranges(paths, list(starts), list(ends), on_error="raise"))
     except SourceError:
         raise
     except Exception as error:  # each store raises its own: botocore's errors are not even OSErrors
         machine_raised(error)
         raise Unreadable(one_line(error) if path is not None else cause_of(error)) from error
+    if not wanted:
+        return None, size
     hasher = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=12)
     for part in parts:
         hasher.update(part)
     return hasher.hexdigest(), size
 
 
-def _remote_ranges(uri: str) -> tuple[int, list[bytes]]:
-    """Return the size of a remote file and the ranges that are sampled. Raises whatever the store raises."""
+def _found(uri: str) -> tuple[Any, str, int]:
+    """Return a remote file's file system, its path there and its size. Raises whatever the store raises."""
     system, remote = stores().core.url_to_fs(uri)
     size = retried(lambda: system.info(remote))["size"]
     if size is None:
         raise Unreadable("the server does not say how long it is (no Content-Length), so it cannot be read in parts")
-    ranges = _ranges(int(size))
-    starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
-    if not ranges:
-        return int(size), []
-    return int(size), retried(lambda: system.cat_ranges([remote] * len(ranges), starts, ends, on_error="raise"))
+    return system, remote, int(size)
 
 
 def size_of(uri: str) -> int:
     """Return a source's size in bytes. Raises ``Unreadable``."""
     path = local_path(uri)
     try:
-        if path is not None:
-            return os.stat(path).st_size
-        system, remote = stores().core.url_to_fs(uri)
-        size = retried(lambda: system.info(remote))["size"]
+        return os.stat(path).st_size if path is not None else _found(uri)[2]
+    except SourceError:
+        raise
     except Exception as error:  # each store raises its own
         machine_raised(error)
         raise Unreadable(one_line(error) if path is not None else cause_of(error)) from error
-    if size is None:
-        raise Unreadable("the server does not say how long it is (no Content-Length)")
-    return int(size)
 
 
 def _ranges(size: int) -> list[tuple[int, int]]:
