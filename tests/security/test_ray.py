@@ -81,16 +81,14 @@ def test_no_way_of_writing_the_working_directory_is_imported_from(
     assert named_path(os.pathsep.join(["", ".", "sub/..", "/usr"])) == "/usr"
 
 
-@pytest.mark.parametrize(
-    ("script", "address", "left_out"), [(".", "", True), ("..", "", False), (".", "ray://h:1", False)]
-)
+@pytest.mark.parametrize(("script", "left_out"), [(".", True), ("..", False)])
 def test_a_script_beside_the_videos_does_not_bring_its_folder(
-    script: str, address: str, left_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: str, left_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray puts the folder of a script, which may be the working directory, on its workers' path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [f"{script}/script.py"])
-    config = private_cluster.job_config(address)
+    config = private_cluster.job_config()
     assert config._client_job, "which leaves the working directory itself out"
     assert config._runtime_env_has_working_dir() is left_out
 
@@ -112,10 +110,10 @@ def test_the_command_line_imports_nothing_from_the_working_directory(how: str, t
 # ---- with one -------------------------------------------------------------------------------------------------------
 
 CLIENT = """
-import logging, ray
+from ray._raylet import GcsClient
 try:
-    ray.init(address={address!r}, logging_level=logging.ERROR, log_to_driver=False)
-    print("joined", ray.cluster_resources())
+    GcsClient(address={address!r}, cluster_id=None)
+    print("joined")
 except Exception as error:
     print("refused", type(error).__name__)
 """
@@ -183,12 +181,10 @@ with engines.session("ray"):
         "wrong": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
         "right": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": facts["token"]},
     }.items():
-        command = [sys.executable, "-P", "-c", client]
-        try:
-            done = subprocess.run(command, env=clean | more, capture_output=True, text=True, timeout=15)
-            facts[name] = (done.stdout.split() or [f"died with {done.returncode}"])[0]
-        except subprocess.TimeoutExpired:  # Ray asks again for minutes
-            facts[name] = "not let in"
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", client], env=clean | more, capture_output=True, text=True, timeout=100
+        )
+        facts[name] = done.stdout.strip() or f"died with {done.returncode}"
 facts["left"] = os.path.exists(os.path.dirname(folder))
 with engines.session("ray"):  # and once more in the same process, under another token
     ray.get(look.remote())
@@ -230,8 +226,8 @@ def test_it_listens_on_this_machine_alone(facts: Any) -> None:
 @pytest.mark.slow
 def test_who_has_no_token_is_refused(facts: Any) -> None:
     assert facts["mode"] == "token"
-    assert facts["without"] != "joined"
-    assert facts["wrong"] != "joined"
+    assert facts["without"] == "refused AuthenticationError"
+    assert facts["wrong"] == "refused AuthenticationError"
     assert facts["right"] == "joined", "so it is the token that opens it"
     assert facts["ours"] == [], "nor has what this process starts otherwise"
 
