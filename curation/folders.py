@@ -16,7 +16,7 @@ SHOWN = 3  # links that the line about them names
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Match:
     """A file's path, and the first link on the way to it below what the user named: a folder's or its own."""
 
     path: str
@@ -39,7 +39,7 @@ def files_matching(pattern: str, *, follow_links: bool) -> list[str]:
         below = _walk(fixed, hidden=hidden)
         matches = [each for each in below if _matches(os.path.relpath(each.path, fixed).split(os.sep), rest)]
     else:
-        matches = [Found(path, _first_link(path, fixed)) for path in glob.glob(pattern)]
+        matches = [Match(path, _first_link(path, fixed)) for path in glob.glob(pattern)]
     return _each_once((each for each in matches if os.path.isfile(each.path)), pattern, follow_links=follow_links)
 
 
@@ -56,10 +56,10 @@ def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
     return fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
 
 
-def _walk(folder: str, *, hidden: bool = False) -> Iterator[Found]:
+def _walk(folder: str, *, hidden: bool = False) -> Iterator[Match]:
     """Yield files at any depth: first those that lie there, then those behind links to folders, each real folder once."""
     entered: set[str] = set()
-    waiting: list[Found] = [Found(folder)]
+    waiting: list[Match] = [Match(folder)]
     while waiting:
         begin = waiting.pop(0)
         for root, folders, files in os.walk(begin.path):
@@ -71,9 +71,9 @@ def _walk(folder: str, *, hidden: bool = False) -> Iterator[Found]:
             folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
             for path in (os.path.join(root, name) for name in folders):
                 if os.path.islink(path):  # os.walk lists it, and does not enter it
-                    waiting.append(Found(path, begin.link or path))
+                    waiting.append(Match(path, begin.link or path))
             for path in (os.path.join(root, name) for name in files if hidden or not name.startswith(".")):
-                yield Found(path, begin.link or (path if os.path.islink(path) else None))
+                yield Match(path, begin.link or (path if os.path.islink(path) else None))
 
 
 def _first_link(path: str, above: str) -> str | None:
@@ -86,13 +86,13 @@ def _first_link(path: str, above: str) -> str | None:
     return None
 
 
-def _each_once(matches: Iterator[Found] | Sequence[Found], named: str, *, follow_links: bool) -> list[str]:
+def _each_once(matches: Iterator[Match] | Sequence[Match], named: str, *, follow_links: bool) -> list[str]:
     """Return the paths, sorted, one of each real file: its own place before one behind a link. Says what lies behind links."""
     ordered = sorted(matches, key=lambda each: (each.link is not None, each.path.count(os.sep), each.path))
     if not follow_links:
         return sorted(each.path for each in ordered if each.link is None)
     real: set[str] = set()
-    kept: list[Found] = []
+    kept: list[Match] = []
     for each in ordered:
         place = os.path.realpath(each.path)
         if place not in real:

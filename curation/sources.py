@@ -18,7 +18,7 @@ from dailies.curation.manifests import MANIFEST_SUFFIXES, VIDEO_SUFFIXES, Named,
 from dailies.curation.retrying import cause_of, refused, retried
 from dailies.curation.schema import source_id
 from dailies.curation.video.bytes_io import store_of
-from dailies.curation.video.policy import SourcePolicy, local_path, opening_by
+from dailies.curation.video.policy import SourcePolicy, local_path, opening_by, refused_by_store
 
 
 def list_sources(
@@ -131,6 +131,8 @@ def _remote(url: str, policy: SourcePolicy) -> list[Named]:
     try:
         videos = retried(lambda: _videos_at(fs, path), hopeless=refused)
     except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
+        if (refused := refused_by_store(error)) is not None:
+            raise UsageError(f"{url}: {refused}") from error
         raise UsageError(f"{url}: cannot be listed: {type(error).__name__}: {cause_of(error)}") from error
     if videos is None:
         raise UsageError(f"{url}: no such file, folder or bucket; check the address")

@@ -18,6 +18,7 @@ from dailies.curation.video.policy import (
     opening_by,
     policy_in_force,
     refusal,
+    refused_by_store,
     shown,
 )
 from dailies.curation.video.read import clip_frames, count_frames, decode_bytes, probe, read_span, span_frames, stream
@@ -55,6 +56,7 @@ __all__ = [
     "probe",
     "read_span",
     "refusal",
+    "refused_by_store",
     "shown",
     "size_of",
     "span_frames",

@@ -9,9 +9,17 @@ from collections.abc import Callable, Container
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
-from dailies.curation.errors import Refused, SourceError, Unreadable, machine_raised
+from dailies.curation.errors import SourceError, Unreadable, machine_raised
 from dailies.curation.retrying import cause_of, retried
-from dailies.curation.video.policy import CELLS, WEB, PrivateHost, check_scheme, local_path, policy_in_force, scheme_of
+from dailies.curation.video.policy import (
+    CELLS,
+    WEB,
+    check_scheme,
+    local_path,
+    policy_in_force,
+    refused_by_store,
+    scheme_of,
+)
 
 CHUNK, CHUNKS = 64 * 1024, 16  # content_id: bytes per sampled range, and how many ranges at most
 
@@ -53,13 +61,10 @@ KINDS = {
 
 def store_error(error: Exception) -> SourceError:
     """Return what a store raised as what a row keeps. Raises ``error`` again where it is the machine's fault."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, SourceError):
-            return link
-        if isinstance(link, PrivateHost):
-            return Refused(f"{link}; --allow-private-hosts lets it be opened")
-        link = link.__cause__
+    if isinstance(error, SourceError):
+        return error
+    if (refused := refused_by_store(error)) is not None:
+        return refused
     machine_raised(error)
     return Unreadable(cause_of(error))
 

@@ -20,7 +20,8 @@ from fsspec.implementations.http import HTTPFileSystem
 from dailies.curation.video.policy import WEB, PrivateHost, SourcePolicy, scheme_of
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-CLOUD_HOSTS = frozenset({ipaddress.ip_address("168.63.129.16")})  # public by number; Azure's machines are managed by it
+APART = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
+"""Public by number alone: protocols' own addresses, relays, and the one by which Azure manages its machines."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 COMPATIBLE = ipaddress.ip_network("::/96")
 
@@ -28,7 +29,7 @@ COMPATIBLE = ipaddress.ip_network("::/96")
 def is_public(address: str) -> bool:
     """Return whether an IP address is one of the open internet, as are the IPv4 addresses that it may stand for."""
     number = ipaddress.ip_address(address.partition("%")[0])
-    if not number.is_global or number.is_multicast or number in CLOUD_HOSTS:
+    if not number.is_global or number.is_multicast or any(number in network for network in APART):
         return False
     return not getattr(number, "is_site_local", False) and all(is_public(str(inner)) for inner in _embedded(number))
 

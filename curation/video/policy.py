@@ -66,6 +66,16 @@ class SourcePolicy:
         return cls(local=values["local"], private_hosts=values["private_hosts"], named=tuple(values["named"]))
 
 
+def refused_by_store(error: BaseException) -> Refused | None:
+    """Return what a store raised as what a row keeps, where it is of a connection that was not made."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, PrivateHost):
+            return Refused(f"{link}; --allow-private-hosts lets it be opened")
+        link = link.__cause__
+    return None
+
+
 _in_force: ContextVar[SourcePolicy | None] = ContextVar("source_policy", default=None)
 
 
