@@ -190,8 +190,8 @@ def export(
         export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
     )
     with opening_by(policy):
-        report = export_latents(request, engine=parse_engine(engine), progress=progress)
-    print_latents(report, as_json)
+        encoded = export_latents(request, engine=parse_engine(engine), progress=progress)
+    print_latents(encoded, as_json)
 
 
 def sql(

@@ -28,9 +28,7 @@ AllowLocal = Annotated[
 ]
 AllowPrivateHosts = Annotated[
     bool,
-    typer.Option(
-        "--allow-private-hosts", help="Read URLs of this machine and of private networks too, not the internet's alone."
-    ),
+    typer.Option("--allow-private-hosts", help="Read URLs on this machine or a private network too."),
 ]
 NoLinks = Annotated[bool, typer.Option("--no-links", help="Leave out videos behind links in folders and globs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
