@@ -66,7 +66,7 @@ def curate(
     engines.check_engine(engine)
     _check_installed(recipe)
     rows = list(sources.list_sources(arguments, column=column, policy=policy, follow_links=follow_links))
-    policy = policy.naming(row["uri"] for row in rows if row["named"])
+    policy = policy.naming([*(row["uri"] for row in rows if row["named"]), *readmit])
     dataset = DatasetTables.create(out)
     with opening_by(policy), dataset.writer(), engines.session(engine, _required(recipe)):
         check_manifest_rules(dataset, recipe, rows)

@@ -58,7 +58,7 @@ class ObserveWork:
             yield call
 
     def _row(self, child: Isolated, source: dict[str, Any]) -> dict[str, Any]:
-        if source["refused"]:
+        if source.get("refused"):
             return self._failed(source, Refused(source["refused"]))
         try:
             row: dict[str, Any] = child.call(source, self.observers, self.evidence, self.segment_seconds)

@@ -113,6 +113,20 @@ def test_a_redirect_to_this_machine_is_not_followed(inner: Web, outer: Web, late
     assert inner.asked
 
 
+@pytest.mark.parametrize(
+    "place", ["file:///etc/hostname", "ftp://127.0.0.1/x", "//127.0.0.1:{}/x", "http://[::1]:{}/x"]
+)
+def test_a_redirect_to_another_kind_of_place_is_not_followed(
+    inner: Web, outer: Web, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dailies.curation.retrying.ATTEMPTS", 1)
+    outer.leads = {"/a.mp4": place.format(inner.url.rpartition(":")[2])}
+    for read in (video.content_id, video.probe):
+        with pytest.raises(Unreadable):
+            read(f"{outer.url}/a.mp4")
+    assert inner.asked == []
+
+
 def test_what_the_user_names_is_read_and_leads_nowhere_else(film: bytes, inner: Web) -> None:
     with serving(film, "127.0.0.2") as other, opening_by(SourcePolicy().naming([f"{other.url}/x/y.mp4?z"])):
         assert video.content_id(f"{other.url}/a.mp4")[1] == len(film)
