@@ -131,8 +131,8 @@ def _remote(url: str, policy: SourcePolicy) -> list[Named]:
     try:
         videos = retried(lambda: _videos_at(fs, path), hopeless=refused)
     except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
-        if (refused := refused_by_store(error)) is not None:
-            raise UsageError(f"{url}: {refused}") from error
+        if (barred := refused_by_store(error)) is not None:
+            raise UsageError(f"{url}: {barred}") from error
         raise UsageError(f"{url}: cannot be listed: {type(error).__name__}: {cause_of(error)}") from error
     if videos is None:
         raise UsageError(f"{url}: no such file, folder or bucket; check the address")

@@ -60,9 +60,9 @@ KINDS = {
 
 
 def store_error(error: Exception) -> SourceError:
-    """Return what a store raised as what a row keeps. Raises ``error`` again where it is the machine's fault."""
+    """Return what a store raised as what a row keeps. Raises ``error`` again where it is that, or the machine's fault."""
     if isinstance(error, SourceError):
-        return error
+        raise error
     if (refused := refused_by_store(error)) is not None:
         return refused
     machine_raised(error)
@@ -132,9 +132,9 @@ def size_of(uri: str) -> int:
 
 
 def _file_error(error: Exception) -> SourceError:
-    """Return why a local file cannot be read. Raises ``error`` again where it is the machine's fault."""
+    """Return why a local file cannot be read. Raises ``error`` again where it is one of those, or the machine's fault."""
     if isinstance(error, SourceError):
-        return error
+        raise error
     machine_raised(error)
     return Unreadable(one_line(error))
 

@@ -110,11 +110,11 @@ class Source:
             raise self._reason(cause, path, of_store=path is None and cause is not error) from error
 
     def _reason(self, cause: Exception, path: str | None, *, of_store: bool) -> SourceError:
-        """Return why it cannot be opened. Raises ``cause`` again where it is the machine's fault."""
+        """Return why it cannot be opened. Raises ``cause`` again where it says that itself, or is the machine's fault."""
         import av
 
         if isinstance(cause, SourceError):
-            return cause
+            raise cause
         if of_store or (path is None and self._remote is None):
             return store_error(cause)
         if not (isinstance(cause, av.FFmpegError) and isinstance(cause, MemoryError)):
