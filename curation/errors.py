@@ -20,6 +20,7 @@
     ├── Outage                   what every item needs is away: room on a disk, a store, a cluster, a process
     └── SourceError              one source or clip cannot be used; becomes a row with its reason, never a crash
         ├── Unreadable           cannot be opened, or is not media at all
+        │   └── Refused              may not be opened, as the run's policy is; says which flag lets it be
         ├── NoVideo              opens, and has no video stream
         ├── TooFewFrames         fewer than two decodable frames
         ├── Truncated            ends before its own header says it does
@@ -115,6 +116,12 @@ class SourceError(DailiesError):
 
 class Unreadable(SourceError):
     kind = "unreadable"
+
+
+class Refused(Unreadable):
+    """What a manifest or a dataset names, and the run's policy does not let be opened."""
+
+    kind = "refused"
 
 
 class NoVideo(SourceError):

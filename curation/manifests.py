@@ -1,5 +1,6 @@
 """Manifests are tables of videos: each row names one, or a span of one, and its other columns go along.
 
+What a row may name is for a policy to say: whoever wrote the manifest should not make this machine open what they cannot.
 A row with ``start`` and ``end`` (seconds from the first frame, or H:MM:SS) is a span that becomes a clip of its own; a row
 without is a whole file, which is cut. Mistakes are named by row before any work.
 """
@@ -24,6 +25,7 @@ from dailies.curation.errors import UsageError
 from dailies.curation.schema import SPLIT_WORDS, split_named
 from dailies.curation.table_files import TABLE_SUFFIXES, Cell, TableRow, read_rows
 from dailies.curation.video import cell_url
+from dailies.curation.video.policy import SourcePolicy, lies_below, refusal, shown
 
 MANIFEST_SUFFIXES = TABLE_SUFFIXES
 PATH_COLUMNS = ("uri", "url", "path", "video", "file", "video_path", "filename")
@@ -39,13 +41,14 @@ log = logging.getLogger("dailies")
 class Named:
     """What one row names: a source's ``uri``, its ``span`` in seconds or None for all of it, and its other columns as JSON.
 
-    ``where``: the manifest and row, for people; empty for a file that was named itself.
+    ``where``: the manifest and row, for people; empty for a file that was named itself. ``refused``: why it is not opened.
     """
 
     uri: str
     span: tuple[float, float] | None = None
     columns: str | None = None
     where: str = ""
+    refused: str | None = None
 
 
 def absolute(path: Path | str) -> str:
@@ -53,8 +56,14 @@ def absolute(path: Path | str) -> str:
     return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
 
 
-def read_manifest(path: Path, column: str | None = None) -> list[Named]:
+def read_manifest(
+    path: Path,
+    column: str | None = None,
+    policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
+) -> list[Named]:
     """Return what each row of a manifest names; relative paths are relative to the manifest's folder.
+
+    What the ``policy`` does not let be opened is returned too, refused.
 
     ``column``: the one that names the videos, by default whichever of ``PATH_COLUMNS`` does. Rows that name no video
     are passed over. Raises ``UsageError`` naming the manifest, and the row where one is to blame.
@@ -63,8 +72,10 @@ def read_manifest(path: Path, column: str | None = None) -> list[Named]:
     try:
         head = list(islice(read_rows(path, blobs=blobs), SAMPLE))
         names = list(dict.fromkeys(name for row in head for name in row.values))
-        chosen = _path_column(path, names, head, column) if head else ""
-        rows = [named for row in read_rows(path, blobs=blobs) if (named := _named(path, chosen, row)) is not None]
+        chosen = _path_column(path, names, head, column, policy) if head else ""
+        rows = [
+            named for row in read_rows(path, blobs=blobs) if (named := _named(path, chosen, row, policy)) is not None
+        ]
     except UsageError as error:
         raise UsageError(f"manifest {error}") from error.__cause__
     if not rows:
@@ -75,7 +86,9 @@ def read_manifest(path: Path, column: str | None = None) -> list[Named]:
 # ---- which column ---------------------------------------------------------------------------------------------------
 
 
-def _path_column(path: Path, names: Sequence[str], head: Sequence[TableRow], column: str | None) -> str:
+def _path_column(
+    path: Path, names: Sequence[str], head: Sequence[TableRow], column: str | None, policy: SourcePolicy
+) -> str:
     if column is not None:
         if column not in names:
             raise UsageError(
@@ -88,27 +101,30 @@ def _path_column(path: Path, names: Sequence[str], head: Sequence[TableRow], col
             f"{path}: no path column among {', '.join(names)}; call one of them {', '.join(PATH_COLUMNS)}, "
             "or name it with --column"
         )
-    chosen = max(candidates, key=lambda name: _likeness(path.parent, [row.values.get(name) for row in head]))
+    values = {name: [row.values.get(name) for row in head] for name in candidates}
+    chosen = max(candidates, key=lambda name: _likeness(path.parent, values[name], policy))
     if len(candidates) > 1:
         others = ", ".join(name for name in candidates if name != chosen)
         log.warning(f"manifest {path}: videos are taken from column {chosen!r}, not from {others}; --column chooses")
     return chosen
 
 
-def _likeness(folder: Path, values: Sequence[Any]) -> float:
+def _likeness(folder: Path, values: Sequence[Any], policy: SourcePolicy) -> float:
     """Return from 0 to 3 how much these look like videos: those there, those named so, anything else, and web pages."""
     known = [value for value in values if value is not None]
-    return sum(_looks(folder, value) for value in known) / len(known) if known else -1.0
+    return sum(_looks(folder, value, policy) for value in known) / len(known) if known else -1.0
 
 
-def _looks(folder: Path, value: Any) -> int:
+def _looks(folder: Path, value: Any, policy: SourcePolicy) -> int:
     if isinstance(value, Cell):
         return 3
     if not isinstance(value, str):
         return 0
     parts = urlsplit(value) if "://" in value else None
-    if parts is None and (folder / Path(value).expanduser()).is_file():
-        return 3
+    if parts is None:
+        path = _place(folder, value)
+        if (policy.local or lies_below(path, folder)) and os.path.isfile(path):
+            return 3
     if Path(parts.path if parts else value).suffix.lower() in VIDEO_SUFFIXES:
         return 2
     return 0 if parts and parts.scheme in ("http", "https") else 1
@@ -117,16 +133,17 @@ def _looks(folder: Path, value: Any) -> int:
 # ---- one row --------------------------------------------------------------------------------------------------------
 
 
-def _named(manifest: Path, column: str, row: TableRow) -> Named | None:
+def _named(manifest: Path, column: str, row: TableRow, policy: SourcePolicy) -> Named | None:
     value = row.values.get(column)
     where = f"{manifest}: {row.where}"
+    refused = None
     if isinstance(value, Cell):
         uri = cell_url(absolute(manifest), column, value.row)
     elif value is None or not str(value).strip():
         return None
     else:
         text = str(value).strip()
-        uri = text if "://" in text else absolute(manifest.parent / Path(text).expanduser())
+        uri, refused = _address(manifest.parent, text, policy)
     columns = {name: other for name, other in row.values.items() if name != column and not isinstance(other, Cell)}
     if isinstance(value, Cell) and value.name:
         columns[column] = value.name
@@ -136,7 +153,24 @@ def _named(manifest: Path, column: str, row: TableRow) -> Named | None:
         span = _span(where, columns.pop(start), columns.pop(end))
     _check_split(where, columns)
     text_of = json.dumps(_plain(columns), sort_keys=True, default=_jsonable) if columns else None
-    return Named(uri=uri, span=span, columns=text_of, where=where)
+    return Named(uri=uri, span=span, columns=text_of, where=where, refused=refused)
+
+
+def _address(folder: Path, text: str, policy: SourcePolicy) -> tuple[str, str | None]:
+    """Return the URI of what a cell names, and why it is refused, where it is."""
+    sound = text.encode("utf-8", "backslashreplace").decode()  # JSON can write what UTF-8 and tables cannot hold
+    if "\0" in sound:
+        written = sound.replace("\0", "\\x00")
+        return written, f"{shown(written)}: a NUL stands in its name, which no file has; take it out"
+    uri = sound if "://" in sound else absolute(_place(folder, sound))
+    return uri, refusal(uri, str(folder), policy)
+
+
+def _place(folder: Path, text: str) -> Path:
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError:  # the home of a user that there is not
+        return folder / text
 
 
 def _edges(columns: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -18,7 +18,7 @@ from dailies.curation.observe import EvidenceGrid, Observation, Segment, observe
 from dailies.curation.observers import Observer
 from dailies.curation.timing import Span
 from dailies.curation.types import EvidenceFrame, Probe, Track
-from dailies.curation.video.bytes_io import local_path
+from dailies.curation.video.policy import local_path
 
 
 def observe_row(
@@ -52,15 +52,19 @@ UNIT = pa.schema(
         *(pa.field(name, pa.string()) for name in ("source_id", "uri", "manifest")),
         *(pa.field(name, pa.int32()) for name in ("segment", "segments")),
         pa.field("origin", pa.int64()),
+        pa.field("refused", pa.string()),
     ]
 )
-"""The unit of work of observing. ``segments`` and ``origin`` are null where the source was not opened yet."""
+"""The unit of work of observing. ``segments`` and ``origin`` are null where the source was not opened yet; ``refused`` says
+why it is not to be opened."""
 
 
 def empty_row(source: dict[str, Any]) -> dict[str, Any]:
     """Return a row of ``schema.OBSERVATIONS`` for a unit that was not observed."""
     unit = {"unit": unit_of(source["source_id"], source["segment"]), "segments": source["segments"] or 1}
-    return {**schema.empty_row(schema.OBSERVATIONS), **source, **unit, **stat_row(source["uri"])}
+    stated = {name: value for name, value in source.items() if name != "refused"}
+    there = {} if source.get("refused") else stat_row(source["uri"])
+    return {**schema.empty_row(schema.OBSERVATIONS), **stated, **unit, **there}
 
 
 def unit_of(source_id: str, segment: int) -> str:

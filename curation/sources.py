@@ -1,38 +1,49 @@
 """Sources: what a user names on the command line becomes one row per video.
 
 A SOURCE is a video file, a folder (searched for videos, deep), a glob, or a manifest: a table of videos or of spans of
-videos, see ``manifests``. A manifest's other columns go along as the source's, or the span's, ``manifest``.
+videos, see ``manifests``. A manifest's other columns go along as the source's, or the span's, ``manifest``. What the user
+names is trusted; what a manifest names is only taken as a policy lets it (``video.policy``).
 """
 
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dailies.curation.errors import UsageError
+from dailies.curation.folders import files_below, files_matching
 from dailies.curation.manifests import MANIFEST_SUFFIXES, VIDEO_SUFFIXES, Named, absolute, read_manifest
 from dailies.curation.retrying import cause_of, refused, retried
 from dailies.curation.schema import source_id
-from dailies.curation.video.bytes_io import local_path
+from dailies.curation.video.bytes_io import store_of
+from dailies.curation.video.policy import SourcePolicy, local_path, opening_by, refused_by_store
 
 
-def list_sources(arguments: Iterable[str], *, column: str | None = None) -> Iterator[dict[str, Any]]:
+def list_sources(
+    arguments: Iterable[str],
+    *,
+    column: str | None = None,
+    policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
+    follow_links: bool = True,
+) -> Iterator[dict[str, Any]]:
     """List the sources, each once and in a stable order.
 
     Yields dicts of ``source_id``, ``uri``, ``manifest`` (JSON or None), ``whole`` (whether it is to be cut as a whole) and
-    ``spans``: those that manifests name, as dicts of ``start``, ``end`` (s) and ``manifest``, each to be a clip.
+    ``spans``: those that manifests name, as dicts of ``start``, ``end`` (s) and ``manifest``, each to be a clip; ``named``:
+    whether the user named it, and not a manifest alone; ``refused``: why it is not to be opened, or None.
 
     Args:
         arguments: Files, folders, globs and manifests.
         column: Manifests' column that names the videos; without it, it is found.
+        policy: What manifests may name.
+        follow_links: Whether to look behind the links that lie in folders, or that globs match.
 
     Raises ``UsageError`` for an argument that names nothing and for a manifest's wrong row, before the first is yielded.
     """
     listed: dict[str, _Listed] = {}
-    for named in [named for argument in arguments for named in _named(argument, column)]:
+    for named in [named for argument in arguments for named in _named(argument, column, policy, follow_links)]:
         identity = source_id(named.uri)
         if identity not in listed:
             listed[identity] = _Listed(named.uri)
@@ -44,14 +55,16 @@ def list_sources(arguments: Iterable[str], *, column: str | None = None) -> Iter
 class _Listed:
     """A source as the arguments name it, once or more: as a whole (span None), and by spans of it."""
 
-    __slots__ = ("named", "uri")
+    __slots__ = ("named", "trusted", "uri")
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self.trusted = False  # as the user named it
         self.named: dict[tuple[float, float] | None, Named] = {}
 
     def add(self, named: Named) -> None:
         """Take another row. Raises ``UsageError`` where it says of a span, or of the whole, other things than one before."""
+        self.trusted |= not named.where
         known = self.named.get(named.span)
         if known is None or known.columns is None:
             self.named[named.span] = named
@@ -70,65 +83,56 @@ class _Listed:
             for span, named in sorted(self.named.items(), key=lambda item: item[0] or ())
             if span is not None
         ]
-        return {"manifest": whole.columns if whole else None, "whole": whole is not None, "spans": spans}
+        refusals = [named.refused for named in self.named.values()]
+        return {
+            "manifest": whole.columns if whole else None,
+            "whole": whole is not None,
+            "spans": spans,
+            "named": self.trusted,
+            "refused": refusals[0] if all(refusals) and not self.trusted else None,
+        }
 
 
-def _named(argument: str, column: str | None) -> list[Named]:
+def _named(argument: str, column: str | None, policy: SourcePolicy, follow_links: bool) -> list[Named]:
     """Return what one argument names."""
     if "://" in argument:
-        return _remote(argument)
+        return _remote(argument, policy)
     path = Path(argument).expanduser()
     if glob.has_magic(argument) and not path.exists():
-        matches = _each_once(p for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
+        matches = files_matching(str(path), follow_links=follow_links)
         if not matches:
             raise UsageError(f"{argument}: no file matches")
-        return [named for match in matches for named in _named(match, column)]
+        return [named for match in matches for named in _named(match, column, policy, follow_links)]
     if path.is_dir():
-        videos = sorted(_videos_below(path))
+        videos = files_below(str(path), _is_video, follow_links=follow_links)
         if not videos:
             raise UsageError(f"{argument}: no video in this folder; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
         return [Named(uri=absolute(file)) for file in videos]
     if not path.exists():
         raise UsageError(f"{argument}: no such file or folder")
     if path.suffix.lower() in MANIFEST_SUFFIXES:
-        return read_manifest(path, column)
+        return read_manifest(path, column, policy)
     return [Named(uri=absolute(path))]
 
 
-def _each_once(paths: Iterable[str]) -> list[str]:
-    """Return paths in order, but one per file of a real folder: a link to a folder above would show them again."""
-    shortest = sorted(paths, key=lambda path: (path.count(os.sep), path))
-    return sorted({(os.path.realpath(os.path.dirname(p)), os.path.basename(p)): p for p in reversed(shortest)}.values())
+def _is_video(name: str) -> bool:
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _videos_below(folder: Path) -> Iterator[Path]:
-    """Yield videos at any depth, also behind links; a real folder is entered once, so that a link in a circle ends."""
-    entered: set[str] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        if real in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                yield Path(root) / name
-
-
-def _remote(url: str) -> list[Named]:
+def _remote(url: str, policy: SourcePolicy) -> list[Named]:
     """Return a remote file, folder or glob, listed through fsspec."""
-    import fsspec
-
     if Path(url).suffix.lower() in MANIFEST_SUFFIXES:
         raise UsageError(f"{url}: a manifest must be a local file; download it first")
     try:
-        fs, path = fsspec.core.url_to_fs(url)
+        with opening_by(policy.naming([url])):
+            fs, path = store_of(url)
     except (ValueError, ImportError) as error:
         raise UsageError(f"{url}: cannot be opened: {cause_of(error)}") from error
     try:
         videos = retried(lambda: _videos_at(fs, path), hopeless=refused)
     except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
+        if (barred := refused_by_store(error)) is not None:
+            raise UsageError(f"{url}: {barred}") from error
         raise UsageError(f"{url}: cannot be listed: {type(error).__name__}: {cause_of(error)}") from error
     if videos is None:
         raise UsageError(f"{url}: no such file, folder or bucket; check the address")

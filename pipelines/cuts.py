@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dailies.curation.errors import item_error
 from dailies.curation.sources import list_sources
 from dailies.curation.types import Cut
+from dailies.curation.video import SourcePolicy
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import CurationRecipe
@@ -36,12 +37,20 @@ class CutsReport:
     failures: Mapping[str, str]
 
 
-def find_cuts(videos: Sequence[str], recipe: CurationRecipe, *, progress: Progress = silent) -> CutsReport:
+def find_cuts(
+    videos: Sequence[str],
+    recipe: CurationRecipe,
+    *,
+    policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
+    follow_links: bool = True,
+    progress: Progress = silent,
+) -> CutsReport:
     """Find the cuts of ``videos`` (files, folders or globs) with the recipe's detector.
 
+    ``policy``: what may be opened beside what ``videos`` name; ``follow_links``: whether to look behind links in folders.
     Raises ``UsageError`` for a path that does not exist.
     """
-    rows = list(list_sources(videos))
+    rows = list(list_sources(videos, policy=policy, follow_links=follow_links))
     step, detector = recipe.step(ObserveStep), recipe.step(CutStep).detector
     observers = [observer for observer in step.observers if observer.name in detector.observers]
     cuts: dict[str, tuple[FrameCut, ...]] = {}
@@ -50,12 +59,17 @@ def find_cuts(videos: Sequence[str], recipe: CurationRecipe, *, progress: Progre
         Isolated(
             "dailies.curation.cuts:find_cuts",
             answer=list[tuple[Cut, tuple[int, int]]],
+            policy=policy.naming(row["uri"] for row in rows if row["named"]),
             stall_seconds=step.stall_seconds,
             memory_gb=MEMORY_GB,
         ) as child,
         progress("cuts", len(rows), "videos") as bar,
     ):
         for row in rows:
+            if row["refused"]:
+                failures[row["uri"]] = row["refused"]
+                bar.advance(failed=1)
+                continue
             try:
                 placed: list[tuple[Cut, tuple[int, int]]] = child.call(row["uri"], observers, detector)
             except Exception as error:

@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 
 from dailies.curation import export, schema
 from dailies.curation.clips import SPLITS
-from dailies.curation.errors import Defect, NotCopied
+from dailies.curation.errors import Defect, NotCopied, Refused
 from dailies.curation.export import ExtractSettings
 from dailies.curation.tables import DatasetTables, Folder, Table, shards_of
 from dailies.curation.types import Resources
+from dailies.curation.video import SourcePolicy, policy_in_force
 from dailies.pipelines import engine as engines
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress
@@ -57,6 +58,7 @@ class ExtractWork:
     staging: str
     settings: ExtractSettings
     stall_seconds: float
+    policy: SourcePolicy = SourcePolicy()  # noqa: RUF009 - frozen
     name: ClassVar[str] = "extract"
     receipt: ClassVar[type] = Written
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
@@ -66,6 +68,7 @@ class ExtractWork:
         with Isolated(
             "dailies.curation.export.extraction:extract_clip",
             answer=dict[str, Any],
+            policy=self.policy,
             stall_seconds=self.stall_seconds,
             memory_gb=MEMORY_GB,
         ) as child:
@@ -190,7 +193,10 @@ def export_selection(
         fresh = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=reused["clip_id"])))
         batches = export.by_source(_marked(fresh, dataset.table(recipe.observations)))
         extracting = ExtractWork(
-            staging=staging.url, settings=settings, stall_seconds=recipe.step(ObserveStep).stall_seconds
+            staging=staging.url,
+            settings=settings,
+            stall_seconds=recipe.step(ObserveStep).stall_seconds,
+            policy=policy_in_force(),
         )
         _make(extracting, staging / EXTRACTED, batches, engine, progress)
         shards = export.plan_shards(
@@ -260,8 +266,11 @@ def _failed(folder: Folder) -> pa.Table:
 
 
 def _retriable(folder: Folder, *, retry_failed: bool) -> bool:
-    """Return whether an export has failures that another try may mend: some defect of another dailies, or any if asked."""
+    """Return whether an export has failures that another try may mend: a defect of another dailies, what a policy refused
+    that is another now, or any if asked."""
     kinds = {failure["kind"] for failure in _failed(folder)["failure"].to_pylist()} - {NotCopied.kind}
+    if Refused.kind in kinds and policy_in_force() != SourcePolicy():  # which refused them
+        return True
     if retry_failed or Defect.kind not in kinds:
         return retry_failed and bool(kinds)
     if not folder.holds(export.MANIFEST):  # an older dailies wrote none

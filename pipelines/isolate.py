@@ -30,6 +30,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from dailies.curation.config import format_error
 from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, SourceError, item_error, lacks_memory, outage
+from dailies.curation.video import SourcePolicy, opening_by
 from dailies.pipelines.answers import error_of, error_row, pack, unpack
 from dailies.pipelines.import_path import safe_path
 
@@ -39,6 +40,7 @@ ANSWER_BYTES = 4 << 30  # most that a child may answer
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )
+POLICY = "DAILIES_SOURCE_POLICY"  # the variable that tells a child its policy; arguments are for all to see
 HEARTBEAT_SECONDS = 0.25  # least time between two heartbeat messages
 START_SECONDS = 60.0  # for the child's imports, on top of the stall limit
 PARENT_SECONDS = 0.5  # how often the child checks that its parent lives
@@ -52,18 +54,26 @@ class Isolated:
 
     Args:
         answer: type of what the function returns, such as ``dict[str, Any]``; an answer that is none is refused.
+        policy: what the child may open of what others wrote.
         stall_seconds: how long a call may go without a heartbeat.
         memory_gb: limit of the child's address space (GiB); ``None``: no limit.
     """
 
     def __init__(
-        self, function: str, *, answer: Any = Any, stall_seconds: float = 60, memory_gb: float | None = None
+        self,
+        function: str,
+        *,
+        answer: Any = Any,
+        policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
+        stall_seconds: float = 60,
+        memory_gb: float | None = None,
     ) -> None:
         module, _, name = function.partition(":")
         if not module or not name:
             raise ValueError(f"function={function!r}: not of the form 'module:name'")
         self._function = function
         self._checked: TypeAdapter[Any] = TypeAdapter(answer, config=ConfigDict(arbitrary_types_allowed=True))
+        self._policy = policy
         self._stall = stall_seconds
         self._memory = memory_gb
         self._child: subprocess.Popen[bytes] | None = None
@@ -128,7 +138,7 @@ class Isolated:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=_environment() | ONE_THREAD | {"PYTHONPATH": path},
+            env=_environment() | ONE_THREAD | {"PYTHONPATH": path, POLICY: self._policy.to_json()},
             start_new_session=True,  # a group of its own: killed with all that it may start, untouched by Ctrl-C
         )
         assert self._child.stdin is not None
@@ -247,11 +257,12 @@ def _serve(function: str, parent: int, stall: float, memory_gb: float) -> None:
     module, name = function.split(":")
     kind, work = _attempt(lambda: getattr(importlib.import_module(module), name))
     _say(answers, kind, work if kind == "raised" else None)
-    while len(header := requests.read(HEADER.size)) == HEADER.size:
-        request, heartbeat = requests.read(HEADER.unpack(header)[0]), _beater(answers, stall)
-        answer = _attempt(partial(_perform, work, request, heartbeat))
-        faulthandler.cancel_dump_traceback_later()
-        _say(answers, *answer)
+    with opening_by(SourcePolicy.from_json(os.environ[POLICY])):
+        while len(header := requests.read(HEADER.size)) == HEADER.size:
+            request, heartbeat = requests.read(HEADER.unpack(header)[0]), _beater(answers, stall)
+            answer = _attempt(partial(_perform, work, request, heartbeat))
+            faulthandler.cancel_dump_traceback_later()
+            _say(answers, *answer)
 
 
 def _perform(work: Callable[..., Any], request: bytes, heartbeat: Callable[[], None]) -> Any:

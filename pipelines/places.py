@@ -37,7 +37,7 @@ def place_sources(dataset: DatasetTables, rows: Sequence[dict[str, Any]]) -> Pla
     known = known_sources(dataset)
     by_uri = {source["uri"]: source for source in known.values()}
     out = withdrawn_table(dataset).read().to_pylist()
-    fresh = [row["uri"] for row in rows if row["uri"] not in by_uri]
+    fresh = [row["uri"] for row in rows if row["uri"] not in by_uri and not row.get("refused")]
     lost = _Lost(known, {row["uri"] for row in rows})
     contents = _contents(fresh, {source["bytes"] for source in [*lost.sources, *out]})
     out_uris, out_contents = ({row[name] for row in out if row[name]} for name in ("uri", "content_id"))
@@ -82,8 +82,14 @@ def _contents(uris: Sequence[str], sizes: set[int | None]) -> dict[str, str]:
     """Return the content ids of those that have one of these sizes and can be read."""
     if not sizes:
         return {}
+    policy = video.policy_in_force()  # of this thread
+
+    def content(uri: str) -> str | None:
+        with video.opening_by(policy):
+            return _content(uri, sizes)
+
     with ThreadPoolExecutor(THREADS) as pool:
-        contents = pool.map(lambda uri: _content(uri, sizes), uris)
+        contents = pool.map(content, uris)
         return {uri: content for uri, content in zip(uris, contents, strict=True) if content}
 
 

@@ -19,6 +19,7 @@ from dailies.curation.errors import UsageError
 from dailies.curation.packages import need
 from dailies.curation.select import check_manifest_columns, column_values, select
 from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, with_places
+from dailies.curation.video import SourcePolicy, opening_by, policy_in_force
 from dailies.pipelines import engine as engines
 from dailies.pipelines import places
 from dailies.pipelines.exporting import export_selection
@@ -52,18 +53,22 @@ def curate(
     retry_failed: bool = False,
     column: str | None = None,
     readmit: Sequence[str] = (),
+    policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
+    follow_links: bool = True,
     progress: Progress = silent,
 ) -> Summary:
     """Curate ``arguments`` (files, folders, globs, manifests) into the dataset at ``out``; what is done there is not repeated.
 
     ``column``: manifests' column that names the videos. Sources that were withdrawn are left out, unless ``readmit`` names
-    them. Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
+    them. ``policy``: what may be opened beside what ``arguments`` name; ``follow_links``: whether to look behind the links in
+    folders. Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
     """
     engines.check_engine(engine)
     _check_installed(recipe)
-    rows = list(sources.list_sources(arguments, column=column))
+    rows = list(sources.list_sources(arguments, column=column, policy=policy, follow_links=follow_links))
+    policy = policy.naming([*(row["uri"] for row in rows if row["named"]), *readmit])
     dataset = DatasetTables.create(out)
-    with dataset.writer(), engines.session(engine, _required(recipe)):
+    with opening_by(policy), dataset.writer(), engines.session(engine, _required(recipe)):
         check_manifest_rules(dataset, recipe, rows)
         if readmit:
             places.readmit(dataset, readmit)
@@ -181,6 +186,7 @@ class _Run:
             evidence=step.evidence,
             stall_seconds=step.stall_seconds,
             segment_seconds=step.segment_seconds,
+            policy=policy_in_force(),
         )
         todo = first_units(table, rows)
         self._run(work, table, todo, "sources", done=len(rows) - len(todo), most=4, key="unit")
@@ -351,17 +357,19 @@ def export_again(
     *,
     engine: engines.Engine,
     retry_failed: bool = False,
+    policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
     progress: Progress = silent,
 ) -> ExportReport:
     """Export the last selection again, with overrides such as ``export.crf=23``.
 
-    ``retry_failed``: try the clips again that an export which exists lacks.
+    ``retry_failed``: try the clips again that an export which exists lacks. ``policy``: what sources may be opened; a file
+    on this machine may, whatever it says, where it holds what was observed.
     """
     engines.check_engine(engine)
     dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, ExportStep, name)
-    with dataset.writer(), engines.session(engine):
+    with opening_by(policy), dataset.writer(), engines.session(engine):
         run_id = record_run(dataset, recipe)
         return export_step(
             dataset, recipe, step, run_id=run_id, engine=engine, progress=progress, retry_failed=retry_failed

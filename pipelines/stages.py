@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from dailies.curation import observations, schema
 from dailies.curation.clips import ClipRules, clip_rows, failed_row, span_of
-from dailies.curation.errors import DatasetError, Defect, OutOfMemory, SourceError, item_error, stopping_error
+from dailies.curation.errors import DatasetError, Defect, OutOfMemory, Refused, SourceError, item_error, stopping_error
 from dailies.curation.observations import evidence_within, joined_row, unit_of
 from dailies.curation.observe import EvidenceGrid
 from dailies.curation.tables import Receipt, conform, read_part, write_part
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
+from dailies.curation.video import SourcePolicy
 from dailies.pipelines.isolate import Isolated
 
 MEMORY_GB = 16
@@ -32,6 +33,7 @@ class ObserveWork:
     evidence: EvidenceGrid
     stall_seconds: float
     segment_seconds: float
+    policy: SourcePolicy = SourcePolicy()  # noqa: RUF009 - frozen
     name: ClassVar[str] = "observe"
     receipt: ClassVar[type] = Receipt
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
@@ -41,6 +43,7 @@ class ObserveWork:
         with Isolated(
             "dailies.curation.observations:observe_row",
             answer=dict[str, Any],
+            policy=self.policy,
             stall_seconds=self.stall_seconds,
             memory_gb=MEMORY_GB,
         ) as child:
@@ -55,6 +58,8 @@ class ObserveWork:
             yield call
 
     def _row(self, child: Isolated, source: dict[str, Any]) -> dict[str, Any]:
+        if source.get("refused"):
+            return self._failed(source, Refused(source["refused"]))
         try:
             row: dict[str, Any] = child.call(source, self.observers, self.evidence, self.segment_seconds)
             # A file that took the child over must not speak for another source.

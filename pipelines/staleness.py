@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from dailies.curation import schema, video
-from dailies.curation.errors import Defect, SourceError
+from dailies.curation.errors import Defect, Refused, SourceError
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.maintenance import withdraw
 from dailies.pipelines.recipes.recipe import CurationRecipe
@@ -24,12 +24,13 @@ def withdraw_changed(
 
     A local file whose size or modification time differs has changed if its content id differs too. Sources behind a URL
     are not compared: withdraw them by command. Also deletes failures, so that they are tried again: with
-    ``retry_failed`` all, else the defects of another version of dailies, which this one may not have.
+    ``retry_failed`` all, else the defects of another version of dailies, which this one may not have, and what was refused
+    and is not any more. What is refused now stays as it is.
     """
     table = dataset.table(recipe.observations, schema.OBSERVATIONS)
     if not table.exists():
         return []
-    uris = {row["source_id"]: row["uri"] for row in rows}
+    uris = {row["source_id"]: row["uri"] for row in rows if not row["refused"]}
     known = table.read(["source_id", "content_id", "bytes", "modified", "status"])
     rows_known = [row for row in known.to_pylist() if row["source_id"] in uris]
     changed = list(dict.fromkeys(row["source_id"] for row in rows_known if _changed(uris[row["source_id"]], row)))
@@ -40,6 +41,9 @@ def withdraw_changed(
         same = pc.field("failed_version") == version("dailies")
         again &= (pc.field("failure", "kind") == Defect.kind) & ~pc.coalesce(same, pc.scalar(False))
     table.delete(uris, filter=again)
+    policy = video.policy_in_force()
+    admitted = [source for source, uri in uris.items() if policy.admits_more(uri)]
+    table.delete(admitted, filter=(pc.field("status") == "failed") & (pc.field("failure", "kind") == Refused.kind))
     dataset.table(recipe.clips, schema.clips([])).delete(filter=again)
     for step in recipe.steps:
         if isinstance(step, Annotation):

@@ -95,7 +95,7 @@ UNUSABLE: dict[
     "text": (written(b"not a video\n" * 1000), "unreadable", "Invalid data"),
     "zeros": (written(bytes(100_000)), "unreadable", "Invalid data"),
     "random bytes": (written(np.random.default_rng(1).bytes(100_000)), "unreadable", "Invalid data"),
-    "a folder": (folder_of_that_name, "unreadable", "Is a directory"),
+    "a folder": (folder_of_that_name, "unreadable", "is a folder, not a file"),
     "half an mp4 with its index at the end": (half("mp4"), "unreadable", "moov atom not found"),
     "sound only": (sound, "no_video", "in the file: audio"),
     "cover art only": (lambda folder: sound(folder, cover=True), "no_video", "no video stream"),

@@ -49,6 +49,7 @@ CURATION = (
     *(
         "curation/observe",
         "curation/observations",
+        "curation/folders",
         "curation/sources",
         "curation/select",
         "curation/clips",
@@ -94,7 +95,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/captioners": (*SHARED, "curation/observers", "curation/scorers"),
     "curation/table_files": ("curation/errors", "curation/parquet_files"),
     "curation/manifests": (*SHARED, "curation/table_files"),
-    "curation/sources": (*SHARED, "curation/manifests"),
+    "curation/folders": (),
+    "curation/sources": (*SHARED, "curation/folders", "curation/manifests"),
     "curation/select": READING,
     "curation/observe": (*SHARED, "curation/observers"),
     "curation/observations": (*SHARED, "curation/observers", "curation/observe"),

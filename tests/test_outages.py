@@ -37,6 +37,13 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.01)
 
 
+@pytest.fixture(autouse=True)
+def private_hosts() -> Iterator[None]:
+    """The proxy is on this machine."""
+    with video.opening_by(video.SourcePolicy(private_hosts=True)):
+        yield
+
+
 @pytest.fixture(scope="module")
 def store() -> Iterator[tuple[str, Proxy]]:
     """A bucket's URL, which leads through the proxy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from dailies.curation import video
 from dailies.curation.errors import UsageError
 from dailies.curation.tables import DatasetTables, query, verify
+from dailies.pipelines import run
 from dailies.pipelines.maintenance import take_down, verify_dataset
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
-from dailies.pipelines.run import curate, select_again
+from dailies.pipelines.run import select_again
 from dailies.pipelines.spans import record_spans, stored_spans
 from tests.rendered_video import number, numbered, render
 
@@ -54,6 +56,7 @@ def asked(dataset: Path, statement: str) -> list[dict[str, Any]]:
     return list(query(DatasetTables.open(str(dataset)), statement).to_pylist())
 
 
+curate = partial(run.curate, policy=video.SourcePolicy(local=True))  # the film lies elsewhere
 ONE, TWO = (0.2, 0.8, "one"), (0.8, 1.2, "two")
 
 

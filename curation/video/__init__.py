@@ -7,10 +7,20 @@ not need it.
 
 from dailies.curation.errors import SourceError
 from dailies.curation.types import Crop, Frames
-from dailies.curation.video.bytes_io import cell_url, content_among, content_id, local_path, size_of
+from dailies.curation.video.bytes_io import cell_url, content_among, content_id, size_of, store_of
 from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset
 from dailies.curation.video.extract import Extractor, Mode, extract_clip
 from dailies.curation.video.pixels import Canvas, DecodedFrame, jpeg, unjpeg
+from dailies.curation.video.policy import (
+    SourcePolicy,
+    lies_below,
+    local_path,
+    opening_by,
+    policy_in_force,
+    refusal,
+    refused_by_store,
+    shown,
+)
 from dailies.curation.video.read import clip_frames, count_frames, decode_bytes, probe, read_span, span_frames, stream
 from dailies.curation.video.source import Source, open_before, open_source
 from dailies.curation.video.write import write_clip
@@ -28,6 +38,7 @@ __all__ = [
     "Preset",
     "Source",
     "SourceError",
+    "SourcePolicy",
     "cell_url",
     "clip_frames",
     "content_among",
@@ -36,13 +47,20 @@ __all__ = [
     "decode_bytes",
     "extract_clip",
     "jpeg",
+    "lies_below",
     "local_path",
     "open_before",
     "open_source",
+    "opening_by",
+    "policy_in_force",
     "probe",
     "read_span",
+    "refusal",
+    "refused_by_store",
+    "shown",
     "size_of",
     "span_frames",
+    "store_of",
     "stream",
     "unjpeg",
     "write_clip",

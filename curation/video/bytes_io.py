@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Container
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 from dailies.curation.errors import SourceError, Unreadable, machine_raised
 from dailies.curation.retrying import cause_of, retried
+from dailies.curation.video.policy import (
+    CELLS,
+    WEB,
+    check_scheme,
+    local_path,
+    policy_in_force,
+    refused_by_store,
+    scheme_of,
+)
 
-CELLS = "parquet"  # scheme of URLs of cells, see ``cells``
 CHUNK, CHUNKS = 64 * 1024, 16  # content_id: bytes per sampled range, and how many ranges at most
-
-
-def local_path(uri: str) -> str | None:
-    """Return the path of a local file, ``None`` for any other URL."""
-    if uri.startswith("file://"):
-        return uri.removeprefix("file://")
-    return None if "://" in uri else uri
 
 
 def cell_url(file: str, column: str, row: int) -> str:
@@ -27,12 +29,44 @@ def cell_url(file: str, column: str, row: int) -> str:
     return f"{CELLS}://{file}#{urlencode({'row': row, 'column': column})}"
 
 
-def stores() -> Any:
-    """Return fsspec, which then knows cells of Parquet too."""
+def store_of(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and its path there. Raises ``Refused``, and what fsspec raises."""
     import fsspec
 
+    policy, scheme = policy_in_force(), scheme_of(url)
+    check_scheme(url, policy)
+    if scheme in WEB and "::" not in scheme:  # fsspec would take an IPv6 address for a chain
+        from dailies.curation.video.hosts import CheckedHTTP
+
+        return CheckedHTTP(policy=policy), url
     fsspec.register_implementation(CELLS, "dailies.curation.video.cells.ParquetCells", clobber=True)
-    return fsspec
+    return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]  # fsspec has no types
+
+
+def check_regular(path: str) -> None:
+    """Raise ``Unreadable`` where there is something else than a file: to open a pipe is to wait, and a device may act."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise Unreadable(f"is {KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def store_error(error: Exception) -> SourceError:
+    """Return what a store raised as what a row keeps. Raises ``error`` again where it is that, or the machine's fault."""
+    if isinstance(error, SourceError):
+        raise error
+    if (refused := refused_by_store(error)) is not None:
+        return refused
+    machine_raised(error)
+    return Unreadable(cause_of(error))
 
 
 def content_id(uri: str) -> tuple[str, int]:
@@ -58,7 +92,8 @@ def _identified(uri: str, sizes: Container[int | None] | None) -> tuple[str | No
     parts: list[bytes] = []
     try:
         if path is not None:
-            with open(path, "rb") as file:
+            check_regular(path)
+            with open(path, "rb", opener=_without_waiting) as file:
                 size = file.seek(0, os.SEEK_END)
                 if wanted := sizes is None or size in sizes:
                     parts = [_read_at(file, start, end) for start, end in _ranges(size)]
@@ -68,11 +103,8 @@ def _identified(uri: str, sizes: Container[int | None] | None) -> tuple[str | No
                 starts, ends = zip(*_ranges(size), strict=True)
                 paths = [remote] * len(starts)
                 parts = retried(lambda: system.cat_ranges(paths, list(starts), list(ends), on_error="raise"))
-    except SourceError:
-        raise
     except Exception as error:  # each store raises its own: botocore's errors are not even OSErrors
-        machine_raised(error)
-        raise Unreadable(one_line(error) if path is not None else cause_of(error)) from error
+        raise (store_error(error) if path is None else _file_error(error)) from error
     if not wanted:
         return None, size
     hasher = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=12)
@@ -83,7 +115,7 @@ def _identified(uri: str, sizes: Container[int | None] | None) -> tuple[str | No
 
 def _found(uri: str) -> tuple[Any, str, int]:
     """Return a remote file's file system, its path there and its size. Raises whatever the store raises."""
-    system, remote = stores().core.url_to_fs(uri)
+    system, remote = store_of(uri)
     size = retried(lambda: system.info(remote))["size"]
     if size is None:
         raise Unreadable("the server does not say how long it is (no Content-Length), so it cannot be read in parts")
@@ -95,11 +127,20 @@ def size_of(uri: str) -> int:
     path = local_path(uri)
     try:
         return os.stat(path).st_size if path is not None else _found(uri)[2]
-    except SourceError:
-        raise
     except Exception as error:  # each store raises its own
-        machine_raised(error)
-        raise Unreadable(one_line(error) if path is not None else cause_of(error)) from error
+        raise (store_error(error) if path is None else _file_error(error)) from error
+
+
+def _file_error(error: Exception) -> SourceError:
+    """Return why a local file cannot be read. Raises ``error`` again where it is one of those, or the machine's fault."""
+    if isinstance(error, SourceError):
+        raise error
+    machine_raised(error)
+    return Unreadable(one_line(error))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _ranges(size: int) -> list[tuple[int, int]]:
@@ -137,9 +178,10 @@ class Remote:
     @classmethod
     def at(cls, url: str) -> Remote:
         """Open a URL. Raises whatever the store raises."""
+        system, path = store_of(url)
 
         def opened() -> Any:
-            return stores().open(url, "rb").open()
+            return system.open(path, "rb")
 
         return cls(retried(opened), opened)
 

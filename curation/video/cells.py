@@ -17,7 +17,8 @@ import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
 from dailies.curation.parquet_files import open_parquet
-from dailies.curation.video.bytes_io import CELLS
+from dailies.curation.video.bytes_io import check_regular
+from dailies.curation.video.policy import CELLS
 
 BUFFER = 1 << 20  # bytes read at once; without it, a whole column of a row group would be
 
@@ -53,6 +54,7 @@ class ParquetCells(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no t
 
     @staticmethod
     def _column(file: str, column: str) -> _Column:
+        check_regular(file)
         stat = os.stat(file)
         key = (file, column, stat.st_size, stat.st_mtime_ns)
         opened = ParquetCells._open_column

@@ -11,11 +11,11 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Broken, TooFewFrames, Truncated, Unreadable, machine_raised
+from dailies.curation.errors import Broken, Refused, TooFewFrames, Truncated, Unreadable
 from dailies.curation.geometry import Size
 from dailies.curation.timing import end_of, ticks
 from dailies.curation.video import ebml, nal
-from dailies.curation.video.bytes_io import Remote, one_line
+from dailies.curation.video.bytes_io import Remote, one_line, store_error
 from dailies.curation.video.clock import ROUNDING, PacketTimes
 from dailies.curation.video.pixels import UNSPECIFIED, Upright
 
@@ -227,8 +227,10 @@ class FrameDecoder:
                 self.demux_errors += 1
                 self._last_error = f" ({one_line(error)})"
         if self._remote is not None and self._remote.error is not None:
-            machine_raised(self._remote.error)
-            raise Unreadable(f"reading stopped: {one_line(self._remote.error)}") from self._remote.error
+            reason = store_error(self._remote.error)
+            if not isinstance(reason, Refused):
+                reason = Unreadable(f"reading stopped: {one_line(self._remote.error)}")
+            raise reason from self._remote.error
 
     def _note(self, packet: Any) -> None:
         """Remember when a packet that may be skipped is shown."""

@@ -13,15 +13,16 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, Unreadable, machine_raised
+from dailies.curation.errors import Changed, NotCopied, NoVideo, SourceError, TooFewFrames, Unreadable, machine_raised
 from dailies.curation.geometry import Size
-from dailies.curation.retrying import cause_of
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Probe
 from dailies.curation.video.boxes import described_aspects
-from dailies.curation.video.bytes_io import Remote, local_path, one_line
+from dailies.curation.video.bytes_io import Remote, check_regular, one_line, store_error
 from dailies.curation.video.decode import FrameDecoder
+from dailies.curation.video.formats import FORMATS, refused_format
 from dailies.curation.video.pixels import Canvas, DecodedFrame, Upright, geometry, is_hdr
+from dailies.curation.video.policy import local_path
 
 PACKETS_BACK = (0, 10)  # seconds before a span at which to look for a keyframe, where packets alone are wanted
 SEEK_BACK = (0, 2, 10)  # the same, where frames are, before decoding from the start
@@ -89,24 +90,37 @@ class Source:
         import av
 
         path = local_path(self.uri)
-        options = {"protocol_whitelist": "file"}  # a playlist in a video's clothes opens no further addresses
+        # A playlist in a video's clothes opens no further addresses, and is none of the formats. External references of
+        # mov files stay closed by libav's own default (enable_drefs).
+        options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
         try:
             if self._remote is None and path is None:
                 self._remote = Remote.at(self.uri)
+            if self._remote is None and path is not None:
+                check_regular(path)
             # "file:" keeps libav from reading a protocol into a name with a colon.
             target = self._remote if self._remote is not None else f"file:{path}"
             with _log_line():
                 return av.open(target, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
         except Exception as error:
-            empty = path is not None and os.path.isfile(path) and os.path.getsize(path) == 0
             cause: Exception = error
             if self._remote is not None:
                 cause = self._remote.error or error
                 self._remote.close()
-            if not (isinstance(cause, av.FFmpegError) and isinstance(cause, MemoryError)):
-                machine_raised(cause)  # libav's own lack of memory comes of an absurd size in the file
-            reason = one_line(cause) if path is not None or cause is error else cause_of(cause)
-            raise Unreadable("the file is empty" if empty else reason) from error
+            raise self._reason(cause, path, of_store=path is None and cause is not error) from error
+
+    def _reason(self, cause: Exception, path: str | None, *, of_store: bool) -> SourceError:
+        """Return why it cannot be opened. Raises ``cause`` again where it says that itself, or is the machine's fault."""
+        import av
+
+        if isinstance(cause, SourceError):
+            raise cause
+        if of_store or (path is None and self._remote is None):
+            return store_error(cause)
+        if not (isinstance(cause, av.FFmpegError) and isinstance(cause, MemoryError)):
+            machine_raised(cause)  # libav's own lack of memory comes of an absurd size in the file
+        empty = path is not None and os.path.isfile(path) and os.path.getsize(path) == 0
+        return Unreadable("the file is empty" if empty else refused_format(cause) or one_line(cause))
 
     def _choose(self, index: int | None) -> Any:
         from av.stream import Disposition

@@ -7,11 +7,15 @@ from typing import Annotated
 import typer
 
 from dailies.curation.errors import UsageError
+from dailies.curation.video.policy import SourcePolicy, opening_by
 from dailies.pipelines.cli.options import (
+    AllowLocal,
+    AllowPrivateHosts,
     Dataset,
     Device,
     EngineName,
     Json,
+    NoLinks,
     Overrides,
     RecipeName,
     TextEncoder,
@@ -41,6 +45,9 @@ def curate(
         list[str],
         typer.Option("--readmit", metavar="PATH", help="Let in a source that was withdrawn; repeatable."),
     ] = [],  # noqa: B006
+    allow_local: AllowLocal = False,
+    allow_private_hosts: AllowPrivateHosts = False,
+    no_links: NoLinks = False,
     as_json: Json = False,
 ) -> None:
     """Turn raw video into training shards: observe, cut, score, select, export. Repeat the command to resume."""
@@ -59,6 +66,8 @@ def curate(
         retry_failed=retry_failed,
         column=column,
         readmit=readmit,
+        policy=SourcePolicy(local=allow_local, private_hosts=allow_private_hosts),
+        follow_links=not no_links,
         progress=progress_for(as_json),
     )
     print_summary(summary, as_json)
@@ -70,6 +79,9 @@ def cuts(
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO…", help="Files, folders or globs.")],
     recipe: RecipeName = "default",
     set_: Overrides = [],  # noqa: B006
+    allow_local: AllowLocal = False,
+    allow_private_hosts: AllowPrivateHosts = False,
+    no_links: NoLinks = False,
     as_json: Json = False,
 ) -> None:
     """Find where shots meet, without a dataset. Frames are counted from 0, in the order they are shown."""
@@ -80,7 +92,13 @@ def cuts(
 
     loaded = load_recipe(recipe, set_)
     print_notes(loaded.notes)
-    report = find_cuts(videos, loaded, progress=progress_for(as_json))
+    report = find_cuts(
+        videos,
+        loaded,
+        policy=SourcePolicy(local=allow_local, private_hosts=allow_private_hosts),
+        follow_links=not no_links,
+        progress=progress_for(as_json),
+    )
     print_cuts(report, as_json)
     if report.failures and not report.cuts:
         raise typer.Exit(1)
@@ -132,6 +150,7 @@ def export(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try clips again that an export which exists lacks.")
     ] = False,
+    allow_private_hosts: AllowPrivateHosts = False,
     as_json: Json = False,
 ) -> None:
     """Write the selected clips as training shards; with --latents, encode an export's clips so that training only reads.
@@ -140,7 +159,7 @@ def export(
     """
     from dailies.pipelines.cli.progress import progress_for
 
-    progress = progress_for(as_json)
+    progress, policy = progress_for(as_json), SourcePolicy(private_hosts=allow_private_hosts)
     if latents is None:
         for flag, value in {"--out": out, "--from": start, "--vae": vae, "--text-encoder": text}.items():
             if value is not None:
@@ -149,7 +168,13 @@ def export(
         from dailies.pipelines.run import export_again
 
         report = export_again(
-            dataset, name, set_, engine=parse_engine(engine), retry_failed=retry_failed, progress=progress
+            dataset,
+            name,
+            set_,
+            engine=parse_engine(engine),
+            retry_failed=retry_failed,
+            policy=policy,
+            progress=progress,
         )
         print_export(report, as_json)
         return
@@ -164,7 +189,9 @@ def export(
     request = LatentsRequest(
         export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
     )
-    print_latents(export_latents(request, engine=parse_engine(engine), progress=progress), as_json)
+    with opening_by(policy):
+        encoded = export_latents(request, engine=parse_engine(engine), progress=progress)
+    print_latents(encoded, as_json)
 
 
 def sql(

@@ -23,6 +23,14 @@ Overrides = Annotated[
     list[str], typer.Option("--set", "-s", metavar="STEP.KEY=VALUE", help="Change one value of the recipe; repeatable.")
 ]
 EngineName = Annotated[str, typer.Option("--engine", metavar="ray|local", help="Ray Data, or a plain loop.")]
+AllowLocal = Annotated[
+    bool, typer.Option("--allow-local", help="Let manifests name files outside of their own folder.")
+]
+AllowPrivateHosts = Annotated[
+    bool,
+    typer.Option("--allow-private-hosts", help="Read URLs on this machine or a private network too."),
+]
+NoLinks = Annotated[bool, typer.Option("--no-links", help="Leave out videos behind links in folders and globs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Vae = Annotated[str | None, typer.Option("--vae", metavar="MODEL", help="VAE, instead of the one in --from.")]
 TextEncoder = Annotated[

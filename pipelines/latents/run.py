@@ -25,6 +25,7 @@ from dailies.curation.errors import DailiesError, ExportError, RecipeError, Usag
 from dailies.curation.locking import only_writer
 from dailies.curation.packages import need
 from dailies.curation.tables import Folder
+from dailies.curation.video import policy_in_force
 from dailies.pipelines import engine as engines
 from dailies.pipelines.latents.card import card
 from dailies.pipelines.latents.work import LatentsWork, passes
@@ -200,6 +201,7 @@ def _work(
         manifest=manifest,
         models=models,
         device=device.type if engine == "ray" else str(device),  # Ray says which of the GPUs
+        policy=policy_in_force(),
     )
 
 

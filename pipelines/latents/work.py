@@ -16,6 +16,7 @@ from dailies.curation.errors import TooShort, item_error
 from dailies.curation.tables import Folder
 from dailies.curation.tables.storage import layout
 from dailies.curation.types import Resources
+from dailies.curation.video import SourcePolicy
 from dailies.pipelines.exporting import Written
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.stages import MEMORY_GB
@@ -71,6 +72,7 @@ class LatentsWork:
     manifest: LatentsManifest
     models: Models
     device: str
+    policy: SourcePolicy = SourcePolicy()  # noqa: RUF009 - frozen
     name: ClassVar[str] = "latents"
     receipt: ClassVar[type] = Written
 
@@ -96,6 +98,7 @@ class LatentsWork:
         with Isolated(
             "dailies.pipelines.latents.work:read_clip",
             answer=np.ndarray,
+            policy=self.policy,
             stall_seconds=STALL_SECONDS,
             memory_gb=MEMORY_GB,
         ) as child:

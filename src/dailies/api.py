@@ -64,12 +64,17 @@ def curate(
     retry_failed: bool = False,
     column: str | None = None,
     readmit: Sequence[str] = (),
+    allow_local: bool = False,
+    allow_private_hosts: bool = False,
+    follow_links: bool = True,
     progress: Progress = show_progress,
 ) -> Summary:
     """Turn raw video into a dataset and training shards; repeat the call to resume.
 
     ``sources``: files, folders, globs or manifests, whose column ``column`` names the videos. ``recipe``: a built-in name, a
-    YAML file, or a ``CurationRecipe``.
+    YAML file, or a ``CurationRecipe``. ``allow_local``: let manifests name files outside of their own folder;
+    ``allow_private_hosts``: read URLs of this machine and of private networks that a manifest names, or another URL leads
+    to; ``follow_links``: whether to look behind the links in folders and globs.
     Returns what became of every source, clip and selection, each loss with its reason. Raises ``UsageError`` before any work
     where the request cannot be met.
     """
@@ -81,6 +86,8 @@ def curate(
         retry_failed=retry_failed,
         column=column,
         readmit=readmit,
+        policy=videos.SourcePolicy(local=allow_local, private_hosts=allow_private_hosts),
+        follow_links=follow_links,
         progress=progress,
     )
 
@@ -150,13 +157,23 @@ class Dataset:
         overrides: Sequence[str] = (),
         engine: Engine = "ray",
         retry_failed: bool = False,
+        allow_private_hosts: bool = False,
         progress: Progress = show_progress,
     ) -> ExportReport:
         """Export the last selection, with overrides such as ``overrides=["export.crf=23"]``.
 
-        ``retry_failed``: try the clips again that an export which exists lacks.
+        ``retry_failed``: try the clips again that an export which exists lacks. ``allow_private_hosts``: read sources at URLs
+        of this machine and of private networks.
         """
-        return run.export_again(self.url, name, overrides, engine=engine, retry_failed=retry_failed, progress=progress)
+        return run.export_again(
+            self.url,
+            name,
+            overrides,
+            engine=engine,
+            retry_failed=retry_failed,
+            policy=videos.SourcePolicy(private_hosts=allow_private_hosts),
+            progress=progress,
+        )
 
     def frames(self, clip_id: str, *, short_side: int | None = None) -> Frames:
         """Decode a clip from its source: ``pixels`` (t, h, w, 3) uint8 RGB, upright, and ``pts`` (t,) of each frame.

@@ -70,6 +70,8 @@ def a_number(value: Any) -> float | None:
 def _by_decord(data: bytes, points: NDArray[np.float64]) -> Pixels:
     from decord import DECORDError, VideoReader
 
+    if data[4:8] != b"ftyp":  # its libav opens lists of other files and addresses too, and has no list of what it may
+        raise Unreadable("the row's video is not an mp4, as exports encode; reader=pyav says what it is")
     try:
         reader = VideoReader(io.BytesIO(data), num_threads=1)
         starts = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
