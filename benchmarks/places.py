@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs by its path, too
 
 from dailies.curation import schema
+from dailies.curation.addresses import public
 from dailies.curation.tables import DatasetTables, Receipt, query
 from dailies.pipelines import places
 
@@ -35,8 +36,8 @@ def uri_of(source: int, signature: int) -> str:
     return f"s3://bucket/videos/{source:08d}.mp4?X-Amz-Signature={schema.digest(source, signature) * 2}"
 
 
-def contents_of(uris: Sequence[str], sizes: Collection[int | None]) -> dict[str, str]:
-    return {uri: f"c{int(uri.partition('.mp4')[0][-8:])}" for uri in uris}
+def contents_of(rows: Sequence[Mapping[str, Any]], sizes: Collection[int | None] | None) -> dict[str, str]:
+    return {row["address"]: f"c{int(row['uri'].partition('.mp4')[0][-8:])}" for row in rows}
 
 
 def build(folder: str, sources: int, clips: int, evidence: int) -> DatasetTables:
@@ -47,7 +48,9 @@ def build(folder: str, sources: int, clips: int, evidence: int) -> DatasetTables
     second: list[Receipt] = []
     for start in range(0, sources, PART):
         part = range(start, min(start + PART, sources))
-        same = [{"source_id": schema.source_id(f"{n}"), "uri": uri_of(n, 0), "content_id": f"c{n}"} for n in part]
+        same = [
+            {"source_id": schema.source_id(f"{n}"), "uri": public(uri_of(n, 0)), "content_id": f"c{n}"} for n in part
+        ]
         frame = [{"pts": 0, "jpeg": os.urandom(evidence)}]
         more = {"segment": 0, "segments": 1, "status": "ok", "bytes": 1, "evidence": frame}
         first.append(observed.write_part([row | more | {"unit": f"{row['source_id']}/0"} for row in same]))
@@ -78,7 +81,7 @@ def measure(sources: int, clips: int, evidence: int) -> Iterator[tuple[str, floa
         before, times = size(folder), list[float]()
         for signature in range(1, 4):
             rows = [
-                {"source_id": schema.source_id(uri), "uri": uri, "manifest": None}
+                {"source_id": schema.source_id(uri), "uri": public(uri), "address": uri, "manifest": None}
                 for uri in (uri_of(source, signature) for source in range(sources))
             ]
             times.append(seconds(partial(places.place_sources, dataset, rows)))

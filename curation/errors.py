@@ -43,9 +43,14 @@ import re
 import socket
 import traceback
 
+from dailies.curation.addresses import scrub
+
 
 class DailiesError(Exception):
-    """Base of everything raised on purpose."""
+    """Base of everything raised on purpose. Its message shows no passwords and signatures, whatever it is made of."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(scrub(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UsageError(DailiesError):
@@ -209,7 +214,7 @@ def machine_error(error: BaseException) -> DailiesError | None:
     if not isinstance(error, MemoryError) and system_errno(error) in MACHINE:
         return outage(text)
     if lacks_memory(error):
-        return OutOfMemory(f"{socket.gethostname()}: memory ran out{f': {text[:200]}' if text else ''}")
+        return OutOfMemory(f"{socket.gethostname()}: memory ran out{f': {scrub(text)[:200]}' if text else ''}")
     return None
 
 

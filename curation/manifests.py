@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dailies.curation.addresses import scrub_json
 from dailies.curation.config import did_you_mean
 from dailies.curation.errors import UsageError
 from dailies.curation.schema import SPLIT_WORDS, split_named
@@ -152,8 +153,8 @@ def _named(manifest: Path, column: str, row: TableRow, policy: SourcePolicy) -> 
     if start is not None and end is not None:
         span = _span(where, columns.pop(start), columns.pop(end))
     _check_split(where, columns)
-    text_of = json.dumps(_plain(columns), sort_keys=True, default=_jsonable) if columns else None
-    return Named(uri=uri, span=span, columns=text_of, where=where, refused=refused)
+    plain = json.dumps(_plain(columns), sort_keys=True, default=_jsonable) if columns else None
+    return Named(uri=uri, span=span, columns=scrub_json(plain), where=where, refused=refused)
 
 
 def _address(folder: Path, text: str, policy: SourcePolicy) -> tuple[str, str | None]:

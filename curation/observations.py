@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from dailies.curation import schema
+from dailies.curation.addresses import address_of, scrub
 from dailies.curation.errors import SourceError
 from dailies.curation.observe import EvidenceGrid, Observation, Segment, observe
 from dailies.curation.observers import Observer
@@ -39,32 +40,33 @@ def observe_row(
     row = empty_row(source)
     try:
         observation = observe(
-            source["uri"], observers, evidence, heartbeat, segment=segment, segment_seconds=segment_seconds
+            address_of(source), observers, evidence, heartbeat, segment=segment, segment_seconds=segment_seconds
         )
         row |= _observed(observation)
     except SourceError as error:
-        row |= failed(error)
+        row |= failed(error, source)
     return row | {"seconds_taken": time.monotonic() - began}
 
 
 UNIT = pa.schema(
     [
-        *(pa.field(name, pa.string()) for name in ("source_id", "uri", "manifest")),
+        *(pa.field(name, pa.string()) for name in ("source_id", "uri", "address", "manifest")),
         *(pa.field(name, pa.int32()) for name in ("segment", "segments")),
         pa.field("origin", pa.int64()),
         pa.field("refused", pa.string()),
     ]
 )
-"""The unit of work of observing. ``segments`` and ``origin`` are null where the source was not opened yet; ``refused`` says
-why it is not to be opened."""
+"""The unit of work of observing. ``address``: what to read it by, see ``address_of``; ``refused``: why it is not to be opened.
+
+``segments`` and ``origin`` are null where the source was not opened yet."""
 
 
 def empty_row(source: dict[str, Any]) -> dict[str, Any]:
     """Return a row of ``schema.OBSERVATIONS`` for a unit that was not observed."""
     unit = {"unit": unit_of(source["source_id"], source["segment"]), "segments": source["segments"] or 1}
-    stated = {name: value for name, value in source.items() if name != "refused"}
+    stored = {name: value for name, value in source.items() if name not in ("refused", "address")}
     there = {} if source.get("refused") else stat_row(source["uri"])
-    return {**schema.empty_row(schema.OBSERVATIONS), **stated, **unit, **there}
+    return {**schema.empty_row(schema.OBSERVATIONS), **stored, **unit, **there}
 
 
 def unit_of(source_id: str, segment: int) -> str:
@@ -82,9 +84,9 @@ def stat_row(uri: str) -> dict[str, Any]:
     return {"bytes": stat.st_size, "modified": stat.st_mtime_ns} if stat else {}
 
 
-def failed(error: SourceError) -> dict[str, Any]:
+def failed(error: SourceError, source: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a source that could not be observed."""
-    return schema.failed("observe", error.kind, str(error))
+    return schema.failed("observe", error.kind, scrub(str(error), address_of(source)))
 
 
 def _observed(observation: Observation) -> dict[str, Any]:

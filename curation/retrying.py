@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from dailies.curation.addresses import scrub
 from dailies.curation.errors import DailiesError
 
 T = TypeVar("T")
@@ -110,7 +111,7 @@ def cause_of(error: BaseException) -> str:
         if status is not None and str(status) not in text:
             lines.append(f"HTTP status {status}")
         phrases += [line for line in lines if not any(line in earlier for earlier in phrases)]
-    line = ": ".join(phrases)
+    line = scrub(": ".join(phrases))  # before it is cut, since half a URL is no URL any more
     hints = dict.fromkeys(hint for mark, hint in HINTS.items() if mark in line)
     if not hints and (denied := next((link for link in _chain(error) if _status(link) in (401, 403)), None)):
         hints[DENIED if _is_answer_of_s3(denied) else LOGIN] = None

@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from dailies.curation.addresses import scrub
+
 
 def field(name: str, type: pa.DataType, doc: str, unit: str | None = None) -> pa.Field:
     """Return a nullable field that documents itself."""
@@ -94,7 +96,7 @@ LATER = frozenset(
 
 def failed(stage: str, kind: str, message: str) -> dict[str, Any]:
     """Return the columns of a row that stands for what could not be done."""
-    failure = {"stage": stage, "kind": kind, "message": message}
+    failure = {"stage": stage, "kind": kind, "message": scrub(message)}
     return {"status": "failed", "failure": failure, "failed_version": _version()}
 
 
@@ -153,7 +155,7 @@ GEOMETRY = pa.struct(
 
 SOURCE_COLUMNS = [
     field("source_id", pa.string(), "hash of the uri"),
-    field("uri", pa.string(), "where the source lies"),
+    field("uri", pa.string(), "where the source lies; of a URL, neither password nor query"),
 ]
 
 OBSERVATIONS = pa.schema(
@@ -198,7 +200,7 @@ CLIP_COLUMNS = [
     field("clip_id", pa.string(), "hash of source, content, stream and span"),
     field("source_id", pa.string(), "hash of the uri"),
     field("content_id", pa.string(), "hash of the source's content"),
-    field("uri", pa.string(), "where the source lies"),
+    field("uri", pa.string(), "where the source lies; of a URL, neither password nor query"),
     field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
     field("split", pa.string(), "train, validation or test: a function of the content"),
     field(
@@ -314,7 +316,11 @@ EXPORT_COLUMNS = [
     field("clip_id", pa.string(), "hash of source, content, stream and span"),
     field("source_id", pa.string(), "hash of the uri"),
     field("content_id", pa.string(), "hash of the source's content"),
-    field("uri", pa.string(), "where the source lay"),
+    field(
+        "uri",
+        pa.string(),
+        "where the source lay: a URL without password and query; of a local file its name, or its path if extraction is none",
+    ),
     field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
     field("split", pa.string(), "train, validation or test"),
     field("stream", pa.int32(), "index of the video stream in the source"),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from dailies.curation.addresses import public, scrub
 from dailies.curation.errors import UsageError
 from dailies.curation.folders import files_below, files_matching
 from dailies.curation.manifests import MANIFEST_SUFFIXES, VIDEO_SUFFIXES, Named, absolute, read_manifest
@@ -30,7 +31,8 @@ def list_sources(
 ) -> Iterator[dict[str, Any]]:
     """List the sources, each once and in a stable order.
 
-    Yields dicts of ``source_id``, ``uri``, ``manifest`` (JSON or None), ``whole`` (whether it is to be cut as a whole) and
+    Yields dicts of ``source_id``, ``uri``, ``address`` (with what ``uri`` lacks, to read the source by: it is kept in memory
+    alone; several may have one ``uri``), ``manifest`` (JSON or None), ``whole`` (whether it is to be cut as a whole) and
     ``spans``: those that manifests name, as dicts of ``start``, ``end`` (s) and ``manifest``, each to be a clip; ``named``:
     whether the user named it, and not a manifest alone; ``refused``: why it is not to be opened, or None.
 
@@ -44,12 +46,10 @@ def list_sources(
     """
     listed: dict[str, _Listed] = {}
     for named in [named for argument in arguments for named in _named(argument, column, policy, follow_links)]:
-        identity = source_id(named.uri)
-        if identity not in listed:
-            listed[identity] = _Listed(named.uri)
-        listed[identity].add(named)
-    for identity, source in listed.items():
-        yield {"source_id": identity, "uri": source.uri, **source.row()}
+        listed.setdefault(named.uri, _Listed(named.uri)).add(named)
+    for address, source in listed.items():
+        uri = public(address)
+        yield {"source_id": source_id(uri), "uri": uri, "address": address, **source.row()}
 
 
 class _Listed:
@@ -127,13 +127,14 @@ def _remote(url: str, policy: SourcePolicy) -> list[Named]:
         with opening_by(policy.naming([url])):
             fs, path = store_of(url)
     except (ValueError, ImportError) as error:
-        raise UsageError(f"{url}: cannot be opened: {cause_of(error)}") from error
+        raise UsageError(scrub(f"{url}: cannot be opened: {cause_of(error)}", url)) from None
     try:
         videos = retried(lambda: _videos_at(fs, path), hopeless=refused)
     except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
         if (barred := refused_by_store(error)) is not None:
-            raise UsageError(f"{url}: {barred}") from error
-        raise UsageError(f"{url}: cannot be listed: {type(error).__name__}: {cause_of(error)}") from error
+            raise UsageError(scrub(f"{url}: {barred}", url)) from None
+        text = f"{url}: cannot be listed: {type(error).__name__}: {cause_of(error)}"
+        raise UsageError(scrub(text, url)) from None
     if videos is None:
         raise UsageError(f"{url}: no such file, folder or bucket; check the address")
     if not videos:

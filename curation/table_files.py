@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dailies.curation.addresses import scrub
 from dailies.curation.errors import UsageError
 from dailies.curation.parquet_files import open_parquet, python_rows
 
@@ -219,9 +220,9 @@ def _note(kinds: dict[str, _Kind], name: str, value: Any, place: str, where: str
     if known.word != word:
         both = {known.word, word}
         if not both <= {"a whole number", "a number", "text"}:
+            shown = scrub(json.dumps(value, ensure_ascii=False))[:80]
             raise UsageError(
-                f"{place}={json.dumps(value, ensure_ascii=False)[:80]}: is {word}, where {known.where} has {known.word}; "
-                "give all of them one type, or null"
+                f"{place}={shown}: is {word}, where {known.where} has {known.word}; give all of them one type, or null"
             )
         known.word = "text" if "text" in both else "a number"
     if isinstance(value, dict):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dailies.curation import errors
+from dailies.curation.addresses import scrub
 
 TEXT = struct.Struct("<Q")  # length of the JSON, which the buffers follow
 TEXT_BYTES = 64 << 20  # most of it: JPEGs, pictures and long lists of numbers travel as buffers
@@ -67,9 +68,9 @@ def error_row(error: Exception) -> dict[str, Any]:
     args = list(error.args) if all(isinstance(arg, str | int | float | None) for arg in error.args) else None
     return {
         "type": type(error).__name__,
-        "message": str(error),
-        "args": args,
-        "notes": list(getattr(error, "__notes__", ())),
+        "message": scrub(str(error)),
+        "args": args and [scrub(arg) if isinstance(arg, str) else arg for arg in args],
+        "notes": [scrub(note) for note in getattr(error, "__notes__", ())],
     }
 
 

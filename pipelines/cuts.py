@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dailies.curation.addresses import public, scrub
 from dailies.curation.errors import item_error
 from dailies.curation.sources import list_sources
 from dailies.curation.types import Cut
@@ -51,6 +52,10 @@ def find_cuts(
     Raises ``UsageError`` for a path that does not exist.
     """
     rows = list(list_sources(videos, policy=policy, follow_links=follow_links))
+    names: dict[str, str] = {}  # of two addresses whose queries alone differ, the second gets a number
+    for row in rows:
+        alike = sum(public(address) == row["uri"] for address in names)
+        names[row["address"]] = f"{row['uri']} ({alike + 1})" if alike else row["uri"]
     step, detector = recipe.step(ObserveStep), recipe.step(CutStep).detector
     observers = [observer for observer in step.observers if observer.name in detector.observers]
     cuts: dict[str, tuple[FrameCut, ...]] = {}
@@ -67,15 +72,17 @@ def find_cuts(
     ):
         for row in rows:
             if row["refused"]:
-                failures[row["uri"]] = row["refused"]
+                failures[names[row["address"]]] = row["refused"]
                 bar.advance(failed=1)
                 continue
             try:
-                placed: list[tuple[Cut, tuple[int, int]]] = child.call(row["uri"], observers, detector)
+                placed: list[tuple[Cut, tuple[int, int]]] = child.call(row["address"], observers, detector)
             except Exception as error:
-                failures[row["uri"]] = str(item_error(error))
+                failures[names[row["address"]]] = scrub(str(item_error(error)), row["address"])
                 bar.advance(failed=1)
                 continue
-            cuts[row["uri"]] = tuple(FrameCut(frame=frame, end=end, kind=cut.kind) for cut, (frame, end) in placed)
+            cuts[names[row["address"]]] = tuple(
+                FrameCut(frame=frame, end=end, kind=cut.kind) for cut, (frame, end) in placed
+            )
             bar.advance()
     return CutsReport(cuts=cuts, failures=failures)

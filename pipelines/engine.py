@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, get_args
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from dailies.curation.addresses import guard_logs
 from dailies.curation.errors import UsageError, stopping_error
 from dailies.curation.types import Resources
 from dailies.pipelines import clusters
@@ -77,6 +78,7 @@ def session(engine: Engine, packages: Iterable[str] = ()) -> Iterator[None]:
         theirs = ray.is_initialized() or clusters.address() is not None
         if not ray.is_initialized():
             stack.enter_context(clusters.joined())
+        guard_logs("ray")
         if theirs:
             clusters.check_packages((*PACKAGES, *packages))
         yield

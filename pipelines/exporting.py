@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dailies.curation import export, schema
+from dailies.curation.addresses import name_of, without_places
 from dailies.curation.clips import SPLITS
-from dailies.curation.errors import Defect, NotCopied, Refused
+from dailies.curation.errors import Changed, Defect, NotCopied, Refused, Unreadable, UsageError
 from dailies.curation.export import ExtractSettings
-from dailies.curation.tables import DatasetTables, Folder, Table, shards_of
+from dailies.curation.tables import DatasetTables, Folder, Table, clean_columns, shards_of
 from dailies.curation.types import Resources
 from dailies.curation.video import SourcePolicy, policy_in_force
 from dailies.pipelines import engine as engines
@@ -38,6 +39,8 @@ from dailies.pipelines.stages import MEMORY_GB
 
 EXTRACTED = "extracted"  # the folder, within a staging folder, of files that clips were extracted into
 LOCATION = ["extracted", "at", "row", "reused"]  # columns that say where an extracted clip lies
+
+UNREAD = frozenset({Unreadable.kind, Changed.kind})  # what may come of an address that lacks its query
 
 log = logging.getLogger("dailies")
 
@@ -59,6 +62,7 @@ class ExtractWork:
     settings: ExtractSettings
     stall_seconds: float
     policy: SourcePolicy = SourcePolicy()  # noqa: RUF009 - frozen
+    private_sources: bool = False
     name: ClassVar[str] = "extract"
     receipt: ClassVar[type] = Written
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
@@ -80,7 +84,9 @@ class ExtractWork:
             def call(bundle: pa.Table) -> Written:
                 name = bundle["file"][0].as_py()
                 with (Folder.beneath(self.staging) / EXTRACTED).new_file(name) as file:
-                    failed = export.write_extracted(file, bundle.drop_columns("file").to_pylist(), extract)
+                    failed = export.write_extracted(
+                        file, bundle.drop_columns("file").to_pylist(), extract, private_sources=self.private_sources
+                    )
                 return Written(name=name, clips=len(bundle), failed=failed)
 
             yield call
@@ -169,10 +175,14 @@ def export_selection(
     engine: engines.Engine,
     progress: Progress,
     retry_failed: bool = False,
+    addresses: Mapping[str, str] = {},
+    private_sources: bool = False,
 ) -> ExportReport:
     """Export ``clips`` (the selected ones, with ``columns``), or report the export where it exists already.
 
-    ``retry_failed``: extract those clips again that could not be, of an export that exists.
+    ``retry_failed``: extract those clips again that could not be, of an export that exists. ``addresses``: by source id, what
+    to read those sources by whose uri lacks a password or a query; clips of theirs that an export lacks are tried again.
+    ``private_sources``: the export does not say where sources lie.
     """
     if not len(clips):
         return ExportReport(name=step.name, path=None, splits={}, failed=0)
@@ -182,25 +192,31 @@ def export_selection(
     meaning = [wanted, settings.meaning, step.seed, step.shard_mb, scored]
     if settings.mode == "none":  # its rows name the sources: where one has moved, they must name another place
         meaning.append(sorted(set(clips["uri"].to_pylist())))
+    if private_sources:
+        meaning.append("private sources")
     exports = dataset.folder / "exports"
     name, previous = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
-    if previous is None or _retriable(previous, retry_failed=retry_failed):
+    retriable = previous is not None and _retriable(previous, retry_failed=retry_failed, addresses=addresses)
+    if previous is None or retriable or shows_secrets(previous):
         staging = exports / f".staging-{name}"
         if (staging / "cuts").list():
             log.warning(f"{staging.url}: begun by an older dailies, whose files have other columns; it is begun anew")
             staging.delete_tree()
         reused = _reusable(previous)
         fresh = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=reused["clip_id"])))
-        batches = export.by_source(_marked(fresh, dataset.table(recipe.observations)))
+        batches = export.by_source(_addressed(_marked(fresh, dataset.table(recipe.observations)), addresses))
         extracting = ExtractWork(
             staging=staging.url,
             settings=settings,
             stall_seconds=recipe.step(ObserveStep).stall_seconds,
             policy=policy_in_force(),
+            private_sources=private_sources,
         )
         _make(extracting, staging / EXTRACTED, batches, engine, progress)
         shards = export.plan_shards(
-            _located(clips, batches, reused), seed=step.seed, shard_bytes=step.shard_mb * 1_000_000
+            _located(_as_shown(clips, settings.mode, private=private_sources), batches, reused),
+            seed=step.seed,
+            shard_bytes=step.shard_mb * 1_000_000,
         )
         # A shard's clips are held at once, as they were read and as they are written.
         putting = ShardWork(
@@ -213,7 +229,7 @@ def export_selection(
         failures = _failures(staging, shards)
         if previous is None and failures == len(clips):
             return ExportReport(name=step.name, path=None, splits={}, failed=failures)
-        if previous is not None and failures >= _failed(previous).num_rows:
+        if previous is not None and failures >= _failed(previous).num_rows and not shows_secrets(previous):
             staging.delete_tree()  # no clip is gained
             return _report_found(dataset, run_id, step, previous)
         origin = {
@@ -225,6 +241,7 @@ def export_selection(
             "limits": selection["limits"],
             "tables": {**selection["tables"], recipe.observations: dataset.table(recipe.observations).version()},
             "extraction": step.extraction,
+            "private_sources": private_sources,
             "seed": step.seed,
             "version": version("dailies"),
         }
@@ -259,15 +276,18 @@ def _place(dataset: DatasetTables, name: str, wanted: Sequence[str]) -> tuple[st
     raise AssertionError("there are more numbers than exports")
 
 
-def _failed(folder: Folder) -> pa.Table:
-    """Return clip and failure of those that an export could not extract."""
-    index = _read_table(folder, "index.parquet", ["clip_id", "status", "failure"])
+def _failed(folder: Folder, column: str = "clip_id") -> pa.Table:
+    """Return ``column`` and failure of the clips that an export could not extract."""
+    index = _read_table(folder, "index.parquet", [column, "status", "failure"])
     return index.filter(pc.equal(index["status"], "failed"))
 
 
-def _retriable(folder: Folder, *, retry_failed: bool) -> bool:
+def _retriable(folder: Folder, *, retry_failed: bool, addresses: Mapping[str, str] = {}) -> bool:
     """Return whether an export has failures that another try may mend: a defect of another dailies, what a policy refused
-    that is another now, or any if asked."""
+    that is another now, sources that came with ``addresses`` this time, or any if asked."""
+    failed = _failed(folder, "source_id").to_pylist() if addresses else []
+    if any(row["source_id"] in addresses and row["failure"]["kind"] in UNREAD for row in failed):
+        return True
     kinds = {failure["kind"] for failure in _failed(folder)["failure"].to_pylist()} - {NotCopied.kind}
     if Refused.kind in kinds and policy_in_force() != SourcePolicy():  # which refused them
         return True
@@ -276,6 +296,42 @@ def _retriable(folder: Folder, *, retry_failed: bool) -> bool:
     if not folder.holds(export.MANIFEST):  # an older dailies wrote none
         return True
     return export.ExportManifest.from_json(folder.read(export.MANIFEST)).version != version("dailies")
+
+
+def shows_secrets(folder: Folder) -> bool:
+    """Return whether an export, of an older dailies, shows passwords or signatures of URLs."""
+    names = pq.read_schema(folder.file("index.parquet"), filesystem=folder.fs).names
+    columns = [name for name in ("uri", "manifest", "failure") if name in names]
+    return clean_columns(_read_table(folder, "index.parquet", columns)) is not None
+
+
+def _addressed(clips: pa.Table, addresses: Mapping[str, str]) -> pa.Table:
+    """Return ``clips`` with a column ``address``: what their source is read by, where that is not its uri."""
+    column = [addresses.get(source) for source in clips["source_id"].to_pylist()]
+    return clips.append_column("address", pa.array(column, pa.string()))
+
+
+def _as_shown(clips: pa.Table, mode: str, *, private: bool) -> pa.Table:
+    """Return ``clips`` as an export may show them: it names files, and not where on a disk they lie, unless it is read by
+    that (mode ``none``). Of ``private`` sources there is no uri, and no place in what manifests say."""
+    uris, manifests = clips["uri"].to_pylist(), clips["manifest"].to_pylist()
+    if private:
+        uris, manifests = [None] * len(uris), [without_places(text) for text in manifests]
+    elif mode != "none":
+        uris = [uri if uri is None else name_of(uri) for uri in uris]
+    for name, values in (("uri", uris), ("manifest", manifests)):
+        at = clips.schema.get_field_index(name)
+        clips = clips.set_column(at, clips.schema.field(at), pa.array(values, pa.string()))
+    return clips
+
+
+def check_private(step: ExportStep, private_sources: bool) -> None:
+    """Raise ``UsageError`` where an export with private sources could not be read."""
+    if private_sources and step.settings.mode == "none":
+        raise UsageError(
+            f"--private-sources: {step.name}.mode=none: such clips stay in their sources, and can be read only by where "
+            "these lie; take another mode"
+        )
 
 
 def _reusable(previous: Folder | None) -> pa.Table:

@@ -28,6 +28,7 @@ from typing import IO, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from dailies.curation.addresses import scrub
 from dailies.curation.config import format_error
 from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, SourceError, item_error, lacks_memory, outage
 from dailies.curation.video import SourcePolicy, opening_by
@@ -227,7 +228,7 @@ class Isolated:
                 how += " (out of memory?)"
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 4096))
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return Crashed(f"its process died {how}{': ' + lines[-1].strip()[:200] if lines else ''}")
+        return Crashed(f"its process died {how}{': ' + scrub(lines[-1].strip())[:200] if lines else ''}")
 
 
 def _error(row: Mapping[str, Any]) -> DailiesError:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from dailies.curation.errors import UsageError
+from dailies.curation.addresses import public
+from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.export.card import disagreement, recount
 from dailies.curation.export.manifest import MANIFEST
-from dailies.curation.tables import DatasetProblem, DatasetTables, Garbage, verify
+from dailies.curation.tables import DatasetProblem, DatasetTables, Garbage, uncleaned, verify
+from dailies.curation.video import content_id
+from dailies.pipelines.exporting import shows_secrets
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.places import known_sources, remember_withdrawn, withdrawn_table
 from dailies.pipelines.stages import MEMORY_GB
+
+SECRETS = "holds passwords or signatures of URLs; the next dailies curate or dailies export writes it anew without them"
+EXPORTED_SECRETS = (
+    "holds passwords or signatures of URLs; dailies export makes one without them beside it: delete this folder then"
+)
 
 
 def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
@@ -20,8 +29,13 @@ def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
     with Isolated("dailies.curation.video:count_frames", answer=int, memory_gb=MEMORY_GB) as child:
         problems = verify(dataset, check_media=child.call if deep else None)
     broken = {problem.table for problem in problems}
+    for name in dataset.tables():
+        if name not in broken:
+            problems += [DatasetProblem(name, column, SECRETS) for column in uncleaned(dataset, name)]
     for name in dataset.exports():
         table = f"exports/{name}"
+        if table not in broken and shows_secrets(dataset.folder / table):
+            problems.append(DatasetProblem(table, "index.parquet", EXPORTED_SECRETS))
         message = disagreement(dataset.folder / table) if table not in broken else None
         if message is not None:
             problems.append(DatasetProblem(table, MANIFEST, message))
@@ -43,11 +57,9 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
     """
     dataset = DatasetTables.open(url)
     known = {row["source_id"]: row for row in withdrawn_table(dataset).read().to_pylist()} | known_sources(dataset)
-    by_uri = {row["uri"]: identity for identity, row in known.items()}
     wanted = []
     for source in sources:
-        place = source if "://" in source else os.path.abspath(source)
-        identity = source if source in known else by_uri.get(place)
+        identity = source if source in known else _known_as(source, known)
         if identity is None:
             raise UsageError(
                 f"{source}: no such source in {url}; `dailies sql {url} 'select uri from observations'` lists them"
@@ -60,6 +72,24 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
         counts = withdraw(dataset, wanted)
         dataset.gc(older_than_hours=0.0 if dataset.is_local else None)  # or the bytes would stay on the disk
     return counts
+
+
+def _known_as(source: str, known: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the id of what a path or URL leads to, ``None`` for none. Of several at one URL, the content decides.
+
+    Raises ``UsageError`` where it cannot be read.
+    """
+    place = public(source) if "://" in source else os.path.abspath(source)
+    there = [identity for identity, row in known.items() if public(row["uri"] or "") == place]
+    if len(there) < 2:
+        return there[0] if there else None
+    try:
+        content = content_id(source)[0]
+    except SourceError as error:
+        raise UsageError(
+            f"{source}: {len(there)} sources came from there, {', '.join(there)}; name one ({error})"
+        ) from None
+    return next((identity for identity in there if known[identity]["content_id"] == content), None)
 
 
 def bytes_left(url: str) -> str | None:

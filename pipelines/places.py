@@ -7,16 +7,18 @@ that are still there stay sources of their own. What was withdrawn stays out, by
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation import schema, video
+from dailies.curation.addresses import is_queried, public
 from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.tables import DatasetTables, Table, move_sources, moved_sources, with_places
 
@@ -25,44 +27,155 @@ THREADS = 16  # stores are asked about so many places at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """What to curate: ``rows`` with their ids; ``moved``: uris of sources that lay elsewhere; ``withdrawn``: uris left out."""
+    """What to curate: ``rows`` with their ids; ``moved``: uris of sources that lay elsewhere; ``withdrawn``: uris left out.
+
+    ``addresses``: by id, what to read those sources by whose ``uri`` lacks a password or a query.
+    """
 
     rows: list[dict[str, Any]]
     moved: tuple[str, ...]
     withdrawn: tuple[str, ...]
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        return {row["source_id"]: row["address"] for row in self.rows if row["address"] != row["uri"]}
+
 
 def place_sources(dataset: DatasetTables, rows: Sequence[dict[str, Any]]) -> Placed:
     """Find each source's id, and note where those lie that were moved."""
     known = known_sources(dataset)
-    by_uri = {source["uri"]: source for source in known.values()}
-    out = withdrawn_table(dataset).read().to_pylist()
-    fresh = [row["uri"] for row in rows if row["uri"] not in by_uri and not row.get("refused")]
+    identified = _identify(rows, known, withdrawn_table(dataset).read().to_pylist())
     lost = _Lost(known, {row["uri"] for row in rows})
-    contents = _contents(fresh, {source["bytes"] for source in [*lost.sources, *out]})
-    out_uris, out_contents = ({row[name] for row in out if row[name]} for name in ("uri", "content_id"))
     kept: list[dict[str, Any]] = []
     moved: dict[str, str] = {}
-    left_out: list[str] = []
-    for row in rows:
-        uri = row["uri"]
-        content = by_uri[uri]["content_id"] if uri in by_uri else contents.get(uri)
-        if uri in out_uris or content in out_contents:
-            left_out.append(uri)
-        elif uri in by_uri:
-            kept.append(row | {"source_id": by_uri[uri]["source_id"]})
-        elif source := lost.take(uri, contents.get(uri)):
-            moved[source["source_id"]] = uri
-            kept.append(row | {"source_id": source["source_id"]})
-        elif row["source_id"] in known:  # the source that lay here lies elsewhere now
-            kept.append(row | {"source_id": schema.digest("source", uri, known[row["source_id"]]["uri"])})
-        else:
-            kept.append(row)
+    for row, content in identified.new:
+        if source := lost.take(row["uri"], content):
+            moved[source["source_id"]] = row["uri"]
+            row["source_id"] = source["source_id"]
+        kept.append(row)
+    order = {row["address"]: number for number, row in enumerate(rows)}
+    kept = sorted([*identified.known, *kept], key=lambda row: order[row["address"]])
     places = dict(zip(*(column.to_pylist() for column in moved_sources(dataset).columns), strict=True))
     # Of a source that is to be observed again, a withdrawal that was cut short may have left a place.
     outdated = {row["source_id"]: row["uri"] for row in kept if places.get(row["source_id"], row["uri"]) != row["uri"]}
     move_sources(dataset, moved | outdated)
-    return Placed(rows=kept, moved=tuple(moved.values()), withdrawn=tuple(left_out))
+    return Placed(rows=kept, moved=tuple(moved.values()), withdrawn=tuple(identified.withdrawn))
+
+
+def find_addresses(dataset: DatasetTables, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return, by id, what to read those of the dataset's sources by that ``rows`` name with a password or a query."""
+    identified = _identify(rows, known_sources(dataset), [])
+    return {row["source_id"]: row["address"] for row in identified.known if row["address"] != row["uri"]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Identified:
+    """``known``: rows with the ids of known sources; ``new``: others, with their content as far as it was read."""
+
+    known: list[dict[str, Any]] = field(default_factory=list)
+    new: list[tuple[dict[str, Any], str | None]] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+
+
+def _identify(
+    rows: Sequence[dict[str, Any]], known: Mapping[str, dict[str, Any]], out: Sequence[Mapping[str, Any]]
+) -> _Identified:
+    """Tell which sources these are.
+
+    A place leads to its source. Where several addresses have one place, since their queries differ, the content decides:
+    the same content is one source, however it is signed, and another is another.
+    """
+    by_uri: dict[str, list[dict[str, Any]]] = {}
+    for source in known.values():
+        by_uri.setdefault(source["uri"], []).append(source)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["uri"], []).append(row)
+    out_uris = {public(row["uri"]) for row in out if row["uri"]}
+    out_contents = {row["content_id"] for row in out} - {None}
+    fresh: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
+    for row in rows:
+        if row.get("refused"):
+            continue
+        if _needs_content(row, groups[row["uri"]], by_uri.get(row["uri"], []), out_uris):
+            told.append(row)
+        elif row["uri"] not in by_uri:
+            fresh.append(row)
+    lost = {source["bytes"] for source in known.values() if source["uri"] not in groups and source["content_id"]}
+    contents = _contents(fresh, lost | {row["bytes"] for row in out}) | _contents(told, None)
+    identified, taken = _Identified(), set(known)
+    for uri, group in groups.items():
+        there = by_uri.get(uri, [])
+        group = _merged(group, contents)
+        for row, match in _matched(group, there, contents):
+            content = contents.get(row["address"]) or (match["content_id"] if match else None)
+            # Of a place whose query decides, only what cannot be read may be what was withdrawn under another query.
+            another = is_queried(row["address"]) and content is not None
+            if content in out_contents or (uri in out_uris and not another):
+                identified.withdrawn.append(uri)
+            elif match is not None:
+                identified.known.append(row | {"source_id": match["source_id"]})
+            else:
+                identity = next(name for name in _names(row, known, content, len(taken)) if name not in taken)
+                taken.add(identity)
+                identified.new.append((row | {"source_id": identity}, content))
+    return identified
+
+
+def _needs_content(
+    row: Mapping[str, Any],
+    group: Sequence[Any],
+    there: Sequence[Any],
+    out: Collection[str],
+) -> bool:
+    """Return whether the place of a row may be that of several sources, so that its content must tell them apart."""
+    several = len(group) > 1 or len(there) > 1
+    return several or (is_queried(row["address"]) and (bool(there) or row["uri"] in out))
+
+
+def _merged(group: Sequence[dict[str, Any]], contents: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the rows of one place, those of one content as one row: it is one source, signed several times."""
+    merged: dict[str, dict[str, Any]] = {}
+    for row in group:
+        key = contents.get(row["address"], row["address"])
+        if (first := merged.get(key)) is None:
+            merged[key] = dict(row)
+            continue
+        spans = {(span["start"], span["end"]): span for span in (*row["spans"], *first["spans"])}
+        first["spans"] = [spans[edges] for edges in sorted(spans)]
+        first["manifest"] = first["manifest"] if first["manifest"] is not None else row["manifest"]
+        first["whole"] = first["whole"] or row["whole"]
+    return list(merged.values())
+
+
+def _matched(
+    group: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]], contents: Mapping[str, str]
+) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Return each row of a place with its source, by content; one that failed before takes what came of no other."""
+    by_content = {source["content_id"]: source for source in there if source["content_id"]}
+    failed = [source for source in there if not source["content_id"]]
+    alone = len(group) == len(there) == 1
+    pairs: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
+    for row in group:
+        content = contents.get(row["address"])
+        source = by_content.get(content) if content else there[0] if alone else None
+        pairs.append((row, source or (failed.pop(0) if failed else None)))
+    return pairs
+
+
+def _names(
+    row: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], content: str | None, number: int
+) -> Iterator[str]:
+    """Yield ids for a new source: that of its place, and others where that is taken."""
+    identity, uri = row["source_id"], row["uri"]
+    yield identity
+    if identity in known and known[identity]["uri"] != uri:  # the source that lay here lies elsewhere now
+        yield schema.digest("source", uri, known[identity]["uri"])
+    if content is not None:  # others of this place came under another query
+        yield schema.digest("source", uri, content)
+    for further in count(number):
+        yield schema.digest("source", uri, further)
 
 
 def known_sources(dataset: DatasetTables) -> dict[str, dict[str, Any]]:
@@ -74,28 +187,29 @@ def known_sources(dataset: DatasetTables) -> dict[str, dict[str, Any]]:
             rows = with_places(dataset, dataset.table(name).read(columns, equals={"segment": 0}))
             for row in rows.to_pylist():
                 if row["source_id"] not in sources or row["content_id"]:
-                    sources[row["source_id"]] = row
+                    sources[row["source_id"]] = row | {"uri": public(row["uri"])}
     return sources
 
 
-def _contents(uris: Sequence[str], sizes: set[int | None]) -> dict[str, str]:
-    """Return the content ids of those that have one of these sizes and can be read."""
-    if not sizes:
+def _contents(rows: Sequence[Mapping[str, Any]], sizes: set[int | None] | None) -> dict[str, str]:
+    """Return, by address, the content ids of those that can be read and, where ``sizes`` are given, have one of these."""
+    if not rows or (sizes is not None and not sizes):
         return {}
     policy = video.policy_in_force()  # of this thread
 
-    def content(uri: str) -> str | None:
+    def content(address: str) -> str | None:
         with video.opening_by(policy):
-            return _content(uri, sizes)
+            return _content(address, sizes)
 
+    addresses = [row["address"] for row in rows]
     with ThreadPoolExecutor(THREADS) as pool:
-        contents = pool.map(content, uris)
-        return {uri: content for uri, content in zip(uris, contents, strict=True) if content}
+        contents = pool.map(content, addresses)
+        return {address: content for address, content in zip(addresses, contents, strict=True) if content}
 
 
-def _content(uri: str, sizes: set[int | None]) -> str | None:
+def _content(address: str, sizes: set[int | None] | None) -> str | None:
     try:
-        return video.content_among(uri, sizes)
+        return video.content_id(address)[0] if sizes is None else video.content_among(address, sizes)
     except SourceError:
         return None  # observing it says why
 
@@ -114,19 +228,14 @@ class _Lost:
         sources = self._by_content.get(content or "", [])
         ordered = sorted(sources, key=lambda source: _name(source["uri"]) != _name(uri))
         for source in ordered:
-            if _address(source["uri"]) == _address(uri) or not readable(source["uri"]):
+            if not readable(source["uri"]):
                 sources.remove(source)
                 return source
         return None
 
 
-def _address(uri: str) -> str:
-    """Return a URL without its query, in which signatures stand; a path as it is."""
-    return uri.partition("?")[0] if "://" in uri else uri
-
-
 def _name(uri: str) -> str:
-    return _address(uri).rpartition("/")[2]
+    return uri.rpartition("/")[2]
 
 
 def readable(uri: str) -> bool:
@@ -178,8 +287,8 @@ def readmit(dataset: DatasetTables, named: Sequence[str]) -> None:
 
 
 def _matching(rows: pa.Table, argument: str) -> Iterator[str]:
-    uri = argument if "://" in argument else os.path.abspath(os.path.expanduser(argument))
-    content = _content(uri, set(pc.unique(rows["bytes"]).to_pylist()))
+    address = argument if "://" in argument else os.path.abspath(os.path.expanduser(argument))
+    content = _content(address, set(pc.unique(rows["bytes"]).to_pylist()))
     for row in rows.to_pylist():
-        if row["uri"] == uri or (content and row["content_id"] == content):
+        if row["uri"] == public(address) or (content and row["content_id"] == content):
             yield row["source_id"]

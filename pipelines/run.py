@@ -7,22 +7,24 @@ receipts. Resuming needs nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dailies.curation import schema, sources
+from dailies.curation import schema
+from dailies.curation.addresses import public
 from dailies.curation.clips import ClipRules
 from dailies.curation.errors import UsageError
 from dailies.curation.packages import need
 from dailies.curation.select import check_manifest_columns, column_values, select
-from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, with_places
+from dailies.curation.sources import list_sources
+from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, clean_tables, with_places
 from dailies.curation.video import SourcePolicy, opening_by, policy_in_force
 from dailies.pipelines import engine as engines
 from dailies.pipelines import places
-from dailies.pipelines.exporting import export_selection
+from dailies.pipelines.exporting import check_private, export_selection
 from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe, resolved
 from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
@@ -55,29 +57,36 @@ def curate(
     readmit: Sequence[str] = (),
     policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
     follow_links: bool = True,
+    private_sources: bool = False,
     progress: Progress = silent,
 ) -> Summary:
     """Curate ``arguments`` (files, folders, globs, manifests) into the dataset at ``out``; what is done there is not repeated.
 
     ``column``: manifests' column that names the videos. Sources that were withdrawn are left out, unless ``readmit`` names
     them. ``policy``: what may be opened beside what ``arguments`` name; ``follow_links``: whether to look behind the links in
-    folders. Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
+    folders. ``private_sources``: exports do not say where sources lie. Raises ``UsageError`` before any work when the request
+    cannot be met; a source that cannot be used becomes a row.
     """
     engines.check_engine(engine)
     _check_installed(recipe)
-    rows = list(sources.list_sources(arguments, column=column, policy=policy, follow_links=follow_links))
-    policy = policy.naming([*(row["uri"] for row in rows if row["named"]), *readmit])
+    for step in recipe.steps:
+        if isinstance(step, ExportStep):
+            check_private(step, private_sources)
+    rows = list(list_sources(arguments, column=column, policy=policy, follow_links=follow_links))
+    policy = policy.naming([*(row["address"] for row in rows if row["named"]), *readmit])
     dataset = DatasetTables.create(out)
     with opening_by(policy), dataset.writer(), engines.session(engine, _required(recipe)):
         check_manifest_rules(dataset, recipe, rows)
+        clean_tables(dataset)
         if readmit:
             places.readmit(dataset, readmit)
         run_id = record_run(dataset, recipe)
         placed = places.place_sources(dataset, rows)
         rows = placed.rows
-        changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed)
+        changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed, addresses=placed.addresses)
         record_spans(dataset, recipe.observations, rows, kept=recipe.apart_from_manifests())
-        run = _Run(dataset, recipe, run_id, engine, progress, retry_failed=retry_failed)
+        exporting = {"retry_failed": retry_failed, "addresses": placed.addresses, "private_sources": private_sources}
+        run = _Run(dataset, recipe, run_id, engine, progress, exporting)
         for step in recipe.steps:
             run.step(step, rows)
         return Summary(
@@ -146,11 +155,10 @@ class _Run:
         run_id: str,
         engine: engines.Engine,
         progress: Progress,
-        *,
-        retry_failed: bool,
+        exporting: Mapping[str, Any],
     ) -> None:
         self.dataset, self.recipe, self.run_id, self.engine, self.progress = dataset, recipe, run_id, engine, progress
-        self.retry_failed = retry_failed
+        self.exporting = exporting  # what ``export_step`` takes besides
         self.annotations: list[AnnotationReport] = []
         self.selections: list[SelectionReport] = []
         self.exports: list[ExportReport] = []
@@ -163,7 +171,7 @@ class _Run:
         elif isinstance(step, Annotation):
             self._annotate(step)
         elif isinstance(step, SelectStep):
-            self.selections.append(select_step(self.dataset, self.recipe, step))
+            self.selections.append(select_step(self.dataset, self.recipe, step, self.exporting["addresses"]))
         elif isinstance(step, ExportStep):
             self.exports.append(
                 export_step(
@@ -173,7 +181,7 @@ class _Run:
                     run_id=self.run_id,
                     engine=self.engine,
                     progress=self.progress,
-                    retry_failed=self.retry_failed,
+                    **self.exporting,
                 )
             )
 
@@ -277,11 +285,21 @@ def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -
     return clips
 
 
-def select_step(dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep) -> SelectionReport:
-    """Judge all clips of the dataset by the step's rules, and replace the selection in one commit."""
+def select_step(
+    dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep, addresses: Mapping[str, str] = {}
+) -> SelectionReport:
+    """Judge all clips of the dataset by the step's rules, and replace the selection in one commit.
+
+    ``addresses``: by source id, what to read those sources by whose uri lacks a password or a query.
+    """
+    whole = {public(address): address for address in addresses.values()}
     clips = joined(dataset, recipe, before=step)
     verdicts, limits = select(
-        clips, step.rules, duplicates=step.duplicates, overlaps=step.overlaps, readable=places.readable
+        clips,
+        step.rules,
+        duplicates=step.duplicates,
+        overlaps=step.overlaps,
+        readable=lambda uri: places.readable(whole.get(uri, uri)),
     )
     read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
     properties = {
@@ -306,8 +324,10 @@ def export_step(
     engine: engines.Engine,
     progress: Progress,
     retry_failed: bool = False,
+    addresses: Mapping[str, str] = {},
+    private_sources: bool = False,
 ) -> ExportReport:
-    """Export the selected clips, unless this very export exists already."""
+    """Export the selected clips, unless this very export exists already: see ``export_selection``."""
     clips = joined(dataset, recipe, before=step)
     selection = dataset.table(f"selections/{step.select}")
     kept = selection.read(["clip_id"], equals={"keep": True})
@@ -324,6 +344,8 @@ def export_step(
         engine=engine,
         progress=progress,
         retry_failed=retry_failed,
+        addresses=addresses,
+        private_sources=private_sources,
     )
 
 
@@ -358,21 +380,37 @@ def export_again(
     engine: engines.Engine,
     retry_failed: bool = False,
     policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
+    sources: Sequence[str] = (),
+    column: str | None = None,
+    private_sources: bool = False,
     progress: Progress = silent,
 ) -> ExportReport:
     """Export the last selection again, with overrides such as ``export.crf=23``.
 
     ``retry_failed``: try the clips again that an export which exists lacks. ``policy``: what sources may be opened; a file
-    on this machine may, whatever it says, where it holds what was observed.
+    on this machine may, whatever it says, where it holds what was observed. ``sources``: files, folders, globs or manifests
+    (with ``column``) that name sources of the dataset with what is not stored of their URLs: passwords and signatures.
     """
     engines.check_engine(engine)
     dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, ExportStep, name)
+    check_private(step, private_sources)
+    rows = list(list_sources(sources, column=column, policy=policy))
+    policy = policy.naming([row["address"] for row in rows if row["named"]])
     with opening_by(policy), dataset.writer(), engines.session(engine):
+        clean_tables(dataset)
         run_id = record_run(dataset, recipe)
         return export_step(
-            dataset, recipe, step, run_id=run_id, engine=engine, progress=progress, retry_failed=retry_failed
+            dataset,
+            recipe,
+            step,
+            run_id=run_id,
+            engine=engine,
+            progress=progress,
+            retry_failed=retry_failed,
+            addresses=places.find_addresses(dataset, rows) if rows else {},
+            private_sources=private_sources,
         )
 
 

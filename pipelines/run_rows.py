@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from dailies.curation import schema
+from dailies.curation.addresses import scrub
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.recipes.recipe import CurationRecipe
 
@@ -23,7 +24,7 @@ def record_run(dataset: DatasetTables, recipe: CurationRecipe) -> str:
     row = {
         "run_id": run_id,
         "started": started,
-        "command": " ".join(sys.argv),
+        "command": scrub(" ".join(sys.argv)),
         "version": version("dailies"),
         "recipe": json.dumps(recipe.source | {"name": recipe.name}, sort_keys=True),
         "recipe_hash": recipe.hash,

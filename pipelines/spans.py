@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation import schema
+from dailies.curation.addresses import scrub_data
 from dailies.curation.export.card import recount
 from dailies.curation.tables import DatasetTables, KeySet, Table
 
@@ -111,7 +112,7 @@ def _agree(stored: str | None, named: str | None) -> bool:
     """
     if named is None or named == stored:
         return True
-    old, new = json.loads(stored or "{}"), json.loads(named)
+    old, new = scrub_data(json.loads(stored or "{}")), json.loads(named)
     return all(_alike(old.get(name), new.get(name)) for name in old.keys() | new.keys())
 
 

@@ -70,7 +70,7 @@ class ObserveWork:
         return row
 
     def _failed(self, source: dict[str, Any], error: SourceError) -> dict[str, Any]:
-        return observations.empty_row(source) | observations.failed(error)
+        return observations.empty_row(source) | observations.failed(error, source)
 
 
 @dataclass(frozen=True, kw_only=True)

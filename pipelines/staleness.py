@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -18,14 +18,20 @@ from dailies.pipelines.recipes.steps import Annotation
 
 
 def withdraw_changed(
-    dataset: DatasetTables, recipe: CurationRecipe, rows: Sequence[dict[str, Any]], *, retry_failed: bool
+    dataset: DatasetTables,
+    recipe: CurationRecipe,
+    rows: Sequence[dict[str, Any]],
+    *,
+    retry_failed: bool,
+    addresses: Collection[str] = (),
 ) -> list[str]:
     """Withdraw those sources of ``rows`` that changed since they were observed; returns their uris.
 
     A local file whose size or modification time differs has changed if its content id differs too. Sources behind a URL
     are not compared: withdraw them by command. Also deletes failures, so that they are tried again: with
-    ``retry_failed`` all, else the defects of another version of dailies, which this one may not have, and what was refused
-    and is not any more. What is refused now stays as it is.
+    ``retry_failed`` all, else the defects of another version of dailies, which this one may not have, what was refused and
+    is not any more (what is refused now stays as it is), and what failed to be observed of the sources of ``addresses``:
+    they come with a query or a password, which may be a better one than then.
     """
     table = dataset.table(recipe.observations, schema.OBSERVATIONS)
     if not table.exists():
@@ -42,8 +48,11 @@ def withdraw_changed(
         again &= (pc.field("failure", "kind") == Defect.kind) & ~pc.coalesce(same, pc.scalar(False))
     table.delete(uris, filter=again)
     policy = video.policy_in_force()
-    admitted = [source for source, uri in uris.items() if policy.admits_more(uri)]
+    admitted = [row["source_id"] for row in rows if policy.admits_more(row.get("address") or row["uri"])]
     table.delete(admitted, filter=(pc.field("status") == "failed") & (pc.field("failure", "kind") == Refused.kind))
+    table.delete(
+        set(addresses), filter=(pc.field("status") == "failed") & (pc.field("failure", "kind") != Refused.kind)
+    )
     dataset.table(recipe.clips, schema.clips([])).delete(filter=again)
     for step in recipe.steps:
         if isinstance(step, Annotation):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation import errors, inside
+from dailies.curation.addresses import scrub
 from dailies.curation.atomic import write_text
 from dailies.curation.errors import DailiesError, NotFinite
 from dailies.pipelines import engine as engines
@@ -80,14 +81,14 @@ class Lines:
     def say(self, line: str) -> None:
         appending = os.O_WRONLY | os.O_APPEND
         with os.fdopen(inside.open_inside(self.folder, self._log.name, appending), "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(scrub(line) + "\n")
 
     def keep_error(self, error: DailiesError) -> None:
         if not self._error.exists():  # the first; others may follow from it
             write_text(self._error, encode_error(error))
 
     def keep_traceback(self, text: str) -> None:
-        write_text(self._trace, text)
+        write_text(self._trace, scrub(text))
 
     def error(self) -> DailiesError | None:
         return decode_error(inside.read_text(self.folder, self._error.name)) if self._error.exists() else None
@@ -141,7 +142,7 @@ def call_worker(work: Callable[[Say], None], lines: Lines) -> None:
 
 def encode_error(error: DailiesError) -> str:
     """Write an error of ``curation.errors`` as JSON: its class and its message."""
-    return json.dumps({"type": type(error).__name__, "message": str(error)})
+    return json.dumps({"type": type(error).__name__, "message": scrub(str(error))})
 
 
 def decode_error(text: str) -> DailiesError:

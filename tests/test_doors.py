@@ -20,7 +20,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("curation", "zoo", "training", "pipelines")
 
-BASE = ("curation/errors", "curation/timing", "curation/types", "curation/geometry", "curation/schema")
+BASE = (
+    "curation/addresses",
+    "curation/errors",
+    "curation/timing",
+    "curation/types",
+    "curation/geometry",
+    "curation/schema",
+)
 READING = (
     *BASE,
     "curation/config",
@@ -70,9 +77,10 @@ TRAINING = (
 # Room → the rooms it may import.
 ARROWS: dict[str, tuple[str, ...]] = {
     # ---- curation: what is done to one source or one clip ----
-    "curation/errors": (),
+    "curation/addresses": (),
+    "curation/errors": ("curation/addresses",),
     "curation/timing": (),
-    "curation/schema": (),
+    "curation/schema": ("curation/addresses",),
     "curation/atomic": (),
     "curation/cards": ("curation/plain_text",),
     "curation/plain_text": (),
@@ -86,14 +94,14 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/pictures": ("curation/errors",),
     "curation/inside": ("curation/errors",),
     "curation/locking": ("curation/errors", "curation/inside"),
-    "curation/retrying": ("curation/errors",),
+    "curation/retrying": ("curation/addresses", "curation/errors"),
     "curation/video": READING,
     "curation/tables": READING,
     "curation/observers": READING,
     "curation/detectors": (*READING, "curation/observers"),
     "curation/scorers": (*SHARED, "curation/observers"),
     "curation/captioners": (*SHARED, "curation/observers", "curation/scorers"),
-    "curation/table_files": ("curation/errors", "curation/parquet_files"),
+    "curation/table_files": ("curation/addresses", "curation/errors", "curation/parquet_files"),
     "curation/manifests": (*SHARED, "curation/table_files"),
     "curation/folders": (),
     "curation/sources": (*SHARED, "curation/folders", "curation/manifests"),

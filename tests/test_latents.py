@@ -495,6 +495,7 @@ def test_latents_made_before_contents_were_kept_are_known_by_their_exports_place
     out = shutil.copytree(with_text.path, tmp_path / "latents")
     manifest = json.loads((out / "latents.json").read_text())
     del manifest["source_content"]
+    manifest["source_path"] = str(broken)
     (out / "latents.json").write_text(json.dumps(manifest))
     assert make(broken, out).splits == with_text.splits
     with pytest.raises(UsageError, match="holds other latents, by source_path; "):

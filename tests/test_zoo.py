@@ -506,15 +506,18 @@ def test_a_clip_leads_from_its_source_to_the_card(made: Path) -> None:
 
     from tests.tiny_run import CLIPS, SOURCE
 
+    source = Path(SOURCE).name  # where on a disk it lies is nobody's business
+
     row = pq.read_table(made / "export" / "index.parquet").to_pylist()[1]
     assert (row["clip_id"], row["uri"]) == (CLIPS[1], SOURCE)
     text = (made / "zoo" / "animate" / "README.md").read_text()
-    assert f"| `{CLIPS[1]}` | image, video, animate | `{SOURCE}` | 2.00 s + 2.00 s |" in text
+    assert f"| `{CLIPS[1]}` | image, video, animate | `{source}` | 2.00 s + 2.00 s |" in text
     assert "selection `main`, by the rules below" in text
     assert "| `motion` | min_quantile 0.25 | min 1.375 |" in text
     assert "curation recipe `quickstart`, hash `0123abcd`" in text
     assert "Training recipe `tiny`, hash `feedc0de`" in text
-    assert f"at `{made / 'export'}`: 2 clips from 2 sources" in text
+    assert ": 2 clips from 2 sources" in text
+    assert str(made) not in text
     assert "| 1.25 (0) | 0.625 (200) |" in text
     assert ModelCard(text).data.to_dict() == {
         "license": "Apache-2.0",

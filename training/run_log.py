@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from dailies.curation import inside
+from dailies.curation.addresses import scrub_data
 from dailies.curation.atomic import new_file, write_json, write_text
 from dailies.curation.errors import Damaged, RecipeError, RunError
 from dailies.curation.schema import fingerprint
@@ -273,7 +274,7 @@ class Run:
     def write(self) -> None:
         """Write run.json; of several processes one alone does."""
         if self.writes:
-            write_json(self.path, self.facts)
+            write_json(self.path, scrub_data(self.facts))
 
     def refresh(self) -> None:
         """Take over what the process that writes has written."""

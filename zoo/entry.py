@@ -57,7 +57,7 @@ class Sources:
         phase: the phase of that recipe.
         checkpoint: its folder under the run's folder.
         weights: ``ema`` or ``last``.
-        data: path of the export trained on.
+        data: name of the export trained on; models of before have its path.
         clips: number of clips the phase was trained on.
         selection: the selection that the export was made from.
         curation, curation_hash: the recipe that made the data.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation import inside
+from dailies.curation.addresses import name_of
 from dailies.curation.errors import Unsafe
 
 
@@ -105,7 +106,10 @@ def _is_prose(line: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipOrigin:
-    """The place of one clip in its source: ``start`` and ``seconds`` in s; ``uri`` is ``None`` where that is not known."""
+    """The place of one clip in its source: ``start`` and ``seconds`` in s.
+
+    ``uri``: a URL, or the name of a local file; ``None`` where that is not known.
+    """
 
     clip_id: str
     uri: str | None = None
@@ -142,6 +146,6 @@ def look_up(data: str | Path, clip_ids: Iterable[str]) -> dict[str, ClipOrigin]:
     for row in index.filter(pc.is_in(index["clip_id"], value_set=pa.array(wanted))).to_pylist():
         start = row["source_start"] * row["time_base_num"] / row["time_base_den"]
         origins[row["clip_id"]] = ClipOrigin(
-            clip_id=row["clip_id"], uri=row["uri"], start=start, seconds=row["seconds"]
+            clip_id=row["clip_id"], uri=row["uri"] and name_of(row["uri"]), start=start, seconds=row["seconds"]
         )
     return origins

@@ -5,6 +5,7 @@ Everything is checked before the first weight is read, and nothing is to be seen
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ from dailies.zoo.pipelines import BY_TASK, PipelineSpec
 from dailies.zoo.provenance import look_up
 from dailies.zoo.run_record import WEIGHTS, PhaseRecord, RunRecord
 from dailies.zoo.store import ENTRY, Store
+
+PLACES = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"})
+"""What diffusers and transformers call a folder or file that a part was loaded from."""
 
 SAMPLES = "samples.png"
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
@@ -66,6 +70,7 @@ def publish(
         pipeline = assemble(spec, unet, record.models, record.sampling(chosen))
         with quiet():
             pipeline.save_pretrained(str(folder), safe_serialization=True)
+        _forget_places(folder)
         # An entry that `load_pipeline` would refuse must not be published.
         refuse_code(folder)
         if pipeline_spec(folder) is not spec:
@@ -83,6 +88,15 @@ def publish(
         (folder / CARD).write_text(card(facts), encoding="utf-8")
         (folder / ENTRY).write_text(entry.to_json(), encoding="utf-8")
     return entry
+
+
+def _forget_places(folder: Path) -> None:
+    """Take out of a saved pipeline's configurations where on this disk its parts were loaded from."""
+    for path in sorted(folder.rglob("*.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(row, dict) and PLACES & row.keys():
+            kept = {name: value for name, value in row.items() if name not in PLACES}
+            path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _spec(run: RunRecord, phase: PhaseRecord) -> PipelineSpec:
@@ -180,7 +194,7 @@ def _entry(
             phase=phase.name,
             checkpoint=phase.checkpoint,
             weights=which,
-            data=run.data,
+            data=run.export.name or Path(run.data).name,
             clips=phase.clips,
             selection=run.export.selection,
             curation=run.export.recipe,

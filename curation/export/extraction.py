@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dailies.curation import schema, video
+from dailies.curation.addresses import address_of, name_of, scrub
 from dailies.curation.clips import span_of
-from dailies.curation.errors import Changed, SourceError, item_error
+from dailies.curation.errors import SourceError, item_error
 from dailies.curation.types import Crop
 from dailies.curation.video.encode import Encoding, ExtractedClip
 from dailies.curation.video.extract import Extractor, Mode
@@ -55,7 +56,7 @@ class _ClipExtractor:
 
     def __init__(self) -> None:
         self._extractor: Extractor | None = None
-        self._source: tuple[str, str, int] | None = None  # uri, content id and stream that the extractor is open on
+        self._source: tuple[str, str, int] | None = None  # address, content id and stream that the extractor is open on
 
     def __call__(
         self, clip: Mapping[str, Any], settings: ExtractSettings, heartbeat: Callable[[], None] = lambda: None
@@ -81,16 +82,15 @@ class _ClipExtractor:
         return extraction_row(clip, extracted, mode, crop or Crop()) | {"video": extracted.data}
 
     def _opened(self, clip: Mapping[str, Any], heartbeat: Callable[[], None]) -> Extractor:
-        source = (clip["uri"], clip["content_id"], clip["stream"])
+        address = address_of(clip)
+        source = (address, clip["content_id"], clip["stream"])
         if self._extractor is None or self._source != source:
             if self._extractor is not None:
                 self._extractor.close()
                 self._extractor = None
-            content, _ = video.content_id(clip["uri"])
-            if content != clip["content_id"]:
-                raise Changed(f"{clip['uri']} changed since it was observed")
+            video.check_content(address, clip["content_id"])
             heartbeat()
-            self._extractor, self._source = Extractor(clip["uri"], stream=clip["stream"]), source
+            self._extractor, self._source = Extractor(address, stream=clip["stream"]), source
         return self._extractor
 
 
@@ -128,9 +128,16 @@ def extraction_row(clip: Mapping[str, Any], extracted: ExtractedClip, mode: Mode
 
 
 def write_extracted(
-    path: Any, clips: Iterable[Mapping[str, Any]], extract: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    path: Any,
+    clips: Iterable[Mapping[str, Any]],
+    extract: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    *,
+    private_sources: bool = False,
 ) -> int:
-    """Extract ``clips`` into the local path or open file ``path``, a row group each, in order; return how many failed."""
+    """Extract ``clips`` into the local path or open file ``path``, a row group each, in order; return how many failed.
+
+    Reasons name a source as the export does, and not at all with ``private_sources``.
+    """
     failed = 0
     with pq.ParquetWriter(path, EXTRACTED, compression="none", write_statistics=False) as writer:
         for clip in clips:
@@ -138,16 +145,23 @@ def write_extracted(
             try:
                 table = pa.Table.from_pylist([{**row, **extract(clip)}], schema=EXTRACTED)
             except Exception as error:
-                row["failure"] = failure_of(item_error(error))
+                row["failure"] = failure_of(item_error(error), clip, private_sources=private_sources)
                 failed += 1
                 table = pa.Table.from_pylist([row], schema=EXTRACTED)
             writer.write_table(table)
     return failed
 
 
-def failure_of(error: SourceError) -> dict[str, str]:
-    """Return the reason of a failed clip, as a row keeps it."""
-    return {"stage": "export", "kind": error.kind, "message": str(error)}
+def failure_of(
+    error: SourceError, clip: Mapping[str, Any] | None = None, *, private_sources: bool = False
+) -> dict[str, str]:
+    """Return the reason of a failed clip, as a row keeps it; ``clip``: with the place where its source lies."""
+    message = str(error)
+    if private_sources:
+        message = f"its source: {error.kind}; what was wrong is not told, since sources are private"
+    elif clip is not None and clip.get("uri"):
+        message = scrub(message, address_of(clip)).replace(clip["uri"], name_of(clip["uri"]))
+    return {"stage": "export", "kind": error.kind, "message": message}
 
 
 def read_extracted(row: Mapping[str, Any]) -> dict[str, Any]:

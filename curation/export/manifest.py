@@ -47,6 +47,7 @@ class ExportManifest:
         extraction: settings by which clips were extracted.
         seed: of the order of clips.
         version: of dailies.
+        private_sources: whether it leaves out where its sources lie.
         notes: sentences that people add about the footage; cards repeat them.
     """
 
@@ -64,6 +65,7 @@ class ExportManifest:
     extraction: Mapping[str, Any]
     seed: int
     version: str
+    private_sources: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod

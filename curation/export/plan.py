@@ -68,7 +68,7 @@ def by_source(clips: pa.Table) -> list[Shard]:
     alone and are small enough to keep many workers busy.
     """
     most = max(1, min(BATCH, len(clips) // 64))
-    clips = clips.sort_by([("uri", "ascending"), ("stream", "ascending"), ("start", "ascending")])
+    clips = clips.sort_by([(name, "ascending") for name in ("uri", "source_id", "stream", "start")])
     sources = clips["source_id"].to_pylist()
     begins = [n for n in range(len(sources)) if n == 0 or sources[n] != sources[n - 1]]
     ends = sorted({m for n, end in pairwise([*begins, len(sources)]) for m in (*range(n + LONG, end, LONG), end)})

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dailies.curation.tables.cleaning import clean_columns, clean_tables, uncleaned
     from dailies.curation.tables.committer import Committer
     from dailies.curation.tables.dataset import DatasetTables, Garbage
     from dailies.curation.tables.integrity import DatasetProblem, verify
@@ -33,6 +34,8 @@ __all__ = [
     "KeySet",
     "Receipt",
     "Table",
+    "clean_columns",
+    "clean_tables",
     "conform",
     "connect",
     "current",
@@ -42,12 +45,14 @@ __all__ = [
     "query",
     "read_part",
     "shards_of",
+    "uncleaned",
     "verify",
     "with_places",
     "write_part",
 ]
 
 _MODULES = {
+    "cleaning": ("clean_columns", "clean_tables", "uncleaned"),
     "dataset": ("DatasetTables", "Garbage"),
     "parts": ("KeySet", "Receipt", "conform", "read_part", "write_part"),
     "places": ("move_sources", "moved_sources", "with_places"),

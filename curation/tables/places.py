@@ -1,7 +1,7 @@
 """Where sources lie now. Tables keep the ``uri`` that they were written with; the table ``places`` says of those sources that
-were moved since, or signed anew, where they lie, and its newest rows hold wherever a ``uri`` is read.
+were moved since where they lie, and its newest rows hold wherever a ``uri`` is read.
 
-So a million URLs that are signed anew cost one small part, and no row of another table is written again.
+So a million sources that are moved cost one small part, and no row of another table is written again.
 """
 
 from __future__ import annotations

@@ -191,7 +191,8 @@ class Folder:
             self.delete(self.relative(info))
         if self.local:
             for name in without:
-                self.delete_tree(name)
+                if os.path.lexists(f"{self.path}/{name}"):  # where all clips are taken over, nothing was extracted
+                    self.delete_tree(name)
             for entry in inside.walk(self.root, self._below()):
                 inside.inside(self.root, self._below(entry.name))  # or a link would be published
             if below := final._below():

@@ -198,6 +198,26 @@ class Table:
         """Put ``rows`` in place of those that have the values of ``equals``, in one transaction."""
         self._put([self.write_part(rows, keys=())], _where(None, equals))
 
+    def rewrite(self, columns: Sequence[str], change: Callable[[pa.Table], pa.Table | None]) -> list[str]:
+        """Write those parts again, in one transaction, of whose rows ``change`` makes others; returns the old ones.
+
+        ``change`` returns ``None`` for rows that stay as they are; to decide, it gets ``columns`` alone.
+        """
+        delta = self._open()
+        if delta is None:
+            return []
+        rows = self._arrow(self._schema(delta), self._parts(delta))
+        changed, parts = [], []
+        for fragment in rows.get_fragments():
+            part = pads.FileSystemDataset([fragment], rows.schema, rows.format, self.folder.fs)
+            if change(part.to_table(columns=list(columns))) is None:
+                continue
+            changed.append(fragment.path[len(self.folder.path) + 1 :])
+            parts += self._rewrite(part, _changed(_stream(part, None, None), change))
+        if changed:
+            self._transact(delta, parts, removed=changed)
+        return changed
+
     # ---- underneath -------------------------------------------------------------------------------------------------
 
     def _open(self, *, snapshot: bool = False) -> DeltaTable | None:
@@ -386,6 +406,14 @@ def _where(filter: pc.Expression | None, equals: Mapping[str, Any] | None) -> pc
         same = pc.field(column) == value
         filter = same if filter is None else filter & same
     return filter
+
+
+def _changed(
+    batches: Iterator[pa.RecordBatch], change: Callable[[pa.Table], pa.Table | None]
+) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        changed = change(pa.Table.from_batches([batch]))
+        yield batch if changed is None else changed.combine_chunks().to_batches()[0]
 
 
 def _stream(rows: pads.Dataset, columns: Sequence[str] | None, where: pc.Expression | None) -> Iterator[pa.RecordBatch]:

@@ -21,7 +21,16 @@ from dailies.curation.video.policy import (
     refused_by_store,
     shown,
 )
-from dailies.curation.video.read import clip_frames, count_frames, decode_bytes, probe, read_span, span_frames, stream
+from dailies.curation.video.read import (
+    check_content,
+    clip_frames,
+    count_frames,
+    decode_bytes,
+    probe,
+    read_span,
+    span_frames,
+    stream,
+)
 from dailies.curation.video.source import Source, open_before, open_source
 from dailies.curation.video.write import write_clip
 
@@ -40,6 +49,7 @@ __all__ = [
     "SourceError",
     "SourcePolicy",
     "cell_url",
+    "check_content",
     "clip_frames",
     "content_among",
     "content_id",

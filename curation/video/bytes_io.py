@@ -9,6 +9,7 @@ from collections.abc import Callable, Container
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
+from dailies.curation.addresses import scrub
 from dailies.curation.errors import SourceError, Unreadable, machine_raised
 from dailies.curation.retrying import cause_of, retried
 from dailies.curation.video.policy import (
@@ -104,7 +105,9 @@ def _identified(uri: str, sizes: Container[int | None] | None) -> tuple[str | No
                 paths = [remote] * len(starts)
                 parts = retried(lambda: system.cat_ranges(paths, list(starts), list(ends), on_error="raise"))
     except Exception as error:  # each store raises its own: botocore's errors are not even OSErrors
-        raise (store_error(error) if path is None else _file_error(error)) from error
+        if path is None:  # a store's own error would show the whole address in a traceback
+            raise store_error(error) from None
+        raise _file_error(error) from error
     if not wanted:
         return None, size
     hasher = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=12)
@@ -128,7 +131,9 @@ def size_of(uri: str) -> int:
     try:
         return os.stat(path).st_size if path is not None else _found(uri)[2]
     except Exception as error:  # each store raises its own
-        raise (store_error(error) if path is None else _file_error(error)) from error
+        if path is None:  # a store's own error would show the whole address in a traceback
+            raise store_error(error) from None
+        raise _file_error(error) from error
 
 
 def _file_error(error: Exception) -> SourceError:
@@ -211,4 +216,4 @@ def one_line(error: BaseException) -> str:
     """Say what went wrong in one line of at most 200 characters; libav's errors with its last log line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     log = getattr(error, "log", None)
-    return " ".join(f"{text} ({log[2].strip()})".split() if log else text.split())[:200]
+    return scrub(" ".join(f"{text} ({log[2].strip()})".split() if log else text.split()))[:200]

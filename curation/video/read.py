@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dailies.curation.addresses import name_of, public
 from dailies.curation.errors import Changed, TooFewFrames, Unreadable
 from dailies.curation.geometry import Size
 from dailies.curation.timing import Span
 from dailies.curation.types import Crop, Frames, Probe
 from dailies.curation.video.bytes_io import content_id
 from dailies.curation.video.pixels import DecodedFrame, fit, onto
+from dailies.curation.video.policy import local_path
 from dailies.curation.video.source import Source, open_before, open_source
 
 # ---- whole sources --------------------------------------------------------------------------------------------------
@@ -51,6 +53,26 @@ def count_frames(data: bytes, heartbeat: Callable[[], None] = lambda: None) -> i
             heartbeat()
             count += 1
     return count
+
+
+def check_content(address: str, content: str) -> None:
+    """Raise ``Changed`` where what lies at an address is no longer what was observed, and ``Unreadable``.
+
+    Of a URL, only what is left of it may be known here: the reason then says what to do.
+    """
+    hint = "" if local_path(address) is not None or address != public(address) else f"; {UNSIGNED}"
+    try:
+        there = content_id(address)[0]
+    except Unreadable as error:
+        raise Unreadable(f"{error}{hint}") from None
+    if there != content:
+        raise Changed(f"{name_of(address)} changed since it was observed{hint}")
+
+
+UNSIGNED = (
+    "if its URL had a password or a query, such as a signature, that is not stored: "
+    "give the sources again (dailies export DATASET --sources SOURCE, or dailies curate)"
+)
 
 
 # ---- spans ----------------------------------------------------------------------------------------------------------
@@ -106,8 +128,7 @@ def clip_frames(row: Mapping[str, Any], *, at: Sequence[float] | None = None, sh
         with Source("memory", file=io.BytesIO(row["video"])) as source:
             size = source.canvas.size
             return _frames(list(_chosen(stream(source), at, source.time_base, size, short_side)), source.time_base)
-    if content_id(row["uri"])[0] != row["content_id"]:
-        raise Changed(f"{row['uri']} changed since it was observed")
+    check_content(row["uri"], row["content_id"])
     base = Fraction(row["time_base_num"], row["time_base_den"])
     span = Span(start=row["source_start"], end=row["source_end"], time_base=base)
     crop = Crop(**{side: row[f"crop_{side}"] for side in ("left", "top", "right", "bottom")})

@@ -107,7 +107,8 @@ class Source:
             if self._remote is not None:
                 cause = self._remote.error or error
                 self._remote.close()
-            raise self._reason(cause, path, of_store=path is None and cause is not error) from error
+            reason = self._reason(cause, path, of_store=path is None and cause is not error)
+            raise reason from (error if path is not None else None)  # a store's own would show the whole address
 
     def _reason(self, cause: Exception, path: str | None, *, of_store: bool) -> SourceError:
         """Return why it cannot be opened. Raises ``cause`` again where it says that itself, or is the machine's fault."""

@@ -17,6 +17,7 @@ from dailies.pipelines.cli.options import (
     Json,
     NoLinks,
     Overrides,
+    PrivateSources,
     RecipeName,
     TextEncoder,
     Vae,
@@ -48,6 +49,7 @@ def curate(
     allow_local: AllowLocal = False,
     allow_private_hosts: AllowPrivateHosts = False,
     no_links: NoLinks = False,
+    private_sources: PrivateSources = False,
     as_json: Json = False,
 ) -> None:
     """Turn raw video into training shards: observe, cut, score, select, export. Repeat the command to resume."""
@@ -68,6 +70,7 @@ def curate(
         readmit=readmit,
         policy=SourcePolicy(local=allow_local, private_hosts=allow_private_hosts),
         follow_links=not no_links,
+        private_sources=private_sources,
         progress=progress_for(as_json),
     )
     print_summary(summary, as_json)
@@ -151,6 +154,18 @@ def export(
         bool, typer.Option("--retry-failed", help="Try clips again that an export which exists lacks.")
     ] = False,
     allow_private_hosts: AllowPrivateHosts = False,
+    sources: Annotated[
+        list[str],
+        typer.Option(
+            "--sources",
+            metavar="SOURCE",
+            help="Sources of the dataset by whole URLs, such as a manifest signed anew; repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="NAME", help="Column of --sources that names the videos.")
+    ] = None,
+    private_sources: PrivateSources = False,
     as_json: Json = False,
 ) -> None:
     """Write the selected clips as training shards; with --latents, encode an export's clips so that training only reads.
@@ -174,12 +189,18 @@ def export(
             engine=parse_engine(engine),
             retry_failed=retry_failed,
             policy=policy,
+            sources=sources,
+            column=column,
+            private_sources=private_sources,
             progress=progress,
         )
         print_export(report, as_json)
         return
     if retry_failed:
         raise UsageError("--retry-failed: not with --latents; only clips of a dataset are tried again")
+    of_dataset = {"--sources": sources, "--column": column, "--private-sources": private_sources}
+    for flag in (flag for flag, value in of_dataset.items() if value):
+        raise UsageError(f"{flag}: not with --latents, which reads the clips of an export")
     if out is None:
         raise UsageError("--latents needs a folder for the latents; add --out FOLDER")
     from dailies.pipelines.cli.latents_tables import print_latents

@@ -164,7 +164,7 @@ def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
         for row in rows.to_pylist():
             cells = map(_plain, row.values())
             writer.writerow([spreadsheet(cell) if isinstance(cell, str) else cell for cell in cells])
-        say(lines.getvalue().removesuffix("\n"))
+        say(lines.getvalue().removesuffix("\n"), data=True)
         return
     if layout == "json":
         say_json([{key: _plain(value) for key, value in row.items()} for row in rows.to_pylist()])
@@ -175,7 +175,7 @@ def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
         table.add_column(column.name, justify="right" if numeric else "left", overflow="fold")
     for row in rows.to_pylist():
         table.add_row(*(escape(_cell(_plain(value))) for value in row.values()))
-    stdout().print(table)
+    stdout(data=True).print(table)
     say(counted(len(rows), "row"))
 
 

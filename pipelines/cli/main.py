@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
 from dailies.pipelines.cli.quickstart import quickstart
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     if arguments is None:  # a process of its own
         sys.path[:] = safe_path(sys.path)
+        hide_arguments()
     try:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
@@ -72,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = _fail(f"dailies: {' '.join(error.format_message().split())}{where}", 2)
     except (typer.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # Typer takes it for Ctrl-D at a prompt, and there are no prompts
-            sys.excepthook(EOFError, error.__cause__, error.__cause__.__traceback__)
+            say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
             code = _fail(DEFECT, 1)
         else:
             code = _fail(STOPPED, INTERRUPTED)

@@ -32,6 +32,9 @@ AllowPrivateHosts = Annotated[
 ]
 NoLinks = Annotated[bool, typer.Option("--no-links", help="Leave out videos behind links in folders and globs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+PrivateSources = Annotated[
+    bool, typer.Option("--private-sources", help="Leave out of exports where their sources lie; ids stay.")
+]
 Vae = Annotated[str | None, typer.Option("--vae", metavar="MODEL", help="VAE, instead of the one in --from.")]
 TextEncoder = Annotated[
     str | None, typer.Option("--text-encoder", metavar="MODEL", help="Text encoder, instead of the one in --from.")

@@ -8,6 +8,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from dailies.curation.addresses import scrub
+
 DASH = "–"  # an empty cell
 
 
@@ -45,5 +47,6 @@ def near(path: str) -> str:
 
 
 def tail(path: str, most: int = 60) -> str:
-    """Return the last ``most`` characters of ``path``."""
+    """Return the last ``most`` characters of ``path``; of a URL, of what may be shown of it."""
+    path = scrub(path)
     return path if len(path) <= most else f"…{path[-most + 1 :]}"

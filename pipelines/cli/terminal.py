@@ -1,4 +1,4 @@
-"""Everything that dailies prints passes here, and loses its control characters: see ``plain_text``.
+"""Everything that dailies prints passes here, and loses its control characters (``plain_text``) and secrets (``addresses``).
 
 Colours and bars, which are rich's own, stay.
 """
@@ -12,31 +12,47 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
+from rich.text import Text
 
+from dailies.curation.addresses import scrub, scrub_data
 from dailies.curation.plain_text import clean
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line, to stderr with ``err``, which is then shown at once."""
-    print(clean(text), file=sys.stderr if err else sys.stdout, flush=err)
+def say(text: str, *, err: bool = False, data: bool = False) -> None:
+    """Print a line, to stderr with ``err``, which is then shown at once.
+
+    ``data``: it holds what the user asked for, whose URLs keep those parts of their queries that are no secret.
+    """
+    print(clean(scrub_data(text) if data else scrub(text)), file=sys.stderr if err else sys.stdout, flush=err)
 
 
 def say_json(value: Any) -> None:
     """Print an object for programs on one line: whatever is no plain ASCII is escaped, so nothing of it is lost."""
-    say(json.dumps(value, default=str).replace("\x7f", "\\u007f"))
+    plain = scrub_data(json.loads(json.dumps(value, default=str)))
+    print(clean(json.dumps(plain).replace("\x7f", "\\u007f")))
 
 
 class _CleanConsole(Console):
-    """rich's console, whose own control codes (colours, the cursor of a bar) are apart from a segment's text."""
+    """rich's console, whose own control codes (colours, the cursor of a bar) are apart from a segment's text.
+
+    Secrets are taken out before lines are broken, which would part them.
+    """
+
+    data = False  # see ``say``
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(scrub_data(text) if self.data else scrub(text), **how)
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=clean(segment.text))
 
 
-def stdout(width: int | None = None) -> Console:
-    """Return the console for results, on stdout; ``width`` in columns, by default the terminal's."""
-    return _CleanConsole(highlight=False, width=width)
+def stdout(width: int | None = None, *, data: bool = False) -> Console:
+    """Return the console for results, on stdout; ``width`` in columns, by default the terminal's. ``data``: see ``say``."""
+    console = _CleanConsole(highlight=False, width=width)
+    console.data = data
+    return console
 
 
 def stderr() -> Console:

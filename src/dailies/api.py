@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from dailies.curation import video as videos
 from dailies.curation.clips import span_of
-from dailies.curation.errors import Changed, SourceError, UsageError
+from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.tables import DatasetTables, query, with_places
 from dailies.curation.types import Frames
 from dailies.pipelines import cuts as cut_finding
@@ -67,6 +67,7 @@ def curate(
     allow_local: bool = False,
     allow_private_hosts: bool = False,
     follow_links: bool = True,
+    private_sources: bool = False,
     progress: Progress = show_progress,
 ) -> Summary:
     """Turn raw video into a dataset and training shards; repeat the call to resume.
@@ -74,7 +75,8 @@ def curate(
     ``sources``: files, folders, globs or manifests, whose column ``column`` names the videos. ``recipe``: a built-in name, a
     YAML file, or a ``CurationRecipe``. ``allow_local``: let manifests name files outside of their own folder;
     ``allow_private_hosts``: read URLs of this machine and of private networks that a manifest names, or another URL leads
-    to; ``follow_links``: whether to look behind the links in folders and globs.
+    to; ``follow_links``: whether to look behind the links in folders and globs. ``private_sources``: exports do not say where
+    sources lie.
     Returns what became of every source, clip and selection, each loss with its reason. Raises ``UsageError`` before any work
     where the request cannot be met.
     """
@@ -88,6 +90,7 @@ def curate(
         readmit=readmit,
         policy=videos.SourcePolicy(local=allow_local, private_hosts=allow_private_hosts),
         follow_links=follow_links,
+        private_sources=private_sources,
         progress=progress,
     )
 
@@ -158,12 +161,17 @@ class Dataset:
         engine: Engine = "ray",
         retry_failed: bool = False,
         allow_private_hosts: bool = False,
+        sources: Paths = (),
+        column: str | None = None,
+        private_sources: bool = False,
         progress: Progress = show_progress,
     ) -> ExportReport:
         """Export the last selection, with overrides such as ``overrides=["export.crf=23"]``.
 
         ``retry_failed``: try the clips again that an export which exists lacks. ``allow_private_hosts``: read sources at URLs
-        of this machine and of private networks.
+        of this machine and of private networks. ``sources``: those of the dataset by whole URLs, of which it keeps no
+        passwords and signatures: files, folders, globs or manifests, whose column ``column`` names them.
+        ``private_sources``: the export does not say where sources lie.
         """
         return run.export_again(
             self.url,
@@ -172,13 +180,17 @@ class Dataset:
             engine=engine,
             retry_failed=retry_failed,
             policy=videos.SourcePolicy(private_hosts=allow_private_hosts),
+            sources=_paths(sources),
+            column=column,
+            private_sources=private_sources,
             progress=progress,
         )
 
-    def frames(self, clip_id: str, *, short_side: int | None = None) -> Frames:
+    def frames(self, clip_id: str, *, short_side: int | None = None, address: str | None = None) -> Frames:
         """Decode a clip from its source: ``pixels`` (t, h, w, 3) uint8 RGB, upright, and ``pts`` (t,) of each frame.
 
-        ``short_side``: px to scale down to. Raises ``UsageError`` for a clip that there is not, and ``SourceError`` where the
+        ``short_side``: px to scale down to. ``address``: the source's whole URL, of which the dataset keeps no password and
+        no signature. Raises ``UsageError`` for a clip that there is not, and ``SourceError`` where the
         source is gone or ``Changed``.
         """
         table = run.clips_table(self.tables, self.recipe)
@@ -186,9 +198,10 @@ class Dataset:
         if not rows:
             raise UsageError(f"clip_id={clip_id!r}: {self.url} has no such clip; Dataset.clips() lists them")
         clip = rows[0]
-        if videos.content_id(clip["uri"])[0] != clip["content_id"]:
-            raise Changed(f"{clip['uri']} changed since it was observed")
-        return videos.read_span(clip["uri"], span_of(clip), stream=clip["stream"], short_side=short_side)
+        at = clip["uri"] if address is None else address
+        with videos.opening_by(videos.policy_in_force().naming([] if address is None else [address])):
+            videos.check_content(at, clip["content_id"])
+            return videos.read_span(at, span_of(clip), stream=clip["stream"], short_side=short_side)
 
 
 def _print_training(line: str) -> None:

@@ -38,7 +38,8 @@ class LatentsManifest:
     """A manifest is what ``latents.json`` holds; its fields are that file's keys.
 
     Args:
-        source, source_path: The export that the latents are made of, its name and place.
+        source, source_path: The export that the latents are made of, its name and place; the file has the name for both,
+            but for files of before.
         source_content: What it held, as ``shards_content`` tells it; ``None`` in manifests made before it was kept.
         recipe, recipe_hash, phase, task: What they are made for; ``fps`` (1/s), ``buckets``, ``crop`` and ``select`` are
             that phase's.
@@ -105,8 +106,8 @@ class LatentsManifest:
 
     @property
     def text(self) -> str:
-        """Return the file's text."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """Return the file's text, which names the export and not where on a disk it lies."""
+        return json.dumps(asdict(self) | {"source_path": self.source}, indent=1) + "\n"
 
     def moments_shape(self, bucket: int) -> tuple[int, int, int, int]:
         """Return (T, 8, h, w) of a crop of a bucket."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dailies.curation.addresses import scrub_data
 from dailies.curation.atomic import write_json
 from dailies.curation.errors import RunError
 from dailies.training.checkpoint import newest_step
@@ -98,7 +99,7 @@ class Record:
     def write(self) -> None:
         if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, self.facts)
+            write_json(self.path, scrub_data(self.facts))
 
     def refresh(self) -> None:
         """Take over what the process that writes has written."""
