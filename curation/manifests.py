@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 from dailies.curation.addresses import scrub_json
 from dailies.curation.config import did_you_mean
 from dailies.curation.errors import UsageError
+from dailies.curation.policy import SourcePolicy, lies_below, refusal, shown
 from dailies.curation.schema import SPLIT_WORDS, split_named
 from dailies.curation.table_files import TABLE_SUFFIXES, Cell, TableRow, read_rows
 from dailies.curation.video import cell_url
-from dailies.curation.video.policy import SourcePolicy, lies_below, refusal, shown
 
 MANIFEST_SUFFIXES = TABLE_SUFFIXES
 PATH_COLUMNS = ("uri", "url", "path", "video", "file", "video_path", "filename")

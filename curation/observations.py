@@ -17,9 +17,9 @@ from dailies.curation.addresses import address_of, scrub
 from dailies.curation.errors import SourceError
 from dailies.curation.observe import EvidenceGrid, Observation, Segment, observe
 from dailies.curation.observers import Observer
+from dailies.curation.policy import local_path
 from dailies.curation.timing import Span
 from dailies.curation.types import EvidenceFrame, Probe, Track
-from dailies.curation.video.policy import local_path
 
 
 def observe_row(

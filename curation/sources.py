@@ -2,7 +2,7 @@
 
 A SOURCE is a video file, a folder (searched for videos, deep), a glob, or a manifest: a table of videos or of spans of
 videos, see ``manifests``. A manifest's other columns go along as the source's, or the span's, ``manifest``. What the user
-names is trusted; what a manifest names is only taken as a policy lets it (``video.policy``).
+names is trusted; what a manifest names is only taken as a policy lets it (``policy``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dailies.curation.addresses import public, scrub
 from dailies.curation.errors import UsageError
 from dailies.curation.folders import files_below, files_matching
 from dailies.curation.manifests import MANIFEST_SUFFIXES, VIDEO_SUFFIXES, Named, absolute, read_manifest
+from dailies.curation.policy import SourcePolicy, local_path, opening_by, refused_by_store
 from dailies.curation.retrying import cause_of, refused, retried
 from dailies.curation.schema import source_id
 from dailies.curation.video.bytes_io import store_of
-from dailies.curation.video.policy import SourcePolicy, local_path, opening_by, refused_by_store
 
 
 def list_sources(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from dailies.curation.addresses import public, scrub
 from dailies.curation.errors import item_error
+from dailies.curation.policy import SourcePolicy
 from dailies.curation.sources import list_sources
 from dailies.curation.types import Cut
-from dailies.curation.video import SourcePolicy
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import CurationRecipe

@@ -25,9 +25,9 @@ from dailies.curation.addresses import name_of, without_places
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import Changed, Defect, NotCopied, Refused, Unreadable, UsageError
 from dailies.curation.export import ExtractSettings
+from dailies.curation.policy import SourcePolicy, policy_in_force
 from dailies.curation.tables import DatasetTables, Folder, Table, clean_columns, shards_of
 from dailies.curation.types import Resources
-from dailies.curation.video import SourcePolicy, policy_in_force
 from dailies.pipelines import engine as engines
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.progress import Progress

@@ -31,7 +31,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from dailies.curation.addresses import scrub
 from dailies.curation.config import format_error
 from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, SourceError, item_error, lacks_memory, outage
-from dailies.curation.video import SourcePolicy, opening_by
+from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.pipelines.answers import error_of, error_row, pack, unpack
 from dailies.pipelines.import_path import safe_path
 

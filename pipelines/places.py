@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from dailies.curation import schema, video
 from dailies.curation.addresses import is_queried, public
 from dailies.curation.errors import SourceError, UsageError
+from dailies.curation.policy import local_path, opening_by, policy_in_force
 from dailies.curation.tables import DatasetTables, Table, move_sources, moved_sources, with_places
 
 THREADS = 16  # stores are asked about so many places at once
@@ -195,10 +196,10 @@ def _contents(rows: Sequence[Mapping[str, Any]], sizes: set[int | None] | None) 
     """Return, by address, the content ids of those that can be read and, where ``sizes`` are given, have one of these."""
     if not rows or (sizes is not None and not sizes):
         return {}
-    policy = video.policy_in_force()  # of this thread
+    policy = policy_in_force()  # of this thread
 
     def content(address: str) -> str | None:
-        with video.opening_by(policy):
+        with opening_by(policy):
             return _content(address, sizes)
 
     addresses = [row["address"] for row in rows]
@@ -240,7 +241,7 @@ def _name(uri: str) -> str:
 
 def readable(uri: str) -> bool:
     """Return whether there is something at ``uri`` that may be read."""
-    path = video.local_path(uri)
+    path = local_path(uri)
     if path is not None:
         return os.access(path, os.R_OK)
     try:

@@ -18,10 +18,10 @@ from dailies.curation.addresses import public
 from dailies.curation.clips import ClipRules
 from dailies.curation.errors import UsageError
 from dailies.curation.packages import need
+from dailies.curation.policy import SourcePolicy, opening_by, policy_in_force
 from dailies.curation.select import check_manifest_columns, column_values, select
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, clean_tables, with_places
-from dailies.curation.video import SourcePolicy, opening_by, policy_in_force
 from dailies.pipelines import engine as engines
 from dailies.pipelines import places
 from dailies.pipelines.exporting import check_private, export_selection

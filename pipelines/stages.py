@@ -15,9 +15,9 @@ from dailies.curation.clips import ClipRules, clip_rows, failed_row, span_of
 from dailies.curation.errors import DatasetError, Defect, OutOfMemory, Refused, SourceError, item_error, stopping_error
 from dailies.curation.observations import evidence_within, joined_row, unit_of
 from dailies.curation.observe import EvidenceGrid
+from dailies.curation.policy import SourcePolicy
 from dailies.curation.tables import Receipt, conform, read_part, write_part
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
-from dailies.curation.video import SourcePolicy
 from dailies.pipelines.isolate import Isolated
 
 MEMORY_GB = 16

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from dailies.curation import schema, video
 from dailies.curation.errors import Defect, Refused, SourceError
+from dailies.curation.policy import policy_in_force
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.maintenance import withdraw
 from dailies.pipelines.recipes.recipe import CurationRecipe
@@ -47,7 +48,7 @@ def withdraw_changed(
         same = pc.field("failed_version") == version("dailies")
         again &= (pc.field("failure", "kind") == Defect.kind) & ~pc.coalesce(same, pc.scalar(False))
     table.delete(uris, filter=again)
-    policy = video.policy_in_force()
+    policy = policy_in_force()
     admitted = [row["source_id"] for row in rows if policy.admits_more(row.get("address") or row["uri"])]
     table.delete(admitted, filter=(pc.field("status") == "failed") & (pc.field("failure", "kind") == Refused.kind))
     table.delete(

@@ -38,6 +38,7 @@ READING = (
     "curation/litter",
     "curation/packages",
     "curation/parquet_files",
+    "curation/policy",
     "curation/inside",
     "curation/locking",
     "curation/retrying",
@@ -79,6 +80,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     # ---- curation: what is done to one source or one clip ----
     "curation/addresses": (),
     "curation/errors": ("curation/addresses",),
+    "curation/policy": ("curation/errors",),
     "curation/timing": (),
     "curation/schema": ("curation/addresses",),
     "curation/atomic": (),

@@ -19,6 +19,7 @@ from s3fs import S3FileSystem
 
 from dailies.curation import retrying, schema, video
 from dailies.curation.errors import DatasetError, Outage, Unreadable, UsageError
+from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.curation.retrying import cause_of, lasting, retried
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import DatasetTables
@@ -40,7 +41,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def private_hosts() -> Iterator[None]:
     """The proxy is on this machine."""
-    with video.opening_by(video.SourcePolicy(private_hosts=True)):
+    with opening_by(SourcePolicy(private_hosts=True)):
         yield
 
 

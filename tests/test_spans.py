@@ -13,6 +13,7 @@ import pytest
 
 from dailies.curation import video
 from dailies.curation.errors import UsageError
+from dailies.curation.policy import SourcePolicy
 from dailies.curation.tables import DatasetTables, query, verify
 from dailies.pipelines import run
 from dailies.pipelines.maintenance import take_down, verify_dataset
@@ -56,7 +57,7 @@ def asked(dataset: Path, statement: str) -> list[dict[str, Any]]:
     return list(query(DatasetTables.open(str(dataset)), statement).to_pylist())
 
 
-curate = partial(run.curate, policy=video.SourcePolicy(local=True))  # the film lies elsewhere
+curate = partial(run.curate, policy=SourcePolicy(local=True))  # the film lies elsewhere
 ONE, TWO = (0.2, 0.8, "one"), (0.8, 1.2, "two")
 
 

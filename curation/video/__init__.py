@@ -11,16 +11,6 @@ from dailies.curation.video.bytes_io import cell_url, content_among, content_id,
 from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset
 from dailies.curation.video.extract import Extractor, Mode, extract_clip
 from dailies.curation.video.pixels import Canvas, DecodedFrame, jpeg, unjpeg
-from dailies.curation.video.policy import (
-    SourcePolicy,
-    lies_below,
-    local_path,
-    opening_by,
-    policy_in_force,
-    refusal,
-    refused_by_store,
-    shown,
-)
 from dailies.curation.video.read import (
     check_content,
     clip_frames,
@@ -47,7 +37,6 @@ __all__ = [
     "Preset",
     "Source",
     "SourceError",
-    "SourcePolicy",
     "cell_url",
     "check_content",
     "clip_frames",
@@ -57,17 +46,10 @@ __all__ = [
     "decode_bytes",
     "extract_clip",
     "jpeg",
-    "lies_below",
-    "local_path",
     "open_before",
     "open_source",
-    "opening_by",
-    "policy_in_force",
     "probe",
     "read_span",
-    "refusal",
-    "refused_by_store",
-    "shown",
     "size_of",
     "span_frames",
     "store_of",

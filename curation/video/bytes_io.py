@@ -11,8 +11,7 @@ from urllib.parse import urlencode
 
 from dailies.curation.addresses import scrub
 from dailies.curation.errors import SourceError, Unreadable, machine_raised
-from dailies.curation.retrying import cause_of, retried
-from dailies.curation.video.policy import (
+from dailies.curation.policy import (
     CELLS,
     WEB,
     check_scheme,
@@ -21,6 +20,7 @@ from dailies.curation.video.policy import (
     refused_by_store,
     scheme_of,
 )
+from dailies.curation.retrying import cause_of, retried
 
 CHUNK, CHUNKS = 64 * 1024, 16  # content_id: bytes per sampled range, and how many ranges at most
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
 from dailies.curation.parquet_files import open_parquet
+from dailies.curation.policy import CELLS
 from dailies.curation.video.bytes_io import check_regular
-from dailies.curation.video.policy import CELLS
 
 BUFFER = 1 << 20  # bytes read at once; without it, a whole column of a row group would be
 

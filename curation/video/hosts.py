@@ -17,7 +17,7 @@ import yarl
 from aiohttp.abc import ResolveResult
 from fsspec.implementations.http import HTTPFileSystem
 
-from dailies.curation.video.policy import WEB, PrivateHost, SourcePolicy, scheme_of
+from dailies.curation.policy import WEB, PrivateHost, SourcePolicy, scheme_of
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 APART = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))

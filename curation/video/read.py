@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from dailies.curation.addresses import name_of, public
 from dailies.curation.errors import Changed, TooFewFrames, Unreadable
 from dailies.curation.geometry import Size
+from dailies.curation.policy import local_path
 from dailies.curation.timing import Span
 from dailies.curation.types import Crop, Frames, Probe
 from dailies.curation.video.bytes_io import content_id
 from dailies.curation.video.pixels import DecodedFrame, fit, onto
-from dailies.curation.video.policy import local_path
 from dailies.curation.video.source import Source, open_before, open_source
 
 # ---- whole sources --------------------------------------------------------------------------------------------------

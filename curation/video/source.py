@@ -15,6 +15,7 @@ from typing import Any
 
 from dailies.curation.errors import Changed, NotCopied, NoVideo, SourceError, TooFewFrames, Unreadable, machine_raised
 from dailies.curation.geometry import Size
+from dailies.curation.policy import local_path
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Probe
 from dailies.curation.video.boxes import described_aspects
@@ -22,7 +23,6 @@ from dailies.curation.video.bytes_io import Remote, check_regular, one_line, sto
 from dailies.curation.video.decode import FrameDecoder
 from dailies.curation.video.formats import FORMATS, refused_format
 from dailies.curation.video.pixels import Canvas, DecodedFrame, Upright, geometry, is_hdr
-from dailies.curation.video.policy import local_path
 
 PACKETS_BACK = (0, 10)  # seconds before a span at which to look for a keyframe, where packets alone are wanted
 SEEK_BACK = (0, 2, 10)  # the same, where frames are, before decoding from the start

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dailies.curation.errors import UsageError
-from dailies.curation.video.policy import SourcePolicy, opening_by
+from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.pipelines.cli.options import (
     AllowLocal,
     AllowPrivateHosts,

@@ -15,7 +15,6 @@ from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.terminal import say
 from dailies.pipelines.cli.train import train
 from dailies.pipelines.cli.zoo import zoo_app
-from dailies.pipelines.import_path import safe_path
 
 DEFECT = "dailies: this is a defect in dailies, not a mistake of yours; please report it with the lines above"
 STOPPED = "dailies: stopped; the same command resumes from here"
@@ -63,7 +62,6 @@ def main(arguments: list[str] | None = None) -> None:
     its traceback stays, a line asks to report it, code 1.
     """
     if arguments is None:  # a process of its own
-        sys.path[:] = safe_path(sys.path)
         hide_arguments()
     try:
         code = app(arguments, standalone_mode=False)

@@ -24,8 +24,8 @@ from dailies.curation.clips import SPLITS
 from dailies.curation.errors import DailiesError, ExportError, RecipeError, UsageError
 from dailies.curation.locking import only_writer
 from dailies.curation.packages import need
+from dailies.curation.policy import policy_in_force
 from dailies.curation.tables import Folder
-from dailies.curation.video import policy_in_force
 from dailies.pipelines import engine as engines
 from dailies.pipelines.latents.card import card
 from dailies.pipelines.latents.work import LatentsWork, passes

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from dailies.curation import schema
 from dailies.curation.errors import TooShort, item_error
+from dailies.curation.policy import SourcePolicy
 from dailies.curation.tables import Folder
 from dailies.curation.tables.storage import layout
 from dailies.curation.types import Resources
-from dailies.curation.video import SourcePolicy
 from dailies.pipelines.exporting import Written
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.stages import MEMORY_GB

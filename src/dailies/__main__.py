@@ -1,11 +1,21 @@
-"""Run ``python -m dailies``: the command line."""
+"""The command line, also as ``python -m dailies``.
+
+The working directory is left before anything else is imported: a video's neighbour may be called typer.py.
+"""
 
 import sys
 
 from dailies.pipelines.import_path import safe_path
 
-sys.path[:] = safe_path(sys.path)  # python -m puts the working directory first, and a video's neighbour may be typer.py
+sys.path[:] = safe_path(sys.path)
 
-from dailies.pipelines.cli.main import main  # noqa: E402
 
-main()
+def main() -> None:
+    """Run the command line."""
+    from dailies.pipelines.cli.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

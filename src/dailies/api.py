@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from dailies.curation import video as videos
 from dailies.curation.clips import span_of
 from dailies.curation.errors import SourceError, UsageError
+from dailies.curation.policy import SourcePolicy, opening_by, policy_in_force
 from dailies.curation.tables import DatasetTables, query, with_places
 from dailies.curation.types import Frames
 from dailies.pipelines import cuts as cut_finding
@@ -88,7 +89,7 @@ def curate(
         retry_failed=retry_failed,
         column=column,
         readmit=readmit,
-        policy=videos.SourcePolicy(local=allow_local, private_hosts=allow_private_hosts),
+        policy=SourcePolicy(local=allow_local, private_hosts=allow_private_hosts),
         follow_links=follow_links,
         private_sources=private_sources,
         progress=progress,
@@ -179,7 +180,7 @@ class Dataset:
             overrides,
             engine=engine,
             retry_failed=retry_failed,
-            policy=videos.SourcePolicy(private_hosts=allow_private_hosts),
+            policy=SourcePolicy(private_hosts=allow_private_hosts),
             sources=_paths(sources),
             column=column,
             private_sources=private_sources,
@@ -199,7 +200,7 @@ class Dataset:
             raise UsageError(f"clip_id={clip_id!r}: {self.url} has no such clip; Dataset.clips() lists them")
         clip = rows[0]
         at = clip["uri"] if address is None else address
-        with videos.opening_by(videos.policy_in_force().naming([] if address is None else [address])):
+        with opening_by(policy_in_force().naming([] if address is None else [address])):
             videos.check_content(at, clip["content_id"])
             return videos.read_span(at, span_of(clip), stream=clip["stream"], short_side=short_side)
 

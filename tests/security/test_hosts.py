@@ -11,7 +11,8 @@ import pytest
 
 from dailies.curation import video
 from dailies.curation.errors import Refused, Unreadable
-from dailies.curation.video import SourcePolicy, hosts, opening_by
+from dailies.curation.policy import SourcePolicy, opening_by
+from dailies.curation.video import hosts
 from tests.rendered_video import render
 from tests.security.web import Web, serving
 

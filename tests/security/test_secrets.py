@@ -29,9 +29,9 @@ from dailies.curation import addresses, schema, world
 from dailies.curation.addresses import public, scrub, scrub_data, scrub_json
 from dailies.curation.errors import SourceError, Unreadable, UsageError
 from dailies.curation.export import ExportManifest
+from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import DatasetTables, clean_tables, query
-from dailies.curation.video import SourcePolicy, opening_by
 from dailies.pipelines.maintenance import verify_dataset
 from dailies.pipelines.places import place_sources
 from dailies.pipelines.recipes.recipe import load_recipe

@@ -17,9 +17,10 @@ import pytest
 import dailies as door
 from dailies.curation import video
 from dailies.curation.errors import Unreadable, UsageError
+from dailies.curation.policy import SourcePolicy
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import DatasetTables, query, verify
-from dailies.curation.video import SourcePolicy, store_of
+from dailies.curation.video import store_of
 from dailies.pipelines.cuts import find_cuts
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.run import curate, export_again
