@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation import inside
-from dailies.curation.errors import Unsafe
+from dailies.curation.config import read_object
+from dailies.curation.errors import Damaged, Unsafe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +90,9 @@ _RENDERED = re.compile(r"^.*\b(?:rendered|synthetic)\b.*$", re.M | re.I)
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        row = json.loads(text)
-    except ValueError:
+        return read_object(text, "card", Damaged)
+    except Damaged:
         return {}
-    return row if isinstance(row, dict) else {}
 
 
 def _is_prose(line: str) -> bool:
@@ -133,7 +132,7 @@ def look_up(data: str | Path, clip_ids: Iterable[str]) -> dict[str, ClipOrigin]:
 
     columns = ["clip_id", "uri", "source_start", "time_base_num", "time_base_den", "seconds"]
     try:
-        with open_parquet(path) as file:
+        with open_parquet(path, whole=True) as file:
             if not {*columns} <= {*file.schema_arrow.names}:
                 return origins
             index = file.read(columns=columns)
