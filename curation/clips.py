@@ -5,7 +5,6 @@ Pure functions over one observations row.
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,9 @@ from itertools import pairwise
 from typing import Any
 
 from dailies.curation import schema
+from dailies.curation.config import read_object
 from dailies.curation.detectors import Detector
-from dailies.curation.errors import SourceError
+from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.geometry import Geometry, geometries_of, largest_within, with_changes
 from dailies.curation.observations import time_base_of, tracks_of
 from dailies.curation.observe import HOLES
@@ -333,7 +333,7 @@ def _status(span: Span, rules: ClipRules) -> str:
 
 def _named_split(row: Mapping[str, Any], rules: ClipRules) -> str:
     """Return the manifest's own ``split``, by any of its names, where it has one, else a function of the content."""
-    columns = json.loads(row["manifest"]) if row["manifest"] else {}
+    columns = read_object(row["manifest"] or "{}", "manifest of a source", UsageError)
     named = next((schema.split_named(value) for name, value in columns.items() if name.lower() == "split"), None)
     return named or split_of(row["content_id"], rules.validation_share, rules.test_share)
 

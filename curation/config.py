@@ -112,6 +112,14 @@ def read_json(text: str | bytes, what: str, error: type[DailiesError]) -> Any:
         raise error(f"{what} is not JSON that can be read: it is nested too deep") from None
 
 
+def read_object(text: str | bytes, what: str, error: type[DailiesError]) -> dict[str, Any]:
+    """Parse a JSON object, as ``read_json`` does; any other JSON raises ``error`` too."""
+    row = read_json(text, what, error)
+    if not isinstance(row, dict):
+        raise error(f"{what} holds no JSON object")
+    return row
+
+
 def read_format(text: str | bytes, file: str, number: int, adapter: TypeAdapter[T]) -> T:
     """Read a JSON object that has the key ``format``. Raises ``Damaged`` naming ``file`` for any but ``number``'s."""
     row = read_json(text, file, Damaged)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from dailies.curation.errors import Unsafe
 
@@ -143,10 +144,35 @@ def create(root: Root, name: str) -> int:
     return open_inside(root, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
 
-def read_bytes(root: Root, name: str) -> bytes:
-    """Return what the file ``name`` below ``root`` holds."""
+MOST = 64 << 20
+"""Bytes of a record, an index or a card that is read at once; a file with a hole in it can claim terabytes."""
+
+
+def read_bytes(root: Root, name: str, *, most: int = MOST) -> bytes:
+    """Return what the file ``name`` below ``root`` holds. Raises ``Unsafe`` for one of over ``most`` bytes."""
     with os.fdopen(open_inside(root, name), "rb") as file:
-        return file.read()
+        return _read(file, str(Path(root, name)), most)
+
+
+def read_named(path: Root, *, most: int = MOST) -> bytes:
+    """Return what the file holds that the user named, or that lies in a folder where links are followed.
+
+    Raises ``Unsafe`` for what is no file, such as a pipe, which would keep its reader waiting, or has over ``most`` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unsafe(f"{os.fspath(path)}: is not a file; remove it")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return _read(file, os.fspath(path), most)
+    finally:
+        os.close(descriptor)
+
+
+def _read(file: IO[bytes], path: str, most: int) -> bytes:
+    if os.fstat(file.fileno()).st_size <= most and len(data := file.read(most + 1)) <= most:
+        return data
+    raise Unsafe(f"{path}: is over {most >> 20} MB, more than such a file can need; get it whole, from whom you trust")
 
 
 def read_text(root: Root, name: str) -> str:
@@ -189,7 +215,13 @@ def _open_folder(root: Root, name: str) -> int:
         return os.open(last, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
 
 
+DEEPEST = 64
+"""Folders in folders. Each takes a descriptor while it is looked through."""
+
+
 def _entries(descriptor: int, prefix: str, *, recursive: bool) -> Iterator[Entry]:
+    if prefix.count("/") > DEEPEST:
+        raise Unsafe(f"{prefix[:80]}…: over {DEEPEST} folders deep; remove it")
     with os.scandir(descriptor) as entries:
         for each in entries:
             with suppress(FileNotFoundError):  # taken away meanwhile
@@ -204,12 +236,15 @@ def _entries(descriptor: int, prefix: str, *, recursive: bool) -> Iterator[Entry
 
 
 Stamp = tuple[int, int, int, int]
+MOST_LOG = (
+    1 << 30
+)  # bytes of a file that deltalake reads at once, such as _last_checkpoint, which may have a hole in it
 FILES = (".parquet", ".json")  # what names end in that are opened by their paths
 SETTLED = 100_000_000  # ns since a folder's last change, after which the next one gets another time on any file system's clock
 
 
 def refuse_links(root: Root, name: str, known: Stamp | None = None) -> Stamp | None:
-    """Raise ``Unsafe`` if a file of the folder ``name`` below ``root``, a table's or its log, is a link, or none at all.
+    """Raise ``Unsafe`` if a file of the folder ``name`` below ``root``, a table's or its log, is a link, none at all or vast.
 
     ``known``: what an earlier call returned. While that is what tells the folder's state, it is not listed again.
     """
@@ -228,6 +263,8 @@ def refuse_links(root: Root, name: str, known: Stamp | None = None) -> Stamp | N
                     if each.name.endswith(FILES) and each.is_dir(follow_symlinks=False):
                         raise Unsafe(f"{Path(root, name)}/{each.name}: is a folder where a file should be; remove it")
                     _check_mode(f"{Path(root, name)}/{each.name}", each.stat(follow_symlinks=False).st_mode)
+                elif not each.name.endswith(".parquet") and each.stat(follow_symlinks=False).st_size > MOST_LOG:
+                    raise Unsafe(f"{Path(root, name)}/{each.name}: is over {MOST_LOG >> 20} MB; no log of ours is")
         return stamp if now - status.st_ctime_ns > SETTLED else None
     finally:
         os.close(descriptor)

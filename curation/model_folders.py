@@ -8,10 +8,12 @@ or may be, ``refuse_settings`` for JSON that asks for some or names a class that
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dailies.curation import inside
 from dailies.curation.config import read_json
 from dailies.curation.errors import Damaged
 
@@ -83,26 +85,45 @@ CLASSES = {
 DECIDING = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 FILES = ("tokenizer_file", "vocab_file", "merges_file", "spm_file", "sentencepiece_model_file", "added_tokens_file")
 INDEX = ".safetensors.index.json"
-LARGEST = 256 << 20  # bytes of a JSON file
+LARGEST = 256 << 20  # bytes of a file that is read at once
+READ_AT_ONCE = frozenset({".json", ".txt", ".model", ".safetensors"})
+MOST_LAYERS, MOST_WIDE = 1000, 1 << 21  # words of a vocabulary, positions, channels
 WORDS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})  # a vocabulary's keys are words
 
 
 def refuse_code(folder: Path, *, pickles: bool = True) -> None:
     """Raise ``Damaged`` if a file under ``folder`` is code or asks for some; with ``pickles``, also if it may hold one."""
     suffixes = CODE | PICKLES if pickles else CODE - PICKLES
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder / entry.name for entry in inside.walk(folder)):
         if path.suffix.lower() in suffixes:
             raise Damaged(
                 f"{folder}: {path.relative_to(folder)} may hold code; a model's folder may hold safetensors and data only"
             )
-        if path.suffix.lower() == ".json" and path.is_file():
+        _refuse_vast(path)
+        if path.suffix.lower() == ".json":
             refuse_settings(path)
 
 
 def refuse_settings_in(folder: Path) -> None:
     """Call ``refuse_settings`` on the JSON files of ``folder``; what lies in its folders is not looked at."""
-    for path in sorted(folder.glob("*.json")):
-        refuse_settings(path)
+    for path in sorted(folder.glob("*")):
+        _refuse_vast(path)
+        if path.suffix.lower() == ".json":
+            refuse_settings(path)
+
+
+def _refuse_vast(path: Path) -> None:
+    """Raise ``Damaged`` for settings or words, which libraries read at once, that are vast, or a pipe or a device."""
+    if path.suffix.lower() not in READ_AT_ONCE or path.is_dir():
+        return
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise Damaged(f"{path}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise Damaged(f"{path}: is not a file; remove it")
+    if status.st_size > LARGEST and path.suffix != ".safetensors":
+        raise Damaged(f"{path}: is over {LARGEST >> 20} MB; no settings and no words of a model are")
 
 
 def refuse_settings(path: Path) -> None:
@@ -110,15 +131,15 @@ def refuse_settings(path: Path) -> None:
     if path.name in WORDS:
         return
     try:
-        if path.stat().st_size > LARGEST:
-            raise Damaged(f"{path}: is over {LARGEST >> 20} MB; no settings of a model are")
-        row = read_json(path.read_bytes(), str(path), Damaged)
+        row = read_json(inside.read_named(path, most=LARGEST), str(path), Damaged)
     except OSError as error:
         raise Damaged(f"{path}: cannot be read: {error.strerror}") from error
     refuse_asking(row, path)
     for key, value in _pairs(row):
         if value and path.name in DECIDING and key in CLASSES and not _names(value) <= CLASSES[key]:
             raise Damaged(f"{path}: {key}={_short(value)}: is no class that dailies loads")
+    if path.name == "config.json":
+        refuse_vast(row, path)
     if path.name.endswith(INDEX):
         _refuse_shards(path, row)
 
@@ -136,6 +157,27 @@ def refuse_asking(row: Any, path: Path) -> None:
             raise Damaged(f"{path}: {key}={_short(value)}: names code on a hub; leave it out")
         if key in FILES and (not isinstance(value, str) or Path(value).name != value):
             raise Damaged(f"{path}: {key}={_short(value)}: lies outside the model's folder; leave it out")
+
+
+def refuse_vast(row: Any, path: Path) -> None:
+    """Raise ``Damaged`` if a model's config.json has more layers, or is wider, than any model.
+
+    Libraries make such a model, in memory, before they see that the weights are others.
+    """
+    for key, value in _pairs(row):
+        most = MOST_LAYERS if "layers" in key else MOST_WIDE
+        number = max(_numbers(value), default=0)
+        if number > most and "theta" not in key:  # an angle's
+            raise Damaged(f"{path}: {key}={number}: is more than any model has; get it whole, from whom you trust")
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    """Yield a number, or those of a list of them. Others stand in objects, under keys of their own."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, list):
+            yield from _numbers(each)
+        elif isinstance(each, int | float) and not isinstance(each, bool):
+            yield each
 
 
 def _refuse_shards(path: Path, row: Any) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -25,21 +26,31 @@ MOST_RATIO = 200
 BATCH_BYTES = 2 << 30
 """The most that rows read at a time may take in memory."""
 
+MOST_VALUES = 1 << 30
+"""What the numbers of any column may come to per row group, in bytes: lists of frames' times, which differ by the same step,
+take next to nothing."""
+
 MOST_GROUP = 4 << 30
 """Bytes that the columns asked for may take in memory, per row group, where it is read at once."""
 
 
+class Overclaims(pa.ArrowInvalid):  # type: ignore[misc]  # untyped
+    """A file that claims, or comes to, more than one of its size may."""
+
+
 class _Owner(pq.ParquetFile):  # type: ignore[misc]  # untyped
-    """A file that closes what it reads from."""
+    """A file that closes what it reads from, ``reader_source``."""
+
+    reader_source: pa.NativeFile
 
     def close(self, force: bool = False) -> None:
         super().close(force=True)
 
 
 def open_parquet(
-    file: str | os.PathLike[str], filesystem: pafs.FileSystem | None = None, **options: Any
+    file: str | os.PathLike[str], filesystem: pafs.FileSystem | None = None, *, whole: bool = False, **options: Any
 ) -> pq.ParquetFile:
-    """Open a file whose footer claims no more than a file of its size may.
+    """Open a file whose footer claims no more than a file of its size may; ``whole``: see ``check_repeats``.
 
     ``options``: of ``pq.ParquetFile``. Raises ``pa.ArrowInvalid`` in one line for one that claims more, and what pyarrow does.
     """
@@ -47,7 +58,10 @@ def open_parquet(
     source = system.open_input_file(os.fspath(file))
     try:
         opened = _Owner(source, **options)
+        opened.reader_source = source
         _check_claims(opened.metadata, source.size())
+        if whole:
+            check_repeats(opened, source.size())
     except BaseException:
         source.close()
         raise
@@ -59,11 +73,75 @@ def _check_claims(footer: pq.FileMetaData, size: int) -> None:
     rows = sum(group.num_rows for group in groups)
     wide = sum(group.column(n).total_uncompressed_size for group in groups for n in range(group.num_columns))
     if rows != footer.num_rows or min([wide, *(group.num_rows for group in groups)], default=0) < 0:
-        raise pa.ArrowInvalid("its footer contradicts itself")
+        raise Overclaims("its footer contradicts itself")
     if rows > max(FREE_ROWS, size):
-        raise pa.ArrowInvalid(f"its footer claims {rows:,} rows in a file of {size:,} bytes")
+        raise Overclaims(f"its footer claims {rows:,} rows in a file of {size:,} bytes")
     if wide > max(FREE_BYTES, MOST_RATIO * size):
-        raise pa.ArrowInvalid(f"its footer claims to come to {wide:,} bytes; the file has {size:,}")
+        raise Overclaims(f"its footer claims to come to {wide:,} bytes; the file has {size:,}")
+    for chunk in (group.column(n) for group in groups for n in range(group.num_columns)):
+        if 8 * chunk.num_values > max(MOST_VALUES, MOST_RATIO * size):  # of a list, a row may hold any number
+            raise Overclaims(f"its footer claims {chunk.num_values:,} values in a file of {size:,} bytes")
+
+
+def check_repeats(file: pq.ParquetFile, size: int, columns: Sequence[str] | None = None) -> None:
+    """Raise ``pa.ArrowInvalid`` where columns (by default all) come to over ``MOST_GROUP`` bytes, or ``MOST_RATIO`` times the
+    file's ``size``, in a row group: for what then reads many rows at once, and lets nobody count.
+
+    Only columns whose values are stored once and repeated can; of these, where it may be too much, the lengths are added up
+    without writing the values out.
+    """
+    most = max(MOST_GROUP, MOST_RATIO * size)
+    for group in range(file.num_row_groups):
+        footer = file.metadata.row_group(group)
+        for n in range(footer.num_columns):
+            chunk, leaf = footer.column(n), file.schema.column(n)
+            if columns is not None and chunk.path_in_schema.partition(".")[0] not in columns:
+                continue
+            if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY":
+                taken = chunk.num_values * leaf.length
+            elif leaf.physical_type != "BYTE_ARRAY" or chunk.num_values * chunk.total_uncompressed_size <= most:
+                continue
+            else:
+                taken = _written_out(file, group, chunk, most)
+            if taken > most:
+                raise Overclaims(f"its row group {group} comes to over {most:,} bytes in memory")
+
+
+REPEATING = frozenset({"PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY"})
+
+
+def _written_out(file: pq.ParquetFile, group: int, chunk: Any, most: int) -> int:
+    """Return the bytes that a column of texts or bytes comes to, or more than ``most`` as soon as it is more."""
+    if not REPEATING & {*chunk.encodings}:
+        return int(chunk.total_uncompressed_size)
+    if (
+        "DELTA_BYTE_ARRAY" in chunk.encodings
+    ):  # a value is the one before it and a few letters: nothing tells their lengths
+        return most + 1
+    source = file.reader_source
+    again = pq.ParquetFile(source, metadata=file.metadata, read_dictionary=[chunk.path_in_schema])
+    taken = 0
+    for batch in again.iter_batches(batch_size=1 << 14, row_groups=[group], columns=[chunk.path_in_schema]):
+        for values in _leaves(batch.column(0)):
+            lengths = pc.binary_length(values.dictionary)
+            taken += int(pc.sum(pc.take(lengths, values.indices), min_count=0).as_py() or 0)
+        if taken > most:
+            break
+    return taken
+
+
+def _leaves(values: pa.Array) -> Iterator[Any]:
+    """Yield the dictionaries that the columns of structs and lists end in."""
+    if pa.types.is_dictionary(values.type):
+        yield values
+    elif pa.types.is_struct(values.type):
+        for inner in values.flatten():
+            yield from _leaves(inner)
+    elif pa.types.is_map(values.type):
+        yield from _leaves(values.keys)
+        yield from _leaves(values.items)
+    elif hasattr(values, "flatten"):
+        yield from _leaves(values.flatten())
 
 
 def read_group(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 GROUND = (255, 255, 255)
 """What shows through where a picture is transparent: white, as on a page."""
 
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "HEIC", "JPEG2000", "PPM")
+"""Formats that are opened, whatever a file is called: of the others that Pillow knows, one starts Ghostscript (EPS), and most
+are read by nobody."""
+
 MOST_PIXELS = 89_000_000
 """A picture of more is refused before it is decoded: in RGB it takes 267 MB. Pillow warns from about there on."""
 
@@ -31,6 +35,23 @@ _BROKEN = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
     *(NotImplementedError, RuntimeError, struct.error, zlib.error),
 )
+
+
+def opened(data: bytes | Path) -> Any:
+    """Open a picture with Pillow, not decoded yet: one of ``FORMATS``, of at most ``MOST_PIXELS``.
+
+    Raises ``Unreadable`` for a larger one, and what Pillow does.
+    """
+    from PIL import Image
+
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]
+    picture = Image.open(data if isinstance(data, Path) else io.BytesIO(data), formats=known)
+    width, height = picture.size
+    if width * height > MOST_PIXELS:
+        picture.close()
+        raise Unreadable(f"{width}x{height} px are more than {MOST_PIXELS:,}; scale the picture down")
+    return picture
 
 
 def open_picture(data: bytes | Path | None) -> Pixels:
@@ -48,10 +69,7 @@ def open_picture(data: bytes | Path | None) -> Pixels:
     if data is None or data == b"":
         raise NoVideo("holds no picture")
     try:
-        with Image.open(data if isinstance(data, Path) else io.BytesIO(data)) as picture:
-            width, height = picture.size
-            if width * height > MOST_PIXELS:
-                raise Unreadable(f"{width}x{height} px are more than {MOST_PIXELS:,}; scale the picture down")
+        with opened(data) as picture:
             picture.load()
             return _upright(_rgb(picture), picture)
     except FileNotFoundError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dailies.curation import schema
-from dailies.curation.config import StrictModel, did_you_mean
+from dailies.curation.config import StrictModel, did_you_mean, read_object
 from dailies.curation.errors import UsageError
 
 UNUSABLE = ("failed", "too_short", "too_long", "outside", "empty")
@@ -108,7 +107,9 @@ def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
     if not column.startswith("manifest."):
         return clips[column]
     key = column.removeprefix("manifest.")
-    values = [(json.loads(text) if text else {}).get(key) for text in clips["manifest"].to_pylist()]
+    values = [
+        read_object(text or "{}", "manifest of a clip", UsageError).get(key) for text in clips["manifest"].to_pylist()
+    ]
     known = {type(value) for value in values if value is not None}
     if known <= {int, float} or len(known) <= 1:
         return pa.chunked_array([pa.array(values)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -27,6 +28,9 @@ from dailies.curation.parquet_files import open_parquet, python_rows
 TABLE_SUFFIXES = frozenset([".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".txt"])
 WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,17})")  # 007 is a name, and more digits than 64 bits hold are one too
 NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|nan|[+-]?inf", re.IGNORECASE)
+
+MOST_LINE = 64 << 20
+"""Characters of a line, or of a cell of several lines: a file with a hole in it is one endless line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ def read_rows(path: Path, *, typed: bool = True, blobs: frozenset[str] = frozens
     Raises ``UsageError`` in one line, with the row where one row is to blame.
     """
     suffix = path.suffix.lower()
+    if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
+        raise UsageError(f"{path}: cannot be read: is not a file")
     try:
         if suffix == ".parquet":
             yield from _parquet(path, blobs)
@@ -69,21 +75,31 @@ def read_rows(path: Path, *, typed: bool = True, blobs: frozenset[str] = frozens
             yield from _json_lines(path, typed)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise UsageError(f"{path}: cannot be read: a row is nested too deep") from None
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    if twice := [name for name in names if name and names.count(name) > 1]:
+    if twice := [name for name, many in Counter(names).items() if name and many > 1]:
         raise UsageError(f"{path}: two columns are named {twice[0]!r}; rename one")
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------
 
 
+def _text(path: Path) -> Iterator[str]:
+    """Yield the lines of a file of text with their ends. Raises ``ValueError`` for one of over ``MOST_LINE`` characters."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        while line := file.readline(MOST_LINE + 1):
+            if len(line) > MOST_LINE:
+                raise ValueError(f"a line has over {MOST_LINE:,} characters")
+            yield line
+
+
 def _lines(path: Path) -> Iterator[TableRow]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if (text := line.strip()) and not text.startswith("#"):
-                yield TableRow(f"line {number}", {"path": text})
+    for number, line in enumerate(_text(path), 1):
+        if (text := line.strip()) and not text.startswith("#"):
+            yield TableRow(f"line {number}", {"path": text})
 
 
 def _separated(path: Path, delimiter: str, typed: bool) -> Iterator[TableRow]:
@@ -113,36 +129,35 @@ def _casts(path: Path, delimiter: str) -> dict[str, Callable[[str], Any]]:
 
 def _cells(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, str | None]]]:
     """Yield where each row stands, and its cells as text; empty ones are None. A column without a name is left out."""
-    csv.field_size_limit(2**31 - 1)  # its default of 131,072 characters is below what some captions have
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        names: list[str] | None = None
-        rows = count(1)
-        line = 1
-        while True:
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                where = "header" if names is None else f"row {next(rows)} (line {line})"
-                raise UsageError(f"{path}: {where}: {error}; check its double quotes") from None
-            if cells is None:
-                return
-            if names is None and cells:
-                names = [cell.strip() for cell in cells]
-                _check_names(path, names)
-            elif names is not None and cells:
-                where = f"row {next(rows)} (line {line})"
-                if len(cells) > len(names):
-                    raise UsageError(
-                        f"{path}: {where}: has {len(cells)} cells where the header has {len(names)}; "
-                        "put a text with commas in double quotes"
-                    )
-                padded = [*cells, *[""] * (len(names) - len(cells))]
-                yield (
-                    where,
-                    {name: cell if cell.strip() else None for name, cell in zip(names, padded, strict=True) if name},
+    csv.field_size_limit(MOST_LINE)  # its default of 131,072 characters is below what some captions have
+    reader = csv.reader(_text(path), delimiter=delimiter, strict=True)
+    names: list[str] | None = None
+    rows = count(1)
+    line = 1
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            where = "header" if names is None else f"row {next(rows)} (line {line})"
+            raise UsageError(f"{path}: {where}: {error}; check its double quotes") from None
+        if cells is None:
+            return
+        if names is None and cells:
+            names = [cell.strip() for cell in cells]
+            _check_names(path, names)
+        elif names is not None and cells:
+            where = f"row {next(rows)} (line {line})"
+            if len(cells) > len(names):
+                raise UsageError(
+                    f"{path}: {where}: has {len(cells)} cells where the header has {len(names)}; "
+                    "put a text with commas in double quotes"
                 )
-            line = reader.line_num + 1
+            padded = [*cells, *[""] * (len(names) - len(cells))]
+            yield (
+                where,
+                {name: cell if cell.strip() else None for name, cell in zip(names, padded, strict=True) if name},
+            )
+        line = reader.line_num + 1
 
 
 # ---- JSON Lines -----------------------------------------------------------------------------------------------------
@@ -181,28 +196,29 @@ def _json_lines(path: Path, typed: bool) -> Iterator[TableRow]:
 
 def _json_rows(path: Path) -> Iterator[TableRow]:
     """Yield the objects of each line as they are written."""
-    with path.open(encoding="utf-8-sig") as file:
-        rows = count(1)
-        for line, text in enumerate(file, 1):
-            if not text.strip():
-                continue
-            where = f"row {next(rows)} (line {line})"
-            try:
-                values = json.loads(text, object_pairs_hook=_each_named_once)
-            except ValueError as error:
-                raise UsageError(f"{path}: {where}: is not JSON: {error}") from None
-            except UsageError as error:
-                raise UsageError(f"{path}: {where}: {error}") from None
-            if not isinstance(values, dict):
-                raise UsageError(f"{path}: {where}: is no object; write one JSON object a line")
-            yield TableRow(where, values)
+    rows = count(1)
+    for line, text in enumerate(_text(path), 1):
+        if not text.strip():
+            continue
+        where = f"row {next(rows)} (line {line})"
+        try:
+            values = json.loads(text, object_pairs_hook=_each_named_once)
+        except ValueError as error:
+            raise UsageError(f"{path}: {where}: is not JSON: {error}") from None
+        except RecursionError:
+            raise UsageError(f"{path}: {where}: is not JSON that can be read: it is nested too deep") from None
+        except UsageError as error:
+            raise UsageError(f"{path}: {where}: {error}") from None
+        if not isinstance(values, dict):
+            raise UsageError(f"{path}: {where}: is no object; write one JSON object a line")
+        yield TableRow(where, values)
 
 
 def _each_named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, many in Counter(names).items() if many > 1)
         raise UsageError(f"{twice!r} stands twice in an object; leave one out")
     return values
 

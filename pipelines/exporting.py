@@ -150,7 +150,7 @@ def _read_extracted(extracted: Folder, previous: Folder | None, bundle: pa.Table
 
 
 def _names(export: Folder) -> list[str]:
-    with export.parquet("index.parquet") as file:
+    with export.parquet("index.parquet", whole=True) as file:
         return list(file.schema_arrow.names)
 
 

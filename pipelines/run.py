@@ -6,7 +6,6 @@ receipts. Resuming needs nothing else.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -16,7 +15,8 @@ import pyarrow.compute as pc
 from dailies.curation import schema
 from dailies.curation.addresses import public
 from dailies.curation.clips import ClipRules
-from dailies.curation.errors import UsageError
+from dailies.curation.config import read_object
+from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.packages import need
 from dailies.curation.policy import SourcePolicy, opening_by, policy_in_force
 from dailies.curation.select import check_manifest_columns, column_values, select
@@ -128,7 +128,7 @@ def check_manifest_rules(
     for table in (dataset.table(recipe.observations, schema.OBSERVATIONS), dataset.table("spans", schema.SPANS)):
         if table.exists():
             texts.update(pc.unique(table.read(["manifest"])["manifest"]).to_pylist())
-    names = sorted({name for text in texts if text for name in json.loads(text)})
+    names = sorted({name for text in texts if text for name in read_object(text, "manifest of a source", UsageError)})
     for who, columns in wanted.items():
         check_manifest_columns(columns, names, who)
 
@@ -357,7 +357,12 @@ def last_recipe(dataset: DatasetTables, overrides: Sequence[str]) -> CurationRec
     runs = dataset.runs(["recipe"])
     if not len(runs):
         raise UsageError(f"{dataset.url}: the dataset has no run yet; run dailies curate first")
-    return parse_recipe(json.loads(runs["recipe"][-1].as_py()), overrides, where="of the last run", recorded=True)
+    return parse_recipe(
+        read_object(runs["recipe"][-1].as_py() or "", "recipe of the last run", RecipeError),
+        overrides,
+        where="of the last run",
+        recorded=True,
+    )
 
 
 def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionReport:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,6 +11,8 @@ import pyarrow.compute as pc
 
 from dailies.curation import schema
 from dailies.curation.addresses import scrub_data
+from dailies.curation.config import read_object
+from dailies.curation.errors import UsageError
 from dailies.curation.export.card import recount
 from dailies.curation.tables import DatasetTables, KeySet, Table
 
@@ -112,7 +113,8 @@ def _agree(stored: str | None, named: str | None) -> bool:
     """
     if named is None or named == stored:
         return True
-    old, new = scrub_data(json.loads(stored or "{}")), json.loads(named)
+    old, new = (read_object(text or "{}", "manifest of a source", UsageError) for text in (stored, named))
+    old = scrub_data(old)
     return all(_alike(old.get(name), new.get(name)) for name in old.keys() | new.keys())
 
 

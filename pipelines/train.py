@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dailies.curation import inside
-from dailies.curation.errors import ExportError, UsageError
+from dailies.curation.config import read_object
+from dailies.curation.errors import Damaged, ExportError, UsageError
 from dailies.curation.packages import need
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN
@@ -128,7 +128,7 @@ def _exports(data: Sequence[str]) -> dict[str, str]:
 def reports(out: Path) -> list[PhaseReport]:
     """Return the phases of a run folder that are begun."""
     begun = []
-    for entry in json.loads(inside.read_text(out, "run.json"))["phases"]:
+    for entry in read_object(inside.read_bytes(out, "run.json"), f"{out}/run.json", Damaged)["phases"]:
         validation: list[list[float]] = entry["validation"]
         if not validation:
             continue  # begun and killed before its first figure

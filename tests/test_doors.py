@@ -87,7 +87,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/cards": ("curation/plain_text",),
     "curation/plain_text": (),
     "curation/litter": (),
-    "curation/model_folders": ("curation/errors", "curation/config"),
+    "curation/model_folders": ("curation/errors", "curation/config", "curation/inside"),
     "curation/types": ("curation/timing",),
     "curation/geometry": ("curation/timing", "curation/types"),
     "curation/config": ("curation/errors",),

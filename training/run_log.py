@@ -15,6 +15,7 @@ import numpy as np
 from dailies.curation import inside
 from dailies.curation.addresses import scrub_data
 from dailies.curation.atomic import new_file, write_json, write_text
+from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged, RecipeError, RunError
 from dailies.curation.schema import fingerprint
 from dailies.training.checkpoint import newest_step
@@ -29,6 +30,7 @@ from dailies.training.step import learning_rate
 from dailies.zoo.formats.references import as_reference
 
 RUN = "run.json"
+MOST_METRICS = 1 << 30  # bytes of a metrics.jsonl
 
 
 # How long a phase is, how a step is computed, what is shown and what is kept: a run goes on with others of these.
@@ -55,13 +57,11 @@ def check_folder(out: Path, resume: bool, file: str = RUN) -> None:
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read the JSON that a run keeps. Raises ``Damaged`` naming the file where it is empty, cut or no object."""
+    content = inside.read_bytes(path.parent, path.name)
     try:
-        row: Any = json.loads(inside.read_text(path.parent, path.name))
-    except ValueError as error:  # of text that is not UTF-8 too
-        raise Damaged(f"{path}: cannot be read: {error}; put back a copy of it, or take another --out") from error
-    if not isinstance(row, dict):
-        raise Damaged(f"{path}: holds no JSON object; put back a copy of it, or take another --out")
-    return row
+        return read_object(content, f"{path}:", Damaged)
+    except Damaged as error:
+        raise Damaged(f"{error}; put back a copy of it, or take another --out") from error
 
 
 def data_rules_of(out: Path, file: str = RUN) -> int:
@@ -339,16 +339,16 @@ def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     Raises ``Damaged`` naming the line that cannot be read.
     """
     there = os.path.lexists(path)
-    lines = inside.read_bytes(path.parent, path.name).splitlines(keepends=True) if there else []
+    lines = inside.read_bytes(path.parent, path.name, most=MOST_METRICS).splitlines(keepends=True) if there else []
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             continue
         try:
-            row: Any = json.loads(line)
-        except ValueError as error:
-            raise Damaged(f"{path}: line {number} is not JSON: {error}; remove it, and the run goes on") from error
-        if not isinstance(row, dict) or "step" not in row:
+            row = read_object(line, f"{path}: line {number}", Damaged)
+        except Damaged as error:
+            raise Damaged(f"{error}; remove it, and the run goes on") from error
+        if "step" not in row:
             raise Damaged(f"{path}: line {number} has no step; remove it, and the run goes on")
         rows.append((line.decode(), row))
     return rows

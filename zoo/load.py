@@ -6,13 +6,14 @@ sees the folder, its classes are held against ``PIPELINES`` and files that could
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from dailies.curation import inside
+from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged
 from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import need
@@ -35,9 +36,9 @@ def pipeline_spec(folder: Path) -> PipelineSpec:
     Loads nothing. Raises ``Damaged``.
     """
     try:
-        index = json.loads((folder / INDEX).read_text())
+        index = _index(folder)
         name = index["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, KeyError) as error:
         raise Damaged(f"{folder}: {INDEX} cannot be read: {error}") from error
     spec = PIPELINES.get(name) if isinstance(name, str) else None
     if spec is None:
@@ -53,6 +54,10 @@ def pipeline_spec(folder: Path) -> PipelineSpec:
     return spec
 
 
+def _index(folder: Path) -> dict[str, Any]:
+    return read_object(inside.read_bytes(folder, INDEX), f"{folder}: {INDEX}", Damaged)
+
+
 def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any = None) -> Any:
     """Load the pipeline in ``folder``. Works offline.
 
@@ -65,7 +70,7 @@ def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any =
     """
     folder = Path(folder)
     spec = pipeline_spec(folder)
-    index = json.loads((folder / INDEX).read_text())
+    index = _index(folder)
     refuse_code(folder)
     if os.path.lexists(folder / lock.LOCK):  # a link, too, must not make it count as one without
         lock.check(folder)

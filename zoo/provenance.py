@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,8 @@ from typing import Any
 
 from dailies.curation import inside
 from dailies.curation.addresses import name_of
-from dailies.curation.errors import Unsafe
+from dailies.curation.config import read_object
+from dailies.curation.errors import Damaged, Unsafe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +91,9 @@ _RENDERED = re.compile(r"^.*\b(?:rendered|synthetic)\b.*$", re.M | re.I)
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        row = json.loads(text)
-    except ValueError:
+        return read_object(text, "card", Damaged)
+    except Damaged:
         return {}
-    return row if isinstance(row, dict) else {}
 
 
 def _is_prose(line: str) -> bool:
@@ -137,7 +136,7 @@ def look_up(data: str | Path, clip_ids: Iterable[str]) -> dict[str, ClipOrigin]:
 
     columns = ["clip_id", "uri", "source_start", "time_base_num", "time_base_den", "seconds"]
     try:
-        with open_parquet(path) as file:
+        with open_parquet(path, whole=True) as file:
             if not {*columns} <= {*file.schema_arrow.names}:
                 return origins
             index = file.read(columns=columns)

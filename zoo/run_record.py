@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation import inside
+from dailies.curation.config import read_object
 from dailies.curation.errors import RunError
 from dailies.zoo.formats.references import as_folder
 from dailies.zoo.provenance import SourceExport
@@ -83,7 +83,7 @@ class RunRecord:
         if not os.path.lexists(path):
             raise RunError(f"{folder} is not a training run: it has no {RUN}")
         try:
-            row = json.loads(inside.read_text(folder, RUN))
+            row = read_object(inside.read_bytes(folder, RUN), f"{path}:", RunError)
             return cls(
                 folder=folder,
                 recipe=dict(row["recipe"]),

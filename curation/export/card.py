@@ -63,7 +63,7 @@ def recount(export: Folder) -> bool:
     if not export.holds(MANIFEST):
         return False
     old = ExportManifest.from_json(export.read(MANIFEST))
-    with export.parquet("index.parquet") as file:
+    with export.parquet("index.parquet", whole=True) as file:
         new = old.recounted(file.read(columns=list(COUNTED)))
         if new == old:
             return False

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
+from dailies.curation import inside
 from dailies.curation.config import StrictModel, format_error
 from dailies.curation.errors import Damaged, UsageError
 from dailies.curation.litter import without_litter
@@ -150,7 +151,7 @@ def check_folder(folder: Path) -> None:
     refuse_code(folder, pickles=False)
     path = folder / CONFIG
     try:
-        config = CONFIGURATION.validate_json(path.read_bytes(), strict=True)
+        config = CONFIGURATION.validate_json(inside.read_named(path), strict=True)
     except OSError as error:
         raise UsageError(f"model={str(folder)!r}: {CONFIG} cannot be read: {error.strerror}") from error
     except ValidationError as error:

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from dailies.curation import schema
+from dailies.curation.config import read_object
 from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.locking import only_writer
 from dailies.curation.retrying import CREDENTIALS, cause_of
@@ -97,14 +98,15 @@ class DatasetTables:
             if not folder.reached(MARKER):
                 raise DatasetError(f"{folder.url}: there is no dataset; dailies curate creates one")
             content = folder.read(MARKER)
-            marker = json.loads(content)
         except OSError as error:
             raise DatasetError(f"{folder.url}: cannot be read: {cause_of(error)}") from error
-        except ValueError as error:
+        try:
+            marker = read_object(content, f"{folder.url}/{MARKER}:", DatasetError)
+        except DatasetError as error:
             # Without credentials Arrow frames an upload, and does not sign that it did; some stores then keep the frame.
             framed = b"x-amz-checksum" in content
             why = f"; {CREDENTIALS}, then delete it and try again" if framed else ""
-            raise DatasetError(f"{folder.url}/{MARKER}: is not JSON: {cause_of(error)}{why}") from error
+            raise DatasetError(f"{error}{why}") from error
         if marker.get("format") != FORMAT:
             raise DatasetError(
                 f"{folder.url}: format {marker.get('format')} is not {FORMAT}, which this version reads; update dailies"
@@ -146,7 +148,7 @@ class DatasetTables:
         """
         runs: dict[str, int] = {}
         for number, tables in enumerate(self.runs(["tables"])["tables"].to_pylist()):
-            runs |= dict.fromkeys(json.loads(tables or "{}").values(), number)
+            runs |= dict.fromkeys(tables_named(tables), number)
 
         def age(name: str) -> tuple[int, float, str]:
             folder = self.folder / "exports" / name
@@ -286,6 +288,14 @@ class DatasetTables:
         for staging in self._stagings():
             if not any(info.type == pafs.FileType.File for info in staging.list(recursive=True)):
                 staging.delete_tree()
+
+
+def tables_named(text: str | None) -> list[str]:
+    """Return the tables and exports that a row of ``runs`` names. Raises ``DatasetError`` for what is no such list."""
+    named = read_object(text or "{}", "tables of a run", DatasetError).values()
+    if not all(isinstance(name, str) for name in named):
+        raise DatasetError("tables of a run: names what is no text; get the dataset whole, from whom you trust")
+    return list(named)
 
 
 def _folders(parent: Folder) -> list[str]:

@@ -108,7 +108,7 @@ def _files(table: Table) -> Iterator[DatasetProblem]:
             yield DatasetProblem(table.name, path, f"{is_now}; {size} bytes were committed")
             continue
         try:
-            with open_parquet(folder.file(path), folder.fs) as part:
+            with open_parquet(folder.file(path), folder.fs, whole=True) as part:
                 rows_now, columns = part.metadata.num_rows, part.schema_arrow
         except (OSError, pa.ArrowException) as error:
             _machine_raised(error)
@@ -215,7 +215,7 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
     table = f"exports/{name}"
     try:
         columns = ["clip_id", "status", "frames", "extraction", "cut", "shard", "row_group", "row"]
-        with open_parquet(folder.file("index.parquet"), folder.fs) as file:
+        with open_parquet(folder.file("index.parquet"), folder.fs, whole=True) as file:
             there = file.schema_arrow.names  # ``extraction`` was ``cut`` once
             index = file.read(columns=[name for name in columns if name in there])
     except (OSError, pa.ArrowException, DatasetError, Unsafe) as error:

@@ -9,7 +9,6 @@ Every table has a view under its full name (``"scores/text@ab12cd34"``, in quote
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from dailies.curation.errors import UsageError
-from dailies.curation.tables.dataset import DatasetTables
+from dailies.curation.tables.dataset import DatasetTables, tables_named
 from dailies.curation.tables.places import has_places, moved_sources
 from dailies.curation.tables.storage import one_line
 
@@ -37,6 +36,9 @@ PLACED = f"stored.* replace (coalesce({LIES}, stored.uri) as uri)"
 
 
 MEMORY = "50%"  # of the machine's
+BATCH = 8192  # rows of a result at a time: a batch whose texts come to 2 GB is refused by DuckDB itself
+MOST = 4 << 30
+"""Bytes of a result, which lies outside of what DuckDB's limit counts: a line of SQL can repeat a text without end."""
 RESTRICTED = ("set enable_external_access = false", "set lock_configuration = true")  # the lock comes last
 
 
@@ -51,12 +53,25 @@ def query(dataset: DatasetTables, statement: str, *, unrestricted: bool = False)
     with connect(dataset, unrestricted=unrestricted) as connection:
         try:
             rows = connection.sql(statement)
-            return pa.table({}) if rows is None else rows.to_arrow_table()
+            return pa.table({}) if rows is None else _fetched(rows.to_arrow_reader(BATCH), unrestricted)
         except (duckdb.PermissionException, duckdb.InvalidInputException) as error:
             allowed = "" if unrestricted else "; a query sees this dataset's tables alone (--unrestricted allows more)"
             raise UsageError(f"{one_line(error)}{allowed}") from error
         except duckdb.Error as error:
             raise UsageError(one_line(error)) from error
+
+
+def _fetched(rows: pa.RecordBatchReader, unrestricted: bool) -> pa.Table:
+    """Return the rows of a result. Raises ``UsageError`` once they take over ``MOST`` bytes."""
+    batches, taken = [], 0
+    for batch in rows:
+        taken += batch.nbytes
+        if taken > MOST and not unrestricted:
+            raise UsageError(
+                f"the result comes to over {MOST >> 30} GB; select less of it (--unrestricted allows more)"
+            )
+        batches.append(batch)
+    return pa.Table.from_batches(batches, rows.schema)
 
 
 @contextmanager
@@ -106,7 +121,7 @@ def current(dataset: DatasetTables) -> dict[str, str]:
     age = {name: dataset.table(name).committed() or 0.0 for name in dataset.tables()}
     short = {_short(name): name for name in sorted(age, key=lambda name: (age[name], name))}
     for line in dataset.runs(["tables"])["tables"].to_pylist():
-        short |= {_short(name): name for name in json.loads(line or "{}").values() if name in age}
+        short |= {_short(name): name for name in tables_named(line) if name in age}
     short |= {_short(name): name for name in (f"exports/{export}" for export in dataset.exports_by_age())}
     return dict(sorted(short.items()))
 
@@ -119,7 +134,7 @@ def _short(name: str) -> str:
 
 def _index(dataset: DatasetTables, export: str) -> pads.Dataset:
     folder = dataset.folder / "exports" / export
-    folder.parquet("index.parquet").close()  # what claims more than it may is refused
+    folder.parquet("index.parquet", whole=True).close()  # what claims more than it may is refused
     return pads.dataset(folder.file("index.parquet"), filesystem=folder.fs, format="parquet")
 
 

@@ -105,17 +105,20 @@ class Folder:
             inside.file_inside(self.root, self._below(name))
         return f"{self.path}/{name}"
 
-    def parquet(self, name: str) -> pq.ParquetFile:
-        """Open a Parquet file of this folder. Raises ``Unparquet`` for one that is damaged or claims more than it may."""
+    def parquet(self, name: str, *, whole: bool = False) -> pq.ParquetFile:
+        """Open a Parquet file of this folder. Raises ``Unparquet`` for one that is damaged or claims more than it may.
+
+        ``whole``: also for one whose row groups come to more, for what reads them at once.
+        """
         path = self.file(name)
         try:
-            return open_parquet(path, self.fs)
+            return open_parquet(path, self.fs, whole=whole)
         except pa.ArrowInvalid as error:
             raise Unparquet(f"{self.url}/{name}: cannot be read: {one_line(error)}") from error
 
     def read_parquet(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a Parquet file of this folder; columns that it lacks are left out. Raises as ``parquet`` does."""
-        with self.parquet(name) as file:
+        with self.parquet(name, whole=True) as file:
             there = file.schema_arrow.names
             return file.read(columns=None if columns is None else [name for name in columns if name in there])
 

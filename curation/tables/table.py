@@ -22,12 +22,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from dailies.curation.atomic import sync
+from dailies.curation.config import read_object
 from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.inside import Stamp
+from dailies.curation.parquet_files import Overclaims, open_parquet
 from dailies.curation.retrying import cause_of
 from dailies.curation.tables.filesystem import called
 from dailies.curation.tables.parts import KeySet, Receipt, check_parts, part_name, write_part
-from dailies.curation.tables.storage import Folder, plain_schema, write_parquet
+from dailies.curation.tables.storage import Folder, Unparquet, plain_schema, write_parquet
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ class Table:
     Its first column is its key. Every method first reads what was added to the log, and so sees what others committed.
     """
 
-    __slots__ = ("_declared", "_delta", "_sound", "folder", "name")
+    __slots__ = ("_claims", "_declared", "_delta", "_sound", "folder", "name")
 
     def __init__(self, name: str, folder: Folder, schema: pa.Schema | None = None) -> None:
         """Open a table; columns of ``schema`` that the stored one lacks are added to it.
@@ -58,6 +60,7 @@ class Table:
         self.folder = folder
         self._delta: DeltaTable | None = None
         self._sound: tuple[Stamp | None, Stamp | None] = None, None  # of the log and the parts, once they held no link
+        self._claims: set[str] = set()  # parts that come to no more than they may
         self._declared = None if schema is None else plain_schema(schema)
         if self._declared is not None:
             self._evolve(self._declared)
@@ -143,7 +146,7 @@ class Table:
         """Return what ``replace`` was given along with the current rows."""
         for path in self.files():
             footer = pq.read_schema(self.folder.file(path), filesystem=self.folder.fs).metadata or {}
-            return dict(json.loads(footer.get(PROPERTIES.encode(), b"{}")))
+            return read_object(footer.get(PROPERTIES.encode(), b"{}"), f"{self.url}: {PROPERTIES}", DatasetError)
         return {}
 
     # ---- writing ----------------------------------------------------------------------------------------------------
@@ -266,8 +269,24 @@ class Table:
             bounded = part.get(low) is not None and part.get(high) is not None
             within = (key >= part[low]) & (key <= part[high]) if bounded else None
             path = f"{self.folder.path}/{part['path']}"  # checked by ``_open`` and ``_parts``
+            self._check_claims(part["path"])
             fragments.append(parquet.make_fragment(path, self.folder.fs, partition_expression=within))
         return pads.FileSystemDataset(fragments, schema, parquet, self.folder.fs)
+
+    def _check_claims(self, part: str) -> None:
+        """Raise ``Unparquet`` for a part that comes to more than it may: what scans a table counts nothing.
+
+        In an object store, where each part would cost a request though its rows are not asked for, none is looked at.
+        """
+        if not self.folder.local or part in self._claims:
+            return
+        try:
+            open_parquet(self.folder.file(part), self.folder.fs, whole=True).close()
+        except Overclaims as error:
+            raise Unparquet(f"{self.url}/{part}: cannot be read: {error}") from error
+        except (OSError, pa.ArrowException):  # missing or damaged: whoever reads its rows learns it
+            return
+        self._claims.add(part)
 
     def _put(self, added: Sequence[Receipt], where: pc.Expression | None) -> int:
         """Commit parts in place of the rows of ``where``; returns the number of these."""

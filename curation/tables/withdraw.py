@@ -27,7 +27,7 @@ def withdraw_from_export(export: Folder, source_ids: Sequence[str]) -> int:
     deleted. A run killed on the way leaves files that the index does not name, which ``DatasetTables.gc`` removes.
     """
     wanted = pa.array(source_ids, pa.string())
-    with export.parquet(INDEX) as file:
+    with export.parquet(INDEX, whole=True) as file:
         note_renamed(export.url, file.schema_arrow.names)
         index = file.read(columns=["source_id", "shard"])
     gone = index.filter(pc.is_in(index["source_id"], value_set=wanted))

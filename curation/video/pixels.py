@@ -262,11 +262,35 @@ def jpeg(rgb: NDArray[np.uint8], quality: int = 80) -> bytes:
 
 
 def unjpeg(data: bytes) -> NDArray[np.uint8]:
-    """Decode a JPEG to (h, w, 3) RGB. Raises ``Unreadable``."""
+    """Decode a JPEG to (h, w, 3) RGB. Raises ``Unreadable``, also for another picture or one of over ``MOST_PIXELS``."""
     import cv2
 
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    size = _jpeg_size(data)  # OpenCV opens whatever it knows, of up to a thousand million px
+    if size > MOST_PIXELS:
+        raise Unreadable(f"a JPEG of {size:,} px, more than {MOST_PIXELS:,}")
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if size else None
     if bgr is None:
         raise Unreadable(f"not a JPEG: {len(data)} bytes")
     rgb: NDArray[np.uint8] = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     return rgb
+
+
+MOST_PIXELS = 89_000_000
+
+
+def _jpeg_size(data: bytes) -> int:
+    """Return the largest number of px that a JPEG's headers state, 0 where there is none."""
+    size, at = 0, 2
+    if data[:2] != b"\xff\xd8":
+        return 0
+    while (at := data.find(b"\xff", at)) >= 0 and at + 9 <= len(data):
+        kind = data[at + 1]
+        if kind == 0xFF or kind <= 0x01 or 0xD0 <= kind <= 0xD8:  # filling, and markers without a length
+            at += 1
+        elif kind in (0xD9, 0xDA):  # what follows are pixels
+            break
+        else:
+            if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+                size = max(size, int.from_bytes(data[at + 5 : at + 7]) * int.from_bytes(data[at + 7 : at + 9]))
+            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return size

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from dailies.curation.errors import UsageError
 from dailies.curation.plain_text import spreadsheet
 from dailies.pipelines.cli.tables import DASH, counted, grid, length, near, share, tail
 from dailies.pipelines.cli.terminal import say, say_json, stdout
@@ -38,17 +38,17 @@ def print_summary(summary: Summary, as_json: bool) -> None:
         for name in ("source", "reason", "what is wrong"):
             table.add_column(name, overflow="fold")
         for uri, kind, message in sources.failures[:SHOWN_FAILURES]:
-            table.add_row(escape(tail(uri)), kind, escape(message))
+            table.add_row(tail(uri), kind, message)
         out.print(table)
         if len(sources.failures) > SHOWN_FAILURES:
             ask = "select uri, failure from observations where status = 'failed'"
             out.print(f'and {len(sources.failures) - SHOWN_FAILURES} more: dailies sql {summary.dataset} "{ask}"')
     for uri in sources.changed:
-        out.print(f"changed since the last run, so curated again: {uri}", markup=False)
+        out.print(f"changed since the last run, so curated again: {uri}")
     if sources.moved:
         out.print(f"moved since the last run, and not curated again: {counted(len(sources.moved), 'source')}")
     for uri in sources.withdrawn:
-        out.print(f"withdrawn, so left out (--readmit PATH lets it in again): {uri}", markup=False)
+        out.print(f"withdrawn, so left out (--readmit PATH lets it in again): {uri}")
     for selection in summary.selections:
         out.print(_selection_table(selection))
     _print_totals(out, summary)
@@ -75,7 +75,7 @@ def _print_totals(out: Console, summary: Summary) -> None:
             lines += [("shards", near(f"{export.path}/data")), ("card", near(f"{export.path}/README.md"))]
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
-        out.print(f"{label:<{width}}  {text}", soft_wrap=True, markup=False)
+        out.print(f"{label:<{width}}  {text}", soft_wrap=True)
 
 
 def _annotation_line(annotation: AnnotationReport) -> str:
@@ -161,22 +161,31 @@ def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
         lines = io.StringIO()
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(map(spreadsheet, rows.column_names))
-        for row in rows.to_pylist():
+        for row in _listed(rows):
             cells = map(_plain, row.values())
             writer.writerow([spreadsheet(cell) if isinstance(cell, str) else cell for cell in cells])
         say(lines.getvalue().removesuffix("\n"), data=True)
         return
     if layout == "json":
-        say_json([{key: _plain(value) for key, value in row.items()} for row in rows.to_pylist()])
+        say_json([{key: _plain(value) for key, value in row.items()} for row in _listed(rows)])
         return
     table = grid()
     for column in rows.schema:
         numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         table.add_column(column.name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows.to_pylist():
-        table.add_row(*(escape(_cell(_plain(value))) for value in row.values()))
+    for row in _listed(rows):
+        table.add_row(*(_cell(_plain(value)) for value in row.values()))
     stdout(data=True).print(table)
     say(counted(len(rows), "row"))
+
+
+def _listed(rows: pa.Table) -> list[dict[str, Any]]:
+    """Return rows as Python values. Raises ``UsageError`` for a date that Python has not."""
+    try:
+        listed: list[dict[str, Any]] = rows.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise UsageError(f"the result has a time that cannot be shown: {error}; cast it to varchar") from error
+    return listed
 
 
 def _plain(value: Any) -> Any:
@@ -209,7 +218,7 @@ def print_problems(dataset: str, problems: Sequence[DatasetProblem], as_json: bo
         for name in ("table", "where", "what"):
             table.add_column(name, overflow="fold")
         for problem in problems:
-            table.add_row(escape(problem.table), escape(problem.where), escape(problem.message))
+            table.add_row(problem.table, problem.where, problem.message)
         stdout().print(table)
 
 

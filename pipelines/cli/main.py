@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(line: str, code: int) -> int:
-    say(line, err=True)
+    say(" ".join(line.splitlines()), err=True)  # a name with a newline in it makes no line of its own
     return code
 
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dailies.pipelines.cli.tables import DASH, grid
@@ -63,7 +62,7 @@ def _uncut(table: Table, width: int) -> int:
     """Return the least width from ``width`` on at which rich truncates no cell; headers may wrap."""
     while True:
         shown = io.StringIO()
-        Console(file=shown, width=width).print(table)
+        Console(file=shown, width=width, markup=False).print(table)
         if "…" not in shown.getvalue():
             return width
         width += 4
@@ -133,11 +132,11 @@ def _data(plan: Plan) -> Table:
 def _print_lines(out: Console, title: str, lines: Sequence[tuple[str, str]]) -> None:
     if not lines:
         return
-    out.print(f"[bold]{escape(title)}[/bold]")
+    out.print(title, style="bold")
     columns = Table.grid(padding=(0, 1))  # wrapped lines hang under their own text
     columns.add_column(no_wrap=True)
     for name, text in lines:
-        columns.add_row(f"  {escape(name)}", escape(text))
+        columns.add_row(f"  {name}", text)
     out.print(columns)
     out.print()
 

@@ -22,7 +22,7 @@ PLAIN_EVERY = 5.0  # seconds between plain lines
 
 def print_stage(stage: str, line: str) -> None:
     """Print a line about a stage, in the columns that ``show_progress`` uses."""
-    stderr().print(f"{stage:<8} {line}", soft_wrap=True, markup=False)
+    stderr().print(f"{stage:<8} {line}", soft_wrap=True)
 
 
 def progress_for(as_json: bool) -> Progress:
@@ -83,15 +83,15 @@ def _live(console: Console, stage: str, total: int, unit: str) -> Iterator[Bar]:
     from rich import progress as rich_progress
 
     columns = (
-        rich_progress.TextColumn(f"{stage:<8}"),
+        rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(bar_width=30),
         rich_progress.MofNCompleteColumn(),
-        rich_progress.TextColumn(f"{unit}  {{task.fields[rate]}}"),
+        rich_progress.TextColumn("{task.fields[unit]}  {task.fields[rate]}", markup=False),
         rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
         rich_progress.TextColumn("{task.fields[failed]}", style="red"),
     )
     with rich_progress.Progress(*columns, console=console) as display:
-        yield _LiveBar(display, display.add_task(stage, total=total, rate="", failed=""))
+        yield _LiveBar(display, display.add_task(f"{stage:<8}", total=total, unit=unit, rate="", failed=""))
 
 
 class _LiveBar:

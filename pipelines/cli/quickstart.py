@@ -41,10 +41,10 @@ def _print_next(result: QuickstartResult) -> None:
 
     query = "select caption_coca, caption_fuse, motion from export_export limit 5"
     dataset = result.summary.dataset
-    stdout().print(
-        f"model   {near(result.zoo)}/{result.model}\n"
-        f"video   {near(result.video)}\n\n"
-        "[bold]Next[/bold]\n"
+    out = stdout()
+    out.print(f"model   {near(result.zoo)}/{result.model}\nvideo   {near(result.video)}\n", soft_wrap=True)
+    out.print("Next", style="bold")
+    out.print(
         f'  dailies sql {dataset} "{query}"\n'
         f"  dailies select {dataset} --name captioned --set captioned.rules.motion.min=2\n"
         f"  dailies zoo show {result.model} --zoo {near(result.zoo)}\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from dailies.curation.addresses import scrub
@@ -14,9 +13,8 @@ DASH = "–"  # an empty cell
 
 
 def grid(title: str | None = None) -> Table:
-    """Return a table without columns yet, under ``title``, which is plain text."""
-    text = None if title is None else escape(title)
-    return Table(title=text, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    """Return a table without columns yet, under ``title``."""
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def share(part: int, whole: int) -> str:

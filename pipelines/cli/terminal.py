@@ -6,6 +6,7 @@ Colours and bars, which are rich's own, stay.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -27,18 +28,34 @@ def say(text: str, *, err: bool = False, data: bool = False) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Print an object for programs on one line: whatever is no plain ASCII is escaped, so nothing of it is lost."""
-    plain = scrub_data(json.loads(json.dumps(value, default=str)))
-    print(clean(json.dumps(plain).replace("\x7f", "\\u007f")))
+    """Print an object for programs on one line: whatever is no plain ASCII is escaped, so nothing of it is lost.
+
+    JSON has no NaN and no infinities: they are null.
+    """
+    plain = scrub_data(_finite(json.loads(json.dumps(value, default=str))))
+    print(clean(json.dumps(plain, allow_nan=False).replace("\x7f", "\\u007f")))
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value`` with None for the floats that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _CleanConsole(Console):
     """rich's console, whose own control codes (colours, the cursor of a bar) are apart from a segment's text.
 
+    No text is markup, so that [link=…] in a name or a column's name is shown as it is, in cells and heads of tables too.
     Secrets are taken out before lines are broken, which would part them.
     """
 
     data = False  # see ``say``
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, **options)
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(scrub_data(text) if self.data else scrub(text), **how)
@@ -50,11 +67,11 @@ class _CleanConsole(Console):
 
 def stdout(width: int | None = None, *, data: bool = False) -> Console:
     """Return the console for results, on stdout; ``width`` in columns, by default the terminal's. ``data``: see ``say``."""
-    console = _CleanConsole(highlight=False, width=width)
+    console = _CleanConsole(width=width)
     console.data = data
     return console
 
 
 def stderr() -> Console:
     """Return the console for progress, on stderr."""
-    return _CleanConsole(stderr=True, highlight=False)
+    return _CleanConsole(stderr=True)

@@ -29,7 +29,7 @@ def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
     out = stdout()
     out.print(table)
     for phase in phases:
-        out.print(f"{phase.name:<8} {near(phase.samples)}", soft_wrap=True, markup=False)
+        out.print(f"{phase.name:<8} {near(phase.samples)}", soft_wrap=True)
 
 
 def print_vae(done: VaeReport, as_json: bool) -> None:
@@ -48,5 +48,5 @@ def print_vae(done: VaeReport, as_json: bool) -> None:
     out = stdout()
     out.print(table)
     for note in done.notes:
-        out.print(note, markup=False)
-    out.print(f"vae      {near(done.folder)}", soft_wrap=True, markup=False)
+        out.print(note)
+    out.print(f"vae      {near(done.folder)}", soft_wrap=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from dailies.pipelines.cli.tables import DASH, grid
 from dailies.pipelines.cli.terminal import say, stdout
@@ -31,20 +31,20 @@ def print_entries(
         table.add_column("parameters", justify="right", no_wrap=True)
         table.add_column("licence", overflow="fold")
         for entry in models:
-            table.add_row(entry.name, entry.task, _makes(entry), count(entry.parameters), escape(entry.licence or DASH))
+            table.add_row(entry.name, entry.task, _makes(entry), count(entry.parameters), entry.licence or DASH)
         out.print(table)
     else:
-        out.print(f"{escape(zoo)}: nothing published yet; dailies zoo publish RUN --as NAME --to DIR", soft_wrap=True)
+        out.print(f"{zoo}: nothing published yet; dailies zoo publish RUN --as NAME --to DIR", soft_wrap=True)
     if built_in:
         table = grid("ship with dailies")
         table.add_column("component", no_wrap=True)
         table.add_column("what it is", overflow="fold")
         table.add_column("parameters", justify="right", no_wrap=True)
         for entry in built_in:
-            table.add_row(entry.name, escape(entry.about) or DASH, count(entry.parameters))
+            table.add_row(entry.name, entry.about or DASH, count(entry.parameters))
         out.print(table)
     for name, why in damaged.items():
-        out.print(f"[red]damaged[/red] {escape(name)}: {escape(why)}", soft_wrap=True)
+        out.print(Text.assemble(("damaged", "red"), f" {name}: {why}"), soft_wrap=True)
 
 
 def _makes(entry: ZooEntry) -> str:
@@ -86,8 +86,8 @@ def print_entry(entry: ZooEntry, folder: Path) -> None:
     table = Table.grid(padding=(0, 2))
     for what, value in rows:
         if value is not None:
-            table.add_row(what, escape(value))
-    out.print(f"[bold]{escape(entry.name)}[/bold]")
+            table.add_row(what, value)
+    out.print(entry.name, style="bold")
     out.print(table, soft_wrap=True)
     if entry.pipeline in PIPELINES:
         out.print(f"\n  {_command(entry, folder)}", soft_wrap=True)
@@ -113,14 +113,14 @@ def print_sample(sample: GeneratedVideo) -> None:
 def print_verified(zoo: str, problems_by_model: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
     out = stdout()
     if not problems_by_model:
-        out.print(f"{escape(zoo)}: nothing published yet", soft_wrap=True)
+        out.print(f"{zoo}: nothing published yet", soft_wrap=True)
     for name, problems in problems_by_model.items():
         if not problems:
-            out.print(f"{escape(name)}: all files match the lock")
+            out.print(f"{name}: all files match the lock")
             continue
         table = grid(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
         table.add_column("file", overflow="fold")
         table.add_column("what", overflow="fold")
         for problem in problems:
-            table.add_row(escape(problem["path"]) or DASH, escape(problem["what"]))
+            table.add_row(problem["path"] or DASH, problem["what"])
         out.print(table)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+import os
 import resource
+import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,14 +22,25 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, PngImagePlugin
 
-from dailies.curation import parquet_files, pictures
+from dailies.curation import inside, parquet_files, pictures
 from dailies.curation.config import read_json, read_yaml
-from dailies.curation.errors import Damaged, ExportError, RecipeError, Unreadable, UsageError
+from dailies.curation.errors import Damaged, ExportError, ModelError, RecipeError, Unreadable, Unsafe, UsageError
+from dailies.curation.model_folders import refuse_code
 from dailies.curation.parquet_files import open_parquet
 from dailies.curation.table_files import read_rows
+from dailies.curation.tables import DatasetTables, query
+from dailies.curation.video import pixels
 from dailies.pipelines import maintenance
-from dailies.training.data.pictures import parquet_pictures
+from dailies.training.data.manifest import read_manifest
+from dailies.training.data.pictures import folder_pictures, parquet_pictures
+from dailies.training.run_log import read_record
+from dailies.zoo.formats import safetensors_info
+from dailies.zoo.formats.components import load_text_model
+from dailies.zoo.formats.references import BUILTIN
+from dailies.zoo.run_record import RunRecord
+from tests import dataset_builder
 from tests.conftest import Dailies
+from tests.security.outside import pipe, ringing
 
 ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 20)
@@ -180,6 +197,41 @@ def test_texts_in_a_png_are_bounded(kind: str) -> None:
     assert _peak_grows_by(read) < 200
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\n%%EOF\n"
+
+
+def test_no_picture_starts_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow has Ghostscript run PostScript, whatever the file is called."""
+    from PIL import EpsImagePlugin
+
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/mark\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    (tmp_path / "a.png").write_bytes(EPS)
+    for data in (EPS, tmp_path / "a.png"):
+        with pytest.raises(Unreadable, match="no picture in a format"):
+            pictures.open_picture(data)
+    with pytest.raises(OSError, match="cannot identify"):
+        pictures.opened(EPS)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_evidence_is_a_jpeg_of_a_size(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("L", (64, 48), 7).save(file, "jpeg")
+    sound = file.getvalue()
+    assert pixels.unjpeg(sound).shape == (48, 64, 3)
+    at = sound.index(b"\xff\xc0")
+    vast = sound[: at + 5] + struct.pack(">HH", 30_000, 30_000) + sound[at + 9 :]
+    with pytest.raises(Unreadable, match="900,000,000 px"):
+        pixels.unjpeg(vast)
+    for other in (b"", b"\xff", _png(64, 48, bytes(48 * 193)), sound[:at], b"\xff\xd8" + b"\xff" * 100):
+        with pytest.raises(Unreadable, match="not a JPEG"):
+            pixels.unjpeg(other)
+
+
 # ---- videos ---------------------------------------------------------------------------------------------------------
 
 
@@ -233,3 +285,298 @@ def test_a_shard_that_claims_more_than_it_may_is_refused_by_training(tmp_path: P
     _zeros(tmp_path / "data" / "train-00000-of-00001.parquet", "clip_id", 40 << 20)
     with pytest.raises(ExportError, match=r"data/train-00000-of-00001\.parquet cannot be read: its footer claims"):
         Export(tmp_path)
+
+
+# ---- files with holes, pipes and depth ----
+
+
+def hole(path: Path, begin: bytes = b"") -> Path:
+    """Write a file of 100 GB that takes no room."""
+    path.write_bytes(begin)
+    with path.open("ab") as file:
+        file.truncate(100 << 30)
+    return path
+
+
+TEXTS = {
+    "t.csv": b"path,caption\na.mp4,",
+    "u.csv": b"path",
+    "t.tsv": b"path\na",
+    "t.txt": b"a.mp4",
+    "t.jsonl": b'{"path": "',
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_line_without_end_is_one_line(name: str, tmp_path: Path) -> None:
+    path = hole(tmp_path / name, TEXTS[name])
+
+    def read() -> None:
+        with pytest.raises(UsageError, match=r"characters|field larger than field limit") as caught:
+            list(read_rows(path))
+        assert "\n" not in str(caught.value)
+
+    assert _peak_grows_by(read) < 1500
+
+
+@pytest.mark.parametrize("depth", [900, 960, 990, 100_000])
+def test_rows_that_are_nested_too_deep_are_one_line(depth: int, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"path": "a.mp4", "a": ' + "[" * depth + "]" * depth + "}")
+    with contextlib.suppress(UsageError):
+        list(read_rows(tmp_path / "t.jsonl"))
+
+
+def test_columns_that_are_named_twice_are_found_at_once(tmp_path: Path) -> None:
+    names = ",".join(f"c{n}" for n in range(200_000))
+    (tmp_path / "t.csv").write_text(f"{names},c7\n")
+    (tmp_path / "t.jsonl").write_text("{" + ",".join(f'"c{n}": 1' for n in range(200_000)) + ', "c7": 1}')
+    with ringing(20):
+        for name in ("t.csv", "t.jsonl"):
+            with pytest.raises(UsageError, match="'c7'"):
+                list(read_rows(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.txt", "t.jsonl", "t.parquet"])
+def test_a_table_is_a_file(name: str, tmp_path: Path) -> None:
+    pipe(tmp_path / name)
+    with ringing(20), pytest.raises(UsageError, match="is not a file"):
+        list(read_rows(tmp_path / name))
+
+
+def test_captions_and_pictures_are_files_of_a_size(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    for make in (hole, pipe):
+        make(tmp_path / "a.txt")
+        with ringing(20), pytest.raises(ExportError, match=r"no caption"):
+            folder_pictures(tmp_path, (64, 64))
+        (tmp_path / "a.txt").unlink()
+    (tmp_path / "a.txt").write_text("a ball")
+    found = folder_pictures(tmp_path, (64, 64))
+    hole(tmp_path / "a.png", (tmp_path / "a.png").read_bytes())
+    with pytest.raises(Unreadable, match="is over 1024 MB"):
+        found.frames(0, 0, 1)
+
+
+def test_what_is_read_at_once_has_a_size(tmp_path: Path) -> None:
+    hole(tmp_path / "run.json", b"{")
+    for read in (
+        lambda: inside.read_bytes(tmp_path, "run.json"),
+        lambda: inside.read_named(tmp_path / "run.json"),
+        lambda: RunRecord.read(tmp_path),
+        lambda: read_record(tmp_path / "run.json"),
+    ):
+        with pytest.raises(Unsafe, match=r"run\.json: is over 64 MB"):
+            read()
+    for name in ("latents.json", "model.json"):
+        hole(tmp_path / name)
+    with pytest.raises(Unsafe, match=r"latents\.json: is over 64 MB"):
+        read_manifest(tmp_path)
+
+
+def test_folders_in_folders_without_end(tmp_path: Path) -> None:
+    at = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    try:
+        for look in (lambda: list(inside.walk(tmp_path)), lambda: refuse_code(tmp_path)):
+            with pytest.raises(Unsafe, match="over 64 folders deep"):
+                look()
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)
+
+
+# ---- tables ----
+
+
+def _table(tmp_path: Path) -> DatasetTables:
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    dataset_builder.fill(dataset, ["a"])
+    return dataset
+
+
+def _part(dataset: DatasetTables) -> Path:
+    return sorted((Path(dataset.folder.path) / dataset_builder.CLIPS).glob("part-*.parquet"))[0]
+
+
+def _repeat_texts(part: Path) -> None:
+    """Put 50,000 rows of 1 MB into a part of a few kB."""
+    columns, rows = pq.read_schema(part), 50_000
+    zeros = pa.array(np.zeros(rows, np.int32))
+    text = pa.array(["x" * 1_000_000])
+    long = [column.name for column in columns if pa.types.is_string(column.type)][:1]
+    arrays = [
+        pa.DictionaryArray.from_arrays(zeros, text) if column.name in long else pa.nulls(rows, column.type)
+        for column in columns
+    ]
+    pq.write_table(pa.table(arrays, names=columns.names), part, compression="zstd", store_schema=False)
+
+
+def test_a_part_of_a_table_that_comes_to_more_than_it_may(tmp_path: Path) -> None:
+    """What scans a table counts nothing, and DuckDB does not count what Arrow takes."""
+    dataset = _table(tmp_path)
+    part = _part(dataset)
+    sound = part.read_bytes()
+    _repeat_texts(part)
+    assert part.stat().st_size < 100_000
+    reason = "row group 0 comes to over"
+
+    def read() -> None:
+        fresh = DatasetTables.open(dataset.url)
+        for work in (
+            lambda: query(fresh, "select * from clips"),
+            lambda: fresh.table(dataset_builder.CLIPS).read(),
+            lambda: list(fresh.table(dataset_builder.CLIPS).batches()),
+            lambda: fresh.table(dataset_builder.CLIPS).delete(["a"]),
+        ):
+            with pytest.raises(Damaged, match=reason):
+                work()
+
+    assert _peak_grows_by(read) < 1000
+    part.write_bytes(sound)
+    assert query(DatasetTables.open(dataset.url), "select * from clips").num_rows
+
+
+def test_lengths_are_added_up_without_writing_the_values_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nested ones too; and texts that people have stay, in a dictionary or not."""
+    monkeypatch.setattr(parquet_files, "MOST_GROUP", 10 << 20)
+    monkeypatch.setattr(parquet_files, "MOST_RATIO", 0)
+    path = tmp_path / "t.parquet"
+
+    def write(text: str, rows: int, **options: Any) -> None:
+        texts = pa.array([text] * rows)
+        nested = pa.array([[{"a": text}]] * rows, pa.list_(pa.struct([("a", pa.string())])))
+        for name, values in (("plain", texts), ("nested", nested)):
+            pq.write_table(pa.table({name: values}), tmp_path / f"{name}.parquet", **options)
+
+    for text, rows, good in (("x" * 1000, 5000, True), ("x" * 1000, 20_000, False)):
+        write(text, rows)
+        for name in ("plain", "nested"):
+            path = tmp_path / f"{name}.parquet"
+            parquet_files.open_parquet(path).close()
+            if good:
+                parquet_files.open_parquet(path, whole=True).close()
+            else:
+                with pytest.raises(pa.ArrowInvalid, match="row group 0 comes to over"):
+                    parquet_files.open_parquet(path, whole=True)
+    write("x" * 1000, 20_000, use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY")
+    with pytest.raises(pa.ArrowInvalid, match="row group 0 comes to over"):
+        parquet_files.open_parquet(tmp_path / "plain.parquet", whole=True)
+
+
+def test_a_list_without_end_in_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_files, "MOST_VALUES", 8 << 20)
+    values = pa.ListArray.from_arrays([0, 8 << 20], pa.array(np.zeros(8 << 20, np.int64)))
+    pq.write_table(pa.table({"a": values}), tmp_path / "t.parquet", compression="zstd")
+    assert (tmp_path / "t.parquet").stat().st_size < 100_000
+    with pytest.raises(pa.ArrowInvalid, match="its footer claims 8,388,608 values"):
+        open_parquet(tmp_path / "t.parquet")
+
+
+def test_a_log_has_a_size(tmp_path: Path) -> None:
+    dataset = _table(tmp_path)
+    hole(Path(dataset.folder.path) / dataset_builder.CLIPS / "_delta_log" / "_last_checkpoint")
+    with pytest.raises(Unsafe, match="_last_checkpoint: is over 1024 MB"):
+        query(DatasetTables.open(dataset.url), "select * from clips")
+
+
+# ---- models ----
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("num_hidden_layers", 10**6), ("vocab_size", 10**8), ("hidden_size", 10**12), ("intermediate_size", 10**8)),
+        *(("max_position_embeddings", 10**9), ("hidden_size", "x"), ("hidden_size", -5), ("hidden_act", "os.system")),
+        ("num_attention_heads", 0),
+    ],
+)
+def test_a_model_is_no_larger_than_its_weights(key: str, value: Any, tmp_path: Path) -> None:
+    """transformers makes what the settings say before it sees that the weights are others."""
+    folder = tmp_path / "clip"
+    shutil.copytree(BUILTIN / "clip-world", folder)
+    row = json.loads((folder / "config.json").read_text())
+    row["text_config"][key] = value
+    (folder / "config.json").write_text(json.dumps(row))
+
+    def load() -> None:
+        with ringing(120), pytest.raises((Damaged, ModelError)) as caught:
+            load_text_model(folder)
+        assert "\n" not in str(caught.value)
+
+    assert _peak_grows_by(load) < 500
+
+
+def test_the_numbers_that_models_have_are_allowed(tmp_path: Path) -> None:
+    config = {
+        "block_out_channels": [320, 640, 1280, 1280],
+        "vocab_size": 262_144,
+        "rope_theta": 1e7,
+        "layers_per_block": 2,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_layers": 96, "max_position_embeddings": 1 << 20}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 10**30}))
+    (tmp_path / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": 10**11}, "weight_map": {}})
+    )
+    refuse_code(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "vocab.json", "merges.txt", "spiece.model", "config.json", "x.safetensors"]
+)
+@pytest.mark.parametrize(
+    "make", [hole, pipe, lambda path: path.symlink_to("/dev/zero")], ids=["hole", "pipe", "device"]
+)
+def test_words_and_settings_are_files_of_a_size(name: str, make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / name)
+    if name.endswith(".safetensors") and make is hole:
+        return
+    with ringing(20), pytest.raises(Damaged, match=r"is over|is not a file"):
+        refuse_code(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{",
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b"[]",
+        b'{"a": {"dtype": "F32", "shape": [4611686018427387904, 4611686018427387904], "data_offsets": [0, 0]}}',
+    ],
+)
+@pytest.mark.parametrize("length", [None, 1 << 60])
+def test_weights_whose_header_claims_anything_are_one_line(header: bytes, length: int | None, tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(BUILTIN / "clip-world", folder)
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", length or len(header)) + header)
+    with pytest.raises(ModelError, match="does not load as CLIPTextModel"):
+        load_text_model(folder)
+    if length or b"dtype" not in header:
+        with pytest.raises(Damaged):
+            safetensors_info.size(folder)
+
+
+def test_json_of_others_is_parsed_in_one_place() -> None:
+    """Which knows of depth, of numbers without end and of what is no object. Elsewhere is what this program wrote itself."""
+    root = Path(parquet_files.__file__).parents[1]
+    found = {
+        str(path.relative_to(root))
+        for room in ("curation", "pipelines", "training", "zoo")
+        for path in (root / room).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if "json.loads(" in line and "json.loads(json.dumps(" not in line
+    }
+    assert found == {
+        "curation/config.py",
+        "curation/table_files.py",  # with rows named
+        "pipelines/answers.py",  # with its own limits
+        "pipelines/engine.py",
+        "pipelines/run_rows.py",
+        "pipelines/workers.py",
+        "training/models/vae/io.py",
+        "zoo/formats/hashes.py",
+    }

@@ -7,11 +7,15 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Literal
 
+import pyarrow as pa
 import pytest
-from rich.markup import escape
 
+from dailies.curation.errors import UsageError
 from dailies.pipelines.cli import terminal
+from dailies.pipelines.cli.curation_tables import print_rows
+from dailies.pipelines.cli.progress import _live, show_progress
 from dailies.pipelines.cli.tables import grid
 from tests.conftest import Dailies
 
@@ -35,9 +39,9 @@ def test_tables_keep_their_own_colours_and_lose_those_of_data(monkeypatch: pytes
     console._force_terminal = True
     table = grid(EVIL)
     table.add_column("name", style="red")
-    table.add_row(escape(EVIL))
+    table.add_row(EVIL)
     console.print(table)
-    console.print(EVIL, markup=False)
+    console.print(EVIL)
     assert out.getvalue().count(SHOWN) == 3
     assert not {"\x07", "\x9b", "\r", "\x08", "\u202e"} & set(out.getvalue())
     assert "\x1b]" not in out.getvalue()
@@ -58,6 +62,52 @@ def test_rows_of_a_query_are_shown_harmless(tmp_path: Path, dailies: Dailies, la
     if layout == "--csv":
         (row,) = csv.DictReader(io.StringIO(done.stdout))
         assert row == {"name": SHOWN, "formula": '\'=HYPERLINK("http://x")', "number": "-1", "sum": "'-1+1"}
+
+
+MARKUP = "[link=http://evil]here[/link] [red]x[/nope]"
+
+
+@pytest.mark.parametrize("name", [MARKUP, "[/nope]", "[bold]"])
+def test_no_name_is_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither in a cell nor as a column's name, as any table of others may have."""
+    print_rows(pa.table({name: [name]}), "table")
+    assert "".join(capsys.readouterr().out.split()).count("".join(name.split())) == 2
+    terminal.stderr().print(name)
+    assert name in capsys.readouterr().err
+    with show_progress("{task.speed} " + name, 0, name) as bar:
+        bar.advance()
+    assert name in capsys.readouterr().err
+
+
+def test_a_live_line_takes_no_name_for_a_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    console = terminal.stderr()
+    monkeypatch.setattr(console, "file", out)
+    console._force_terminal = True
+    console.width = 200
+    with _live(console, "{task.fields[rate]} [red]x[/nope]", 3, "{task.speed} [/nope]") as bar:
+        bar.advance()
+    assert "{task.fields[rate]} [red]x[/nope]" in out.getvalue()
+    assert "{task.speed} [/nope]" in out.getvalue()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_what_programs_read_is_json(number: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whose readers, but Python's, refuse NaN."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    terminal.say_json({"a": number, "b": [number, 1.5], "c": ({"d": number},)})
+    said = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert said == {"a": None, "b": [None, 1.5], "c": [{"d": None}]}
+
+
+@pytest.mark.parametrize("layout", ["table", "json", "csv"])
+def test_a_time_that_python_has_not_is_one_line(layout: Literal["table", "json", "csv"]) -> None:
+    for rows in (pa.array([2**62], pa.timestamp("us")), pa.array([2**31 - 1], pa.date32())):
+        with pytest.raises(UsageError, match="cannot be shown"):
+            print_rows(pa.table({"when": rows}), layout)
 
 
 def test_an_error_names_a_file_harmlessly(tmp_path: Path, dailies: Dailies) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from dailies.curation import schema
 from dailies.curation.errors import NotEncoded
+from dailies.curation.pictures import opened
 from dailies.training.data.loaders import MIDDLE
 from dailies.training.data.manifest import CROPS, TEXT, LatentsManifest
 from dailies.training.data.sampling import first_frame, generator
@@ -170,5 +171,5 @@ def decode_crop(
 
 
 def _picture(data: bytes) -> Pixels:
-    with Image.open(io.BytesIO(data)) as picture:
+    with opened(data) as picture:
         return np.asarray(picture)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from dailies.curation import inside, schema
-from dailies.curation.config import format_error
+from dailies.curation.config import format_error, read_json
 from dailies.curation.errors import ExportError, RecipeError
 from dailies.curation.litter import without_litter
 from dailies.training.diffusion.encoders import Models, inspect_encoders
@@ -181,9 +181,7 @@ def parse_manifest(data: bytes, path: str) -> LatentsManifest:
     """Parse the ``latents.json`` that lies at ``path``. Raises ``ExportError`` for what is not of this format."""
     try:
         # Not validate_json: in it a bucket, strict by itself, refuses lists for tuples.
-        manifest = TypeAdapter(LatentsManifest).validate_python(json.loads(data), strict=False)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ExportError(f"{path}: is not JSON: {error}") from error
+        manifest = TypeAdapter(LatentsManifest).validate_python(read_json(data, f"{path}:", ExportError), strict=False)
     except ValidationError as error:
         raise ExportError(f"{path}: {format_error(error)}") from error
     except RecipeError as error:  # of a bucket

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from dailies.curation.errors import ExportError, UsageError
+from dailies.curation import inside
+from dailies.curation.errors import ExportError, Unsafe, UsageError
 from dailies.curation.litter import without_litter
 from dailies.curation.parquet_files import open_parquet, read_group
 from dailies.curation.pictures import open_picture
@@ -22,6 +23,7 @@ from dailies.training.models.pixels import Pixels, cover
 
 FIRST_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # what runs by data rules 1 look for in a folder
 SUFFIXES = (*FIRST_SUFFIXES, ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif")
+MOST_CAPTION = 1 << 20  # bytes
 
 
 class Pictures(PixelItems):
@@ -80,9 +82,16 @@ def folder_pictures(folder: str | Path, size: tuple[int, int], suffixes: Sequenc
         name, beside = path.relative_to(root).as_posix(), path.with_suffix(".txt")
         if name not in texts and not beside.is_file():
             raise ExportError(f"image_path={folder}: {name} has no caption; add it to metadata.csv or as {beside.name}")
-        entries.append((name, texts[name] if name in texts else beside.read_text(encoding="utf-8").strip()))
+        entries.append((name, texts[name] if name in texts else _caption(beside)))
     missing = sorted(texts.keys() - {name for name, _ in entries})
     return Pictures(entries, lambda index: read_file(root, entries[index][0]), size, missing)
+
+
+def _caption(path: Path) -> str:
+    try:
+        return inside.read_named(path, most=MOST_CAPTION).decode("utf-8").strip()
+    except (Unsafe, UnicodeDecodeError) as error:
+        raise ExportError(f"image_path={path.parent}: {path.name} is no caption: {error}") from error
 
 
 def picture_tables(path: str | Path) -> list[Path]:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dailies.curation.errors import Unreadable, outage, stopping_error
+from dailies.curation import inside
+from dailies.curation.errors import Unreadable, Unsafe, outage, stopping_error
+
+MOST_FILE = 1 << 30
+"""Bytes of a picture's file: all that it may have px, not compressed, in 16 bits."""
 
 AWAY = frozenset(
     {
@@ -43,7 +47,9 @@ def read_file(root: Path, name: str) -> bytes:
     Raises ``Outage`` where ``root`` itself is away or was unmounted, and ``OSError`` where it is that file alone.
     """
     try:
-        return (root / name).read_bytes()
+        return inside.read_named(root / name, most=MOST_FILE)
+    except Unsafe as error:
+        raise Unreadable(str(error)) from error
     except OSError as error:
         if error.errno in AWAY or not _holds_files(root):
             raise outage(str(error)) from error

@@ -15,6 +15,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dailies.curation import inside
+from dailies.curation.config import read_object
 from dailies.curation.errors import ModelError
 
 STEM = "diffusion_pytorch_model"
@@ -49,9 +51,9 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
         if whole.exists():
             return [whole]
         if index.exists():
-            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            if any(Path(part).name != part for part in named):
-                raise ModelError(f"{index}: names files in another folder")
-            return [folder / part for part in sorted(named)]
+            named = read_object(inside.read_named(index), str(index), ModelError).get("weight_map")
+            if not isinstance(named, dict) or any(Path(str(part)).name != part for part in named.values()):
+                raise ModelError(f"{index}: weight_map: names no files, or files in another folder")
+            return [folder / part for part in sorted(set(named.values()))]
     wanted = STEM if variant is None else f"{STEM} of variant {variant}"
     raise FileNotFoundError(f"{folder}: no {wanted} in safetensors")

@@ -53,6 +53,9 @@ def load_model(cls: Any, folder: str | PathLike[str], **options: Any) -> Any:
         others = sorted(path.name for path in place.glob("*.bin"))
         why = f"{others[0]} can run code when it is read; convert it to safetensors" if others else "give its folder"
         raise ModelError(f"{folder}: holds no weights in safetensors; {why}")
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
     read_config(place)  # which refuses settings that ask for code
     for index in sorted(place.glob(f"*{INDEX}")):
         refuse_settings(index)
@@ -65,7 +68,16 @@ def load_model(cls: Any, folder: str | PathLike[str], **options: Any) -> Any:
             ignore_mismatched_sizes=True,  # or transformers says that there are some, but not which
             **options,
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        StrictDataclassError,
+        SafetensorError,
+    ) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder}: does not load as {cls.__name__}: {first}") from error
     unused = [name for name in map(str, report.get("unexpected_keys", ())) if not _of_other_half(cls, name)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from dailies.curation import inside
+from dailies.curation.config import read_object
 from dailies.curation.errors import ModelError
-from dailies.curation.model_folders import refuse_asking
+from dailies.curation.model_folders import refuse_asking, refuse_vast
 
 
 def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
@@ -18,14 +19,13 @@ def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
     """
     path = Path(folder) / "config.json"
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = read_object(inside.read_named(path), f"{path}:", ModelError)
     except FileNotFoundError:
         raise ModelError(f"{folder}: holds no model: config.json is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(row, dict):
-        raise ModelError(f"{path}: is not a JSON object")
     refuse_asking(row, path)
+    refuse_vast(row, path)
     return row
 
 

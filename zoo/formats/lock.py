@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from dailies.curation import inside
 from dailies.curation.atomic import sync
+from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged
 from dailies.curation.litter import is_litter
 from dailies.zoo.formats.hashes import sha256, sha256_of
@@ -70,7 +71,7 @@ def write(folder: Path) -> Mapping[str, LockedFile]:
 def read(folder: Path) -> Mapping[str, LockedFile]:
     """Return the files that the lock of ``folder`` lists. Raises ``Damaged`` where it cannot be read."""
     try:
-        row = json.loads(inside.read_bytes(folder, LOCK))
+        row = read_object(inside.read_bytes(folder, LOCK), f"{folder}: {LOCK}", Damaged)
         if row["format"] != FORMAT:
             raise Damaged(f"{folder}: {LOCK} is of format {row['format']}; this version of dailies reads {FORMAT}")
         files = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
+from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged
 from dailies.curation.litter import without_litter
 
@@ -23,7 +23,7 @@ def header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             length = int.from_bytes(stream.read(8), "little")
             if not 2 <= length <= MAX_HEADER:
                 raise ValueError(f"a header of {length} bytes")
-            rows = json.loads(stream.read(length))
+            rows = read_object(stream.read(length), f"{path}:", Damaged)
         return {name: (row["dtype"], tuple(row["shape"])) for name, row in rows.items() if name != "__metadata__"}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{path} is not safetensors: {error}") from error
