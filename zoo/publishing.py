@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dailies.curation import inside
-from dailies.curation.errors import Unsafe, UsageError
+from dailies.curation.config import read_json
+from dailies.curation.errors import Damaged, Unsafe, UsageError
 from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import need
 from dailies.zoo.assemble import assemble, check
@@ -93,7 +94,7 @@ def publish(
 def _forget_places(folder: Path) -> None:
     """Take out of a saved pipeline's configurations where on this disk its parts were loaded from."""
     for path in sorted(folder.rglob("*.json")):
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = read_json(path.read_text(encoding="utf-8"), str(path), Damaged)
         if isinstance(row, dict) and PLACES & row.keys():
             kept = {name: value for name, value in row.items() if name not in PLACES}
             path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -64,7 +64,7 @@ def check_content(address: str, content: str) -> None:
     try:
         there = content_id(address)[0]
     except Unreadable as error:
-        raise Unreadable(f"{error}{hint}") from None
+        raise type(error)(f"{error}{hint}") from None
     if there != content:
         raise Changed(f"{name_of(address)} changed since it was observed{hint}")
 

@@ -501,3 +501,16 @@ def test_a_process_hides_its_own_arguments(tmp_path: Path) -> None:
     assert SECRET not in title
     assert title.rstrip("\0").endswith("last")
     assert addresses.HIDDEN in title
+
+
+@pytest.mark.timeout(60)  # by the square of its length, each would take many minutes
+@pytest.mark.parametrize(
+    "unit",
+    ["x", "a-", "x-", "a.", "_", "::", "::a", "key ", "key=", "token='", "token_", "bearer ", "a://b?", "AKIA", "set-"],
+)
+@pytest.mark.parametrize("start", ["", "http://a/?", "http://", "a://:"])
+def test_no_text_of_a_stranger_holds_the_scrubber_up(start: str, unit: str) -> None:
+    text = start + unit * 100_000
+    assert addresses.scrub(text) is not None
+    assert addresses.scrub_data(text) is not None
+    assert addresses.public(text + "/@") is not None
