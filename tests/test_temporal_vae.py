@@ -419,7 +419,7 @@ def test_a_run_knows_start_and_export_by_what_they_hold(export: Path, tmp_path: 
         file.write_bytes(kept)
 
     (out / "vae.json").write_text("")
-    with pytest.raises(Damaged, match=r"^.*/vae\.json: cannot be read: .*; put back a copy of it"):
+    with pytest.raises(Damaged, match=r"^.*/vae\.json: is not JSON: .*; put back a copy of it"):
         run(short)
 
 
