@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests keep nothing in the user's own cache."""
     os.environ["DAILIES_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _working_directory() -> Iterator[None]:
+    """A test leaves the working directory as it was: a later one of the same process imports from it."""
+    before = Path.cwd()
+    yield
+    after = Path.cwd()
+    os.chdir(before)
+    assert after == before
 
 
 @pytest.fixture(scope="session")

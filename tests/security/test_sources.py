@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -165,10 +166,8 @@ def test_what_is_no_file_is_a_row_and_nobody_waits_for_it(
     kept.mkdir()
     where = folder if through == "itself" else kept
     pipe(where / "pipe.mp4")
-    with socket.socket(socket.AF_UNIX) as listening:
-        os.chdir(where)  # the names of sockets are short
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(where):  # the names of sockets are short
         listening.bind("socket.mp4")
-    os.chdir(tmp_path)
     shutil.copy(film, folder / "fine.mp4")
     targets = {"zero.mp4": "/dev/zero", "gone.mp4": kept / "gone"}
     if through == "a link":
