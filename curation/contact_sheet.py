@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PAPER, INK, FAINT, ALARM = (250, 250, 248), (24, 24, 27), (113, 113, 122), (185, 28, 28)
 MARGIN, GAP, SIZE = 12, 6, 12  # px; of the page, between pictures, and of letters
-LABEL = 132  # px that labels have at the left
+LABEL = 132  # px that labels have at the left at most
 LINE = SIZE + 4  # px from one line of text to the next
 T = TypeVar("T")
 
@@ -61,7 +61,8 @@ def contact_sheet(strips: Sequence[Strip], *, title: str = "", height: int = 108
     pen = _Pen(ImageFont.load_default(SIZE), height)
     blocks = [block for strip in strips for block in pen.blocks(strip, columns)]
     head = textwrap.wrap(one_line(title), 120)
-    width = MARGIN * 2 + LABEL + max((block.width for block in blocks), default=0)
+    gutter = max((pen.length(line) + 2 * GAP for block in blocks for line in block.label), default=0)
+    width = MARGIN * 2 + gutter + max((block.width for block in blocks), default=0)
     width = max(width, MARGIN * 2 + max((pen.length(line) for line in head), default=0))
     total = MARGIN * 2 + LINE * len(head) + (GAP if head else 0) + sum(block.height for block in blocks)
     page = Image.new("RGB", (width, total), PAPER)
@@ -72,7 +73,7 @@ def contact_sheet(strips: Sequence[Strip], *, title: str = "", height: int = 108
         y += LINE
     y += GAP if head else 0
     for block in blocks:
-        pen.draw(page, draw, block, y)
+        pen.draw(page, draw, block, MARGIN + gutter, y)
         y += block.height
     return np.asarray(page, dtype=np.uint8)
 
@@ -118,20 +119,22 @@ class _Pen:
     def blocks(self, strip: Strip, columns: int) -> list[_Block]:
         """Return the lines that a strip takes; what is said of the whole strip stands at the first."""
         rows = [range(at, min(at + columns, len(strip.pictures))) for at in range(0, len(strip.pictures), columns)]
-        blocks = []
+        blocks: list[_Block] = []
         for row in rows or [range(0)]:
             pictures = [self._scaled(strip.pictures[number]) for number in row]
             first = not blocks
             wide = sum(picture.width + GAP for picture in pictures)
             text = self._wrapped(strip.text, max(wide, 480)) if first and strip.text else []
-            notes = [self._fitted(strip.notes[number], pictures[at].width) for at, number in enumerate(row)]
-            label = self._wrapped(strip.label, LABEL - GAP) if first else []
+            notes = [
+                self._fitted(strip.notes[number], pictures[at].width) for at, number in enumerate(row) if strip.notes
+            ]
+            label = self._wrapped(strip.label, LABEL) if first else []
             beside = max(LINE * len(label), self.picture_height if pictures else 0)
             blocks.append(
                 _Block(
                     label=label,
                     pictures=pictures,
-                    notes=notes if strip.notes else [],
+                    notes=notes,
                     text=text,
                     alarm=strip.alarm,
                     width=max([wide, *(self.length(line) for line in text)]),
@@ -140,8 +143,8 @@ class _Pen:
             )
         return blocks
 
-    def draw(self, page: Any, draw: Any, block: _Block, y: int) -> None:
-        left = MARGIN + LABEL
+    def draw(self, page: Any, draw: Any, block: _Block, left: int, y: int) -> None:
+        """Draw a block from ``y`` down, its pictures from ``left`` on."""
         for line in block.text:
             draw.text((left, y), line, fill=FAINT, font=self.font)
             y += LINE
@@ -166,18 +169,25 @@ class _Pen:
     def _fitted(self, text: str, width: int) -> str:
         """Return ``text`` as far as it fits ``width`` px."""
         text = one_line(text)
-        if self.length(text) <= width:
-            return text
-        while text and self.length(f"{text}…") > width:
-            text = text[:-1]
-        return f"{text}…"
+        return text if self.length(text) <= width else f"{text[: self._fitting(text, width - self.length('…'))]}…"
+
+    def _fitting(self, text: str, width: int) -> int:
+        """Return how many characters of ``text`` fit ``width`` px."""
+        count = len(text)
+        while count and self.length(text[:count]) > width:
+            count -= 1
+        return count
 
     def _wrapped(self, text: str, width: int) -> list[str]:
-        """Return the lines of ``text``, of at most ``width`` px where its words allow that."""
+        """Return the lines of ``text``, of at most ``width`` px; a word that is longer goes on in the next line."""
         lines: list[str] = []
         for word in one_line(text).split():
             if lines and self.length(f"{lines[-1]} {word}") <= width:
                 lines[-1] += f" {word}"
-            else:
-                lines.append(word)
+                continue
+            rest = word
+            while rest:
+                count = max(1, self._fitting(rest, width))
+                lines.append(rest[:count])
+                rest = rest[count:]
         return lines

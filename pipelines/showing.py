@@ -5,6 +5,7 @@ The frames are the evidence that was stored when the source was observed, so not
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,20 @@ class Shown:
     clips: tuple[ClipShown, ...]
     units: Mapping[str, str]
     strips: tuple[Strip, ...]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the frames as a contact sheet, a PNG.
+
+        Raises ``UsageError`` for another kind of file, a folder that does not exist, and where there is no frame.
+        """
+        where = Path(path)
+        if where.suffix.lower() != ".png":
+            raise UsageError(f"{where}: a contact sheet is a PNG; name a file that ends in .png")
+        if not where.parent.is_dir():
+            raise UsageError(f"{where}: there is no folder {where.parent}; make it, or name another")
+        if not self.strips:
+            raise UsageError(f"{self.title}: no frames to draw; its source was not observed, or it failed")
+        save_sheet(where, self.strips, title=self.title)
 
 
 def show(url: str, item: str | None = None, *, selection: str | None = None, frames: int = 8) -> Shown:
@@ -365,23 +380,3 @@ def _deciding(clip: ClipShown, reason: str | None, limits: Mapping[str, Any]) ->
         if reason and reason.rpartition("_")[0] == column.replace(".", "_") and clip.measured.get(column) is not None:
             return f"{column} {clip.measured[column]:.4g}"
     return f"{clip.about['clip_id'][:8]} {clip.about['seconds'] or 0.0:.1f} s"
-
-
-# ---- as a file ------------------------------------------------------------------------------------------------------
-
-
-def sheet_path(path: str) -> Path:
-    """Return where a contact sheet is to be written. Raises ``UsageError`` for what is no PNG, or in no folder."""
-    where = Path(path)
-    if where.suffix.lower() != ".png":
-        raise UsageError(f"--out={path}: a contact sheet is a PNG; name a file that ends in .png")
-    if not where.parent.is_dir():
-        raise UsageError(f"--out={path}: there is no folder {where.parent}")
-    return where
-
-
-def save_shown(shown: Shown, path: Path) -> None:
-    """Write what is shown as a contact sheet. Raises ``UsageError`` where there is no frame of it."""
-    if not shown.strips:
-        raise UsageError(f"{shown.title}: no frames to draw; its source was not observed, or it failed")
-    save_sheet(path, shown.strips, title=shown.title)

@@ -37,11 +37,9 @@ def show(
 ) -> None:
     """Show a clip or a source: its numbers, the verdicts with their reasons, and its frames; or what a selection did."""
     from dailies.pipelines.cli.look_tables import print_shown
-    from dailies.pipelines.showing import save_shown, sheet_path
     from dailies.pipelines.showing import show as look
 
-    path = None if out is None else sheet_path(out)
     shown = look(dataset, item, selection=selection, frames=frames)
-    if path is not None:
-        save_shown(shown, path)
-    print_shown(shown, path, as_json)
+    if out is not None:
+        shown.save(out)
+    print_shown(shown, out, as_json)

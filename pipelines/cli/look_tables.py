@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -123,10 +122,10 @@ def _exports(held: DatasetOverview) -> Table:
 # ---- one clip, source or selection ----------------------------------------------------------------------------------
 
 
-def print_shown(shown: Shown, sheet: Path | None, as_json: bool) -> None:
+def print_shown(shown: Shown, sheet: str | None, as_json: bool) -> None:
     if as_json:
         values = {name: getattr(shown, name) for name in ("kind", "title", "about", "units")}
-        say_json({**values, "clips": [asdict(clip) for clip in shown.clips], "sheet": sheet and str(sheet)})
+        say_json({**values, "clips": [asdict(clip) for clip in shown.clips], "sheet": sheet})
         return
     out = stdout()
     out.print(Text(shown.title, style="bold"), soft_wrap=True)
@@ -146,7 +145,7 @@ def print_shown(shown: Shown, sheet: Path | None, as_json: bool) -> None:
             table.add_row(name, f"{count:,}", share(count, sum(shown.about.values())))
         out.print(table)
     if sheet is not None:
-        out.print(f"contact sheet  {near(str(sheet))}", soft_wrap=True)
+        out.print(f"contact sheet  {near(sheet)}", soft_wrap=True)
     elif not shown.strips:
         out.print("no frames: the source was not observed, or it failed")
     elif out.is_terminal and out.color_system is not None:
