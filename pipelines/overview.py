@@ -130,8 +130,8 @@ def _sources(dataset: DatasetTables, recipe: CurationRecipe) -> SourcesHeld:
     for row in rows.filter(pc.equal(rows["status"], "failed")).select(["source_id", "failure"]).to_pylist():
         failed.setdefault(row["source_id"], row["failure"]["kind"])
     ok = rows.filter(pc.equal(rows["status"], "ok")).select(["source_id", "segments", "seconds"])
-    held = ok.group_by("source_id").aggregate([("segments", "min"), ([], "count_all"), ("seconds", "sum")]).to_pylist()
-    usable = [row for row in held if row["source_id"] not in failed]
+    sums = ok.group_by("source_id").aggregate([("segments", "min"), ([], "count_all"), ("seconds", "sum")]).to_pylist()
+    usable = [row for row in sums if row["source_id"] not in failed]
     return SourcesHeld(
         ok=len(usable),
         seconds=sum(row["seconds_sum"] or 0.0 for row in usable),
@@ -171,9 +171,9 @@ def _missing(
     uncut = len(cut_units(observed, stored_spans(dataset), clips_table(dataset, recipe))[0]) if len(observed) else 0
     if uncut:
         yield Missing(what=f"{uncut} observed sources are not cut into clips", command=again)
-    for held in annotations:
-        if held.missing:
-            yield Missing(what=f"{held.missing} clips are not seen by step {held.name}", command=again)
+    for each in annotations:
+        if each.missing:
+            yield Missing(what=f"{each.missing} clips are not seen by step {each.name}", command=again)
     for step in recipe.steps:
         if isinstance(step, SelectStep) and (why := _outdated(dataset, recipe, step)):
             yield Missing(
@@ -206,9 +206,8 @@ def _unexported(dataset: DatasetTables, step: ExportStep) -> str | None:
     if not names:
         return "not made yet" if kept else None
     index = (dataset.folder / "exports" / names[-1]).read_parquet("index.parquet", ["clip_id"])
-    held = set(index["clip_id"].to_pylist())
-    if held == kept:
+    exported = set(index["clip_id"].to_pylist())
+    if exported == kept:
         return None
-    return (
-        f"lacks {len(kept - held)} clips of selection {step.select}, and holds {len(held - kept)} that it does not keep"
-    )
+    lacking, more = len(kept - exported), len(exported - kept)
+    return f"lacks {lacking} clips of selection {step.select}, and holds {more} that it does not keep"

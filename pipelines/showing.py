@@ -115,17 +115,17 @@ class _View:
 
     def __init__(self, dataset: DatasetTables, recipe: CurationRecipe, selection: str | None) -> None:
         self.dataset, self.recipe = dataset, recipe
-        made = [
+        there = [
             step.name
             for step in recipe.steps
             if isinstance(step, SelectStep) and dataset.table(f"selections/{step.name}").exists()
         ]
-        if selection is not None and selection not in made:
+        if selection is not None and selection not in there:
             raise UsageError(
-                f"--selection={selection}: no such selection; there are {', '.join(made) or 'none'}"
-                f"{did_you_mean(selection, made)}"
+                f"--selection={selection}: no such selection; there are {', '.join(there) or 'none'}"
+                f"{did_you_mean(selection, there)}"
             )
-        self.selections = made if selection is None else [selection]
+        self.selections = there if selection is None else [selection]
         self.limits = {name: self._selection(name).properties().get("limits", {}) for name in self.selections}
 
     def _selection(self, name: str) -> Any:

@@ -14,7 +14,10 @@ from PIL import Image
 import dailies as door
 from dailies.curation import world
 from dailies.curation.errors import UsageError
+from dailies.curation.tables import DatasetTables
 from dailies.pipelines.overview import overview
+from dailies.pipelines.run import last_recipe
+from dailies.pipelines.run_rows import record_run
 from dailies.pipelines.showing import clock, show
 from tests.conftest import Dailies
 
@@ -82,15 +85,19 @@ def clips(dataset: Path, name: str) -> list[str]:
 
 
 def test_info_counts_what_is_there_and_misses_nothing(curated: Path) -> None:
-    held = overview(str(curated))
-    assert (held.sources.ok, dict(held.sources.failed), held.sources.withdrawn) == (2, {"unreadable": 1}, 0)
-    assert held.clips.counts["ok"] == 4
-    assert {each.name: each.kept for each in held.selections} == {"main": 2, "dark": 0}
-    assert [(each.name, sum(each.splits.values())) for each in held.exports] == [("export", 2)]
-    assert (held.run.count, held.run.recipe, held.missing) == (1, "looked-at", ())
+    overviewed = overview(str(curated))
+    assert (overviewed.sources.ok, dict(overviewed.sources.failed), overviewed.sources.withdrawn) == (
+        2,
+        {"unreadable": 1},
+        0,
+    )
+    assert overviewed.clips.counts["ok"] == 4
+    assert {each.name: each.kept for each in overviewed.selections} == {"main": 2, "dark": 0}
+    assert [(each.name, sum(each.splits.values())) for each in overviewed.exports] == [("export", 2)]
+    assert (overviewed.run.count, overviewed.run.recipe, overviewed.missing) == (1, "looked-at", ())
     on_disk = sum(path.stat().st_size for path in curated.rglob("*") if path.is_file())
-    assert sum(held.bytes.values()) == on_disk
-    assert held.bytes["exports"] == sum(p.stat().st_size for p in (curated / "exports").rglob("*") if p.is_file())
+    assert sum(overviewed.bytes.values()) == on_disk
+    assert overviewed.bytes["exports"] == sum(p.stat().st_size for p in (curated / "exports").rglob("*") if p.is_file())
 
 
 def test_info_says_what_is_missing_and_which_command_makes_it(dataset: Path, dailies: Dailies) -> None:
@@ -114,6 +121,15 @@ def test_info_tells_clips_that_a_step_has_not_seen(dataset: Path) -> None:
     missing = [each.what for each in overview(str(dataset)).missing]
     assert missing[0] == "2 observed sources are not cut into clips"
     assert "selection main: clips or scores came or went since it was made" in missing
+
+
+def test_info_tells_a_selection_by_other_rules_than_the_last_run_has(dataset: Path) -> None:
+    """As a run leaves it that is killed before it selects."""
+    tables = DatasetTables.open(dataset)
+    record_run(tables, last_recipe(tables, ["main.rules.motion.min=2"]))
+    (missing,) = overview(str(dataset)).missing
+    assert missing.what == "selection main: made by other rules"
+    assert missing.command == f"dailies select {dataset} --name main"
 
 
 @pytest.mark.parametrize("command", ["info", "show"])
@@ -150,6 +166,8 @@ def test_pictures_of_a_clip_are_of_that_clip(curated: Path) -> None:
     pictures = [show(str(curated), identity).strips[0].pictures[0].astype(int) for identity in ids]
     far, near = (abs(frames - picture).mean() for picture in pictures)
     assert near < 8 < far
+    last = show(str(curated), ids[0]).strips[0].pictures[-1].astype(int)
+    assert abs(pictures[0] - last).mean() < 8
 
 
 @pytest.mark.parametrize("by", ["path", "name", "id", "id's beginning"])

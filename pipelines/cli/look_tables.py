@@ -23,39 +23,39 @@ SHOWN_CLIPS = 40
 ROWS = 9  # lines of a terminal that a picture takes
 
 
-def print_overview(held: DatasetOverview, as_json: bool) -> None:
+def print_overview(overview: DatasetOverview, as_json: bool) -> None:
     if as_json:
-        say_json(asdict(held))
+        say_json(asdict(overview))
         return
-    out, run = stdout(), held.run
-    ok, seconds = held.clips.counts["ok"], held.clips.seconds["ok"]
-    unusable = {status: count for status, count in held.clips.counts.items() if count and status != "ok"}
+    out, run = stdout(), overview.run
+    ok, seconds = overview.clips.counts["ok"], overview.clips.seconds["ok"]
+    unusable = {status: count for status, count in overview.clips.counts.items() if count and status != "ok"}
     lines = [
-        ("dataset", held.dataset),
+        ("dataset", overview.dataset),
         ("recipe", f"{run.recipe} ({run.recipe_hash}), of {counted(run.count, 'run')}"),
         ("last run", f"{run.started:%Y-%m-%d %H:%M} UTC, with dailies {run.version}"),
         (
             "sources",
-            f"{held.sources.ok:,} usable, {length(held.sources.seconds)}{_others(held.sources.failed, 'failed')}",
+            f"{overview.sources.ok:,} usable, {length(overview.sources.seconds)}{_others(overview.sources.failed, 'failed')}",
         ),
         ("clips", f"{ok:,} usable, {length(seconds)}{_others(unusable, '')}"),
-        ("size", _sizes(held.bytes)),
+        ("size", _sizes(overview.bytes)),
     ]
-    if held.sources.withdrawn:
-        lines.insert(4, ("withdrawn", counted(held.sources.withdrawn, "source")))
+    if overview.sources.withdrawn:
+        lines.insert(4, ("withdrawn", counted(overview.sources.withdrawn, "source")))
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         out.print(f"{label:<{width}}  {text}", soft_wrap=True)
     out.print()
-    if held.annotations:
-        out.print(_annotations(held))
-    if held.selections:
-        out.print(_selections(held))
-    if held.exports:
-        out.print(_exports(held))
-    if held.missing:
+    if overview.annotations:
+        out.print(_annotations(overview))
+    if overview.selections:
+        out.print(_selections(overview))
+    if overview.exports:
+        out.print(_exports(overview))
+    if overview.missing:
         out.print("missing")
-        for each in held.missing:
+        for each in overview.missing:
             out.print(f"  {each.what}", soft_wrap=True)
             out.print(f"    {each.command}", soft_wrap=True)
 
@@ -90,9 +90,9 @@ def _table(*columns: str, left: int = 1) -> Table:
     return table
 
 
-def _annotations(held: DatasetOverview) -> Table:
+def _annotations(overview: DatasetOverview) -> Table:
     table = _table("scores and captions", "clips", "failed", "missing")
-    for each in held.annotations:
+    for each in overview.annotations:
         table.add_row(each.name, f"{each.ok:,}", _count(each.failed), _count(each.missing))
     return table
 
@@ -101,19 +101,19 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else DASH
 
 
-def _selections(held: DatasetOverview) -> Table:
+def _selections(overview: DatasetOverview) -> Table:
     table = _table("selection", "kept", "share", "footage")
-    for each in held.selections:
+    for each in overview.selections:
         table.add_row(each.name, f"{each.kept:,}", share(each.kept, each.clips), length(each.kept_seconds))
     return table
 
 
-def _exports(held: DatasetOverview) -> Table:
+def _exports(overview: DatasetOverview) -> Table:
     table = grid()
     table.add_column("export", overflow="fold")
     for name in ("train", "validation", "test", "failed", "size"):
         table.add_column(name, justify="right")
-    for each in held.exports:
+    for each in overview.exports:
         splits = (_count(each.splits.get(split, 0)) for split in ("train", "validation", "test"))
         table.add_row(near(each.path or ""), *splits, _count(each.failed), _size(each.bytes))
     return table
