@@ -1,7 +1,7 @@
 """Pipelines: the thin shell of Ray and recipes around curation, training and the zoo; ``cli`` is the command line.
 
-Commands are functions here: ``run`` (curate, select, export), ``cuts``, ``maintenance``, ``latents``, ``train``,
-``train_vae``, ``quickstart``. They return frozen reports, and take a ``progress``.
+Commands are functions here: ``run`` (curate, select, export), ``overview``, ``showing``, ``cuts``, ``maintenance``,
+``latents``, ``train``, ``train_vae``, ``quickstart``. They return frozen reports, and take a ``progress``.
 """
 
 from importlib import import_module
@@ -16,11 +16,13 @@ __all__ = [
     "latents",
     "maintenance",
     "model_refs",
+    "overview",
     "progress",
     "quickstart",
     "recipes",
     "reports",
     "run",
+    "showing",
     "stages",
     "train",
     "train_vae",

@@ -59,7 +59,7 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
     known = {row["source_id"]: row for row in withdrawn_table(dataset).read().to_pylist()} | known_sources(dataset)
     wanted = []
     for source in sources:
-        identity = source if source in known else _known_as(source, known)
+        identity = source if source in known else known_as(source, known)
         if identity is None:
             raise UsageError(
                 f"{source}: no such source in {url}; `dailies sql {url} 'select uri from observations'` lists them"
@@ -74,7 +74,7 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def _known_as(source: str, known: Mapping[str, Mapping[str, Any]]) -> str | None:
+def known_as(source: str, known: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Return the id of what a path or URL leads to, ``None`` for none. Of several at one URL, the content decides.
 
     Raises ``UsageError`` where it cannot be read.

@@ -108,6 +108,21 @@ class AnnotationReport:
         return cls(name=name, failed=len(rows), kinds=dict(kinds.most_common()), message=min(messages, default=""))
 
 
+def broken_limit(reason: str, limits: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any] = {}) -> str:
+    """Return the limit that a clip dropped for ``reason`` lies beyond, such as ``motion < 0.3``; "" where it is no limit's.
+
+    ``values``: the clip's columns; the text then has its value too, ``motion 0.12 < 0.3``.
+    """
+    for column, limit in limits.items():
+        word, value = column.replace(".", "_"), values.get(column)
+        measured = column if value is None else f"{column} {value:.4g}"
+        if reason == f"{word}_low":
+            return f"{measured} < {limit['min']:.4g}"
+        if reason == f"{word}_high":
+            return f"{measured} > {limit['max']:.4g}"
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionReport:
     """One selection over the whole dataset.

@@ -44,7 +44,12 @@ READING = (
     "curation/retrying",
     "curation/table_files",
 )
-SHARED = (*READING, "curation/pictures", "curation/video")  # all that the zoo and training may know of curation
+SHARED = (
+    *READING,
+    "curation/pictures",
+    "curation/contact_sheet",
+    "curation/video",
+)  # all that the zoo and training may know of curation
 CURATION = (
     *(
         *SHARED,
@@ -85,6 +90,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/schema": ("curation/addresses",),
     "curation/atomic": (),
     "curation/cards": ("curation/plain_text",),
+    "curation/contact_sheet": ("curation/atomic", "curation/plain_text"),
     "curation/plain_text": (),
     "curation/litter": (),
     "curation/model_folders": ("curation/errors", "curation/config", "curation/inside"),

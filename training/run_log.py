@@ -10,11 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from dailies.curation import inside
 from dailies.curation.addresses import scrub_data
-from dailies.curation.atomic import new_file, write_json, write_text
+from dailies.curation.atomic import write_json, write_text
 from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged, RecipeError, RunError
 from dailies.curation.schema import fingerprint
@@ -22,7 +20,6 @@ from dailies.training.checkpoint import newest_step
 from dailies.training.data.content import model_content, shards_content
 from dailies.training.data.split import DATA_RULES, Export, Split, image_content
 from dailies.training.diffusion.encoders import Models
-from dailies.training.models.pixels import Pixels
 from dailies.training.recipes.old_names import to_new_names
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import TrainingRecipe
@@ -352,11 +349,3 @@ def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
             raise Damaged(f"{path}: line {number} has no step; remove it, and the run goes on")
         rows.append((line.decode(), row))
     return rows
-
-
-def write_png(path: Path, picture: Pixels, enlarge: int = 2) -> None:
-    """Write a picture for people, each pixel ``enlarge`` times."""
-    from PIL import Image
-
-    with new_file(path) as hidden:
-        Image.fromarray(np.repeat(np.repeat(picture, enlarge, 0), enlarge, 1)).save(hidden)

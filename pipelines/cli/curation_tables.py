@@ -16,6 +16,7 @@ from dailies.curation.errors import UsageError
 from dailies.curation.plain_text import spreadsheet
 from dailies.pipelines.cli.tables import DASH, counted, grid, length, near, share, tail
 from dailies.pipelines.cli.terminal import say, say_json, stdout
+from dailies.pipelines.reports import broken_limit
 
 if TYPE_CHECKING:
     from dailies.curation.tables import DatasetProblem
@@ -98,18 +99,10 @@ def _selection_table(selection: SelectionReport) -> Table:
     table.add_column("limit")
     table.add_row("kept", str(selection.kept), share(selection.kept, selection.clips), "")
     for reason, count in selection.reasons.items():
-        table.add_row(f"dropped: {reason}", str(count), share(count, selection.clips), _limit(reason, selection.limits))
+        table.add_row(
+            f"dropped: {reason}", str(count), share(count, selection.clips), broken_limit(reason, selection.limits)
+        )
     return table
-
-
-def _limit(reason: str, limits: Mapping[str, Mapping[str, Any]]) -> str:
-    for column, limit in limits.items():
-        word = column.replace(".", "_")
-        if reason == f"{word}_low":
-            return f"{column} < {limit['min']:.4g}"
-        if reason == f"{word}_high":
-            return f"{column} > {limit['max']:.4g}"
-    return ""
 
 
 def print_export(export: ExportReport, as_json: bool) -> None:

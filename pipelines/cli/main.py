@@ -11,6 +11,7 @@ import typer
 from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
+from dailies.pipelines.cli.look import info, show
 from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.terminal import say
 from dailies.pipelines.cli.train import train
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (curate, cuts, select, export, train, quickstart, sql, verify, gc, withdraw, recipes):
+for command in (curate, cuts, select, export, train, quickstart, info, show, sql, verify, gc, withdraw, recipes):
     app.command()(command)
 app.add_typer(zoo_app, name="zoo")
 

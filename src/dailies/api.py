@@ -25,9 +25,11 @@ from dailies.pipelines import run
 from dailies.pipelines import train as training
 from dailies.pipelines.cli.progress import print_stage, show_progress
 from dailies.pipelines.engine import Engine
+from dailies.pipelines.overview import DatasetOverview, overview
 from dailies.pipelines.progress import Progress
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
+from dailies.pipelines.showing import Shown, show
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -123,6 +125,19 @@ class Dataset:
         """The folders of its exports, which training takes; the last is the one that the newest run made, or found again."""
         folder = self.tables.folder / "exports"
         return tuple((folder / name).url for name in self.tables.exports_by_age())
+
+    def overview(self) -> DatasetOverview:
+        """Return what it holds: sources, clips, selections, exports, its size, and what of its recipe is missing."""
+        return overview(self.url)
+
+    def show(self, item: str | None = None, *, selection: str | None = None, frames: int = 8) -> Shown:
+        """Return the numbers, verdicts and frames of a clip or source, or of clips that a selection kept and dropped.
+
+        ``item``: a clip's id, or a source's id, path, URL or file name; of an id the first characters do; none: a selection.
+        ``frames``: pictures of a clip, or clips of a reason. ``.save("sheet.png")`` writes the frames as a contact sheet.
+        Raises ``UsageError`` for what is not there.
+        """
+        return show(self.url, item, selection=selection, frames=frames)
 
     def sql(self, statement: str, *, unrestricted: bool = False) -> pa.Table:
         """Run DuckDB SQL over every table; ``show tables`` lists the views. Raises ``UsageError`` for a wrong statement.

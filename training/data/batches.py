@@ -176,6 +176,14 @@ class Batches:
         """Return the frames of a sample: uint8 (T, H, W, 3); of latents, as the VAE decodes their mean."""
         return self._loaders[id(subset)].pixels(self._load(subset, spec))
 
+    def made_from(self, subset: BucketSubset, spec: SampleSpec) -> str:
+        """Return what a sample is made from, for people: its caption, or which frames the network is shown."""
+        task = self.phase.task_spec
+        if task.cross_attention == "text":
+            return subset.items.caption(spec.item, self._column(spec))
+        ends = " and ".join("first" if frame == 0 else "last" for frame in task.conditioning_frames)
+        return f"from its {ends} frame"
+
     # ---- parts ----
 
     def _middle(self, subset: BucketSubset, item: int) -> SampleSpec:

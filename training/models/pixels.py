@@ -1,4 +1,4 @@
-"""Pixels in and out of the models: uint8 frames ↔ float tensors in [−1, 1], resizing, picture grids.
+"""Pixels in and out of the models: uint8 frames ↔ float tensors in [−1, 1], and resizing.
 
 Shape suffixes: N pictures, T frames, H height, W width, C channels.
 """
@@ -53,15 +53,3 @@ def psnr(reference: Pixels, other: Pixels) -> float:
     """Return peak signal-to-noise ratio in dB of uint8 pictures, over all their pixels together."""
     error = float(np.mean((reference.astype(np.float64) - other.astype(np.float64)) ** 2))
     return float(10 * np.log10(255**2 / max(error, 1e-12)))
-
-
-def grid(rows: list[Pixels], gap: int = 2) -> Pixels:
-    """Return one picture (H, W, 3) of rows of frames (T, h, w, 3) of one size, left to right, with a white gap."""
-    height, width = rows[0].shape[1:3]
-    most = max(len(row) for row in rows)
-    out = np.full((len(rows) * (height + gap) - gap, most * (width + gap) - gap, 3), 255, np.uint8)
-    for i, row in enumerate(rows):
-        for j, frame in enumerate(row):
-            y, x = i * (height + gap), j * (width + gap)
-            out[y : y + height, x : x + width] = frame
-    return out

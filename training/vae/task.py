@@ -6,7 +6,7 @@
     OUT/metrics.jsonl  OUT/tensorboard/     losses of each step; figures where they were measured after it
     OUT/checkpoints/step-000500/vae/        diffusers folder, safetensors, float32
     OUT/checkpoints/step-000500/state.pt    optimizer, step, figures
-    OUT/samples.png  OUT/samples/           held-out windows: the truth, and what the decoder makes of their latents below
+    OUT/samples.png  OUT/samples/           held-out windows: the truth, and what the decoder makes of their latents below it
     OUT/vae/                                the result: a diffusers folder of AutoencoderKLTemporalDecoder
 
 Every draw follows from (seed, position), so that a run which was killed ends with the weights of one that was not, bit
@@ -27,15 +27,16 @@ from torch import Tensor, nn
 
 from dailies.curation import inside
 from dailies.curation.atomic import new_folder, remove_unfinished
+from dailies.curation.contact_sheet import Strip, save_sheet, spread
 from dailies.curation.errors import ModelError
 from dailies.training import checkpoint, distributed
 from dailies.training.data.export import Export
 from dailies.training.loop import check_batch, run_task, silent, sole_run
 from dailies.training.memory import explain_oom
-from dailies.training.models.pixels import grid, to_pixels, to_tensor
+from dailies.training.models.pixels import to_pixels, to_tensor
 from dailies.training.models.vae.inflate import inflate
 from dailies.training.models.vae.io import load_temporal, load_vae, save_whole, vae_config
-from dailies.training.run_log import data_rules_of, write_png
+from dailies.training.run_log import data_rules_of
 from dailies.training.task import Task
 from dailies.training.vae.objective import (
     Quality,
@@ -54,6 +55,7 @@ Say = Callable[[str], None]
 CLASSES = ("AutoencoderKL", "AutoencoderKLTemporalDecoder")
 PARTS = ("vae",)  # the folder of weights in a checkpoint
 SAMPLES = 4  # held-out windows that samples show
+FRAMES = 8  # of each
 
 
 def train_vae(
@@ -246,10 +248,15 @@ class VaeTask(Task[Window]):
     @torch.no_grad()
     def _save_samples(self, path: Path) -> None:
         self.vae.eval()
-        rows = []
+        strips = []
         for latents, frames in self._encoded[:SAMPLES]:
-            rows += [frames, to_pixels(self.network(latents.to(self.device)))]
-        write_png(path, grid(rows))
+            decoded = to_pixels(self.network(latents.to(self.device)))
+            shown = spread(range(len(frames)), FRAMES)
+            strips += [
+                Strip(label="truth", pictures=[frames[i] for i in shown]),
+                Strip(label="decoded", pictures=[decoded[i] for i in shown], notes=[f"frame {i + 1}" for i in shown]),
+            ]
+        save_sheet(path, strips, title="held-out windows, and what the decoder makes of their latents")
 
     def save(self, step: int, seconds: float) -> None:
         def write(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,45 @@
+"""The commands that look at a dataset: info and show."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dailies.pipelines.cli.options import Dataset, Json
+
+
+def info(dataset: Dataset, as_json: Json = False) -> None:
+    """Say what a dataset holds: sources, clips, selections, exports, its size, its recipe, and what is missing."""
+    from dailies.pipelines.cli.look_tables import print_overview
+    from dailies.pipelines.overview import overview
+
+    print_overview(overview(dataset), as_json)
+
+
+def show(
+    dataset: Dataset,
+    item: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CLIP|SOURCE", help="Id of a clip, or id, path, URL or file name of a source; none: a selection."
+        ),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="FILE.png", help="Write the frames as a contact sheet.")
+    ] = None,
+    selection: Annotated[
+        str | None,
+        typer.Option("--selection", metavar="NAME", help="Whose verdicts to show. Default: all; of clips, the last."),
+    ] = None,
+    frames: Annotated[int, typer.Option("--frames", min=1, max=64, help="Frames of a clip, or clips of a reason.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Show a clip or a source: its numbers, the verdicts with their reasons, and its frames; or what a selection did."""
+    from dailies.pipelines.cli.look_tables import print_shown
+    from dailies.pipelines.showing import show as look
+
+    shown = look(dataset, item, selection=selection, frames=frames)
+    if out is not None:
+        shown.save(out)
+    print_shown(shown, out, as_json)
