@@ -82,6 +82,8 @@ class DatasetTables:
     def create(cls, url: str | Path) -> DatasetTables:
         """Open the dataset at ``url``, making it if there is none. Raises ``DatasetError`` where something else lies there."""
         folder = Folder.at(url)
+        if folder.local and what_lies_at(folder.path) == "a file":
+            raise DatasetError(f"{folder.url}: a file; name a new or an empty folder for the dataset")
         try:
             if not folder.reached(MARKER):
                 if any(not _temporary(info.path) for info in folder.list()):

@@ -97,7 +97,7 @@ def _explained(key: Key) -> str:
 def shown(value: Any) -> str:
     """Return a value as ``--set`` takes it."""
     if isinstance(value, float):
-        return f"{value:.10g}"
+        return json.dumps(value).removesuffix(".0")
     if isinstance(value, list):
         return f"[{', '.join(map(shown, value))}]"
     return value if isinstance(value, str) else json.dumps(value)
