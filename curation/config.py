@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
-from typing import Any, TypeVar
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -77,29 +79,71 @@ def _values(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
+KEY = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^.="'][^.=]*?))\s*(?=[.=]|$)""")
+"""One key of a path: in double quotes, in single ones, or as it is."""
+
+
 def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
     """Split ``a.b.c=VALUE`` into its path and its value, which is YAML; the word ``None`` is null too.
 
-    Raises ``RecipeError`` for anything else.
+    A key that holds a dot or an equals sign stands in quotes: ``main.rules."manifest.a=b".min=3``. Raises ``RecipeError`` for
+    anything else.
     """
-    path, equals, raw = text.partition("=")
-    keys = tuple(key.strip() for key in path.split("."))
-    if not equals or not all(keys):
-        raise RecipeError(f"--set {text}: must have the form NAME.KEY=VALUE")
-    return keys, None if raw.strip() == "None" else read_yaml(raw, f"--set {text}")
+    keys, at = [], 0
+    while (match := KEY.match(text, at)) is not None:
+        double, single, plain = match.groups()
+        keys.append(re.sub(r"\\(.)", r"\1", double) if double is not None else single if single is not None else plain)
+        at = match.end() + 1
+        if text[match.end() : at] == "=":
+            raw = text[at:]
+            return tuple(keys), None if raw.strip() == "None" else read_yaml(raw, f"--set {text}")
+        if at > len(text):
+            break
+    raise RecipeError(f"--set {text}: must have the form NAME.KEY=VALUE; put a name with dots or = in quotes")
 
 
-def format_error(error: ValidationError) -> str:
-    """Return the first complaint of a pydantic error as ``FIELD=VALUE: what is wrong``."""
+def joined(keys: Iterable[str]) -> str:
+    """Return keys as a path of ``--set``: those that ``parse_assignment`` would part stand in quotes."""
+    plain = re.compile(r"[^.=\"'\s][^.=]*")
+    return ".".join(key if plain.fullmatch(key) and key == key.strip() else json.dumps(key) for key in keys)
+
+
+WORDS = {
+    ", (unable to parse|got a number with).*": "",
+    "[Ii]nput should be": "must be",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "text (put it in quotes)",
+    "a valid (tuple|list)": "a list, such as [a, b]",
+    "a valid dictionary or instance of \\w+|a valid dictionary": "keys with values, such as {min: 1}",
+    "a finite number": "a number, not NaN or infinity",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "above",
+    "less than": "below",
+}
+"""What pydantic says, and what is said instead."""
+
+
+def format_error(error: ValidationError, allowed: Callable[[Sequence[str]], Iterable[str]] = lambda place: ()) -> str:
+    """Return the first complaint of a pydantic error as ``FIELD=VALUE: what is wrong``.
+
+    ``allowed``: the keys that there are at a place within what was validated, for one that there is not.
+    """
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    places = [str(part) for part in first["loc"]]
+    place = ".".join(places)
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key {place!r}"
-    message = first["msg"].removeprefix("Value error, ")
+        return f"unknown key {place!r}{offered(places[-1], allowed(places[:-1]))}"
+    message = plain_words(first["msg"])
     if not place:
-        return message
-    value = f"={first['input']!r}" if isinstance(first["input"], str | int | float | None) else ""
-    return f"{place}{value}: {message[:1].lower()}{message[1:]}"
+        return first["msg"].removeprefix("Value error, ")
+    value, near = first["input"], ""
+    if first["type"] == "literal_error" and isinstance(value, str):
+        near = did_you_mean(value, re.findall(r"'([^']*)'", first["ctx"]["expected"]))
+    shown = f"={value!r}" if isinstance(value, str | int | float | None) else ""
+    return f"{place}{shown}: {message}{near}"
 
 
 def read_json(text: str | bytes, what: str, error: type[DailiesError]) -> Any:
@@ -131,7 +175,57 @@ def read_format(text: str | bytes, file: str, number: int, adapter: TypeAdapter[
         raise Damaged(f"{file}: {format_error(error)}") from error
 
 
+def plain_words(message: str) -> str:
+    """Return pydantic's words for a wrong value as they would be said: "must be a number"."""
+    text = " ".join(message.split()).rstrip(".").removeprefix("Value error, ")
+    for theirs, ours in WORDS.items():
+        text = re.sub(theirs, ours, text)
+    return text[:1].lower() + text[1:]
+
+
+def keys_of(owner: Any) -> Callable[[Sequence[str]], list[str]]:
+    """Return what tells the keys that ``owner``, a model or dataclass, has at a place within it."""
+
+    def at(place: Sequence[str]) -> list[str]:
+        kind = owner
+        for name in place:
+            kind = _within(kind, name)
+        return list(_fields(kind))
+
+    return at
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """Return the types of a model's or dataclass's fields; none of anything else."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: info.annotation for name, info in kind.model_fields.items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return {item.name: hints[item.name] for item in fields(kind) if item.init}
+    return {}
+
+
+def _within(kind: Any, name: str) -> Any:
+    """Return the type of what lies in ``kind`` by a key or index, as far as it has fields itself."""
+    inner = _fields(kind).get(name, kind)
+    parts = [inner, *get_args(inner), *(deeper for part in get_args(inner) for deeper in get_args(part))]
+    return next((part for part in parts if _fields(part)), None)
+
+
+FEW = 12  # names that are listed beside the one that was probably meant
+
+
+def offered(name: str, allowed: Iterable[str], label: str = "allowed") -> str:
+    """Return ``; allowed: a, b (did you mean a?)``: all names, or of very many only the one most like ``name``."""
+    names = list(allowed)
+    near = did_you_mean(name, names)
+    if not names or (near and len(names) > FEW):
+        return near
+    return f"; {label}: {', '.join(names)}{near}"
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return `` (did you mean X?)`` for the name most like ``name``; empty where none is near."""
-    near = difflib.get_close_matches(name, list(allowed), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    names = {str(known).lower(): str(known) for known in allowed}
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    return f" (did you mean {names[near[0]]}?)" if near else ""

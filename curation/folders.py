@@ -15,6 +15,26 @@ log = logging.getLogger("dailies")
 SHOWN = 3  # links that the line about them names
 
 
+KINDS = {
+    "dataset.json": "a dataset",
+    "export.json": "an export",
+    "latents.json": "latents",
+    "run.json": "a training run",
+    "vae.json": "a run of train vae",
+    "model.json": "a model",
+}
+"""What a folder is, by a file in it."""
+
+
+def what_lies_at(path: str | os.PathLike[str]) -> str | None:
+    """Return what lies at a local path, as "an export" or "a file"; ``None`` for a folder of something else."""
+    if not os.path.lexists(path):
+        return "nothing"
+    if not os.path.isdir(path):
+        return "a file"
+    return next((kind for file, kind in KINDS.items() if os.path.isfile(os.path.join(path, file))), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """A file's path, and the first link on the way to it below what the user named: a folder's or its own."""

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dailies.curation.addresses import scrub_json
-from dailies.curation.config import did_you_mean
+from dailies.curation.config import offered
 from dailies.curation.errors import UsageError
 from dailies.curation.policy import SourcePolicy, lies_below, refusal, shown
 from dailies.curation.schema import SPLIT_WORDS, split_named
@@ -92,9 +92,7 @@ def _path_column(
 ) -> str:
     if column is not None:
         if column not in names:
-            raise UsageError(
-                f"{path}: --column={column}: no such column; allowed: {', '.join(names)}{did_you_mean(column, names)}"
-            )
+            raise UsageError(f"{path}: --column={column}: no such column{offered(column, names)}")
         return column
     candidates = [name for known in PATH_COLUMNS for name in names if name.lower() == known]
     if not candidates:
@@ -217,7 +215,7 @@ def _check_split(where: str, columns: dict[str, Any]) -> None:
     for name, value in columns.items():
         if name.lower() == "split" and value is not None and str(value).strip() and split_named(value) is None:
             raise UsageError(
-                f"{where}: {name}={value}: no such split; allowed: {', '.join(SPLIT_WORDS)}, or empty; "
+                f"{where}: {name}={value}: no such split{offered(str(value), [*SPLIT_WORDS, 'an empty cell'])}; "
                 "call the column something else if it means another thing"
             )
 

@@ -28,7 +28,13 @@ from dailies.curation.types import EvidenceFrame, Frame, Probe, Track
 
 @spec(frozen=True, kw_only=True, config=SPEC)
 class EvidenceGrid:
-    """Evidence is kept as JPEGs: ``fps`` a second, ``short_side`` px, ``quality`` from 1 to 100."""
+    """Evidence is kept as JPEGs, which scorers and captioners look at.
+
+    Args:
+        fps: pictures kept a second.
+        short_side: px of their shorter side; smaller sources stay as they are.
+        quality: of the JPEGs.
+    """
 
     fps: Fps = 1.0
     short_side: ShortSide = 384

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -101,9 +102,39 @@ def refused(error: Exception) -> bool:
     return any(word in str(link) for link in chain for word in REFUSED_WORDS)
 
 
+STATUSES = {
+    401: "a login is wanted",
+    403: "access is not allowed",
+    404: "there is nothing at this address",
+    410: "there is nothing at this address any more",
+    429: "the server is asked too often",
+}
+
+
+def in_words(error: BaseException) -> str | None:
+    """Say why a store or server cannot be reached or delivers nothing; ``None`` where its own words must do."""
+    chain = list(_chain(error))
+    text = " ".join(map(str, chain))
+    status = next((status for link in chain if (status := _status(link)) is not None), None)
+    if status is not None:
+        return STATUSES.get(status, "the server fails" if status >= 500 else None)
+    if any(isinstance(link, ssl.SSLCertVerificationError) for link in chain) or "certificate verify failed" in text:
+        return "its certificate is not trusted"
+    if any(isinstance(link, ssl.SSLError) for link in chain):
+        return "no secure connection can be made; is it an http:// address?"
+    if any(isinstance(link, socket.gaierror) for link in chain) or "curlCode: 6," in text:
+        return "there is no such host"
+    if any(isinstance(link, ConnectionRefusedError) for link in chain) or "curlCode: 7," in text:
+        return "no server answers there"
+    if any(isinstance(link, TimeoutError) for link in chain):
+        return "there was no answer in time"
+    web = any(isinstance(link, FileNotFoundError) and re.match("https?://", str(link)) for link in chain)
+    return STATUSES[404] if web else None
+
+
 def cause_of(error: BaseException) -> str:
-    """Say in one line what went wrong, with the causes and the HTTP status that a store's library hides."""
-    phrases: list[str] = []
+    """Say in one line what went wrong, first in words, with the causes and the HTTP status that a store's library hides."""
+    phrases: list[str] = [words] if (words := in_words(error)) is not None else []
     for link in _chain(error):
         status = _status(link)
         text = re.sub(r"\x1b\[\d*m|↳", "", str(link)) or type(link).__name__

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dailies.curation import schema
-from dailies.curation.config import StrictModel, did_you_mean, read_object
+from dailies.curation.config import StrictModel, offered, read_object
 from dailies.curation.errors import UsageError
 
 UNUSABLE = ("failed", "too_short", "too_long", "outside", "empty")
@@ -28,9 +28,15 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Rule(StrictModel):
     """A rule says what one column must be.
 
-    ``min``, ``max``: limits, inclusive. ``min_quantile`` q drops the lowest share q of the clips that have a value,
-    ``max_quantile`` q keeps the lowest share q; ties with the limit are kept. ``one_of``: allowed values. ``nulls``: what
-    a missing value means; without it a missing value is an error, because a null is neither high nor low.
+    A missing value is neither high nor low, so it is an error unless ``nulls`` says what it means.
+
+    Args:
+        min: least value that is kept.
+        max: highest value that is kept.
+        min_quantile: share of the clips with a value that falls at the low end; ties are kept.
+        max_quantile: share of the clips with a value that is kept from the low end; ties are kept.
+        one_of: the values that are kept.
+        nulls: what a missing value means.
     """
 
     min: float | None = None
@@ -94,8 +100,8 @@ def check_manifest_columns(columns: Iterable[str], names: Sequence[str], who: st
         name = column.removeprefix("manifest.")
         if name != column and name not in names:
             raise UsageError(
-                f"{who}: unknown column {column!r}; the manifests' columns are: {', '.join(names) or 'none'}"
-                f"{did_you_mean(name, names)}"
+                f"{who}: unknown column {column!r}"
+                f"{offered(name, names, label='the manifests have') or '; there is no manifest with further columns'}"
             )
 
 

@@ -133,7 +133,7 @@ def _remote(url: str, policy: SourcePolicy) -> list[Named]:
     except Exception as error:  # a store's client raises whatever it likes: no credentials, no bucket, no route
         if (barred := refused_by_store(error)) is not None:
             raise UsageError(scrub(f"{url}: {barred}", url)) from None
-        text = f"{url}: cannot be listed: {type(error).__name__}: {cause_of(error)}"
+        text = f"{url}: cannot be listed: {cause_of(error)}"
         raise UsageError(scrub(text, url)) from None
     if videos is None:
         raise UsageError(f"{url}: no such file, folder or bucket; check the address")

@@ -21,6 +21,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from dailies.curation.addresses import guard_logs
+from dailies.curation.config import offered
 from dailies.curation.errors import UsageError, stopping_error
 from dailies.curation.types import Resources
 from dailies.pipelines import clusters
@@ -57,7 +58,7 @@ def check_engine(name: str) -> Engine:
     for engine in get_args(Engine):
         if name == engine:
             return engine  # type: ignore[no-any-return]
-    raise UsageError(f"engine={name}: no such engine; use {' or '.join(get_args(Engine))}")
+    raise UsageError(f"engine={name}: no such engine{offered(name, get_args(Engine))}")
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import pyarrow.dataset as ds
 from PIL import Image
 
 from dailies.curation import world
-from dailies.curation.errors import DailiesError
+from dailies.curation.errors import DailiesError, UsageError
+from dailies.curation.folders import what_lies_at
 from dailies.curation.tables import Folder
 from dailies.curation.video import decode_bytes
 from dailies.pipelines.engine import Engine
@@ -53,6 +54,8 @@ def run_quickstart(
     train on.
     """
     folder = Path(out)
+    if what_lies_at(folder) == "a file":
+        raise UsageError(f"--out={out}: a file; give a folder")
     manifest = folder / "videos" / "manifest.csv"
     if manifest.exists():
         say("render", f"nothing to do, {manifest.parent} exists")

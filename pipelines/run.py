@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from dailies.curation import schema
 from dailies.curation.addresses import public
 from dailies.curation.clips import ClipRules
-from dailies.curation.config import read_object
+from dailies.curation.config import offered, read_object
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.packages import need
 from dailies.curation.policy import SourcePolicy, opening_by, policy_in_force
@@ -26,8 +26,9 @@ from dailies.pipelines import engine as engines
 from dailies.pipelines import places
 from dailies.pipelines.exporting import check_private, export_selection
 from dailies.pipelines.progress import Progress, silent
+from dailies.pipelines.recipes.overrides import step_of
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe, resolved
-from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
+from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep, kind_of_step
 from dailies.pipelines.reports import (
     AnnotationReport,
     ClipsReport,
@@ -370,6 +371,7 @@ def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionRepo
     dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, SelectStep, name)
+    _check_sets(recipe, step, overrides)
     check_manifest_rules(dataset, recipe, (), only=step)
     with dataset.writer():
         report = select_step(dataset, recipe, step)
@@ -400,6 +402,7 @@ def export_again(
     dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, overrides)
     step = _named(recipe, ExportStep, name)
+    _check_sets(recipe, step, overrides)
     check_private(step, private_sources)
     rows = list(list_sources(sources, column=column, policy=policy))
     policy = policy.naming([row["address"] for row in rows if row["named"]])
@@ -419,11 +422,26 @@ def export_again(
         )
 
 
+def _check_sets(recipe: CurationRecipe, step: SelectStep | ExportStep, overrides: Sequence[str]) -> None:
+    """Refuse overrides of other steps than the one that is done again: they would be noted, and nothing would follow them.
+
+    A selection's own values may change along with an export of it, which selects nothing anew, and so are refused too.
+    """
+    ours = kind_of_step(step)
+    steps = {other.name: kind_of_step(other) for other in recipe.steps}
+    for override in overrides:
+        if (name := step_of(override)) == step.name:
+            continue
+        kind = steps.get(name, "curate")
+        command = f"dailies {kind} --name {name}" if kind in ("select", "export") else "dailies curate"
+        raise UsageError(f"--set {override}: changes nothing that {ours} {step.name} does; use {command}")
+
+
 def _named(recipe: CurationRecipe, kind: type[StepT], name: str) -> StepT:
     steps = {step.name: step for step in recipe.steps if isinstance(step, kind)}
     if name not in steps:
         step = kind.__name__.removesuffix("Step").lower()
         raise UsageError(
-            f"--name={name}: no {step} step of that name in the last run's recipe; allowed: {', '.join(steps) or 'none'}"
+            f"--name={name}: no {step} step of that name in the last run's recipe{offered(name, steps) or '; it has none'}"
         )
     return steps[name]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dailies.curation import inside
 from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged, ExportError, UsageError
+from dailies.curation.folders import what_lies_at
 from dailies.curation.packages import need
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN
@@ -110,6 +111,16 @@ def _recipe(request: Request) -> TrainingRecipe:
     return override(request.recipe, request.sets)
 
 
+def _no_export(folder: Path) -> str:
+    """Say what lies where an export was looked for, and what to give."""
+    what = what_lies_at(folder)
+    if what == "a dataset" and (made := sorted(folder.glob("exports/*@*/index.parquet"))):
+        return f"a dataset, not an export; give one of its exports, such as {made[-1].parent}"
+    if what == "nothing":
+        return "no such folder; give one that dailies export made"
+    return f"{f'{what}; it ' if what else ''}holds no index.parquet; give a folder that dailies export made"
+
+
 def _exports(data: Sequence[str]) -> dict[str, str]:
     """Return name → folder. Raises ``ExportError`` for a folder that is no export, and for a name given twice."""
     folders: dict[str, str] = {}
@@ -120,7 +131,7 @@ def _exports(data: Sequence[str]) -> dict[str, str]:
         if name in folders:
             raise ExportError(f"--data={text}: {name} is given twice; name further exports: --data NAME=EXPORT")
         if not (Path(path) / "index.parquet").is_file():
-            raise ExportError(f"--data={path}: holds no index.parquet; give a folder that dailies has exported")
+            raise ExportError(f"--data={path}: {_no_export(Path(path))}")
         folders[name] = str(Path(path).resolve())  # workers have a folder of their own
     return folders
 

@@ -103,7 +103,7 @@ def test_commands_in_sentences_have_their_options(path: Path) -> None:
         for choice in choices:
             command, rest = command_of([*prefix, *([choice] if choice else [])])
             known = {name for option in command.params for name in option.opts}
-            known |= {"--help"}
+            known |= {"-h", "--help"}
             assert not [word for word in rest if re.match(r"--?[a-z]", word) and word.split("=")[0] not in known], span
 
 

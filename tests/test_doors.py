@@ -104,7 +104,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/locking": ("curation/errors", "curation/inside"),
     "curation/retrying": ("curation/addresses", "curation/errors"),
     "curation/video": READING,
-    "curation/tables": READING,
+    "curation/tables": (*READING, "curation/folders"),
     "curation/observers": READING,
     "curation/detectors": (*READING, "curation/observers"),
     "curation/scorers": (*SHARED, "curation/observers"),
@@ -128,7 +128,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/world": READING,
     # ---- zoo: models that people list, trust, run and publish ----
     "zoo/formats": READING,
-    "zoo": (*SHARED, "zoo/formats"),
+    "zoo": (*SHARED, "curation/folders", "zoo/formats"),
     # ---- training: a network, phase by phase ----
     "training/recipes": READING,
     "training/models": (*READING, "zoo/formats", "training/recipes"),

@@ -255,7 +255,7 @@ def test_size_and_rate_are_limited(dataset: Path, dailies: Dailies) -> None:
         (["mode=copy", "max_fps=5"], "max_fps is for mode encode"),
         (["mode=smart", "codec=av1"], "codec is for mode encode"),
         (["mode=copy", "crop=borders"], "crop is for mode encode"),
-        (["mode=cut"], "mode='cut': input should be 'encode', 'copy', 'smart' or 'none'"),
+        (["mode=cut"], "mode='cut': must be 'encode', 'copy', 'smart' or 'none'"),
         (["crf=60"], "crf=60: h264 takes 0 to 51"),
         (["crop=borders"], "crop needs the observer borders"),
     ],

@@ -131,7 +131,7 @@ def test_what_does_not_fit_is_said_before_any_work(dailies: Dailies, export: Pat
 
     assert "unet.channels=(64, 64): the weights to start from have (32, 32)" in refused("tiny", "--from", svd)
     assert "lacks weights to start from (--from), a VAE (--vae), an image encoder" in refused("finetune")
-    assert "phase i2v: size.1=570: input should be a multiple of 8" in refused(
+    assert "phase i2v: size.1=570: must be a multiple of 8" in refused(
         "finetune", "--from", svd, "--set", "i2v.size=[1000, 570]"
     )
     assert "no unet/config.json" in refused("finetune", "--from", tmp_path)
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_said_before_any_work(dailies: Dailies, export: Pat
     assert "Phase has no field 'rate' to set (did you mean rates?); there are: task" in refused(
         "finetune", "--set", "i2v.rate=1"
     )
-    assert "phase i2v: steps='many': input should be a valid integer" in refused("finetune", "--set", "i2v.steps=many")
+    assert "phase i2v: steps='many': must be a whole number" in refused("finetune", "--set", "i2v.steps=many")
     assert "no function 'other'" in refused(f"{_file(tmp_path)}:other")
 
 

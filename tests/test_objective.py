@@ -69,7 +69,7 @@ def test_one_draw_is_log_normal_in_sigma_and_logit_normal_in_t() -> None:
 def test_a_phase_says_its_objective() -> None:
     assert objective.of_phase(PHASE) == Edm(sigma_max=50.0)
     assert objective.of_phase(dataclasses.replace(PHASE, objective="flow")) == Flow()
-    with pytest.raises(RecipeError, match="objective='ddpm': input should be 'edm' or 'flow'"):
+    with pytest.raises(RecipeError, match="objective='ddpm': must be 'edm' or 'flow'"):
         dataclasses.replace(PHASE, objective="ddpm")
 
 

@@ -372,5 +372,5 @@ def test_the_last_words_of_a_long_error_are_kept() -> None:
     assert cause_of(hidden).endswith("; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     assert cause_of(caused(FileNotFoundError("http://x"), Status(403))).endswith("or download it first")
     assert cause_of(caused(FileNotFoundError("http://x"), Status(503))) == (
-        "http://x: the server answered: HTTP status 503"
+        "the server fails: http://x: the server answered: HTTP status 503"
     )

@@ -327,13 +327,13 @@ IMAGE = Phase(name="image", task="text-to-image", **SMALL)
         (VIDEO, {"lora": ("camera",), "trains": "temporal"},
          "phase video: trains='temporal': lora trains adapters alone; leave trains at 'all'"),
         (VIDEO, {"lora_rank": 4}, "phase video: lora_rank=4: needs lora"),
-        (VIDEO, {"trains": "some"}, "phase video: trains='some': input should be 'all', 'time-embedding' or 'temporal'"),
-        (VIDEO, {"sample_every": 0}, "phase video: sample_every=0: input should be greater than 0"),
-        (VIDEO, {"steps": "3"}, "phase video: steps='3': input should be a valid integer"),
-        (VIDEO, {"steps": True}, "phase video: steps=True: input should be a valid integer"),
-        (VIDEO, {"ema": 1}, "phase video: ema=1: input should be less than 1"),
+        (VIDEO, {"trains": "some"}, "phase video: trains='some': must be 'all', 'time-embedding' or 'temporal'"),
+        (VIDEO, {"sample_every": 0}, "phase video: sample_every=0: must be above 0"),
+        (VIDEO, {"steps": "3"}, "phase video: steps='3': must be a whole number"),
+        (VIDEO, {"steps": True}, "phase video: steps=True: must be a whole number"),
+        (VIDEO, {"ema": 1}, "phase video: ema=1: must be below 1"),
         (VIDEO, {"name": "a b"}, "phase a b: name='a b': use letters, digits, - and _ only"),
-        (VIDEO, {"mix": [Share()]}, "phase video: mix: input should be a valid tuple"),
+        (VIDEO, {"mix": [Share()]}, "phase video: mix: must be a list"),
     ],
 )  # fmt: skip
 def test_a_wrong_phase_is_refused_in_one_line(phase: Phase, change: dict[str, object], words: str) -> None:
@@ -343,9 +343,9 @@ def test_a_wrong_phase_is_refused_in_one_line(phase: Phase, change: dict[str, ob
 
 
 def test_a_wrong_part_of_a_phase_is_refused_in_one_line() -> None:
-    with pytest.raises(RecipeError, match=r"^buckets: size\.1=20: input should be a multiple of 8$"):
+    with pytest.raises(RecipeError, match=r"^buckets: size\.1=20: must be a multiple of 8$"):
         Bucket(size=(32, 20), frames=3)
-    with pytest.raises(RecipeError, match=r"^mix: weight=-1: input should be greater than 0$"):
+    with pytest.raises(RecipeError, match=r"^mix: weight=-1: must be above 0$"):
         Share(weight=-1)
     with pytest.raises(RecipeError, match=r"^phase video: unknown key 'stesp'$"):
         Phase(name="video", task="text-to-video", frames=3, stesp=2, **SMALL)
@@ -355,8 +355,8 @@ def test_a_wrong_part_of_a_phase_is_refused_in_one_line() -> None:
     ("change", "words"),
     [
         ({"start": "later"}, "phase video: start='later': is no phase before this one"),
-        ({"lora": ("arms",)}, "lora='arms': no such part; there are spatial_attention, "),
-        ({"mix": (Share(data="svd-hq"),)}, "mix: data=svd-hq: no export has this name; there are: main"),
+        ({"lora": ("arms",)}, "lora='arms': no such part; allowed: "),
+        ({"mix": (Share(data="svd-hq"),)}, "mix: data=svd-hq: no export has this name; allowed: main; pass it with"),
         (
             {"buckets": (Bucket(size=(32, 24), frames=3), Bucket(size=(24, 96), frames=3))},
             "buckets=24x96x3: no training clip",

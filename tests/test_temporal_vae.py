@@ -554,7 +554,7 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
         "data=.*: holds no data": {"data": tmp_path / "empty"},
         "has no field 'colour' to set; there are: steps": {"colour": 1},
         r"size=\(26, 16\): this VAE takes multiples of 4 px": {"size": [26, 16]},
-        "--set trains=encoder: Input should be 'temporal' or 'decoder'": {"trains": "encoder"},
+        "--set trains=encoder: must be 'temporal' or 'decoder'": {"trains": "encoder"},
         "device=abacus: ": {"device": "abacus"},
     }.items():
         with pytest.raises(UsageError, match=named):

@@ -85,7 +85,7 @@ def test_a_wrong_phase_is_refused_by_field(change: dict[str, object], word: str)
 
 
 def test_a_wrong_recipe_is_refused_by_field() -> None:
-    with pytest.raises(UsageError, match=r"unet\.channels\.0=48: input should be a multiple of 32"):
+    with pytest.raises(UsageError, match=r"unet\.channels\.0=48: must be a multiple of 32"):
         UNetSpec(channels=(48,))
     with pytest.raises(UsageError, match="phases"):
         dataclasses.replace(RECIPE, phases=RECIPE.phases[::-1])

@@ -13,6 +13,7 @@ import torch
 
 from dailies.curation import inside
 from dailies.curation.atomic import remove_unfinished
+from dailies.curation.config import offered
 from dailies.curation.errors import ModelError
 from dailies.training import checkpoint, distributed
 from dailies.training.data.split import Split
@@ -68,7 +69,7 @@ def check(recipe: TrainingRecipe, phases: Sequence[Phase], models: Models) -> En
             raise ModelError(f"phase {phase.name}: checkpoint_levels={phase.checkpoint_levels}: {there}")
         if unknown := sorted(set(phase.lora) - set(LORA_TARGETS)):
             raise ModelError(
-                f"phase {phase.name}: lora={unknown[0]!r}: no such part; there are {', '.join(LORA_TARGETS)}"
+                f"phase {phase.name}: lora={unknown[0]!r}: no such part{offered(unknown[0], LORA_TARGETS)}"
             )
     if models.start is not None:
         _check_start(recipe, phases[0], models.start)

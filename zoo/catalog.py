@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from dailies.curation.config import offered
 from dailies.curation.errors import Damaged, ModelError, NoSuchModel
 from dailies.zoo.entry import ZooEntry
 from dailies.zoo.formats import safetensors_info
@@ -49,5 +50,4 @@ def resolve(reference: str, zoo: str | Path | None = None) -> Path:
     names = store.names() if store is not None else []
     if store is not None and name in names:
         return store.open(name)
-    have = ", ".join([*ENTRIES, *names]) or "nothing yet"
-    raise NoSuchModel(f"no model {name!r}; there are: {have}")
+    raise NoSuchModel(f"no model {name!r}{offered(name, [*ENTRIES, *names], label='there are')}")

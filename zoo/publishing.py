@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dailies.curation import inside
-from dailies.curation.config import read_json
+from dailies.curation.config import offered, read_json
 from dailies.curation.errors import Damaged, Unsafe, UsageError
 from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import need
@@ -120,7 +120,7 @@ def _spec(run: RunRecord, phase: PhaseRecord) -> PipelineSpec:
 def _unet(run: RunRecord, phase: PhaseRecord, which: str) -> Path:
     """Return the folder of the weights to publish."""
     if which not in WEIGHTS:
-        raise UsageError(f"weights={which!r}: unknown; allowed: {', '.join(WEIGHTS)}")
+        raise UsageError(f"weights={which!r}: no such weights{offered(which, WEIGHTS)}")
     if not phase.checkpoint:
         raise UsageError(f"phase {phase.name!r} of {run.folder} has no checkpoint")
     folder = inside.inside_whole(run.folder, f"{phase.checkpoint}/{WEIGHTS[which]}")

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation import inside
-from dailies.curation.config import read_object
+from dailies.curation.config import did_you_mean, read_object
 from dailies.curation.errors import RunError
+from dailies.curation.folders import what_lies_at
 from dailies.zoo.formats.references import as_folder
 from dailies.zoo.provenance import SourceExport
 
@@ -81,7 +82,8 @@ class RunRecord:
         folder = Path(folder).expanduser().absolute()
         path = folder / RUN
         if not os.path.lexists(path):
-            raise RunError(f"{folder} is not a training run: it has no {RUN}")
+            there = f"it is {what}" if (what := what_lies_at(folder)) else f"it has no {RUN}"
+            raise RunError(f"{folder} is not a training run: {there}; give the folder that dailies train --out made")
         try:
             row = read_object(inside.read_bytes(folder, RUN), f"{path}:", RunError)
             return cls(
@@ -104,7 +106,8 @@ class RunRecord:
         if name is not None:
             named = [phase for phase in self.phases if phase.name == name]
             if not named:
-                raise RunError(f"phase={name!r}: not in {self.folder}; it has: {states}")
+                near = did_you_mean(name, [phase.name for phase in self.phases])
+                raise RunError(f"phase={name!r}: not in {self.folder}; it has: {states}{near}")
             if not named[0].done:
                 raise RunError(f"phase={name!r}: {self.folder} is not done with it; resume the run")
             return named[0]

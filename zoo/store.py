@@ -23,10 +23,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dailies.curation import inside
+from dailies.curation.config import did_you_mean
 from dailies.curation.errors import Damaged, ModelError, NameTaken, NoSuchModel
 from dailies.curation.locking import open_lock
 from dailies.zoo.entry import ZooEntry, check_name
 from dailies.zoo.formats import lock
+from dailies.zoo.formats.references import BUILTIN
 
 ENTRY = "model.json"
 ADDING = ".adding-"
@@ -88,7 +90,8 @@ class Store:
         """Return the folder of ``name``, its files unchecked. Raises ``NoSuchModel``, and ``Unsafe`` for a link."""
         if name not in self.names():
             have = ", ".join(self.names()) or "nothing yet"
-            raise NoSuchModel(f"no model {name!r} in {self.folder}; it holds: {have}")
+            near = did_you_mean(name, [*self.names(), *(entry.parent.name for entry in BUILTIN.glob(f"*/{ENTRY}"))])
+            raise NoSuchModel(f"no model {name!r} in {self.folder}; it holds: {have}{near}")
         return inside.inside(self.folder, name)
 
     def open(self, name: str, *, deep: bool = False) -> Path:

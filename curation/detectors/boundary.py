@@ -24,11 +24,15 @@ Strength = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class BoundaryDetector:
-    """Cuts are where the network's strengths, 0 to 1, reach these thresholds; lower ones find more, false cuts included.
+    """Cuts where the observer's network is sure enough; lower thresholds find more, false cuts included.
 
-    ``hard``: least strength of a hard cut. ``gradual``: least strength of a gradual transition at its strongest sample.
-    ``edge``: a transition reaches as far as samples are a blend with at least this strength. ``guard``: samples (12 a second)
-    added to a transition on either side.
+    Strengths are 0 to 1.
+
+    Args:
+        hard: least strength of a hard cut.
+        gradual: least strength of a gradual transition at its strongest sample.
+        edge: a transition reaches as far as samples are a blend with at least this strength.
+        guard: samples (12 a second) added to a transition on either side.
     """
 
     hard: Strength = 0.5

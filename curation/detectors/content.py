@@ -14,7 +14,11 @@ from dailies.curation.types import Cut, Track
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class ContentDetector:
-    """A cut is where the track ``change`` reaches ``threshold``, a content score from 0 to 255."""
+    """A cut is where two neighbouring frames differ much, as PySceneDetect has it.
+
+    Args:
+        threshold: least content score of a cut, from 0 to 255.
+    """
 
     threshold: PositiveFloat = 27.0
 

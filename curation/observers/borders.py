@@ -42,10 +42,13 @@ FORGIVEN = 8  # of so many frames one may see a narrower bar than the others
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class BordersObserver:
-    """Depth of the black bars in ``fps`` frames a second; at the default every clip of a second or more has one.
+    """Depth of the black bars at each side.
 
     The four measures are the crop rectangle, within 2 px: what to take off each side, 0 where there is no bar. ``None`` where
     no frame of the clip can tell: they are dark up to that side and the one across from it, or show text on black.
+
+    Args:
+        fps: frames a second that are looked at; at the default every clip of a second or more has one.
     """
 
     fps: Fps = FULL_FPS

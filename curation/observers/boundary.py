@@ -49,7 +49,11 @@ CONTEXT = 16  # samples on either side that an output depends on: the sum of the
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class BoundaryObserver:
-    """Cut strengths at ``fps`` samples a second; the network was trained at 12."""
+    """Where shots meet: strengths of hard cuts and gradual transitions, by a small network.
+
+    Args:
+        fps: samples a second; the network was trained at 12.
+    """
 
     fps: Fps = 12.0
 

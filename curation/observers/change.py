@@ -24,7 +24,12 @@ from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class ChangeObserver:
-    """Change between frames compared ``fps`` times a second, ``None`` for every frame, scaled to ``short_side`` px."""
+    """Change from frame to frame, for the detector ``content``.
+
+    Args:
+        fps: comparisons a second; None for every frame.
+        short_side: px of the shorter side that frames are scaled to.
+    """
 
     fps: Fps | None = None
     short_side: ShortSide = 144

@@ -40,10 +40,13 @@ COMBED = 0.003  # share of a frame's cells from which on the frame counts
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class CombingObserver:
-    """Share of each frame that is combed, for ``fps`` frames a second.
+    """The share of frames that show the combs of interlacing.
 
     The default meets all five frames of telecine's pattern in turn, two of which are combed; a clip's share is within the
     error of so few samples.
+
+    Args:
+        fps: frames a second that are looked at.
     """
 
     fps: Fps = FULL_FPS

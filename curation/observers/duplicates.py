@@ -34,10 +34,13 @@ NEARBY = 3  # frames on either side
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class DuplicatesObserver:
-    """Change of every frame from the one before, scaled to ``short_side`` px.
+    """Frames that repeat the one before, and pictures that stand still.
 
     Every frame must be decoded for this, those too that no other refers to and that are skipped otherwise, which makes the
     decode of most sources about twice as expensive.
+
+    Args:
+        short_side: px of the shorter side that frames are scaled to.
     """
 
     short_side: ShortSide = 144

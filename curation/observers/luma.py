@@ -18,7 +18,12 @@ from dailies.curation.types import Frame, FrameSampling, Probe, Track
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class LumaObserver:
-    """Mean luma of frames: ``fps`` a second, ``None`` for every frame, scaled to ``short_side`` px."""
+    """How bright a clip is.
+
+    Args:
+        fps: frames a second that are looked at; None for every frame.
+        short_side: px of the shorter side that frames are scaled to.
+    """
 
     fps: Fps | None = None
     short_side: ShortSide = 144

@@ -27,7 +27,9 @@ class ClipScorer(openclip.OpenClip):
     """The CLIP similarity of each clip and its caption.
 
     Args:
-        caption: the column that holds the text. The others are those of ``dailies.curation.scorers.openclip``.
+        caption: the column that holds the text.
+
+    The others are those of ``dailies.curation.scorers.openclip``.
     """
 
     caption: str = "caption_fuse"

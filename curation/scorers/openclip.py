@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from dailies.curation import video
-from dailies.curation.config import SPEC
+from dailies.curation.config import SPEC, did_you_mean, offered
 from dailies.curation.errors import UsageError
 from dailies.curation.scorers import openclip_folder
 from dailies.curation.types import EvidenceFrame, Resources
@@ -41,7 +41,7 @@ class OpenClip:
     """A base for captioners and scorers that use such a model.
 
     Args:
-        model: see above.
+        model: zoo:NAME, a folder of open_clip's, NAME:PRETRAINED as open_clip lists them, or hf-hub:OWNER/NAME.
         batch: frames or clips at once.
         gpus: what one worker gets; with none it runs on the CPU.
     """
@@ -146,7 +146,9 @@ def _resolve(name: str) -> tuple[str, str | None]:
     tags = open_clip.list_pretrained_tags_by_model(model)
     if not tags or (tag and tag not in tags):
         allowed = (
-            f"its weights are {', '.join(tags)}" if tags else "no such folder, and open_clip has no weights for it"
+            f"no such weights{offered(tag, tags)}"
+            if tags
+            else f"no such folder, nor a model of open_clip with weights{did_you_mean(model, open_clip.list_models())}"
         )
         raise UsageError(f"model={name!r}: {allowed}")
     return model, tag or tags[0]

@@ -30,6 +30,7 @@ import pyarrow.fs as pafs
 from dailies.curation import schema
 from dailies.curation.config import read_object
 from dailies.curation.errors import DatasetError, Unsafe
+from dailies.curation.folders import what_lies_at
 from dailies.curation.locking import only_writer
 from dailies.curation.retrying import CREDENTIALS, cause_of
 from dailies.curation.tables.shards import shards_of
@@ -81,10 +82,16 @@ class DatasetTables:
     def create(cls, url: str | Path) -> DatasetTables:
         """Open the dataset at ``url``, making it if there is none. Raises ``DatasetError`` where something else lies there."""
         folder = Folder.at(url)
+        if folder.local and what_lies_at(folder.path) == "a file":
+            raise DatasetError(f"{folder.url}: a file; name a new or an empty folder for the dataset")
         try:
             if not folder.reached(MARKER):
                 if any(not _temporary(info.path) for info in folder.list()):
-                    raise DatasetError(f"{folder.url}: not empty, and not a dataset; name a new or an empty folder")
+                    what = what_lies_at(folder.path) if folder.local else None
+                    raise DatasetError(
+                        f"{folder.url}: {f'{what}, not' if what else 'not empty, and not'} a dataset; "
+                        "name a new or an empty folder"
+                    )
                 folder.write(MARKER, json.dumps({"format": FORMAT, "made_by": "dailies"}).encode())
         except OSError as error:
             raise DatasetError(f"{folder.url}: a dataset cannot be created there: {cause_of(error)}") from error
@@ -96,7 +103,7 @@ class DatasetTables:
         folder = Folder.at(url)
         try:
             if not folder.reached(MARKER):
-                raise DatasetError(f"{folder.url}: there is no dataset; dailies curate creates one")
+                raise DatasetError(f"{folder.url}: there is no dataset{_instead(folder)}")
             content = folder.read(MARKER)
         except OSError as error:
             raise DatasetError(f"{folder.url}: cannot be read: {cause_of(error)}") from error
@@ -288,6 +295,15 @@ class DatasetTables:
         for staging in self._stagings():
             if not any(info.type == pafs.FileType.File for info in staging.list(recursive=True)):
                 staging.delete_tree()
+
+
+def _instead(folder: Folder) -> str:
+    """Return what lies where a dataset was looked for, and what to give."""
+    what = what_lies_at(folder.path) if folder.local else None
+    if what in (None, "nothing"):
+        return "; dailies curate creates one"
+    above = next((place for place in Path(folder.path).parents if (place / MARKER).is_file()), None)
+    return f": it is {what}; give {f'the dataset that it lies in, {above}' if above else 'a folder that dailies curate made'}"
 
 
 def tables_named(text: str | None) -> list[str]:

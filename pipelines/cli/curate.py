@@ -8,12 +8,15 @@ import typer
 
 from dailies.curation.errors import UsageError
 from dailies.curation.policy import SourcePolicy, opening_by
+from dailies.pipelines.cli.completion import named, parts_of_recipes
+from dailies.pipelines.cli.help import INPUT, OUTPUT, WORK
 from dailies.pipelines.cli.options import (
     AllowLocal,
     AllowPrivateHosts,
     Dataset,
     Device,
     EngineName,
+    From,
     Json,
     NoLinks,
     Overrides,
@@ -26,25 +29,43 @@ from dailies.pipelines.cli.options import (
 )
 from dailies.pipelines.cli.terminal import say
 
+LATENTS = "With --latents"
+
 
 def curate(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE…", help="Files, folders, globs, or manifests (.parquet, .csv, .tsv, .jsonl, .txt)."
+            metavar="SOURCE...",
+            help="Files, folders, globs, URLs, or manifests (.parquet, .csv, .tsv, .jsonl, .txt).",
+            rich_help_panel=INPUT,
         ),
     ],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="DATASET", help="Folder or URL of the dataset.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", metavar="DATASET", help="Folder or URL of the dataset.", rich_help_panel=OUTPUT),
+    ],
     recipe: RecipeName = "default",
     set_: Overrides = [],  # noqa: B006
     engine: EngineName = "ray",
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed sources and clips again.")] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Try failed sources and clips again.", rich_help_panel=WORK),
+    ] = False,
     column: Annotated[
-        str | None, typer.Option("--column", metavar="NAME", help="The manifests' column that names the videos.")
+        str | None,
+        typer.Option(
+            "--column", metavar="NAME", help="The manifests' column that names the videos.", rich_help_panel=INPUT
+        ),
     ] = None,
     readmit: Annotated[
         list[str],
-        typer.Option("--readmit", metavar="PATH", help="Let in a source that was withdrawn; repeatable."),
+        typer.Option(
+            "--readmit",
+            metavar="PATH",
+            help="Let in a source that was withdrawn; repeatable.",
+            rich_help_panel=INPUT,
+        ),
     ] = [],  # noqa: B006
     allow_local: AllowLocal = False,
     allow_private_hosts: AllowPrivateHosts = False,
@@ -52,7 +73,14 @@ def curate(
     private_sources: PrivateSources = False,
     as_json: Json = False,
 ) -> None:
-    """Turn raw video into training shards: observe, cut, score, select, export. Repeat the command to resume."""
+    """Turn raw video into training shards: observe, cut, score, select, export. Repeat the command to resume.
+
+    Examples:
+    dailies curate videos/ --out data
+    dailies curate videos/ --out data --recipe captioned
+    dailies curate list.csv --out data --set main.rules.motion.min=0.5
+    dailies curate s3://bucket/videos --out s3://bucket/data
+    """
     from dailies.pipelines import run
     from dailies.pipelines.cli.curation_tables import print_summary
     from dailies.pipelines.cli.progress import progress_for
@@ -79,7 +107,7 @@ def curate(
 
 
 def cuts(
-    videos: Annotated[list[str], typer.Argument(metavar="VIDEO…", help="Files, folders or globs.")],
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Files, folders or globs.")],
     recipe: RecipeName = "default",
     set_: Overrides = [],  # noqa: B006
     allow_local: AllowLocal = False,
@@ -87,7 +115,12 @@ def cuts(
     no_links: NoLinks = False,
     as_json: Json = False,
 ) -> None:
-    """Find where shots meet, without a dataset. Frames are counted from 0, in the order they are shown."""
+    """Find where shots meet, without a dataset. Frames are counted from 0, in the order they are shown.
+
+    Examples:
+    dailies cuts video.mp4
+    dailies cuts videos/ --set cut.hard=0.3 --json
+    """
     from dailies.pipelines.cli.curation_tables import print_cuts
     from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.cuts import find_cuts
@@ -110,10 +143,15 @@ def cuts(
 def select(
     dataset: Dataset,
     set_: Overrides = [],  # noqa: B006
-    name: Annotated[str, typer.Option("--name", help="Name of the selection in the recipe.")] = "main",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the selection in the recipe.")] = "main",
     as_json: Json = False,
 ) -> None:
-    """Select clips again under other rules; nothing is decoded or scored again."""
+    """Select clips again under other rules; nothing is decoded or scored again.
+
+    Examples:
+    dailies select data --set main.rules.motion.min=0.5
+    dailies select data --set main.rules.manifest.rating.min=3
+    """
     from dailies.pipelines.cli.curation_tables import print_selection
     from dailies.pipelines.run import select_again
 
@@ -122,7 +160,12 @@ def select(
 
 def export(
     dataset: Annotated[
-        str, typer.Argument(metavar="DATASET|EXPORT", help="A dataset; with --latents, the folder of an export.")
+        str,
+        typer.Argument(
+            metavar="DATASET|EXPORT",
+            help="A dataset; with --latents, the folder of an export.",
+            rich_help_panel=INPUT,
+        ),
     ],
     set_: Annotated[
         list[str],
@@ -131,27 +174,38 @@ def export(
             "-s",
             metavar="STEP.KEY=VALUE",
             help="Change one value of the recipe (with --latents, of the training recipe); repeatable.",
+            rich_help_panel=WORK,
         ),
     ] = [],  # noqa: B006
-    name: Annotated[str, typer.Option("--name", help="Name of the export in the recipe.")] = "export",
+    name: Annotated[
+        str,
+        typer.Option("--name", metavar="NAME", help="Name of the export in the recipe.", rich_help_panel=WORK),
+    ] = "export",
     latents: Annotated[
         str | None,
         typer.Option(
-            "--latents", metavar="RECIPE[:PHASE]", help="Encode the clips of an export for this phase of training."
+            "--latents",
+            metavar="RECIPE[:PHASE]",
+            help="Encode the clips of an export for this phase of training.",
+            rich_help_panel=LATENTS,
         ),
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where the latents go.")] = None,
-    views: Annotated[int, typer.Option("--views", min=1, help="Windows to encode per clip.")] = 4,
-    start: Annotated[
+    out: Annotated[
         str | None,
-        typer.Option("--from", metavar="MODEL", help="Model to encode with: a diffusers folder, zoo:NAME or a hub id."),
+        typer.Option("--out", "-o", metavar="FOLDER", help="Where the latents go.", rich_help_panel=LATENTS),
     ] = None,
+    views: Annotated[
+        int,
+        typer.Option("--views", metavar="N", min=1, help="Windows to encode per clip.", rich_help_panel=LATENTS),
+    ] = 4,
+    start: From = None,
     vae: Vae = None,
     text: TextEncoder = None,
     device: Device = "auto",
     engine: EngineName = "ray",
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try clips again that an export which exists lacks.")
+        bool,
+        typer.Option("--retry-failed", help="Try clips again that an export which exists lacks.", rich_help_panel=WORK),
     ] = False,
     allow_private_hosts: AllowPrivateHosts = False,
     sources: Annotated[
@@ -160,10 +214,14 @@ def export(
             "--sources",
             metavar="SOURCE",
             help="Sources of the dataset by whole URLs, such as a manifest signed anew; repeatable.",
+            rich_help_panel=INPUT,
         ),
     ] = [],  # noqa: B006
     column: Annotated[
-        str | None, typer.Option("--column", metavar="NAME", help="Column of --sources that names the videos.")
+        str | None,
+        typer.Option(
+            "--column", metavar="NAME", help="Column of --sources that names the videos.", rich_help_panel=INPUT
+        ),
     ] = None,
     private_sources: PrivateSources = False,
     as_json: Json = False,
@@ -171,6 +229,10 @@ def export(
     """Write the selected clips as training shards; with --latents, encode an export's clips so that training only reads.
 
     --out, --views, --from, --vae, --text-encoder and --device are for --latents.
+
+    Examples:
+    dailies export data --set export.max_short_side=256
+    dailies export EXPORT --latents finetune --from MODEL --out latents
     """
     from dailies.pipelines.cli.progress import progress_for
 
@@ -238,7 +300,12 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Decode every exported clip too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check that a dataset's tables, keys, spans and shards agree. Exit code 1 if they do not."""
+    """Check that a dataset's tables, keys, spans and shards agree. Exit code 1 if they do not.
+
+    Examples:
+    dailies verify data
+    dailies verify data --deep
+    """
     from dailies.pipelines.cli.curation_tables import print_problems
     from dailies.pipelines.maintenance import verify_dataset
 
@@ -253,11 +320,21 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     older_than: Annotated[
         float | None,
-        typer.Option("--older-than", metavar="HOURS", help="Keep younger files. Default: 0; 24 for a URL."),
+        typer.Option(
+            "--older-than",
+            metavar="HOURS",
+            min=0,
+            help="Keep younger files.",
+            show_default="0; 24 for a URL",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove files that no table refers to: leftovers of killed runs, old versions, unfinished exports."""
+    """Remove files that no table refers to: leftovers of killed runs, old versions, unfinished exports.
+
+    Examples:
+    dailies gc data --dry-run
+    """
     from dailies.pipelines.cli.curation_tables import print_collected
     from dailies.pipelines.maintenance import collect
 
@@ -266,10 +343,14 @@ def gc(
 
 def withdraw(
     dataset: Dataset,
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Paths, URLs or source ids.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Paths, URLs or source ids.")],
     as_json: Json = False,
 ) -> None:
-    """Delete sources from every table and export, as for a takedown, and keep them out from then on."""
+    """Delete sources from every table and export, as for a takedown, and keep them out from then on.
+
+    Examples:
+    dailies withdraw data videos/a.mp4
+    """
     from dailies.pipelines.cli.curation_tables import print_withdrawn
     from dailies.pipelines.maintenance import bytes_left, take_down
 
@@ -278,8 +359,29 @@ def withdraw(
         say(f"dailies: {left}", err=True)
 
 
-def recipes(as_json: Json = False) -> None:
-    """List the built-in recipes, observers, detectors, scorers and captioners."""
-    from dailies.pipelines.cli.curation_tables import print_recipes
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A recipe, or an observer, detector, scorer or captioner.",
+            show_default="list them all",
+            **named(parts_of_recipes),
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List recipes and what they are made of, or show one with all its keys.
 
-    print_recipes(as_json)
+    Examples:
+    dailies recipes
+    dailies recipes default
+    dailies recipes motion --json
+    """
+    from dailies.pipelines.cli.recipe_tables import print_part, print_parts
+    from dailies.pipelines.recipes.describe import describe, describe_all
+
+    if name is None:
+        print_parts(describe_all(), as_json)
+    else:
+        print_part(describe(name), as_json)

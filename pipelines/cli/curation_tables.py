@@ -231,24 +231,3 @@ def print_withdrawn(counts: Mapping[str, int], as_json: bool) -> None:
         return
     for table, count in counts.items():
         say(f"{table:<40} {counted(count, 'row')} deleted")
-
-
-def print_recipes(as_json: bool) -> None:
-    from dailies.curation.captioners import CAPTIONERS
-    from dailies.curation.detectors import DETECTORS
-    from dailies.curation.observers import OBSERVERS
-    from dailies.curation.scorers import SCORERS
-    from dailies.pipelines.recipes.recipe import recipe_names
-
-    names_by_kind = {
-        "recipes": recipe_names(),
-        "observers": list(OBSERVERS),
-        "detectors": list(DETECTORS),
-        "scorers": list(SCORERS),
-        "captioners": list(CAPTIONERS),
-    }
-    if as_json:
-        say_json(names_by_kind)
-        return
-    for kind, names in names_by_kind.items():
-        say(f"{kind:<10} {', '.join(names)}")

@@ -10,7 +10,11 @@ from dailies.pipelines.cli.options import Dataset, Json
 
 
 def info(dataset: Dataset, as_json: Json = False) -> None:
-    """Say what a dataset holds: sources, clips, selections, exports, its size, its recipe, and what is missing."""
+    """Say what a dataset holds: sources, clips, selections, exports, its size, its recipe, and what is missing.
+
+    Examples:
+    dailies info data
+    """
     from dailies.pipelines.cli.look_tables import print_overview
     from dailies.pipelines.overview import overview
 
@@ -30,12 +34,21 @@ def show(
     ] = None,
     selection: Annotated[
         str | None,
-        typer.Option("--selection", metavar="NAME", help="Whose verdicts to show. Default: all; of clips, the last."),
+        typer.Option(
+            "--selection", metavar="NAME", help="Whose verdicts to show.", show_default="all; of clips, the last"
+        ),
     ] = None,
-    frames: Annotated[int, typer.Option("--frames", min=1, max=64, help="Frames of a clip, or clips of a reason.")] = 8,
+    frames: Annotated[
+        int, typer.Option("--frames", metavar="N", min=1, max=64, help="Frames of a clip, or clips of a reason.")
+    ] = 8,
     as_json: Json = False,
 ) -> None:
-    """Show a clip or a source: its numbers, the verdicts with their reasons, and its frames; or what a selection did."""
+    """Show a clip or a source: its numbers, the verdicts with their reasons, and its frames; or what a selection did.
+
+    Examples:
+    dailies show data
+    dailies show data videos/a.mp4 --out a.png
+    """
     from dailies.pipelines.cli.look_tables import print_shown
     from dailies.pipelines.showing import show as look
 

@@ -11,6 +11,7 @@ import typer
 from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
+from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.look import info, show
 from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.terminal import say
@@ -20,18 +21,22 @@ from dailies.pipelines.cli.zoo import zoo_app
 DEFECT = "dailies: this is a defect in dailies, not a mistake of yours; please report it with the lines above"
 STOPPED = "dailies: stopped; the same command resumes from here"
 INTERRUPTED = 130  # exit code
+WAY, BESIDE = "From videos to models", "Look, ask and keep in order"
 
 app = typer.Typer(
     name="dailies",
     help="Raw video in; a curated, captioned dataset, a trained model and a zoo out.",
+    cls=Group,
+    context_settings=SETTINGS,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (curate, cuts, select, export, train, quickstart, info, show, sql, verify, gc, withdraw, recipes):
-    app.command()(command)
-app.add_typer(zoo_app, name="zoo")
+for command in (quickstart, curate, select, export, train):
+    app.command(cls=Command, rich_help_panel=WAY)(command)
+app.add_typer(zoo_app, name="zoo", rich_help_panel=WAY)
+for command in (info, show, recipes, cuts, sql, verify, withdraw, gc):
+    app.command(cls=Command, rich_help_panel=BESIDE)(command)
 
 
 def _version(show: bool) -> None:
@@ -69,8 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
             say(STOPPED, err=True)
     except _Misused as error:  # a missing argument, an unknown option
-        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-        code = _fail(f"dailies: {' '.join(error.format_message().split())}{where}", 2)
+        code = 2 if is_help(error) else _fail(f"dailies: {misuse(error)}", 2)
     except (typer.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # Typer takes it for Ctrl-D at a prompt, and there are no prompts
             say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)

@@ -7,40 +7,112 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dailies.pipelines.cli.completion import choice, curation_recipes, named, zoo_references
+from dailies.pipelines.cli.help import ENGINE, INPUT, MODELS, OUTPUT, WORK
 from dailies.pipelines.cli.terminal import say
 
 if TYPE_CHECKING:
     from dailies.pipelines.engine import Engine
 
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset that curate made.")]
+Dataset = Annotated[
+    str,
+    typer.Argument(metavar="DATASET", help="Folder or URL of a dataset that curate made.", rich_help_panel=INPUT),
+]
 RecipeName = Annotated[
     str,
     typer.Option(
-        "--recipe", "-r", metavar="NAME|FILE", help="Built-in recipe, or a YAML file; a FILE.py that it names is run."
+        "--recipe",
+        "-r",
+        metavar="NAME|FILE",
+        help="Built-in recipe (dailies recipes lists them), or a YAML file; a FILE.py that it names is run.",
+        rich_help_panel=WORK,
+        **named(curation_recipes),
     ),
 ]
 Overrides = Annotated[
-    list[str], typer.Option("--set", "-s", metavar="STEP.KEY=VALUE", help="Change one value of the recipe; repeatable.")
+    list[str],
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="STEP.KEY=VALUE",
+        help="Change one value of the recipe; repeatable. dailies recipes NAME lists the keys.",
+        rich_help_panel=WORK,
+    ),
 ]
-EngineName = Annotated[str, typer.Option("--engine", metavar="ray|local", help="Ray Data, or a plain loop.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="Ray Data, or a plain loop.", rich_help_panel=ENGINE, **choice("ray|local"))
+]
 AllowLocal = Annotated[
-    bool, typer.Option("--allow-local", help="Let manifests name files outside of their own folder.")
+    bool,
+    typer.Option("--allow-local", help="Let manifests name files outside of their own folder.", rich_help_panel=INPUT),
 ]
 AllowPrivateHosts = Annotated[
     bool,
-    typer.Option("--allow-private-hosts", help="Read URLs on this machine or a private network too."),
+    typer.Option(
+        "--allow-private-hosts",
+        help="Read URLs on this machine or a private network too.",
+        rich_help_panel=INPUT,
+    ),
 ]
-NoLinks = Annotated[bool, typer.Option("--no-links", help="Leave out videos behind links in folders and globs.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+NoLinks = Annotated[
+    bool,
+    typer.Option("--no-links", help="Leave out videos behind links in folders and globs.", rich_help_panel=INPUT),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=OUTPUT)]
 PrivateSources = Annotated[
-    bool, typer.Option("--private-sources", help="Leave out of exports where their sources lie; ids stay.")
+    bool,
+    typer.Option(
+        "--private-sources", help="Leave out of exports where their sources lie; ids stay.", rich_help_panel=OUTPUT
+    ),
 ]
-Vae = Annotated[str | None, typer.Option("--vae", metavar="MODEL", help="VAE, instead of the one in --from.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="MODEL",
+        help="Model to start from or to encode with: a diffusers folder, zoo:NAME or a hub id.",
+        rich_help_panel=MODELS,
+        **named(zoo_references),
+    ),
+]
+Vae = Annotated[
+    str | None,
+    typer.Option(
+        "--vae",
+        metavar="MODEL",
+        help="VAE, instead of the one in --from.",
+        rich_help_panel=MODELS,
+        **named(zoo_references),
+    ),
+]
 TextEncoder = Annotated[
-    str | None, typer.Option("--text-encoder", metavar="MODEL", help="Text encoder, instead of the one in --from.")
+    str | None,
+    typer.Option(
+        "--text-encoder",
+        metavar="MODEL",
+        help="Text encoder, instead of the one in --from.",
+        rich_help_panel=MODELS,
+        **named(zoo_references),
+    ),
+]
+ImageEncoder = Annotated[
+    str | None,
+    typer.Option(
+        "--image-encoder",
+        metavar="MODEL",
+        help="Image encoder, instead of the one in --from.",
+        rich_help_panel=MODELS,
+        **named(zoo_references),
+    ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Device; auto takes a GPU where there is one.")
+    str,
+    typer.Option(
+        "--device",
+        help="auto takes a GPU where there is one.",
+        rich_help_panel=ENGINE,
+        **choice("auto|cpu|cuda[:N]"),
+    ),
 ]
 
 

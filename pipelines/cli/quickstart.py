@@ -16,8 +16,8 @@ def quickstart(
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for everything it makes.")
     ] = "quickstart",
-    videos: Annotated[int, typer.Option("--videos", min=6, help="How many videos to render.")] = 18,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the rendered videos.")] = 0,
+    videos: Annotated[int, typer.Option("--videos", metavar="N", min=6, help="How many videos to render.")] = 18,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the rendered videos.")] = 0,
     engine: EngineName = "ray",
 ) -> None:
     """Render videos, curate and caption them, train in three phases, publish and sample. Offline, on two CPU cores."""

@@ -7,8 +7,12 @@ from typing import Annotated
 import typer
 
 from dailies.curation.errors import UsageError
-from dailies.pipelines.cli.options import Device, Json, TextEncoder, Vae
+from dailies.pipelines.cli.completion import named, phases
+from dailies.pipelines.cli.help import ENGINE, INPUT, OUTPUT, WORK
+from dailies.pipelines.cli.options import Device, From, ImageEncoder, Json, TextEncoder, Vae
 from dailies.pipelines.cli.terminal import say
+
+RECIPES = ("tiny", "svd", "finetune", "lora", "vae")
 
 
 def train(
@@ -16,39 +20,82 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="tiny, svd, finetune, lora, vae, or a FILE.py with a function recipe(), which is run.",
+            help="One of those below, or a FILE.py with a function recipe(), which is run.",
+            rich_help_panel=INPUT,
+            **named(lambda ctx: RECIPES),
         ),
     ],
     data: Annotated[
         list[str],
-        typer.Option("--data", "-d", metavar="[NAME=]EXPORT", help="Folder of an export; repeatable."),
+        typer.Option(
+            "--data", "-d", metavar="[NAME=]EXPORT", help="Folder of an export; repeatable.", rich_help_panel=INPUT
+        ),
     ] = [],  # noqa: B006
-    out: Annotated[str | None, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.")] = None,
-    start: Annotated[
-        str | None,
-        typer.Option("--from", metavar="MODEL", help="Model to start from: a diffusers folder, zoo:NAME or a hub id."),
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run.", rich_help_panel=OUTPUT)
     ] = None,
+    start: From = None,
     vae: Vae = None,
     text: TextEncoder = None,
-    image: Annotated[
-        str | None,
-        typer.Option("--image-encoder", metavar="MODEL", help="Image encoder, instead of the one in --from."),
-    ] = None,
+    image: ImageEncoder = None,
     set_: Annotated[
         list[str],
-        typer.Option("--set", "-s", metavar="[PHASE.]FIELD=VALUE", help="Change one value of the recipe; repeatable."),
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="[PHASE.]KEY=VALUE",
+            help="Change one value of the recipe, of one phase, or with *. of all phases; repeatable.",
+            rich_help_panel=WORK,
+        ),
     ] = [],  # noqa: B006
-    phase: Annotated[str | None, typer.Option("--phase", help="Train only this phase. Default: all.")] = None,
+    phase: Annotated[
+        str | None,
+        typer.Option(
+            "--phase",
+            metavar="PHASE",
+            help="Train only this phase.",
+            show_default="all",
+            rich_help_panel=WORK,
+            **named(phases),
+        ),
+    ] = None,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes on Ray that share each batch.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume an existing run; fail if there is none.")] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", metavar="N", min=1, help="Processes on Ray that share each batch.", rich_help_panel=ENGINE
+        ),
+    ] = 1,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Resume an existing run; fail if there is none.", rich_help_panel=WORK),
+    ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only print the plan: cost, needs, and what is missing. Works without --data."),
+        typer.Option(
+            "--dry-run",
+            help="Only print the plan: cost, needs, and what is missing. Works without --data.",
+            rich_help_panel=WORK,
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a video model in phases on an export, each from the last one's checkpoint; or finetune one."""
+    """Train a video model in phases on an export, each from the last one's checkpoint; or finetune one.
+
+    Recipes:
+    tiny      Three small phases at 80×48 px, for the rendered world. Needs captions.
+    svd       All runs of Stable Video Diffusion, from images to camera motions. Needs
+              captions, --from and many GPUs.
+    finetune  All weights of an image-to-video model. Needs --from.
+    lora      Adapters for an image-to-video model. Needs --from.
+    vae       The temporal decoder of a VAE. Needs --from, one --data and --out.
+
+    Examples:
+    dailies train tiny --data data/exports/EXPORT --out run
+    dailies train finetune --from MODEL --dry-run
+    dailies train finetune --from MODEL --data data/exports/EXPORT --out run
+    dailies train tiny --data EXPORT --out run --set image.steps=500
+    """
     if recipe == "vae":
         if phase is not None:
             raise UsageError(f"--phase={phase}: train vae has no phases; leave it out")

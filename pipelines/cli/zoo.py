@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dailies.curation.errors import Damaged, UsageError
+from dailies.pipelines.cli.completion import choice, named, zoo_models
+from dailies.pipelines.cli.help import ENGINE, INPUT, OUTPUT, WORK, Command, Group
+from dailies.pipelines.cli.options import Json
 from dailies.pipelines.cli.terminal import say, say_json
 from dailies.zoo.store import DEFAULT_ZOO, ENV, Store
 
@@ -18,9 +21,12 @@ if TYPE_CHECKING:
 zoo_app = typer.Typer(
     name="zoo",
     help="Models: publish a training run, list what is there, run one.",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+OF_MODEL = "the model's"
 
 Zoo = Annotated[
     str,
@@ -30,13 +36,15 @@ Zoo = Annotated[
         envvar=ENV,
         show_default=True,
         help="Folder of the zoo.",
+        rich_help_panel=INPUT,
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model; dailies zoo list shows them.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a model; dailies zoo list shows them.", **named(zoo_models))
+]
 
 
-@zoo_app.command("publish")
+@zoo_app.command("publish", cls=Command)
 def publish_run(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a training run.")],
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="Name of the model.")],
@@ -44,17 +52,24 @@ def publish_run(
         str, typer.Option("--to", "--zoo", metavar="DIR", envvar=ENV, show_default=True, help="Folder of the zoo.")
     ] = DEFAULT_ZOO,
     phase: Annotated[
-        str | None, typer.Option("--phase", help="Phase to publish. Default: the last one that is done.")
+        str | None,
+        typer.Option("--phase", metavar="PHASE", help="Phase to publish.", show_default="the last one that is done"),
     ] = None,
     weights: Annotated[
-        str, typer.Option("--weights", metavar="ema|last", help="Averaged weights, or those of the last step.")
+        str, typer.Option("--weights", help="Averaged weights, or those of the last step.", **choice("ema|last"))
     ] = "ema",
     licence: Annotated[
-        str | None, typer.Option("--licence", metavar="SPDX", help="Licence of the weights. Default: the recipe's.")
+        str | None,
+        typer.Option("--licence", metavar="SPDX", help="Licence of the weights.", show_default="the recipe's"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Publish a training run as a model: a diffusers folder with safetensors, a card and a lock."""
+    """Publish a training run as a model: a diffusers folder with safetensors, a card and a lock.
+
+    Examples:
+    dailies zoo publish run --as my-model
+    dailies zoo publish run --as my-model --phase hq --weights last
+    """
     from dailies.zoo.publishing import publish
 
     entry = publish(run, name=name, to=to, phase=phase, which=weights, licence=licence)
@@ -66,7 +81,7 @@ def publish_run(
     print_entry(entry, Path(to).expanduser().absolute() / name)
 
 
-@zoo_app.command("list")
+@zoo_app.command("list", cls=Command)
 def list_models(zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> None:
     """List the models of the zoo and those that ship with dailies."""
     from dailies.zoo.catalog import ENTRIES
@@ -82,7 +97,7 @@ def list_models(zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> None:
     print_entries(str(store.folder), list(entries.values()), list(ENTRIES.values()), damaged)
 
 
-@zoo_app.command("show")
+@zoo_app.command("show", cls=Command)
 def show_model(name: Name, zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> None:
     """Show one model: what it makes, where it came from, where its files are."""
     from dailies.zoo.catalog import ENTRIES
@@ -99,43 +114,104 @@ def show_model(name: Name, zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> Non
     print_entry(entry, folder)
 
 
-@zoo_app.command("run")
+@zoo_app.command("run", cls=Command)
 def run_model(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name, or a published folder.")],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE.mp4", help="The video to write.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A model's name, or a published folder.",
+            rich_help_panel=INPUT,
+            **named(zoo_models),
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FILE.mp4", help="The video to write.", rich_help_panel=OUTPUT)
+    ],
     prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="What the video shows, for a text-to-video model.")
+        str | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            metavar="TEXT",
+            help="What the video shows, for a text-to-video model.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     image: Annotated[
-        str | None, typer.Option("--image", "-i", metavar="FILE", help="First frame, for an image-to-video model.")
+        str | None,
+        typer.Option(
+            "--image",
+            "-i",
+            metavar="FILE",
+            help="First frame, for an image-to-video model.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     zoo: Zoo = DEFAULT_ZOO,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the noise.", rich_help_panel=WORK)] = 0,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Sampling steps: more are finer and slower. Default: the model's.")
+        int | None,
+        typer.Option(
+            "--steps",
+            metavar="N",
+            help="Sampling steps: more are finer and slower.",
+            show_default=OF_MODEL,
+            rich_help_panel=WORK,
+        ),
     ] = None,
     guidance: Annotated[
         str | None,
         typer.Option(
             "--guidance",
             metavar="W|FIRST:LAST",
-            help="Guidance scale, or that of the first and of the last frame. Default: the model's.",
+            help="Guidance scale, or that of the first and of the last frame.",
+            show_default=OF_MODEL,
+            rich_help_panel=WORK,
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", metavar="WxH", help="Width and height in px. Default: the model's.")
+        str | None,
+        typer.Option(
+            "--size", metavar="WxH", help="Width and height in px.", show_default=OF_MODEL, rich_help_panel=WORK
+        ),
     ] = None,
-    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames. Default: the model's.")] = None,
-    fps: Annotated[float | None, typer.Option("--fps", help="Frames per second. Default: the model's.")] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", metavar="N", help="Number of frames.", show_default=OF_MODEL, rich_help_panel=WORK),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", metavar="N", help="Frames per second.", show_default=OF_MODEL, rich_help_panel=WORK),
+    ] = None,
     motion_bucket: Annotated[
-        int | None, typer.Option("--motion-bucket", help="How much should move, 0 to 255. Default: the model's.")
+        int | None,
+        typer.Option(
+            "--motion-bucket",
+            metavar="N",
+            help="How much should move, 0 to 255.",
+            show_default=OF_MODEL,
+            rich_help_panel=WORK,
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", metavar="cuda|cpu", help="Default: cuda where there is a GPU.")
+        str | None,
+        typer.Option(
+            "--device",
+            help="Where to run.",
+            show_default="cuda where there is a GPU",
+            rich_help_panel=ENGINE,
+            **choice("cuda|cpu"),
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sample a video. A text-to-video model takes a --prompt, an image-to-video model an --image."""
+    """Sample a video. A text-to-video model takes a --prompt, an image-to-video model an --image.
+
+    Examples:
+    dailies zoo run my-model --prompt "a red ball rolls" --out ball.mp4
+    dailies zoo run my-model --image first.png --out moving.mp4 --seed 1
+    """
     from dailies.zoo.generate import run
 
     result = run(
@@ -161,9 +237,12 @@ def run_model(
     print_sample(result)
 
 
-@zoo_app.command("verify")
+@zoo_app.command("verify", cls=Command)
 def verify_models(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a model. Default: all of them.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Name of a model.", show_default="all of them", **named(zoo_models)),
+    ] = None,
     zoo: Zoo = DEFAULT_ZOO,
     as_json: Json = False,
 ) -> None:

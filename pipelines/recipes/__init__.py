@@ -3,6 +3,7 @@
 The YAML files beside this one are the built-in recipes.
 """
 
+from dailies.pipelines.recipes.overrides import step_of
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names
 from dailies.pipelines.recipes.specs import resolved
 from dailies.pipelines.recipes.steps import (
@@ -13,6 +14,7 @@ from dailies.pipelines.recipes.steps import (
     ObserveStep,
     ScoreStep,
     SelectStep,
+    kind_of_step,
 )
 
 __all__ = [
@@ -24,8 +26,11 @@ __all__ = [
     "ObserveStep",
     "ScoreStep",
     "SelectStep",
+    "describe",
+    "kind_of_step",
     "load_recipe",
     "parse_recipe",
     "recipe_names",
     "resolved",
+    "step_of",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from dailies.curation.config import did_you_mean
+from dailies.curation.config import did_you_mean, offered
 from dailies.curation.errors import RecipeError
 from dailies.curation.schema import CLIP_COLUMNS
 from dailies.curation.select import needs_numbers
@@ -56,10 +56,7 @@ def _add(step: Annotation, columns: dict[str, pa.DataType]) -> None:
 
 def _check_export(step: ExportStep, selections: Sequence[str], columns: Iterable[str]) -> None:
     if step.select not in selections:
-        raise RecipeError(
-            f"step {step.name}: no earlier selection {step.select!r}; allowed: {', '.join(selections)}"
-            f"{did_you_mean(step.select, selections)}"
-        )
+        raise RecipeError(f"step {step.name}: no earlier selection {step.select!r}{offered(step.select, selections)}")
     if step.crop == "borders" and "border_left" not in columns:
         raise RecipeError(f"step {step.name}: crop needs the observer borders in step observe")
 
@@ -94,6 +91,12 @@ def _check_rules(step: SelectStep, columns: Mapping[str, pa.DataType]) -> None:
 def _need(wanted: Iterable[str], columns: Iterable[str], who: str) -> None:
     for column in wanted:
         if column not in columns and not column.startswith("manifest."):
-            raise RecipeError(
-                f"{who}: unknown column {column!r}; allowed: {', '.join(columns)}, manifest.NAME{did_you_mean(column, columns)}"
-            )
+            raise RecipeError(f"{who}: unknown column {column!r}{_meant(column, columns)}")
+
+
+def _meant(column: str, columns: Iterable[str]) -> str:
+    """Return which column may have been meant; of a manifest, whose names are not known yet, by ``manifest`` alone."""
+    first, dot, rest = column.partition(".")
+    if dot and did_you_mean(first, ("manifest",)):
+        return f" (did you mean manifest.{rest}?)"
+    return offered(column, [*columns, "manifest.NAME"])

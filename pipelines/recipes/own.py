@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from dailies.curation.config import did_you_mean, format_error
+from dailies.curation.config import did_you_mean, format_error, keys_of, offered
 from dailies.curation.errors import RecipeError
 from dailies.curation.schema import digest
 from dailies.curation.types import Evidence, Resources
@@ -182,9 +182,7 @@ def build(cls: type[Any], parameters: Mapping[str, Any], where: str, notes: list
     for key, value in parameters.items():
         name = former.get(key, key)
         if name not in allowed:
-            raise RecipeError(
-                f"unknown parameter {key!r} of {where}; allowed: {', '.join(allowed) or 'none'}{did_you_mean(key, allowed)}"
-            )
+            raise RecipeError(f"unknown parameter {key!r} of {where}{offered(key, allowed) or '; it has none'}")
         if name in renamed:
             old = next(old for old, new in former.items() if new == name)
             raise RecipeError(f"{where}: {old} and {name} are the same parameter; leave {old} out")
@@ -196,7 +194,7 @@ def build(cls: type[Any], parameters: Mapping[str, Any], where: str, notes: list
     try:
         return TypeAdapter(cls).validate_python(renamed)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {format_error(error)}") from None
+        raise RecipeError(f"{where}: {format_error(error, keys_of(cls))}") from None
 
 
 # ---- classes --------------------------------------------------------------------------------------------------------

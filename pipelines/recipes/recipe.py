@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dailies.curation.config import StrictModel, did_you_mean, format_error, read_yaml
+from dailies.curation.config import StrictModel, format_error, keys_of, offered, read_yaml
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import RecipeError
 from dailies.curation.schema import fingerprint
@@ -135,10 +135,9 @@ def load_recipe(named: str | CurationRecipe, overrides: Sequence[str] = ()) -> C
     if not path.exists():
         path = Path(named)
         if path.suffix not in (".yaml", ".yml") or not path.exists():
-            allowed = ", ".join(recipe_names())
-            raise RecipeError(
-                f"no recipe {named!r}; allowed: {allowed}, or a .yaml file{did_you_mean(named, recipe_names())}"
-            )
+            if path.suffix in (".yaml", ".yml"):
+                raise RecipeError(f"recipe {named}: no such file")
+            raise RecipeError(f"no recipe {named!r}{offered(named, [*recipe_names(), 'FILE.yaml'])}")
     try:
         data = read_yaml(path.read_text(encoding="utf-8"), f"recipe {path}")
     except (OSError, UnicodeDecodeError) as error:
@@ -161,7 +160,7 @@ def parse_recipe(
     if not isinstance(data, dict) or not isinstance(data.get("steps"), list):
         raise RecipeError(f"recipe {where}: not a mapping with name and steps")
     if extra := sorted(set(data) - {"name", "steps"}):
-        raise RecipeError(f"recipe {where}: unknown key {extra[0]!r}; allowed: name, steps")
+        raise RecipeError(f"recipe {where}: unknown key {extra[0]!r}{offered(str(extra[0]), ('name', 'steps'))}")
     data = json.loads(json.dumps(data, default=str))
     for override in overrides:
         apply_override(data["steps"], override)
@@ -180,17 +179,14 @@ def _step(entry: Any, context: dict[str, Any]) -> Step:
         raise RecipeError(f"step={entry!r}: must be one of {', '.join(STEPS)} with its keys")
     ((kind, body),) = entry.items()
     if kind not in STEPS:
-        raise RecipeError(f"unknown step {kind!r}; allowed: {', '.join(STEPS)}{did_you_mean(kind, STEPS)}")
-    allowed = list(STEPS[kind].model_fields)
+        raise RecipeError(f"unknown step {kind!r}{offered(str(kind), STEPS)}")
     if not isinstance(body or {}, dict):
         raise RecipeError(f"step {kind}={body!r}: its keys must be a mapping")
     for key in body or {}:
-        if key not in allowed:
-            raise RecipeError(
-                f"unknown key {key!r} in step {kind}; allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
-            )
+        if key not in STEPS[kind].model_fields:
+            raise RecipeError(f"unknown key {key!r} in step {kind}{offered(str(key), STEPS[kind].model_fields)}")
     try:
         step: Step = STEPS[kind].model_validate(body or {}, context=context)
     except ValidationError as error:
-        raise RecipeError(f"step {kind}: {format_error(error)}") from None
+        raise RecipeError(f"step {kind}: {format_error(error, keys_of(STEPS[kind]))}") from None
     return step

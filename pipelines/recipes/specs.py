@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BeforeValidator, ValidationInfo
 
-from dailies.curation.config import did_you_mean
+from dailies.curation.config import offered
 from dailies.curation.errors import RecipeError
 from dailies.pipelines.recipes.own import OwnSpec, build, is_own, own_from_file, own_from_object
 
@@ -35,8 +35,7 @@ def spec_of(table: Mapping[str, Any], what: str, *, own: bool = False) -> Before
         if own and is_own(name):
             recorded = bool(context.get("recorded"))
             return own_from_file(name, parameters, Path(context.get("folder", ".")), recorded=recorded)
-        allowed = ", ".join([*table, "FILE.py:CLASS"] if own else table)
-        raise RecipeError(f"unknown {what} {name!r}; allowed: {allowed}{did_you_mean(name, table)}")
+        raise RecipeError(f"unknown {what} {name!r}{offered(name, [*table, 'FILE.py:CLASS'] if own else table)}")
 
     return BeforeValidator(read)
 

@@ -41,12 +41,19 @@ StepName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
 class ObserveStep(StrictModel):
-    """One decode of each source."""
+    """Decode each source once.
+
+    Args:
+        observers: what is measured; each may have parameters.
+        evidence: the pictures that scorers and captioners look at.
+        stall_seconds: without progress after which a source's process is stopped.
+        segment_seconds: longer sources are observed in parts of about this length.
+    """
 
     observers: tuple[Annotated[Any, spec_of(OBSERVERS, "observer")], ...]
     evidence: EvidenceGrid = EvidenceGrid()
     stall_seconds: Annotated[float, Field(gt=0)] = 60.0
-    segment_seconds: Annotated[float, Field(ge=30)] = 900.0  # longer sources are observed in parts of about this length
+    segment_seconds: Annotated[float, Field(ge=30)] = 900.0
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -61,7 +68,16 @@ class ObserveStep(StrictModel):
 
 
 class CutStep(StrictModel):
-    """Tracks to clips."""
+    """Cut each source into clips.
+
+    Args:
+        detector: how cuts are found.
+        min_seconds: shorter shots are no clips.
+        max_seconds: longer shots are divided.
+        margin_frames: frames that a clip gives up at each cut.
+        validation_share: of the sources, for validation.
+        test_share: of the sources, for testing.
+    """
 
     detector: Annotated[Any, spec_of(DETECTORS, "detector")]
     min_seconds: Annotated[float, Field(gt=0)] = 2.0
@@ -87,7 +103,12 @@ class CutStep(StrictModel):
 
 
 class ScoreStep(StrictModel):
-    """One model over the evidence of all clips."""
+    """Measure each clip by a model.
+
+    Args:
+        scorer: which one.
+        name: of its own, with which two of one kind stand side by side.
+    """
 
     scorer: Annotated[Any, spec_of(SCORERS, "scorer", own=True)]
     name: StepName = Field(default_factory=lambda data: kind_of(data["scorer"], SCORERS))
@@ -114,7 +135,12 @@ def caption_name(name: str) -> str:
 
 
 class CaptionStep(StrictModel):
-    """Text for all clips. ``name``: with or without the ``caption_`` that it is known by."""
+    """Caption each clip.
+
+    Args:
+        captioner: which one.
+        name: of its own, with or without the caption_ that it is known by.
+    """
 
     captioner: Annotated[Any, spec_of(CAPTIONERS, "captioner", own=True)]
     name: Annotated[StepName, AfterValidator(caption_name)] = Field(
@@ -145,9 +171,13 @@ class CaptionStep(StrictModel):
 
 
 class SelectStep(StrictModel):
-    """Rules over columns; quantiles are resolved over the whole table.
+    """Choose clips by rules over columns; quantiles are resolved over the whole table.
 
-    ``overlaps``: whether clips that share frames with a manifest's (earlier) span of their source are kept.
+    Args:
+        name: of the selection.
+        rules: what a column must be, for each that decides.
+        duplicates: copies of a clip.
+        overlaps: clips that share frames with an earlier span that a manifest names.
     """
 
     name: StepName = "main"
@@ -157,7 +187,22 @@ class SelectStep(StrictModel):
 
 
 class ExportStep(StrictModel):
-    """Selected clips to training shards."""
+    """Write the selected clips as training shards.
+
+    Args:
+        name: of the export.
+        select: the selection that is exported.
+        mode: how clips are cut out: encode anew, copy packets, smart for both, or none for an index alone.
+        codec: of the clips.
+        crf: quality on the codec's own scale, 0 the best.
+        preset: effort, by x264's names.
+        encoder: auto takes a hardware encoder where there is one.
+        max_short_side: px of the shorter side that larger clips are scaled to.
+        max_fps: rate that faster clips are thinned to.
+        crop: borders takes black bars off.
+        shard_mb: size of a shard, MB.
+        seed: of the order of clips.
+    """
 
     name: StepName = "export"
     select: str = "main"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dailies.curation.config import offered
 from dailies.curation.errors import ExportError
 from dailies.curation.schema import digest
 from dailies.training.data.content import pictures_content, tables_content
@@ -88,8 +89,8 @@ def load(
     for share in shares:
         if share.data not in exports:
             raise ExportError(
-                f"phase {phase.name}: mix: data={share.data}: no export has this name; there are: "
-                f"{', '.join(exports) or 'none'}"
+                f"phase {phase.name}: mix: data={share.data}: no export has this name"
+                f"{offered(share.data, exports)}; pass it with --data {share.data}=EXPORT"
             )
     for name in dict.fromkeys(share.data for share in shares):
         export = exports[name]

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dailies.curation.config import offered
 from dailies.curation.errors import ModelError
 from dailies.training.models.video_unet import VideoUNet
 
@@ -55,7 +56,9 @@ def add_lora(
     unknown = sorted(set(parts) - set(LORA_TARGETS))
     if unknown or not parts:
         raise ModelError(
-            f"parts: {f'no part {unknown[0]!r}' if unknown else 'none named'}; there are {', '.join(LORA_TARGETS)}"
+            f"parts: no part {unknown[0]!r}{offered(unknown[0], LORA_TARGETS)}"
+            if unknown
+            else f"parts: none named; allowed: {', '.join(LORA_TARGETS)}"
         )
     rank = max(LORA_TARGETS[part].rank for part in parts) if rank is None else rank
     if rank < 1:

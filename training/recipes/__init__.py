@@ -10,7 +10,7 @@ import runpy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from dailies.curation.config import did_you_mean
+from dailies.curation.config import offered
 from dailies.curation.errors import RecipeError
 from dailies.training.recipes import svd as _svd
 from dailies.training.recipes.finetune import finetune, lora
@@ -72,9 +72,7 @@ def load_recipe(name: str, sets: Sequence[str] = ()) -> TrainingRecipe:
     if file.endswith(".py"):
         return override(_from_file(Path(file), function or "recipe"), sets)
     if name not in RECIPES:
-        raise RecipeError(
-            f"recipe {name!r}: no such recipe{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}, or FILE.py"
-        )
+        raise RecipeError(f"recipe {name!r}: no such training recipe{offered(name, [*RECIPES, 'vae', 'FILE.py'])}")
     return override(RECIPES[name](), sets)
 
 

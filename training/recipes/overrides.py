@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from dailies.curation.config import did_you_mean, format_error, parse_assignment
+from dailies.curation.config import format_error, joined, offered, parse_assignment
 from dailies.curation.errors import RecipeError
 from dailies.training.recipes.old_names import UNET, today
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import TrainingRecipe, UNetSpec
+
+WHAT = {"Phase": "a phase", "UNetSpec": "the unet"}
 
 S = TypeVar("S", Phase, TrainingRecipe, UNetSpec)
 
@@ -40,7 +42,7 @@ def override(recipe: TrainingRecipe, sets: Sequence[str]) -> TrainingRecipe:
         elif len(keys) == 1:
             changes[_field(TrainingRecipe, keys, text, fixed=("name", "phases"))] = _unet_names(keys[0], value)
         else:
-            raise RecipeError(f"--set {text}: no phase {keys[0]!r}{did_you_mean(keys[0], phases)}; {_list(phases)}")
+            raise RecipeError(f"--set {text}: no phase {keys[0]!r}{offered(keys[0], [*phases, '*', 'unet'])}")
     replaced = tuple(_replaced(phase, phases[phase.name]) for phase in recipe.phases)
     return _replaced(recipe, {**changes, "phases": replaced})
 
@@ -64,14 +66,10 @@ def _field(owner: type[Any], keys: Sequence[str], text: str, fixed: tuple[str, .
     fields = [field.name for field in dataclasses.fields(owner) if field.name not in fixed]
     if len(keys) == 1 and keys[0] in fields:
         return keys[0]
-    name = ".".join(keys)
+    name = joined(keys)
     raise RecipeError(
-        f"--set {text}: {owner.__name__} has no field {name!r} to set{did_you_mean(name, fields)}; {_list(fields)}"
+        f"--set {text}: {WHAT.get(owner.__name__, 'the recipe')} has no key {name!r}{offered(name, fields)}"
     )
-
-
-def _list(names: Collection[str]) -> str:
-    return f"there are: {', '.join(names)}"
 
 
 def _unet_names(field: str, value: Any) -> Any:

@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from dailies.curation.config import did_you_mean
+from dailies.curation.config import offered
 from dailies.curation.errors import RecipeError
 from dailies.curation.schema import fingerprint
 from dailies.training.recipes.old_names import to_new_names, to_old_names
@@ -149,8 +149,8 @@ class TrainingRecipe(Spec):
         before = self.phases[: self.phases.index(phase)]
         names = [earlier.name for earlier in before]
         if phase.start is not None and phase.start not in names:
-            there = f"phases before it: {', '.join(names) or 'none'}"
-            raise ValueError(f"phase {phase.name}: start={phase.start!r}: is no phase before this one; {there}")
+            there = offered(phase.start, names) or "; it is the first"
+            raise ValueError(f"phase {phase.name}: start={phase.start!r}: is no phase before this one{there}")
         last = self.before(phase)
         if last is None:
             return
@@ -197,9 +197,7 @@ class TrainingRecipe(Spec):
         """Return the phase ``name``. Raises ``RecipeError`` naming the phases there are."""
         names = [phase.name for phase in self.phases]
         if name not in names:
-            raise RecipeError(
-                f"phase {name!r}: recipe {self.name} has no such phase{did_you_mean(name, names)}; there are {', '.join(names)}"
-            )
+            raise RecipeError(f"phase {name!r}: recipe {self.name} has no such phase{offered(name, names)}")
         return self.phases[names.index(name)]
 
     def before(self, phase: Phase) -> Phase | None:
@@ -241,4 +239,11 @@ def check_columns(recipe: TrainingRecipe, phases: Sequence[Phase], there: Any) -
     """Raise ``RecipeError`` naming the missing column, what asks for it, and the columns there are."""
     for column, why in columns_needed(recipe, phases).items():
         if column not in there:
-            raise RecipeError(f"{why}: column {column!r} is not in the export, which has {', '.join(sorted(there))}")
+            raise RecipeError(f"{why}: column {column!r} is not in the export{_remedy(column, why, there)}")
+
+
+def _remedy(column: str, why: str, there: Any) -> str:
+    """Return what to do about a column that an export lacks."""
+    if why == "caption" and not [name for name in there if name.startswith("caption")]:
+        return ", which has no captions; curate with a recipe that makes them: dailies curate … --recipe captioned"
+    return offered(column, sorted(there), label="it has")

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from dailies.curation.config import format_error
+from dailies.curation.config import format_error, keys_of
 from dailies.curation.errors import RecipeError
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -44,7 +44,7 @@ class Spec:
         try:
             return handler(values)
         except ValidationError as error:
-            message = format_error(error)
+            message = format_error(error, keys_of(cls))
         except RecipeError as error:  # of a value within this one
             message = str(error)
         passed = values if isinstance(values, dict) else getattr(values, "kwargs", None) or {}

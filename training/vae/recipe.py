@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from dailies.curation.config import format_error
+from dailies.curation.config import format_error, keys_of
 from dailies.curation.errors import RecipeError
 from dailies.training.data.reader import Backend
 
@@ -39,7 +39,7 @@ def _checked(cls: type[T]) -> type[T]:
         try:
             init(self, *args, **values)
         except ValidationError as error:
-            raise RecipeError(format_error(error)) from None
+            raise RecipeError(format_error(error, keys_of(cls))) from None
 
     cls.__init__ = checked  # type: ignore[method-assign,assignment]
     return cls
