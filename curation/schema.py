@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -408,6 +408,23 @@ def export_index(columns: Iterable[pa.Field]) -> pa.Schema:
             field("bytes", pa.int64(), "size of the clip's bytes", "byte"),
         ]
     )
+
+
+def typed_column(values: Sequence[Any]) -> pa.ChunkedArray:
+    """Return values of JSON, such as one key of many objects, as a column of one type, of nulls alone if there are no
+    others; values of several types become text.
+
+    Manifests in CSV were stored as text once: beside numbers, text that is a number is one, and empty text is null.
+    """
+    known = {type(value) for value in values if value is not None}
+    try:
+        if known <= {int, float} or len(known) == 1:
+            return pa.chunked_array([pa.array(values)])
+        if known <= {int, float, str}:
+            return pa.chunked_array([pa.array([None if value in (None, "") else float(value) for value in values])])
+    except (ValueError, TypeError, OverflowError):  # texts that are no numbers, lists of mixed values, large integers
+        pass
+    return pa.chunked_array([pa.array([None if value is None else str(value) for value in values], pa.string())])
 
 
 def empty_row(schema: pa.Schema) -> dict[str, Any]:

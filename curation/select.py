@@ -100,25 +100,12 @@ def check_manifest_columns(columns: Iterable[str], names: Sequence[str], who: st
 
 
 def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
-    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns.
-
-    Manifests in CSV were stored as text once: beside numbers, text that is a number is one, and empty text is null.
-    """
+    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns."""
     if not column.startswith("manifest."):
         return clips[column]
     key = column.removeprefix("manifest.")
-    values = [
-        read_object(text or "{}", "manifest of a clip", UsageError).get(key) for text in clips["manifest"].to_pylist()
-    ]
-    known = {type(value) for value in values if value is not None}
-    if known <= {int, float} or len(known) <= 1:
-        return pa.chunked_array([pa.array(values)])
-    try:
-        if known <= {int, float, str}:
-            return pa.chunked_array([pa.array([None if value in (None, "") else float(value) for value in values])])
-    except ValueError:
-        pass
-    return pa.chunked_array([pa.array([None if value is None else str(value) for value in values], pa.string())])
+    texts = clips["manifest"].to_pylist()
+    return schema.typed_column([read_object(text or "{}", "manifest of a clip", UsageError).get(key) for text in texts])
 
 
 def _judge(

@@ -118,7 +118,9 @@ def test_a_moved_folder_keeps_its_clips_and_nothing_is_done_again(
     clips = dataset.clips()
     assert {Path(uri).parent for uri in clips["uri"].to_pylist()} == {moved}
     assert len(dataset.frames(clips["clip_id"][0].as_py()).pts) == clips["frames"][0].as_py()
-    assert set(dataset.sql("select uri from export_export")["uri"].to_pylist()) == {"6.mp4"}, "by name, not by place"
+    assert set(dataset.sql("select exported_uri as uri from export_export")["uri"].to_pylist()) == {"6.mp4"}, (
+        "by name, not by place"
+    )
     assert verify(DatasetTables.open(after.dataset)) == []
     assert again(moved).sources.moved == ()
 
