@@ -87,7 +87,14 @@ FAILURE = pa.struct(
 FAILED_VERSION = field("failed_version", pa.string(), "version of dailies with which it failed, null if it did not")
 
 LATER = frozenset(
-    {"clips.failure", "clips.failed_version", "observations.failed_version", "observations.geometries", "runs.number"}
+    {
+        "clips.failure",
+        "clips.failed_version",
+        "observations.failed_version",
+        "observations.geometries",
+        "observations.rendered",
+        "runs.number",
+    }
     | {f"clips.{name}" for name in ("span_id", "span_start", "span_end", "cuts_inside")}
     | {f"{kind}.failed_version" for kind in ("scores", "captions")}
 )
@@ -182,6 +189,7 @@ OBSERVATIONS = pa.schema(
         field("evidence", pa.list_(EVIDENCE), "JPEGs on a fixed grid"),
         field("seconds_taken", pa.float64(), "wall time of observing", "s"),
         field("geometries", pa.list_(GEOMETRY), "of the first frame, and wherever it changes; null in rows of before"),
+        field("rendered", pa.bool_(), "whether the file says that it is of the rendered world; null in rows of before"),
     ]
 )
 

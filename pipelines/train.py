@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,9 @@ from dailies.curation import inside
 from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged, ExportError, UsageError
 from dailies.curation.packages import need
+from dailies.pipelines.captions import check_captions, missing_captions
 from dailies.pipelines.model_refs import models_of
-from dailies.training.recipes.phase import MAIN
+from dailies.training.recipes.phase import MAIN, Phase
 from dailies.training.recipes.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
@@ -53,14 +54,16 @@ class Request:
 def plan_run(request: Request, *, say: Say) -> Plan:
     """Say what a recipe costs, needs and lacks, over the exports if given. Raises ``UsageError`` as ``train_run``."""
     recipe = _recipe(request)
-    need(["torch"], by="training")
     data = _exports(request.data)
+    missing = missing_captions(recipe, _chosen(recipe, request), data)
+    need(["torch"], by="training")
     from dailies.training.data.export import Export
     from dailies.training.plan import plan
 
     say(f"{recipe.name}: counting operations, a few seconds a phase")
     exports = {name: Export(path) for name, path in data.items()} or None
-    return plan(recipe, exports, models_of(recipe, start=request.start, **request.parts), phase=request.phase)
+    planned = plan(recipe, exports, models_of(recipe, start=request.start, **request.parts), phase=request.phase)
+    return replace(planned, lacks=(*planned.lacks, *missing))
 
 
 def train_run(
@@ -79,9 +82,10 @@ def train_run(
         raise UsageError(
             f"training needs {lacks}; without both, dailies train RECIPE --dry-run says what it would take"
         )
+    data = _exports(request.data)
+    check_captions(recipe, _chosen(recipe, request), data)
     need(["torch", "diffusers", "transformers"], by="training")
     models = models_of(recipe, start=request.start, **request.parts)
-    data = _exports(request.data)
     from dailies.training.loop import prepared, train
 
     folder = Path(out).resolve()  # workers have a folder of their own
@@ -108,6 +112,10 @@ def _recipe(request: Request) -> TrainingRecipe:
     if isinstance(request.recipe, str):
         return load_recipe(request.recipe, request.sets)
     return override(request.recipe, request.sets)
+
+
+def _chosen(recipe: TrainingRecipe, request: Request) -> tuple[Phase, ...]:
+    return recipe.phases if request.phase is None else (recipe.phase(request.phase),)
 
 
 def _exports(data: Sequence[str]) -> dict[str, str]:

@@ -45,7 +45,7 @@ def print_summary(summary: Summary, as_json: bool) -> None:
     for uri in sources.withdrawn:
         out.print(f"withdrawn, so left out (--readmit PATH lets it in again): {uri}")
     for selection in summary.selections:
-        out.print(_selection_table(selection))
+        _print_selection(out, selection)
     _print_totals(out, summary)
 
 
@@ -68,6 +68,7 @@ def _print_totals(out: Console, summary: Summary) -> None:
     for export in summary.exports:
         if export.path:
             lines += [("shards", near(f"{export.path}/data")), ("card", near(f"{export.path}/README.md"))]
+    lines += [("note", note) for note in summary.notes]
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         out.print(f"{label:<{width}}  {text}", soft_wrap=True)
@@ -82,7 +83,14 @@ def print_selection(selection: SelectionReport, as_json: bool) -> None:
     if as_json:
         say_json(asdict(selection))
     else:
-        stdout().print(_selection_table(selection))
+        _print_selection(stdout(), selection)
+
+
+def _print_selection(out: Console, selection: SelectionReport) -> None:
+    out.print(_selection_table(selection))
+    for column, limit in selection.limits.items():
+        if "not_applied" in limit:
+            out.print(f"{column}: no rule applied to {limit['not_applied']}", soft_wrap=True)
 
 
 def _selection_table(selection: SelectionReport) -> Table:
