@@ -310,7 +310,7 @@ def test_urls_signed_anew_write_nothing(tmp_path: Path) -> None:
             uris = query(dataset, f"select distinct uri from {view} order by uri")
             assert uris["uri"].to_pylist() == [public(signed(number, 0)) for number in range(3)]
     assert not dataset.table("places").exists()
-    assert len(query(dataset, "show tables")) == 2 + 2, "tables and short names"
+    assert len(query(dataset, "show tables")) == 2 + 2 + 1, "tables, short names, and manifests"
     assert verify(dataset) == []
 
 

@@ -24,7 +24,7 @@ SIMILARITY = schema.field("clip_similarity", pa.float64(), "of frame and caption
 TEXT = [schema.field("text", pa.string(), "what is seen"), schema.field("tokens", pa.int32(), "its length")]
 MANIFESTS = [
     {"license": "CC0", "rating": 3, "split": "val", "License": "x", "fps": "25", "tags": ["a", "b"], "": "empty"},
-    {"license": "CC-BY", "rating": 4.5, "score": "0.5", "fps": 24},
+    {"license": "CC-BY", "rating": 4.5, "score": "0.5", "fps": 24, "motion": "fast"},
     None,
 ]
 
@@ -94,6 +94,7 @@ def test_manifests_are_columns_with_types(dataset: DatasetTables) -> None:
     assert rows["manifest_split"].to_pylist() == ["val", None, None], "clips have a split"
     assert rows["manifest_fps"].to_pylist() == [25.0, 24.0, None], "text beside numbers, as rules read it"
     assert rows["manifest_License"].to_pylist() == ["x", None, None], "SQL does not tell it from license"
+    assert rows["manifest_motion"].to_pylist() == [None, "fast", None], "which clips have by an observer"
     assert rows["manifest_"].to_pylist() == ["empty", None, None]
 
 

@@ -99,8 +99,9 @@ def manifest_of(dataset: DatasetTables) -> pa.Table | None:
     name = current(dataset).get("clips")
     if name is None:
         return None
-    clips = dataset.table(name).read([KEY, "manifest"])
-    taken = {name.lower() for name in (*schema.clips([]).names, *OF_EXPORTS, *schema.SELECTIONS.names)}
+    table = dataset.table(name)
+    clips = table.read([KEY, "manifest"])
+    taken = {name.lower() for name in (*table.schema.names, *OF_EXPORTS, *schema.SELECTIONS.names)}
     coded = clips["manifest"].combine_chunks().dictionary_encode()
     rows = [read_object(text, "manifest of a clip", DatasetError) for text in coded.dictionary.to_pylist()]
     columns: dict[str, Any] = {KEY: clips[KEY]}
