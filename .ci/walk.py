@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-BLOCK = re.compile(r"(?:<!-- not walked: (?P<why>.*?) -->\n)?^```(?P<language>sh|python)\n(?P<text>.*?)^```", re.M | re.S)
+BLOCK = re.compile(
+    r"(?:<!-- not walked: (?P<why>.*?) -->\n)?^```(?P<language>sh|python)\n(?P<text>.*?)^```", re.M | re.S
+)
 
 
 def main(page: Path) -> int:
@@ -20,7 +22,9 @@ def main(page: Path) -> int:
             print(f"-- passed over, {block['why']}:\n{text}\n", flush=True)
             continue
         print(f"-- {page.name}:\n{text}\n", flush=True)
-        command = ["bash", "-euo", "pipefail", "-c", text] if block["language"] == "sh" else [sys.executable, "-c", text]
+        command = (
+            ["bash", "-euo", "pipefail", "-c", text] if block["language"] == "sh" else [sys.executable, "-c", text]
+        )
         started = time.monotonic()
         code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
         print(f"-- {time.monotonic() - started:.0f} s\n", flush=True)

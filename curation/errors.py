@@ -5,6 +5,7 @@
     DailiesError                 anything this project raises on purpose
     ├── UsageError               the caller asked for something that cannot be: exit code 2, before work starts
     │   ├── RecipeError          an unknown key, step, scorer, column or value in a recipe of curation or training
+    │   ├── QueryError           a statement of SQL that is wrong or not allowed; its message has several lines
     │   ├── DatasetError         the dataset named does not exist, is locked, or is not one
     │   ├── ExportError          an export is absent, or does not hold what a training recipe reads
     │   ├── ModelError           a model's folder is absent, or holds another model than is needed
@@ -59,6 +60,10 @@ class UsageError(DailiesError):
 
 class RecipeError(UsageError):
     """A recipe that does not hold together."""
+
+
+class QueryError(UsageError):
+    """A statement of SQL that is wrong or not allowed. Its message has the engine's lines, which show where."""
 
 
 class DatasetError(UsageError):

@@ -108,6 +108,7 @@ def _observed(observation: Observation) -> dict[str, Any]:
         "tracks": [{"name": t.name, "pts": t.pts, "values": t.values} for t in observation.tracks],
         "evidence": [{"pts": e.pts, "jpeg": e.jpeg} for e in observation.evidence],
         "geometries": [asdict(geometry) for geometry in observation.geometries],
+        "rendered": observation.probe.rendered,
     }
 
 

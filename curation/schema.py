@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -87,7 +87,14 @@ FAILURE = pa.struct(
 FAILED_VERSION = field("failed_version", pa.string(), "version of dailies with which it failed, null if it did not")
 
 LATER = frozenset(
-    {"clips.failure", "clips.failed_version", "observations.failed_version", "observations.geometries", "runs.number"}
+    {
+        "clips.failure",
+        "clips.failed_version",
+        "observations.failed_version",
+        "observations.geometries",
+        "observations.rendered",
+        "runs.number",
+    }
     | {f"clips.{name}" for name in ("span_id", "span_start", "span_end", "cuts_inside")}
     | {f"{kind}.failed_version" for kind in ("scores", "captions")}
 )
@@ -182,6 +189,7 @@ OBSERVATIONS = pa.schema(
         field("evidence", pa.list_(EVIDENCE), "JPEGs on a fixed grid"),
         field("seconds_taken", pa.float64(), "wall time of observing", "s"),
         field("geometries", pa.list_(GEOMETRY), "of the first frame, and wherever it changes; null in rows of before"),
+        field("rendered", pa.bool_(), "whether the file says that it is of the rendered world; null in rows of before"),
     ]
 )
 
@@ -408,6 +416,23 @@ def export_index(columns: Iterable[pa.Field]) -> pa.Schema:
             field("bytes", pa.int64(), "size of the clip's bytes", "byte"),
         ]
     )
+
+
+def typed_column(values: Sequence[Any]) -> pa.ChunkedArray:
+    """Return values of JSON, such as one key of many objects, as a column of one type, of nulls alone if there are no
+    others; values of several types become text.
+
+    Manifests in CSV were stored as text once: beside numbers, text that is a number is one, and empty text is null.
+    """
+    known = {type(value) for value in values if value is not None}
+    try:
+        if known <= {int, float} or len(known) == 1:
+            return pa.chunked_array([pa.array(values)])
+        if known <= {int, float, str}:
+            return pa.chunked_array([pa.array([None if value in (None, "") else float(value) for value in values])])
+    except (ValueError, TypeError, OverflowError):  # texts that are no numbers, lists of mixed values, large integers
+        pass
+    return pa.chunked_array([pa.array([None if value is None else str(value) for value in values], pa.string())])
 
 
 def empty_row(schema: pa.Schema) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from operator import itemgetter
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -61,10 +63,19 @@ class Rule(StrictModel):
         return self
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unjudged:
+    """Sources whose clips no rule over a column is asked about, since the column says nothing of them, and why."""
+
+    why: str
+    sources: pa.Array
+
+
 def select(
     clips: pa.Table,
     rules: Mapping[str, Rule],
     *,
+    unjudged: Mapping[str, Unjudged] = {},
     duplicates: Literal["drop", "keep"] = "drop",
     overlaps: Literal["drop", "keep"] = "drop",
     readable: Callable[[str], bool] = lambda uri: True,
@@ -72,7 +83,8 @@ def select(
     """Judge every clip.
 
     ``clips``: one row per clip with the columns of ``schema.CLIP_COLUMNS`` and whatever the rules name. Returns verdicts
-    (``schema.SELECTIONS``, sorted by clip_id) and per column the limits that the quantiles came to.
+    (``schema.SELECTIONS``, sorted by clip_id) and per column the limits that the quantiles came to. ``unjudged``: by column,
+    sources whose clips its rule neither drops nor counts in its quantiles; its limits say of how many, as ``not_applied``.
 
     Reasons are stable words: ``failed``, ``too_short``, ``duplicate``, ``overlapping`` (shares frames with a
     manifest's span of its source: an earlier one, or any for a shot), ``motion_low``, ``text_area_high``, ``license_other``,
@@ -89,7 +101,14 @@ def select(
     resolved: dict[str, dict[str, Any]] = {}
     for column, rule in rules.items():
         resolved[column] = {}
-        for reason, mask in _judge(column, rule, column_values(clips, column), usable, resolved[column]):
+        asked = usable
+        if column in unjudged:
+            apart = usable & _is_in(clips["source_id"], unjudged[column].sources)
+            asked = usable & ~apart
+            if apart.any():
+                count = int(apart.sum())
+                resolved[column]["not_applied"] = f"{count} clip{'s' * (count > 1)}: {unjudged[column].why}"
+        for reason, mask in _judge(column, rule, column_values(clips, column), asked, resolved[column]):
             fell.append((reason, mask))
     return _verdicts(clips, fell), resolved
 
@@ -106,25 +125,12 @@ def check_manifest_columns(columns: Iterable[str], names: Sequence[str], who: st
 
 
 def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
-    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns.
-
-    Manifests in CSV were stored as text once: beside numbers, text that is a number is one, and empty text is null.
-    """
+    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns."""
     if not column.startswith("manifest."):
         return clips[column]
     key = column.removeprefix("manifest.")
-    values = [
-        read_object(text or "{}", "manifest of a clip", UsageError).get(key) for text in clips["manifest"].to_pylist()
-    ]
-    known = {type(value) for value in values if value is not None}
-    if known <= {int, float} or len(known) <= 1:
-        return pa.chunked_array([pa.array(values)])
-    try:
-        if known <= {int, float, str}:
-            return pa.chunked_array([pa.array([None if value in (None, "") else float(value) for value in values])])
-    except ValueError:
-        pass
-    return pa.chunked_array([pa.array([None if value is None else str(value) for value in values], pa.string())])
+    texts = clips["manifest"].to_pylist()
+    return schema.typed_column([read_object(text or "{}", "manifest of a clip", UsageError).get(key) for text in texts])
 
 
 def _judge(
@@ -189,6 +195,10 @@ def _numbers(column: str, values: pa.ChunkedArray) -> NDArray[np.float64]:
 def needs_numbers(column: str, kind: pa.DataType) -> str:
     """Say why a rule with limits cannot be for a column of this type."""
     return f"column {column!r} is {'text' if pa.types.is_string(kind) else kind}; this rule needs numbers (use one_of)"
+
+
+def _is_in(values: pa.ChunkedArray, among: pa.Array) -> NDArray[np.bool_]:
+    return np.asarray(pc.is_in(values, value_set=among).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def _nulls(values: pa.ChunkedArray) -> NDArray[np.bool_]:

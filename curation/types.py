@@ -14,6 +14,10 @@ from dailies.curation.timing import Span
 
 Planes = Literal["gray", "bgr"]
 
+RENDERED = "rendered by dailies: curation/world"
+"""The comment in a file of the rendered world. Models that know that world alone are of no use for other footage, and no
+other footage has it by accident."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSampling:
@@ -38,7 +42,8 @@ class Probe:
     counter-clockwise turn in degrees (0, 90, 180, 270) that makes decoded frames upright. ``pixel_aspect``: width over height
     of a pixel as decoded. ``interlaced``: the first frame is two fields, which stay woven. ``hdr``: it is PQ or HLG, and
     every picture of it is tone-mapped. ``duration`` is in units of ``time_base``; it and ``frames`` are ``None`` where the
-    container does not say. ``fps`` is the average rate, for people to read.
+    container does not say. ``fps`` is the average rate, for people to read. ``rendered``: it says of itself that it is of
+    the rendered world, see ``RENDERED``.
     """
 
     container: str
@@ -57,6 +62,7 @@ class Probe:
     frames: int | None
     fps: Fraction | None
     has_audio: bool
+    rendered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,6 +171,7 @@ def export_selection(
     columns: Sequence[pa.Field],
     selection: Mapping[str, Any],
     *,
+    notes: Sequence[str] = (),
     run_id: str,
     engine: engines.Engine,
     progress: Progress,
@@ -180,8 +181,9 @@ def export_selection(
 ) -> ExportReport:
     """Export ``clips`` (the selected ones, with ``columns``), or report the export where it exists already.
 
-    ``retry_failed``: extract those clips again that could not be, of an export that exists. ``addresses``: by source id, what
-    to read those sources by whose uri lacks a password or a query; clips of theirs that an export lacks are tried again.
+    ``notes``: sentences on the footage for its card. ``retry_failed``: extract those clips again that could not be, of an
+    export that exists. ``addresses``: by source id, what to read those sources by whose uri lacks a password or a query;
+    clips of theirs that an export lacks are tried again.
     ``private_sources``: the export does not say where sources lie.
     """
     if not len(clips):
@@ -244,6 +246,7 @@ def export_selection(
             "private_sources": private_sources,
             "seed": step.seed,
             "version": version("dailies"),
+            "notes": tuple(notes),
         }
         record_export(dataset, run_id, step.name, name)
         _publish(staging, exports / name, shards, origin)

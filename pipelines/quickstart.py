@@ -18,6 +18,7 @@ from dailies.curation.folders import what_lies_at
 from dailies.curation.tables import Folder
 from dailies.curation.video import decode_bytes
 from dailies.pipelines.engine import Engine
+from dailies.pipelines.footage import QUICKSTART_SHOTS
 from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.reports import Summary
@@ -106,7 +107,7 @@ def render(manifest: Path, *, videos: int, seed: int) -> None:
 
     The manifest names the splits, because an encoder's bytes, and with them splits by content, differ between processors.
     """
-    paths = world.render_world(manifest.parent, seed=seed, videos=videos, shots=(4, 7))
+    paths = world.render_world(manifest.parent, seed=seed, videos=videos, shots=QUICKSTART_SHOTS)
     splits = ("train", "validation", "train", "train", "test", "train")
     rows = [{"path": path.name, "split": splits[number % 6]} for number, path in enumerate(paths)]
     with Folder.at(manifest.parent).new_file(manifest.name) as file:

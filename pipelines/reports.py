@@ -173,7 +173,7 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One run of ``curate``."""
+    """One run of ``curate``. ``notes``: sentences on what its built-in models do not know of the sources."""
 
     dataset: str
     recipe: str
@@ -183,6 +183,7 @@ class Summary:
     annotations: tuple[AnnotationReport, ...] = field(default=())
     selections: tuple[SelectionReport, ...] = field(default=())
     exports: tuple[ExportReport, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def all_failed(self) -> bool:

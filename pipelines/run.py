@@ -6,6 +6,7 @@ receipts. Resuming needs nothing else.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,8 +24,9 @@ from dailies.curation.select import check_manifest_columns, column_values, selec
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, clean_tables, with_places
 from dailies.pipelines import engine as engines
-from dailies.pipelines import places
+from dailies.pipelines import footage, places
 from dailies.pipelines.exporting import check_private, export_selection
+from dailies.pipelines.footage import WorldOnly
 from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.overrides import step_of
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe, resolved
@@ -44,6 +46,7 @@ from dailies.pipelines.staleness import withdraw_changed
 from dailies.pipelines.units import bundles, first_units, further_units, observed_sources, with_files, without
 
 COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles in progress
+log = logging.getLogger("dailies")
 StepT = TypeVar("StepT", SelectStep, ExportStep)
 
 
@@ -78,6 +81,8 @@ def curate(
     dataset = DatasetTables.create(out)
     with opening_by(policy), dataset.writer(), engines.session(engine, _required(recipe)):
         check_manifest_rules(dataset, recipe, rows)
+        if (line := footage.warning(dataset, recipe, rows)) is not None:
+            log.warning(line)
         clean_tables(dataset)
         if readmit:
             places.readmit(dataset, readmit)
@@ -105,6 +110,7 @@ def curate(
             annotations=tuple(run.annotations),
             selections=tuple(run.selections),
             exports=tuple(run.exports),
+            notes=run.notes(),
         )
 
 
@@ -163,6 +169,11 @@ class _Run:
         self.annotations: list[AnnotationReport] = []
         self.selections: list[SelectionReport] = []
         self.exports: list[ExportReport] = []
+
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences on what the built-in models do not know of the clips."""
+        clips = clips_table(self.dataset, self.recipe).read(["source_id"], equals={"status": "ok"})
+        return footage.notes(self.dataset, self.recipe, clips["source_id"])
 
     def step(self, step: Any, rows: Sequence[dict[str, Any]]) -> None:
         if isinstance(step, ObserveStep):
@@ -295,9 +306,12 @@ def select_step(
     """
     whole = {public(address): address for address in addresses.values()}
     clips = joined(dataset, recipe, before=step)
+    apart = WorldOnly.of(recipe, step)
+    other = footage.other_footage(dataset, recipe) if apart.scores.keys() & step.rules.keys() else None
     verdicts, limits = select(
         clips,
         step.rules,
+        unjudged={} if other is None else apart.unjudged(other),
         duplicates=step.duplicates,
         overlaps=step.overlaps,
         readable=lambda uri: places.readable(whole.get(uri, uri)),
@@ -341,6 +355,7 @@ def export_step(
         clips,
         columns,
         selection.properties(),
+        notes=footage.notes(dataset, recipe, clips["source_id"], step),
         run_id=run_id,
         engine=engine,
         progress=progress,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,9 @@ from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged, ExportError, UsageError
 from dailies.curation.folders import what_lies_at
 from dailies.curation.packages import need
+from dailies.pipelines.captions import check_captions, missing_captions
 from dailies.pipelines.model_refs import models_of
-from dailies.training.recipes.phase import MAIN
+from dailies.training.recipes.phase import MAIN, Phase
 from dailies.training.recipes.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
@@ -54,14 +55,16 @@ class Request:
 def plan_run(request: Request, *, say: Say) -> Plan:
     """Say what a recipe costs, needs and lacks, over the exports if given. Raises ``UsageError`` as ``train_run``."""
     recipe = _recipe(request)
-    need(["torch"], by="training")
     data = _exports(request.data)
+    missing = missing_captions(recipe, _chosen(recipe, request), data)
+    need(["torch"], by="training")
     from dailies.training.data.export import Export
     from dailies.training.plan import plan
 
     say(f"{recipe.name}: counting operations, a few seconds a phase")
     exports = {name: Export(path) for name, path in data.items()} or None
-    return plan(recipe, exports, models_of(recipe, start=request.start, **request.parts), phase=request.phase)
+    planned = plan(recipe, exports, models_of(recipe, start=request.start, **request.parts), phase=request.phase)
+    return replace(planned, lacks=(*planned.lacks, *missing))
 
 
 def train_run(
@@ -80,9 +83,10 @@ def train_run(
         raise UsageError(
             f"training needs {lacks}; without both, dailies train RECIPE --dry-run says what it would take"
         )
+    data = _exports(request.data)
+    check_captions(recipe, _chosen(recipe, request), data)
     need(["torch", "diffusers", "transformers"], by="training")
     models = models_of(recipe, start=request.start, **request.parts)
-    data = _exports(request.data)
     from dailies.training.loop import prepared, train
 
     folder = Path(out).resolve()  # workers have a folder of their own
@@ -119,6 +123,10 @@ def _no_export(folder: Path) -> str:
     if what == "nothing":
         return "no such folder; give one that dailies export made"
     return f"{f'{what}; it ' if what else ''}holds no index.parquet; give a folder that dailies export made"
+
+
+def _chosen(recipe: TrainingRecipe, request: Request) -> tuple[Phase, ...]:
+    return recipe.phases if request.phase is None else (recipe.phase(request.phase),)
 
 
 def _exports(data: Sequence[str]) -> dict[str, str]:

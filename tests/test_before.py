@@ -76,7 +76,9 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
     assert [Path(export.path or "").name for export in summary.exports] == [EXPORT]
     assert dataset.exports() == [EXPORT]
     assert {name: dataset.table(name).files() for name in parts} == parts  # columns may have been added
-    assert query(dataset, "select count(*) as n from export_export where status = 'ok'")["n"].to_pylist() == [5]
+    assert query(dataset, "select count(*) as n from export_export where exported_status = 'ok'")["n"].to_pylist() == [
+        5
+    ]
 
     assert select_again("dataset", "captioned", ["captioned.rules.motion.min=0"]).kept == 6
     export = export_again("dataset", "export", ["export.max_short_side=64"], engine="local")

@@ -319,7 +319,9 @@ def test_the_same_footage_elsewhere_has_the_same_drawn_captions(tmp_path: Path) 
         render(tmp_path / place / "film.mp4", count=50)
         out = str(tmp_path / f"{place} out")
         curate([str(tmp_path / place / "film.mp4")], out, recipe, engine="local")
-        rows = query(DatasetTables.open(out), "select start, text from clips join captions_coca using (clip_id)")
+        rows = query(
+            DatasetTables.open(out), "select start, caption_coca as text from clips join captions_coca using (clip_id)"
+        )
         texts.append(sorted((row["start"], row["text"]) for row in rows.to_pylist()))
     assert texts[0] == texts[1]
     assert len({text for _, text in texts[0]}) > 1

@@ -257,7 +257,7 @@ def test_an_odd_picture_does_not_end_the_run(tmp_path: Path, command: tuple[obje
     assert done.returncode == 0, done.stderr
     rows = query(
         DatasetTables.open(tmp_path / "dataset"),
-        "select scores_text.status from clips join scores_text using (clip_id) where width = 4096",
+        "select text_status as status from clips join scores_text using (clip_id) where width = 4096",
     )
     assert len(rows) == 1
     assert set(rows["status"].to_pylist()) <= {"ok", "failed"}

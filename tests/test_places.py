@@ -118,7 +118,9 @@ def test_a_moved_folder_keeps_its_clips_and_nothing_is_done_again(
     clips = dataset.clips()
     assert {Path(uri).parent for uri in clips["uri"].to_pylist()} == {moved}
     assert len(dataset.frames(clips["clip_id"][0].as_py()).pts) == clips["frames"][0].as_py()
-    assert set(dataset.sql("select uri from export_export")["uri"].to_pylist()) == {"6.mp4"}, "by name, not by place"
+    assert set(dataset.sql("select exported_uri as uri from export_export")["uri"].to_pylist()) == {"6.mp4"}, (
+        "by name, not by place"
+    )
     assert verify(DatasetTables.open(after.dataset)) == []
     assert again(moved).sources.moved == ()
 
@@ -308,7 +310,7 @@ def test_urls_signed_anew_write_nothing(tmp_path: Path) -> None:
             uris = query(dataset, f"select distinct uri from {view} order by uri")
             assert uris["uri"].to_pylist() == [public(signed(number, 0)) for number in range(3)]
     assert not dataset.table("places").exists()
-    assert len(query(dataset, "show tables")) == 2 + 2, "tables and short names"
+    assert len(query(dataset, "show tables")) == 2 + 2 + 1, "tables, short names, and manifests"
     assert verify(dataset) == []
 
 

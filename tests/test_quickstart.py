@@ -60,8 +60,8 @@ def test_one_clip_can_be_followed_from_source_to_card(made: Path) -> None:
     dataset = DatasetTables.open(made / "dataset")
     (row,) = query(
         dataset,
-        "select clips.uri, keep, export_export.caption_fuse, recipe_hash from observations join clips using (source_id) "
-        "join selection_captioned using (clip_id) join export_export using (clip_id), runs "
+        "select clips.uri, keep, exported_caption_fuse as caption_fuse, recipe_hash from observations "
+        "join clips using (source_id) join selection_captioned using (clip_id) join export_export using (clip_id), runs "
         f"where clips.clip_id = '{clip}' order by started desc limit 1",
     ).to_pylist()
     assert row["keep"]

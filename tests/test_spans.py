@@ -332,7 +332,9 @@ def test_videos_in_cells_are_curated_like_files(tmp_path: Path, film: Path, reci
         tmp_path / "out", "select manifest->>'text' as text, len(pts) as frames from observations order by 1"
     )
     assert frames == [{"text": "one", "frames": 50}, {"text": "two", "frames": 20}]
-    exported = asked(tmp_path / "out", "select distinct manifest->>'text' as text from export_export order by 1")
+    exported = asked(
+        tmp_path / "out", "select distinct exported_manifest->>'text' as text from export_export order by 1"
+    )
     assert exported == [{"text": "one"}, {"text": "two"}]
     again = curate([str(tmp_path / "cells.parquet")], str(tmp_path / "out"), recipe, engine="local")
     assert again.clips == summary.clips

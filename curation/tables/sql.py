@@ -4,11 +4,13 @@ A statement sees these and nothing else: it cannot read or write a file, attach 
 setting, so that a query that somebody else wrote is safe to run. ``unrestricted`` gives DuckDB whole.
 
 Every table has a view under its full name (``"scores/text@ab12cd34"``, in quotes) and the current ones a short name:
-``observations``, ``clips``, ``scores_NAME``, ``captions_NAME``, ``selection_NAME``, ``export_NAME``, ``runs``.
+``observations``, ``clips``, ``scores_NAME``, ``captions_NAME``, ``selection_NAME``, ``export_NAME``, ``runs``. ``manifest``
+has a column per column of the manifests. What short views call their columns is in ``views``.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,9 +20,10 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from dailies.curation.errors import UsageError
-from dailies.curation.tables.dataset import DatasetTables, tables_named
+from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.places import has_places, moved_sources
-from dailies.curation.tables.storage import one_line
+from dailies.curation.tables.sql_errors import explained
+from dailies.curation.tables.views import MANIFEST, column_names, current, manifest_of, score_prefixes
 
 OFFLINE = {
     "autoinstall_known_extensions": "false",
@@ -39,6 +42,8 @@ MEMORY = "50%"  # of the machine's
 BATCH = 8192  # rows of a result at a time: a batch whose texts come to 2 GB is refused by DuckDB itself
 MOST = 4 << 30
 """Bytes of a result, which lies outside of what DuckDB's limit counts: a line of SQL can repeat a text without end."""
+LOOKS_AT_MANIFESTS = re.compile("manifest|show|describe|summarize|information_schema|duckdb_", re.IGNORECASE)
+"""What stands in any statement that sees the view of manifests, which is made for such alone: it reads every clip's."""
 RESTRICTED = ("set enable_external_access = false", "set lock_configuration = true")  # the lock comes last
 
 
@@ -48,17 +53,14 @@ def query(dataset: DatasetTables, statement: str, *, unrestricted: bool = False)
     Args:
         unrestricted: let the statement read and write files, attach databases and load extensions.
 
-    Raises ``UsageError`` with the first line of DuckDB's message where the statement is wrong or not allowed.
+    Raises ``QueryError`` with DuckDB's message, and what there is instead, where the statement is wrong or not allowed.
     """
-    with connect(dataset, unrestricted=unrestricted) as connection:
+    with connect(dataset, unrestricted=unrestricted, manifest=bool(LOOKS_AT_MANIFESTS.search(statement))) as connection:
         try:
             rows = connection.sql(statement)
             return pa.table({}) if rows is None else _fetched(rows.to_arrow_reader(BATCH), unrestricted)
-        except (duckdb.PermissionException, duckdb.InvalidInputException) as error:
-            allowed = "" if unrestricted else "; a query sees this dataset's tables alone (--unrestricted allows more)"
-            raise UsageError(f"{one_line(error)}{allowed}") from error
         except duckdb.Error as error:
-            raise UsageError(one_line(error)) from error
+            raise explained(error, connection, dataset, statement, unrestricted=unrestricted) from error
 
 
 def _fetched(rows: pa.RecordBatchReader, unrestricted: bool) -> pa.Table:
@@ -75,8 +77,12 @@ def _fetched(rows: pa.RecordBatchReader, unrestricted: bool) -> pa.Table:
 
 
 @contextmanager
-def connect(dataset: DatasetTables, *, unrestricted: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+def connect(
+    dataset: DatasetTables, *, unrestricted: bool = False, manifest: bool = True
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection with a view for each table, as of now: later commits are not seen.
+
+    ``manifest``: whether there is the view of manifests too.
 
     Only the columns that a statement names are read, and ``count(*)`` reads footers alone, or source ids where sources
     were moved; but a field of a struct in a list brings its neighbours along, so that ``evidence[1].pts`` reads the JPEGs
@@ -88,13 +94,13 @@ def connect(dataset: DatasetTables, *, unrestricted: bool = False) -> Iterator[d
         connection = stack.enter_context(
             duckdb.connect(config={**OFFLINE, "temp_directory": spill, "memory_limit": MEMORY})
         )
-        _register(connection, dataset)
+        _register(connection, dataset, manifest)
         for statement in () if unrestricted else RESTRICTED:
             connection.execute(statement)
         yield connection
 
 
-def _register(connection: duckdb.DuckDBPyConnection, dataset: DatasetTables) -> None:
+def _register(connection: duckdb.DuckDBPyConnection, dataset: DatasetTables, manifest: bool) -> None:
     """Make the views."""
     moved = moved_sources(dataset)
     if len(moved):
@@ -108,28 +114,15 @@ def _register(connection: duckdb.DuckDBPyConnection, dataset: DatasetTables) -> 
             connection.register(name, rows)
     for name in dataset.exports():
         connection.register(f"exports/{name}", _index(dataset, name))
-    for short, name in current(dataset).items():
+    shorts = current(dataset)
+    prefixes = score_prefixes(dataset)
+    for short, name in shorts.items():
         if short != name:
-            connection.execute(f"create view {_quoted(short)} as select * from {_quoted(name)}")
-
-
-def current(dataset: DatasetTables) -> dict[str, str]:
-    """Map each short name to the table it stands for: the last run's that has one, else the last that was written.
-
-    Of exports it is the one that the newest run made or found again. The clock orders only what no run names.
-    """
-    age = {name: dataset.table(name).committed() or 0.0 for name in dataset.tables()}
-    short = {_short(name): name for name in sorted(age, key=lambda name: (age[name], name))}
-    for line in dataset.runs(["tables"])["tables"].to_pylist():
-        short |= {_short(name): name for name in tables_named(line) if name in age}
-    short |= {_short(name): name for name in (f"exports/{export}" for export in dataset.exports_by_age())}
-    return dict(sorted(short.items()))
-
-
-def _short(name: str) -> str:
-    group, _, rest = name.partition("@")[0].partition("/")
-    singular = {"selections": "selection", "exports": "export"}.get(group, group)
-    return singular if group == "clips" or not rest else f"{singular}_{rest}"
+            names = column_names(name, connection.view(name).columns, prefixes)
+            chosen = ", ".join(f"{_quoted(stored)} as {_quoted(shown)}" for stored, shown in names.items())
+            connection.execute(f"create view {_quoted(short)} as select {chosen} from {_quoted(name)}")
+    if manifest and (told := manifest_of(dataset)) is not None:
+        connection.register(MANIFEST, told)
 
 
 def _index(dataset: DatasetTables, export: str) -> pads.Dataset:

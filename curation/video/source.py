@@ -17,7 +17,7 @@ from dailies.curation.errors import Changed, NotCopied, NoVideo, SourceError, To
 from dailies.curation.geometry import Size
 from dailies.curation.policy import local_path
 from dailies.curation.timing import Span, ticks
-from dailies.curation.types import Probe
+from dailies.curation.types import RENDERED, Probe
 from dailies.curation.video.boxes import described_aspects
 from dailies.curation.video.bytes_io import Remote, check_regular, one_line, store_error
 from dailies.curation.video.decode import FrameDecoder
@@ -244,6 +244,7 @@ class Source:
             frames=decoder.declared,
             fps=decoder.rate,
             has_audio=bool(self._container.streams.audio),
+            rendered=RENDERED in self._container.metadata.values(),
         )
 
     # ---- what is in it ----

@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from dailies.curation.atomic import new_file
+from dailies.curation.types import RENDERED
 from dailies.curation.world.render import Pixels, frames
 from dailies.curation.world.script import Script
 
@@ -46,7 +47,8 @@ def encode(
     24 for bare frames. ``pts``: each frame's time in units of ``time_base``, for a variable frame rate. ``rotation``:
     0, 90, 180 or 270 degrees; the file stores the frames turned and says by how much to turn them counter-clockwise,
     so that players show them as given. ``tone``: Hz of a sine in an AAC stream, none by default. ``options``: passed to
-    the codec as they are. The file appears whole or not at all. Raises ``ValueError`` for no frames, frames that do not
+    the codec as they are. A script's file says in its comment that it is of the rendered world, where its container has
+    comments. The file appears whole or not at all. Raises ``ValueError`` for no frames, frames that do not
     fit ``pix_fmt``, or a wrong number of ``pts``.
     """
     path = Path(path)
@@ -64,6 +66,8 @@ def encode(
     settings |= {"preset": preset} if codec in _PRESET_CODECS else {}
     tick = 1 / rate if pts is None else time_base
     with new_file(path) as hidden, av.open(str(hidden), "w") as container:
+        if isinstance(source, Script):
+            container.metadata["comment"] = RENDERED
         stream: Any = container.add_stream(codec, rate=rate, options=settings | dict(options or {}))
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = tick

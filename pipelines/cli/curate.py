@@ -286,10 +286,12 @@ def sql(
         bool, typer.Option("--unrestricted", help="Let the query read and write files and load extensions.")
     ] = False,
 ) -> None:
-    """Query a dataset in SQL. Views: observations, clips, scores_*, selection_*, export_*, runs."""
+    """Query a dataset in SQL. Views: observations, clips, manifest, scores_*, captions_*, selection_*, export_*, runs."""
+    if as_json and as_csv:
+        raise UsageError("--json, --csv: two formats; give one")
     from dailies.curation.tables import DatasetTables
     from dailies.curation.tables import query as run_query
-    from dailies.pipelines.cli.curation_tables import print_rows
+    from dailies.pipelines.cli.rows import print_rows
 
     rows = run_query(DatasetTables.open(dataset), query, unrestricted=unrestricted)
     print_rows(rows, "json" if as_json else "csv" if as_csv else "table")

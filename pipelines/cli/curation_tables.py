@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from dailies.curation.errors import UsageError
-from dailies.curation.plain_text import spreadsheet
-from dailies.pipelines.cli.tables import DASH, counted, grid, length, near, share, tail
+from dailies.pipelines.cli.tables import counted, grid, length, near, share, tail
 from dailies.pipelines.cli.terminal import say, say_json, stdout
 from dailies.pipelines.reports import broken_limit
 
@@ -51,7 +46,7 @@ def print_summary(summary: Summary, as_json: bool) -> None:
     for uri in sources.withdrawn:
         out.print(f"withdrawn, so left out (--readmit PATH lets it in again): {uri}")
     for selection in summary.selections:
-        out.print(_selection_table(selection))
+        _print_selection(out, selection)
     _print_totals(out, summary)
 
 
@@ -74,6 +69,7 @@ def _print_totals(out: Console, summary: Summary) -> None:
     for export in summary.exports:
         if export.path:
             lines += [("shards", near(f"{export.path}/data")), ("card", near(f"{export.path}/README.md"))]
+    lines += [("note", note) for note in summary.notes]
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         out.print(f"{label:<{width}}  {text}", soft_wrap=True)
@@ -88,7 +84,14 @@ def print_selection(selection: SelectionReport, as_json: bool) -> None:
     if as_json:
         say_json(asdict(selection))
     else:
-        stdout().print(_selection_table(selection))
+        _print_selection(stdout(), selection)
+
+
+def _print_selection(out: Console, selection: SelectionReport) -> None:
+    out.print(_selection_table(selection))
+    for column, limit in selection.limits.items():
+        if "not_applied" in limit:
+            out.print(f"{column}: no rule applied to {limit['not_applied']}", soft_wrap=True)
 
 
 def _selection_table(selection: SelectionReport) -> Table:
@@ -146,59 +149,6 @@ def print_cuts(report: CutsReport, as_json: bool) -> None:
             stdout().print(table)
     for path, reason in report.failures.items():
         say(f"dailies: {path}: {reason}", err=True)
-
-
-def print_rows(rows: pa.Table, layout: Literal["table", "json", "csv"]) -> None:
-    """Print rows of a query as a table, JSON or CSV; bytes are shown by their size."""
-    if layout == "csv":
-        lines = io.StringIO()
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(map(spreadsheet, rows.column_names))
-        for row in _listed(rows):
-            cells = map(_plain, row.values())
-            writer.writerow([spreadsheet(cell) if isinstance(cell, str) else cell for cell in cells])
-        say(lines.getvalue().removesuffix("\n"), data=True)
-        return
-    if layout == "json":
-        say_json([{key: _plain(value) for key, value in row.items()} for row in _listed(rows)])
-        return
-    table = grid()
-    for column in rows.schema:
-        numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        table.add_column(column.name, justify="right" if numeric else "left", overflow="fold")
-    for row in _listed(rows):
-        table.add_row(*(_cell(_plain(value)) for value in row.values()))
-    stdout(data=True).print(table)
-    say(counted(len(rows), "row"))
-
-
-def _listed(rows: pa.Table) -> list[dict[str, Any]]:
-    """Return rows as Python values. Raises ``UsageError`` for a date that Python has not."""
-    try:
-        listed: list[dict[str, Any]] = rows.to_pylist()
-    except (OverflowError, ValueError) as error:
-        raise UsageError(f"the result has a time that cannot be shown: {error}; cast it to varchar") from error
-    return listed
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    return value
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return DASH
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list) and len(value) > 8:
-        return f"[{', '.join(map(str, value[:3]))}, … {len(value)} in all]"
-    return str(value)
 
 
 def print_problems(dataset: str, problems: Sequence[DatasetProblem], as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dailies.curation.addresses import hide_arguments
-from dailies.curation.errors import DailiesError, UsageError, machine_error
+from dailies.curation.errors import DailiesError, QueryError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.look import info, show
@@ -81,6 +81,11 @@ def main(arguments: list[str] | None = None) -> None:
             code = _fail(DEFECT, 1)
         else:
             code = _fail(STOPPED, INTERRUPTED)
+    except QueryError as error:
+        first, *more = str(error).splitlines()
+        code = _fail(f"dailies: {first}", 2)
+        for line in more:  # indented as they are, a caret stays under its place; and none can pass for a line of ours
+            say(f"  {line}", err=True)
     except UsageError as error:
         code = _fail(f"dailies: {error}", 2)
     except DailiesError as error:

@@ -39,7 +39,8 @@ def _print_next(result: QuickstartResult) -> None:
     from dailies.pipelines.cli.tables import near
     from dailies.pipelines.cli.terminal import stdout
 
-    query = "select caption_coca, caption_fuse, motion from export_export limit 5"
+    query = "select caption_fuse, motion, keep from clips join captions_fuse using (clip_id) "
+    query += "join selection_captioned using (clip_id) limit 5"
     dataset = result.summary.dataset
     out = stdout()
     out.print(f"model   {near(result.zoo)}/{result.model}\nvideo   {near(result.video)}\n", soft_wrap=True)

@@ -27,6 +27,7 @@ from dailies.curation.packages import need
 from dailies.curation.policy import policy_in_force
 from dailies.curation.tables import Folder
 from dailies.pipelines import engine as engines
+from dailies.pipelines.captions import check_captions
 from dailies.pipelines.latents.card import card
 from dailies.pipelines.latents.work import LatentsWork, passes
 from dailies.pipelines.model_refs import models_of
@@ -93,9 +94,10 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
     Raises ``UsageError`` before any work where export, recipe, models and place do not fit each other, and
     ``DailiesError`` when not one clip could be encoded.
     """
+    recipe, phase = recipe_of(request.latents, request.sets)
+    check_captions(recipe, (phase,), {share.data: request.export for share in phase.shares})
     need(["torch", "diffusers", "transformers"], by="export --latents")
     source, final = Folder.at(request.export), Folder.at(request.out)
-    recipe, phase = recipe_of(request.latents, request.sets)
     models = _models(recipe, request)
     names = _shard_names(request, source)
     work = _work(request, recipe, phase, models, source, engine)

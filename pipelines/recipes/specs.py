@@ -86,6 +86,16 @@ def meaning_of(spec: Any) -> list[Any]:
     return [*spec.identity.rsplit(".", 1), spec.meaning, values, *code]
 
 
+def built_in_models(spec: Any) -> dict[str, str]:
+    """Return those parameters of a spec that name a model built in, each as ``zoo:NAME``."""
+    from dailies.zoo.formats.references import SCHEME, as_reference
+
+    inner = spec.spec if isinstance(spec, OwnSpec) else spec
+    named = {name: getattr(inner, name) for name in spec.models}
+    references = {name: as_reference(value) for name, value in named.items() if isinstance(value, str)}
+    return {name: value for name, value in references.items() if value.startswith(SCHEME)}
+
+
 def resolved(spec: Any) -> Any:
     """Return ``spec`` with a folder for each ``zoo:NAME`` in its ``models``. Raises ``NoSuchModel``."""
     inner = spec.spec if isinstance(spec, OwnSpec) else spec

@@ -14,8 +14,8 @@ import pytest
 
 from dailies.curation.errors import UsageError
 from dailies.pipelines.cli import terminal
-from dailies.pipelines.cli.curation_tables import print_rows
 from dailies.pipelines.cli.progress import _live, show_progress
+from dailies.pipelines.cli.rows import print_rows
 from dailies.pipelines.cli.tables import grid
 from tests.conftest import Dailies
 
