@@ -312,7 +312,8 @@ def select_step(
         "recipe_hash": recipe.hash,
     }
     dataset.table(f"selections/{step.name}", schema.SELECTIONS).replace(verdicts, properties=properties)
-    return SelectionReport.of(step.name, verdicts, clips, limits)
+    exports = [each.name for each in recipe.steps if isinstance(each, ExportStep) and each.select == step.name]
+    return SelectionReport.of(step.name, verdicts, clips, limits, exports)
 
 
 def export_step(

@@ -11,6 +11,7 @@ from dailies.curation import inside
 from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged, ExportError, UsageError
 from dailies.curation.packages import need
+from dailies.curation.tables import find_export
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN
 from dailies.training.recipes.recipe import TrainingRecipe
@@ -39,7 +40,8 @@ class Request:
     """Says what is to be trained.
 
     ``recipe``: a name, ``FILE.py:FUNCTION``, or a ``TrainingRecipe``; ``sets``: see ``dailies.training.recipes.overrides``.
-    ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``. ``start``, ``parts``: see ``dailies.pipelines.model_refs``.
+    ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``, as ``dailies.curation.tables.find_export`` takes them. ``start``,
+    ``parts``: see ``dailies.pipelines.model_refs``.
     """
 
     recipe: str | TrainingRecipe
@@ -111,7 +113,10 @@ def _recipe(request: Request) -> TrainingRecipe:
 
 
 def _exports(data: Sequence[str]) -> dict[str, str]:
-    """Return name → folder. Raises ``ExportError`` for a folder that is no export, and for a name given twice."""
+    """Return name → folder, of exports named as ``find_export`` takes them.
+
+    Raises ``ExportError`` for a folder that is no export, and for a name given twice.
+    """
     folders: dict[str, str] = {}
     for text in data:
         name, equals, path = text.partition("=")
@@ -119,6 +124,7 @@ def _exports(data: Sequence[str]) -> dict[str, str]:
             name, path = MAIN, text
         if name in folders:
             raise ExportError(f"--data={text}: {name} is given twice; name further exports: --data NAME=EXPORT")
+        path = find_export(path)
         if not (Path(path) / "index.parquet").is_file():
             raise ExportError(f"--data={path}: holds no index.parquet; give a folder that dailies has exported")
         folders[name] = str(Path(path).resolve())  # workers have a folder of their own

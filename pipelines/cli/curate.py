@@ -55,6 +55,7 @@ def curate(
     """Turn raw video into training shards: observe, cut, score, select, export. Repeat the command to resume."""
     from dailies.pipelines import run
     from dailies.pipelines.cli.curation_tables import print_summary
+    from dailies.pipelines.cli.next_steps import after_curate, print_next
     from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.recipes.recipe import load_recipe
 
@@ -74,6 +75,8 @@ def curate(
         progress=progress_for(as_json),
     )
     print_summary(summary, as_json)
+    if not as_json:
+        print_next(after_curate(summary, sources))
     if summary.all_failed:
         raise typer.Exit(1)
 
@@ -115,9 +118,13 @@ def select(
 ) -> None:
     """Select clips again under other rules; nothing is decoded or scored again."""
     from dailies.pipelines.cli.curation_tables import print_selection
+    from dailies.pipelines.cli.next_steps import after_select, print_next
     from dailies.pipelines.run import select_again
 
-    print_selection(select_again(dataset, name, set_), as_json)
+    report = select_again(dataset, name, set_)
+    print_selection(report, as_json)
+    if not as_json:
+        print_next(after_select(dataset, report))
 
 
 def export(
@@ -180,6 +187,7 @@ def export(
             if value is not None:
                 raise UsageError(f"{flag}={value}: only export --latents takes it; add --latents RECIPE[:PHASE]")
         from dailies.pipelines.cli.curation_tables import print_export
+        from dailies.pipelines.cli.next_steps import after_export, print_next
         from dailies.pipelines.run import export_again
 
         report = export_again(
@@ -195,6 +203,8 @@ def export(
             progress=progress,
         )
         print_export(report, as_json)
+        if not as_json:
+            print_next(after_export(dataset, report))
         return
     if retry_failed:
         raise UsageError("--retry-failed: not with --latents; only clips of a dataset are tried again")
@@ -240,10 +250,13 @@ def verify(
 ) -> None:
     """Check that a dataset's tables, keys, spans and shards agree. Exit code 1 if they do not."""
     from dailies.pipelines.cli.curation_tables import print_problems
+    from dailies.pipelines.cli.next_steps import after_verify, print_next
     from dailies.pipelines.maintenance import verify_dataset
 
     problems = verify_dataset(dataset, deep=deep)
     print_problems(dataset, problems, as_json)
+    if not as_json:
+        print_next(after_verify(dataset, problems, deep=deep))
     if problems:
         raise typer.Exit(1)
 
@@ -259,9 +272,12 @@ def gc(
 ) -> None:
     """Remove files that no table refers to: leftovers of killed runs, old versions, unfinished exports."""
     from dailies.pipelines.cli.curation_tables import print_collected
+    from dailies.pipelines.cli.next_steps import after_gc, print_next
     from dailies.pipelines.maintenance import collect
 
     print_collected(collect(dataset, dry_run=dry_run, older_than=older_than), dry_run, as_json)
+    if not as_json:
+        print_next(after_gc(dataset, dry_run=dry_run))
 
 
 def withdraw(
@@ -271,11 +287,14 @@ def withdraw(
 ) -> None:
     """Delete sources from every table and export, as for a takedown, and keep them out from then on."""
     from dailies.pipelines.cli.curation_tables import print_withdrawn
+    from dailies.pipelines.cli.next_steps import after_withdraw, print_next
     from dailies.pipelines.maintenance import bytes_left, take_down
 
     print_withdrawn(take_down(dataset, sources), as_json)
     if left := bytes_left(dataset):
         say(f"dailies: {left}", err=True)
+    if not as_json:
+        print_next(after_withdraw(dataset))
 
 
 def recipes(as_json: Json = False) -> None:

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from dailies.curation.addresses import scrub
+from dailies.curation.plain_text import counted as counted
 
 DASH = "–"  # an empty cell
 
@@ -20,11 +21,6 @@ def grid(title: str | None = None) -> Table:
 def share(part: int, whole: int) -> str:
     """Return ``part`` of ``whole`` in percent."""
     return f"{part / whole:.0%}" if whole else DASH
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun: 1 row, 2 rows."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def length(seconds: float) -> str:

@@ -25,7 +25,7 @@ from dailies.curation.errors import DailiesError, ExportError, RecipeError, Usag
 from dailies.curation.locking import only_writer
 from dailies.curation.packages import need
 from dailies.curation.policy import policy_in_force
-from dailies.curation.tables import Folder
+from dailies.curation.tables import Folder, find_export
 from dailies.pipelines import engine as engines
 from dailies.pipelines.latents.card import card
 from dailies.pipelines.latents.work import LatentsWork, passes
@@ -46,7 +46,7 @@ class LatentsRequest:
     """A request says which latents to make.
 
     Args:
-        export: A folder that dailies has exported.
+        export: A folder that dailies has exported, as ``find_export`` takes it.
         latents: ``RECIPE[:PHASE]``.
         out: Where they go.
         views: Crops of each clip.
@@ -94,7 +94,7 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
     ``DailiesError`` when not one clip could be encoded.
     """
     need(["torch", "diffusers", "transformers"], by="export --latents")
-    source, final = Folder.at(request.export), Folder.at(request.out)
+    source, final = Folder.at(find_export(request.export)), Folder.at(request.out)
     recipe, phase = recipe_of(request.latents, request.sets)
     models = _models(recipe, request)
     names = _shard_names(request, source)
