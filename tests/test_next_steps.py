@@ -16,11 +16,12 @@ from dailies.curation.plain_text import counted
 from dailies.curation.tables import DatasetProblem
 from dailies.pipelines.cli import next_steps
 from dailies.pipelines.cli.main import app
+from dailies.pipelines.cli.zoo_tables import print_entry
 from dailies.pipelines.latents import LatentsReport
 from dailies.pipelines.quickstart import QuickstartResult
 from dailies.pipelines.reports import ExportReport, SelectionReport
 from dailies.zoo.catalog import ENTRIES
-from dailies.zoo.entry import ZooEntry
+from dailies.zoo.entry import SamplingDefaults, ZooEntry
 from tests.conftest import CommandResult, Dailies
 
 RECIPE = """
@@ -168,7 +169,7 @@ def test_what_is_suggested_after_training_and_in_the_zoo(tmp_path: Path) -> None
         name="l", path="my latents", phase="svd:hq", views=1, splits={}, failed=0, reasons={}, not_selected=0, bytes=0
     )
     lines = next_steps.after_latents(latents) + next_steps.after_training("my run")
-    text, image = "TextToVideoSVDPipeline", "StableVideoDiffusionPipeline"
+    text, image = "TextToVideoPipeline", "StableVideoDiffusionPipeline"
     zoo = tmp_path / "a zoo"
     for pipeline in (text, image):
         entry = ZooEntry(name="mine", task="image-to-video", pipeline=pipeline)
@@ -186,6 +187,16 @@ def test_what_is_suggested_after_training_and_in_the_zoo(tmp_path: Path) -> None
     assert parsed(lines[0]) == ["train", "svd", "--phase", "hq", "--data", "my latents", "--out", "run"]
     assert parsed(lines[1]) == ["zoo", "publish", "my run", "--as", "my-model", "--to", "my-zoo"]
     assert next_steps.after_publish(next(iter(ENTRIES.values())), zoo / "x") == []
+
+
+@pytest.mark.parametrize(("guidance", "shown"), [((3, 3), "guidance 3, "), ((1, 3), "guidance 1 → 3, ")])
+def test_a_model_that_is_guided_evenly_has_one_scale(
+    guidance: tuple[float, float], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sampling = SamplingDefaults(steps=1, guidance=guidance)
+    entry = ZooEntry(name="mine", task="text-to-video", pipeline="TextToVideoPipeline", sampling=sampling)
+    print_entry(entry, Path("zoo/mine"))
+    assert f"1 step, {shown}" in capsys.readouterr().out
 
 
 def test_one_is_not_many() -> None:
