@@ -275,7 +275,7 @@ def _make_shards(
             return shards
         for line in export.explained(lost):
             log.warning(line)
-        again = pa.array(lost, pa.string())
+        again = pa.array(list(lost), pa.string())
         fresh = clips.filter(pc.is_in(clips["clip_id"], value_set=again))
         places = places.filter(pc.invert(pc.is_in(places["clip_id"], value_set=again)))
 

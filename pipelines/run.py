@@ -334,7 +334,9 @@ def export_step(
     kept = selection.read(["clip_id"], equals={"keep": True})
     clips = clips.filter(pc.is_in(clips["clip_id"], value_set=kept["clip_id"].combine_chunks()))
     gone = places.withdrawn_table(dataset).read(["source_id"])["source_id"].combine_chunks()
-    clips = clips.filter(pc.invert(pc.is_in(clips["source_id"], value_set=gone)))  # a withdrawal that was killed left some
+    clips = clips.filter(
+        pc.invert(pc.is_in(clips["source_id"], value_set=gone))
+    )  # a withdrawal that was killed left some
     columns = measures(recipe) + [column for earlier in recipe.before(step) for column in earlier.shown.values()]
     return export_selection(
         dataset,

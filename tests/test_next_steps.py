@@ -124,14 +124,6 @@ def test_what_is_printed_as_a_path_is_one_for_a_shell(
     assert dailies("export", "a b", "--engine", "local").stdout.splitlines()[0].endswith("; as it was")
 
 
-def test_without_arguments_the_help_stands_alone(dailies: Dailies) -> None:
-    for words in ((), ("zoo",)):
-        done = dailies(*words)
-        assert done.returncode == 2
-        assert done.stderr == ""
-        assert "Usage:" in done.stdout
-
-
 EXPORT = ExportReport(name="export", path="data/exports/export@1", splits={"train": 1}, failed=0)
 CAPTIONS = ("caption_coca", "caption_fuse", "caption_motion")
 

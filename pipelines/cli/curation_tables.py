@@ -14,8 +14,7 @@ from rich.table import Table
 
 from dailies.curation.errors import UsageError
 from dailies.curation.plain_text import spreadsheet
-from dailies.pipelines.cli.next_steps import path_of
-from dailies.pipelines.cli.tables import DASH, counted, grid, length, share, tail
+from dailies.pipelines.cli.tables import DASH, counted, grid, length, path_of, share, tail
 from dailies.pipelines.cli.terminal import say, say_json, stdout
 
 if TYPE_CHECKING:

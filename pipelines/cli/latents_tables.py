@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from dailies.pipelines.cli.next_steps import after_latents, path_of, print_next
-from dailies.pipelines.cli.tables import counted
+from dailies.pipelines.cli.next_steps import after_latents, print_next
+from dailies.pipelines.cli.tables import counted, path_of
 from dailies.pipelines.cli.terminal import say, say_json
 from dailies.pipelines.latents import LatentsReport
 

@@ -69,8 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
             say(STOPPED, err=True)
     except _Misused as error:  # a missing argument, an unknown option
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-        message = " ".join(error.format_message().split())
-        code = _fail(f"dailies: {message}{where}", 2) if message else 2  # without arguments, the help is shown alone
+        code = _fail(f"dailies: {' '.join(error.format_message().split())}{where}", 2)
     except (typer.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # Typer takes it for Ctrl-D at a prompt, and there are no prompts
             say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)

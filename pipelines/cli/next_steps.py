@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from dailies.pipelines.cli.tables import near
 from dailies.pipelines.cli.terminal import say
-from dailies.zoo.pipelines import PIPELINES
-from dailies.zoo.store import DEFAULT_ZOO
 
 if TYPE_CHECKING:
     from dailies.curation.tables import DatasetProblem
@@ -34,11 +32,6 @@ def print_next(commands: Sequence[str]) -> None:
 def command(*words: str) -> str:
     """Return a command of dailies as a shell takes it."""
     return shlex.join(["dailies", *words])
-
-
-def path_of(folder: str) -> str:
-    """Return a path as it is typed: near where that is shorter, and quoted where the shell asks for it."""
-    return shlex.quote(near(folder))
 
 
 # ---- curation -------------------------------------------------------------------------------------------------------
@@ -132,6 +125,8 @@ def after_training(run: str) -> list[str]:
 
 def after_publish(entry: ZooEntry, folder: Path) -> list[str]:
     """Sample from the model, where it is one that makes videos."""
+    from dailies.zoo.pipelines import PIPELINES
+
     if entry.pipeline not in PIPELINES:
         return []
     words = [entry.name] if entry.built_in else [entry.name, *_zoo(str(folder.parent))]
@@ -145,6 +140,8 @@ def after_sample(name: str, zoo: str) -> list[str]:
 
 
 def _zoo(folder: str) -> list[str]:
+    from dailies.zoo.store import DEFAULT_ZOO
+
     default = Path(folder).expanduser().absolute() == Path(DEFAULT_ZOO).expanduser()
     return [] if default else ["--zoo", near(folder)]
 

@@ -36,7 +36,8 @@ def quickstart(
 
 def _print_next(result: QuickstartResult) -> None:
     """Print where the model and its video are, and what to try next."""
-    from dailies.pipelines.cli.next_steps import after_quickstart, path_of, print_next
+    from dailies.pipelines.cli.next_steps import after_quickstart, print_next
+    from dailies.pipelines.cli.tables import path_of
     from dailies.pipelines.cli.terminal import say
 
     say(f"model   {path_of(f'{result.zoo}/{result.model}')}\nvideo   {path_of(result.video)}")

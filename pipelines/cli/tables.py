@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 from rich import box
 from rich.table import Table
@@ -38,6 +39,11 @@ def near(path: str) -> str:
         return path
     relative = os.path.relpath(path)
     return relative if len(relative) < len(path) else path
+
+
+def path_of(path: str) -> str:
+    """Return a path as it is typed in a shell: ``near``, and quoted where that is asked for."""
+    return shlex.quote(near(path))
 
 
 def tail(path: str, most: int = 60) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dailies.pipelines.cli.next_steps import path_of
-from dailies.pipelines.cli.tables import counted, grid
+from dailies.pipelines.cli.tables import counted, grid, path_of
 from dailies.pipelines.cli.terminal import say_json, stdout
 
 if TYPE_CHECKING:

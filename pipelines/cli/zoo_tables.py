@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from dailies.pipelines.cli.next_steps import after_publish, path_of, print_next
-from dailies.pipelines.cli.tables import DASH, counted, grid
+from dailies.pipelines.cli.next_steps import after_publish, print_next
+from dailies.pipelines.cli.tables import DASH, counted, grid, path_of
 from dailies.pipelines.cli.terminal import say, stdout
 from dailies.zoo.units import count, megabytes
 
