@@ -43,7 +43,7 @@ def timed(dataset: Path) -> tuple[float, ExportReport]:
 
 
 def measure(videos: list[Path], folder: Path) -> dict[str, dict[str, float]]:
-    """Return seconds, and clips made and taken over, of each export."""
+    """Return seconds, and clips extracted and taken over, of each export."""
     recipe = load_recipe("default", [*SETTINGS, "main.rules={motion: {min: 0, nulls: drop}}"])
     dataset, fresh = folder / "dataset", folder / "fresh"
     results = {}
@@ -61,7 +61,7 @@ def measure(videos: list[Path], folder: Path) -> dict[str, dict[str, float]]:
     select_again(str(dataset), "main", [f"main.rules.motion.min={median}"])
     results["another threshold"] = timed(dataset)
     return {
-        what: {"seconds": round(seconds, 2), "made": report.made, "taken_over": report.taken_over}
+        what: {"seconds": round(seconds, 2), "extracted": report.extracted, "taken_over": report.taken_over}
         for what, (seconds, report) in results.items()
     }
 
@@ -83,7 +83,9 @@ def main() -> None:
         print(json.dumps(results))
         return
     for what, figures in results.items():
-        print(f"{what:<18} {figures['seconds']:6.2f} s  {figures['made']} made, {figures['taken_over']} taken over")
+        print(
+            f"{what:<18} {figures['seconds']:6.2f} s  {figures['extracted']} extracted, {figures['taken_over']} taken over"
+        )
 
 
 if __name__ == "__main__":

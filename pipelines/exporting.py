@@ -136,7 +136,7 @@ def export_selection(
         record_export(dataset, run_id, step.name, name)
         manifest = _publish(staging, exports / name, shards, origin)
         point_latest(dataset, name)
-        return replace(report(step.name, exports / name), made=manifest.made, taken_over=manifest.taken_over)
+        return replace(report(step.name, exports / name), extracted=manifest.extracted, taken_over=manifest.taken_over)
     return _report_found(dataset, run_id, step, previous)
 
 
@@ -351,13 +351,13 @@ def _publish(
 ) -> export.ExportManifest:
     """Join the parts of the index, write ``export.json`` and the card, and move the whole into place.
 
-    ``origin``: as ``ExportManifest.of`` takes it, without the numbers of clips that were made and taken over.
+    ``origin``: as ``ExportManifest.of`` takes it, without the numbers of clips that were extracted and taken over.
     """
     parts = [(staging / "index").read_parquet(shard.name) for shard in shards]
     ok = sum(part["status"].to_pylist().count("ok") for part in parts)
     taken_over = sum(part[TAKEN_OVER].to_pylist().count(True) for part in parts if TAKEN_OVER in part.column_names)
     index = pa.concat_tables(part.select([name for name in part.column_names if name != TAKEN_OVER]) for part in parts)
-    manifest = export.ExportManifest.of(index, made=ok - taken_over, taken_over=taken_over, **origin)
+    manifest = export.ExportManifest.of(index, extracted=ok - taken_over, taken_over=taken_over, **origin)
     export.write_card(staging, manifest, index.schema)
     _write_table(staging, "index.parquet", index)
     staging.publish(final, without=(EXTRACTED, "index"), last=(export.MANIFEST, export.CARD, "index.parquet"))

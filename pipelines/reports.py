@@ -148,7 +148,7 @@ class ExportReport:
 
     ``splits``: exported clips per split. ``lost_seconds``: what keyframes cost: for clips copied from keyframe to
     keyframe the part outside, and the whole of those that cannot be copied, which are ``not_copied`` of the ``failed``.
-    ``made``, ``taken_over``: how many clips this call extracted, or an earlier call of it that was killed, and how many it
+    ``extracted``, ``taken_over``: how many clips this call extracted, or an earlier call of it that was killed, and how many it
     took from earlier exports; none of either where the export was there already. ``captions``: its columns of captions.
     """
 
@@ -160,7 +160,7 @@ class ExportReport:
     seconds: float = 0.0
     lost_seconds: float = 0.0
     not_copied: int = 0
-    made: int = 0
+    extracted: int = 0
     taken_over: int = 0
     captions: tuple[str, ...] = ()
 

@@ -109,16 +109,16 @@ def test_another_video_costs_its_own_clips_and_the_export_is_that_of_a_fresh_dat
 ) -> None:
     world, dataset = there
     four = world.curate(tmp_path / "grown", 4)
-    assert (four["made"], four["taken_over"]) == (len(rows(four["path"])), 0)
+    assert (four["extracted"], four["taken_over"]) == (len(rows(four["path"])), 0)
     five = world.curate(tmp_path / "grown", 5)
     fresh = rows(export_of(dataset))
     assert rows(five["path"]) == fresh
-    assert world.extracted == five["made"] == len(fresh) - four["made"] > 0
-    assert five["taken_over"] == four["made"]
+    assert world.extracted == five["extracted"] == len(fresh) - four["extracted"] > 0
+    assert five["taken_over"] == four["extracted"]
     manifest = ExportManifest.from_json((Path(five["path"]) / "export.json").read_bytes())
-    assert (manifest.made, manifest.taken_over) == (five["made"], five["taken_over"])
+    assert (manifest.extracted, manifest.taken_over) == (five["extracted"], five["taken_over"])
     again = world.curate(tmp_path / "grown", 5)
-    assert (again["path"], again["made"], again["taken_over"]) == (five["path"], 0, 0)
+    assert (again["path"], again["extracted"], again["taken_over"]) == (five["path"], 0, 0)
 
 
 @pytest.mark.parametrize("mode", ["encode", "smart", "copy"])
@@ -135,7 +135,7 @@ def test_another_threshold_opens_no_source_in_any_mode(mode: str, there: tuple[W
     assert 0 < len(rows(fewer["path"])) < len(before)
     known = {row["clip_id"]: row for row in before}
     assert all(row == known[row["clip_id"]] for row in rows(fewer["path"]))
-    assert (fewer["made"], fewer["taken_over"]) == (0, len(rows(fewer["path"])))
+    assert (fewer["extracted"], fewer["taken_over"]) == (0, len(rows(fewer["path"])))
     assert world.extracted == fewer["not_copied"]
 
 
@@ -146,8 +146,8 @@ def test_other_settings_take_nothing_over(change: str, there: tuple[World, Path]
     world, dataset = there
     world.select_fewer(dataset)
     report = world.export(dataset, "--set", f"export.{change}")
-    assert (report["made"], report["taken_over"]) == (len(rows(report["path"])), 0)
-    assert world.extracted == report["made"] > 0
+    assert (report["extracted"], report["taken_over"]) == (len(rows(report["path"])), 0)
+    assert world.extracted == report["extracted"] > 0
 
 
 def test_clips_that_stay_in_their_sources_are_looked_up_there(there: tuple[World, Path]) -> None:
@@ -156,7 +156,7 @@ def test_clips_that_stay_in_their_sources_are_looked_up_there(there: tuple[World
     world.export(dataset, *sets)
     world.select_fewer(dataset)
     assert (report := world.export(dataset))["taken_over"] == 0
-    assert world.extracted == report["made"] > 0
+    assert world.extracted == report["extracted"] > 0
 
 
 def test_what_was_withdrawn_is_taken_from_nowhere(there: tuple[World, Path]) -> None:
@@ -237,8 +237,8 @@ def test_what_is_damaged_is_extracted_again_and_said_so(
     report = world.export(dataset, "--set", "export.seed=1")
     assert rows(report["path"]) == wanted
     assert report["failed"] == 0
-    assert 0 < world.extracted == report["made"] <= len(wanted)
-    assert report["taken_over"] == len(wanted) - report["made"]
+    assert 0 < world.extracted == report["extracted"] <= len(wanted)
+    assert report["taken_over"] == len(wanted) - report["extracted"]
     assert any("extracted again" in record.getMessage() for record in caplog.records)
 
 
@@ -256,8 +256,8 @@ def test_a_killed_export_goes_on_and_counts_each_clip_once(
     assert world.extracted > 0
     report = world.export(dataset)
     assert rows(report["path"]) == wanted
-    assert report["made"] + report["taken_over"] == len(wanted)
-    assert report["made"] > world.extracted == 0, "by the call that was killed"
+    assert report["extracted"] + report["taken_over"] == len(wanted)
+    assert report["extracted"] > world.extracted == 0, "by the call that was killed"
     assert not [*(dataset / "exports").glob(".staging*")]
 
 

@@ -116,10 +116,10 @@ def test_what_is_printed_as_a_path_is_one_for_a_shell(
     for label, name in (("dataset", "dataset.json"), ("shards", "index.parquet"), ("card", "")):
         (path,) = shlex.split(lines[label])
         assert (Path(path) / name).exists()
-    assert re.search(r"^export +1 train; 1\.7 s, 0\.\d MB; 1 made$", done.stdout, re.MULTILINE)
+    assert re.search(r"^export +1 train; 1\.7 s, 0\.\d MB; 1 extracted$", done.stdout, re.MULTILINE)
     done = dailies("export", "a b", "--engine", "local", "--set", "export.seed=1")
     first, path = done.stdout.splitlines()[:2]
-    assert first.endswith("0 made, 1 taken over from earlier exports")
+    assert first.endswith("0 extracted, 1 taken over from earlier exports")
     assert Path(*shlex.split(path), "index.parquet").exists()
     assert dailies("export", "a b", "--engine", "local").stdout.splitlines()[0].endswith("; as it was")
 
@@ -169,9 +169,8 @@ def test_what_is_suggested_after_training_and_in_the_zoo(tmp_path: Path) -> None
     lines += next_steps.after_sample("mine", str(zoo))
     lines += next_steps.after_verify("data", [DatasetProblem("exports/a@1", "x", "is missing")], deep=False)
     lines += next_steps.after_verify("data", [DatasetProblem("runs", "x", "is missing")], deep=False)
-    result = QuickstartResult(
-        summary=SimpleNamespace(dataset="q/dataset"), phases=(), zoo="q/zoo", model="quickstart", video="q/sample.mp4"
-    )
+    summary: Any = SimpleNamespace(dataset="q/dataset")
+    result = QuickstartResult(summary=summary, phases=(), zoo="q/zoo", model="quickstart", video="q/sample.mp4")
     lines += next_steps.after_quickstart(result)
     assert [parsed(line)[0] for line in lines] == [
         *("train", "zoo", "zoo", "zoo", "zoo", "export", "gc", "sql", "select", "zoo", "curate")

@@ -47,7 +47,7 @@ class ExportManifest:
         extraction: settings by which clips were extracted.
         extracts: fingerprint of all that the bytes of a clip depend on besides the clip: exports that share it hold the same
             bytes of the same clip. Empty in exports from before it was noted.
-        made, taken_over: when the export was made, how many clips were extracted for it, and how many were taken from earlier
+        extracted, taken_over: when the export was made, how many clips were extracted for it, and how many were taken from earlier
             exports.
         seed: of the order of clips.
         version: of dailies.
@@ -68,7 +68,7 @@ class ExportManifest:
     tables: Mapping[str, int]
     extraction: Mapping[str, Any]
     extracts: str = ""
-    made: int = 0
+    extracted: int = 0
     taken_over: int = 0
     seed: int
     version: str

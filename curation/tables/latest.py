@@ -83,9 +83,9 @@ def _newest(dataset: DatasetTables, name: str | None, *, only: bool = False) -> 
             raise UsageError(f"{dataset.url}: has no export {name}; allowed: {there}")
         raise UsageError(f"{dataset.url}: has no export yet; dailies export {dataset.url} makes one")
     if only:
-        made = {f"exports/{each}": each for each in names}
+        by_table = {f"exports/{each}": each for each in names}
         for tables in reversed(dataset.runs(["tables"])["tables"].to_pylist()):
-            if last := sorted({made[table] for table in tables_named(tables) if table in made}):
+            if last := sorted({by_table[table] for table in tables_named(tables) if table in by_table}):
                 if len(last) > 1:
                     allowed = ", ".join(f"{dataset.url}/exports/{_step(each)}" for each in last)
                     raise UsageError(f"{dataset.url}: its last run came to several exports; name one of {allowed}")

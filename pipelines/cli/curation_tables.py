@@ -144,11 +144,11 @@ def _export_line(export: ExportReport) -> str:
 
 def _origin(export: ExportReport) -> str:
     """Return how many of the clips were extracted by this command."""
-    if not export.made and not export.taken_over:
+    if not export.extracted and not export.taken_over:
         return "as it was"
     if not export.taken_over:
-        return f"{export.made:,} made"
-    return f"{export.made:,} made, {export.taken_over:,} taken over from earlier exports"
+        return f"{export.extracted:,} extracted"
+    return f"{export.extracted:,} extracted, {export.taken_over:,} taken over from earlier exports"
 
 
 def print_cuts(report: CutsReport, as_json: bool) -> None:

@@ -29,9 +29,9 @@ def print_next(commands: Sequence[str]) -> None:
             say(f"  {command}")
 
 
-def command(*words: str) -> str:
+def command(*arguments: str) -> str:
     """Return a command of dailies as a shell takes it."""
-    return shlex.join(["dailies", *words])
+    return shlex.join(["dailies", *arguments])
 
 
 # ---- curation -------------------------------------------------------------------------------------------------------
@@ -39,16 +39,16 @@ def command(*words: str) -> str:
 
 def after_curate(summary: Summary, sources: Sequence[str]) -> list[str]:
     """``sources``: as the command named them."""
-    dataset, made = summary.dataset, [export for export in summary.exports if export.path]
+    dataset, exports = summary.dataset, [export for export in summary.exports if export.path]
     if not summary.sources.ok:
         return [command("sql", dataset, "select uri, failure.message from observations where status = 'failed'")]
-    if not made:
+    if not exports:
         if not summary.selections:
             return [command("sql", dataset, "show tables")]
         view = f"selection_{summary.selections[-1].name}"
         return [command("sql", dataset, f"select reason, count(*) from {view} group by reason order by 2 desc")]
-    steps = after_export(dataset, made[-1])
-    if made[-1].path is not None and not _trains(made[-1]):
+    steps = after_export(dataset, exports[-1])
+    if not _trains(exports[-1]):
         steps.append(command("curate", *sources, "--out", dataset, "--recipe", "captioned"))
     return steps
 
@@ -129,8 +129,8 @@ def after_publish(entry: ZooEntry, folder: Path) -> list[str]:
 
     if entry.pipeline not in PIPELINES:
         return []
-    words = [entry.name] if entry.built_in else [entry.name, *_zoo(str(folder.parent))]
-    return [f"{command('zoo', 'run', *words)} {PIPELINES[str(entry.pipeline)].input.option} --out {VIDEO}"]
+    model = [entry.name] if entry.built_in else [entry.name, *_zoo(str(folder.parent))]
+    return [f"{command('zoo', 'run', *model)} {PIPELINES[str(entry.pipeline)].input.option} --out {VIDEO}"]
 
 
 def after_sample(name: str, zoo: str) -> list[str]:
