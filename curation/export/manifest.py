@@ -47,8 +47,8 @@ class ExportManifest:
         extraction: settings by which clips were extracted.
         extracts: fingerprint of all that the bytes of a clip depend on besides the clip: exports that share it hold the same
             bytes of the same clip. Empty in exports from before it was noted.
-        extracted, taken_over: when the export was made, how many clips were extracted for it, and how many were taken from earlier
-            exports.
+        extracted, taken_over: when the export was made, how many clips were extracted for it, and how many were taken from
+            earlier exports.
         seed: of the order of clips.
         version: of dailies.
         private_sources: whether it leaves out where its sources lie.
