@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from dailies.curation.plain_text import counted
+
 log = logging.getLogger("dailies")
 
 SHOWN = 3  # links that the line about them names
@@ -123,7 +125,8 @@ def _each_once(matches: Iterator[Match] | Sequence[Match], named: str, *, follow
         names = [f"{link} ({count})" for link, count in sorted(behind.items())]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         log.warning(
-            f"{named}: {sum(behind.values())} of {len(kept)} videos lie behind links: {', '.join(names[:SHOWN])}{more}; "
+            f"{named}: {sum(behind.values())} of {counted(len(kept), 'video', 'lie', 'lies')} behind links: "
+            f"{', '.join(names[:SHOWN])}{more}; "
             "--no-links leaves them out"
         )
     return sorted(each.path for each in kept)

@@ -9,8 +9,10 @@ from ``inside``, right before they do.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import secrets
 import shutil
 import stat
 import time
@@ -268,6 +270,48 @@ def refuse_links(root: Root, name: str, known: Stamp | None = None) -> Stamp | N
         return stamp if now - status.st_ctime_ns > SETTLED else None
     finally:
         os.close(descriptor)
+
+
+# ---- links that name a neighbour ----
+
+
+def read_link(root: Root, name: str) -> str | None:
+    """Return the neighbour that the link ``name`` below ``root`` names, ``None`` where there is no link of that name.
+
+    Raises ``Unsafe`` for a link to anything else.
+    """
+    try:
+        with _parent(root, name) as (parent, last):
+            target = os.readlink(last, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # it is a file or a folder
+            return None
+        raise
+    if "/" in target or _UNPRINTABLE.search(target) or target in ("", ".", "..", name.rpartition("/")[2]):
+        raise Unsafe(f"{Path(root, name)}: is a link to {target!r}, which does not lie beside it; remove it")
+    return target
+
+
+def write_link(root: Root, name: str, target: str) -> None:
+    """Make ``name`` below ``root`` a link to its neighbour ``target``, in place of a link that stands there, in one go.
+
+    Raises ``OSError`` where the disk has no links, or anything else stands there.
+    """
+    if "/" in check_name(target):
+        raise Unsafe(f"{target!r}: does not lie beside the link {name}")
+    with _parent(root, name) as (parent, last):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISLNK(os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(Path(root, name)))
+        hidden = f".{last}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        os.symlink(target, hidden, dir_fd=parent)
+        try:
+            os.replace(hidden, last, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            os.unlink(hidden, dir_fd=parent)
+            raise
 
 
 # ---- removing and renaming ------------------------------------------------------------------------------------------

@@ -30,3 +30,9 @@ def one_line(text: object) -> str:
 def spreadsheet(text: str) -> str:
     """Return a cell of CSV that no spreadsheet takes for a formula: such a text begins with a quote."""
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def counted(count: int, noun: str, verb: str = "", of_one: str = "") -> str:
+    """Return a number with its noun: 1 row, 2 rows; with a ``verb``, and the one ``of_one``, 2 rows are, 1 row is."""
+    word = of_one if count == 1 else verb
+    return f"{count:,} {noun}{'' if count == 1 else 's'}{f' {word}' if word else ''}"

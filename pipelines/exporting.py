@@ -2,19 +2,19 @@
 time, which moves into place when it is whole.
 
 The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
-one is never made twice. A file that exists is done; a killed export resumes with the next. Clips that failed are tried
-again on request, and those that an older dailies tripped over by themselves: exports do not change, so that makes a
-numbered one beside the first, which takes over what there is.
+one is never made twice. A file that exists is done; a killed export resumes with the next. What earlier exports of the dataset
+hold of the same clips, extracted by the same settings, is taken from their shards, and only the others are extracted. Clips
+that failed are tried again on request, and those that an older dailies tripped over by themselves: exports do not change, so
+that makes a numbered one beside the first.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,135 +23,21 @@ import pyarrow.parquet as pq
 from dailies.curation import export, schema
 from dailies.curation.addresses import name_of, without_places
 from dailies.curation.clips import SPLITS
-from dailies.curation.errors import Changed, Defect, NotCopied, Refused, Unreadable, UsageError
+from dailies.curation.errors import Changed, Damaged, Defect, NotCopied, Refused, Unreadable, UsageError
 from dailies.curation.export import ExtractSettings
 from dailies.curation.policy import SourcePolicy, policy_in_force
-from dailies.curation.tables import DatasetTables, Folder, Table, clean_columns, shards_of
-from dailies.curation.types import Resources
+from dailies.curation.tables import DatasetTables, Folder, Table, clean_columns, point_latest
 from dailies.pipelines import engine as engines
-from dailies.pipelines.isolate import Isolated
+from dailies.pipelines.export_work import EXTRACTED, LOCATION, TAKEN_OVER, ExtractWork, ShardWork
 from dailies.pipelines.progress import Progress
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep
 from dailies.pipelines.reports import ExportReport
 from dailies.pipelines.run_rows import record_export
-from dailies.pipelines.stages import MEMORY_GB
-
-EXTRACTED = "extracted"  # the folder, within a staging folder, of files that clips were extracted into
-LOCATION = ["extracted", "at", "row", "reused"]  # columns that say where an extracted clip lies
 
 UNREAD = frozenset({Unreadable.kind, Changed.kind})  # what may come of an address that lacks its query
 
 log = logging.getLogger("dailies")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """Receipt of one file: of a batch's clips, or of a shard."""
-
-    name: str
-    clips: int
-    failed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractWork:
-    """Extract batches of clips into files under ``staging``, in a child process with a time limit."""
-
-    staging: str
-    settings: ExtractSettings
-    stall_seconds: float
-    policy: SourcePolicy = SourcePolicy()  # noqa: RUF009 - frozen
-    private_sources: bool = False
-    name: ClassVar[str] = "extract"
-    receipt: ClassVar[type] = Written
-    resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
-
-    @contextmanager
-    def open(self) -> Iterator[Callable[[pa.Table], Written]]:
-        with Isolated(
-            "dailies.curation.export.extraction:extract_clip",
-            answer=dict[str, Any],
-            policy=self.policy,
-            stall_seconds=self.stall_seconds,
-            memory_gb=MEMORY_GB,
-        ) as child:
-
-            def extract(clip: Mapping[str, Any]) -> Mapping[str, Any]:
-                row: dict[str, Any] = child.call(dict(clip), self.settings)
-                return row | {"clip_id": clip["clip_id"]}  # a file that took the child over speaks for no other clip
-
-            def call(bundle: pa.Table) -> Written:
-                name = bundle["file"][0].as_py()
-                with (Folder.beneath(self.staging) / EXTRACTED).new_file(name) as file:
-                    failed = export.write_extracted(
-                        file, bundle.drop_columns("file").to_pylist(), extract, private_sources=self.private_sources
-                    )
-                return Written(name=name, clips=len(bundle), failed=failed)
-
-            yield call
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardWork:
-    """Put shards in ``staging`` together from the files that clips were extracted into, and from a ``previous`` export."""
-
-    staging: str
-    previous: str | None
-    columns: Sequence[pa.Field]
-    memory_gb: float
-    name: ClassVar[str] = "export"
-    receipt: ClassVar[type] = Written
-
-    @property
-    def resources(self) -> Resources:
-        return Resources(cpus=1, memory_gb=self.memory_gb)
-
-    @contextmanager
-    def open(self) -> Iterator[Callable[[pa.Table], Written]]:
-        staging, index_schema = Folder.beneath(self.staging), schema.export_index(self.columns)
-        previous = None if self.previous is None else Folder.beneath(self.previous)
-
-        def call(bundle: pa.Table) -> Written:
-            name = bundle["file"][0].as_py()
-            extracted = _read_extracted(staging / EXTRACTED, previous, bundle)
-
-            def extract(clip: Mapping[str, Any]) -> Mapping[str, Any]:
-                return export.read_extracted(extracted.pop(clip["clip_id"]))
-
-            clips = bundle.drop_columns(["file", *LOCATION]).to_pylist()
-            with (staging / "data").new_file(name) as file:
-                index = export.write_shard(file, name, clips, self.columns, extract)
-            ok = sum(row["status"] == "ok" for row in index)
-            if not ok:
-                (staging / "data").delete(name)
-            _write_table(staging / "index", name, pa.Table.from_pylist(index, schema=index_schema))
-            return Written(name=name, clips=len(index), failed=len(index) - ok)
-
-        yield call
-
-
-def _read_extracted(extracted: Folder, previous: Folder | None, bundle: pa.Table) -> dict[str, dict[str, Any]]:
-    """Return rows of ``export.EXTRACTED`` by clip, for the clips of a shard; each file is opened once."""
-    places: dict[tuple[bool, str], dict[int, list[int]]] = {}
-    for clip in bundle.select(LOCATION).to_pylist():
-        place = places.setdefault((clip["reused"], clip["extracted"]), {})
-        place.setdefault(clip["at"], []).append(clip["row"])
-    rows: dict[str, dict[str, Any]] = {}
-    for (reused, name), groups in places.items():
-        folder = previous if reused else extracted
-        assert folder is not None  # clips are reused of a previous export alone
-        with folder.parquet(name) as file:
-            columns = [column for column in export.EXTRACTED.names if column in file.schema_arrow.names]
-            for group, numbers in groups.items():
-                for row in file.read_row_group(group, columns).take(numbers).to_pylist():
-                    rows[row["clip_id"]] = {"failure": None, **row}
-    return rows
-
-
-def _names(export: Folder) -> list[str]:
-    with export.parquet("index.parquet", whole=True) as file:
-        return list(file.schema_arrow.names)
 
 
 def _read_table(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
@@ -204,9 +90,6 @@ def export_selection(
         if (staging / "cuts").list():
             log.warning(f"{staging.url}: begun by an older dailies, whose files have other columns; it is begun anew")
             staging.delete_tree()
-        reused = _reusable(previous)
-        fresh = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=reused["clip_id"])))
-        batches = export.by_source(_addressed(_marked(fresh, dataset.table(recipe.observations)), addresses))
         extracting = ExtractWork(
             staging=staging.url,
             settings=settings,
@@ -214,20 +97,24 @@ def export_selection(
             policy=policy_in_force(),
             private_sources=private_sources,
         )
-        _make(extracting, staging / EXTRACTED, batches, engine, progress)
-        shards = export.plan_shards(
-            _located(_as_shown(clips, settings.mode, private=private_sources), batches, reused),
-            seed=step.seed,
-            shard_bytes=step.shard_mb * 1_000_000,
-        )
         # A shard's clips are held at once, as they were read and as they are written.
         putting = ShardWork(
             staging=staging.url,
-            previous=None if previous is None else previous.url,
+            exports=exports.url,
+            settings=settings,
             columns=columns,
             memory_gb=1 + 2 * step.shard_mb / 1000,
         )
-        _make(putting, staging / "index", shards, engine, progress)
+        shards = _make_shards(
+            extracting,
+            putting,
+            _addressed(_marked(clips, dataset.table(recipe.observations)), addresses),
+            _as_shown(clips, settings.mode, private=private_sources),
+            _earlier_clips(dataset, previous, clips["clip_id"], settings, recipe.observations),
+            lambda shown: export.plan_shards(shown, seed=step.seed, shard_bytes=step.shard_mb * 1_000_000),
+            engine,
+            progress,
+        )
         failures = _failures(staging, shards)
         if previous is None and failures == len(clips):
             return ExportReport(name=step.name, path=None, splits={}, failed=failures)
@@ -243,20 +130,24 @@ def export_selection(
             "limits": selection["limits"],
             "tables": {**selection["tables"], recipe.observations: dataset.table(recipe.observations).version()},
             "extraction": step.extraction,
+            "extracts": settings.fingerprint,
             "private_sources": private_sources,
             "seed": step.seed,
             "version": version("dailies"),
             "notes": tuple(notes),
         }
         record_export(dataset, run_id, step.name, name)
-        _publish(staging, exports / name, shards, origin)
-        return report(step.name, exports / name)
+        manifest = _publish(staging, exports / name, shards, origin)
+        point_latest(dataset, name)
+        return replace(report(step.name, exports / name), extracted=manifest.extracted, taken_over=manifest.taken_over)
     return _report_found(dataset, run_id, step, previous)
 
 
 def _report_found(dataset: DatasetTables, run_id: str, step: ExportStep, previous: Folder) -> ExportReport:
     """Report an export that exists; it is the one that the run comes to."""
-    record_export(dataset, run_id, step.name, previous.url.rpartition("/")[2])
+    name = previous.url.rpartition("/")[2]
+    record_export(dataset, run_id, step.name, name)
+    point_latest(dataset, name)
     return report(step.name, previous)
 
 
@@ -337,16 +228,59 @@ def check_private(step: ExportStep, private_sources: bool) -> None:
         )
 
 
-def _reusable(previous: Folder | None) -> pa.Table:
-    """Return clip, file and place of those that a previous export holds as this version would extract them."""
-    columns = ["clip_id", "shard", "row_group", "row", "status"]
-    if previous is not None:
-        stored = _names(previous)
-        if set(stored) >= schema.EXTRACTION_COLUMNS:
-            index = _read_table(previous, "index.parquet", columns)
-            shards_of(previous, index["shard"])
-            return index.filter(pc.equal(index["status"], "ok"))
-    return schema.export_index([]).empty_table().select(columns)
+def _earlier_clips(
+    dataset: DatasetTables,
+    previous: Folder | None,
+    clip_ids: pa.ChunkedArray,
+    settings: ExtractSettings,
+    observations: str,
+) -> pa.Table:
+    """Return rows of ``export.PLACES`` for the clips that need not be extracted.
+
+    They are taken from ``previous``, an export of the same name, or from the newest one of the same settings that has them.
+    """
+    alike = [] if previous is None else [previous]
+    for name in reversed(dataset.exports_by_age()):
+        folder = dataset.folder / "exports" / name
+        try:
+            if folder.url not in {each.url for each in alike} and export.made_alike(folder, settings, observations):
+                alike.append(folder)
+        except Damaged as error:
+            log.warning(f"{error}; no clip is taken from there")
+    places, problems = export.find_clips(alike, clip_ids)
+    for problem in problems:
+        log.warning(problem)
+    return places
+
+
+def _make_shards(
+    extracting: ExtractWork,
+    putting: ShardWork,
+    clips: pa.Table,
+    shown: pa.Table,
+    places: pa.Table,
+    plan: Callable[[pa.Table], list[export.Shard]],
+    engine: engines.Engine,
+    progress: Progress,
+) -> list[export.Shard]:
+    """Extract those of ``clips`` that ``places`` does not have, put all together to shards, and return their plan.
+
+    ``shown``: the clips as the export shows them. Clips that turn out not to be where they should are extracted then.
+    """
+    staging, batches = Folder.beneath(extracting.staging), list[export.Shard]()
+    fresh = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=places["clip_id"])))
+    while True:
+        batches += (new := export.by_source(fresh))
+        _make(extracting, staging / EXTRACTED, new, engine, progress, elsewhere=len(places))
+        shards = plan(_located(shown, batches, places))
+        lost = _make(putting, staging / "index", shards, engine, progress)
+        if not lost:
+            return shards
+        for line in export.explained(lost):
+            log.warning(line)
+        again = pa.array(list(lost), pa.string())
+        fresh = clips.filter(pc.is_in(clips["clip_id"], value_set=again))
+        places = places.filter(pc.invert(pc.is_in(places["clip_id"], value_set=again)))
 
 
 def _failures(staging: Folder, shards: Sequence[export.Shard]) -> int:
@@ -363,26 +297,20 @@ def _marked(clips: pa.Table, observations: Table) -> pa.Table:
     return clips.append_column("faulty", pc.is_in(clips["source_id"], value_set=sources))
 
 
-def _located(clips: pa.Table, batches: Sequence[export.Shard], reused: pa.Table) -> pa.Table:
-    """Return ``clips`` with ``LOCATION``: the file that each is extracted into, row group and row, or those of a reused one."""
+def _located(clips: pa.Table, batches: Sequence[export.Shard], places: pa.Table) -> pa.Table:
+    """Return ``clips`` with ``LOCATION``: of those in ``batches`` the file that each is extracted into, of others their
+    ``places``."""
+    kinds = (pa.string(), pa.string(), pa.int32(), pa.int32(), pa.string())
     names = ["clip_id", *LOCATION]
     fresh = [
-        (clip, batch.name, number, 0, False)
+        (clip, batch.name, number, 0, None)
         for batch in batches
         for number, clip in enumerate(batch.clips["clip_id"].to_pylist())
     ]
-    old = [
-        (row["clip_id"], row["shard"], row["row_group"], row["row"], True)
-        for row in reused.select(["clip_id", "shard", "row_group", "row"]).to_pylist()
-    ]
-    rows = [dict(zip(names, values, strict=True)) for values in (*fresh, *old)]
-    at = pa.Table.from_pylist(
-        rows,
-        schema=pa.schema(
-            zip(names, (pa.string(), pa.string(), pa.int32(), pa.int32(), pa.bool_()), strict=True),
-        ),
-    )
-    return clips.join(at, "clip_id", join_type="inner")
+    columns = zip(*fresh, strict=True) if fresh else ([],) * len(names)
+    extracted = pa.table([pa.array(values, kind) for values, kind in zip(columns, kinds, strict=True)], names=names)
+    earlier = places.select(["clip_id", "shard", "row_group", "row", "export"]).rename_columns(names)
+    return clips.join(pa.concat_tables([extracted, earlier]), "clip_id", join_type="inner")
 
 
 def _make(
@@ -391,15 +319,24 @@ def _make(
     files: Sequence[export.Shard],
     engine: engines.Engine,
     progress: Progress,
-) -> None:
-    """Run ``work`` for those of ``files`` that the folder ``done`` does not hold."""
+    *,
+    elsewhere: int = 0,
+) -> dict[str, str]:
+    """Run ``work`` for those of ``files`` that the folder ``done`` does not hold; return which clips could not be taken from
+    an earlier export, and why.
+
+    ``elsewhere``: clips that need no work, besides those of ``files``.
+    """
     todo = [file for file in files if not _is_done(done, file)]
     units = (file.clips.append_column("file", pa.array([file.name] * len(file.clips))) for file in todo)
     total = sum(len(file.clips) for file in files)
     already = total - sum(len(file.clips) for file in todo)
-    with progress(work.name, total - already, "clips", already=already) as bar:
+    lost: dict[str, str] = {}
+    with progress(work.name, total - already, "clips", already=already + elsewhere) as bar:
         for written in engines.run(work, (unit.combine_chunks() for unit in units), engine):
             bar.advance(written.clips, written.failed)
+            lost |= written.lost
+    return lost
 
 
 def _is_done(folder: Folder, file: export.Shard) -> bool:
@@ -412,22 +349,30 @@ def _is_done(folder: Folder, file: export.Shard) -> bool:
     return same and bool(rows["failure"].null_count == len(rows))
 
 
-def _publish(staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]) -> None:
+def _publish(
+    staging: Folder, final: Folder, shards: Sequence[export.Shard], origin: Mapping[str, Any]
+) -> export.ExportManifest:
     """Join the parts of the index, write ``export.json`` and the card, and move the whole into place.
 
-    ``origin``: as ``ExportManifest.of`` takes it.
+    ``origin``: as ``ExportManifest.of`` takes it, without the numbers of clips that were extracted and taken over.
     """
-    parts = staging / "index"
-    index = pa.concat_tables(parts.read_parquet(shard.name) for shard in shards)
-    export.write_card(staging, export.ExportManifest.of(index, **origin), index.schema)
+    parts = [(staging / "index").read_parquet(shard.name) for shard in shards]
+    ok = sum(part["status"].to_pylist().count("ok") for part in parts)
+    taken_over = sum(part[TAKEN_OVER].to_pylist().count(True) for part in parts if TAKEN_OVER in part.column_names)
+    index = pa.concat_tables(part.select([name for name in part.column_names if name != TAKEN_OVER]) for part in parts)
+    manifest = export.ExportManifest.of(index, extracted=ok - taken_over, taken_over=taken_over, **origin)
+    export.write_card(staging, manifest, index.schema)
     _write_table(staging, "index.parquet", index)
     staging.publish(final, without=(EXTRACTED, "index"), last=(export.MANIFEST, export.CARD, "index.parquet"))
+    return manifest
 
 
 def report(name: str, folder: Folder) -> ExportReport:
     """Return what an export holds, from its index."""
     columns = ["split", "status", "bytes", "seconds", "lost_seconds", "failure"]
-    rows = folder.read_parquet("index.parquet", columns).to_pylist()
+    with folder.parquet("index.parquet", whole=True) as file:
+        captions = tuple(name for name in file.schema_arrow.names if name.startswith("caption_"))
+        rows = file.read(columns=columns).to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]
     uncopied = [row for row in rows if row["status"] == "failed" and row["failure"]["kind"] == NotCopied.kind]
     return ExportReport(
@@ -439,4 +384,5 @@ def report(name: str, folder: Folder) -> ExportReport:
         seconds=sum(row["seconds"] for row in ok),
         lost_seconds=sum(row["lost_seconds"] for row in ok) + sum(row["seconds"] for row in uncopied),
         not_copied=len(uncopied),
+        captions=captions,
     )

@@ -10,7 +10,7 @@ from dailies.curation.addresses import public
 from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.export.card import disagreement, recount
 from dailies.curation.export.manifest import MANIFEST
-from dailies.curation.tables import DatasetProblem, DatasetTables, Garbage, uncleaned, verify
+from dailies.curation.tables import DatasetProblem, DatasetTables, Garbage, misled, uncleaned, verify
 from dailies.curation.video import content_id
 from dailies.pipelines.exporting import shows_secrets
 from dailies.pipelines.isolate import Isolated
@@ -39,6 +39,8 @@ def verify_dataset(url: str, *, deep: bool) -> list[DatasetProblem]:
         message = disagreement(dataset.folder / table) if table not in broken else None
         if message is not None:
             problems.append(DatasetProblem(table, MANIFEST, message))
+    if (message := misled(dataset)) is not None:
+        problems.append(DatasetProblem("exports", "latest", message))
     return problems
 
 

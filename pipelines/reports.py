@@ -128,7 +128,7 @@ class SelectionReport:
     """One selection over the whole dataset.
 
     ``reasons``: how many clips were dropped, by their first reason. ``limits``: the bounds that each rule, such as a
-    quantile, resolved to.
+    quantile, resolved to. ``exports``: names of the recipe's export steps that take it.
     """
 
     name: str
@@ -137,9 +137,12 @@ class SelectionReport:
     kept_seconds: float
     reasons: Mapping[str, int]
     limits: Mapping[str, Mapping[str, Any]]
+    exports: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: str, verdicts: pa.Table, clips: pa.Table, limits: Mapping[str, Any]) -> SelectionReport:
+    def of(
+        cls, name: str, verdicts: pa.Table, clips: pa.Table, limits: Mapping[str, Any], exports: Sequence[str] = ()
+    ) -> SelectionReport:
         kept = verdicts.filter(verdicts["keep"])["clip_id"].combine_chunks()
         seconds = pc.sum(clips.filter(pc.is_in(clips["clip_id"], value_set=kept))["seconds"]).as_py() or 0.0
         reasons = Counter(reason for reason in verdicts["reason"].to_pylist() if reason)
@@ -150,6 +153,7 @@ class SelectionReport:
             kept_seconds=seconds,
             reasons=dict(reasons.most_common()),
             limits=limits,
+            exports=tuple(exports),
         )
 
 
@@ -159,6 +163,8 @@ class ExportReport:
 
     ``splits``: exported clips per split. ``lost_seconds``: what keyframes cost: for clips copied from keyframe to
     keyframe the part outside, and the whole of those that cannot be copied, which are ``not_copied`` of the ``failed``.
+    ``extracted``, ``taken_over``: how many clips this call extracted, or an earlier call of it that was killed, and how many it
+    took from earlier exports; none of either where the export was there already. ``captions``: its columns of captions.
     """
 
     name: str
@@ -169,6 +175,9 @@ class ExportReport:
     seconds: float = 0.0
     lost_seconds: float = 0.0
     not_copied: int = 0
+    extracted: int = 0
+    taken_over: int = 0
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -327,7 +327,8 @@ def select_step(
         "recipe_hash": recipe.hash,
     }
     dataset.table(f"selections/{step.name}", schema.SELECTIONS).replace(verdicts, properties=properties)
-    return SelectionReport.of(step.name, verdicts, clips, limits)
+    exports = [each.name for each in recipe.steps if isinstance(each, ExportStep) and each.select == step.name]
+    return SelectionReport.of(step.name, verdicts, clips, limits, exports)
 
 
 def export_step(
@@ -347,6 +348,10 @@ def export_step(
     selection = dataset.table(f"selections/{step.select}")
     kept = selection.read(["clip_id"], equals={"keep": True})
     clips = clips.filter(pc.is_in(clips["clip_id"], value_set=kept["clip_id"].combine_chunks()))
+    gone = places.withdrawn_table(dataset).read(["source_id"])["source_id"].combine_chunks()
+    clips = clips.filter(
+        pc.invert(pc.is_in(clips["source_id"], value_set=gone))
+    )  # a withdrawal that was killed left some
     columns = measures(recipe) + [column for earlier in recipe.before(step) for column in earlier.shown.values()]
     return export_selection(
         dataset,

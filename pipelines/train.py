@@ -12,6 +12,7 @@ from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged, ExportError, UsageError
 from dailies.curation.folders import what_lies_at
 from dailies.curation.packages import need
+from dailies.curation.tables import find_export
 from dailies.pipelines.captions import check_captions, missing_captions
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN, Phase
@@ -41,7 +42,8 @@ class Request:
     """Says what is to be trained.
 
     ``recipe``: a name, ``FILE.py:FUNCTION``, or a ``TrainingRecipe``; ``sets``: see ``dailies.training.recipes.overrides``.
-    ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``. ``start``, ``parts``: see ``dailies.pipelines.model_refs``.
+    ``data``: exports, ``EXPORT`` or ``NAME=EXPORT``, as ``dailies.curation.tables.find_export`` takes them. ``start``,
+    ``parts``: see ``dailies.pipelines.model_refs``.
     """
 
     recipe: str | TrainingRecipe
@@ -118,8 +120,6 @@ def _recipe(request: Request) -> TrainingRecipe:
 def _no_export(folder: Path) -> str:
     """Say what lies where an export was looked for, and what to give."""
     what = what_lies_at(folder)
-    if what == "a dataset" and (made := sorted(folder.glob("exports/*@*/index.parquet"))):
-        return f"a dataset, not an export; give one of its exports, such as {made[-1].parent}"
     if what == "nothing":
         return "no such folder; give one that dailies export made"
     return f"{f'{what}; it ' if what else ''}holds no index.parquet; give a folder that dailies export made"
@@ -130,7 +130,10 @@ def _chosen(recipe: TrainingRecipe, request: Request) -> tuple[Phase, ...]:
 
 
 def _exports(data: Sequence[str]) -> dict[str, str]:
-    """Return name → folder. Raises ``ExportError`` for a folder that is no export, and for a name given twice."""
+    """Return name → folder, of exports named as ``find_export`` takes them.
+
+    Raises ``ExportError`` for a folder that is no export, and for a name given twice.
+    """
     folders: dict[str, str] = {}
     for text in data:
         name, equals, path = text.partition("=")
@@ -138,6 +141,7 @@ def _exports(data: Sequence[str]) -> dict[str, str]:
             name, path = MAIN, text
         if name in folders:
             raise ExportError(f"--data={text}: {name} is given twice; name further exports: --data NAME=EXPORT")
+        path = find_export(path)
         if not (Path(path) / "index.parquet").is_file():
             raise ExportError(f"--data={path}: {_no_export(Path(path))}")
         folders[name] = str(Path(path).resolve())  # workers have a folder of their own

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dailies.curation.errors import ExportError, RunError
 from dailies.curation.packages import need
+from dailies.curation.tables import find_export
 from dailies.pipelines.model_refs import fetch
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _start(start: str, sets: Sequence[str]) -> tuple[Path, VaeRecipe]:
 
 
 def _export(data: str) -> Export:
+    data = find_export(data)
     if not (Path(data) / "index.parquet").is_file() and not (Path(data) / "data").is_dir():
         raise ExportError(f"data={data}: holds no data/*.parquet; give a folder that dailies has exported")
     from dailies.training.data.export import Export

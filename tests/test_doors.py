@@ -111,7 +111,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/captioners": (*SHARED, "curation/observers", "curation/scorers"),
     "curation/table_files": ("curation/addresses", "curation/errors", "curation/parquet_files"),
     "curation/manifests": (*SHARED, "curation/table_files"),
-    "curation/folders": (),
+    "curation/folders": ("curation/plain_text",),
     "curation/sources": (*SHARED, "curation/folders", "curation/manifests"),
     "curation/select": READING,
     "curation/observe": (*SHARED, "curation/observers"),

@@ -147,7 +147,7 @@ def test_bad_clips_among_good_ones_are_replaced_and_said(export: Path, tmp_path:
     assert entry["unreadable"]["items"] == 3
     kinds = {reason.partition(":")[0] for reason in entry["unreadable"]["first"].values()}
     assert {"no_video", "misshapen"} < kinds
-    assert any("1 clips lack frames, fps, width, height and are left out" in line for line in lines)
+    assert any("1 clip lacks frames, fps, width, height, left out" in line for line in lines)
 
 
 def test_a_shape_that_would_be_cut_away_or_blurred_is_refused() -> None:
@@ -189,7 +189,7 @@ def test_captions_without_a_picture_are_counted(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\n" + "".join(f"{name},x\n" for name in names))
     phase = dataclasses.replace(STILL, images="folder", image_path=str(tmp_path))
     assert (
-        "2 files named in metadata.csv are no pictures there: gone.png, notes.pdf"
+        "2 files named in metadata.csv and no picture there: gone.png, notes.pdf"
         in load(recipe_of(phase), phase, {}).notes
     )
 
@@ -217,7 +217,7 @@ def test_clips_below_the_phases_rate_are_left_out_and_counted(export: Path, tmp_
     split = load(recipe_of(VIDEO), VIDEO, {MAIN: Export(folder)})
     assert set(split.slow) == {rows[0]["clip_id"], rows[1]["clip_id"]}
     assert set(split.clip_ids) == {row["clip_id"] for row in rows[2:]}  # a thousandth below is the same rate
-    assert any("2 clips have fewer than 8 frames a second and are left out" in note for note in split.notes)
+    assert any("2 clips have fewer than 8 frames a second, left out" in note for note in split.notes)
     there = available(recipe_of(VIDEO), VIDEO, {MAIN: Export(folder)})
     assert (there.clips, there.slow, there.short) == (6, 2, 0)
     run = train(recipe_of(VIDEO), folder, tmp_path / "run", MODELS, say=lambda line: None)
@@ -305,7 +305,7 @@ def test_a_run_begun_before_keeps_its_order_and_its_clips(export: Path, tmp_path
     rows = pq.read_table(sorted((folder / "data").glob("train*"))[0], columns=["clip_id"])["clip_id"].to_pylist()
     split = load(recipe_of(VIDEO), VIDEO, {MAIN: Export(folder)}, data_rules=1)
     assert split.clip_ids == rows
-    assert any("1 clips are below 8 fps and repeat frames" in note for note in split.notes)
+    assert any("1 clip is below 8 fps, with frames repeated" in note for note in split.notes)
     assert load(recipe_of(VIDEO), VIDEO, {MAIN: Export(folder)}).clip_ids != rows[1:]
 
 

@@ -15,6 +15,7 @@ from dailies.curation import inside
 from dailies.curation.atomic import remove_unfinished
 from dailies.curation.config import offered
 from dailies.curation.errors import ModelError
+from dailies.curation.plain_text import counted
 from dailies.training import checkpoint, distributed
 from dailies.training.data.split import Split
 from dailies.training.diffusion.encoders import Models, inspect_encoders
@@ -193,7 +194,7 @@ def init_phase(
         before = load_pretrained(place if place.is_absolute() else inside.inside_whole(run.folder, str(place)))
         fresh = transfer_weights(before, unet)
         widened = widened_params(before, unet)
-        source += f", {len(fresh)} weights of other width anew" if fresh else ""
+        source += f", {counted(len(fresh), 'weight')} of other width anew" if fresh else ""
     set_trainable(unet, phase, widened)
     unet.to(device)
     ema = Ema(copy.deepcopy(unet), phase.ema)

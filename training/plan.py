@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from dailies.curation.errors import RecipeError, UsageError
+from dailies.curation.plain_text import counted
 from dailies.training.data.batches import Batch
 from dailies.training.data.export import grid_length
 from dailies.training.data.split import MAIN, Exports, load
@@ -282,7 +283,7 @@ def available(recipe: TrainingRecipe, phase: Phase, exports: Exports) -> Availab
         least_size = [min(shape.size[side] for shape in phase.shapes) for side in (0, 1)]
         small = sum(row["width"] < least_size[0] or row["height"] < least_size[1] for row in there)
         if small:
-            lacks.append(f"pixels: {small} of {len(there)} clips would be enlarged")
+            lacks.append(f"pixels: {small} of {counted(len(there), 'clip')} would be enlarged")
     return Available(clips=len(chosen), slow=len(split.slow), short=len(split.short), lacks=tuple(lacks))
 
 

@@ -20,6 +20,7 @@ from dailies.curation.config import offered, read_json
 from dailies.curation.errors import Damaged, Unsafe, UsageError
 from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import need
+from dailies.curation.plain_text import counted
 from dailies.zoo.assemble import assemble, check
 from dailies.zoo.card import CARD, CardFacts, card
 from dailies.zoo.catalog import ENTRIES
@@ -180,7 +181,7 @@ def _entry(
         licence=licence or run.recipe.get("licence") or run.recipe.get("license"),
         parameters=parameters,
         bytes=size,
-        about=f"{spec.input.phrase} → {phase.frames} frames of {phase.size[0]}×{phase.size[1]}",
+        about=f"{spec.input.phrase} → {counted(phase.frames, 'frame')} of {phase.size[0]}×{phase.size[1]}",
         published=datetime.now(UTC).isoformat(timespec="seconds"),
         version=_version(),
         sampling=SamplingDefaults(

@@ -39,6 +39,11 @@ class ExtractSettings:
         least = [self.min_seconds] if self.mode == "copy" else []
         return [self.mode, asdict(self.encoding), self.encoding.meaning, self.crop, *least]
 
+    @property
+    def fingerprint(self) -> str:
+        """``meaning``, short: two exports of one fingerprint hold the same bytes of the same clip."""
+        return schema.fingerprint(self.meaning)
+
 
 EXTRACTED = pa.schema(
     [

@@ -45,6 +45,10 @@ class ExportManifest:
         limits: column → the numbers that its rule came to.
         tables: table → version that was read.
         extraction: settings by which clips were extracted.
+        extracts: fingerprint of all that the bytes of a clip depend on besides the clip: exports that share it hold the same
+            bytes of the same clip. Empty in exports from before it was noted.
+        extracted, taken_over: when the export was made, how many clips were extracted for it, and how many were taken from
+            earlier exports.
         seed: of the order of clips.
         version: of dailies.
         private_sources: whether it leaves out where its sources lie.
@@ -64,6 +68,9 @@ class ExportManifest:
     limits: Mapping[str, Any]
     tables: Mapping[str, int]
     extraction: Mapping[str, Any]
+    extracts: str = ""
+    extracted: int = 0
+    taken_over: int = 0
     seed: int
     version: str
     private_sources: bool = False

@@ -39,6 +39,7 @@ def write_shard(
         compression={**dict.fromkeys(plain, "zstd"), **dict.fromkeys(media, "none")},
         use_dictionary=[c for c in plain if shard_schema.field(c).type == pa.string()],
         write_statistics=plain,
+        write_page_checksum=True,  # for a later export, which may take clips from here
     ) as writer:
         for group, rows in enumerate(_groups(clips, columns, extract, index)):
             table = pa.Table.from_pylist(rows, schema=shard_schema)

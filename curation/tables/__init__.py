@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dailies.curation.tables.committer import Committer
     from dailies.curation.tables.dataset import DatasetTables, Garbage
     from dailies.curation.tables.integrity import DatasetProblem, verify
+    from dailies.curation.tables.latest import find_export, misled, point_latest
     from dailies.curation.tables.parts import KeySet, Receipt, conform, read_part, write_part
     from dailies.curation.tables.places import move_sources, moved_sources, with_places
     from dailies.curation.tables.shards import shards_of
@@ -40,9 +41,12 @@ __all__ = [
     "conform",
     "connect",
     "current",
+    "find_export",
     "layout",
+    "misled",
     "move_sources",
     "moved_sources",
+    "point_latest",
     "query",
     "read_part",
     "shards_of",
@@ -55,6 +59,7 @@ __all__ = [
 _MODULES = {
     "cleaning": ("clean_columns", "clean_tables", "uncleaned"),
     "dataset": ("DatasetTables", "Garbage"),
+    "latest": ("find_export", "misled", "point_latest"),
     "parts": ("KeySet", "Receipt", "conform", "read_part", "write_part"),
     "places": ("move_sources", "moved_sources", "with_places"),
     "shards": ("shards_of",),

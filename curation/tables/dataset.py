@@ -7,6 +7,7 @@
     observations@FP/  clips/CUTS@FP/  scores/NAME@FP/  captions/NAME@FP/  selections/NAME/  spans/  runs/
     withdrawn/  places/
     exports/NAME@FP/                 data/*.parquet, index.parquet, README.md: plain Parquet
+    exports/latest                   names the newest of them (local disks only)
     exports/.staging-…/              an export in the making
 
 This module opens, locks, withdraws and collects garbage; ``Table`` reads and commits, and ``write_part`` is the worker's end.
@@ -41,6 +42,7 @@ from dailies.curation.tables.withdraw import withdraw_from_export
 MARKER = "dataset.json"
 LOCK = ".lock"
 FORMAT = 1
+LATEST = "latest"  # in ``exports``, on a disk: the link that names the newest one
 
 GROUPS = ("clips", "scores", "captions", "selections")
 NAME = r"[A-Za-z0-9_.-]+"
@@ -167,7 +169,10 @@ class DatasetTables:
     def exports(self) -> list[str]:
         """Return the names (``NAME@FP``) of the finished exports, sorted."""
         exports = self.folder / "exports"
-        names = [name for name in _folders(exports) if not name.startswith(".")]
+        links = {exports.relative(info) for info in exports.list() if info.type == pafs.FileType.Unknown}
+        names = [
+            name for name in _folders(exports) if not name.startswith(".") and not (name == LATEST and name in links)
+        ]
         return [name for name in names if _is_finished(exports / name)]
 
     def _table_folders(self) -> list[str]:

@@ -17,6 +17,7 @@ import pyarrow.fs as pafs
 from dailies.curation import schema
 from dailies.curation.errors import DatasetError, SourceError, Unsafe, machine_raised
 from dailies.curation.parquet_files import open_parquet
+from dailies.curation.plain_text import counted
 from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder, one_line, plain
@@ -104,8 +105,8 @@ def _files(table: Table) -> Iterator[DatasetProblem]:
     stored = table.schema
     for path, (size, rows) in table.files().items():
         if sizes.get(path) != size:
-            is_now = f"is of {sizes[path]} bytes" if path in sizes else "is missing"
-            yield DatasetProblem(table.name, path, f"{is_now}; {size} bytes were committed")
+            is_now = f"is of {counted(sizes[path], 'byte')}" if path in sizes else "is missing"
+            yield DatasetProblem(table.name, path, f"{is_now}; {counted(size, 'byte', 'were', 'was')} committed")
             continue
         try:
             with open_parquet(folder.file(path), folder.fs, whole=True) as part:
@@ -115,7 +116,7 @@ def _files(table: Table) -> Iterator[DatasetProblem]:
             yield DatasetProblem(table.name, path, f"cannot be read: {one_line(error)}")
             continue
         if rows_now != rows:
-            yield DatasetProblem(table.name, path, f"has {rows_now} rows; {rows} were committed")
+            yield DatasetProblem(table.name, path, f"has {counted(rows_now, 'row')}; {rows:,} were committed")
         for column in columns:
             if column.name not in stored.names or stored.field(column.name).type != column.type:
                 yield DatasetProblem(
@@ -140,7 +141,7 @@ def _unique(table: Table) -> Iterator[DatasetProblem]:
     rows = table.read(keys)
     null = pc.sum(rows[keys[0]].is_null()).as_py() or 0
     if null:
-        yield DatasetProblem(table.name, keys[0], f"is null in {null} rows")
+        yield DatasetProblem(table.name, keys[0], f"is null in {counted(null, 'row')}")
     counts = rows.group_by(keys).aggregate([([], "count_all")])
     yield from _problems(table.name, counts.filter(pc.field("count_all") > 1)[keys[0]], "stands more than once")
 
@@ -285,7 +286,9 @@ def _media(
         return
     if frames != row["frames"]:
         yield DatasetProblem(
-            table, str(row["clip_id"]), f"{frames} frames of its video decode; it should have {row['frames']}"
+            table,
+            str(row["clip_id"]),
+            f"{counted(frames, 'frame')} of its video decode{'s' if frames == 1 else ''}; it should have {row['frames']}",
         )
 
 

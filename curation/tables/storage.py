@@ -105,14 +105,15 @@ class Folder:
             inside.file_inside(self.root, self._below(name))
         return f"{self.path}/{name}"
 
-    def parquet(self, name: str, *, whole: bool = False) -> pq.ParquetFile:
+    def parquet(self, name: str, *, whole: bool = False, checked: bool = False) -> pq.ParquetFile:
         """Open a Parquet file of this folder. Raises ``Unparquet`` for one that is damaged or claims more than it may.
 
-        ``whole``: also for one whose row groups come to more, for what reads them at once.
+        ``whole``: also for one whose row groups come to more, for what reads them at once. ``checked``: what is read is held
+        against the checksums of its pages, where it has some.
         """
         path = self.file(name)
         try:
-            return open_parquet(path, self.fs, whole=whole)
+            return open_parquet(path, self.fs, whole=whole, page_checksum_verification=checked)
         except pa.ArrowInvalid as error:
             raise Unparquet(f"{self.url}/{name}: cannot be read: {one_line(error)}") from error
 
@@ -164,6 +165,14 @@ class Folder:
     def write(self, name: str, content: bytes) -> None:
         with self.new_file(name) as sink:
             sink.write(content)
+
+    def read_link(self, name: str) -> str | None:
+        """Return the neighbour that the link ``name`` of this folder names, as ``inside.read_link`` does; none in a store."""
+        return inside.read_link(self.root, self._below(inside.check_name(name))) if self.local else None
+
+    def write_link(self, name: str, target: str) -> None:
+        """Make ``name`` a link to its neighbour ``target``, as ``inside.write_link`` does. Only on a disk."""
+        inside.write_link(self.root, self._below(inside.check_name(name)), target)
 
     def delete(self, name: str) -> None:
         if self.local:

@@ -61,7 +61,9 @@ def _rewrite_shard(export: Folder, shard: str, source_ids: pa.Array) -> Places:
         if kept:
             with (
                 export.new_file(name) as sink,
-                pq.ParquetWriter(sink, old.schema_arrow, **layout(old.schema_arrow)) as writer,
+                pq.ParquetWriter(
+                    sink, old.schema_arrow, **layout(old.schema_arrow), write_page_checksum=True
+                ) as writer,
             ):
                 for group, rows in kept:
                     writer.write_table(old.read_row_group(group).take(rows), row_group_size=len(rows))

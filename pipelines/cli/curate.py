@@ -83,6 +83,7 @@ def curate(
     """
     from dailies.pipelines import run
     from dailies.pipelines.cli.curation_tables import print_summary
+    from dailies.pipelines.cli.next_steps import after_curate, print_next
     from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.recipes.recipe import load_recipe
 
@@ -102,6 +103,8 @@ def curate(
         progress=progress_for(as_json),
     )
     print_summary(summary, as_json)
+    if not as_json:
+        print_next(after_curate(summary, sources))
     if summary.all_failed:
         raise typer.Exit(1)
 
@@ -153,9 +156,13 @@ def select(
     dailies select data --set main.rules.manifest.rating.min=3
     """
     from dailies.pipelines.cli.curation_tables import print_selection
+    from dailies.pipelines.cli.next_steps import after_select, print_next
     from dailies.pipelines.run import select_again
 
-    print_selection(select_again(dataset, name, set_), as_json)
+    report = select_again(dataset, name, set_)
+    print_selection(report, as_json)
+    if not as_json:
+        print_next(after_select(dataset, report))
 
 
 def export(
@@ -242,6 +249,7 @@ def export(
             if value is not None:
                 raise UsageError(f"{flag}={value}: only export --latents takes it; add --latents RECIPE[:PHASE]")
         from dailies.pipelines.cli.curation_tables import print_export
+        from dailies.pipelines.cli.next_steps import after_export, print_next
         from dailies.pipelines.run import export_again
 
         report = export_again(
@@ -257,6 +265,8 @@ def export(
             progress=progress,
         )
         print_export(report, as_json)
+        if not as_json:
+            print_next(after_export(dataset, report))
         return
     if retry_failed:
         raise UsageError("--retry-failed: not with --latents; only clips of a dataset are tried again")
@@ -309,10 +319,13 @@ def verify(
     dailies verify data --deep
     """
     from dailies.pipelines.cli.curation_tables import print_problems
+    from dailies.pipelines.cli.next_steps import after_verify, print_next
     from dailies.pipelines.maintenance import verify_dataset
 
     problems = verify_dataset(dataset, deep=deep)
     print_problems(dataset, problems, as_json)
+    if not as_json:
+        print_next(after_verify(dataset, problems, deep=deep))
     if problems:
         raise typer.Exit(1)
 
@@ -338,9 +351,12 @@ def gc(
     dailies gc data --dry-run
     """
     from dailies.pipelines.cli.curation_tables import print_collected
+    from dailies.pipelines.cli.next_steps import after_gc, print_next
     from dailies.pipelines.maintenance import collect
 
     print_collected(collect(dataset, dry_run=dry_run, older_than=older_than), dry_run, as_json)
+    if not as_json:
+        print_next(after_gc(dataset, dry_run=dry_run))
 
 
 def withdraw(
@@ -354,11 +370,14 @@ def withdraw(
     dailies withdraw data videos/a.mp4
     """
     from dailies.pipelines.cli.curation_tables import print_withdrawn
+    from dailies.pipelines.cli.next_steps import after_withdraw, print_next
     from dailies.pipelines.maintenance import bytes_left, take_down
 
     print_withdrawn(take_down(dataset, sources), as_json)
     if left := bytes_left(dataset):
         say(f"dailies: {left}", err=True)
+    if not as_json:
+        print_next(after_withdraw(dataset))
 
 
 def recipes(

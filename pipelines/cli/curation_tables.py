@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from dailies.pipelines.cli.tables import counted, grid, length, near, share, tail
+from dailies.pipelines.cli.tables import counted, grid, length, path_of, share, tail
 from dailies.pipelines.cli.terminal import say, say_json, stdout
 from dailies.pipelines.reports import broken_limit
 
@@ -63,12 +63,15 @@ def _print_totals(out: Console, summary: Summary) -> None:
         ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}{long}{spans}{uncut}"),
         *((each.name, _annotation_line(each)) for each in summary.annotations if each.failed),
         *((f"select {each.name}", f"{each.kept} kept, {length(each.kept_seconds)}") for each in summary.selections),
-        *((f"export {each.name}", _export_line(each)) for each in summary.exports),
-        ("dataset", summary.dataset),
+        *(
+            ("export" if each.name == "export" else f"export {each.name}", _export_line(each))
+            for each in summary.exports
+        ),
+        ("dataset", path_of(summary.dataset)),
     ]
     for export in summary.exports:
         if export.path:
-            lines += [("shards", near(f"{export.path}/data")), ("card", near(f"{export.path}/README.md"))]
+            lines += [("shards", path_of(export.path)), ("card", path_of(f"{export.path}/README.md"))]
     lines += [("note", note) for note in summary.notes]
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
@@ -114,12 +117,12 @@ def print_export(export: ExportReport, as_json: bool) -> None:
         return
     say(_export_line(export))
     if export.path:
-        say(near(export.path))
+        say(path_of(export.path))
 
 
 def _export_line(export: ExportReport) -> str:
     if export.path is None and export.failed:
-        return f"none: {export.failed} clips could not be extracted; are their sources still there?"
+        return f"none: {counted(export.failed, 'clip')} could not be extracted; are their sources still there?"
     if export.path is None:
         return "nothing to export: no clip was kept"
     splits = ", ".join(f"{count} {split}" for split, count in export.splits.items())
@@ -132,7 +135,16 @@ def _export_line(export: ExportReport) -> str:
     why = f" ({export.not_copied} cannot be copied)" if export.not_copied else ""
     again = "; --retry-failed tries them again" if export.failed > export.not_copied else ""
     failed = f", {export.failed} could not be extracted{why}{again}" if export.failed else ""
-    return f"{splits}; {length(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}"
+    return f"{splits}; {length(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}; {_origin(export)}"
+
+
+def _origin(export: ExportReport) -> str:
+    """Return how many of the clips were extracted by this command."""
+    if not export.extracted and not export.taken_over:
+        return "as it was"
+    if not export.taken_over:
+        return f"{export.extracted:,} extracted"
+    return f"{export.extracted:,} extracted, {export.taken_over:,} taken over from earlier exports"
 
 
 def print_cuts(report: CutsReport, as_json: bool) -> None:
@@ -141,7 +153,7 @@ def print_cuts(report: CutsReport, as_json: bool) -> None:
         say_json({path: [asdict(cut) for cut in cuts] for path, cuts in report.cuts.items()})
     else:
         for path, cuts in report.cuts.items():
-            table = grid(f"{path}: {len(cuts)} cuts")
+            table = grid(f"{path}: {counted(len(cuts), 'cut')}")
             for name in ("frame", "end", "kind"):
                 table.add_column(name, justify="left" if name == "kind" else "right")
             for cut in cuts:

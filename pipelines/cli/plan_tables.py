@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from dailies.pipelines.cli.tables import DASH, grid
+from dailies.pipelines.cli.tables import DASH, counted, grid
 from dailies.pipelines.cli.terminal import say_json, stdout
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def print_vae_plan(plan: VaePlan, as_json: bool) -> None:
     fps = "each clip's own" if plan.fps is None else f"{plan.fps:g}"
     rows = {
         "trains": f"{plan.trains} layers: {plan.trained / 1e6:,.1f} of {plan.parameters / 1e6:,.1f} M weights",
-        "window": f"{plan.frames} frames of {plan.size[0]}×{plan.size[1]} px, frames a second: {fps}",
-        "steps": f"{plan.steps:,} of {plan.batch} windows at lr {_power(plan.lr)}",
+        "window": f"{counted(plan.frames, 'frame')} of {plan.size[0]}×{plan.size[1]} px, frames a second: {fps}",
+        "steps": f"{plan.steps:,} of {counted(plan.batch, 'window')} at lr {_power(plan.lr)}",
         f"{window}FLOP a window": _number(plan.tflop * 1e12 / window_unit),
         f"{whole}FLOP": _number(plan.pflop * 1e15 / whole_unit),
         "GB a device": _number(plan.gigabytes),

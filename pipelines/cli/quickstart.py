@@ -36,19 +36,9 @@ def quickstart(
 
 def _print_next(result: QuickstartResult) -> None:
     """Print where the model and its video are, and what to try next."""
-    from dailies.pipelines.cli.tables import near
-    from dailies.pipelines.cli.terminal import stdout
+    from dailies.pipelines.cli.next_steps import after_quickstart, print_next
+    from dailies.pipelines.cli.tables import path_of
+    from dailies.pipelines.cli.terminal import say
 
-    query = "select caption_fuse, motion, keep from clips join captions_fuse using (clip_id) "
-    query += "join selection_captioned using (clip_id) limit 5"
-    dataset = result.summary.dataset
-    out = stdout()
-    out.print(f"model   {near(result.zoo)}/{result.model}\nvideo   {near(result.video)}\n", soft_wrap=True)
-    out.print("Next", style="bold")
-    out.print(
-        f'  dailies sql {dataset} "{query}"\n'
-        f"  dailies select {dataset} --name captioned --set captioned.rules.motion.min=2\n"
-        f"  dailies zoo show {result.model} --zoo {near(result.zoo)}\n"
-        "  dailies curate YOUR_VIDEOS --out DATASET",
-        soft_wrap=True,
-    )
+    say(f"model   {path_of(f'{result.zoo}/{result.model}')}\nvideo   {path_of(result.video)}")
+    print_next(after_quickstart(result))

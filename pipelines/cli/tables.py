@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 from rich import box
 from rich.table import Table
 
 from dailies.curation.addresses import scrub
+from dailies.curation.plain_text import counted as counted
 
 DASH = "–"  # an empty cell
 
@@ -20,11 +22,6 @@ def grid(title: str | None = None) -> Table:
 def share(part: int, whole: int) -> str:
     """Return ``part`` of ``whole`` in percent."""
     return f"{part / whole:.0%}" if whole else DASH
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun: 1 row, 2 rows."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def length(seconds: float) -> str:
@@ -42,6 +39,11 @@ def near(path: str) -> str:
         return path
     relative = os.path.relpath(path)
     return relative if len(relative) < len(path) else path
+
+
+def path_of(path: str) -> str:
+    """Return a path as it is typed in a shell: ``near``, and quoted where that is asked for."""
+    return shlex.quote(near(path))
 
 
 def tail(path: str, most: int = 60) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -45,6 +46,10 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+_FILLING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
+"""Blanks at the end of a line, before what ends its colour."""
+
+
 class _CleanConsole(Console):
     """rich's console, whose own control codes (colours, the cursor of a bar) are apart from a segment's text.
 
@@ -63,6 +68,19 @@ class _CleanConsole(Console):
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=clean(segment.text))
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print without the blanks that fill the lines of a table up to its width."""
+        if self.stderr or self.is_jupyter:  # there are bars, which redraw themselves
+            super().print(*objects, **how)
+            return
+        with self.capture() as shown:
+            super().print(*objects, **how)
+        try:
+            self.file.write(_FILLING.sub(r"\1", shown.get()))
+            self.file.flush()
+        except BrokenPipeError:  # the reader has seen enough
+            self.on_broken_pipe()
 
 
 def stdout(width: int | None = None, *, data: bool = False) -> Console:

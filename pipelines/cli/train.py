@@ -116,6 +116,10 @@ def train(
     from dailies.pipelines.cli.training_tables import print_training
 
     print_training(train_run(request, out, resume=resume, device=device, workers=workers, say=_say), as_json)
+    if out is not None and not as_json:
+        from dailies.pipelines.cli.next_steps import after_training, print_next
+
+        print_next(after_training(out))
 
 
 def _train_vae(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dailies.pipelines.cli.tables import grid, near
+from dailies.pipelines.cli.tables import counted, grid, path_of
 from dailies.pipelines.cli.terminal import say_json, stdout
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
     out = stdout()
     out.print(table)
     for phase in phases:
-        out.print(f"{phase.name:<8} {near(phase.samples)}", soft_wrap=True)
+        out.print(f"{phase.name:<8} {path_of(phase.samples)}", soft_wrap=True)
 
 
 def print_vae(done: VaeReport, as_json: bool) -> None:
@@ -37,7 +37,7 @@ def print_vae(done: VaeReport, as_json: bool) -> None:
     if as_json:
         say_json(asdict(done))
         return
-    table = grid(f"temporal decoder, {done.steps} steps in {done.seconds:.0f} s")
+    table = grid(f"temporal decoder, {counted(done.steps, 'step')} in {done.seconds:.0f} s")
     table.add_column("on held-out clips")
     for name in ("PSNR, dB", "flicker error, levels of 255"):
         table.add_column(name, justify="right")
@@ -49,4 +49,4 @@ def print_vae(done: VaeReport, as_json: bool) -> None:
     out.print(table)
     for note in done.notes:
         out.print(note)
-    out.print(f"vae      {near(done.folder)}", soft_wrap=True)
+    out.print(f"vae      {path_of(done.folder)}", soft_wrap=True)

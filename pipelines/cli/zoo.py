@@ -232,9 +232,11 @@ def run_model(
     if as_json:
         say_json(asdict(result))
         return
+    from dailies.pipelines.cli.next_steps import after_sample, print_next
     from dailies.pipelines.cli.zoo_tables import print_sample
 
     print_sample(result)
+    print_next(after_sample(name, zoo))
 
 
 @zoo_app.command("verify", cls=Command)

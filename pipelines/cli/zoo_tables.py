@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from dailies.pipelines.cli.tables import DASH, grid
+from dailies.pipelines.cli.next_steps import after_publish, print_next
+from dailies.pipelines.cli.tables import DASH, counted, grid, path_of
 from dailies.pipelines.cli.terminal import say, stdout
-from dailies.zoo.pipelines import PIPELINES
-from dailies.zoo.store import DEFAULT_ZOO
 from dailies.zoo.units import count, megabytes
 
 if TYPE_CHECKING:
@@ -67,14 +66,15 @@ def print_entry(entry: ZooEntry, folder: Path) -> None:
         ("pipeline", entry.pipeline),
         ("weights", f"{count(entry.parameters)} parameters, {megabytes(entry.bytes)}"),
         ("licence", entry.licence or "not stated"),
-        ("folder", str(folder)),
-        ("card", str(folder / "README.md")),
+        ("folder", path_of(str(folder))),
+        ("card", path_of(str(folder / "README.md"))),
     ]
     if entry.pipeline:
-        guidance = f"guidance {sampling.guidance[0]:g} → {sampling.guidance[1]:g}"
-        rows.insert(3, ("runs with", f"{sampling.steps} steps, {guidance}, motion bucket {sampling.motion_bucket}"))
+        guidance = " → ".join(dict.fromkeys(f"{number:g}" for number in sampling.guidance))
+        runs_with = f"{counted(sampling.steps, 'step')}, guidance {guidance}, motion bucket {sampling.motion_bucket}"
+        rows.insert(3, ("runs with", runs_with))
         recipe = sources.recipe or "unnamed recipe"
-        clips = f", {sources.clips:,} clips" if sources.clips is not None else ""
+        clips = f", {counted(sources.clips, 'clip')}" if sources.clips is not None else ""
         rows += [
             ("published", f"{_day(entry)} by dailies {entry.version or '?'}"),
             ("trained", f"{recipe}, hash {sources.recipe_hash}"),
@@ -89,19 +89,14 @@ def print_entry(entry: ZooEntry, folder: Path) -> None:
             table.add_row(what, value)
     out.print(entry.name, style="bold")
     out.print(table, soft_wrap=True)
-    if entry.pipeline in PIPELINES:
-        out.print(f"\n  {_command(entry, folder)}", soft_wrap=True)
-
-
-def _command(entry: ZooEntry, folder: Path) -> str:
-    where = "" if entry.built_in or folder.parent == Path(DEFAULT_ZOO).expanduser() else f" --zoo {folder.parent}"
-    return f"dailies zoo run {entry.name}{where} {PIPELINES[str(entry.pipeline)].input.option} --out clip.mp4"
+    print_next(after_publish(entry, folder))
 
 
 def print_sample(sample: GeneratedVideo) -> None:
     width, height = sample.size
     say(
-        f"{sample.out}: {sample.frames} frames of {width}×{height} at {sample.fps:g} fps; {sample.steps} steps in"
+        f"{path_of(sample.out)}: {counted(sample.frames, 'frame')} of {width}×{height} at {sample.fps:g} fps; "
+        f"{counted(sample.steps, 'step')} in"
         f" {sample.seconds:.1f} s on {sample.device} (loading took {sample.load_seconds:.1f} s), seed {sample.seed}"
     )
     for note in sample.notes:
@@ -118,7 +113,7 @@ def print_verified(zoo: str, problems_by_model: Mapping[str, Sequence[Mapping[st
         if not problems:
             out.print(f"{name}: all files match the lock")
             continue
-        table = grid(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+        table = grid(f"{name}: {counted(len(problems), 'problem')}")
         table.add_column("file", overflow="fold")
         table.add_column("what", overflow="fold")
         for problem in problems:

@@ -25,7 +25,7 @@ from dailies.curation.errors import DailiesError, ExportError, RecipeError, Usag
 from dailies.curation.locking import only_writer
 from dailies.curation.packages import need
 from dailies.curation.policy import policy_in_force
-from dailies.curation.tables import Folder
+from dailies.curation.tables import Folder, find_export
 from dailies.pipelines import engine as engines
 from dailies.pipelines.captions import check_captions
 from dailies.pipelines.latents.card import card
@@ -47,7 +47,7 @@ class LatentsRequest:
     """A request says which latents to make.
 
     Args:
-        export: A folder that dailies has exported.
+        export: A folder that dailies has exported, as ``find_export`` takes it.
         latents: ``RECIPE[:PHASE]``.
         out: Where they go.
         views: Crops of each clip.
@@ -95,9 +95,10 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
     ``DailiesError`` when not one clip could be encoded.
     """
     recipe, phase = recipe_of(request.latents, request.sets)
-    check_captions(recipe, (phase,), {share.data: request.export for share in phase.shares})
+    export = find_export(request.export)
+    check_captions(recipe, (phase,), {share.data: export for share in phase.shares})
     need(["torch", "diffusers", "transformers"], by="export --latents")
-    source, final = Folder.at(request.export), Folder.at(request.out)
+    source, final = Folder.at(export), Folder.at(request.out)
     models = _models(recipe, request)
     names = _shard_names(request, source)
     work = _work(request, recipe, phase, models, source, engine)

@@ -17,7 +17,7 @@ from dailies.curation.policy import SourcePolicy
 from dailies.curation.tables import Folder
 from dailies.curation.tables.storage import layout
 from dailies.curation.types import Resources
-from dailies.pipelines.exporting import Written
+from dailies.pipelines.export_work import Written
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.stages import MEMORY_GB
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from dailies.curation.config import offered
 from dailies.curation.errors import ExportError
+from dailies.curation.plain_text import counted
 from dailies.curation.schema import digest
 from dailies.training.data.content import pictures_content, tables_content
 from dailies.training.data.export import Export, Row, grid_length
@@ -110,9 +111,14 @@ def load(
     slowest = phase.trained_fps[0]
     if short:
         least = min(shape.frames for shape in phase.shapes)
-        notes += (f"{len(short)} clips are shorter than {least} frames at {slowest:g} fps and left out: {_few(short)}",)
+        notes += (
+            f"{counted(len(short), 'clip', 'are', 'is')} shorter than {least} frames at {slowest:g} fps and left out: "
+            f"{_few(short)}",
+        )
     if slow:
-        notes += (f"{len(slow)} clips have fewer than {slowest:g} frames a second and are left out: {_few(slow)}",)
+        notes += (
+            f"{counted(len(slow), 'clip', 'have', 'has')} fewer than {slowest:g} frames a second, left out: {_few(slow)}",
+        )
     pictures = None
     if phase.image_share:
         pictures, more = _picture_subset(recipe, phase, exports[shares[0].data], data_rules)
@@ -170,11 +176,16 @@ def _split_share(
     rows, incomplete = in_order(export.rows, data_rules)
     notes: tuple[str, ...] = ()
     if incomplete:
-        notes = (f"{len(incomplete)} clips lack {', '.join(MEASURES)} and are left out: {_few(incomplete)}",)
+        notes = (
+            f"{counted(len(incomplete), 'clip', 'lack', 'lacks')} {', '.join(MEASURES)}, left out: {_few(incomplete)}",
+        )
     rows = [row for row in rows if passes(row.columns, (*phase.select, *share.select))]
     fast = rows if data_rules == 1 or not phase.task_spec.video else [row for row in rows if _serves(row, phase)]
     if data_rules == 1 and phase.task_spec.video and (still := sum(not _serves(row, phase) for row in rows)):
-        notes += (f"{still} clips are below {phase.fps:g} fps and repeat frames: an older dailies began the run so",)
+        notes += (
+            f"{counted(still, 'clip', 'are', 'is')} below {phase.fps:g} fps, with frames repeated: an older dailies began the "
+            "run so",
+        )
 
     def subsets(split: str) -> tuple[list[BucketSubset], list[str]]:
         return _subsets(recipe, phase, share, number, export, [row for row in fast if row.columns["split"] == split])
@@ -321,7 +332,9 @@ def _missing(pictures: Pictures) -> tuple[str, ...]:
     """Return a note on the captions that have no picture."""
     if not pictures.missing:
         return ()
-    return (f"{len(pictures.missing)} files named in metadata.csv are no pictures there: {_few(pictures.missing)}",)
+    return (
+        f"{counted(len(pictures.missing), 'file')} named in metadata.csv and no picture there: {_few(pictures.missing)}",
+    )
 
 
 def _pictures(phase: Phase, data_rules: int) -> Pictures:

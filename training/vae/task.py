@@ -29,6 +29,7 @@ from dailies.curation import inside
 from dailies.curation.atomic import new_folder, remove_unfinished
 from dailies.curation.contact_sheet import Strip, save_sheet, spread
 from dailies.curation.errors import ModelError
+from dailies.curation.plain_text import counted
 from dailies.training import checkpoint, distributed
 from dailies.training.data.export import Export
 from dailies.training.loop import check_batch, run_task, silent, sole_run
@@ -282,7 +283,7 @@ class VaeTask(Task[Window]):
     def close(self) -> None:
         for windows, name in ((self._train, "training"), (self._held_out, "held-out")):
             if windows.failed:
-                self._say(f"vae: {len(windows.failed)} {name} clips could not be read and were replaced")
+                self._say(f"vae: {counted(len(windows.failed), f'{name} clip')} could not be read, and replaced")
 
 
 def make_optimizer(chosen: Sequence[tuple[str, Tensor]], units: dict[str, float]) -> torch.optim.AdamW:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dailies.curation.errors import ExportError, item_error
+from dailies.curation.plain_text import counted
 from dailies.training.data.export import Export
 from dailies.training.data.reader import read
 from dailies.training.data.sampling import generator
@@ -137,9 +138,9 @@ def split(export: Export, recipe: VaeRecipe, data_rules: int = DATA_RULES) -> tu
         )
     notes = []
     if incomplete:
-        notes.append(f"{len(incomplete)} of {len(export.rows)} clips lack {', '.join(MEASURES)}")
+        notes.append(f"{len(incomplete)} of {counted(len(export.rows), 'clip')} without {', '.join(MEASURES)}")
     if left_out := len(ordered) - len(serving):
-        notes.append(f"{left_out} of {len(export.rows)} clips are too short or of too low a rate")
+        notes.append(f"{left_out} of {counted(len(export.rows), 'clip')} too short or of too low a rate")
     sizes = [(export.rows[number].columns["width"], export.rows[number].columns["height"]) for number in train]
     if small := sum(width < recipe.size[0] or height < recipe.size[1] for width, height in sizes):
         notes.append(f"{small} of {len(train)} training clips are smaller than size and are enlarged")

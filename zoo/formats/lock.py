@@ -18,6 +18,7 @@ from dailies.curation.atomic import sync
 from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged
 from dailies.curation.litter import is_litter
+from dailies.curation.plain_text import counted
 from dailies.zoo.formats.hashes import sha256, sha256_of
 
 LOCK = "dailies.lock.json"
@@ -112,7 +113,7 @@ def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
         elif not _is_file(path):  # a pipe would keep its reader waiting
             problems.append(LockProblem(path=name, what="is not a file"))
         elif (size := path.stat().st_size) != want.bytes:
-            problems.append(LockProblem(path=name, what=f"has {size} bytes; the lock says {want.bytes}"))
+            problems.append(LockProblem(path=name, what=f"has {counted(size, 'byte')}; the lock says {want.bytes:,}"))
         elif hashes[name] != want.sha256:
             problems.append(LockProblem(path=name, what="changed: its SHA-256 differs from the lock's"))
     return sorted(problems, key=lambda problem: problem.path)
