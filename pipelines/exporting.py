@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -26,11 +27,11 @@ from dailies.curation.clips import SPLITS
 from dailies.curation.errors import Changed, Defect, NotCopied, Refused, Unreadable, UsageError
 from dailies.curation.export import ExtractSettings
 from dailies.curation.policy import SourcePolicy, policy_in_force
+from dailies.curation.progress import Progress
 from dailies.curation.tables import DatasetTables, Folder, Table, clean_columns, shards_of
 from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
 from dailies.pipelines.isolate import Isolated
-from dailies.pipelines.progress import Progress
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep
 from dailies.pipelines.reports import ExportReport
@@ -394,9 +395,16 @@ def _make(
     units = (file.clips.append_column("file", pa.array([file.name] * len(file.clips))) for file in todo)
     total = sum(len(file.clips) for file in files)
     already = total - sum(len(file.clips) for file in todo)
-    with progress(work.name, total - already, "clips", already=already) as bar:
+    sizes = {file.name: _pixels(file.clips) for file in todo}
+    with progress(work.name, total - already, "clips", already=already, size=sum(sizes.values())) as bar:
         for written in engines.run(work, (unit.combine_chunks() for unit in units), engine):
-            bar.advance(written.clips, written.failed)
+            bar.advance(written.clips, written.failed, size=sizes[written.name])
+
+
+def _pixels(clips: pa.Table) -> float:
+    """Return the pixels of all frames of ``clips``, by which encoding takes its time."""
+    columns = (pc.cast(clips[name], pa.float64()) for name in ("width", "height", "frames"))
+    return float(pc.sum(reduce(pc.multiply, columns)).as_py() or 0)
 
 
 def _is_done(folder: Folder, file: export.Shard) -> bool:

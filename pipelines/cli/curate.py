@@ -8,6 +8,7 @@ import typer
 
 from dailies.curation.errors import UsageError
 from dailies.curation.policy import SourcePolicy, opening_by
+from dailies.curation.progress import reporting
 from dailies.pipelines.cli.options import (
     AllowLocal,
     AllowPrivateHosts,
@@ -210,7 +211,7 @@ def export(
     request = LatentsRequest(
         export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
     )
-    with opening_by(policy):
+    with reporting(progress), opening_by(policy):
         encoded = export_latents(request, engine=parse_engine(engine), progress=progress)
     print_latents(encoded, as_json)
 
@@ -240,9 +241,11 @@ def verify(
 ) -> None:
     """Check that a dataset's tables, keys, spans and shards agree. Exit code 1 if they do not."""
     from dailies.pipelines.cli.curation_tables import print_problems
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.maintenance import verify_dataset
 
-    problems = verify_dataset(dataset, deep=deep)
+    with reporting(progress_for(as_json)):
+        problems = verify_dataset(dataset, deep=deep)
     print_problems(dataset, problems, as_json)
     if problems:
         raise typer.Exit(1)
@@ -259,9 +262,12 @@ def gc(
 ) -> None:
     """Remove files that no table refers to: leftovers of killed runs, old versions, unfinished exports."""
     from dailies.pipelines.cli.curation_tables import print_collected
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.maintenance import collect
 
-    print_collected(collect(dataset, dry_run=dry_run, older_than=older_than), dry_run, as_json)
+    with reporting(progress_for(as_json)):
+        collected = collect(dataset, dry_run=dry_run, older_than=older_than)
+    print_collected(collected, dry_run, as_json)
 
 
 def withdraw(
@@ -271,9 +277,12 @@ def withdraw(
 ) -> None:
     """Delete sources from every table and export, as for a takedown, and keep them out from then on."""
     from dailies.pipelines.cli.curation_tables import print_withdrawn
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.maintenance import bytes_left, take_down
 
-    print_withdrawn(take_down(dataset, sources), as_json)
+    with reporting(progress_for(as_json)):
+        withdrawn = take_down(dataset, sources)
+    print_withdrawn(withdrawn, as_json)
     if left := bytes_left(dataset):
         say(f"dailies: {left}", err=True)
 

@@ -11,6 +11,7 @@ import typer
 from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
+from dailies.pipelines.cli.interrupt import stopped_line, telling_of_interrupts
 from dailies.pipelines.cli.look import info, show
 from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.terminal import say
@@ -18,7 +19,6 @@ from dailies.pipelines.cli.train import train
 from dailies.pipelines.cli.zoo import zoo_app
 
 DEFECT = "dailies: this is a defect in dailies, not a mistake of yours; please report it with the lines above"
-STOPPED = "dailies: stopped; the same command resumes from here"
 INTERRUPTED = 130  # exit code
 
 app = typer.Typer(
@@ -62,12 +62,14 @@ def main(arguments: list[str] | None = None) -> None:
     memory, room and file handles that run out; an interrupt is one line and code 130. Every other exception is a defect:
     its traceback stays, a line asks to report it, code 1.
     """
+    stopped = stopped_line(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # a process of its own
         hide_arguments()
     try:
-        code = app(arguments, standalone_mode=False)
+        with telling_of_interrupts():
+            code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
-            say(STOPPED, err=True)
+            say(stopped, err=True)
     except _Misused as error:  # a missing argument, an unknown option
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         code = _fail(f"dailies: {' '.join(error.format_message().split())}{where}", 2)
@@ -76,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
             say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
             code = _fail(DEFECT, 1)
         else:
-            code = _fail(STOPPED, INTERRUPTED)
+            code = _fail(stopped, INTERRUPTED)
     except UsageError as error:
         code = _fail(f"dailies: {error}", 2)
     except DailiesError as error:

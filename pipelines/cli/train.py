@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from dailies.curation.errors import UsageError
+from dailies.curation.progress import reporting
 from dailies.pipelines.cli.options import Device, Json, TextEncoder, Vae
-from dailies.pipelines.cli.terminal import say
 
 
 def train(
@@ -66,9 +66,12 @@ def train(
 
         print_plan(plan_run(request, say=_say), as_json)
         return
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.cli.training_tables import print_training
 
-    print_training(train_run(request, out, resume=resume, device=device, workers=workers, say=_say), as_json)
+    with reporting(progress_for(as_json)):
+        phases = train_run(request, out, resume=resume, device=device, workers=workers, say=_say)
+    print_training(phases, as_json)
 
 
 def _train_vae(
@@ -82,6 +85,7 @@ def _train_vae(
     as_json: bool,
 ) -> None:
     """Run ``dailies train vae``: the temporal decoder alone, which has no phases."""
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.cli.training_tables import print_vae
     from dailies.pipelines.train_vae import train_vae_run
 
@@ -89,7 +93,8 @@ def _train_vae(
         raise UsageError(
             "train vae needs --from MODEL, one --data EXPORT and --out FOLDER; with --dry-run only --from MODEL"
         )
-    report = train_vae_run(start, data[0], out, sets=sets, device=device, workers=workers, resume=resume, say=_say)
+    with reporting(progress_for(as_json)):
+        report = train_vae_run(start, data[0], out, sets=sets, device=device, workers=workers, resume=resume, say=_say)
     print_vae(report, as_json)
 
 
@@ -104,4 +109,6 @@ def _plan_vae(start: str | None, data: list[str], sets: list[str], as_json: bool
 
 
 def _say(line: str) -> None:
-    say(line, err=True)
+    from dailies.pipelines.cli.progress import say_of_stage
+
+    say_of_stage(line)

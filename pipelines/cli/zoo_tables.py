@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from dailies.curation.progress import time_spent
 from dailies.pipelines.cli.tables import DASH, grid
 from dailies.pipelines.cli.terminal import say, stdout
 from dailies.zoo.pipelines import PIPELINES
@@ -102,7 +103,7 @@ def print_sample(sample: GeneratedVideo) -> None:
     width, height = sample.size
     say(
         f"{sample.out}: {sample.frames} frames of {width}×{height} at {sample.fps:g} fps; {sample.steps} steps in"
-        f" {sample.seconds:.1f} s on {sample.device} (loading took {sample.load_seconds:.1f} s), seed {sample.seed}"
+        f" {time_spent(sample.seconds)} on {sample.device} (loading took {time_spent(sample.load_seconds)}), seed {sample.seed}"
     )
     for note in sample.notes:
         say(note)

@@ -4,7 +4,7 @@ The YAML files beside this one are the built-in recipes.
 """
 
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names
-from dailies.pipelines.recipes.specs import resolved
+from dailies.pipelines.recipes.specs import fetch_models, resolved
 from dailies.pipelines.recipes.steps import (
     Annotation,
     CaptionStep,
@@ -24,6 +24,7 @@ __all__ = [
     "ObserveStep",
     "ScoreStep",
     "SelectStep",
+    "fetch_models",
     "load_recipe",
     "parse_recipe",
     "recipe_names",
