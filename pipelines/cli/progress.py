@@ -28,8 +28,9 @@ REFRESH = 4  # a second
 
 
 def print_stage(stage: str, line: str) -> None:
-    """Print a line about a stage, in the columns that ``show_progress`` uses."""
-    stderr().print(stage_line(stage, line), soft_wrap=True)
+    """Print a line about a stage, in the columns that ``show_progress`` uses; above the lines that are live."""
+    console = _live.console if _live is not None and _live.is_open else stderr()
+    console.print(stage_line(stage, line), soft_wrap=True)
 
 
 def say_of_stage(line: str) -> None:
@@ -180,7 +181,7 @@ class _LiveDisplay:
     def __init__(self, console: Console) -> None:
         from rich.live import Live
 
-        self._console = console
+        self.console = console
         self._stages: list[StageProgress] = []
         self._live: Live = Live(self, console=console, refresh_per_second=REFRESH, transient=True)
 
@@ -203,11 +204,11 @@ class _LiveDisplay:
 
     def close(self, shown: StageProgress) -> None:
         self._stages.remove(shown)
-        unicode = self._console.encoding.startswith("utf")
-        last = shown.live(time.monotonic(), self._console.width - 1, unicode=unicode)
+        unicode = self.console.encoding.startswith("utf")
+        last = shown.live(time.monotonic(), self.console.width - 1, unicode=unicode)
         if not self._stages:
             self._live.stop()
         if shown.is_told(time.monotonic()):
-            self._console.print(last, soft_wrap=True)
+            self.console.print(last, soft_wrap=True)
         if not self._stages:
-            _release(self._console)
+            _release(self.console)
