@@ -169,6 +169,7 @@ class _PlainDisplay:
 
     def close(self, shown: StageProgress) -> None:
         self._stop.set()
+        shown.end()
         with self._lock:
             if shown.is_told(time.monotonic()) and (self._done_printed != shown.done or not shown.done):
                 self._print(shown, time.monotonic())
@@ -203,6 +204,7 @@ class _LiveDisplay:
         """Leave it to the next refresh."""
 
     def close(self, shown: StageProgress) -> None:
+        shown.end()
         self._stages.remove(shown)
         unicode = self.console.encoding.startswith("utf")
         last = shown.live(time.monotonic(), self.console.width - 1, unicode=unicode)

@@ -9,11 +9,11 @@ from rich.text import Text
 from dailies.curation.progress import time_spent
 from dailies.pipelines.cli.pace import Pace
 
-STAGE = 12  # columns of a stage's name
+STAGE = 14  # columns of a stage's name
 COUNT, UNIT, RATE, SPENT, LEFT = 13, 8, 9, 7, 12  # columns
 DOING = COUNT + UNIT + RATE + 2  # columns of what is being done, where nothing is counted
 ROOMY = 100  # columns of a terminal, from which on units are named beside a bar
-BAR, SHORT_BAR = 24, 8  # columns
+BAR, SHORT_BAR = 24, 6  # columns
 
 
 def stage_line(stage: str, text: str) -> str:
@@ -50,6 +50,10 @@ class StageProgress:
         self.note = self.note if note is None else note
         if done:
             self.pace.add(now, done, done if size is None or self.size is None else size)
+
+    def end(self) -> None:
+        """Forget what was going on last, of a stage that is counted."""
+        self.note = self.note if self.total is None else ""
 
     def is_told(self, now: float) -> bool:
         """Return whether a last line is worth it: of what is not counted, only where it took some time."""
