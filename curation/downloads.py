@@ -35,15 +35,16 @@ def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Seque
 @contextmanager
 def quiet_hub() -> Iterator[None]:
     """Keep the hub's library from drawing bars of its own."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub import utils
 
-    before = are_progress_bars_disabled()
-    disable_progress_bars()
+    hub: Any = utils  # which does not declare what it exports
+    before = hub.are_progress_bars_disabled()
+    hub.disable_progress_bars()
     try:
         yield
     finally:
         if not before:
-            enable_progress_bars()
+            hub.enable_progress_bars()
 
 
 class _Download:
@@ -66,11 +67,11 @@ class _Download:
 
     def bar_class(self) -> type[Any]:
         """Return what the library takes for a class of bars: of those that it opens, the one of bytes written counts."""
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
         download = self
 
-        class HubBar(tqdm):  # type: ignore[type-arg]
+        class HubBar(tqdm):  # type: ignore[misc]
             def __init__(self, *args: Any, **options: Any) -> None:
                 named = str(options.pop("name", "")) + str(options.get("desc"))
                 self._counts = options.get("unit") == "B" and "ownload" not in named

@@ -149,7 +149,7 @@ def stages() -> Iterator[tuple[StageProgress, float]]:
         yield shown, 110.0
 
 
-@pytest.mark.parametrize("width", [40, 60, 79, 80, 99, 100, 119, 200])
+@pytest.mark.parametrize("width", [15, 40, 60, 79, 80, 99, 100, 119, 200])
 def test_a_live_line_is_no_wider_than_the_terminal(width: int) -> None:
     lines = [shown.live(now, width).plain for shown, now in stages()]
     assert max(map(len, lines)) <= width
@@ -395,6 +395,33 @@ def test_a_download_is_reported_and_a_model_that_is_here_is_not(
         recorder.told.clear()
         download_snapshot("someone/model", wanted=["*.json"])
     assert not recorder.told
+
+
+def test_weights_of_open_clip_are_fetched_where_people_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And not by workers, whose output nobody sees; a folder, and a hub's model, are here already."""
+    open_clip = pytest.importorskip("open_clip")
+    from dailies.curation.scorers import openclip
+
+    fetched: list[Any] = []
+    monkeypatch.setattr(open_clip, "download_pretrained", fetched.append)
+    recorder = Recorder()
+    with reporting(recorder):
+        openclip.fetch("ViT-B-32:openai")
+        assert recorder.told == [("download", None, "ViT-B-32:openai", {}), "download ends"]
+        openclip.fetch(str(tmp_path))
+        openclip.fetch("hf-hub:someone/model")
+    assert len(fetched) == 1
+
+
+def test_sources_count_by_their_bytes_and_unknown_ones_as_the_mean(tmp_path: Path) -> None:
+    from dailies.pipelines.units import file_sizes
+
+    for name, size in {"a": 1000, "b": 3000}.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    places = {name: str(tmp_path / name) for name in "ab"}
+    unknown = {"url": "https://host/c.mp4", "gone": str(tmp_path / "gone")}
+    assert file_sizes(places | unknown) == {"a": 1000, "b": 3000, "url": 2000, "gone": 2000}
+    assert file_sizes(unknown) == {"url": 1, "gone": 1}
 
 
 def test_hashing_counts_megabytes_where_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from dailies.curation.errors import UsageError
 from dailies.curation.policy import SourcePolicy, opening_by
-from dailies.curation.progress import reporting
+from dailies.curation.progress import progress_in_force, reporting
 from dailies.pipelines.cli.options import (
     AllowLocal,
     AllowPrivateHosts,
@@ -116,9 +116,12 @@ def select(
 ) -> None:
     """Select clips again under other rules; nothing is decoded or scored again."""
     from dailies.pipelines.cli.curation_tables import print_selection
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.run import select_again
 
-    print_selection(select_again(dataset, name, set_), as_json)
+    with progress_for(as_json)("select", None, name):
+        selection = select_again(dataset, name, set_)
+    print_selection(selection, as_json)
 
 
 def export(
@@ -244,7 +247,7 @@ def verify(
     from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.maintenance import verify_dataset
 
-    with reporting(progress_for(as_json)):
+    with reporting(progress_for(as_json)), progress_in_force()("verify", None, "tables and exports"):
         problems = verify_dataset(dataset, deep=deep)
     print_problems(dataset, problems, as_json)
     if problems:
@@ -265,7 +268,7 @@ def gc(
     from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.maintenance import collect
 
-    with reporting(progress_for(as_json)):
+    with reporting(progress_for(as_json)), progress_in_force()("gc", None, "looking for files"):
         collected = collect(dataset, dry_run=dry_run, older_than=older_than)
     print_collected(collected, dry_run, as_json)
 
@@ -280,7 +283,7 @@ def withdraw(
     from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.maintenance import bytes_left, take_down
 
-    with reporting(progress_for(as_json)):
+    with reporting(progress_for(as_json)), progress_in_force()("withdraw", None, "rows"):
         withdrawn = take_down(dataset, sources)
     print_withdrawn(withdrawn, as_json)
     if left := bytes_left(dataset):

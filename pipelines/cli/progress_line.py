@@ -73,12 +73,13 @@ class StageProgress:
             doing = (bar + 1 if roomy else 0) + DOING
             return Text(self._untimed(now, doing)[:width], no_wrap=True)
         count = [self._count().rjust(COUNT), *([f"{self.unit:<{UNIT}}"] if roomy else [])]
-        rest = self._joined(now, count, width=width - STAGE - bar - 2)
+        rest = self._joined(now, count, width=max(0, width - STAGE - bar - 2))
         full = round(bar * min(1.0, (self.already + self.done) / max(self.already + self.total, 1)))
         done, rest_of_bar = "━─" if unicode else "- "  # which differ without colours too
         line = Text(f"{self._stage()} ", no_wrap=True)
         line.append(done * full, style="cyan").append(rest_of_bar * (bar - full), style="bright_black")
-        return line.append(f" {rest}")
+        line.append(f" {rest}").truncate(width)
+        return line
 
     def _untimed(self, now: float, columns: int) -> str:
         """Return the line of a stage without a count, whose words take that many ``columns``."""
