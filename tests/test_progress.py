@@ -186,6 +186,8 @@ def test_what_an_earlier_run_did_counts_as_done_and_not_for_the_pace() -> None:
     assert "911/1000" in line
     assert "1.0/s" in line
     assert "1:29 left" in line
+    shown.advance(100.0, 89)
+    assert re.search(r"1000/1000 sources +1\.0/s +1:40$", shown.plain(100.0))
 
 
 # ---- where and when -------------------------------------------------------------------------------------------------

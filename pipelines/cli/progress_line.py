@@ -70,7 +70,7 @@ class StageProgress:
         roomy = width >= ROOMY
         bar = BAR if roomy else SHORT_BAR
         if self.total is None:
-            doing = (bar + 1 if roomy else 0) + DOING
+            doing = DOING + bar + 1 if roomy else DOING + bar - UNIT
             return Text(self._untimed(now, doing)[:width], no_wrap=True)
         count = [self._count().rjust(COUNT), *([f"{self.unit:<{UNIT}}"] if roomy else [])]
         rest = self._joined(now, count, width=max(0, width - STAGE - bar - 2))
