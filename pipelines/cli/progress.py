@@ -158,7 +158,8 @@ class _PlainDisplay:
         with self._lock:
             now = time.monotonic()
             spent = now - shown.begun
-            if now - self._printed >= max(PLAIN_EVERY, min(PLAIN_MOST, PLAIN_SHARE * spent)):
+            is_due = now - self._printed >= max(PLAIN_EVERY, min(PLAIN_MOST, PLAIN_SHARE * spent))
+            if is_due and not self._stop.is_set():
                 self._print(shown, now)
 
     def _print(self, shown: StageProgress, now: float) -> None:
