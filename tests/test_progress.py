@@ -156,7 +156,7 @@ def test_a_live_line_is_no_wider_than_the_terminal(width: int) -> None:
     assert not any("\n" in line for line in lines)
 
 
-@pytest.mark.parametrize("width", [79, 119, None])
+@pytest.mark.parametrize("width", [77, 117, None])
 def test_lines_are_aligned(width: int | None) -> None:
     """Counts, rates and times stand below one another, also those of a stage without a count."""
     lines = [shown.plain(now) if width is None else shown.live(now, width).plain for shown, now in stages()]
@@ -172,10 +172,10 @@ def test_lines_are_aligned(width: int | None) -> None:
 def test_a_line_says_what_matters_and_leaves_out_what_does_not_fit() -> None:
     (image,) = [shown for shown, _ in stages() if shown.stage == "image"]
     assert image.plain(110.0) == (
-        "image                120/240 steps       12.0/s    0:10    0:10 left  1:00 in all  loss 0.612"
+        "image               120/240 steps      12.0/s    0:10    0:10 left  1:00 in all  loss 0.612"
     )
     assert image.live(110.0, 119).plain.endswith("0:10 left  1:00 in all  loss 0.612")
-    assert image.live(110.0, 79).plain.endswith("0:10 left  1:00 in all")
+    assert image.live(110.0, 77).plain.endswith("0:10 left  1:00 in all")
 
 
 def test_what_an_earlier_run_did_counts_as_done_and_not_for_the_pace() -> None:

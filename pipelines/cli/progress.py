@@ -25,6 +25,7 @@ PLAIN_EVERY = 5.0  # seconds between plain lines of a stage that began just now,
 PLAIN_SHARE = 0.05  # later of what was spent,
 PLAIN_MOST = 60.0  # and at most
 REFRESH = 4  # a second
+ECHO = 3  # columns that a terminal writes ^C into, at the end of a live line: a line that it broke would stay
 
 
 def print_stage(stage: str, line: str) -> None:
@@ -194,7 +195,7 @@ class _LiveDisplay:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         now, unicode = time.monotonic(), options.encoding.startswith("utf")
         for shown in self._stages:
-            yield shown.live(now, options.max_width - 1, unicode=unicode)
+            yield shown.live(now, options.max_width - ECHO, unicode=unicode)
 
     def open(self, shown: StageProgress) -> None:
         self._stages.append(shown)
@@ -208,7 +209,7 @@ class _LiveDisplay:
         shown.end()
         self._stages.remove(shown)
         unicode = self.console.encoding.startswith("utf")
-        last = shown.live(time.monotonic(), self.console.width - 1, unicode=unicode)
+        last = shown.live(time.monotonic(), self.console.width - ECHO, unicode=unicode)
         if not self._stages:
             self._live.stop()
         if shown.is_told(time.monotonic()):

@@ -10,7 +10,7 @@ from dailies.curation.progress import time_spent
 from dailies.pipelines.cli.pace import Pace
 
 STAGE = 14  # columns of a stage's name
-COUNT, UNIT, RATE, SPENT, LEFT = 13, 8, 9, 7, 12  # columns
+COUNT, UNIT, RATE, SPENT, LEFT = 12, 8, 8, 7, 12  # columns
 DOING = COUNT + UNIT + RATE + 2  # columns of what is being done, where nothing is counted
 ROOMY = 100  # columns of a terminal, from which on units are named beside a bar
 BAR, SHORT_BAR = 24, 6  # columns
@@ -71,7 +71,9 @@ class StageProgress:
         bar = BAR if roomy else SHORT_BAR
         if self.total is None:
             doing = DOING + bar + 1 if roomy else DOING + bar - UNIT
-            return Text(self._untimed(now, doing)[:width], no_wrap=True)
+            line = Text(self._untimed(now, doing, most=doing), no_wrap=True)
+            line.truncate(width)
+            return line
         count = [self._count().rjust(COUNT), *([f"{self.unit:<{UNIT}}"] if roomy else [])]
         rest = self._joined(now, count, width=max(0, width - STAGE - bar - 2))
         full = round(bar * min(1.0, (self.already + self.done) / max(self.already + self.total, 1)))
@@ -81,9 +83,11 @@ class StageProgress:
         line.append(f" {rest}").truncate(width)
         return line
 
-    def _untimed(self, now: float, columns: int) -> str:
-        """Return the line of a stage without a count, whose words take that many ``columns``."""
-        return f"{self._stage()} {self.note or self.unit:<{columns}} {time_spent(now - self.begun):>{SPENT}}"
+    def _untimed(self, now: float, columns: int, *, most: int | None = None) -> str:
+        """Return the line of a stage without a count, whose words take that many ``columns``, and no more than ``most``."""
+        words = self.note or self.unit
+        words = words if most is None else _cut(words, most)
+        return f"{self._stage()} {words:<{columns}} {time_spent(now - self.begun):>{SPENT}}"
 
     def _stage(self) -> str:
         return _cut(self.stage, STAGE)
@@ -130,7 +134,9 @@ def rate_text(rate: float, unit: str) -> str:
 
 
 def _short(count: float) -> str:
-    return f"{count:.0f}" if count < 1e6 else f"{count / 1e6:.2f}M"
+    if count < 1e5:
+        return f"{count:.0f}"
+    return f"{count / 1e3:.0f}k" if count < 1e6 else f"{count / 1e6:.2f}M"
 
 
 def _cut(text: str, width: int) -> str:
