@@ -20,7 +20,7 @@ import pytest
 
 from dailies.curation.progress import Bar, progress_in_force, reporting, silent
 from dailies.pipelines.cli import progress, terminal
-from dailies.pipelines.cli.pace import Pace
+from dailies.pipelines.cli.pace import StagePace
 from dailies.pipelines.cli.progress_line import StageProgress, rate_text, stage_line
 from dailies.pipelines.relay import Receiver, Sender
 
@@ -38,7 +38,7 @@ def estimates(seconds: list[float], sizes: list[float] | None = None, workers: i
         first = min(range(workers), key=free.__getitem__)
         free[first] += each
         ends.append((free[first], sizes[number]))
-    pace, pairs = Pace(0.0, sum(sizes)), []
+    pace, pairs = StagePace(0.0, sum(sizes)), []
     ends.sort()
     for end, size in ends:
         pace.add(end, 1, size)
@@ -67,12 +67,12 @@ def test_units_count_by_their_size() -> None:
 
 
 def test_nothing_is_said_before_enough_was_measured() -> None:
-    pace = Pace(0.0, 1000)
+    pace = StagePace(0.0, 1000)
     pace.add(60.0, 1, 1)
     for number in range(2):
         pace.add(70.0 + number, 1, 1)
         assert (pace.left(71.0), pace.rate(71.0)) == (None, None)  # two units
-    quick = Pace(0.0, 1000)
+    quick = StagePace(0.0, 1000)
     for number in range(50):
         quick.add(1.0 + number / 20, 1, 1)
         assert quick.left(4.0) is None  # in two and a half seconds
@@ -81,7 +81,7 @@ def test_nothing_is_said_before_enough_was_measured() -> None:
 
 
 def test_the_pace_follows_a_change_and_a_pause_does_not_throw_it() -> None:
-    pace = Pace(0.0, 1000)
+    pace = StagePace(0.0, 1000)
     now = 0.0
     for each in [1.0] * 100 + [4.0] * 100:
         now += each
@@ -95,7 +95,7 @@ def test_the_pace_follows_a_change_and_a_pause_does_not_throw_it() -> None:
 
 
 def test_time_left_runs_down_while_a_unit_is_done_and_grows_when_it_hangs() -> None:
-    pace = Pace(0.0, 10)
+    pace = StagePace(0.0, 10)
     for now in (10.0, 20.0, 30.0, 40.0, 50.0):
         pace.add(now, 1, 1)
     assert pace.left(50.0) == pytest.approx(50)
@@ -107,13 +107,13 @@ def test_time_left_runs_down_while_a_unit_is_done_and_grows_when_it_hangs() -> N
 
 def test_what_follows_a_stage_is_counted_in_all() -> None:
     """240 steps, and then as much as 600 of them; 40 are done at 10 a second."""
-    pace = Pace(0.0, 240, after=600)
+    pace = StagePace(0.0, 240, after=600)
     for step in range(1, 61):
         pace.add(1 + step / 10, 1, 1)
     left, in_all = pace.left(7.0), pace.left_with_after(7.0)
     assert left == pytest.approx(18, abs=0.5)
     assert in_all == pytest.approx(78, abs=1)
-    assert Pace(0.0, 240).left_with_after(7.0) is None
+    assert StagePace(0.0, 240).left_with_after(7.0) is None
 
 
 @pytest.mark.parametrize(

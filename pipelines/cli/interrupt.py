@@ -31,8 +31,8 @@ OUTCOMES = {
 
 def stopped_line(arguments: Sequence[str]) -> str:
     """Return the line at the end of a command that was interrupted, by its ``arguments``."""
-    words = [word for word in arguments if not word.startswith("-")]
-    command = " ".join(words[: 2 if words[:1] == ["zoo"] else 1])
+    named = [argument for argument in arguments if not argument.startswith("-")]
+    command = " ".join(named[: 2 if named[:1] == ["zoo"] else 1])
     outcome = OUTCOMES.get(command)
     return f"dailies: stopped; {outcome}" if outcome else "dailies: stopped"
 

@@ -13,7 +13,7 @@ WARM_SHARE, WARM_MOST = (
 MEMORY = 30.0  # seconds; or half of what was measured: older units count less
 
 
-class Pace:
+class StagePace:
     """The pace of one stage, from when its units were done.
 
     The time to the first unit is not measured: models are loaded and workers started in it. Later units count by an

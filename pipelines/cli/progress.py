@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -117,21 +116,23 @@ def _descriptor(console: Console) -> int:
         return -1
 
 
+class _Copy(io.TextIOWrapper):
+    """A file over a copy of another's descriptor."""
+
+
 def _own(console: Console) -> Console:
     """Let a console write to a copy of its file's descriptor, which stays where a start of Ray redirects stderr."""
     if (descriptor := _descriptor(console)) >= 0:
         console.file.flush()
         encoding = getattr(console.file, "encoding", None) or "utf-8"
         raw = io.FileIO(os.dup(descriptor), "w")
-        console.file = io.TextIOWrapper(
-            io.BufferedWriter(raw), encoding=encoding, errors="replace", line_buffering=True
-        )
+        console.file = _Copy(io.BufferedWriter(raw), encoding=encoding, errors="replace", line_buffering=True)
     return console
 
 
 def _release(console: Console) -> None:
     """Close the copy that ``_own`` made, if it did."""
-    if console.file is not sys.stderr:
+    if isinstance(console.file, _Copy):
         console.file.close()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from dailies.curation.progress import time_spent
-from dailies.pipelines.cli.pace import Pace
+from dailies.pipelines.cli.pace import StagePace
 
 STAGE = 14  # columns of a stage's name
 COUNT, UNIT, RATE, SPENT, LEFT = 12, 8, 8, 7, 12  # columns
@@ -35,11 +35,11 @@ class StageProgress:
     done: float = 0
     failed: int = 0
     note: str = ""
-    pace: Pace = field(init=False)
+    pace: StagePace = field(init=False)
 
     def __post_init__(self) -> None:
         whole = self.size if self.size is not None else self.total or 0
-        self.pace = Pace(self.begun, whole, self.after)
+        self.pace = StagePace(self.begun, whole, self.after)
 
     def advance(
         self, now: float, done: float = 1, failed: int = 0, *, size: float | None = None, note: str | None = None
@@ -85,9 +85,9 @@ class StageProgress:
 
     def _untimed(self, now: float, columns: int, *, most: int | None = None) -> str:
         """Return the line of a stage without a count, whose words take that many ``columns``, and no more than ``most``."""
-        words = self.note or self.unit
-        words = words if most is None else _cut(words, most)
-        return f"{self._stage()} {words:<{columns}} {time_spent(now - self.begun):>{SPENT}}"
+        doing = self.note or self.unit
+        doing = doing if most is None else _cut(doing, most)
+        return f"{self._stage()} {doing:<{columns}} {time_spent(now - self.begun):>{SPENT}}"
 
     def _stage(self) -> str:
         return _cut(self.stage, STAGE)
@@ -110,14 +110,14 @@ class StageProgress:
         ]
         line = " ".join(parts)
         in_all = None if left is None else self.pace.left_with_after(now)
-        words = [
+        remarks = [
             f"{self.failed:,} failed" if self.failed else "",
             "" if in_all is None else f"{time_spent(in_all)} in all",
             self.note,
         ]
-        for word in filter(None, words):
-            if width is None or len(line) + 2 + len(word) <= width:
-                line += f"  {word}"
+        for remark in filter(None, remarks):
+            if width is None or len(line) + 2 + len(remark) <= width:
+                line += f"  {remark}"
         line = line.rstrip()
         return line if width is None else line[:width]
 
