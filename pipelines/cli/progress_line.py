@@ -84,7 +84,7 @@ class StageProgress:
         return line
 
     def _untimed(self, now: float, columns: int, *, most: int | None = None) -> str:
-        """Return the line of a stage without a count, whose words take that many ``columns``, and no more than ``most``."""
+        """Return the line of a stage without a count, whose text takes that many ``columns``, and no more than ``most``."""
         doing = self.note or self.unit
         doing = doing if most is None else _cut(doing, most)
         return f"{self._stage()} {doing:<{columns}} {time_spent(now - self.begun):>{SPENT}}"

@@ -87,11 +87,10 @@ def test_a_live_line_takes_no_name_for_a_format(monkeypatch: pytest.MonkeyPatch)
     console._force_terminal = True
     console.width = 200
     display = _LiveDisplay(console)
-    shown = StageProgress(stage="[red]x[/nope]", total=3, unit=f"{TITLE}[/nope]", begun=0.0)
-    display.open(shown)
-    shown.advance(1.0, note="{task.speed} [link=x]")
-    display._live.refresh()
-    display.close(shown)
+    for total, unit in ((3, f"{TITLE}[/nope]"), (None, "{task.speed} [link=x]")):
+        shown = StageProgress(stage="[red]x[/nope]", total=total, unit=unit, begun=0.0)
+        display.open(shown)
+        display.close(shown)
     assert "[red]x[/nope" in out.getvalue()
     assert "0;you are root[/nope]" in out.getvalue()
     assert "{task.speed} [link=x]" in out.getvalue()
