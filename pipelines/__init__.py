@@ -17,7 +17,6 @@ __all__ = [
     "maintenance",
     "model_refs",
     "overview",
-    "progress",
     "quickstart",
     "recipes",
     "reports",

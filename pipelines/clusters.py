@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dailies.curation.errors import NotInstalled, Outage, UsageError
+from dailies.curation.progress import progress_in_force
 from dailies.pipelines import private_cluster
 
 ANSWER_SECONDS = 5.0  # for a cluster to answer at all: Ray itself waits for minutes, and then ends the process
@@ -49,15 +50,16 @@ def joined() -> Iterator[None]:
     import ray
 
     with ExitStack() as stack:
-        if address() is None:
-            folder = stack.enter_context(private_cluster.folder())
-            stack.callback(private_cluster.reread)  # whoever uses Ray next has another token
-            stack.callback(ray.shutdown)  # before the folder goes
-            with private_cluster.environment(), private_cluster.on_loopback():
-                _init(**private_cluster.options(folder))
-        else:
-            stack.callback(ray.shutdown)
-            _init()
+        with progress_in_force()("ray", None, "starting" if address() is None else "joining the cluster"):
+            if address() is None:
+                folder = stack.enter_context(private_cluster.folder())
+                stack.callback(private_cluster.reread)  # whoever uses Ray next has another token
+                stack.callback(ray.shutdown)  # before the folder goes
+                with private_cluster.environment(), private_cluster.on_loopback():
+                    _init(**private_cluster.options(folder))
+            else:
+                stack.callback(ray.shutdown)
+                _init()
         yield
 
 

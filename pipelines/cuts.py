@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from dailies.curation.addresses import public, scrub
 from dailies.curation.errors import item_error
 from dailies.curation.policy import SourcePolicy
+from dailies.curation.progress import Progress, silent
 from dailies.curation.sources import list_sources
 from dailies.curation.types import Cut
 from dailies.pipelines.isolate import Isolated
-from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import CutStep, ObserveStep
 from dailies.pipelines.stages import MEMORY_GB
+from dailies.pipelines.units import file_sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ def find_cuts(
     observers = [observer for observer in step.observers if observer.name in detector.observers]
     cuts: dict[str, tuple[FrameCut, ...]] = {}
     failures: dict[str, str] = {}
+    sizes = file_sizes({address: address for address in names})
     with (
         Isolated(
             "dailies.curation.cuts:find_cuts",
@@ -68,21 +70,21 @@ def find_cuts(
             stall_seconds=step.stall_seconds,
             memory_gb=MEMORY_GB,
         ) as child,
-        progress("cuts", len(rows), "videos") as bar,
+        progress("cuts", len(rows), "videos", size=sum(sizes.values())) as bar,
     ):
         for row in rows:
             if row["refused"]:
                 failures[names[row["address"]]] = row["refused"]
-                bar.advance(failed=1)
+                bar.advance(failed=1, size=sizes[row["address"]])
                 continue
             try:
                 placed: list[tuple[Cut, tuple[int, int]]] = child.call(row["address"], observers, detector)
             except Exception as error:
                 failures[names[row["address"]]] = scrub(str(item_error(error)), row["address"])
-                bar.advance(failed=1)
+                bar.advance(failed=1, size=sizes[row["address"]])
                 continue
             cuts[names[row["address"]]] = tuple(
                 FrameCut(frame=frame, end=end, kind=cut.kind) for cut, (frame, end) in placed
             )
-            bar.advance()
+            bar.advance(size=sizes[row["address"]])
     return CutsReport(cuts=cuts, failures=failures)

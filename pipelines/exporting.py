@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from importlib.metadata import version
 from typing import Any
 
@@ -26,10 +27,10 @@ from dailies.curation.clips import SPLITS
 from dailies.curation.errors import Changed, Damaged, Defect, NotCopied, Refused, Unreadable, UsageError
 from dailies.curation.export import ExtractSettings
 from dailies.curation.policy import SourcePolicy, policy_in_force
+from dailies.curation.progress import Progress
 from dailies.curation.tables import DatasetTables, Folder, Table, clean_columns, point_latest
 from dailies.pipelines import engine as engines
 from dailies.pipelines.export_work import EXTRACTED, LOCATION, TAKEN_OVER, ExtractWork, ShardWork
-from dailies.pipelines.progress import Progress
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep
 from dailies.pipelines.reports import ExportReport
@@ -332,11 +333,18 @@ def _make(
     total = sum(len(file.clips) for file in files)
     already = total - sum(len(file.clips) for file in todo)
     lost: dict[str, str] = {}
-    with progress(work.name, total - already, "clips", already=already + elsewhere) as bar:
+    sizes = {file.name: _pixels(file.clips) for file in todo}
+    with progress(work.name, total - already, "clips", already=already + elsewhere, size=sum(sizes.values())) as bar:
         for written in engines.run(work, (unit.combine_chunks() for unit in units), engine):
-            bar.advance(written.clips, written.failed)
+            bar.advance(written.clips, written.failed, size=0.0 if written.lost else sizes[written.name])
             lost |= written.lost
     return lost
+
+
+def _pixels(clips: pa.Table) -> float:
+    """Return the pixels of all frames of ``clips``, by which encoding takes its time."""
+    columns = (pc.cast(clips[name], pa.float64()) for name in ("width", "height", "frames"))
+    return float(pc.sum(reduce(pc.multiply, columns)).as_py() or 0)
 
 
 def _is_done(folder: Folder, file: export.Shard) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dailies.curation.downloads import download_snapshot
 from dailies.curation.errors import ModelError
 from dailies.zoo.catalog import resolve
 from dailies.zoo.formats.configs import read_config
@@ -82,13 +83,12 @@ def fetch(reference: str) -> Path:
         return Path(reference).resolve()  # workers have a folder of their own
     if not HUB_ID.fullmatch(reference):
         raise ModelError(f"model={reference}: no such folder; give one, {SCHEME}NAME or a hub id ORG/NAME")
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(reference, allow_patterns=list(WANTED), ignore_patterns=["*.fp16.*"]))
+        folder = download_snapshot(reference, wanted=WANTED, unwanted=["*.fp16.*"])
         if not any(folder.rglob("*.safetensors")):  # some are there in half precision alone
-            folder = Path(snapshot_download(reference, allow_patterns=list(WANTED)))
+            folder = download_snapshot(reference, wanted=WANTED)
         return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(

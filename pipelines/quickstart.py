@@ -5,6 +5,7 @@ Every step resumes where it was killed, and so does the whole.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,18 @@ from PIL import Image
 from dailies.curation import world
 from dailies.curation.errors import DailiesError, UsageError
 from dailies.curation.folders import what_lies_at
+from dailies.curation.progress import Progress, reporting, silent, time_spent
 from dailies.curation.tables import Folder
 from dailies.curation.video import decode_bytes
 from dailies.pipelines.engine import Engine
 from dailies.pipelines.footage import QUICKSTART_SHOTS
-from dailies.pipelines.progress import Progress, silent
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.reports import Summary
 from dailies.pipelines.run import curate
 from dailies.pipelines.train import PhaseReport, Request, train_run
 
 MODEL = "quickstart"
+STAGES = 5
 Say = Callable[[str, str], None]
 
 
@@ -58,25 +60,43 @@ def run_quickstart(
     if what_lies_at(folder) == "a file":
         raise UsageError(f"--out={out}: a file; give a folder")
     manifest = folder / "videos" / "manifest.csv"
-    if manifest.exists():
-        say("render", f"nothing to do, {manifest.parent} exists")
-    else:
-        with progress("render", videos, "videos") as bar:
+    begun = time.monotonic()
+
+    def begin(number: int, what: str) -> None:
+        so_far = f", {time_spent(time.monotonic() - begun)} so far" if number > 1 else ""
+        say(f"{number} of {STAGES}", f"{what}{so_far}")
+
+    with reporting(progress):
+        begin(1, "render videos")
+        if manifest.exists():
+            say("render", f"nothing to do, {manifest.parent} exists")
+        else:
             render(manifest, videos=videos, seed=seed)
-            bar.advance(videos)
-    recipe = load_recipe("quickstart")
-    summary = curate([str(manifest)], str(folder / "dataset"), recipe, engine=engine, progress=progress)
-    (export,) = summary.exports
-    if export.path is None:
-        raise DailiesError(f"--videos={videos}: no clip was selected, so there is nothing to train on; render more")
-    request = Request(recipe="tiny", data=[export.path])
-    phases = train_run(request, str(folder / "run"), say=lambda line: say("train", line))
-    zoo, video = folder / "zoo", folder / "sample.mp4"
-    publish_once(folder / "run", zoo, say)
-    if not video.exists():
-        sample(export.path, zoo, video)
-        say("sample", str(video))
+        begin(2, "curate them")
+        recipe = load_recipe("quickstart")
+        summary = curate([str(manifest)], str(folder / "dataset"), recipe, engine=engine, progress=progress)
+        (export,) = summary.exports
+        if export.path is None:
+            raise DailiesError(f"--videos={videos}: no clip was selected, so there is nothing to train on; render more")
+        begin(3, "train in three phases")
+        request = Request(recipe="tiny", data=[export.path])
+        phases = train_run(request, str(folder / "run"), say=lambda line: _say_phase(line, say))
+        zoo, video = folder / "zoo", folder / "sample.mp4"
+        begin(4, "publish the model")
+        publish_once(folder / "run", zoo, say)
+        begin(5, "sample a video")
+        if video.exists():
+            say("sample", f"nothing to do, {video} exists")
+        else:
+            sample(export.path, zoo, video)
+            say("sample", str(video))
     return QuickstartResult(summary=summary, phases=phases, zoo=str(zoo), model=MODEL, video=str(video))
+
+
+def _say_phase(line: str, say: Say) -> None:
+    """Say ``PHASE: TEXT``, as training does, about the stage of that name."""
+    phase, colon, text = line.partition(": ")
+    say(*((phase, text) if colon else ("train", line)))
 
 
 def publish_once(run: Path, zoo: Path, say: Say) -> None:

@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation import schema
-from dailies.curation.addresses import public
+from dailies.curation.addresses import address_of, public
 from dailies.curation.clips import ClipRules
 from dailies.curation.config import offered, read_object
 from dailies.curation.errors import RecipeError, UsageError
+from dailies.curation.observations import unit_of
 from dailies.curation.packages import need
 from dailies.curation.policy import SourcePolicy, opening_by, policy_in_force
+from dailies.curation.progress import Progress, reporting, silent
 from dailies.curation.select import check_manifest_columns, column_values, select
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, clean_tables, with_places
@@ -27,7 +29,7 @@ from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
 from dailies.pipelines.exporting import check_private, export_selection
 from dailies.pipelines.footage import WorldOnly
-from dailies.pipelines.progress import Progress, silent
+from dailies.pipelines.recipes import fetch_models
 from dailies.pipelines.recipes.overrides import step_of
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe, resolved
 from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep, kind_of_step
@@ -43,7 +45,15 @@ from dailies.pipelines.run_rows import record_run
 from dailies.pipelines.spans import cut_units, record_spans, stored_spans
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
-from dailies.pipelines.units import bundles, first_units, further_units, observed_sources, with_files, without
+from dailies.pipelines.units import (
+    bundles,
+    file_sizes,
+    first_units,
+    further_units,
+    observed_sources,
+    with_files,
+    without,
+)
 
 COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles in progress
 log = logging.getLogger("dailies")
@@ -76,10 +86,11 @@ def curate(
     for step in recipe.steps:
         if isinstance(step, ExportStep):
             check_private(step, private_sources)
-    rows = list(list_sources(arguments, column=column, policy=policy, follow_links=follow_links))
+    with progress("list", None, "sources"):
+        rows = list(list_sources(arguments, column=column, policy=policy, follow_links=follow_links))
     policy = policy.naming([*(row["address"] for row in rows if row["named"]), *readmit])
     dataset = DatasetTables.create(out)
-    with opening_by(policy), dataset.writer(), engines.session(engine, _required(recipe)):
+    with reporting(progress), opening_by(policy), dataset.writer(), engines.session(engine, _required(recipe)):
         check_manifest_rules(dataset, recipe, rows)
         if (line := footage.warning(dataset, recipe, rows)) is not None:
             log.warning(line)
@@ -183,7 +194,8 @@ class _Run:
         elif isinstance(step, Annotation):
             self._annotate(step)
         elif isinstance(step, SelectStep):
-            self.selections.append(select_step(self.dataset, self.recipe, step, self.exporting["addresses"]))
+            with self.progress("select", None, step.name):
+                self.selections.append(select_step(self.dataset, self.recipe, step, self.exporting["addresses"]))
         elif isinstance(step, ExportStep):
             self.exports.append(
                 export_step(
@@ -209,7 +221,8 @@ class _Run:
             policy=policy_in_force(),
         )
         todo = first_units(table, rows)
-        self._run(work, table, todo, "sources", done=len(rows) - len(todo), most=4, key="unit")
+        sizes = file_sizes({unit_of(unit["source_id"], 0): address_of(unit) for unit in todo.to_pylist()})
+        self._run(work, table, todo, "sources", done=len(rows) - len(todo), most=4, key="unit", sizes=sizes)
         todo = further_units(table, rows)
         if len(todo):
             self._run(work, table, todo, "segments", done=0, most=1, key="unit")
@@ -229,7 +242,7 @@ class _Run:
         if len(units):
             table = self.dataset.table(self.recipe.clips, schema.clips(measures(self.recipe)))
         total = pc.sum(units["units"]).as_py() or 0
-        what = "sources" if total + already == len(observed) else "sources and spans"
+        what = "sources" if total + already == len(observed) else "units"
         self._run(work, table, units, what, done=already, most=256, keys=done, total=total)
 
     def _annotate(self, step: Annotation) -> None:
@@ -243,6 +256,8 @@ class _Run:
             needed = {name: column_values(known, name) for name in spec.needs if name not in wanted}
             clips = clips.join(pa.table({"clip_id": known["clip_id"], **needed}), "clip_id")
         units = with_files(without(clips, "clip_id", table.keys("clip_id")), observed)
+        if len(units):
+            fetch_models(spec)
         work = ScoreWork(name=step.name, table=table.url, scorer=spec)
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
         self.annotations.append(AnnotationReport.of(step.name, table))
@@ -259,15 +274,23 @@ class _Run:
         key: str | None = None,
         keys: KeySet | None = None,
         total: int | None = None,
+        sizes: Mapping[str, float] | None = None,
     ) -> None:
-        """Run ``work`` over ``units``. ``keys``, ``total``: what is done and how much is not, where rows are no units."""
+        """Run ``work`` over ``units``.
+
+        ``keys``, ``total``: what is done and how much is not, where rows are no units. ``sizes``: of units by key, by which
+        they take their time; by default they are alike.
+        """
+        count = len(units) if total is None else total
+        size = None if sizes is None else sum(sizes.values())
         with (
-            self.progress(work.name, len(units) if total is None else total, unit, already=done) as bar,
+            self.progress(work.name, count, unit, already=done, size=size) as bar,
             Committer(table, key=key, done=keys, interval=COMMIT_EVERY) as committer,
         ):
             for receipt in engines.run(work, bundles(units, most), self.engine):
                 committer.add(receipt)
-                bar.advance(len(receipt.keys), receipt.failed)
+                done_size = None if sizes is None else sum(sizes[key] for key in receipt.keys)
+                bar.advance(len(receipt.keys), receipt.failed, size=done_size)
 
 
 # ---- selecting and exporting ----------------------------------------------------------------------------------------
@@ -426,7 +449,7 @@ def export_again(
     check_private(step, private_sources)
     rows = list(list_sources(sources, column=column, policy=policy))
     policy = policy.naming([row["address"] for row in rows if row["named"]])
-    with opening_by(policy), dataset.writer(), engines.session(engine):
+    with reporting(progress), opening_by(policy), dataset.writer(), engines.session(engine):
         clean_tables(dataset)
         run_id = record_run(dataset, recipe)
         return export_step(

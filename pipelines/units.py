@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation.observations import UNIT, unit_of
+from dailies.curation.policy import local_path
 from dailies.curation.tables import Table
 
 
@@ -35,6 +38,20 @@ def further_units(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
         if unit_of(first["source_id"], number) not in done
     ]
     return pa.Table.from_pylist(units, schema=UNIT)
+
+
+def file_sizes(addresses: Mapping[str, str]) -> dict[str, float]:
+    """Return the bytes of what lies at each of ``addresses``, by its key: decoding takes time by them.
+
+    What is no file of this machine counts as the mean of the others, for nothing is known of it yet.
+    """
+    sizes = {}
+    for key, address in addresses.items():
+        with suppress(OSError, ValueError):  # a file that is not there is told when it is opened
+            if (path := local_path(address)) is not None:
+                sizes[key] = float(os.path.getsize(path))
+    mean = sum(sizes.values()) / len(sizes) if sum(sizes.values()) else 1.0
+    return {key: sizes.get(key, mean) for key in addresses}
 
 
 def observed_sources(table: Table) -> pa.Table:

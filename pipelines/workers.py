@@ -7,7 +7,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from dailies.curation import errors, inside
 from dailies.curation.addresses import scrub
 from dailies.curation.atomic import write_text
 from dailies.curation.errors import DailiesError, NotFinite
+from dailies.curation.progress import progress_in_force, reporting, silent
 from dailies.pipelines import engine as engines
+from dailies.pipelines.relay import Receiver, Sender
 
 Say = Callable[[str], None]
 RESTARTS = 3  # of workers that died
@@ -41,7 +43,10 @@ def run_workers(work: Callable[[Say], None], out: str | Path, workers: int, *, d
     lines.begin()
 
     def worker(_: Mapping[str, Any]) -> None:
-        call_worker(work, lines)
+        from ray.train import get_context
+
+        with reporting(Sender(lines.say) if get_context().get_world_rank() == 0 else silent):
+            call_worker(work, lines)
 
     scaling = ScalingConfig(num_workers=workers, use_gpu=pick_device(device).type == "cuda")
     failures = FailureConfig(max_failures=RESTARTS)
@@ -98,15 +103,20 @@ class Lines:
 
     @contextmanager
     def follow(self, say: Say) -> Iterator[None]:
-        """Print here what workers ``say``."""
+        """Print here what workers ``say``, and show how far they are."""
         stop = threading.Event()
+        receiver = Receiver(progress_in_force())
 
         def follow() -> None:
-            with os.fdopen(inside.open_inside(self.folder, self._log.name), encoding="utf-8") as file:
+            with (
+                os.fdopen(inside.open_inside(self.folder, self._log.name), encoding="utf-8") as file,
+                closing(receiver),
+            ):
                 while True:
                     ended = stop.is_set()
                     for line in file:
-                        say(line.rstrip("\n"))
+                        if not receiver.take(line):
+                            say(line.rstrip("\n"))
                     if ended:
                         return
                     stop.wait(0.5)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ import typer.main
 
 from dailies.curation.errors import Damaged, UsageError
 from dailies.pipelines import maintenance
-from dailies.pipelines.cli.main import DEFECT, STOPPED, app
+from dailies.pipelines.cli.interrupt import RESUMES, STOPPING, stopped_line
+from dailies.pipelines.cli.main import DEFECT, app
 from tests.conftest import Dailies
 
 
@@ -64,7 +68,7 @@ def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (UsageError("--deep: no such depth"), 2, "dailies: --deep: no such depth"),
         (Damaged("lock: a file is missing"), 1, "dailies: lock: a file is missing"),
-        (KeyboardInterrupt(), 130, STOPPED),
+        (KeyboardInterrupt(), 130, "dailies: stopped; not everything was checked"),
     ],
 )
 def test_an_error_of_the_project_is_one_line(
@@ -95,7 +99,7 @@ def test_the_end_of_a_file_is_no_interrupt(dailies: Dailies, monkeypatch: pytest
     failing(EOFError("compressed file ended"), monkeypatch)
     done = dailies("verify", "dataset")
     assert done.returncode == 1
-    assert STOPPED not in done.stderr
+    assert "stopped" not in done.stderr
     assert "in fail" in done.stderr
     assert done.stderr.splitlines()[-2:] == ["EOFError: compressed file ended", DEFECT]
 
@@ -121,3 +125,51 @@ def test_what_the_machine_lacks_is_one_line(
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert line in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "outcome"),
+    [
+        (["curate", "videos", "--out", "dataset"], RESUMES),
+        (["export", "dataset", "--latents", "tiny"], RESUMES),
+        (["train", "tiny"], "the same command goes on from the last checkpoint"),
+        (["zoo", "run", "model"], "no video was written"),
+        (["zoo", "--help", "list"], None),
+        (["sql", "dataset", "select 1"], None),
+        ([], None),
+    ],
+)
+def test_an_interrupt_says_what_holds_then(arguments: list[str], outcome: str | None) -> None:
+    """Only of a command that goes on is it said that it does."""
+    assert stopped_line(arguments) == f"dailies: stopped{f'; {outcome}' if outcome else ''}"
+
+
+SLOW_TO_STOP = """
+import sys, time
+from dailies.pipelines import run
+from dailies.pipelines.cli import curate, interrupt, main
+
+interrupt.PATIENCE = 0.2
+
+def stop_slowly(*_, **__):
+    try:
+        print("works", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(float(sys.argv[1]))
+
+run.curate = stop_slowly
+main.main(["curate", "videos", "--out", "dataset"])
+"""
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, []), (0.6, [STOPPING])])
+def test_an_interrupt_is_one_line_and_another_where_it_takes_time(seconds: float, lines: list[str]) -> None:
+    command = [sys.executable, "-c", SLOW_TO_STOP, str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "works\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read().splitlines() == [*lines, f"dailies: stopped; {RESUMES}"]
+    assert process.returncode == 130

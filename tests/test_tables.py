@@ -1,4 +1,4 @@
-"""What commands print: lengths, shares, counts and paths, the figures of plans, and the lines of progress."""
+"""What commands print: lengths, shares, counts and paths, and the figures of plans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from dailies.pipelines.cli import plan_tables, progress, tables
+from dailies.curation.progress import time_spent
+from dailies.pipelines.cli import plan_tables, tables
 
 
 @pytest.mark.parametrize(
@@ -18,14 +19,15 @@ from dailies.pipelines.cli import plan_tables, progress, tables
         (tables.share(1, 3), "33%"), (tables.share(0, 5), "0%"), (tables.share(0, 0), "–"),
         (tables.counted(0, "row"), "0 rows"), (tables.counted(1, "row"), "1 row"), (tables.counted(1200, "row"), "1,200 rows"),
         (tables.length(0.04), "0.0 s"), (tables.length(119.9), "119.9 s"), (tables.length(120), "2.0 min"),
+        (tables.footage(90), "90.0 s of video"),
         (tables.length(7199), "120.0 min"), (tables.length(7200), "2.0 h"), (tables.length(9000), "2.5 h"),
         (tables.tail("a" * 60), "a" * 60), (tables.tail("b" + "a" * 60), "…" + "a" * 59), (tables.tail("abcdef", 3), "…ef"),
         (plan_tables._power(3e-5), "3e-5"), (plan_tables._power(1.25e-4), "1.25e-4"), (plan_tables._power(1.0), "1e0"),
         (plan_tables._number(0), "0"), (plan_tables._number(0.0099), "< 0.01"), (plan_tables._number(0.01), "0.01"),
         (plan_tables._number(1.2345), "1.23"), (plan_tables._number(99.94), "99.9"), (plan_tables._number(100), "100"),
         (plan_tables._number(123.4), "123"), (plan_tables._number(1234.5), "1,234"),
-        (progress._clock(0), "0:00"), (progress._clock(59.6), "1:00"), (progress._clock(61), "1:01"),
-        (progress._clock(3599), "59:59"), (progress._clock(3661), "1:01:01"),
+        (time_spent(0), "0:00"), (time_spent(59.6), "1:00"), (time_spent(61), "1:01"),
+        (time_spent(3599), "59:59"), (time_spent(3661), "1:01:01"),
     ],
 )  # fmt: skip
 def test_figures_read_in_the_unit_that_suits_them(said: str, text: str) -> None:
@@ -62,23 +64,3 @@ def test_a_path_is_said_in_the_shorter_way(tmp_path: Path, monkeypatch: pytest.M
     assert tables.near(str(tmp_path / "a" / "b")) == "b"
     assert tables.near("/x") == "/x"  # from here it would be ../../…/x
     assert tables.near("s3://bucket/a") == "s3://bucket/a"
-
-
-def test_plain_progress_says_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of ten units in five seconds: eight more take twenty. Excludes the time for all ten."""
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    out = io.StringIO()
-    bar = progress._PlainBar(Console(file=out, width=200), "score", 10, "clips")
-    now[0] += 4
-    bar.advance(2)
-    assert out.getvalue() == ""  # a line every five seconds
-    now[0] += 1
-    bar.advance(0)
-    bar.close()  # nothing was done since
-    now[0] += 5
-    bar.advance(8, failed=3)
-    assert out.getvalue().splitlines() == [
-        "score    2/10 clips, 0.4/s, 0:20 left",
-        "score    10/10 clips, 1.0/s, 3 failed",
-    ]

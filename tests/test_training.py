@@ -6,6 +6,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from dailies.curation.errors import NotFinite, UsageError  # noqa: E402
+from dailies.curation.progress import reporting  # noqa: E402
 from dailies.training.data import batches  # noqa: E402
 from dailies.training.data.export import Export  # noqa: E402
 from dailies.training.data.pictures import folder_pictures, parquet_pictures  # noqa: E402
@@ -36,6 +38,7 @@ from dailies.training.models.vae.vae import reconstruct  # noqa: E402
 from dailies.training.recipes import load_recipe  # noqa: E402
 from dailies.training.recipes.recipe import Phase, TrainingRecipe, UNetSpec  # noqa: E402
 from dailies.zoo.formats.time_ids import motion_bucket  # noqa: E402
+from tests.test_progress import Recorder  # noqa: E402
 from tests.training_export import COLUMNS, MODELS, build_export  # noqa: E402
 
 SMALL = {"batch": 2, "size": (32, 24), "validate_every": 2, "validation_clips": 1, "validation_sigmas": (1.0,),
@@ -303,6 +306,16 @@ def _holds_the_contract(run: Path) -> None:
         assert unet.config.in_channels == (8 if entry["task"] == "image-to-video" else 4)
 
 
+def test_later_phases_count_as_steps_of_this_one() -> None:
+    """By the pixels that a step shows: three frames take three times as long as one."""
+    from dailies.training.loop import steps_after
+
+    image, video, hq = RECIPE.phases
+    assert steps_after(image, [video, hq]) == pytest.approx(3 * 8)
+    assert steps_after(video, [hq]) == pytest.approx(4)
+    assert steps_after(hq, []) == 0
+
+
 def test_interrupting_saves_and_a_wrong_number_names_its_samples(
     tmp_path: Path, export: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,8 +330,18 @@ def test_interrupting_saves_and_a_wrong_number_names_its_samples(
         return real(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "train_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, export, tmp_path / "run", MODELS, say=lambda line: None)
+    said: list[str] = []
+    recorder = Recorder()
+    with pytest.raises(KeyboardInterrupt), reporting(recorder):
+        train(recipe, export, tmp_path / "run", MODELS, say=said.append)
+    assert said[-2:] == [
+        "stopping after this step; Ctrl-C again stops at once and saves nothing", "image: stopped; step 2 is saved"
+    ]  # fmt: skip
+    assert recorder.told[0] == ("image", 4, "steps", {"already": 0, "size": 4, "after": 0.0})
+    notes = [named["note"] for _, _, named in recorder.told[1:]]
+    assert (notes[0], notes[3:]) == ("validating", ["validating"])
+    assert all(re.fullmatch(r"loss \d+\.\d{3}", note) for note in notes[1:3])
+    assert sum(done for done, _, _ in recorder.told[1:]) == 2
     monkeypatch.setattr(loop, "train_step", real)
     assert (tmp_path / "run" / "phases" / "image" / "latest").read_text() == "step-000002"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

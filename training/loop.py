@@ -9,13 +9,14 @@ was never killed, on the same machine with as many threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dailies.curation import progress
 from dailies.curation.errors import RunError
 from dailies.curation.locking import only_writer
 from dailies.training import distributed
@@ -78,14 +79,30 @@ def train(
         for each in chosen:
             if (line := run.resize(recipe, each)) is not None:
                 say_once(line)
-        for each in chosen:
+        for number, each in enumerate(chosen):
             split, entry = splits.pop(each.name), run.entry(each)
             if entry is not None and entry["done"]:
                 say_once(f"{each.name}: done before, validation loss {entry['validation'][-1][1]:.4f}")
                 continue
-            run_task(UNetTask(recipe, each, split, run, dims, encoders, say_once), place, say_once)
+            task = UNetTask(recipe, each, split, run, dims, encoders, say_once)
+            task.later = steps_after(each, [later for later in chosen[number + 1 :] if not _is_done(run, later)])
+            run_task(task, place, say_once)
             run.refresh()
     return run
+
+
+def _is_done(run: Run, phase: Phase) -> bool:
+    entry = run.entry(phase)
+    return entry is not None and bool(entry["done"])
+
+
+def steps_after(phase: Phase, later: Sequence[Phase]) -> float:
+    """Return the steps of ``later`` phases as that many of ``phase``: a step takes its time by the pixels that it shows."""
+
+    def pixels(of: Phase) -> float:
+        return float(of.batch * of.frames * of.size[0] * of.size[1])
+
+    return sum(each.steps * pixels(each) for each in later) / pixels(phase)
 
 
 def prepared(
@@ -148,7 +165,7 @@ def run_task(task: Task[P], device: torch.device, say: Say) -> None:
         if (figures := task.validate(done)) is not None:
             metrics.write(done, **figures)
             here = time.monotonic() - task.begun
-            say(f"{task.name}: step {done}/{settings.steps}, {task.describe(figures)}, {here:.0f} s")
+            say(f"{task.name}: step {done}/{settings.steps}, {task.describe(figures)}, {progress.time_spent(here)}")
 
     def save(done: int) -> None:
         if writes:
@@ -160,11 +177,20 @@ def run_task(task: Task[P], device: torch.device, say: Say) -> None:
         closing(task),
         closing(Metrics(task.folder, task.done, writes=writes)) as metrics,
         explain_oom(task.oom_hint),
+        _bar(task) as bar,
     ):
-        _steps(task, device, metrics, validate, save, say)
+        _steps(task, device, metrics, validate, save, say, bar)
+        bar.advance(0, note="sampling")
         where = task.finish(seconds()) if writes else ""
         distributed.barrier()
-    say(f"{task.name}: done in {seconds():.0f} s, {where}")
+    say(f"{task.name}: done in {progress.time_spent(seconds())}, {where}")
+
+
+def _bar(task: Task[P]) -> AbstractContextManager[progress.Bar]:
+    """Open what reports on the task's steps; nothing does in all processes but one."""
+    show = progress.progress_in_force() if distributed.world().rank == 0 else progress.silent
+    steps = task.settings.steps - task.done
+    return show(task.name, steps, "steps", already=task.done, size=steps, after=task.later)
 
 
 def _steps(
@@ -174,6 +200,7 @@ def _steps(
     validate: Callable[[int], None],
     save: Callable[[int], None],
     say: Say,
+    bar: progress.Bar,
 ) -> None:
     """Take the steps that are left. Raises ``KeyboardInterrupt`` once the last step before a Ctrl-C is saved."""
     settings, done = task.settings, task.done
@@ -185,6 +212,7 @@ def _steps(
     try:
         with defer_sigint(say) as asked, closing(prefetch(task.parts, done, settings.steps, depth)) as coming:
             if done == 0:
+                bar.advance(0, note="validating")
                 validate(done)
             since = time.perf_counter()
             for step, parts in enumerate(coming, done):
@@ -193,9 +221,12 @@ def _steps(
                     task.ema.update(task.network, step)
                 done = step + 1
                 metrics.write(step, **figures, **task.rates(parts, time.perf_counter() - since))
+                bar.advance(note=f"loss {figures['loss']:.3f}")
                 if done % settings.validate_every == 0 or done == settings.steps:
+                    bar.advance(0, note="validating")
                     validate(done)
                 if settings.sample_every and done % settings.sample_every == 0 and distributed.world().rank == 0:
+                    bar.advance(0, note="sampling")
                     task.save_samples(done)
                 if done % settings.save_every == 0 or done == settings.steps:
                     save(done)
@@ -204,5 +235,5 @@ def _steps(
                 since = time.perf_counter()
     except KeyboardInterrupt:
         save(done)
-        say(f"{task.name}: interrupted; step {done} is saved, the same command goes on from there")
+        say(f"{task.name}: stopped; step {done} is saved")
         raise

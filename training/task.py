@@ -60,7 +60,8 @@ class Task(ABC, Generic[P]):
     ``network``: gradients are averaged over its processes, so ``losses`` calls it. ``skips_weights``: some weights that ask
     for gradients take no part in a pass. ``optimizer``: its groups may hold a ``unit``, in which their learning rate and
     gradient are measured. ``ema``: the average of the network's weights, where there is one. ``done``: steps.
-    ``begun``: ``time.monotonic()`` when this call began; ``spent``: seconds of earlier calls.
+    ``begun``: ``time.monotonic()`` when this call began; ``spent``: seconds of earlier calls. ``later``: the work that
+    follows this task, in steps of its own.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Task(ABC, Generic[P]):
     spent: float
     ema: Ema | None = None
     skips_weights = False
+    later = 0.0
 
     @abstractmethod
     def parts(self, step: int) -> list[P]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dailies.curation.errors import NoSuchModel, NotFinite, SourceError, UsageError
 from dailies.curation.packages import need
 from dailies.curation.pictures import open_picture
+from dailies.curation.progress import Bar, progress_in_force
 from dailies.zoo.entry import ZooEntry
 from dailies.zoo.formats.configs import read_config
 from dailies.zoo.load import load_pipeline, pipeline_spec
@@ -207,22 +208,25 @@ def _run(
     from dailies.curation.video import write_clip
 
     began = time.monotonic()
-    pipeline = load_pipeline(folder, device=device)
+    show = progress_in_force()
+    with show("load", None, entry.name):
+        pipeline = load_pipeline(folder, device=device)
     loaded = time.monotonic()
-    pipeline.set_progress_bar_config(desc=entry.name, leave=False, disable=None)  # None: only in a terminal
-    output = pipeline(
-        **spec.input.arguments(prompt=request.prompt, image=picture, noise_aug=request.noise_aug),
-        width=request.size[0],
-        height=request.size[1],
-        num_frames=request.frames,
-        num_inference_steps=request.steps,
-        min_guidance_scale=request.guidance[0],
-        max_guidance_scale=request.guidance[1],
-        fps=request.fps,
-        motion_bucket_id=request.motion_bucket,
-        generator=torch.Generator("cpu").manual_seed(request.seed),  # the same noise on any device
-        output_type="np",
-    )
+    with show("sample", request.steps, "steps") as bar:
+        pipeline.progress_bar = _SamplingBar(bar)  # in place of diffusers' own
+        output = pipeline(
+            **spec.input.arguments(prompt=request.prompt, image=picture, noise_aug=request.noise_aug),
+            width=request.size[0],
+            height=request.size[1],
+            num_frames=request.frames,
+            num_inference_steps=request.steps,
+            min_guidance_scale=request.guidance[0],
+            max_guidance_scale=request.guidance[1],
+            fps=request.fps,
+            motion_bucket_id=request.motion_bucket,
+            generator=torch.Generator("cpu").manual_seed(request.seed),  # the same noise on any device
+            output_type="np",
+        )
     frames: NDArray[np.float32] = output.frames[0]
     if not np.isfinite(frames).all():
         raise NotFinite(f"{entry.name} produced NaN or infinite values; nothing was written")
@@ -243,6 +247,30 @@ def _run(
         fps=request.fps,
         notes=_notes(entry, request),
     )
+
+
+class _SamplingBar:
+    """Reports sampling steps; pipelines of diffusers enter it and update it, or take the steps from it."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+
+    def __call__(self, steps: Iterable[Any] | None = None, total: int | None = None) -> Any:
+        return self if steps is None else self._counted(steps)
+
+    def _counted(self, steps: Iterable[Any]) -> Iterator[Any]:
+        for step in steps:
+            yield step
+            self.update()
+
+    def __enter__(self) -> _SamplingBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.advance(0, note="decoding")
+
+    def update(self, count: int = 1) -> None:
+        self._bar.advance(count)
 
 
 def _notes(entry: ZooEntry, request: GenerateRequest) -> tuple[str, ...]:

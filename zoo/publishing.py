@@ -21,6 +21,7 @@ from dailies.curation.errors import Damaged, Unsafe, UsageError
 from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import need
 from dailies.curation.plain_text import counted
+from dailies.curation.progress import progress_in_force
 from dailies.zoo.assemble import assemble, check
 from dailies.zoo.card import CARD, CardFacts, card
 from dailies.zoo.catalog import ENTRIES
@@ -68,8 +69,9 @@ def publish(
     for each in record.phases:
         if (sample := _open_sample(record, each)) is not None:
             sample.close()
-    with store.adding(name) as folder:
+    with progress_in_force()("publish", None, "reading weights") as bar, store.adding(name) as folder:
         pipeline = assemble(spec, unet, record.models, record.sampling(chosen))
+        bar.advance(0, note="writing weights")
         with quiet():
             pipeline.save_pretrained(str(folder), safe_serialization=True)
         _forget_places(folder)

@@ -17,7 +17,9 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from dailies.curation import video
 from dailies.curation.config import SPEC, did_you_mean, offered
+from dailies.curation.downloads import download_snapshot, quiet_hub
 from dailies.curation.errors import UsageError
+from dailies.curation.progress import progress_in_force
 from dailies.curation.scorers import openclip_folder
 from dailies.curation.types import EvidenceFrame, Resources
 
@@ -60,6 +62,10 @@ class OpenClip:
     def weights(self) -> str:
         """Return what tells these weights from others."""
         return weights(self.model)
+
+    def fetch(self) -> None:
+        """Download the model if it is one of open_clip's own, so that no worker has to: nobody sees what those print."""
+        fetch(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +113,21 @@ def load(name: str, *, gpu: bool = False) -> Loaded:
     )
 
 
+def fetch(name: str) -> None:
+    """Download the weights that open_clip itself lists as ``name``, unless they are here. Others are here already.
+
+    Raises ``UsageError`` for a name that stands for nothing, and ``OSError`` or ``RuntimeError`` where nothing can be fetched.
+    """
+    if name.startswith(HUB) or Path(name).is_dir():
+        return
+    import open_clip
+
+    model_name, pretrained = _resolve(name)
+    if pretrained is not None:
+        with progress_in_force()("download", None, name), quiet_hub():
+            open_clip.download_pretrained(open_clip.get_pretrained_cfg(model_name, pretrained))
+
+
 def weights(name: str) -> str:
     """Return what pins a model: the sha256 of its folder's files, a hub's too, else the name that open_clip resolves."""
     folder = folder_of(name)
@@ -123,12 +144,11 @@ def folder_of(name: str) -> Path | None:
 
 def _fetched(name: str) -> Path:
     """Fetch the data of a hub's model, and none of what may be code. Raises ``UsageError``."""
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*.safetensors", *openclip_folder.SETTINGS]
     try:
-        return Path(snapshot_download(name.removeprefix(HUB), allow_patterns=wanted, ignore_patterns=["*/*"]))
+        return download_snapshot(name.removeprefix(HUB), wanted=wanted, unwanted=["*/*"])
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UsageError(f"model={name!r}: the hub cannot deliver it: {type(error).__name__}") from error
 

@@ -33,6 +33,7 @@ from dailies.curation.config import read_object
 from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.folders import what_lies_at
 from dailies.curation.locking import only_writer
+from dailies.curation.progress import progress_in_force, silent
 from dailies.curation.retrying import CREDENTIALS, cause_of
 from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder
@@ -41,6 +42,7 @@ from dailies.curation.tables.withdraw import withdraw_from_export
 
 MARKER = "dataset.json"
 LOCK = ".lock"
+MANY = 1000  # files, which take some time to delete
 FORMAT = 1
 LATEST = "latest"  # in ``exports``, on a disk: the link that names the newest one
 
@@ -218,9 +220,11 @@ class DatasetTables:
         """
         sources = sorted(set(source_ids))
         counts = {}
-        with self.writer():
-            for name in self.exports():
+        exports = self.exports()
+        with self.writer(), (progress_in_force() if exports else silent)("withdraw", len(exports), "exports") as bar:
+            for name in exports:
                 counts[f"exports/{name}"] = withdraw_from_export(self.folder / "exports" / name, sources)
+                bar.advance()
             order = ("selections/", "captions/", "scores/", "clips/", "spans", "observations@", "places")
             for start in order:
                 if start == "spans" and keep_spans:
@@ -270,8 +274,11 @@ class DatasetTables:
         with self.writer():
             garbage = [info for info in self._unreferenced() if before is None or info.mtime < before]
             if not dry_run:
-                for info in garbage:
-                    self.folder.delete(self.folder.relative(info))
+                show = progress_in_force() if len(garbage) >= MANY else silent
+                with show("gc", len(garbage), "files") as bar:
+                    for info in garbage:
+                        self.folder.delete(self.folder.relative(info))
+                        bar.advance()
                 self._remove_empty_stagings()
         return [Garbage(self.folder.relative(info), info.size) for info in garbage]
 

@@ -18,6 +18,7 @@ from dailies.curation import schema
 from dailies.curation.errors import DatasetError, SourceError, Unsafe, machine_raised
 from dailies.curation.parquet_files import open_parquet
 from dailies.curation.plain_text import counted
+from dailies.curation.progress import Bar, progress_in_force, silent
 from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder, one_line, plain
@@ -238,6 +239,25 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
     present = {
         folder.relative(info) for info in stored if info.type == pafs.FileType.File and info.path.endswith(".parquet")
     }
+    show = silent if check_media is None else progress_in_force()
+    with show("verify", len(index), "clips") as bar:
+        yield from _shards(table, folder, index, present, None if check_media is None else _counted(check_media, bar))
+
+
+def _counted(check_media: Callable[[bytes], int], bar: Bar) -> Callable[[bytes], int]:
+    def check(video: bytes) -> int:
+        try:
+            return check_media(video)
+        finally:
+            bar.advance()
+
+    return check
+
+
+def _shards(
+    table: str, folder: Folder, index: pa.Table, present: set[str], check_media: Callable[[bytes], int] | None
+) -> Iterator[DatasetProblem]:
+    """Yield what is wrong with the shards that are ``present``, and with those that the index names beside them."""
     named = set(pc.unique(index["shard"]).to_pylist())
     for shard in sorted(present - named):
         yield DatasetProblem(table, shard, "is not named by the index")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation.atomic import write_json
+from dailies.curation.progress import progress_in_force
 from dailies.curation.world.encode import encode
 from dailies.curation.world.generate import write_script
 from dailies.curation.world.ground_truth import truth
@@ -32,9 +33,11 @@ def render_world(
     index = folder / "truth.json"
     index.unlink(missing_ok=True)
     paths, truths = [], {}
-    for number in range(videos):
-        drawn = write_script((seed, number), **script)
-        paths.append(encode(drawn, folder / f"world-{seed}-{number:04d}.mp4", crf=crf, gop=gop, tone=tone))
-        truths[paths[-1].name] = truth(drawn).to_json()
+    scripts = [write_script((seed, number), **script) for number in range(videos)]
+    with progress_in_force()("render", videos, "videos", size=sum(drawn.frames for drawn in scripts)) as bar:
+        for number, drawn in enumerate(scripts):
+            paths.append(encode(drawn, folder / f"world-{seed}-{number:04d}.mp4", crf=crf, gop=gop, tone=tone))
+            truths[paths[-1].name] = truth(drawn).to_json()
+            bar.advance(size=drawn.frames)
     write_json(index, truths)
     return paths

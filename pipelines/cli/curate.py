@@ -8,6 +8,7 @@ import typer
 
 from dailies.curation.errors import UsageError
 from dailies.curation.policy import SourcePolicy, opening_by
+from dailies.curation.progress import progress_in_force, reporting
 from dailies.pipelines.cli.completion import named, parts_of_recipes
 from dailies.pipelines.cli.help import INPUT, OUTPUT, WORK
 from dailies.pipelines.cli.options import (
@@ -157,9 +158,11 @@ def select(
     """
     from dailies.pipelines.cli.curation_tables import print_selection
     from dailies.pipelines.cli.next_steps import after_select, print_next
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.run import select_again
 
-    report = select_again(dataset, name, set_)
+    with progress_for(as_json)("select", None, name):
+        report = select_again(dataset, name, set_)
     print_selection(report, as_json)
     if not as_json:
         print_next(after_select(dataset, report))
@@ -282,7 +285,7 @@ def export(
     request = LatentsRequest(
         export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
     )
-    with opening_by(policy):
+    with reporting(progress), opening_by(policy):
         encoded = export_latents(request, engine=parse_engine(engine), progress=progress)
     print_latents(encoded, as_json)
 
@@ -320,9 +323,11 @@ def verify(
     """
     from dailies.pipelines.cli.curation_tables import print_problems
     from dailies.pipelines.cli.next_steps import after_verify, print_next
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.maintenance import verify_dataset
 
-    problems = verify_dataset(dataset, deep=deep)
+    with reporting(progress_for(as_json)), progress_in_force()("verify", None, "tables and exports"):
+        problems = verify_dataset(dataset, deep=deep)
     print_problems(dataset, problems, as_json)
     if not as_json:
         print_next(after_verify(dataset, problems, deep=deep))
@@ -352,9 +357,12 @@ def gc(
     """
     from dailies.pipelines.cli.curation_tables import print_collected
     from dailies.pipelines.cli.next_steps import after_gc, print_next
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.maintenance import collect
 
-    print_collected(collect(dataset, dry_run=dry_run, older_than=older_than), dry_run, as_json)
+    with reporting(progress_for(as_json)), progress_in_force()("gc", None, "looking for files"):
+        collected = collect(dataset, dry_run=dry_run, older_than=older_than)
+    print_collected(collected, dry_run, as_json)
     if not as_json:
         print_next(after_gc(dataset, dry_run=dry_run))
 
@@ -371,9 +379,12 @@ def withdraw(
     """
     from dailies.pipelines.cli.curation_tables import print_withdrawn
     from dailies.pipelines.cli.next_steps import after_withdraw, print_next
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.maintenance import bytes_left, take_down
 
-    print_withdrawn(take_down(dataset, sources), as_json)
+    with reporting(progress_for(as_json)), progress_in_force()("withdraw", None, "rows"):
+        withdrawn = take_down(dataset, sources)
+    print_withdrawn(withdrawn, as_json)
     if left := bytes_left(dataset):
         say(f"dailies: {left}", err=True)
     if not as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from dailies.pipelines.cli.tables import counted, grid, length, path_of, share, tail
+from dailies.pipelines.cli.tables import counted, footage, grid, path_of, share, tail
 from dailies.pipelines.cli.terminal import say, say_json, stdout
 from dailies.pipelines.reports import broken_limit
 
@@ -59,10 +59,10 @@ def _print_totals(out: Console, summary: Summary) -> None:
     spans = f", {counted(lost, 'span')} without frames" if lost else ""
     uncut = f", {counts['failed']} could not be cut" if counts["failed"] else ""
     lines = [
-        ("sources", f"{sources.ok} of {sources.given} usable, {length(sources.seconds)}{broken}"),
-        ("clips", f"{counts['ok']}, {length(summary.clips.seconds['ok'])}{short}{long}{spans}{uncut}"),
+        ("sources", f"{sources.ok} of {sources.given} usable, {footage(sources.seconds)}{broken}"),
+        ("clips", f"{counts['ok']}, {footage(summary.clips.seconds['ok'])}{short}{long}{spans}{uncut}"),
         *((each.name, _annotation_line(each)) for each in summary.annotations if each.failed),
-        *((f"select {each.name}", f"{each.kept} kept, {length(each.kept_seconds)}") for each in summary.selections),
+        *((f"select {each.name}", f"{each.kept} kept, {footage(each.kept_seconds)}") for each in summary.selections),
         *(
             ("export" if each.name == "export" else f"export {each.name}", _export_line(each))
             for each in summary.exports
@@ -128,14 +128,14 @@ def _export_line(export: ExportReport) -> str:
     splits = ", ".join(f"{count} {split}" for split, count in export.splits.items())
     whole = export.seconds + export.lost_seconds
     lost = (
-        f", {length(export.lost_seconds)} ({export.lost_seconds / whole:.0%}) lost to keyframes"
+        f", {footage(export.lost_seconds)} ({export.lost_seconds / whole:.0%}) lost to keyframes"
         if export.lost_seconds
         else ""
     )
     why = f" ({export.not_copied} cannot be copied)" if export.not_copied else ""
     again = "; --retry-failed tries them again" if export.failed > export.not_copied else ""
     failed = f", {export.failed} could not be extracted{why}{again}" if export.failed else ""
-    return f"{splits}; {length(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}; {_origin(export)}"
+    return f"{splits}; {footage(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}; {_origin(export)}"
 
 
 def _origin(export: ExportReport) -> str:

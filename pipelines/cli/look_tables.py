@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from dailies.pipelines.cli.tables import DASH, counted, grid, length, near, share
+from dailies.pipelines.cli.tables import DASH, counted, footage, grid, length, near, share
 from dailies.pipelines.cli.terminal import say_json, stdout
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def print_overview(overview: DatasetOverview, as_json: bool) -> None:
         ("last run", f"{run.started:%Y-%m-%d %H:%M} UTC, with dailies {run.version}"),
         (
             "sources",
-            f"{overview.sources.ok:,} usable, {length(overview.sources.seconds)}{_others(overview.sources.failed, 'failed')}",
+            f"{overview.sources.ok:,} usable, {footage(overview.sources.seconds)}{_others(overview.sources.failed, 'failed')}",
         ),
-        ("clips", f"{ok:,} usable, {length(seconds)}{_others(unusable, '')}"),
+        ("clips", f"{ok:,} usable, {footage(seconds)}{_others(unusable, '')}"),
         ("size", _sizes(overview.bytes)),
     ]
     if overview.sources.withdrawn:

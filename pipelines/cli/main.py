@@ -12,6 +12,7 @@ from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, QueryError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
+from dailies.pipelines.cli.interrupt import stopped_line, telling_of_interrupts
 from dailies.pipelines.cli.look import info, show
 from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.terminal import say
@@ -19,7 +20,6 @@ from dailies.pipelines.cli.train import train
 from dailies.pipelines.cli.zoo import zoo_app
 
 DEFECT = "dailies: this is a defect in dailies, not a mistake of yours; please report it with the lines above"
-STOPPED = "dailies: stopped; the same command resumes from here"
 INTERRUPTED = 130  # exit code
 WAY, BESIDE = "From videos to models", "Look, ask and keep in order"
 
@@ -35,8 +35,8 @@ app = typer.Typer(
 for command in (quickstart, curate, select, export, train):
     app.command(cls=Command, rich_help_panel=WAY)(command)
 app.add_typer(zoo_app, name="zoo", rich_help_panel=WAY)
-for command in (info, show, recipes, cuts, sql, verify, withdraw, gc):
-    app.command(cls=Command, rich_help_panel=BESIDE)(command)
+for beside in (info, show, recipes, cuts, sql, verify, withdraw, gc):
+    app.command(cls=Command, rich_help_panel=BESIDE)(beside)
 
 
 def _version(show: bool) -> None:
@@ -67,12 +67,14 @@ def main(arguments: list[str] | None = None) -> None:
     memory, room and file handles that run out; an interrupt is one line and code 130. Every other exception is a defect:
     its traceback stays, a line asks to report it, code 1.
     """
+    stopped = stopped_line(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # a process of its own
         hide_arguments()
     try:
-        code = app(arguments, standalone_mode=False)
+        with telling_of_interrupts():
+            code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
-            say(STOPPED, err=True)
+            say(stopped, err=True)
     except _Misused as error:  # a missing argument, an unknown option
         code = 2 if is_help(error) else _fail(f"dailies: {misuse(error)}", 2)
     except (typer.Abort, KeyboardInterrupt) as error:
@@ -80,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
             say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
             code = _fail(DEFECT, 1)
         else:
-            code = _fail(STOPPED, INTERRUPTED)
+            code = _fail(stopped, INTERRUPTED)
     except QueryError as error:
         first, *more = str(error).splitlines()
         code = _fail(f"dailies: {first}", 2)

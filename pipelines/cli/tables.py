@@ -33,6 +33,11 @@ def length(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def footage(seconds: float) -> str:
+    """Return how long footage is. Time that passes is written by ``curation.progress.time_spent``."""
+    return f"{length(seconds)} of video"
+
+
 def near(path: str) -> str:
     """Return a local path as seen from the working directory, where that is shorter."""
     if "://" in path:

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from dailies.curation.errors import UsageError
+from dailies.curation.progress import reporting
 from dailies.pipelines.cli.completion import named, phases
 from dailies.pipelines.cli.help import ENGINE, INPUT, OUTPUT, WORK
 from dailies.pipelines.cli.options import Device, From, ImageEncoder, Json, TextEncoder, Vae
-from dailies.pipelines.cli.terminal import say
 
 RECIPES = ("tiny", "svd", "finetune", "lora", "vae")
 
@@ -113,9 +113,12 @@ def train(
 
         print_plan(plan_run(request, say=_say), as_json)
         return
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.cli.training_tables import print_training
 
-    print_training(train_run(request, out, resume=resume, device=device, workers=workers, say=_say), as_json)
+    with reporting(progress_for(as_json)):
+        phases = train_run(request, out, resume=resume, device=device, workers=workers, say=_say)
+    print_training(phases, as_json)
     if out is not None and not as_json:
         from dailies.pipelines.cli.next_steps import after_training, print_next
 
@@ -133,6 +136,7 @@ def _train_vae(
     as_json: bool,
 ) -> None:
     """Run ``dailies train vae``: the temporal decoder alone, which has no phases."""
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.pipelines.cli.training_tables import print_vae
     from dailies.pipelines.train_vae import train_vae_run
 
@@ -140,7 +144,8 @@ def _train_vae(
         raise UsageError(
             "train vae needs --from MODEL, one --data EXPORT and --out FOLDER; with --dry-run only --from MODEL"
         )
-    report = train_vae_run(start, data[0], out, sets=sets, device=device, workers=workers, resume=resume, say=_say)
+    with reporting(progress_for(as_json)):
+        report = train_vae_run(start, data[0], out, sets=sets, device=device, workers=workers, resume=resume, say=_say)
     print_vae(report, as_json)
 
 
@@ -155,4 +160,6 @@ def _plan_vae(start: str | None, data: list[str], sets: list[str], as_json: bool
 
 
 def _say(line: str) -> None:
-    say(line, err=True)
+    from dailies.pipelines.cli.progress import say_of_stage
+
+    say_of_stage(line)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from dailies.curation.progress import time_spent
 from dailies.pipelines.cli.tables import counted, grid, path_of
 from dailies.pipelines.cli.terminal import say_json, stdout
 
@@ -21,11 +22,11 @@ def print_training(phases: Sequence[PhaseReport], as_json: bool) -> None:
     table = grid("training")
     for name in ("phase", "task"):
         table.add_column(name)
-    for name in ("steps", "seconds", "validation loss before", "after"):
+    for name in ("steps", "time", "validation loss before", "after"):
         table.add_column(name, justify="right")
     for phase in phases:
         losses = (f"{phase.first_loss:.3f}", f"{phase.last_loss:.3f}")
-        table.add_row(phase.name, phase.task, str(phase.steps), f"{phase.seconds:.0f}", *losses)
+        table.add_row(phase.name, phase.task, str(phase.steps), time_spent(phase.seconds), *losses)
     out = stdout()
     out.print(table)
     for phase in phases:
@@ -37,7 +38,7 @@ def print_vae(done: VaeReport, as_json: bool) -> None:
     if as_json:
         say_json(asdict(done))
         return
-    table = grid(f"temporal decoder, {counted(done.steps, 'step')} in {done.seconds:.0f} s")
+    table = grid(f"temporal decoder, {counted(done.steps, 'step')} in {time_spent(done.seconds)}")
     table.add_column("on held-out clips")
     for name in ("PSNR, dB", "flicker error, levels of 255"):
         table.add_column(name, justify="right")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dailies.curation.errors import Damaged, UsageError
+from dailies.curation.progress import reporting
 from dailies.pipelines.cli.completion import choice, named, zoo_models
 from dailies.pipelines.cli.help import ENGINE, INPUT, OUTPUT, WORK, Command, Group
 from dailies.pipelines.cli.options import Json
@@ -70,9 +71,11 @@ def publish_run(
     dailies zoo publish run --as my-model
     dailies zoo publish run --as my-model --phase hq --weights last
     """
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.zoo.publishing import publish
 
-    entry = publish(run, name=name, to=to, phase=phase, which=weights, licence=licence)
+    with reporting(progress_for(as_json)):
+        entry = publish(run, name=name, to=to, phase=phase, which=weights, licence=licence)
     if as_json:
         say(entry.to_json().rstrip("\n"))
         return
@@ -212,23 +215,25 @@ def run_model(
     dailies zoo run my-model --prompt "a red ball rolls" --out ball.mp4
     dailies zoo run my-model --image first.png --out moving.mp4 --seed 1
     """
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.zoo.generate import run
 
-    result = run(
-        name,
-        out=out,
-        zoo=zoo,
-        prompt=prompt,
-        image=image,
-        seed=seed,
-        steps=steps,
-        guidance=_guidance(guidance),
-        size=_size(size),
-        frames=frames,
-        fps=fps,
-        motion_bucket=motion_bucket,
-        device=device,
-    )
+    with reporting(progress_for(as_json)):
+        result = run(
+            name,
+            out=out,
+            zoo=zoo,
+            prompt=prompt,
+            image=image,
+            seed=seed,
+            steps=steps,
+            guidance=_guidance(guidance),
+            size=_size(size),
+            frames=frames,
+            fps=fps,
+            motion_bucket=motion_bucket,
+            device=device,
+        )
     if as_json:
         say_json(asdict(result))
         return
@@ -249,13 +254,15 @@ def verify_models(
     as_json: Json = False,
 ) -> None:
     """Check every file against its size and SHA-256, offline. Exit code 1 if one differs."""
+    from dailies.pipelines.cli.progress import progress_for
     from dailies.zoo.formats import lock
 
     problems: dict[str, list[dict[str, str]]] = {}
     store = Store(zoo)
     for model in [name] if name is not None else store.names():
         try:
-            problems[model] = [asdict(problem) for problem in lock.verify(store.path(model))]
+            with reporting(progress_for(as_json)):
+                problems[model] = [asdict(problem) for problem in lock.verify(store.path(model))]
             store.entry(model)
         except Damaged as error:
             problems.setdefault(model, []).append({"path": "", "what": str(error)})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from dailies.curation.progress import time_spent
 from dailies.pipelines.cli.next_steps import after_publish, print_next
 from dailies.pipelines.cli.tables import DASH, counted, grid, path_of
 from dailies.pipelines.cli.terminal import say, stdout
@@ -96,8 +97,8 @@ def print_sample(sample: GeneratedVideo) -> None:
     width, height = sample.size
     say(
         f"{path_of(sample.out)}: {counted(sample.frames, 'frame')} of {width}×{height} at {sample.fps:g} fps; "
-        f"{counted(sample.steps, 'step')} in"
-        f" {sample.seconds:.1f} s on {sample.device} (loading took {sample.load_seconds:.1f} s), seed {sample.seed}"
+        f"{counted(sample.steps, 'step')} in {time_spent(sample.seconds)} on {sample.device}"
+        f" (loading took {time_spent(sample.load_seconds)}), seed {sample.seed}"
     )
     for note in sample.notes:
         say(note)

@@ -25,13 +25,13 @@ from dailies.curation.errors import DailiesError, ExportError, RecipeError, Usag
 from dailies.curation.locking import only_writer
 from dailies.curation.packages import need
 from dailies.curation.policy import policy_in_force
+from dailies.curation.progress import Progress, reporting, silent
 from dailies.curation.tables import Folder, find_export
 from dailies.pipelines import engine as engines
 from dailies.pipelines.captions import check_captions
 from dailies.pipelines.latents.card import card
 from dailies.pipelines.latents.work import LatentsWork, passes
 from dailies.pipelines.model_refs import models_of
-from dailies.pipelines.progress import Progress, silent
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import TrainingRecipe, check_columns
 
@@ -248,6 +248,7 @@ def _run(
     total, left = sum(selected.values()), sum(selected[name] for name in todo)
     bundles = (pa.table({"file": [name]}) for name in todo)
     with (
+        reporting(progress),
         engines.session(engine),
         progress(work.name, left, "clips", already=total - left) as bar,
     ):

@@ -5,7 +5,7 @@ The YAML files beside this one are the built-in recipes.
 
 from dailies.pipelines.recipes.overrides import step_of
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names
-from dailies.pipelines.recipes.specs import resolved
+from dailies.pipelines.recipes.specs import fetch_models, resolved
 from dailies.pipelines.recipes.steps import (
     Annotation,
     CaptionStep,
@@ -27,6 +27,7 @@ __all__ = [
     "ScoreStep",
     "SelectStep",
     "describe",
+    "fetch_models",
     "kind_of_step",
     "load_recipe",
     "parse_recipe",

@@ -3,6 +3,7 @@ again."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -12,7 +13,10 @@ from pydantic import BeforeValidator, ValidationInfo
 
 from dailies.curation.config import offered
 from dailies.curation.errors import RecipeError
+from dailies.curation.scorers.openclip import OpenClip
 from dailies.pipelines.recipes.own import OwnSpec, build, is_own, own_from_file, own_from_object
+
+log = logging.getLogger("dailies")
 
 
 def spec_of(table: Mapping[str, Any], what: str, *, own: bool = False) -> BeforeValidator:
@@ -94,6 +98,16 @@ def built_in_models(spec: Any) -> dict[str, str]:
     named = {name: getattr(inner, name) for name in spec.models}
     references = {name: as_reference(value) for name, value in named.items() if isinstance(value, str)}
     return {name: value for name, value in references.items() if value.startswith(SCHEME)}
+
+
+def fetch_models(spec: Any) -> None:
+    """Download what ``spec`` names of a library's own models. Where this machine cannot, its workers may: a line says so."""
+    inner = spec.spec if isinstance(spec, OwnSpec) else spec
+    if isinstance(inner, OpenClip):
+        try:
+            inner.fetch()
+        except (OSError, RuntimeError) as error:
+            log.warning(f"model={inner.model}: cannot be downloaded here: {error}")
 
 
 def resolved(spec: Any) -> Any:

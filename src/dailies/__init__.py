@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dailies.api import Dataset, TrainReport, curate, detect_cuts, train
     from dailies.curation.errors import DailiesError, SourceError, UsageError
-    from dailies.pipelines.progress import silent
+    from dailies.curation.progress import silent
     from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
     from dailies.pipelines.recipes.steps import CaptionStep, CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
 
@@ -56,7 +56,7 @@ __all__ = [
 _HOMES = {
     "api": ("Dataset", "TrainReport", "curate", "detect_cuts", "train"),
     "curation.errors": ("DailiesError", "SourceError", "UsageError"),
-    "pipelines.progress": ("silent",),
+    "curation.progress": ("silent",),
     "pipelines.recipes": (
         *("CurationRecipe", "load_recipe"),
         *("CaptionStep", "CutStep", "ExportStep", "ObserveStep", "ScoreStep", "SelectStep"),

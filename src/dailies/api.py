@@ -18,15 +18,15 @@ from dailies.curation import video as videos
 from dailies.curation.clips import span_of
 from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.policy import SourcePolicy, opening_by, policy_in_force
+from dailies.curation.progress import Progress, reporting
 from dailies.curation.tables import DatasetTables, query, with_places
 from dailies.curation.types import Frames
 from dailies.pipelines import cuts as cut_finding
 from dailies.pipelines import run
 from dailies.pipelines import train as training
-from dailies.pipelines.cli.progress import print_stage, show_progress
+from dailies.pipelines.cli.progress import say_of_stage, show_progress
 from dailies.pipelines.engine import Engine
 from dailies.pipelines.overview import DatasetOverview, overview
-from dailies.pipelines.progress import Progress
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
 from dailies.pipelines.showing import Shown, show
@@ -220,10 +220,6 @@ class Dataset:
             return videos.read_span(at, span_of(clip), stream=clip["stream"], short_side=short_side)
 
 
-def _print_training(line: str) -> None:
-    print_stage("train", line)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainReport:
     """A training run: its folder, and what each phase came to."""
@@ -244,7 +240,8 @@ def train(
     device: str = "auto",
     workers: int = 1,
     resume: bool = False,
-    say: training.Say = _print_training,
+    say: training.Say = say_of_stage,
+    progress: Progress = show_progress,
 ) -> TrainReport:
     """Train ``recipe`` on exports into the folder ``out``; repeat the call to resume.
 
@@ -255,6 +252,7 @@ def train(
         parts: ``vae``, ``text`` and ``image`` encoders that replace those of ``start``.
         phase: the only phase to train.
         say: called with each line on how far it is.
+        progress: shows a line per phase meanwhile.
 
     Raises ``UsageError`` before any work where these do not fit each other, ``NotFinite`` and ``OutOfMemory``.
     """
@@ -269,5 +267,6 @@ def train(
         parts=dict(parts or {}),
         phase=phase,
     )
-    phases = training.train_run(request, os.fspath(out), resume=resume, device=device, workers=workers, say=say)
+    with reporting(progress):
+        phases = training.train_run(request, os.fspath(out), resume=resume, device=device, workers=workers, say=say)
     return TrainReport(run=os.fspath(out), phases=tuple(phases))

@@ -14,7 +14,8 @@ import pytest
 
 from dailies.curation.errors import UsageError
 from dailies.pipelines.cli import terminal
-from dailies.pipelines.cli.progress import _live, show_progress
+from dailies.pipelines.cli.progress import _LiveDisplay, show_progress
+from dailies.pipelines.cli.progress_line import StageProgress
 from dailies.pipelines.cli.rows import print_rows
 from dailies.pipelines.cli.tables import grid
 from tests.conftest import Dailies
@@ -74,7 +75,7 @@ def test_no_name_is_markup(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert "".join(capsys.readouterr().out.split()).count("".join(name.split())) == 2
     terminal.stderr().print(name)
     assert name in capsys.readouterr().err
-    with show_progress("{task.speed} " + name, 0, name) as bar:
+    with show_progress("observe", 0, name, already=3) as bar:
         bar.advance()
     assert name in capsys.readouterr().err
 
@@ -85,10 +86,15 @@ def test_a_live_line_takes_no_name_for_a_format(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(console, "file", out)
     console._force_terminal = True
     console.width = 200
-    with _live(console, "{task.fields[rate]} [red]x[/nope]", 3, "{task.speed} [/nope]") as bar:
-        bar.advance()
-    assert "{task.fields[rate]} [red]x[/nope]" in out.getvalue()
-    assert "{task.speed} [/nope]" in out.getvalue()
+    display = _LiveDisplay(console)
+    for total, unit in ((3, f"{TITLE}[/nope]"), (None, "{task.speed} [link=x]")):
+        shown = StageProgress(stage="[red]x[/nope]", total=total, unit=unit, begun=0.0)
+        display.open(shown)
+        display.close(shown)
+    assert "[red]x[/nope" in out.getvalue()
+    assert "0;you are root[/nope]" in out.getvalue()
+    assert "{task.speed} [link=x]" in out.getvalue()
+    assert "\x07" not in out.getvalue()
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])

@@ -15,28 +15,44 @@ from contextlib import suppress
 from pathlib import Path
 
 from dailies.curation.atomic import write_json
+from dailies.curation.progress import Bar, progress_in_force, silent
 
 ENV = "DAILIES_CACHE"
 CACHE = "~/.cache/dailies"
+MB = 1e6
+BLOCK = 1 << 22  # bytes
+LARGE = 256  # MB; less takes about a second
 
 Stamp = list[int]  # size, inode, modified, changed (ns), as JSON has them
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
+def sha256(path: Path, bar: Bar | None = None) -> str:
+    """Return the SHA-256 of a file, in hex; ``bar`` counts megabytes."""
+    hasher = hashlib.sha256()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(BLOCK):
+            hasher.update(block)
+            if bar is not None:
+                bar.advance(len(block) / MB)
+    return hasher.hexdigest()
+
+
+def sha256_each(names: Mapping[str, Path]) -> dict[str, str]:
+    """Return the SHA-256 of files by name; of large ones, it reports how far it is."""
+    size = sum(path.stat().st_size for path in names.values()) / MB
+    show = progress_in_force() if size >= LARGE else silent
+    with show("hash", size, "MB") as bar:
+        return {name: sha256(path, bar) for name, path in names.items()}
 
 
 def sha256_of(folder: Path, names: Mapping[str, Path]) -> dict[str, str]:
     """Return the SHA-256 of ``folder``'s files by name; those that have not changed since the last call are not read."""
     place = _place(folder)
     known = _read(place)
-    hashes: dict[str, tuple[Stamp, str]] = {}
-    for name, path in names.items():
-        stamp = _stamp(path)
-        there = known.get(name)
-        hashes[name] = (stamp, there[1] if there is not None and there[0] == stamp else sha256(path))
+    stamps = {name: _stamp(path) for name, path in names.items()}  # before the bytes, which may change meanwhile
+    unchanged = {name: known[name] for name, stamp in stamps.items() if name in known and known[name][0] == stamp}
+    fresh = sha256_each({name: path for name, path in names.items() if name not in unchanged})
+    hashes = {name: unchanged[name] if name in unchanged else (stamps[name], fresh[name]) for name in names}
     if hashes != known:
         with suppress(OSError):  # a cache that cannot be written costs time only: the files are read again
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -19,7 +19,7 @@ from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged
 from dailies.curation.litter import is_litter
 from dailies.curation.plain_text import counted
-from dailies.zoo.formats.hashes import sha256, sha256_of
+from dailies.zoo.formats.hashes import sha256_each, sha256_of
 
 LOCK = "dailies.lock.json"
 FORMAT = 1
@@ -57,9 +57,11 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 def write(folder: Path) -> Mapping[str, LockedFile]:
     """Write the lock of ``folder`` as it is now, and wait until the disk has all of the folder."""
-    files = {}
-    for name, path in files_of(folder).items():
-        files[name] = LockedFile(sha256=sha256(path), bytes=path.stat().st_size)
+    paths = files_of(folder)
+    files = {
+        name: LockedFile(sha256=hashed, bytes=paths[name].stat().st_size) for name, hashed in sha256_each(paths).items()
+    }
+    for path in paths.values():
         sync(path)
     rows = {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in files.items()}
     (folder / LOCK).write_text(json.dumps({"format": FORMAT, "files": rows}, indent=1) + "\n")
@@ -103,7 +105,7 @@ def verify(folder: Path, *, deep: bool = True) -> list[LockProblem]:
         for name, path in files.items()
         if name in locked and _is_file(path) and path.stat().st_size == locked[name].bytes
     }
-    hashes = {name: sha256(path) for name, path in whole.items()} if deep else sha256_of(folder, whole)
+    hashes = sha256_each(whole) if deep else sha256_of(folder, whole)
     for name, want in locked.items():
         path = files.get(name)
         if path is None:

@@ -1,0 +1,84 @@
+"""Models come from a hub here, with their progress: the hub's own bars would write over ours, and into pipes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from dailies.curation.progress import Bar, progress_in_force
+
+MB = 1e6
+
+
+def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
+    """Return the folder of ``repository``'s files that match ``wanted`` and not ``unwanted``; what is there is not fetched.
+
+    Raises what ``huggingface_hub.snapshot_download`` raises.
+    """
+    from huggingface_hub import snapshot_download
+
+    with ExitStack() as stack:
+        download = _Download(repository, stack)
+        return Path(
+            snapshot_download(
+                repository,
+                allow_patterns=list(wanted),
+                ignore_patterns=list(unwanted) or None,
+                tqdm_class=download.bar_class(),
+            )
+        )
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Keep the hub's library from drawing bars of its own."""
+    from huggingface_hub import utils
+
+    hub: Any = utils  # which does not declare what it exports
+    before = hub.are_progress_bars_disabled()
+    hub.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            hub.enable_progress_bars()
+
+
+class _Download:
+    """Reports the bytes of all files together; nothing where all of them are there already."""
+
+    def __init__(self, name: str, stack: ExitStack) -> None:
+        self._name, self._stack = name, stack
+        self._show = progress_in_force()  # the library's threads have none in force
+        self._bar: Bar | None = None
+        self._lock = threading.Lock()
+        self._done = 0.0
+
+    def add(self, count: float, total: float) -> None:
+        with self._lock:
+            if self._bar is None:
+                self._bar = self._stack.enter_context(self._show("download", None, self._name))
+            self._done += count
+            of = f"{self._done / MB:,.0f}/{total / MB:,.0f} MB" if total else f"{self._done / MB:,.0f} MB"
+            self._bar.advance(0, note=f"{of} of {self._name}")
+
+    def bar_class(self) -> type[Any]:
+        """Return what the library takes for a class of bars: of those that it opens, the one of bytes written counts."""
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+        download = self
+
+        class HubBar(tqdm):  # type: ignore[misc]
+            def __init__(self, *args: Any, **options: Any) -> None:
+                named = str(options.pop("name", "")) + str(options.get("desc"))
+                self._counts = options.get("unit") == "B" and "ownload" not in named
+                super().__init__(*args, **{**options, "disable": True})
+
+            def update(self, n: float | None = 1) -> None:
+                if self._counts and n:
+                    download.add(n, float(self.total or 0))
+
+        return HubBar
