@@ -13,6 +13,7 @@ from dailies.curation.errors import DailiesError, QueryError, UsageError, machin
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.look import info, show
+from dailies.pipelines.cli.quick_help import prepare_help
 from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.terminal import say
 from dailies.pipelines.cli.train import train
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     if arguments is None:  # a process of its own
         hide_arguments()
+        prepare_help(sys.argv[1:])
     try:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # what Typer makes of Ctrl-C
