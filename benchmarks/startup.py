@@ -1,9 +1,10 @@
 """How long commands take that have little to do: what a person waits for, wall time of a process of its own.
 
-    python benchmarks/startup.py [--runs 5] [--only WORD] [--json]
+    python benchmarks/startup.py [--runs 5] [--only WORD] [--no-bytecode] [--json]
 
 Curates three rendered videos in a temporary folder first. Seconds, the least of the runs, so that what else the machine
-does counts little; all commands take their turn in every run.
+does counts little; all commands take their turn in every run. Python keeps the bytecode of what it imports, as it does
+for any user; with ``--no-bytecode`` each process compiles all of it, as where PYTHONDONTWRITEBYTECODE is set.
 """
 
 from __future__ import annotations
@@ -53,29 +54,30 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
 }
 
 
-def seconds(arguments: tuple[str, ...], code: int, folder: Path) -> float:
+def seconds(arguments: tuple[str, ...], code: int, folder: Path, bytecode: bool) -> float:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    env |= {"PYTHONPYCACHEPREFIX": str(folder / "bytecode")} if bytecode else {"PYTHONDONTWRITEBYTECODE": "1"}
+    line = [sys.executable, "-m", "dailies", *arguments]
     began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "dailies", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, check=False)
     took = time.perf_counter() - began
     if done.returncode != code:
         raise SystemExit(f"dailies {' '.join(arguments)} ended with {done.returncode}, not {code}:\n{done.stderr}")
     return took
 
 
-def measure(runs: int, only: str) -> dict[str, float]:
+def measure(runs: int, only: str, bytecode: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "videos").mkdir()
         for seed in range(3):
             world.encode(world.write_script(seed, shots=3), folder / "videos" / f"{seed}.mp4")
-        seconds(CURATE, 0, folder)
+        seconds(CURATE, 0, folder, bytecode)
         chosen = {title: command for title, command in COMMANDS.items() if only in title}
         least = dict.fromkeys(chosen, float("inf"))
-        for _ in range(runs):
+        for _ in range(runs + bytecode):  # the first one writes it
             for title, (arguments, code) in chosen.items():
-                least[title] = min(least[title], seconds(arguments, code, folder))
+                least[title] = min(least[title], seconds(arguments, code, folder, bytecode))
         return least
 
 
@@ -83,9 +85,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", default="", metavar="WORD", help="only commands with this in their name")
+    parser.add_argument("--no-bytecode", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    least = measure(args.runs, args.only)
+    least = measure(args.runs, args.only, not args.no_bytecode)
     if args.json:
         print(json.dumps(least))
         return
