@@ -22,7 +22,9 @@ T = TypeVar("T")
 class StrictModel(BaseModel):
     """A frozen pydantic model that refuses unknown keys, NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False, defer_build=True
+    )
 
     def __init__(self, /, **values: Any) -> None:
         """Check ``values``. Raises ``RecipeError`` in one line, where ``model_validate`` raises pydantic's own error."""

@@ -81,7 +81,8 @@ def python(code: str, *arguments: str, folder: Path) -> subprocess.CompletedProc
 
 PANDAS = """
 import sys
-from dailies.pipelines.cli.lazy_pandas import keep_pandas_out
+from dailies.pipelines.cli.lazy_pandas import keep_pandas_out, process_is_ours
+process_is_ours()
 keep_pandas_out()
 import pyarrow, pyarrow.dataset
 pyarrow.array([1]), pyarrow.scalar(1.0)

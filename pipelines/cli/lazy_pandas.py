@@ -13,17 +13,25 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
+_ours = False
+
+
+def process_is_ours() -> None:
+    """Say that this process is a command's alone: where a program calls ``main``, its pyarrow is left as it is."""
+    global _ours
+    _ours = True
+
 
 def keep_pandas_out() -> None:
-    """Let pyarrow do without pandas, until something else in this process imports it.
+    """Let pyarrow do without pandas, until something else in this process imports it, which must be ours.
 
     From then on pyarrow takes pandas' tables and columns again, but no longer knows ``pandas.NA`` and ``NaT`` among other
     objects. So this is not for a recipe with scorers of the user's own.
     """
+    if not _ours or "pandas" in sys.modules or any(isinstance(finder, _Watch) for finder in sys.meta_path):
+        return
     import pyarrow as pa
 
-    if "pandas" in sys.modules:
-        return
     watch = _Watch()
     sys.meta_path.insert(0, watch)
     pa.array([0])
@@ -45,7 +53,7 @@ class _Watch(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _then_look(spec.loader.exec_module)  # type: ignore[method-assign]
+            spec.loader.exec_module = _then_look(spec.loader.exec_module)  # type: ignore[assignment, method-assign]
         return spec
 
 

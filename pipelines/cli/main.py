@@ -12,6 +12,7 @@ from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, QueryError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
+from dailies.pipelines.cli.lazy_pandas import process_is_ours
 from dailies.pipelines.cli.look import info, show
 from dailies.pipelines.cli.quick_help import prepare_help
 from dailies.pipelines.cli.quickstart import quickstart
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     if arguments is None:  # a process of its own
         hide_arguments()
+        process_is_ours()
         prepare_help(sys.argv[1:])
     try:
         code = app(arguments, standalone_mode=False)
