@@ -90,6 +90,6 @@ _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"dailies.curation.{_MODULES[name]}"), name)
-    globals()[name] = found  # the next time it is there: frames pass through here
-    return found
+    value = getattr(import_module(f"dailies.curation.{_MODULES[name]}"), name)
+    globals()[name] = value  # the next time it is there: frames pass through here
+    return value
