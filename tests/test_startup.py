@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int, set[str]]] = {
     "a misspelled field": (["train", "tiny", "--dry-run", "--set", "stepz=1"], 2, RECIPES - {"cv2"}),
     "nothing to do": (["curate", "videos", "--out", "dataset", "-r", RECIPE, "--engine", "local"], 0, RECIPES | TABLES),
     "select": (["select", "dataset"], 0, RECIPES | TABLES),
+    "info": (["info", "dataset"], 0, RECIPES | TABLES),
     "sql": (["sql", "dataset", "select 1"], 0, {*TABLES, "duckdb"}),
 }
 
