@@ -7,12 +7,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from dailies.curation.errors import DailiesError, Damaged, RecipeError
+
+if TYPE_CHECKING:
+    import yaml
 
 T = TypeVar("T")
 
@@ -20,7 +22,9 @@ T = TypeVar("T")
 class StrictModel(BaseModel):
     """A frozen pydantic model that refuses unknown keys, NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False, defer_build=True
+    )
 
     def __init__(self, /, **values: Any) -> None:
         """Check ``values``. Raises ``RecipeError`` in one line, where ``model_validate`` raises pydantic's own error."""
@@ -32,8 +36,11 @@ class StrictModel(BaseModel):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # validation of nested models does not come here
 
 
-SPEC = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""The configuration of pydantic dataclasses that are specs: unknown parameters, NaN and infinity are refused."""
+SPEC = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
+"""The configuration of pydantic dataclasses that are specs: unknown parameters, NaN and infinity are refused.
+
+What checks them is built when the first is made: a command pays for those that it uses.
+"""
 
 
 MOST_TEXT = 1 << 20
@@ -49,6 +56,8 @@ def read_yaml(text: str, what: str) -> Any:
     """Parse YAML; ``what`` names it in the ``RecipeError`` for text that is none, or that stands for more than it may."""
     if len(text) > MOST_TEXT:
         raise RecipeError(f"{what} has {len(text):,} characters; the most is {MOST_TEXT:,}")
+    import yaml
+
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -67,6 +76,8 @@ def read_yaml(text: str, what: str) -> Any:
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
     """Count the values under a node, one that aliases name again each time. ``known``: counts by the node's identity."""
+    import yaml
+
     if id(node) not in known:
         inner: list[yaml.Node] = []
         if node.tag.endswith(":int") and len(node.value) > MOST_DIGITS:  # 1:1:1:… counts in sixties without end

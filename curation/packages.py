@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.util import find_spec
+from pathlib import Path
 
 from dailies.curation.errors import NotInstalled
 
@@ -34,3 +35,11 @@ def need(packages: Iterable[str], *, by: str) -> None:
         extras = ",".join(dict.fromkeys(EXTRAS[name] for name in missing if name in EXTRAS))
         install = f"dailies[{extras}]" if extras else " ".join(missing)
         raise NotInstalled(f"{by} needs {', '.join(missing)}: pip install '{install}'")
+
+
+def package_folder(name: str) -> Path:
+    """Return the folder of an installed package without importing it. Raises ``NotInstalled``."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise NotInstalled(f"{name} is not installed: pip install {name}")
+    return Path(spec.origin).parent

@@ -10,7 +10,6 @@ from dailies.curation import inside
 from dailies.curation.errors import DailiesError, ExportError
 from dailies.curation.litter import without_litter
 from dailies.curation.parquet_files import open_parquet
-from dailies.curation.tables import DatasetTables
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import TrainingRecipe
 
@@ -110,6 +109,8 @@ def _near(path: Path) -> str:
 
 def _last_curated(dataset: Path) -> tuple[list[str], list[str]]:
     """Return the sources of the last ``dailies curate`` over a dataset, if they are there, and the options they came with."""
+    from dailies.curation.tables import DatasetTables
+
     try:
         commands = DatasetTables.open(dataset).runs(["command"])["command"].to_pylist()
     except DailiesError:

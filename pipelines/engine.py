@@ -100,8 +100,11 @@ def run(work: Work, bundles: Iterable[pa.Table], engine: Engine) -> Iterator[Any
 
 
 def _loop(work: Work, bundles: Iterable[pa.Table]) -> Iterator[Any]:
-    with work.open() as call:
+    call: Call | None = None
+    with ExitStack() as stack:
         for bundle in bundles:
+            if call is None:  # only now: where nothing is to do, no model is loaded
+                call = stack.enter_context(work.open())
             yield call(bundle)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dailies.curation import schema, world
+from dailies.curation import schema
 from dailies.curation.policy import local_path
 from dailies.curation.select import Unjudged
 from dailies.curation.tables import DatasetTables
@@ -153,6 +153,8 @@ def _is_of_quickstart(uri: str, probe: Mapping[str, Any]) -> bool:
     name = _drawn(uri)
     if name is None:
         return False
+    from dailies.curation import world  # which draws and encodes: few files have such a name
+
     script = world.write_script((int(name[1]), int(name[2])), shots=QUICKSTART_SHOTS)
     size = (probe["width"], probe["height"])
     frames = world.truth(script).frames

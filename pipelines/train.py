@@ -12,7 +12,6 @@ from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged, ExportError, UsageError
 from dailies.curation.folders import what_lies_at
 from dailies.curation.packages import need
-from dailies.curation.tables import find_export
 from dailies.pipelines.captions import check_captions, missing_captions
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN, Phase
@@ -141,6 +140,8 @@ def _exports(data: Sequence[str]) -> dict[str, str]:
             name, path = MAIN, text
         if name in folders:
             raise ExportError(f"--data={text}: {name} is given twice; name further exports: --data NAME=EXPORT")
+        from dailies.curation.tables import find_export  # with Delta Lake, which a misspelled field has no need of
+
         path = find_export(path)
         if not (Path(path) / "index.parquet").is_file():
             raise ExportError(f"--data={path}: {_no_export(Path(path))}")

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dailies.zoo import units
     from dailies.zoo.catalog import ENTRIES, resolve
+    from dailies.zoo.default import DEFAULT_ZOO, ENV, default_zoo
     from dailies.zoo.entry import ZooEntry
     from dailies.zoo.generate import GeneratedVideo, run
     from dailies.zoo.load import load_pipeline
     from dailies.zoo.pipelines import PIPELINES
     from dailies.zoo.publishing import publish
-    from dailies.zoo.store import DEFAULT_ZOO, ENV, Store, default_zoo
+    from dailies.zoo.store import Store
 
 __all__ = [
     "DEFAULT_ZOO",
@@ -39,14 +40,14 @@ if __name__ != "dailies.zoo":  # imported by its bare name, it would be a second
     raise ImportError(f"{__name__} is part of dailies: import dailies.zoo")
 
 _MODULES = {
-    "DEFAULT_ZOO": "store",
+    "DEFAULT_ZOO": "default",
     "ENTRIES": "catalog",
-    "ENV": "store",
+    "ENV": "default",
     "PIPELINES": "pipelines",
     "GeneratedVideo": "generate",
     "Store": "store",
     "ZooEntry": "entry",
-    "default_zoo": "store",
+    "default_zoo": "default",
     "load_pipeline": "load",
     "publish": "publishing",
     "resolve": "catalog",

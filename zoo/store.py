@@ -32,13 +32,6 @@ from dailies.zoo.formats.references import BUILTIN
 
 ENTRY = "model.json"
 ADDING = ".adding-"
-ENV = "DAILIES_ZOO"
-DEFAULT_ZOO = "~/.cache/dailies/zoo"
-
-
-def default_zoo() -> str:
-    """Return ``$DAILIES_ZOO``, else ``DEFAULT_ZOO``."""
-    return os.environ.get(ENV) or DEFAULT_ZOO
 
 
 class Store:

@@ -26,6 +26,7 @@ from pydantic.dataclasses import dataclass
 
 from dailies.curation import video
 from dailies.curation.config import SPEC
+from dailies.curation.packages import package_folder
 from dailies.curation.schema import field
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
@@ -182,9 +183,7 @@ def union_area(boxes_n42: Sequence[NDArray[Any]], height: int, width: int) -> fl
 
 def _model_path() -> Path:
     """Return the detector's weights, inside RapidOCR's wheel."""
-    import rapidocr
-
-    folder = Path(rapidocr.__file__).parent / "models"
+    folder = package_folder("rapidocr") / "models"
     models = sorted(folder.glob("*_det_*.onnx"))
     if len(models) != 1:
         raise FileNotFoundError(

@@ -5,24 +5,30 @@ Time is integer pts over the stream's own time base, pixels are upright, square 
 not need it.
 """
 
-from dailies.curation.errors import SourceError
-from dailies.curation.types import Crop, Frames
-from dailies.curation.video.bytes_io import cell_url, content_among, content_id, size_of, store_of
-from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset
-from dailies.curation.video.extract import Extractor, Mode, extract_clip
-from dailies.curation.video.pixels import Canvas, DecodedFrame, jpeg, unjpeg
-from dailies.curation.video.read import (
-    check_content,
-    clip_frames,
-    count_frames,
-    decode_bytes,
-    probe,
-    read_span,
-    span_frames,
-    stream,
-)
-from dailies.curation.video.source import Source, open_before, open_source
-from dailies.curation.video.write import write_clip
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dailies.curation.errors import SourceError
+    from dailies.curation.types import Crop, Frames
+    from dailies.curation.video.bytes_io import cell_url, content_among, content_id, size_of, store_of
+    from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset
+    from dailies.curation.video.extract import Extractor, Mode, extract_clip
+    from dailies.curation.video.pixels import Canvas, DecodedFrame, jpeg, unjpeg
+    from dailies.curation.video.read import (
+        check_content,
+        clip_frames,
+        count_frames,
+        decode_bytes,
+        probe,
+        read_span,
+        span_frames,
+        stream,
+    )
+    from dailies.curation.video.source import Source, open_before, open_source
+    from dailies.curation.video.write import write_clip
 
 __all__ = [
     "Canvas",
@@ -57,3 +63,33 @@ __all__ = [
     "unjpeg",
     "write_clip",
 ]
+
+_HOMES = {
+    "errors": ("SourceError",),
+    "types": ("Crop", "Frames"),
+    "video.bytes_io": ("cell_url", "content_among", "content_id", "size_of", "store_of"),
+    "video.encode": ("Codec", "Encoding", "ExtractedClip", "Preset"),
+    "video.extract": ("Extractor", "Mode", "extract_clip"),
+    "video.pixels": ("Canvas", "DecodedFrame", "jpeg", "unjpeg"),
+    "video.read": (
+        "check_content",
+        "clip_frames",
+        "count_frames",
+        "decode_bytes",
+        "probe",
+        "read_span",
+        "span_frames",
+        "stream",
+    ),
+    "video.source": ("Source", "open_before", "open_source"),
+    "video.write": ("write_clip",),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"dailies.curation.{_MODULES[name]}"), name)
+    globals()[name] = value  # the next time it is there: frames pass through here
+    return value

@@ -58,8 +58,9 @@ def phases(ctx: typer.Context) -> list[str]:
 
 
 def zoo_models(ctx: typer.Context) -> list[str]:
+    from dailies.zoo.default import default_zoo
     from dailies.zoo.formats.references import BUILTIN
-    from dailies.zoo.store import Store, default_zoo
+    from dailies.zoo.store import Store
 
     built_in = [path.parent.name for path in BUILTIN.glob("*/model.json")]
     return sorted([*built_in, *Store(ctx.params.get("zoo") or default_zoo()).names()])

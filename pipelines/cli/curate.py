@@ -11,6 +11,7 @@ from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.curation.progress import progress_in_force, reporting
 from dailies.pipelines.cli.completion import named, parts_of_recipes
 from dailies.pipelines.cli.help import INPUT, OUTPUT, WORK
+from dailies.pipelines.cli.lazy_pandas import keep_pandas_out
 from dailies.pipelines.cli.options import (
     AllowLocal,
     AllowPrivateHosts,
@@ -82,14 +83,17 @@ def curate(
     dailies curate list.csv --out data --set main.rules.motion.min=0.5
     dailies curate s3://bucket/videos --out s3://bucket/data
     """
+    from dailies.pipelines.recipes.recipe import load_recipe
+
+    loaded = load_recipe(recipe, set_)  # before all else is imported: a misspelled key is refused at once
+    print_notes(loaded.notes)
+    if not loaded.runs_own_code:
+        keep_pandas_out()
     from dailies.pipelines import run
     from dailies.pipelines.cli.curation_tables import print_summary
     from dailies.pipelines.cli.next_steps import after_curate, print_next
     from dailies.pipelines.cli.progress import progress_for
-    from dailies.pipelines.recipes.recipe import load_recipe
 
-    loaded = load_recipe(recipe, set_)
-    print_notes(loaded.notes)
     summary = run.curate(
         sources,
         out,
@@ -125,13 +129,15 @@ def cuts(
     dailies cuts video.mp4
     dailies cuts videos/ --set cut.hard=0.3 --json
     """
-    from dailies.pipelines.cli.curation_tables import print_cuts
-    from dailies.pipelines.cli.progress import progress_for
-    from dailies.pipelines.cuts import find_cuts
     from dailies.pipelines.recipes.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_)
     print_notes(loaded.notes)
+    keep_pandas_out()  # it scores nothing
+    from dailies.pipelines.cli.curation_tables import print_cuts
+    from dailies.pipelines.cli.progress import progress_for
+    from dailies.pipelines.cuts import find_cuts
+
     report = find_cuts(
         videos,
         loaded,
@@ -156,6 +162,7 @@ def select(
     dailies select data --set main.rules.motion.min=0.5
     dailies select data --set main.rules.manifest.rating.min=3
     """
+    keep_pandas_out()
     from dailies.pipelines.cli.curation_tables import print_selection
     from dailies.pipelines.cli.next_steps import after_select, print_next
     from dailies.pipelines.cli.progress import progress_for
@@ -251,6 +258,7 @@ def export(
         for flag, value in {"--out": out, "--from": start, "--vae": vae, "--text-encoder": text}.items():
             if value is not None:
                 raise UsageError(f"{flag}={value}: only export --latents takes it; add --latents RECIPE[:PHASE]")
+        keep_pandas_out()
         from dailies.pipelines.cli.curation_tables import print_export
         from dailies.pipelines.cli.next_steps import after_export, print_next
         from dailies.pipelines.run import export_again
@@ -302,6 +310,7 @@ def sql(
     """Query a dataset in SQL. Views: observations, clips, manifest, scores_*, captions_*, selection_*, export_*, runs."""
     if as_json and as_csv:
         raise UsageError("--json, --csv: two formats; give one")
+    keep_pandas_out()
     from dailies.curation.tables import DatasetTables
     from dailies.curation.tables import query as run_query
     from dailies.pipelines.cli.rows import print_rows
@@ -321,6 +330,7 @@ def verify(
     dailies verify data
     dailies verify data --deep
     """
+    keep_pandas_out()
     from dailies.pipelines.cli.curation_tables import print_problems
     from dailies.pipelines.cli.next_steps import after_verify, print_next
     from dailies.pipelines.cli.progress import progress_for
@@ -355,6 +365,7 @@ def gc(
     Examples:
     dailies gc data --dry-run
     """
+    keep_pandas_out()
     from dailies.pipelines.cli.curation_tables import print_collected
     from dailies.pipelines.cli.next_steps import after_gc, print_next
     from dailies.pipelines.cli.progress import progress_for
@@ -377,6 +388,7 @@ def withdraw(
     Examples:
     dailies withdraw data videos/a.mp4
     """
+    keep_pandas_out()
     from dailies.pipelines.cli.curation_tables import print_withdrawn
     from dailies.pipelines.cli.next_steps import after_withdraw, print_next
     from dailies.pipelines.cli.progress import progress_for

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from dailies.pipelines.cli.tables import counted, footage, grid, path_of, share, tail
 from dailies.pipelines.cli.terminal import say, say_json, stdout
-from dailies.pipelines.reports import broken_limit
 
 if TYPE_CHECKING:
     from dailies.curation.tables import DatasetProblem
@@ -98,6 +97,8 @@ def _print_selection(out: Console, selection: SelectionReport) -> None:
 
 
 def _selection_table(selection: SelectionReport) -> Table:
+    from dailies.pipelines.reports import broken_limit  # with all of curation, which sql has no need of
+
     table = grid(f"selection {selection.name}")
     table.add_column("clips")
     table.add_column("count", justify="right")

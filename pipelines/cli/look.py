@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dailies.pipelines.cli.lazy_pandas import keep_pandas_out
 from dailies.pipelines.cli.options import Dataset, Json
 
 
@@ -15,6 +16,7 @@ def info(dataset: Dataset, as_json: Json = False) -> None:
     Examples:
     dailies info data
     """
+    keep_pandas_out()
     from dailies.pipelines.cli.look_tables import print_overview
     from dailies.pipelines.overview import overview
 
@@ -49,6 +51,7 @@ def show(
     dailies show data
     dailies show data videos/a.mp4 --out a.png
     """
+    keep_pandas_out()
     from dailies.pipelines.cli.look_tables import print_shown
     from dailies.pipelines.showing import show as look
 

@@ -13,7 +13,9 @@ from dailies.curation.errors import DailiesError, QueryError, UsageError, machin
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.interrupt import stopped_line, telling_of_interrupts
+from dailies.pipelines.cli.lazy_pandas import process_is_ours
 from dailies.pipelines.cli.look import info, show
+from dailies.pipelines.cli.quick_help import prepare_help
 from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.terminal import say
 from dailies.pipelines.cli.train import train
@@ -70,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     stopped = stopped_line(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # a process of its own
         hide_arguments()
+        process_is_ours()
+        prepare_help(sys.argv[1:])
     try:
         with telling_of_interrupts():
             code = app(arguments, standalone_mode=False)

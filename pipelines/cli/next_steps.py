@@ -140,7 +140,7 @@ def after_sample(name: str, zoo: str) -> list[str]:
 
 
 def _zoo(folder: str) -> list[str]:
-    from dailies.zoo.store import DEFAULT_ZOO
+    from dailies.zoo.default import DEFAULT_ZOO
 
     default = Path(folder).expanduser().absolute() == Path(DEFAULT_ZOO).expanduser()
     return [] if default else ["--zoo", near(folder)]

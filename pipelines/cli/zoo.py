@@ -14,7 +14,7 @@ from dailies.pipelines.cli.completion import choice, named, zoo_models
 from dailies.pipelines.cli.help import ENGINE, INPUT, OUTPUT, WORK, Command, Group
 from dailies.pipelines.cli.options import Json
 from dailies.pipelines.cli.terminal import say, say_json
-from dailies.zoo.store import DEFAULT_ZOO, ENV, Store
+from dailies.zoo.default import DEFAULT_ZOO, ENV
 
 if TYPE_CHECKING:
     from dailies.zoo.entry import ZooEntry
@@ -88,6 +88,7 @@ def publish_run(
 def list_models(zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> None:
     """List the models of the zoo and those that ship with dailies."""
     from dailies.zoo.catalog import ENTRIES
+    from dailies.zoo.store import Store
 
     store = Store(zoo)
     entries, damaged = store.entries()
@@ -105,6 +106,7 @@ def show_model(name: Name, zoo: Zoo = DEFAULT_ZOO, as_json: Json = False) -> Non
     """Show one model: what it makes, where it came from, where its files are."""
     from dailies.zoo.catalog import ENTRIES
     from dailies.zoo.formats.references import BUILTIN
+    from dailies.zoo.store import Store
 
     store = Store(zoo)
     entry = ENTRIES.get(name) or store.entry(name)
@@ -256,6 +258,7 @@ def verify_models(
     """Check every file against its size and SHA-256, offline. Exit code 1 if one differs."""
     from dailies.pipelines.cli.progress import progress_for
     from dailies.zoo.formats import lock
+    from dailies.zoo.store import Store
 
     problems: dict[str, list[dict[str, str]]] = {}
     store = Store(zoo)

@@ -86,6 +86,11 @@ class CurationRecipe(StrictModel):
         meaning = [self.clips, *above, meaning_of(step.spec), resolved(step.spec).weights()]
         return f"{step.table}@{fingerprint(meaning)}"
 
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether a scorer or captioner is the user's own."""
+        return any(isinstance(step.spec, OwnSpec) for step in self.before(None))
+
     def before(self, step: Any) -> list[Annotation]:
         """Return the scorers and captioners that come before a step; all of them before ``None``."""
         place = next((number for number, other in enumerate(self.steps) if other is step), len(self.steps))
