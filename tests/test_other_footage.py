@@ -61,8 +61,8 @@ def sources(tmp_path: Path, rows: list[dict[str, object]], *, old: bool = False)
     return set(footage.other_footage(dataset, recipe).to_pylist())
 
 
-def probed(name: str, frames: int, **other: object) -> dict[str, object]:
-    probe = {"codec": "h264", "width": 320, "height": 180, "fps": 24.0, "frames": frames}
+def probed(name: str, frames: int, width: int = 320, **other: object) -> dict[str, object]:
+    probe = {"codec": "h264", "width": width, "height": 180, "fps": 24.0, "frames": frames}
     return {"source_id": name, "uri": f"/videos/{name}.mp4", "probe": probe, **other}
 
 
@@ -85,9 +85,7 @@ def test_a_quickstart_of_before_is_known_by_what_it_renders(tmp_path: Path) -> N
         probed("world-0-0004", 99),
     ]
     rows.append({**probed("x", frames), "uri": "/a/world-0-0003.mp4", "source_id": "moved"})
-    small = probed("y", frames)
-    small["probe"] = {**small["probe"], "width": 640}  # type: ignore[dict-item]
-    rows.append({**small, "uri": "/b/world-0-0003.mp4", "source_id": "other size"})
+    rows.append({**probed("y", frames, width=640), "uri": "/b/world-0-0003.mp4", "source_id": "other size"})
     other = sources(tmp_path, rows, old=True)
     assert other == {"world-1-0003", "holiday", "world-0-0004", "other size"}
 

@@ -14,7 +14,7 @@ import pytest
 
 from dailies.curation import schema
 from dailies.curation.errors import QueryError
-from dailies.curation.tables import DatasetTables, connect, query
+from dailies.curation.tables import DatasetTables, connect, query, sql
 from dailies.pipelines.cli import rows as printing
 from tests.conftest import Dailies
 from tests.dataset_builder import CAPTIONS, CLIPS, EXPORT, SCORES, SELECTION, fill
@@ -148,7 +148,7 @@ def test_a_message_is_harmless_and_names_no_place_that_was_not_typed(
     dataset: DatasetTables, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = "IO Error: cannot write /var/folders/secret-17/spill.tmp\n\x1b]0;title\x07dailies: all is well"
-    real = query.__globals__["_fetched"]
+    real = sql._fetched
 
     def fails(*arguments: Any) -> Any:
         import duckdb
@@ -156,7 +156,7 @@ def test_a_message_is_harmless_and_names_no_place_that_was_not_typed(
         real(*arguments)
         raise duckdb.IOException(told)
 
-    monkeypatch.setitem(query.__globals__, "_fetched", fails)
+    monkeypatch.setattr(sql, "_fetched", fails)
     done = dailies("sql", dataset.url, "select 1")
     assert done.stderr.splitlines() == [
         "dailies: IO Error: cannot write (a place on this machine)",
