@@ -15,6 +15,7 @@ from PIL import Image
 from dailies.curation import world
 from dailies.curation.errors import DailiesError, UsageError
 from dailies.curation.folders import what_lies_at
+from dailies.curation.packages import DIFFUSION, need
 from dailies.curation.tables import Folder
 from dailies.curation.video import decode_bytes
 from dailies.pipelines.engine import Engine
@@ -51,9 +52,11 @@ def run_quickstart(
 ) -> QuickstartResult:
     """Make everything in the folder ``out``: videos, dataset, run, zoo, and a sampled video.
 
-    ``say``: called with a stage and a line about it. Raises ``DailiesError`` when too few ``videos`` leave no clip to
-    train on.
+    ``say``: called with a stage and a line about it. Raises ``NotInstalled`` before any work where a package is missing, and
+    ``DailiesError`` when too few ``videos`` leave no clip to train on.
     """
+    recipe = load_recipe("quickstart")
+    need([*(name for step in recipe.before(None) for name in step.spec.requires), *DIFFUSION], by="quickstart")
     folder = Path(out)
     if what_lies_at(folder) == "a file":
         raise UsageError(f"--out={out}: a file; give a folder")
@@ -64,7 +67,6 @@ def run_quickstart(
         with progress("render", videos, "videos") as bar:
             render(manifest, videos=videos, seed=seed)
             bar.advance(videos)
-    recipe = load_recipe("quickstart")
     summary = curate([str(manifest)], str(folder / "dataset"), recipe, engine=engine, progress=progress)
     (export,) = summary.exports
     if export.path is None:
