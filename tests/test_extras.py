@@ -59,7 +59,10 @@ def test_a_command_says_which_extra_it_needs_before_it_makes_anything(
         {"cut": {"detector": "content", "min_seconds": 0.5}},
         {"caption": {"captioner": "motion"}},
     ]
-    own = {"clip": {"model": "zoo:coca-world", "caption": "caption_motion"}, "raft": {"model": str(tmp_path / "raft.pth")}}
+    own = {
+        "clip": {"model": "zoo:coca-world", "caption": "caption_motion"},
+        "raft": {"model": str(tmp_path / "raft.pth")},
+    }
     for name, parameters in own.items():
         recipe = {"name": "own", "steps": [*steps, {"score": {"scorer": {name: parameters}}}]}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
@@ -99,7 +102,7 @@ def test_as_few_extras_are_named_as_bring_all() -> None:
     assert install_line(["diffusers", "open_clip", "torch"]) == "pip install 'dailies[models,train]'"
     assert install_line(["gcsfs"]) == "pip install gcsfs"
     assert install_line(["s3fs", "gcsfs"]) == "pip install 'dailies[s3]' gcsfs"
-    with pytest.raises(NotInstalled, match="^x needs nothing.at_all: pip install nothing.at_all$"):
+    with pytest.raises(NotInstalled, match=r"^x needs nothing\.at_all: pip install nothing\.at_all$"):
         need(["re", "nothing.at_all"], by="x")
 
 

@@ -8,7 +8,7 @@ not need it.
 from dailies.curation.errors import SourceError
 from dailies.curation.types import Crop, Frames
 from dailies.curation.video.bytes_io import cell_url, content_among, content_id, size_of, store_of
-from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset
+from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset, decoders, encoders
 from dailies.curation.video.extract import Extractor, Mode, extract_clip
 from dailies.curation.video.pixels import Canvas, DecodedFrame, jpeg, unjpeg
 from dailies.curation.video.read import (
@@ -44,6 +44,8 @@ __all__ = [
     "content_id",
     "count_frames",
     "decode_bytes",
+    "decoders",
+    "encoders",
     "extract_clip",
     "jpeg",
     "open_before",

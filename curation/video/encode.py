@@ -52,6 +52,10 @@ CODECS: dict[Codec, Coder] = {
 }
 
 
+DECODERS = ("h264", "hevc", "libdav1d", "vp8", "vp9", "vvc", "prores", "dnxhd", "mpeg4", "mpeg2video", "mjpeg", "ffv1")
+"""Those of what cameras, editors and sites make."""
+
+
 @spec(frozen=True, kw_only=True, config=SPEC)
 class Encoding:
     """Settings by which frames become a video.
@@ -110,9 +114,21 @@ def encoder_of(encoding: Encoding) -> str:
     return hardware or coder.software
 
 
+def encoders() -> dict[str, tuple[str, ...]]:
+    """Return by codec the encoders that are built in and find their device, which takes half a second."""
+    return {codec: tuple(filter(_opens, (coder.software, *coder.hardware))) for codec, coder in CODECS.items()}
+
+
+def decoders() -> tuple[str, ...]:
+    """Return which of the decoders of ``DECODERS`` are built in."""
+    import av
+
+    return tuple(name for name in DECODERS if name in av.codecs_available)
+
+
 @lru_cache
 def _opens(name: str) -> bool:
-    """Tell whether a hardware encoder is built in and finds its device."""
+    """Tell whether an encoder is built in and finds its device."""
     import av
 
     try:

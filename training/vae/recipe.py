@@ -26,7 +26,9 @@ T = TypeVar("T")
 
 def _installed(reader: Backend) -> Backend:
     if reader == "decord" and not installed("decord"):
-        raise ValueError(f"reader='decord': reader='decord': decord is not installed; use pyav, or {install_line(['decord'])}")
+        raise ValueError(
+            f"reader='decord': reader='decord': decord is not installed; use pyav, or {install_line(['decord'])}"
+        )
     return reader
 
 
