@@ -14,7 +14,7 @@ from pathlib import Path
 from dailies.curation.addresses import public
 from dailies.curation.errors import DailiesError
 from dailies.curation.packages import EXTRAS, installed
-from dailies.pipelines import clusters, engine, machine
+from dailies.pipelines import clusters, machine
 from dailies.pipelines.installation import NAME, Extra, Installation, Package
 from dailies.pipelines.machine import Disk, Gpu, Machine
 from dailies.zoo.formats.hashes import CACHE, ENV
@@ -216,14 +216,13 @@ def _gpus(say: Say) -> tuple[Torch | None, list[Gpu], list[Problem]]:
 
 
 def _codecs() -> tuple[Mapping[str, tuple[str, ...]], tuple[str, ...]]:
-    """Return encoders by codec and decoders; none where PyAV does not load, which is a problem of its own."""
+    """Return encoders by codec and decoders; none where PyAV or OpenCV does not load, which is a problem of its own."""
     try:
-        import_module("av")
+        from dailies.curation import video
+
+        return video.encoders(), video.decoders()
     except ImportError:
         return {}, ()
-    from dailies.curation import video
-
-    return video.encoders(), video.decoders()
 
 
 def _ray(start: bool, found: Installation, say: Say) -> tuple[RayState, list[Problem]]:
@@ -234,11 +233,13 @@ def _ray(start: bool, found: Installation, say: Say) -> tuple[RayState, list[Pro
         if not start or version is None:
             return RayState(version=version, address=address), []
         say("Ray is started, which takes some seconds")
+        from dailies.pipelines import engine
+
         began = time.monotonic()
         with engine.session("ray"):
-            import_seconds = time.monotonic() - began
+            seconds = time.monotonic() - began
             resources = clusters.resources()
-        return RayState(version=version, address=address, started_in=import_seconds, resources=resources), []
+        return RayState(version=version, address=address, started_in=seconds, resources=resources), []
     except DailiesError as error:
         what, _, mend = str(error).partition("; ")
         return RayState(version=version, address=None), [

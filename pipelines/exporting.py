@@ -4,7 +4,7 @@ time, which moves into place when it is whole.
 The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
 one is never made twice. A file that exists is done; a killed export resumes with the next. What earlier exports of the dataset
 hold of the same clips, extracted by the same settings, is taken from their shards, and only the others are extracted. Clips
-that failed are tried again on request, and those that an older dailies tripped over by themselves: exports do not change, so
+that failed are tried again on request, and those that dailies tripped over by themselves: exports do not change, so
 that makes a numbered one beside the first.
 """
 
