@@ -7,7 +7,8 @@ import torch
 
 def build() -> tuple[str, str | None]:
     """Return torch's version, and of which CUDA or ROCm it was built with, ``None`` for a build that has the CPU alone."""
-    return torch.__version__, torch.version.cuda or torch.version.hip
+    made_for = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
+    return torch.__version__, next((f"{name} {number}" for name, number in made_for.items() if number), None)
 
 
 def gpus() -> list[tuple[str, int]]:

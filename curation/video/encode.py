@@ -115,8 +115,14 @@ def encoder_of(encoding: Encoding) -> str:
 
 
 def encoders() -> dict[str, tuple[str, ...]]:
-    """Return by codec the encoders that are built in and find their device, which takes half a second."""
-    return {codec: tuple(filter(_opens, (coder.software, *coder.hardware))) for codec, coder in CODECS.items()}
+    """Return by codec the encoders that are built in and, of those of a device, that find it."""
+    import av
+
+    there = {
+        codec: ([coder.software] if coder.software in av.codecs_available else [], filter(_opens, coder.hardware))
+        for codec, coder in CODECS.items()
+    }
+    return {codec: (*software, *hardware) for codec, (software, hardware) in there.items()}
 
 
 def decoders() -> tuple[str, ...]:
@@ -128,7 +134,7 @@ def decoders() -> tuple[str, ...]:
 
 @lru_cache
 def _opens(name: str) -> bool:
-    """Tell whether an encoder is built in and finds its device."""
+    """Tell whether a hardware encoder is built in and finds its device."""
     import av
 
     try:
