@@ -99,25 +99,25 @@ def diagnose(*, ray: bool = False, path: list[str] | None = None, say: Say = lam
     ``path``: where distributions are looked for, by default where the interpreter does. ``say``: called with what takes
     longer than a moment.
     """
-    found = Installation(path)
-    problems = [*_installation_problems(found), *_import_problems()]
+    installation = Installation(path)
+    problems = [*_installation_problems(installation), *_import_problems()]
     here = machine.look()
     disks = machine.disks(_cache())
     torch, gpus, amiss = _gpus(say)
-    state, ray_problems = _ray(ray, found, say)
-    notes = _notes(found, here, disks, gpus, torch)
+    state, ray_problems = _ray(ray, installation, say)
+    notes = _notes(installation, here, disks, gpus, torch)
     problems += [*amiss, *_machine_problems(here, disks), *ray_problems]
     encoders, decoders = _codecs()
     return DoctorReport(
-        dailies=found.version,
+        dailies=installation.version,
         python=platform.python_version(),
         system=platform.platform(terse=True),
         environment=sys.prefix,
-        environment_bytes=sum(package.bytes for package in found.packages),
-        packages=len(found.packages),
-        largest=found.packages[:LARGEST],
-        extras=found.extras(EXTRAS),
-        opencv=found.opencvs,
+        environment_bytes=sum(package.bytes for package in installation.packages),
+        packages=len(installation.packages),
+        largest=installation.packages[:LARGEST],
+        extras=installation.extras(EXTRAS),
+        opencv=installation.opencvs,
         machine=here,
         disks=disks,
         gpus=tuple(gpus),
@@ -135,17 +135,17 @@ def diagnose(*, ray: bool = False, path: list[str] | None = None, say: Say = lam
 # ---- what is amiss --------------------------------------------------------------------------------------------------
 
 
-def _installation_problems(found: Installation) -> Iterator[Problem]:
-    if found.version is None:
+def _installation_problems(installation: Installation) -> Iterator[Problem]:
+    if installation.version is None:
         yield Problem(what=f"{NAME} runs from a folder and is not installed", mend="pip install dailies")
-    if lacks := found.lacking():
+    if lacks := installation.lacking():
         lines = " ".join(f"'{line.partition(' ')[0]}'" for line in lacks)
         yield Problem(what=f"packages that the core needs are missing or of another version: {', '.join(lacks)}",
                       mend=f"pip install {lines}")  # fmt: skip
-    if len(found.opencvs) > 1:
-        names = " ".join(found.opencvs)
+    if len(installation.opencvs) > 1:
+        names = " ".join(installation.opencvs)
         yield Problem(
-            what=f"{len(found.opencvs)} packages of OpenCV write over each other's files: {', '.join(found.opencvs)}",
+            what=f"{len(installation.opencvs)} packages of OpenCV write over each other's files: {', '.join(installation.opencvs)}",
             mend=f"pip uninstall -y {names} && pip install opencv-python-headless",
         )
 
@@ -172,7 +172,7 @@ def _machine_problems(here: Machine, disks: tuple[Disk, ...]) -> Iterator[Proble
 
 
 def _notes(
-    found: Installation, here: Machine, disks: tuple[Disk, ...], gpus: list[Gpu], torch: Torch | None
+    installation: Installation, here: Machine, disks: tuple[Disk, ...], gpus: list[Gpu], torch: Torch | None
 ) -> Iterator[Problem]:
     for disk in disks:
         if disk.path == str(machine.SHARED) and disk.total < LEAST_SHARED:
@@ -184,7 +184,7 @@ def _notes(
         yield Problem(
             what=f"there is a GPU ({gpus[0].name}), and no torch to use it", mend="pip install 'dailies[train]'"
         )
-    for extra in found.extras(EXTRAS):
+    for extra in installation.extras(EXTRAS):
         if extra.status == "partial":
             yield Problem(what=f"of the extra {extra.name}, {', '.join(extra.lacks)} is missing", mend=extra.install)
 
@@ -225,8 +225,8 @@ def _codecs() -> tuple[Mapping[str, tuple[str, ...]], tuple[str, ...]]:
         return {}, ()
 
 
-def _ray(start: bool, found: Installation, say: Say) -> tuple[RayState, list[Problem]]:
-    version = found.version_of("ray")
+def _ray(start: bool, installation: Installation, say: Say) -> tuple[RayState, list[Problem]]:
+    version = installation.version_of("ray")
     try:
         named = clusters.address()
         address = None if named is None else public(named)

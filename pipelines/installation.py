@@ -40,9 +40,9 @@ class Installation:
     """The distributions on ``path``, by default on the interpreter's own."""
 
     def __init__(self, path: list[str] | None = None) -> None:
-        found = distributions() if path is None else distributions(path=path)
+        everything = distributions() if path is None else distributions(path=path)
         self._by_name: dict[str, Distribution] = {}
-        for each in found:  # the first is the one that is imported
+        for each in everything:  # the first is the one that is imported
             name = each.metadata["Name"]
             if name:
                 self._by_name.setdefault(_plain(name), each)
@@ -50,11 +50,11 @@ class Installation:
     @cached_property
     def packages(self) -> tuple[Package, ...]:
         """All distributions, the largest first."""
-        made = (
+        sized = (
             Package(name=each.metadata["Name"], version=each.version, bytes=_size(each))
             for each in self._by_name.values()
         )
-        return tuple(sorted(made, key=lambda package: (-package.bytes, package.name)))
+        return tuple(sorted(sized, key=lambda package: (-package.bytes, package.name)))
 
     @property
     def version(self) -> str | None:
@@ -92,14 +92,14 @@ class Installation:
 
     def extras(self, modules: Mapping[str, object]) -> tuple[Extra, ...]:
         """Return how complete each extra of ``modules`` is."""
-        made, core = [], {_plain(each.name) for each in self._required(NAME, "")}
+        extras, core = [], {_plain(each.name) for each in self._required(NAME, "")}
         for name in modules:
             lacks = self.lacking(name)
             own = {_plain(each.name) for each in self._required(NAME, name)} - core
             there = own & self._by_name.keys()
             status: Status = "complete" if not lacks else "partial" if there else "absent"
-            made.append(Extra(name=name, status=status, lacks=lacks, install=f"pip install '{NAME}[{name}]'"))
-        return tuple(made)
+            extras.append(Extra(name=name, status=status, lacks=lacks, install=f"pip install '{NAME}[{name}]'"))
+        return tuple(extras)
 
     def _required(self, name: str, extra: str) -> Iterator[Requirement]:
         """Yield what a distribution requires on this machine: of itself, or for its ``extra`` alone."""

@@ -79,7 +79,7 @@ def odd(tmp_path: Path) -> dict[str, Any]:
 
 
 def failure(out: Path) -> dict[str, Any]:
-    return dict(query(DatasetTables.open(out), "select failure from scores_odd")["failure"][0].as_py() or {})
+    return dict(query(DatasetTables.open(out), "select odd_failure from scores_odd")["odd_failure"][0].as_py() or {})
 
 
 @pytest.mark.parametrize(
