@@ -142,10 +142,10 @@ def _installation_problems(installation: Installation) -> Iterator[Problem]:
         lines = " ".join(f"'{line.partition(' ')[0]}'" for line in lacks)
         yield Problem(what=f"packages that the core needs are missing or of another version: {', '.join(lacks)}",
                       mend=f"pip install {lines}")  # fmt: skip
-    if len(installation.opencvs) > 1:
-        names = " ".join(installation.opencvs)
+    if len(copies := installation.opencvs) > 1:
+        names = " ".join(copies)
         yield Problem(
-            what=f"{len(installation.opencvs)} packages of OpenCV write over each other's files: {', '.join(installation.opencvs)}",
+            what=f"{len(copies)} packages of OpenCV write over each other's files: {', '.join(copies)}",
             mend=f"pip uninstall -y {names} && pip install opencv-python-headless",
         )
 

@@ -36,8 +36,8 @@ app = typer.Typer(
 for command in (quickstart, curate, select, export, train):
     app.command(cls=Command, rich_help_panel=WAY)(command)
 app.add_typer(zoo_app, name="zoo", rich_help_panel=WAY)
-for command in (info, show, doctor, recipes, cuts, sql, verify, withdraw, gc):
-    app.command(cls=Command, rich_help_panel=BESIDE)(command)
+for look in (info, show, doctor, recipes, cuts, sql, verify, withdraw, gc):
+    app.command(cls=Command, rich_help_panel=BESIDE)(look)
 
 
 def _version(show: bool) -> None:
