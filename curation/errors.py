@@ -32,6 +32,7 @@
         ├── NotEncoded           a frozen model encodes it to values that cannot be kept
         ├── Changed              the bytes are no longer those that were observed
         ├── Defect               the code failed on it in a way it should not: worth a report
+        ├── OwnCode              the user's own scorer or captioner raised on it
         ├── Hung                 no progress within the time limit; its process was killed
         └── Crashed              its process died while decoding
 """
@@ -43,6 +44,8 @@ import os
 import re
 import socket
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from dailies.curation.addresses import scrub
 
@@ -182,6 +185,14 @@ class Defect(SourceError):
     kind = "defect"
 
 
+class OwnCode(SourceError):
+    kind = "own_code"
+
+
+RETRIED = frozenset({Defect.kind, OwnCode.kind})
+"""Kinds of failures that are no fault of the file: the next run tries them again by itself."""
+
+
 # ---- whose fault an exception is ------------------------------------------------------------------------------------
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -256,7 +267,35 @@ def item_error(error: Exception) -> SourceError:
         return error
     if (stopping := stopping_error(error)) is not None:
         raise stopping from error
-    at = traceback.extract_tb(error.__traceback__)[-1:]
-    where = "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in at)
+    return Defect(located(error))
+
+
+def located(error: BaseException, file: str | None = None) -> str:
+    """Return in one line what an exception is and says, and where it was raised: the last place in ``file``, if given."""
     text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    return Defect(f"{text}{where}")
+    frames = list(traceback.extract_tb(error.__traceback__))
+    if isinstance(error, SyntaxError):  # which says itself where it is
+        return text
+    if file is not None:
+        frames = [frame for frame in frames if os.path.basename(frame.filename) == os.path.basename(file)]
+        if not frames:
+            return f"{text} ({os.path.basename(file)})"
+    return text + "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in frames[-1:])
+
+
+@contextmanager
+def own_code(what: str, file: str | None) -> Iterator[None]:
+    """Let what the user's own Python code raises be a ``RecipeError``: ``what`` of it failed, how, and where in its ``file``.
+
+    A package that it cannot import is ``NotInstalled``, and what is the machine's fault is raised as that.
+    """
+    try:
+        yield
+    except DailiesError as error:
+        if not isinstance(error, SourceError):
+            raise
+        raise RecipeError(f"{what}: {error}") from error
+    except ImportError as error:
+        raise NotInstalled(f"{what}: {located(error, file)}; install it, on every node") from error
+    except Exception as error:
+        raise machine_error(error) or RecipeError(f"{what}: {located(error, file)}") from error

@@ -1,28 +1,25 @@
-"""Optional packages are listed here, with the extra of dailies that brings each."""
+"""Optional packages are listed here, with the extras of dailies that bring each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from dailies.curation.errors import NotInstalled
 
-EXTRAS: dict[str, str] = {
-    "torch": "models",
-    "torchvision": "models",
-    "open_clip": "models",
-    "transformers": "models",
-    "safetensors": "train",
-    "diffusers": "train",
-    "peft": "train",
-    "accelerate": "train",
-    "decord": "train",
-    "ray.train": "train",
-    "easyocr": "easyocr",
-    "s3fs": "s3",
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "models": ("torch", "torchvision", "open_clip", "transformers", "safetensors"),
+    "train": (
+        *("torch", "transformers", "safetensors", "diffusers", "peft", "accelerate", "decord", "tensorboard"),
+        "ray.train",
+    ),
+    "s3": ("s3fs",),
 }
-"""Importable name → extra."""
+"""Extra → importable names of what it brings."""
+
+DIFFUSION = ("torch", "diffusers", "transformers", "safetensors")
+"""What every model of training and of the zoo is loaded with."""
 
 
 def need(packages: Iterable[str], *, by: str) -> None:
@@ -30,16 +27,35 @@ def need(packages: Iterable[str], *, by: str) -> None:
 
     Raises ``NotInstalled`` naming the missing packages and the command that installs them.
     """
-    missing = [name for name in packages if find_spec(name) is None]
+    missing = [name for name in dict.fromkeys(packages) if not installed(name)]
     if missing:
-        extras = ",".join(dict.fromkeys(EXTRAS[name] for name in missing if name in EXTRAS))
-        install = f"dailies[{extras}]" if extras else " ".join(missing)
-        raise NotInstalled(f"{by} needs {', '.join(missing)}: pip install '{install}'")
+        raise NotInstalled(f"{by} needs {', '.join(missing)}: {install_line(missing)}")
+
+
+def installed(name: str) -> bool:
+    """Return whether a module of that name could be imported."""
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
+
+
+def install_line(missing: Iterable[str]) -> str:
+    """Return the command that installs packages, by importable names: with as few extras of dailies as bring them."""
+    names = list(missing)
+    others = [name for name in names if not any(name in brought for brought in EXTRAS.values())]
+    left, extras = set(names) - set(others), list[str]()
+    while left:
+        most = max(EXTRAS, key=lambda extra: len(left.intersection(EXTRAS[extra])))
+        extras.append(most)
+        left -= set(EXTRAS[most])
+    wanted = [f"'dailies[{','.join(sorted(extras))}]'"] if extras else []
+    return f"pip install {' '.join([*wanted, *others])}"
 
 
 def package_folder(name: str) -> Path:
     """Return the folder of an installed package without importing it. Raises ``NotInstalled``."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise NotInstalled(f"{name} is not installed: pip install {name}")
+        raise NotInstalled(f"{name} is not installed: {install_line([name])}")
     return Path(spec.origin).parent

@@ -16,7 +16,8 @@ from dailies.curation.addresses import public, scrub
 from dailies.curation.errors import UsageError
 from dailies.curation.folders import files_below, files_matching
 from dailies.curation.manifests import MANIFEST_SUFFIXES, VIDEO_SUFFIXES, Named, absolute, read_manifest
-from dailies.curation.policy import SourcePolicy, local_path, opening_by, refused_by_store
+from dailies.curation.packages import need
+from dailies.curation.policy import WEB, SourcePolicy, local_path, opening_by, refused_by_store, scheme_of
 from dailies.curation.retrying import cause_of, refused, retried
 from dailies.curation.schema import source_id
 from dailies.curation.video.bytes_io import store_of
@@ -42,11 +43,14 @@ def list_sources(
         policy: What manifests may name.
         follow_links: Whether to look behind the links that lie in folders, or that globs match.
 
-    Raises ``UsageError`` for an argument that names nothing and for a manifest's wrong row, before the first is yielded.
+    Raises ``UsageError`` for an argument that names nothing and for a manifest's wrong row, and ``NotInstalled`` where the
+    client of a store is missing, before the first is yielded.
     """
     listed: dict[str, _Listed] = {}
     for named in [named for argument in arguments for named in _named(argument, column, policy, follow_links)]:
         listed.setdefault(named.uri, _Listed(named.uri)).add(named)
+    for address in {scheme_of(uri): uri for uri, source in listed.items() if source.refusal is None}.values():
+        _check_store(address)
     for address, source in listed.items():
         uri = public(address)
         yield {"source_id": source_id(uri), "uri": uri, "address": address, **source.row()}
@@ -83,14 +87,19 @@ class _Listed:
             for span, named in sorted(self.named.items(), key=lambda item: item[0] or ())
             if span is not None
         ]
-        refusals = [named.refused for named in self.named.values()]
         return {
             "manifest": whole.columns if whole else None,
             "whole": whole is not None,
             "spans": spans,
             "named": self.trusted,
-            "refused": refusals[0] if all(refusals) and not self.trusted else None,
+            "refused": self.refusal,
         }
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it is not to be opened."""
+        refusals = [named.refused for named in self.named.values()]
+        return refusals[0] if all(refusals) and not self.trusted else None
 
 
 def _named(argument: str, column: str | None, policy: SourcePolicy, follow_links: bool) -> list[Named]:
@@ -123,6 +132,7 @@ def _remote(url: str, policy: SourcePolicy) -> list[Named]:
     """Return a remote file, folder or glob, listed through fsspec."""
     if Path(url).suffix.lower() in MANIFEST_SUFFIXES:
         raise UsageError(f"{url}: a manifest must be a local file; download it first")
+    _check_store(url)
     try:
         with opening_by(policy.naming([url])):
             fs, path = store_of(url)
@@ -140,6 +150,16 @@ def _remote(url: str, policy: SourcePolicy) -> list[Named]:
     if not videos:
         raise UsageError(f"{url}: no video there; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
     return [Named(uri=local_path(uri) or uri) for uri in (fs.unstrip_protocol(p) for p in videos)]
+
+
+def _check_store(url: str) -> None:
+    """Raise ``NotInstalled`` where the package is missing with which fsspec opens URLs of this kind."""
+    if local_path(url) is not None or scheme_of(url) in WEB:
+        return
+    from fsspec.registry import known_implementations
+
+    client = known_implementations.get(scheme_of(url), {"class": "fsspec"})["class"].partition(".")[0]
+    need([client], by=public(url))
 
 
 def _videos_at(fs: Any, path: str) -> list[str] | None:

@@ -1,7 +1,7 @@
 """Pipelines: the thin shell of Ray and recipes around curation, training and the zoo; ``cli`` is the command line.
 
 Commands are functions here: ``run`` (curate, select, export), ``overview``, ``showing``, ``cuts``, ``maintenance``,
-``latents``, ``train``, ``train_vae``, ``quickstart``. They return frozen reports, and take a ``progress``.
+``latents``, ``train``, ``train_vae``, ``quickstart``, ``doctor``. They return frozen reports, and take a ``progress``.
 """
 
 from importlib import import_module
@@ -9,11 +9,14 @@ from types import ModuleType
 
 __all__ = [
     "cuts",
+    "doctor",
     "engine",
     "exporting",
     "import_path",
+    "installation",
     "isolate",
     "latents",
+    "machine",
     "maintenance",
     "model_refs",
     "overview",

@@ -158,6 +158,13 @@ def _check_token(address: str) -> None:
         )
 
 
+def resources() -> dict[str, float]:
+    """Return what the cluster has in all, by Ray's names: CPU, GPU, and memory in bytes."""
+    import ray
+
+    return {name: amount for name, amount in ray.cluster_resources().items() if name in ("CPU", "GPU", "memory")}
+
+
 def check_packages(packages: Sequence[str]) -> None:
     """Raise ``NotInstalled`` naming the nodes of the cluster that lack one of ``packages``, by importable names."""
     import ray

@@ -4,7 +4,7 @@ time, which moves into place when it is whole.
 The export's name carries a fingerprint of its clips and settings, so another selection is another export and the same
 one is never made twice. A file that exists is done; a killed export resumes with the next. What earlier exports of the dataset
 hold of the same clips, extracted by the same settings, is taken from their shards, and only the others are extracted. Clips
-that failed are tried again on request, and those that an older dailies tripped over by themselves: exports do not change, so
+that failed are tried again on request, and those that dailies tripped over by themselves: exports do not change, so
 that makes a numbered one beside the first.
 """
 
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from dailies.curation import export, schema
 from dailies.curation.addresses import name_of, without_places
 from dailies.curation.clips import SPLITS
-from dailies.curation.errors import Changed, Damaged, Defect, NotCopied, Refused, Unreadable, UsageError
+from dailies.curation.errors import RETRIED, Changed, Damaged, NotCopied, Refused, Unreadable, UsageError
 from dailies.curation.export import ExtractSettings
 from dailies.curation.policy import SourcePolicy, policy_in_force
 from dailies.curation.progress import Progress
@@ -33,7 +33,7 @@ from dailies.pipelines import engine as engines
 from dailies.pipelines.export_work import EXTRACTED, LOCATION, TAKEN_OVER, ExtractWork, ShardWork
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep
-from dailies.pipelines.reports import ExportReport
+from dailies.pipelines.reports import ExportReport, kinds_of
 from dailies.pipelines.run_rows import record_export
 
 UNREAD = frozenset({Unreadable.kind, Changed.kind})  # what may come of an address that lacks its query
@@ -178,19 +178,15 @@ def _failed(folder: Folder, column: str = "clip_id") -> pa.Table:
 
 
 def _retriable(folder: Folder, *, retry_failed: bool, addresses: Mapping[str, str] = {}) -> bool:
-    """Return whether an export has failures that another try may mend: a defect of another dailies, what a policy refused
-    that is another now, sources that came with ``addresses`` this time, or any if asked."""
+    """Return whether an export has failures that another try may mend: those that are no fault of the file, what a policy
+    refused that is another now, sources that came with ``addresses`` this time, or any if asked."""
     failed = _failed(folder, "source_id").to_pylist() if addresses else []
     if any(row["source_id"] in addresses and row["failure"]["kind"] in UNREAD for row in failed):
         return True
     kinds = {failure["kind"] for failure in _failed(folder)["failure"].to_pylist()} - {NotCopied.kind}
     if Refused.kind in kinds and policy_in_force() != SourcePolicy():  # which refused them
         return True
-    if retry_failed or Defect.kind not in kinds:
-        return retry_failed and bool(kinds)
-    if not folder.holds(export.MANIFEST):  # an older dailies wrote none
-        return True
-    return export.ExportManifest.from_json(folder.read(export.MANIFEST)).version != version("dailies")
+    return bool(kinds if retry_failed else kinds & RETRIED)
 
 
 def shows_secrets(folder: Folder) -> bool:
@@ -382,12 +378,14 @@ def report(name: str, folder: Folder) -> ExportReport:
         captions = tuple(name for name in file.schema_arrow.names if name.startswith("caption_"))
         rows = file.read(columns=columns).to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]
-    uncopied = [row for row in rows if row["status"] == "failed" and row["failure"]["kind"] == NotCopied.kind]
+    failed = [row for row in rows if row["status"] == "failed"]
+    uncopied = [row for row in failed if row["failure"]["kind"] == NotCopied.kind]
     return ExportReport(
         name=name,
         path=folder.url,
         splits={split: n for split in SPLITS if (n := sum(row["split"] == split for row in ok))},
-        failed=len(rows) - len(ok),
+        failed=len(failed),
+        kinds=kinds_of(row["failure"] for row in failed),
         bytes=sum(row["bytes"] for row in ok),
         seconds=sum(row["seconds"] for row in ok),
         lost_seconds=sum(row["lost_seconds"] for row in ok) + sum(row["seconds"] for row in uncopied),

@@ -16,6 +16,7 @@ from PIL import Image
 from dailies.curation import world
 from dailies.curation.errors import DailiesError, UsageError
 from dailies.curation.folders import what_lies_at
+from dailies.curation.packages import DIFFUSION, need
 from dailies.curation.progress import Progress, reporting, silent, time_spent
 from dailies.curation.tables import Folder
 from dailies.curation.video import decode_bytes
@@ -53,9 +54,11 @@ def run_quickstart(
 ) -> QuickstartResult:
     """Make everything in the folder ``out``: videos, dataset, run, zoo, and a sampled video.
 
-    ``say``: called with a stage and a line about it. Raises ``DailiesError`` when too few ``videos`` leave no clip to
-    train on.
+    ``say``: called with a stage and a line about it. Raises ``NotInstalled`` before any work where a package is missing, and
+    ``DailiesError`` when too few ``videos`` leave no clip to train on.
     """
+    recipe = load_recipe("quickstart")
+    need([*(name for step in recipe.before(None) for name in step.spec.requires), *DIFFUSION], by="quickstart")
     folder = Path(out)
     if what_lies_at(folder) == "a file":
         raise UsageError(f"--out={out}: a file; give a folder")
@@ -73,7 +76,6 @@ def run_quickstart(
         else:
             render(manifest, videos=videos, seed=seed)
         begin(2, "curate them")
-        recipe = load_recipe("quickstart")
         summary = curate([str(manifest)], str(folder / "dataset"), recipe, engine=engine, progress=progress)
         (export,) = summary.exports
         if export.path is None:

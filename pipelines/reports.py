@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation.clips import CLIP_STATUSES
-from dailies.curation.errors import Defect
+from dailies.curation.errors import RETRIED
 from dailies.curation.tables import Table
+
+
+def kinds_of(failures: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many failures there are of each kind, the most frequent first."""
+    return dict(Counter(failure["kind"] for failure in failures).most_common())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +75,12 @@ class SourceReport:
 class ClipsReport:
     """All clips of a dataset by status, one of ``CLIP_STATUSES``: how many, and how many seconds of video.
 
-    ``failed`` counts the sources, and spans of manifests, that could not be cut.
+    ``failed`` counts the sources, and spans of manifests, that could not be cut, and ``kinds`` how many of them by kind.
     """
 
     counts: Mapping[str, int]
     seconds: Mapping[str, float]
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, clips: Table) -> ClipsReport:
@@ -84,14 +90,15 @@ class ClipsReport:
         for status, length in zip(rows["status"].to_pylist(), rows["seconds"].to_pylist(), strict=True):
             counts[status] += 1
             seconds[status] += length or 0.0  # a manifest's span outside of its source has no length
-        return cls(counts=counts, seconds=seconds)
+        failed = clips.read(["failure"], equals={"status": "failed"})["failure"].to_pylist() if counts["failed"] else []
+        return cls(counts=counts, seconds=seconds, kinds=kinds_of(failed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotationReport:
     """The clips that one scorer or captioner failed on.
 
-    ``kinds`` counts them by kind; ``message`` is one of theirs, of a defect where there is one.
+    ``kinds`` counts them by kind; ``message`` is one of theirs, of one that is not the clip's fault where there is one.
     """
 
     name: str
@@ -102,10 +109,9 @@ class AnnotationReport:
     @classmethod
     def of(cls, name: str, scores: Table) -> AnnotationReport:
         rows = scores.read(["failure"], equals={"status": "failed"})["failure"].to_pylist()
-        kinds = Counter(row["kind"] for row in rows)
-        of_defects = [row["message"] for row in rows if row["kind"] == Defect.kind]
-        messages = of_defects or [row["message"] for row in rows]
-        return cls(name=name, failed=len(rows), kinds=dict(kinds.most_common()), message=min(messages, default=""))
+        ours = [row["message"] for row in rows if row["kind"] in RETRIED]
+        messages = ours or [row["message"] for row in rows]
+        return cls(name=name, failed=len(rows), kinds=kinds_of(rows), message=min(messages, default=""))
 
 
 def broken_limit(reason: str, limits: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any] = {}) -> str:
@@ -161,8 +167,9 @@ class SelectionReport:
 class ExportReport:
     """One export; ``path`` is ``None`` when there is none, because no clip was kept or none could be extracted.
 
-    ``splits``: exported clips per split. ``lost_seconds``: what keyframes cost: for clips copied from keyframe to
-    keyframe the part outside, and the whole of those that cannot be copied, which are ``not_copied`` of the ``failed``.
+    ``splits``: exported clips per split. ``kinds``: how many ``failed`` by kind. ``lost_seconds``: what keyframes cost: for
+    clips copied from keyframe to keyframe the part outside, and the whole of those that cannot be copied, which are
+    ``not_copied`` of the ``failed``.
     ``extracted``, ``taken_over``: how many clips this call extracted, or an earlier call of it that was killed, and how many it
     took from earlier exports; none of either where the export was there already. ``captions``: its columns of captions.
     """
@@ -171,6 +178,7 @@ class ExportReport:
     path: str | None
     splits: Mapping[str, int]
     failed: int
+    kinds: Mapping[str, int] = field(default_factory=dict)
     bytes: int = 0
     seconds: float = 0.0
     lost_seconds: float = 0.0

@@ -19,6 +19,7 @@ from dailies.curation.policy import SourcePolicy
 from dailies.curation.tables import Receipt, conform, read_part, write_part
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 from dailies.pipelines.isolate import Isolated
+from dailies.pipelines.recipes.own import OwnSpec
 
 MEMORY_GB = 16
 """Address space of a child that decodes (GiB): far above what sane footage takes, below what brings a machine down."""
@@ -141,6 +142,7 @@ class ScoreWork:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Receipt]]:
+        blame = self.scorer.item_error if isinstance(self.scorer, OwnSpec) else item_error
         with self.scorer.open() as score:
 
             def call(bundle: pa.Table) -> Receipt:
@@ -149,7 +151,7 @@ class ScoreWork:
                 rows = [
                     {"clip_id": clip.clip_id, "source_id": sources[clip.clip_id], **columns}
                     for clip, columns in zip(
-                        clips, score_rows(self.name, score, clips, self.scorer.columns), strict=True
+                        clips, score_rows(self.name, score, clips, self.scorer.columns, blame), strict=True
                     )
                 ]
                 return write_part(self.table, schema.scores(self.scorer.columns), rows, keys=_keys(rows, "clip_id"))
@@ -162,11 +164,12 @@ def score_rows(
     score: Callable[[Sequence[Evidence]], pa.Table],
     clips: Sequence[Evidence],
     columns: Sequence[pa.Field] = (),
+    blame: Callable[[Exception], SourceError] = item_error,
 ) -> list[dict[str, Any]]:
     """Return the scorer's ``columns`` for each clip, or why it has none.
 
-    A batch that fails is halved until the bad clip stands alone, and so is one that memory does not suffice for. Raises
-    what is no clip's fault: see ``stopping_error``.
+    A batch that fails is halved until the bad clip stands alone, and so is one that memory does not suffice for. ``blame``
+    turns what is raised on one clip into what its row keeps. Raises what is no clip's fault: see ``stopping_error``.
     """
     if not clips:
         return []
@@ -184,10 +187,10 @@ def score_rows(
         if stopping is not None and (len(clips) == 1 or not isinstance(stopping, OutOfMemory)):
             raise stopping from error
         if len(clips) == 1:
-            reason = item_error(error)
+            reason = blame(error)
             return [schema.failed(name, reason.kind, str(reason))]
     half = len(clips) // 2
-    return [row for part in (clips[:half], clips[half:]) for row in score_rows(name, score, part, columns)]
+    return [row for part in (clips[:half], clips[half:]) for row in score_rows(name, score, part, columns, blame)]
 
 
 def _write(

@@ -1,16 +1,15 @@
-"""Withdraws what a rerun must do again: sources whose content changed, failures to retry, and an older version's defects."""
+"""Withdraws what a rerun must do again: sources whose content changed, and failures that are to be tried again."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import pyarrow.compute as pc
 
 from dailies.curation import schema, video
-from dailies.curation.errors import Defect, Refused, SourceError
+from dailies.curation.errors import RETRIED, Refused, SourceError
 from dailies.curation.policy import policy_in_force
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.maintenance import withdraw
@@ -29,10 +28,10 @@ def withdraw_changed(
     """Withdraw those sources of ``rows`` that changed since they were observed; returns their uris.
 
     A local file whose size or modification time differs has changed if its content id differs too. Sources behind a URL
-    are not compared: withdraw them by command. Also deletes failures, so that they are tried again: with
-    ``retry_failed`` all, else the defects of another version of dailies, which this one may not have, what was refused and
-    is not any more (what is refused now stays as it is), and what failed to be observed of the sources of ``addresses``:
-    they come with a query or a password, which may be a better one than then.
+    are not compared: withdraw them by command. Also deletes failures, so that they are tried again, once in this run: with
+    ``retry_failed`` all, else those that are no fault of the file (``errors.RETRIED``), what was refused and is not any more
+    (what is refused now stays as it is), and what failed to be observed of the sources of ``addresses``: they come with a
+    query or a password, which may be a better one than then.
     """
     table = dataset.table(recipe.observations, schema.OBSERVATIONS)
     if not table.exists():
@@ -45,8 +44,7 @@ def withdraw_changed(
         withdraw(dataset, changed, keep_spans=True)  # this run may not name the manifest that they come from
     again = pc.field("status") == "failed"
     if not retry_failed:
-        same = pc.field("failed_version") == version("dailies")
-        again &= (pc.field("failure", "kind") == Defect.kind) & ~pc.coalesce(same, pc.scalar(False))
+        again &= pc.field("failure", "kind").isin(sorted(RETRIED))
     table.delete(uris, filter=again)
     policy = policy_in_force()
     admitted = [row["source_id"] for row in rows if policy.admits_more(row.get("address") or row["uri"])]

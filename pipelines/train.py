@@ -11,7 +11,7 @@ from dailies.curation import inside
 from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged, ExportError, UsageError
 from dailies.curation.folders import what_lies_at
-from dailies.curation.packages import need
+from dailies.curation.packages import DIFFUSION, need
 from dailies.pipelines.captions import check_captions, missing_captions
 from dailies.pipelines.model_refs import models_of
 from dailies.training.recipes.phase import MAIN, Phase
@@ -56,9 +56,9 @@ class Request:
 def plan_run(request: Request, *, say: Say) -> Plan:
     """Say what a recipe costs, needs and lacks, over the exports if given. Raises ``UsageError`` as ``train_run``."""
     recipe = _recipe(request)
+    _check_installed(recipe)
     data = _exports(request.data)
     missing = missing_captions(recipe, _chosen(recipe, request), data)
-    need(["torch"], by="training")
     from dailies.training.data.export import Export
     from dailies.training.plan import plan
 
@@ -84,9 +84,9 @@ def train_run(
         raise UsageError(
             f"training needs {lacks}; without both, dailies train RECIPE --dry-run says what it would take"
         )
+    _check_installed(recipe)
     data = _exports(request.data)
     check_captions(recipe, _chosen(recipe, request), data)
-    need(["torch", "diffusers", "transformers"], by="training")
     models = models_of(recipe, start=request.start, **request.parts)
     from dailies.training.loop import prepared, train
 
@@ -126,6 +126,11 @@ def _no_export(folder: Path) -> str:
 
 def _chosen(recipe: TrainingRecipe, request: Request) -> tuple[Phase, ...]:
     return recipe.phases if request.phase is None else (recipe.phase(request.phase),)
+
+
+def _check_installed(recipe: TrainingRecipe) -> None:
+    """Raise ``NotInstalled`` for a package that the recipe's training needs."""
+    need([*DIFFUSION, *["peft"] * any(phase.lora for phase in recipe.phases)], by=f"training {recipe.name}")
 
 
 def _exports(data: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dailies.curation.errors import ExportError, RunError
-from dailies.curation.packages import need
+from dailies.curation.packages import DIFFUSION, need
 from dailies.curation.tables import find_export
 from dailies.pipelines.model_refs import fetch
 
@@ -95,7 +95,7 @@ def train_vae_run(
 
 def _start(start: str, sets: Sequence[str]) -> tuple[Path, VaeRecipe]:
     """Return the folder of the VAE to start from, and the recipe."""
-    need(["torch", "diffusers", "safetensors"], by="training")
+    need(DIFFUSION, by="training vae")
     folder = fetch(start)
     from dailies.training.recipes.overrides import fields_of
     from dailies.training.vae.recipe import VaeRecipe

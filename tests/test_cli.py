@@ -35,7 +35,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands() -> None:
     zoo = {"zoo publish", "zoo list", "zoo show", "zoo run", "zoo verify"}
     curation = {"curate", "cuts", "select", "export", "sql", "verify", "gc", "withdraw", "recipes"}
-    assert set(COMMANDS) == curation | zoo | {"train", "quickstart"}
+    assert set(COMMANDS) == curation | zoo | {"train", "quickstart", "doctor"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

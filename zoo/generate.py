@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dailies.curation.errors import NoSuchModel, NotFinite, SourceError, UsageError
-from dailies.curation.packages import need
+from dailies.curation.packages import DIFFUSION, need
 from dailies.curation.pictures import open_picture
 from dailies.curation.progress import Bar, progress_in_force
 from dailies.zoo.entry import ZooEntry
@@ -106,6 +106,7 @@ def run(
     Raises ``UsageError`` before loading for what is missing or impossible, ``Damaged`` for a folder that differs from its
     lock, ``NotFinite`` if the model produces NaN or infinite values.
     """
+    need([*DIFFUSION, "av"], by="zoo run")
     folder, entry = find(model, zoo)
     if entry.pipeline is None:
         raise UsageError(f"{entry.name} is a component, not a model that runs by itself")
@@ -128,7 +129,6 @@ def run(
     spec.input.check(entry.name, prompt=request.prompt, image=request.image)
     check(request, _side_multiple(folder))
     picture = None if request.image is None else open_image(request.image, request.size)
-    need(["torch", "diffusers", "transformers", "av"], by="zoo run")
     return _run(folder, entry, spec, request, picture, device)
 
 

@@ -16,7 +16,7 @@ from dailies.curation import inside
 from dailies.curation.config import read_object
 from dailies.curation.errors import Damaged
 from dailies.curation.model_folders import refuse_code
-from dailies.curation.packages import need
+from dailies.curation.packages import DIFFUSION, need
 from dailies.zoo.formats import lock, safetensors_info
 from dailies.zoo.formats.components import load_model, load_tokenizer
 from dailies.zoo.pipelines import PIPELINES, PipelineSpec
@@ -74,7 +74,7 @@ def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any =
     refuse_code(folder)
     if os.path.lexists(folder / lock.LOCK):  # a link, too, must not make it count as one without
         lock.check(folder)
-    need(["torch", "diffusers", "transformers"], by="a model of the zoo")
+    need(DIFFUSION, by="a model of the zoo")
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -19,7 +19,7 @@ from dailies.curation import inside
 from dailies.curation.config import offered, read_json
 from dailies.curation.errors import Damaged, Unsafe, UsageError
 from dailies.curation.model_folders import refuse_code
-from dailies.curation.packages import need
+from dailies.curation.packages import DIFFUSION, need
 from dailies.curation.plain_text import counted
 from dailies.curation.progress import progress_in_force
 from dailies.zoo.assemble import assemble, check
@@ -58,7 +58,7 @@ def publish(
 
     Raises ``UsageError`` (``NameTaken`` among them) before any work for whatever is absent or does not fit together.
     """
-    need(["torch", "diffusers", "transformers", "safetensors"], by="zoo publish")
+    need(DIFFUSION, by="zoo publish")
     store = Store(to)
     store.check_free(name, ENTRIES)
     record = RunRecord.read(run)

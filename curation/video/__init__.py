@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dailies.curation.errors import SourceError
     from dailies.curation.types import Crop, Frames
     from dailies.curation.video.bytes_io import cell_url, content_among, content_id, size_of, store_of
-    from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset
+    from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset, decoders, encoders
     from dailies.curation.video.extract import Extractor, Mode, extract_clip
     from dailies.curation.video.pixels import Canvas, DecodedFrame, jpeg, unjpeg
     from dailies.curation.video.read import (
@@ -50,6 +50,8 @@ __all__ = [
     "content_id",
     "count_frames",
     "decode_bytes",
+    "decoders",
+    "encoders",
     "extract_clip",
     "jpeg",
     "open_before",
@@ -68,7 +70,7 @@ _HOMES = {
     "errors": ("SourceError",),
     "types": ("Crop", "Frames"),
     "video.bytes_io": ("cell_url", "content_among", "content_id", "size_of", "store_of"),
-    "video.encode": ("Codec", "Encoding", "ExtractedClip", "Preset"),
+    "video.encode": ("Codec", "Encoding", "ExtractedClip", "Preset", "decoders", "encoders"),
     "video.extract": ("Extractor", "Mode", "extract_clip"),
     "video.pixels": ("Canvas", "DecodedFrame", "jpeg", "unjpeg"),
     "video.read": (

@@ -52,6 +52,10 @@ CODECS: dict[Codec, Coder] = {
 }
 
 
+DECODERS = ("h264", "hevc", "libdav1d", "vp8", "vp9", "vvc", "prores", "dnxhd", "mpeg4", "mpeg2video", "mjpeg", "ffv1")
+"""Those of what cameras, editors and sites make."""
+
+
 @spec(frozen=True, kw_only=True, config=SPEC)
 class Encoding:
     """Settings by which frames become a video.
@@ -108,6 +112,24 @@ def encoder_of(encoding: Encoding) -> str:
     coder = CODECS[encoding.codec]
     hardware = next(filter(_opens, coder.hardware), None) if encoding.encoder == "auto" else None
     return hardware or coder.software
+
+
+def encoders() -> dict[str, tuple[str, ...]]:
+    """Return by codec the encoders that are built in and, of those of a device, that find it."""
+    import av
+
+    there = {
+        codec: ([coder.software] if coder.software in av.codecs_available else [], filter(_opens, coder.hardware))
+        for codec, coder in CODECS.items()
+    }
+    return {codec: (*software, *hardware) for codec, (software, hardware) in there.items()}
+
+
+def decoders() -> tuple[str, ...]:
+    """Return which of the decoders of ``DECODERS`` are built in."""
+    import av
+
+    return tuple(name for name in DECODERS if name in av.codecs_available)
 
 
 @lru_cache

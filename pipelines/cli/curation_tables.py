@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from dailies.curation.errors import RETRIED, NotCopied, Refused
 from dailies.pipelines.cli.tables import counted, footage, grid, path_of, share, tail
 from dailies.pipelines.cli.terminal import say, say_json, stdout
 
@@ -35,6 +37,8 @@ def print_summary(summary: Summary, as_json: bool) -> None:
         for uri, kind, message in sources.failures[:SHOWN_FAILURES]:
             table.add_row(tail(uri), kind, message)
         out.print(table)
+        if again := tried_again(Counter(kind for _, kind, _ in sources.failures)):
+            out.print(again)
         if len(sources.failures) > SHOWN_FAILURES:
             ask = "select uri, failure from observations where status = 'failed'"
             out.print(f'and {len(sources.failures) - SHOWN_FAILURES} more: dailies sql {summary.dataset} "{ask}"')
@@ -56,7 +60,8 @@ def _print_totals(out: Console, summary: Summary) -> None:
     long = f", {counts['too_long']} too long" if counts["too_long"] else ""
     lost = counts["outside"] + counts["empty"]
     spans = f", {counted(lost, 'span')} without frames" if lost else ""
-    uncut = f", {counts['failed']} could not be cut" if counts["failed"] else ""
+    again = tried_again(summary.clips.kinds)
+    uncut = f", {counts['failed']} could not be cut{again and f' ({again})'}" if counts["failed"] else ""
     lines = [
         ("sources", f"{sources.ok} of {sources.given} usable, {footage(sources.seconds)}{broken}"),
         ("clips", f"{counts['ok']}, {footage(summary.clips.seconds['ok'])}{short}{long}{spans}{uncut}"),
@@ -79,7 +84,23 @@ def _print_totals(out: Console, summary: Summary) -> None:
 
 def _annotation_line(annotation: AnnotationReport) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in annotation.kinds.items())
-    return f"{counted(annotation.failed, 'clip')} failed ({kinds}), such as: {annotation.message}"
+    again = tried_again(annotation.kinds)
+    return (
+        f"{counted(annotation.failed, 'clip')} failed ({kinds}){again and f'; {again}'}; such as: {annotation.message}"
+    )
+
+
+def tried_again(kinds: Mapping[str, int]) -> str:
+    """Say which failures the next run tries again by itself, and which it tries if asked. ``kinds``: how many there are."""
+    total = sum(kinds.values())
+    alone = sum(count for kind, count in kinds.items() if kind in RETRIED)
+    asked = total - alone - sum(kinds.get(kind, 0) for kind in (NotCopied.kind, Refused.kind))  # a flag lets these in
+
+    def them(count: int) -> str:
+        return ("it" if total == 1 else "them") if count == total else f"{count} of them"
+
+    lines = [f"the next run tries {them(alone)} again by itself"] * bool(alone)
+    return "; ".join([*lines, *[f"--retry-failed tries {them(asked)} again"] * bool(asked)])
 
 
 def print_selection(selection: SelectionReport, as_json: bool) -> None:
@@ -134,8 +155,8 @@ def _export_line(export: ExportReport) -> str:
         else ""
     )
     why = f" ({export.not_copied} cannot be copied)" if export.not_copied else ""
-    again = "; --retry-failed tries them again" if export.failed > export.not_copied else ""
-    failed = f", {export.failed} could not be extracted{why}{again}" if export.failed else ""
+    again = tried_again(export.kinds)
+    failed = f", {export.failed} could not be extracted{why}{again and f'; {again}'}" if export.failed else ""
     return f"{splits}; {footage(export.seconds)}, {export.bytes / 1e6:.1f} MB{lost}{failed}; {_origin(export)}"
 
 

@@ -11,6 +11,7 @@ import typer
 from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, QueryError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
+from dailies.pipelines.cli.doctor import doctor
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.interrupt import stopped_line, telling_of_interrupts
 from dailies.pipelines.cli.lazy_pandas import process_is_ours
@@ -37,7 +38,7 @@ app = typer.Typer(
 for command in (quickstart, curate, select, export, train):
     app.command(cls=Command, rich_help_panel=WAY)(command)
 app.add_typer(zoo_app, name="zoo", rich_help_panel=WAY)
-for beside in (info, show, recipes, cuts, sql, verify, withdraw, gc):
+for beside in (info, show, doctor, recipes, cuts, sql, verify, withdraw, gc):
     app.command(cls=Command, rich_help_panel=BESIDE)(beside)
 
 

@@ -23,7 +23,7 @@ from dailies.curation import schema
 from dailies.curation.clips import SPLITS
 from dailies.curation.errors import DailiesError, ExportError, RecipeError, UsageError
 from dailies.curation.locking import only_writer
-from dailies.curation.packages import need
+from dailies.curation.packages import DIFFUSION, need
 from dailies.curation.policy import policy_in_force
 from dailies.curation.progress import Progress, reporting, silent
 from dailies.curation.tables import Folder, find_export
@@ -94,10 +94,10 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
     Raises ``UsageError`` before any work where export, recipe, models and place do not fit each other, and
     ``DailiesError`` when not one clip could be encoded.
     """
+    need(DIFFUSION, by="export --latents")
     recipe, phase = recipe_of(request.latents, request.sets)
     export = find_export(request.export)
     check_captions(recipe, (phase,), {share.data: export for share in phase.shares})
-    need(["torch", "diffusers", "transformers"], by="export --latents")
     source, final = Folder.at(export), Folder.at(request.out)
     models = _models(recipe, request)
     names = _shard_names(request, source)

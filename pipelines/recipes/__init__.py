@@ -4,6 +4,7 @@ The YAML files beside this one are the built-in recipes.
 """
 
 from dailies.pipelines.recipes.overrides import step_of
+from dailies.pipelines.recipes.own import OwnSpec
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names
 from dailies.pipelines.recipes.specs import fetch_models, resolved
 from dailies.pipelines.recipes.steps import (
@@ -24,6 +25,7 @@ __all__ = [
     "CutStep",
     "ExportStep",
     "ObserveStep",
+    "OwnSpec",
     "ScoreStep",
     "SelectStep",
     "describe",

@@ -13,8 +13,8 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +25,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from dailies.curation.config import did_you_mean, format_error, keys_of, offered
-from dailies.curation.errors import RecipeError
+from dailies.curation.errors import Defect, OwnCode, RecipeError, SourceError, item_error, located, own_code
 from dailies.curation.schema import digest
 from dailies.curation.types import Evidence, Resources
 from dailies.pipelines.recipes import own_files
@@ -57,7 +57,8 @@ class OwnSpec:
         """The scorer or captioner itself."""
         if self.live is not None:
             return self.live
-        return build(_class(self.reference, self.source), self.parameters, self.reference)
+        with own_code(self.reference, self.file):
+            return build(_class(self.reference, self.source), self.parameters, self.reference)
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker makes the object anew where it can: it may not have the module that the class is from.
@@ -69,10 +70,15 @@ class OwnSpec:
         return kind_name(self.reference)
 
     @property
-    def identity(self) -> str:
+    def file(self) -> str | None:
+        """The class's file, where it lies in one."""
         match = REFERENCE.fullmatch(self.reference)
-        stands_for = f"{Path(match['file']).stem}.{match['name']}" if match else self.reference
-        return str(getattr(self.spec, "identity", stands_for))
+        return match["file"] if match else None
+
+    @property
+    def identity(self) -> str:
+        stands_for = f"{Path(self.file).stem}.{self.reference.rpartition(':')[2]}" if self.file else self.reference
+        return str(self._asked("identity", stands_for))
 
     @property
     def code(self) -> str | None:
@@ -81,36 +87,55 @@ class OwnSpec:
 
     @property
     def meaning(self) -> int:
-        return int(getattr(self.spec, "meaning", 1))
+        return int(self._asked("meaning", 1))
 
     @property
     def columns(self) -> tuple[pa.Field, ...]:
-        return tuple(self.spec.columns)
+        return tuple(self._asked("columns", ()))
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(getattr(self.spec, "needs", ()))
+        return tuple(self._asked("needs", ()))
 
     @property
     def requires(self) -> tuple[str, ...]:
-        return tuple(getattr(self.spec, "requires", ()))
+        return tuple(self._asked("requires", ()))
 
     @property
     def models(self) -> tuple[str, ...]:
-        return tuple(getattr(self.spec, "models", ()))
+        return tuple(self._asked("models", ()))
 
     @property
     def resources(self) -> Resources:
-        resources: Resources = getattr(self.spec, "resources", Resources())
+        resources: Resources = self._asked("resources", Resources())
         return resources
 
     def weights(self) -> str | None:
-        weights = getattr(self.spec, "weights", None)
-        return None if weights is None else weights()
+        weights = self._asked("weights", None)
+        with own_code(f"{self.reference}: weights()", self.file):
+            return None if weights is None else weights()
 
-    def open(self) -> AbstractContextManager[Callable[[Sequence[Evidence]], pa.Table]]:
-        opened: AbstractContextManager[Callable[[Sequence[Evidence]], pa.Table]] = self.spec.open()
-        return opened
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
+        """Open the scorer. Raises ``RecipeError`` with the place in its file where its own code fails."""
+        with ExitStack() as stack:
+            with own_code(f"{self.reference}: open()", self.file):
+                call: Callable[[Sequence[Evidence]], pa.Table] = stack.enter_context(self.spec.open())
+            yield call
+            with own_code(f"{self.reference}: open()", self.file):
+                stack.close()
+
+    def item_error(self, error: Exception) -> SourceError:
+        """Return what is raised on one clip as what its row keeps: what is no reason of the clip is this class's own.
+
+        Raises what is no clip's fault, as ``errors.item_error`` does.
+        """
+        reason = item_error(error)
+        return OwnCode(located(error, self.file)) if isinstance(reason, Defect) else reason
+
+    def _asked(self, name: str, default: Any) -> Any:
+        with own_code(f"{self.reference}: {name}", self.file):
+            return getattr(self.spec, name, default)
 
     def replaced(self, **changes: Any) -> OwnSpec:
         """Return the spec with other values of parameters."""
@@ -219,7 +244,9 @@ def _parameters(own: Any, reference: str) -> dict[str, Any]:
 
 
 def _check(own: Any, reference: str) -> None:
-    if missing := [name for name in ("columns", "open") if not hasattr(own, name)]:
+    with own_code(reference, reference.rpartition(":")[0] or None):
+        missing = [name for name in ("columns", "open") if not hasattr(own, name)]
+    if missing:
         raise RecipeError(f"{reference}: has no {missing[0]}; a scorer or captioner has columns and open()")
 
 
@@ -259,10 +286,9 @@ def _module(file: str, source: str) -> ModuleType:
     module.__file__ = file
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
-        exec(compile(source, file, "exec"), module.__dict__)
-    except BaseException as error:
+        with own_code(f"{file}: cannot be run", file):
+            exec(compile(source, file, "exec"), module.__dict__)
+    except BaseException:
         del sys.modules[module.__name__]
-        if isinstance(error, ImportError | SyntaxError):
-            raise RecipeError(f"{file}: cannot be run: {type(error).__name__}: {error}") from error
         raise
     return module

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dailies.curation.config import offered
-from dailies.curation.errors import RecipeError
+from dailies.curation.errors import RecipeError, own_code
 from dailies.training.recipes import svd as _svd
 from dailies.training.recipes.finetune import finetune, lora
 from dailies.training.recipes.old_names import to_new_names
@@ -79,10 +79,11 @@ def load_recipe(name: str, sets: Sequence[str] = ()) -> TrainingRecipe:
 def _from_file(path: Path, function: str) -> TrainingRecipe:
     if not path.is_file():
         raise RecipeError(f"recipe {path}: no such file")
-    make = runpy.run_path(str(path)).get(function)
-    if not callable(make):
-        raise RecipeError(f"recipe {path}: has no function {function!r}")
-    recipe = make()
+    with own_code(f"recipe {path}: cannot be run", str(path)):
+        make = runpy.run_path(str(path)).get(function)
+        if not callable(make):
+            raise RecipeError(f"recipe {path}: has no function {function!r}")
+        recipe = make()
     if not isinstance(recipe, TrainingRecipe):
         raise RecipeError(f"recipe {path}: {function} returns {type(recipe).__name__}, not a TrainingRecipe")
     return recipe

@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
@@ -19,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from dailies.curation.config import offered
 from dailies.curation.errors import RecipeError
+from dailies.curation.packages import install_line, installed
 from dailies.curation.schema import fingerprint
 from dailies.training.recipes.old_names import to_new_names, to_old_names
 from dailies.training.recipes.phase import MAIN, Bucket, Phase, Share
@@ -134,8 +134,8 @@ class TrainingRecipe(Spec):
             raise ValueError(f"phases: two are called {repeated}")
         for phase in self.phases:
             self._check_start(phase)
-        if self.reader == "decord" and find_spec("decord") is None:
-            raise ValueError("reader='decord': decord is not installed; use pyav")
+        if self.reader == "decord" and not installed("decord"):
+            raise ValueError(f"reader='decord': decord is not installed; use pyav, or {install_line(['decord'])}")
         if not all(column for column, _ in self.captions):
             raise ValueError(f"caption={self.caption!r}: a column has no name")
         if not math.isclose(total := sum(share for _, share in self.captions), 1):

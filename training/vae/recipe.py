@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
@@ -13,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from dailies.curation.config import format_error, keys_of
 from dailies.curation.errors import RecipeError
+from dailies.curation.packages import install_line, installed
 from dailies.training.data.reader import Backend
 
 # How a run is carried out, not what comes out of it: these may differ when it goes on.
@@ -25,8 +25,10 @@ T = TypeVar("T")
 
 
 def _installed(reader: Backend) -> Backend:
-    if reader == "decord" and find_spec("decord") is None:
-        raise ValueError("reader='decord': reader='decord': decord is not installed; use pyav")
+    if reader == "decord" and not installed("decord"):
+        raise ValueError(
+            f"reader='decord': reader='decord': decord is not installed; use pyav, or {install_line(['decord'])}"
+        )
     return reader
 
 
