@@ -129,7 +129,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "curation/cuts": (*SHARED, "curation/observers", "curation/detectors", "curation/observe", "curation/clips"),
     "curation/export": (*SHARED, "curation/tables", "curation/clips"),
-    "curation/world": READING,
+    "curation/world": (*READING, "curation/video"),
     # ---- zoo: models that people list, trust, run and publish ----
     "zoo/formats": READING,
     "zoo": (*SHARED, "curation/folders", "zoo/formats"),

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
         span_frames,
         stream,
     )
+    from dailies.curation.video.repeatable import CONTAINER_OPTIONS, encoder_options
     from dailies.curation.video.source import Source, open_before, open_source
     from dailies.curation.video.write import write_clip
 
 __all__ = [
+    "CONTAINER_OPTIONS",
     "Canvas",
     "Codec",
     "Crop",
@@ -50,6 +52,7 @@ __all__ = [
     "content_id",
     "count_frames",
     "decode_bytes",
+    "encoder_options",
     "extract_clip",
     "jpeg",
     "open_before",
@@ -81,6 +84,7 @@ _HOMES = {
         "span_frames",
         "stream",
     ),
+    "video.repeatable": ("CONTAINER_OPTIONS", "encoder_options"),
     "video.source": ("Source", "open_before", "open_source"),
     "video.write": ("write_clip",),
 }
