@@ -121,6 +121,7 @@ class Joint:
     def _open(self, span: Span, encoding: Encoding) -> Any:
         import av
 
+        assert self.encoder is not None  # as its caller has seen
         context: Any = av.CodecContext.create(self.encoder, "w")
         context.width, context.height, context.pix_fmt = self._format
         context.time_base = span.time_base
