@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from dailies.curation import world
+from dailies.curation.cores import ONE_THREAD
 from dailies.curation.errors import SourceError
 from dailies.curation.observe import observe
-from dailies.pipelines.isolate import ONE_THREAD
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.recipes.steps import ObserveStep
 

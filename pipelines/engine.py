@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 
 from dailies.curation.addresses import guard_logs
 from dailies.curation.config import offered
+from dailies.curation.cores import limit_opencv
 from dailies.curation.errors import UsageError, stopping_error
 from dailies.curation.types import Resources
 from dailies.pipelines import clusters
@@ -147,6 +148,7 @@ class _Actor:
     """A worker that keeps the opened work for as long as it lives."""
 
     def __init__(self, work: Work) -> None:
+        limit_opencv(work.resources.cpus)  # all else heeds OMP_NUM_THREADS, which Ray sets to the same
         self._stack = ExitStack()
         self._work = work
         self._call: Call | None = None

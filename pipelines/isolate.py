@@ -30,6 +30,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from dailies.curation.addresses import scrub
 from dailies.curation.config import format_error
+from dailies.curation.cores import ONE_THREAD
 from dailies.curation.errors import Crashed, DailiesError, Defect, Hung, SourceError, item_error, lacks_memory, outage
 from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.pipelines.answers import error_of, error_row, pack, unpack
@@ -37,10 +38,6 @@ from dailies.pipelines.import_path import safe_path
 
 HEADER = struct.Struct("<Q")  # length of the message that follows, in bytes
 ANSWER_BYTES = 4 << 30  # most that a child may answer
-# Several children share a machine; and with one thread, sums come out the same however many cores it has.
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
-)
 POLICY = "DAILIES_SOURCE_POLICY"  # the variable that tells a child its policy; arguments are for all to see
 HEARTBEAT_SECONDS = 0.25  # least time between two heartbeat messages
 START_SECONDS = 60.0  # for the child's imports, on top of the stall limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,23 @@ def engine(request: pytest.FixtureRequest) -> Iterator[engines.Engine]:
 
 def test_receipts_come_back(engine: engines.Engine) -> None:
     assert sorted(engines.run(Sums(), BUNDLES, engine)) == [2, 3, 5]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threads(Sums):
+    """Says on how many threads a worker computes: OpenCV's, and what OMP, BLAS and torch go by."""
+
+    @contextmanager
+    def open(self) -> Iterator[engines.Call]:
+        import cv2
+
+        yield lambda bundle: 10 * cv2.getNumThreads() + int(os.environ["OMP_NUM_THREADS"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+def test_a_worker_computes_on_as_many_threads_as_it_has_cores(engine: engines.Engine) -> None:
+    assert list(engines.run(Threads(), BUNDLES[:1], engine)) == [11]
 
 
 @pytest.mark.parametrize("at_open", [False, True], ids=["in a bundle", "at open"])

@@ -337,6 +337,28 @@ def test_a_run_out_of_memory_goes_on_in_smaller_parts(tmp_path: Path, monkeypatc
     assert not (tmp_path / "other").exists()
 
 
+def test_a_run_computes_on_the_cores_that_are_left_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Threads:
+        """One at the second look and two at the third."""
+
+        looks = 0
+
+        def look(self) -> str | None:
+            self.looks += 1
+            return {2: "1 of 2 threads", 3: "2 of 2 threads"}.get(self.looks)
+
+    steps, validations, said = Threads(), Threads(), list[str]()
+    monkeypatch.setattr(loop, "THREADS", steps)
+    monkeypatch.setattr(unet_task, "THREADS", validations)
+    export = build_export(tmp_path / "export", clips=3, size=(64, 48), frames=(12, 12), validation=3)
+    recipe = dataclasses.replace(RECIPE, phases=(dataclasses.replace(IMAGE, steps=3, validate_every=9),))
+    loop.train(recipe, export, tmp_path / "run", MODELS, say=said.append)
+    assert (steps.looks, validations.looks) == (3, 2)
+    assert [line for line in said if "threads" in line] == ["image: 1 of 2 threads"]
+
+
 @pytest.mark.parametrize("depth", [0, 2])
 def test_a_step_that_fails_leaves_no_thread_behind(depth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = build_export(tmp_path / "export", clips=3, size=(64, 48), frames=(12, 12), validation=3)

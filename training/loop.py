@@ -33,6 +33,7 @@ from dailies.training.recipes.recipe import EncoderDims, TrainingRecipe
 from dailies.training.run_log import Metrics, Run, check_folder, data_rules_of
 from dailies.training.step import train_step
 from dailies.training.task import P, Task
+from dailies.training.threads import THREADS
 from dailies.training.unet_task import UNetTask
 
 Say = Callable[[str], None]
@@ -214,8 +215,11 @@ def _steps(
             if done == 0:
                 bar.advance(0, note="validating")
                 validate(done)
-            since = time.perf_counter()
+            since, told = time.perf_counter(), False
             for step, parts in enumerate(coming, done):
+                if (change := THREADS.look()) is not None and not told:
+                    say(f"{task.name}: {change}")
+                    told = True
                 figures = train_step(model, task.optimizer, parts, task.losses, settings, task.title, step)
                 if task.ema is not None:
                     task.ema.update(task.network, step)

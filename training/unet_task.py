@@ -27,6 +27,7 @@ from dailies.training.recipes.recipe import EncoderDims, TrainingRecipe
 from dailies.training.run_log import Run
 from dailies.training.samples import save_samples
 from dailies.training.task import Task
+from dailies.training.threads import THREADS
 
 NAMED = 3  # items that could not be read, in the line that counts them
 
@@ -159,6 +160,7 @@ def validation_loss(unet: Any, batches: Batches, recipe: TrainingRecipe, device:
     summed = torch.zeros(2, dtype=torch.float64, device=device)  # of losses, and of samples
     for sigma in phase.validation_sigmas:
         for batch in batches.validation(sigma, at_once(phase), distributed.world()):
+            THREADS.look()
             loss = batch_loss(unet, batch.to(device), recipe, phase)
             summed += torch.stack([loss.double().sum(), loss.new_tensor(len(loss)).double()])
     losses, samples = distributed.all_reduce(summed).tolist()

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
         span_frames,
         stream,
     )
+    from dailies.curation.video.repeatable import CONTAINER_OPTIONS, encoder_options
     from dailies.curation.video.source import Source, open_before, open_source
     from dailies.curation.video.write import write_clip
 
 __all__ = [
+    "CONTAINER_OPTIONS",
     "Canvas",
     "Codec",
     "Crop",
@@ -51,6 +53,7 @@ __all__ = [
     "count_frames",
     "decode_bytes",
     "decoders",
+    "encoder_options",
     "encoders",
     "extract_clip",
     "jpeg",
@@ -83,6 +86,7 @@ _HOMES = {
         "span_frames",
         "stream",
     ),
+    "video.repeatable": ("CONTAINER_OPTIONS", "encoder_options"),
     "video.source": ("Source", "open_before", "open_source"),
     "video.write": ("write_clip",),
 }

@@ -26,6 +26,7 @@ from dailies.curation.types import Crop
 from dailies.curation.video.bytes_io import one_line
 from dailies.curation.video.dts import are_true, last_duration, true_times
 from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, DecodedFrame, fit, is_hdr, is_yuv
+from dailies.curation.video.repeatable import CONTAINER_OPTIONS, encoder_options
 
 TAGS_709, TAGS_601 = (1, 1, 1), (6, 6, 6)  # AVColorSpace, AVColorPrimaries, AVColorTransferCharacteristic
 UNKNOWN = frozenset({0, 2, 3})  # of each of the three: reserved or unspecified
@@ -63,8 +64,7 @@ class Encoding:
     ``codec``: a key of ``CODECS``. ``crf``: quality, 0 the best, on the codec's own scale. ``preset``: effort, by
     x264's names. ``encoder``: ``software``, or ``auto`` for a hardware encoder where there is one, whose bytes and
     sizes differ from machine to machine. ``max_short_side`` in px downscales, ``max_fps`` leaves frames out; ``None``
-    keeps all. The same pictures give the same bytes as long as ``threads`` are the same, or nearly: x264 on processors
-    with AVX-512 is off by a few, once in many times. Raises
+    keeps all. The same pictures give the same bytes as long as ``threads`` are the same, on any number of cores. Raises
     pydantic's ``ValidationError``, a ``ValueError``, for values that are not allowed.
     """
 
@@ -149,16 +149,13 @@ def _opens(name: str) -> bool:
 
 def options_of(encoder: str, encoding: Encoding) -> dict[str, str]:
     """Return the options that set an encoder's quality, effort and threads."""
-    effort, crf, threads = PRESETS.index(encoding.preset), str(encoding.crf), encoding.threads
-    if encoder == "libx264":
-        return {"crf": crf, "preset": encoding.preset, "threads": str(threads)}
-    if encoder == "libx265":
-        pools = f"pools={threads}" if threads > 1 else "pools=none"
-        return {"crf": crf, "preset": encoding.preset, "x265-params": f"log-level=none:frame-threads=1:{pools}"}
+    effort, crf = PRESETS.index(encoding.preset), str(encoding.crf)
+    if encoder in ("libx264", "libx265"):
+        return encoder_options(encoder, {"crf": crf, "preset": encoding.preset}, threads=encoding.threads)
     if encoder == "libsvtav1":
         hush()
         # Its presets go from 0, the slowest, to 13; those above 8 are for tests, its makers say.
-        return {"crf": crf, "preset": str(min(8, 10 - effort)), "svtav1-params": f"lp={threads}"}
+        return encoder_options(encoder, {"crf": crf, "preset": str(min(8, 10 - effort))}, threads=encoding.threads)
     kind = encoder.rpartition("_")[2]
     if kind == "nvenc":
         return {"rc": "vbr", "cq": crf, "b": "0", "preset": f"p{1 + effort * 6 // 8}"}
@@ -233,7 +230,7 @@ def open_container(buffer: io.BytesIO, container_format: str) -> Any:
         return io.BytesIO(buffer.getvalue())  # to move the index it reads what was written, once
 
     options = {"movflags": "+faststart"} if container_format in ("mp4", "mov") else {}
-    return av.open(buffer, "w", format=container_format, options=options, io_open=reread)
+    return av.open(buffer, "w", format=container_format, options=options | CONTAINER_OPTIONS, io_open=reread)
 
 
 class _Encoder:

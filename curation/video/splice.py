@@ -22,6 +22,7 @@ from dailies.curation.video.encode import Encoding, hush
 from dailies.curation.video.nal import Packing
 from dailies.curation.video.pixels import DecodedFrame
 from dailies.curation.video.remux import Coded, codec_of
+from dailies.curation.video.repeatable import encoder_options
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 TAGS = {"h264": "avc3", "hevc": "hev1"}  # ISO/IEC 14496-15: parameter sets may stand among the pictures
@@ -120,13 +121,14 @@ class Joint:
     def _open(self, span: Span, encoding: Encoding) -> Any:
         import av
 
+        assert self.encoder is not None  # as its caller has seen
         context: Any = av.CodecContext.create(self.encoder, "w")
         context.width, context.height, context.pix_fmt = self._format
         context.time_base = span.time_base
         context.framerate = Fraction(25)  # for rate control: times are the pictures' own
         context.color_range, context.colorspace = self.like.color_range, self.like.colorspace
         context.color_primaries, context.color_trc = self.like.color_primaries, self.like.color_trc
-        context.options = _options(self.codec, encoding)
+        context.options = encoder_options(self.encoder, _options(self.codec, encoding))
         return context
 
     def _packed(self, packet: Any) -> Any:
@@ -138,17 +140,17 @@ class Joint:
 
 
 def _options(codec: str, encoding: Encoding) -> dict[str, str]:
-    """Return options for pictures in the order shown, each referring to earlier ones; one thread, for the same bytes."""
+    """Return options for pictures in the order shown, each referring to earlier ones."""
     crf, preset = str(encoding.crf), encoding.preset
     if codec == "h264":
-        return {"crf": crf, "preset": preset, "threads": "1", "x264-params": "bframes=0:keyint=infinite:annexb=1"}
+        return {"crf": crf, "preset": preset, "x264-params": "bframes=0:keyint=infinite:annexb=1"}
     if codec == "hevc":
-        still = "bframes=0:keyint=-1:open-gop=0:repeat-headers=1:log-level=none:pools=none:frame-threads=1"
+        still = "bframes=0:keyint=-1:open-gop=0:repeat-headers=1"
         return {"crf": crf, "preset": preset, "x265-params": still}
     if codec == "av1":
         hush()
-        return {"crf": str(min(63, encoding.crf * 5 // 4)), "preset": "8", "svtav1-params": "pred-struct=1:lp=1"}
-    return {"crf": crf, "b": "0", "deadline": "good", "cpu-used": "4", "lag-in-frames": "0", "threads": "1"}
+        return {"crf": str(min(63, encoding.crf * 5 // 4)), "preset": "8", "svtav1-params": "pred-struct=1"}
+    return {"crf": crf, "b": "0", "deadline": "good", "cpu-used": "4", "lag-in-frames": "0"}
 
 
 def _bare(frame: Any, pts: int, time_base: Fraction) -> Any:

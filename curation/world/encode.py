@@ -15,6 +15,7 @@ import numpy as np
 
 from dailies.curation.atomic import new_file
 from dailies.curation.types import RENDERED
+from dailies.curation.video import CONTAINER_OPTIONS, encoder_options
 from dailies.curation.world.render import Pixels, frames
 from dailies.curation.world.script import Script
 
@@ -48,8 +49,8 @@ def encode(
     0, 90, 180 or 270 degrees; the file stores the frames turned and says by how much to turn them counter-clockwise,
     so that players show them as given. ``tone``: Hz of a sine in an AAC stream, none by default. ``options``: passed to
     the codec as they are. A script's file says in its comment that it is of the rendered world, where its container has
-    comments. The file appears whole or not at all. Raises ``ValueError`` for no frames, frames that do not
-    fit ``pix_fmt``, or a wrong number of ``pts``.
+    comments. The same frames and arguments give the same bytes. The file appears whole or not at all. Raises
+    ``ValueError`` for no frames, frames that do not fit ``pix_fmt``, or a wrong number of ``pts``.
     """
     path = Path(path)
     if rotation not in (0, 90, 180, 270):
@@ -65,13 +66,13 @@ def encode(
     settings = {"crf": str(crf)} if codec in _CRF_CODECS and bitrate is None else {}
     settings |= {"preset": preset} if codec in _PRESET_CODECS else {}
     tick = 1 / rate if pts is None else time_base
-    with new_file(path) as hidden, av.open(str(hidden), "w") as container:
+    settings = encoder_options(codec, settings | dict(options or {}))
+    with new_file(path) as hidden, av.open(str(hidden), "w", options=CONTAINER_OPTIONS) as container:
         if isinstance(source, Script):
             container.metadata["comment"] = RENDERED
-        stream: Any = container.add_stream(codec, rate=rate, options=settings | dict(options or {}))
+        stream: Any = container.add_stream(codec, rate=rate, options=settings)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = tick
-        stream.codec_context.thread_count = 1  # the same bytes on any machine
         for name, value in {"bit_rate": bitrate, "gop_size": gop, "max_b_frames": bframes}.items():
             if value is not None:
                 setattr(stream.codec_context, name, value)
