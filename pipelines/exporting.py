@@ -172,7 +172,7 @@ def export_selection(
     selection: Mapping[str, Any],
     *,
     run_id: str,
-    engine: engines.Engine,
+    session: engines.Session,
     progress: Progress,
     retry_failed: bool = False,
     addresses: Mapping[str, str] = {},
@@ -212,7 +212,7 @@ def export_selection(
             policy=policy_in_force(),
             private_sources=private_sources,
         )
-        _make(extracting, staging / EXTRACTED, batches, engine, progress)
+        _make(extracting, staging / EXTRACTED, batches, session, progress)
         shards = export.plan_shards(
             _located(_as_shown(clips, settings.mode, private=private_sources), batches, reused),
             seed=step.seed,
@@ -225,7 +225,7 @@ def export_selection(
             columns=columns,
             memory_gb=1 + 2 * step.shard_mb / 1000,
         )
-        _make(putting, staging / "index", shards, engine, progress)
+        _make(putting, staging / "index", shards, session, progress)
         failures = _failures(staging, shards)
         if previous is None and failures == len(clips):
             return ExportReport(name=step.name, path=None, splits={}, failed=failures)
@@ -386,7 +386,7 @@ def _make(
     work: ExtractWork | ShardWork,
     done: Folder,
     files: Sequence[export.Shard],
-    engine: engines.Engine,
+    session: engines.Session,
     progress: Progress,
 ) -> None:
     """Run ``work`` for those of ``files`` that the folder ``done`` does not hold."""
@@ -395,7 +395,7 @@ def _make(
     total = sum(len(file.clips) for file in files)
     already = total - sum(len(file.clips) for file in todo)
     with progress(work.name, total - already, "clips", already=already) as bar:
-        for written in engines.run(work, (unit.combine_chunks() for unit in units), engine):
+        for written in engines.run(work, (unit.combine_chunks() for unit in units), session):
             bar.advance(written.clips, written.failed)
 
 

@@ -51,7 +51,8 @@ def curate(
     out: str,
     recipe: CurationRecipe,
     *,
-    engine: engines.Engine = "ray",
+    engine: engines.Engine = "auto",
+    workers: int | None = None,
     retry_failed: bool = False,
     column: str | None = None,
     readmit: Sequence[str] = (),
@@ -62,10 +63,10 @@ def curate(
 ) -> Summary:
     """Curate ``arguments`` (files, folders, globs, manifests) into the dataset at ``out``; what is done there is not repeated.
 
-    ``column``: manifests' column that names the videos. Sources that were withdrawn are left out, unless ``readmit`` names
-    them. ``policy``: what may be opened beside what ``arguments`` name; ``follow_links``: whether to look behind the links in
-    folders. ``private_sources``: exports do not say where sources lie. Raises ``UsageError`` before any work when the request
-    cannot be met; a source that cannot be used becomes a row.
+    ``engine``, ``workers``: see ``engine.session``. ``column``: manifests' column that names the videos. Sources that were
+    withdrawn are left out, unless ``readmit`` names them. ``policy``: what may be opened beside what ``arguments`` name;
+    ``follow_links``: whether to look behind the links in folders. ``private_sources``: exports do not say where sources
+    lie. Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
     """
     engines.check_engine(engine)
     _check_installed(recipe)
@@ -75,7 +76,7 @@ def curate(
     rows = list(list_sources(arguments, column=column, policy=policy, follow_links=follow_links))
     policy = policy.naming([*(row["address"] for row in rows if row["named"]), *readmit])
     dataset = DatasetTables.create(out)
-    with opening_by(policy), dataset.writer(), engines.session(engine, _required(recipe)):
+    with opening_by(policy), dataset.writer(), engines.session(engine, _required(recipe), workers) as session:
         check_manifest_rules(dataset, recipe, rows)
         clean_tables(dataset)
         if readmit:
@@ -86,7 +87,7 @@ def curate(
         changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed, addresses=placed.addresses)
         record_spans(dataset, recipe.observations, rows, kept=recipe.apart_from_manifests())
         exporting = {"retry_failed": retry_failed, "addresses": placed.addresses, "private_sources": private_sources}
-        run = _Run(dataset, recipe, run_id, engine, progress, exporting)
+        run = _Run(dataset, recipe, run_id, session, progress, exporting)
         for step in recipe.steps:
             run.step(step, rows)
         return Summary(
@@ -153,11 +154,11 @@ class _Run:
         dataset: DatasetTables,
         recipe: CurationRecipe,
         run_id: str,
-        engine: engines.Engine,
+        session: engines.Session,
         progress: Progress,
         exporting: Mapping[str, Any],
     ) -> None:
-        self.dataset, self.recipe, self.run_id, self.engine, self.progress = dataset, recipe, run_id, engine, progress
+        self.dataset, self.recipe, self.run_id, self.session, self.progress = dataset, recipe, run_id, session, progress
         self.exporting = exporting  # what ``export_step`` takes besides
         self.annotations: list[AnnotationReport] = []
         self.selections: list[SelectionReport] = []
@@ -179,7 +180,7 @@ class _Run:
                     self.recipe,
                     step,
                     run_id=self.run_id,
-                    engine=self.engine,
+                    session=self.session,
                     progress=self.progress,
                     **self.exporting,
                 )
@@ -253,7 +254,7 @@ class _Run:
             self.progress(work.name, len(units) if total is None else total, unit, already=done) as bar,
             Committer(table, key=key, done=keys, interval=COMMIT_EVERY) as committer,
         ):
-            for receipt in engines.run(work, bundles(units, most), self.engine):
+            for receipt in engines.run(work, bundles(units, most), self.session):
                 committer.add(receipt)
                 bar.advance(len(receipt.keys), receipt.failed)
 
@@ -321,7 +322,7 @@ def export_step(
     step: ExportStep,
     *,
     run_id: str,
-    engine: engines.Engine,
+    session: engines.Session,
     progress: Progress,
     retry_failed: bool = False,
     addresses: Mapping[str, str] = {},
@@ -341,7 +342,7 @@ def export_step(
         columns,
         selection.properties(),
         run_id=run_id,
-        engine=engine,
+        session=session,
         progress=progress,
         retry_failed=retry_failed,
         addresses=addresses,
@@ -382,7 +383,8 @@ def export_again(
     name: str,
     overrides: Sequence[str],
     *,
-    engine: engines.Engine,
+    engine: engines.Engine = "auto",
+    workers: int | None = None,
     retry_failed: bool = False,
     policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
     sources: Sequence[str] = (),
@@ -392,9 +394,10 @@ def export_again(
 ) -> ExportReport:
     """Export the last selection again, with overrides such as ``export.crf=23``.
 
-    ``retry_failed``: try the clips again that an export which exists lacks. ``policy``: what sources may be opened; a file
-    on this machine may, whatever it says, where it holds what was observed. ``sources``: files, folders, globs or manifests
-    (with ``column``) that name sources of the dataset with what is not stored of their URLs: passwords and signatures.
+    ``engine``, ``workers``: see ``engine.session``. ``retry_failed``: try the clips again that an export which exists
+    lacks. ``policy``: what sources may be opened; a file on this machine may, whatever it says, where it holds what was
+    observed. ``sources``: files, folders, globs or manifests (with ``column``) that name sources of the dataset with what
+    is not stored of their URLs: passwords and signatures.
     """
     engines.check_engine(engine)
     dataset = DatasetTables.open(url)
@@ -403,7 +406,7 @@ def export_again(
     check_private(step, private_sources)
     rows = list(list_sources(sources, column=column, policy=policy))
     policy = policy.naming([row["address"] for row in rows if row["named"]])
-    with opening_by(policy), dataset.writer(), engines.session(engine):
+    with opening_by(policy), dataset.writer(), engines.session(engine, workers=workers) as session:
         clean_tables(dataset)
         run_id = record_run(dataset, recipe)
         return export_step(
@@ -411,7 +414,7 @@ def export_again(
             recipe,
             step,
             run_id=run_id,
-            engine=engine,
+            session=session,
             progress=progress,
             retry_failed=retry_failed,
             addresses=places.find_addresses(dataset, rows) if rows else {},

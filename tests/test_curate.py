@@ -354,7 +354,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
         ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, "),
         ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
-        ([".", "--engine", "spark"], "engine=spark: no such engine; use ray or local"),
+        ([".", "--engine", "spark"], "engine=spark: no such engine; use auto, local or ray"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(

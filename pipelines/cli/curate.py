@@ -21,6 +21,7 @@ from dailies.pipelines.cli.options import (
     RecipeName,
     TextEncoder,
     Vae,
+    Workers,
     parse_engine,
     print_notes,
 )
@@ -37,7 +38,8 @@ def curate(
     out: Annotated[str, typer.Option("--out", "-o", metavar="DATASET", help="Folder or URL of the dataset.")],
     recipe: RecipeName = "default",
     set_: Overrides = [],  # noqa: B006
-    engine: EngineName = "ray",
+    engine: EngineName = "auto",
+    workers: Workers = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed sources and clips again.")] = False,
     column: Annotated[
         str | None, typer.Option("--column", metavar="NAME", help="The manifests' column that names the videos.")
@@ -65,6 +67,7 @@ def curate(
         out,
         loaded,
         engine=parse_engine(engine),
+        workers=workers,
         retry_failed=retry_failed,
         column=column,
         readmit=readmit,
@@ -149,7 +152,8 @@ def export(
     vae: Vae = None,
     text: TextEncoder = None,
     device: Device = "auto",
-    engine: EngineName = "ray",
+    engine: EngineName = "auto",
+    workers: Workers = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try clips again that an export which exists lacks.")
     ] = False,
@@ -187,6 +191,7 @@ def export(
             name,
             set_,
             engine=parse_engine(engine),
+            workers=workers,
             retry_failed=retry_failed,
             policy=policy,
             sources=sources,
@@ -211,7 +216,7 @@ def export(
         export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
     )
     with opening_by(policy):
-        encoded = export_latents(request, engine=parse_engine(engine), progress=progress)
+        encoded = export_latents(request, engine=parse_engine(engine), workers=workers, progress=progress)
     print_latents(encoded, as_json)
 
 

@@ -22,7 +22,18 @@ RecipeName = Annotated[
 Overrides = Annotated[
     list[str], typer.Option("--set", "-s", metavar="STEP.KEY=VALUE", help="Change one value of the recipe; repeatable.")
 ]
-EngineName = Annotated[str, typer.Option("--engine", metavar="ray|local", help="Ray Data, or a plain loop.")]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="auto|local|ray",
+        help="Processes on this machine, or Ray; auto takes Ray for the cluster at RAY_ADDRESS, and for several GPUs.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, help="Processes at most; 1 is a plain loop. Default: one per CPU."),
+]
 AllowLocal = Annotated[
     bool, typer.Option("--allow-local", help="Let manifests name files outside of their own folder.")
 ]
