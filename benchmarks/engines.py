@@ -1,6 +1,6 @@
 """How long curating takes from the command's start to its end, by each engine, and again when nothing is left to do.
 
-    python benchmarks/engines.py SOURCE… [--first 3] [--runs 1] [--json]
+    python benchmarks/engines.py SOURCE… [--first 3] [--runs 1] [--only ENGINE] [--json]
 
 Seconds of ``dailies curate`` with the default recipe on the first so many videos, in a process and a temporary dataset of
 its own each time; the median of the runs.
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from dailies.curation.sources import list_sources
 
-ENGINES = {"auto": [], "a plain loop": ["--workers", "1"], "ray": ["--engine", "ray"]}
+ENGINES = {"auto": [], "loop": ["--workers", "1"], "ray": ["--engine", "ray"]}
 
 
 def seconds(videos: Sequence[str], out: Path, options: Sequence[str]) -> float:
@@ -32,13 +32,13 @@ def seconds(videos: Sequence[str], out: Path, options: Sequence[str]) -> float:
     return round(time.perf_counter() - began, 1)
 
 
-def measure(videos: Sequence[str], runs: int) -> dict[str, dict[str, float]]:
-    times: dict[str, dict[str, list[float]]] = {name: {"first": [], "again": []} for name in ENGINES}
+def measure(videos: Sequence[str], runs: int, engines: Sequence[str]) -> dict[str, dict[str, float]]:
+    times: dict[str, dict[str, list[float]]] = {name: {"first": [], "again": []} for name in engines}
     for _ in range(runs):
-        for name, options in ENGINES.items():
+        for name in engines:
             with tempfile.TemporaryDirectory() as folder:
                 for which in ("first", "again"):
-                    times[name][which].append(seconds(videos, Path(folder, "dataset"), options))
+                    times[name][which].append(seconds(videos, Path(folder, "dataset"), ENGINES[name]))
     return {name: {which: statistics.median(each) for which, each in of.items()} for name, of in times.items()}
 
 
@@ -47,16 +47,17 @@ def main() -> None:
     parser.add_argument("sources", nargs="+")
     parser.add_argument("--first", type=int)
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--only", choices=list(ENGINES))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     videos = [str(row["address"]) for row in list_sources(args.sources)][: args.first]
-    times = measure(videos, args.runs)
+    times = measure(videos, args.runs, [args.only] if args.only else list(ENGINES))
     if args.json:
         print(json.dumps({"videos": len(videos), **times}))
         return
-    print(f"{len(videos)} videos      first   again")
+    print(f"{len(videos)} videos   first   again")
     for name, of in times.items():
-        print(f"{name:14} {of['first']:6.1f}  {of['again']:6.1f}")
+        print(f"{name:8} {of['first']:6.1f}  {of['again']:6.1f}")
 
 
 if __name__ == "__main__":
