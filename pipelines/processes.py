@@ -11,7 +11,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event, Lock, Thread, Timer
@@ -169,7 +169,9 @@ class _Sharing(Generic[ItemT, ResultT]):
                     if self._stopped or self._gave_back(item, error):
                         return
             if child is not None:
-                self._there.close(child)
+                with suppress(Crashed):  # every item is done, and whoever takes the child next starts it again
+                    self._there.close(child)
+                self._busy.discard(child)
                 self._give(child)
         except BaseException as error:
             self._answers.put(error)
