@@ -60,7 +60,7 @@ def export_selection(
     *,
     notes: Sequence[str] = (),
     run_id: str,
-    engine: engines.Engine,
+    session: engines.Session,
     progress: Progress,
     retry_failed: bool = False,
     addresses: Mapping[str, str] = {},
@@ -113,7 +113,7 @@ def export_selection(
             _as_shown(clips, settings.mode, private=private_sources),
             _earlier_clips(dataset, previous, clips["clip_id"], settings, recipe.observations),
             lambda shown: export.plan_shards(shown, seed=step.seed, shard_bytes=step.shard_mb * 1_000_000),
-            engine,
+            session,
             progress,
         )
         failures = _failures(staging, shards)
@@ -257,7 +257,7 @@ def _make_shards(
     shown: pa.Table,
     places: pa.Table,
     plan: Callable[[pa.Table], list[export.Shard]],
-    engine: engines.Engine,
+    session: engines.Session,
     progress: Progress,
 ) -> list[export.Shard]:
     """Extract those of ``clips`` that ``places`` does not have, put all together to shards, and return their plan.
@@ -268,9 +268,9 @@ def _make_shards(
     fresh = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=places["clip_id"])))
     while True:
         batches += (new := export.by_source(fresh))
-        _make(extracting, staging / EXTRACTED, new, engine, progress, elsewhere=len(places))
+        _make(extracting, staging / EXTRACTED, new, session, progress, elsewhere=len(places))
         shards = plan(_located(shown, batches, places))
-        lost = _make(putting, staging / "index", shards, engine, progress)
+        lost = _make(putting, staging / "index", shards, session, progress)
         if not lost:
             return shards
         for line in export.explained(lost):
@@ -314,7 +314,7 @@ def _make(
     work: ExtractWork | ShardWork,
     done: Folder,
     files: Sequence[export.Shard],
-    engine: engines.Engine,
+    session: engines.Session,
     progress: Progress,
     *,
     elsewhere: int = 0,
@@ -331,7 +331,7 @@ def _make(
     lost: dict[str, str] = {}
     sizes = {file.name: _pixels(file.clips) for file in todo}
     with progress(work.name, total - already, "clips", already=already + elsewhere, size=sum(sizes.values())) as bar:
-        for written in engines.run(work, (unit.combine_chunks() for unit in units), engine):
+        for written in engines.run(work, (unit.combine_chunks() for unit in units), session):
             bar.advance(written.clips, written.failed, size=0.0 if written.lost else sizes[written.name])
             lost |= written.lost
     return lost

@@ -53,7 +53,7 @@ class Isolated:
     Args:
         answer: type of what the function returns, such as ``dict[str, Any]``; an answer that is none is refused.
         policy: what the child may open of what others wrote.
-        stall_seconds: how long a call may go without a heartbeat.
+        stall_seconds: how long a call may go without a heartbeat; ``None``: as long as it takes.
         memory_gb: limit of the child's address space (GiB); ``None``: no limit.
     """
 
@@ -63,7 +63,7 @@ class Isolated:
         *,
         answer: Any = Any,
         policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
-        stall_seconds: float = 60,
+        stall_seconds: float | None = 60,
         memory_gb: float | None = None,
     ) -> None:
         module, _, name = function.partition(":")
@@ -101,6 +101,13 @@ class Isolated:
             self._stderr.close()
             self._stderr = None
 
+    def interrupt(self) -> None:
+        """Kill the child, from another thread than the one that waits in ``call``, which raises ``Crashed`` for it."""
+        child = self._child
+        if child is not None and child.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+
     def call(self, *args: Any) -> Any:
         """Call ``function(*args, heartbeat)``, which calls ``heartbeat()`` whenever it has made progress.
 
@@ -132,7 +139,7 @@ class Isolated:
         path = os.pathsep.join(safe_path(sys.path))
         command = [sys.executable, "-P", "-m", "dailies.pipelines.isolate", self._function]
         self._child = subprocess.Popen(
-            [*command, str(os.getpid()), str(self._stall), str(self._memory or 0)],
+            [*command, str(os.getpid()), str(self._stall or 0), str(self._memory or 0)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -142,7 +149,7 @@ class Isolated:
         assert self._child.stdin is not None
         os.set_blocking(self._child.stdin.fileno(), False)
         try:
-            started = self._answer(self._stall + START_SECONDS)
+            started = self._answer((self._stall or 0) + START_SECONDS)
             if started["kind"] != "done":
                 raise _error(started["value"])
         except SourceError as error:  # before it looked at any item
@@ -175,7 +182,7 @@ class Isolated:
             except BrokenPipeError:
                 raise self._crash() from None
 
-    def _answer(self, seconds: float) -> dict[str, Any]:
+    def _answer(self, seconds: float | None) -> dict[str, Any]:
         """Return the next message that is not a heartbeat; each heartbeat gives it another ``seconds``."""
         while True:
             (length,) = HEADER.unpack(self._read(HEADER.size, seconds))
@@ -192,7 +199,7 @@ class Isolated:
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise Crashed(f"its process gave an answer that is none ({error}); it was killed") from error
 
-    def _read(self, length: int, seconds: float) -> bytearray:
+    def _read(self, length: int, seconds: float | None) -> bytearray:
         assert self._child is not None
         assert self._child.stdout is not None
         pipe, data = self._child.stdout.fileno(), bytearray()
@@ -204,10 +211,10 @@ class Isolated:
             data += part
         return data
 
-    def _wait(self, pipe: int, event: int, seconds: float) -> None:
+    def _wait(self, pipe: int, event: int, seconds: float | None) -> None:
         poll = select.poll()
         poll.register(pipe, event)
-        if not poll.poll(seconds * 1000):
+        if not poll.poll(None if seconds is None else seconds * 1000):
             raise Hung(f"no progress in {seconds:g} s; its process was killed")
 
     def _crash(self) -> Crashed:
@@ -292,7 +299,7 @@ def _say(answers: IO[bytes], kind: str, value: Any) -> None:
 
 
 def _beater(answers: IO[bytes], stall: float) -> Callable[[], None]:
-    """Return a new ``heartbeat``, the first of which is given at once."""
+    """Return a new ``heartbeat``, the first of which is given at once. ``stall`` of 0: no limit."""
     last = -HEARTBEAT_SECONDS
 
     def heartbeat() -> None:
@@ -301,7 +308,8 @@ def _beater(answers: IO[bytes], stall: float) -> Callable[[], None]:
         if now - last >= HEARTBEAT_SECONDS:
             last = now
             # Should the parent be gone while C code holds the GIL, this thread, which needs no GIL, ends the child.
-            faulthandler.dump_traceback_later(2 * stall + 5, exit=True)
+            if stall:
+                faulthandler.dump_traceback_later(2 * stall + 5, exit=True)
             _say(answers, "heartbeat", None)
 
     heartbeat()

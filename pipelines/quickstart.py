@@ -48,7 +48,8 @@ def run_quickstart(
     *,
     videos: int = 18,
     seed: int = 0,
-    engine: Engine = "local",
+    engine: Engine = "auto",
+    workers: int | None = None,
     progress: Progress = silent,
     say: Say = lambda stage, line: None,
 ) -> QuickstartResult:
@@ -76,7 +77,9 @@ def run_quickstart(
         else:
             render(manifest, videos=videos, seed=seed)
         begin(2, "curate them")
-        summary = curate([str(manifest)], str(folder / "dataset"), recipe, engine=engine, progress=progress)
+        summary = curate(
+            [str(manifest)], str(folder / "dataset"), recipe, engine=engine, workers=workers, progress=progress
+        )
         (export,) = summary.exports
         if export.path is None:
             raise DailiesError(f"--videos={videos}: no clip was selected, so there is nothing to train on; render more")

@@ -65,7 +65,8 @@ def curate(
     out: str,
     recipe: CurationRecipe,
     *,
-    engine: engines.Engine = "ray",
+    engine: engines.Engine = "auto",
+    workers: int | None = None,
     retry_failed: bool = False,
     column: str | None = None,
     readmit: Sequence[str] = (),
@@ -76,10 +77,10 @@ def curate(
 ) -> Summary:
     """Curate ``arguments`` (files, folders, globs, manifests) into the dataset at ``out``; what is done there is not repeated.
 
-    ``column``: manifests' column that names the videos. Sources that were withdrawn are left out, unless ``readmit`` names
-    them. ``policy``: what may be opened beside what ``arguments`` name; ``follow_links``: whether to look behind the links in
-    folders. ``private_sources``: exports do not say where sources lie. Raises ``UsageError`` before any work when the request
-    cannot be met; a source that cannot be used becomes a row.
+    ``engine``, ``workers``: see ``engine.session``. ``column``: manifests' column that names the videos. Sources that were
+    withdrawn are left out, unless ``readmit`` names them. ``policy``: what may be opened beside what ``arguments`` name;
+    ``follow_links``: whether to look behind the links in folders. ``private_sources``: exports do not say where sources
+    lie. Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
     """
     engines.check_engine(engine)
     _check_installed(recipe)
@@ -90,7 +91,12 @@ def curate(
         rows = list(list_sources(arguments, column=column, policy=policy, follow_links=follow_links))
     policy = policy.naming([*(row["address"] for row in rows if row["named"]), *readmit])
     dataset = DatasetTables.create(out)
-    with reporting(progress), opening_by(policy), dataset.writer(), engines.session(engine, _required(recipe)):
+    with (
+        reporting(progress),
+        opening_by(policy),
+        dataset.writer(),
+        engines.session(engine, _required(recipe), workers) as session,
+    ):
         check_manifest_rules(dataset, recipe, rows)
         if (line := footage.warning(dataset, recipe, rows)) is not None:
             log.warning(line)
@@ -103,7 +109,7 @@ def curate(
         changed = withdraw_changed(dataset, recipe, rows, retry_failed=retry_failed, addresses=placed.addresses)
         record_spans(dataset, recipe.observations, rows, kept=recipe.apart_from_manifests())
         exporting = {"retry_failed": retry_failed, "addresses": placed.addresses, "private_sources": private_sources}
-        run = _Run(dataset, recipe, run_id, engine, progress, exporting)
+        run = _Run(dataset, recipe, run_id, session, progress, exporting)
         for step in recipe.steps:
             run.step(step, rows)
         return Summary(
@@ -171,11 +177,11 @@ class _Run:
         dataset: DatasetTables,
         recipe: CurationRecipe,
         run_id: str,
-        engine: engines.Engine,
+        session: engines.Session,
         progress: Progress,
         exporting: Mapping[str, Any],
     ) -> None:
-        self.dataset, self.recipe, self.run_id, self.engine, self.progress = dataset, recipe, run_id, engine, progress
+        self.dataset, self.recipe, self.run_id, self.session, self.progress = dataset, recipe, run_id, session, progress
         self.exporting = exporting  # what ``export_step`` takes besides
         self.annotations: list[AnnotationReport] = []
         self.selections: list[SelectionReport] = []
@@ -203,7 +209,7 @@ class _Run:
                     self.recipe,
                     step,
                     run_id=self.run_id,
-                    engine=self.engine,
+                    session=self.session,
                     progress=self.progress,
                     **self.exporting,
                 )
@@ -287,7 +293,7 @@ class _Run:
             self.progress(work.name, count, unit, already=done, size=size) as bar,
             Committer(table, key=key, done=keys, interval=COMMIT_EVERY) as committer,
         ):
-            for receipt in engines.run(work, bundles(units, most), self.engine):
+            for receipt in engines.run(work, bundles(units, most), self.session):
                 committer.add(receipt)
                 done_size = None if sizes is None else sum(sizes[key] for key in receipt.keys)
                 bar.advance(len(receipt.keys), receipt.failed, size=done_size)
@@ -360,7 +366,7 @@ def export_step(
     step: ExportStep,
     *,
     run_id: str,
-    engine: engines.Engine,
+    session: engines.Session,
     progress: Progress,
     retry_failed: bool = False,
     addresses: Mapping[str, str] = {},
@@ -385,7 +391,7 @@ def export_step(
         selection.properties(),
         notes=footage.notes(dataset, recipe, clips["source_id"], step),
         run_id=run_id,
-        engine=engine,
+        session=session,
         progress=progress,
         retry_failed=retry_failed,
         addresses=addresses,
@@ -427,7 +433,8 @@ def export_again(
     name: str,
     overrides: Sequence[str],
     *,
-    engine: engines.Engine,
+    engine: engines.Engine = "auto",
+    workers: int | None = None,
     retry_failed: bool = False,
     policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
     sources: Sequence[str] = (),
@@ -437,9 +444,10 @@ def export_again(
 ) -> ExportReport:
     """Export the last selection again, with overrides such as ``export.crf=23``.
 
-    ``retry_failed``: try the clips again that an export which exists lacks. ``policy``: what sources may be opened; a file
-    on this machine may, whatever it says, where it holds what was observed. ``sources``: files, folders, globs or manifests
-    (with ``column``) that name sources of the dataset with what is not stored of their URLs: passwords and signatures.
+    ``engine``, ``workers``: see ``engine.session``. ``retry_failed``: try the clips again that an export which exists
+    lacks. ``policy``: what sources may be opened; a file on this machine may, whatever it says, where it holds what was
+    observed. ``sources``: files, folders, globs or manifests (with ``column``) that name sources of the dataset with what
+    is not stored of their URLs: passwords and signatures.
     """
     engines.check_engine(engine)
     dataset = DatasetTables.open(url)
@@ -449,7 +457,12 @@ def export_again(
     check_private(step, private_sources)
     rows = list(list_sources(sources, column=column, policy=policy))
     policy = policy.naming([row["address"] for row in rows if row["named"]])
-    with reporting(progress), opening_by(policy), dataset.writer(), engines.session(engine):
+    with (
+        reporting(progress),
+        opening_by(policy),
+        dataset.writer(),
+        engines.session(engine, workers=workers) as session,
+    ):
         clean_tables(dataset)
         run_id = record_run(dataset, recipe)
         return export_step(
@@ -457,7 +470,7 @@ def export_again(
             recipe,
             step,
             run_id=run_id,
-            engine=engine,
+            session=session,
             progress=progress,
             retry_failed=retry_failed,
             addresses=places.find_addresses(dataset, rows) if rows else {},

@@ -50,7 +50,8 @@ def run_workers(work: Callable[[Say], None], out: str | Path, workers: int, *, d
 
     scaling = ScalingConfig(num_workers=workers, use_gpu=pick_device(device).type == "cuda")
     failures = FailureConfig(max_failures=RESTARTS)
-    with engines.session("ray"), lines.follow(say):
+    with engines.session("ray") as session, lines.follow(say):
+        session.start_ray()
         trainer = TorchTrainer(
             worker,
             train_loop_config={},

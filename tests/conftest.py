@@ -25,6 +25,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["DAILIES_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_process() -> Iterator[None]:
+    """Stages stay in this process, where tests put their own functions, however slow the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dailies.pipelines.processes.ALONE_SECONDS", 3600.0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _working_directory() -> Iterator[None]:
     """A test leaves the working directory as it was: a later one of the same process imports from it."""

@@ -133,13 +133,13 @@ def cluster() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_node_that_lacks_a_package_is_named_before_work_starts() -> None:
-    with engines.session("ray", ["json", "xml.dom"]):
-        pass
+    with engines.session("ray", ["json", "xml.dom"]) as session:
+        session.start_ray()
     with (
         pytest.raises(NotInstalled, match=r"node \S+ lacks no_such_package, nothing\.at_all: install"),
-        engines.session("ray", ["json", "no_such_package", "nothing.at_all"]),
+        engines.session("ray", ["json", "no_such_package", "nothing.at_all"]) as session,
     ):
-        raise AssertionError("work began")
+        next(engines.run(Sums(), BUNDLES, session))
 
 
 @pytest.mark.slow
@@ -153,20 +153,23 @@ def test_a_full_cluster_is_said_to_be_waited_for(
     taken = ray.remote(num_cpus=1)(lambda: time.sleep(4)).remote()
     while ray.available_resources().get("CPU"):
         time.sleep(0.05)
-    with engines.session("ray"):
-        assert sorted(engines.run(Sums(), BUNDLES, "ray")) == [2, 3, 5]
-    ray.get(taken)
-    assert "stage sums: the cluster is full; waiting for CPU to be free" in caplog.text
-    caplog.clear()
-    assert sorted(engines.run(Sums(), BUNDLES, "ray")) == [2, 3, 5]
-    assert "full" not in caplog.text
+    with engines.session("auto") as session:  # this process has joined a cluster
+        assert sorted(engines.run(Sums(), BUNDLES, session)) == [2, 3, 5]
+        ray.get(taken)
+        assert "stage sums: the cluster is full; waiting for CPU to be free" in caplog.text
+        caplog.clear()
+        assert sorted(engines.run(Sums(), BUNDLES, session)) == [2, 3, 5]
+        assert "full" not in caplog.text
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_package_that_a_worker_lacks_names_its_machine() -> None:
-    with pytest.raises(NotInstalled, match=rf"^{socket.gethostname()}: .*No module named 'x'"):
-        list(engines.run(Sums(error=ImportError("No module named 'x'")), [pa.table({"n": [-1]})], "ray"))
+    with (
+        engines.session("ray") as session,
+        pytest.raises(NotInstalled, match=rf"^{socket.gethostname()}: .*No module named 'x'"),
+    ):
+        list(engines.run(Sums(error=ImportError("No module named 'x'")), [pa.table({"n": [-1]})], session))
 
 
 Guarded = tuple[dict[str, str], dict[str, str]]

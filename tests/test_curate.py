@@ -20,6 +20,7 @@ import pytest
 from dailies.curation import packages, video, world
 from dailies.curation.tables import DatasetTables, query
 from tests.conftest import Dailies
+from tests.test_engine import nothing_alone
 
 FAST = ["--recipe", str(Path(__file__).with_name("plain.yaml")), "--set", "export.preset=ultrafast"]
 # For what is about sources and clips only: no text to find, nothing to encode, and one child process less to start.
@@ -222,13 +223,20 @@ def test_a_second_run_does_nothing_again(curated: Path, small_world: Path, daili
     ] == []
 
 
-@pytest.mark.slow  # test_kill's run on Ray is compared with one of the plain loop, too
-def test_ray_and_the_plain_loop_make_the_same_tables(
-    curated: Path, small_world: Path, tmp_path: Path, dailies: Dailies
+@pytest.mark.slow  # test_kill's runs on Ray and in processes are compared with one of the plain loop, too
+@pytest.mark.parametrize("engine", [("--engine", "ray"), ("--engine", "local", "--workers", "2")], ids=" ".join)
+def test_ray_processes_and_the_plain_loop_make_the_same_tables(
+    engine: tuple[str, ...],
+    curated: Path,
+    small_world: Path,
+    tmp_path: Path,
+    dailies: Dailies,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = dailies("curate", small_world, "--out", tmp_path / "ray", *FAST, "--engine", "ray")
+    nothing_alone(monkeypatch)
+    done = dailies("curate", small_world, "--out", tmp_path / "other", *FAST, *engine)
     assert done.returncode == 0, done.stderr
-    assert comparable(tmp_path / "ray") == comparable(curated)
+    assert comparable(tmp_path / "other") == comparable(curated)
 
 
 def test_verify_gc_and_sql_agree_that_it_is_whole(curated: Path, dailies: Dailies) -> None:
@@ -354,7 +362,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
         ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, "),
         ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
-        ([".", "--engine", "spark"], "engine=spark: no such engine; use ray or local"),
+        ([".", "--engine", "spark"], "engine=spark: no such engine; use auto, local or ray"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(

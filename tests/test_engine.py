@@ -1,4 +1,4 @@
-"""The engine: Ray and the plain loop hand back the same receipts and raise the same errors."""
+"""The engine: the plain loop, processes and Ray hand back the same receipts and raise the same errors."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from dailies.curation.errors import UsageError
 from dailies.curation.types import Resources
 from dailies.pipelines import engine as engines
+from dailies.pipelines import processes
 from dailies.pipelines.answers import error_of
 
 
@@ -46,17 +47,35 @@ class Sums:
 BUNDLES = [pa.table({"n": [1, 2]}), pa.table({"n": [3, -1]}), pa.table({"n": [5]})]
 
 
-@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.slow)])
-def engine(request: pytest.FixtureRequest) -> Iterator[engines.Engine]:
+@pytest.fixture(scope="module", params=["loop", "processes", pytest.param("ray", marks=pytest.mark.slow)])
+def session(request: pytest.FixtureRequest) -> Iterator[engines.Session]:
     with pytest.MonkeyPatch.context() as patch:
         # Workers see no working directory, and the work of these tests lies in the tests' own folder.
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-        with engines.session(request.param):
-            yield request.param
+        if request.param == "processes":
+            nothing_alone(patch)
+        workers = {"loop": 1, "processes": 2, "ray": None}[request.param]
+        with engines.session("ray" if request.param == "ray" else "local", workers=workers) as session:
+            yield session
 
 
-def test_receipts_come_back(engine: engines.Engine) -> None:
-    assert sorted(engines.run(Sums(), BUNDLES, engine)) == [2, 3, 5]
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes do not see the working directory, which this module must not lie in."""
+    monkeypatch.chdir(tmp_path)
+
+
+def nothing_alone(patch: pytest.MonkeyPatch) -> None:
+    """Leave every stage to processes from its start."""
+    patch.setattr(processes._Sharing, "alone", lambda self, here: iter(()))
+
+
+def test_receipts_come_back(session: engines.Session) -> None:
+    assert sorted(engines.run(Sums(), BUNDLES, session)) == [2, 3, 5]
+
+
+def test_a_stage_without_work_opens_nothing(session: engines.Session) -> None:
+    assert list(engines.run(Sums(error=ValueError("opened"), at_open=True), [], session)) == []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +97,12 @@ def test_a_worker_computes_on_as_many_threads_as_it_has_cores(engine: engines.En
 
 @pytest.mark.parametrize("at_open", [False, True], ids=["in a bundle", "at open"])
 @pytest.mark.parametrize("error", [UsageError("model: no such file"), ValueError("lists differ in length")])
-def test_an_error_of_the_work_arrives_as_it_is(error: Exception, at_open: bool, engine: engines.Engine) -> None:
+def test_an_error_of_the_work_arrives_as_it_is(error: Exception, at_open: bool, session: engines.Session) -> None:
     with pytest.raises(type(error)) as caught:
-        list(engines.run(Sums(error=error, at_open=at_open), BUNDLES, engine))
+        list(engines.run(Sums(error=error, at_open=at_open), BUNDLES, session))
     assert type(caught.value) is type(error)
     assert str(caught.value) == str(error)
-    if engine == "ray":
+    if session.workers != 1:
         assert "raise self.error" in caught.value.__notes__[0]  # the worker's traceback
 
 

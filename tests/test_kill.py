@@ -18,6 +18,7 @@ from dailies.curation import world
 from dailies.curation.errors import DatasetError
 from tests.conftest import Dailies
 from tests.test_curate import FAST, comparable, table
+from tests.test_engine import nothing_alone
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [*FAST, "--set", "text.side=320"]  # finding text would take most of a run's time
@@ -30,7 +31,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# Runs of the plain loop are forked off a server that has their imports, which take longer than these runs' work.
+# Runs on this machine are forked off a server that has their imports, which take longer than these runs' work.
 FORKS = multiprocessing.get_context("forkserver")
 IMPORTS = (
     "dailies.pipelines.cli.main",
@@ -95,6 +96,7 @@ def command_line(arguments: list[str]) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
+    nothing_alone(pytest.MonkeyPatch())
     main(arguments)
 
 
@@ -104,8 +106,11 @@ def _imported() -> None:
 
 
 def start(footage: Path, out: Path, engine: str) -> Run:
-    arguments = ["curate", str(footage), "--out", str(out), *QUICK, "--engine", engine]
-    return KillableCommand(arguments) if engine == "ray" else Forked(arguments)
+    """Start a run on ``engine``: ``ray``, ``local``, or ``processes``, which is local without the caller's own share."""
+    arguments = ["curate", str(footage), "--out", str(out), *QUICK]
+    if engine == "ray":
+        return KillableCommand([*arguments, "--engine", "ray"])
+    return Forked([*arguments, "--engine", "local", "--workers", "2" if engine == "processes" else "1"])
 
 
 def at_work(process: Run, out: Path) -> bool:
@@ -171,14 +176,20 @@ def check_equal(out: Path, unbroken: Path, dailies: Dailies) -> None:
     assert not list(out.glob("exports/.staging-*"))
 
 
-# 17 moments with the plain loop and 3 on Ray, 8 and 2 of them slow.
+# 13 moments with the plain loop, 6 with processes and 3 on Ray, 8, 4 and 2 of them slow.
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("seed", "kills"),
-    [(0, 5), (1, 4), pytest.param(2, 4, marks=pytest.mark.slow), pytest.param(3, 4, marks=pytest.mark.slow)],
+    ("seed", "kills", "engine"),
+    [
+        (0, 5, "local"),
+        (1, 2, "processes"),
+        pytest.param(1, 4, "local", marks=pytest.mark.slow),
+        pytest.param(2, 4, "local", marks=pytest.mark.slow),
+        pytest.param(3, 4, "processes", marks=pytest.mark.slow),
+    ],
 )
-def test_plain_runs_killed_and_started_again_end_like_an_unbroken_one(
-    seed: int, kills: int, footage: Path, unbroken: tuple[Path, float], tmp_path: Path, dailies: Dailies
+def test_local_runs_killed_and_started_again_end_like_an_unbroken_one(
+    seed: int, kills: int, engine: str, footage: Path, unbroken: tuple[Path, float], tmp_path: Path, dailies: Dailies
 ) -> None:
     reference, seconds = unbroken
     draw = random.Random(seed)
@@ -186,7 +197,7 @@ def test_plain_runs_killed_and_started_again_end_like_an_unbroken_one(
     killed, number = 0, 0
     while killed < kills:  # a run that finishes before its moment does not count: on with a new dataset
         out = tmp_path / f"dataset-{number}"
-        killed += kill_until_done(footage, out, "local", moments, kills - killed)
+        killed += kill_until_done(footage, out, engine, moments, kills - killed)
         check_equal(out, reference, dailies)
         number += 1
 

@@ -26,6 +26,7 @@ from dailies.pipelines.cli.options import (
     RecipeName,
     TextEncoder,
     Vae,
+    Workers,
     parse_engine,
     print_notes,
 )
@@ -49,7 +50,8 @@ def curate(
     ],
     recipe: RecipeName = "default",
     set_: Overrides = [],  # noqa: B006
-    engine: EngineName = "ray",
+    engine: EngineName = "auto",
+    workers: Workers = None,
     retry_failed: Annotated[
         bool,
         typer.Option("--retry-failed", help="Try failed sources and clips again.", rich_help_panel=WORK),
@@ -99,6 +101,7 @@ def curate(
         out,
         loaded,
         engine=parse_engine(engine),
+        workers=workers,
         retry_failed=retry_failed,
         column=column,
         readmit=readmit,
@@ -219,7 +222,8 @@ def export(
     vae: Vae = None,
     text: TextEncoder = None,
     device: Device = "auto",
-    engine: EngineName = "ray",
+    engine: EngineName = "auto",
+    workers: Workers = None,
     retry_failed: Annotated[
         bool,
         typer.Option("--retry-failed", help="Try clips again that an export which exists lacks.", rich_help_panel=WORK),
@@ -268,6 +272,7 @@ def export(
             name,
             set_,
             engine=parse_engine(engine),
+            workers=workers,
             retry_failed=retry_failed,
             policy=policy,
             sources=sources,
@@ -294,7 +299,7 @@ def export(
         export=dataset, latents=latents, out=out, views=views, sets=set_, start=start, parts=parts, device=device
     )
     with reporting(progress), opening_by(policy):
-        encoded = export_latents(request, engine=parse_engine(engine), progress=progress)
+        encoded = export_latents(request, engine=parse_engine(engine), workers=workers, progress=progress)
     print_latents(encoded, as_json)
 
 

@@ -40,7 +40,24 @@ Overrides = Annotated[
     ),
 ]
 EngineName = Annotated[
-    str, typer.Option("--engine", help="Ray Data, or a plain loop.", rich_help_panel=ENGINE, **choice("ray|local"))
+    str,
+    typer.Option(
+        "--engine",
+        help="Processes on this machine, or Ray; auto takes Ray for the cluster at RAY_ADDRESS, and for several GPUs.",
+        rich_help_panel=ENGINE,
+        **choice("auto|local|ray"),
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Processes at most; 1 is a plain loop.",
+        show_default="one per CPU",
+        rich_help_panel=ENGINE,
+    ),
 ]
 AllowLocal = Annotated[
     bool,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dailies.pipelines.cli.options import EngineName, parse_engine
+from dailies.pipelines.cli.options import EngineName, Workers, parse_engine
 
 if TYPE_CHECKING:
     from dailies.pipelines.quickstart import QuickstartResult
@@ -18,7 +18,8 @@ def quickstart(
     ] = "quickstart",
     videos: Annotated[int, typer.Option("--videos", metavar="N", min=6, help="How many videos to render.")] = 18,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the rendered videos.")] = 0,
-    engine: EngineName = "ray",
+    engine: EngineName = "auto",
+    workers: Workers = None,
 ) -> None:
     """Render videos, curate and caption them, train in three phases, publish and sample. Offline, on two CPU cores."""
     from dailies.pipelines.cli.curation_tables import print_summary
@@ -27,7 +28,13 @@ def quickstart(
     from dailies.pipelines.quickstart import run_quickstart
 
     result = run_quickstart(
-        out, videos=videos, seed=seed, engine=parse_engine(engine), progress=show_progress, say=print_stage
+        out,
+        videos=videos,
+        seed=seed,
+        engine=parse_engine(engine),
+        workers=workers,
+        progress=show_progress,
+        say=print_stage,
     )
     print_summary(result.summary, as_json=False)
     print_training(result.phases, as_json=False)

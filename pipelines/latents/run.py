@@ -88,11 +88,17 @@ class LatentsReport:
     bytes: int
 
 
-def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress: Progress = silent) -> LatentsReport:
+def export_latents(
+    request: LatentsRequest,
+    *,
+    engine: engines.Engine = "auto",
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> LatentsReport:
     """Make latents of an export for a recipe's phase, or report those that are there; resumes where a killed run stopped.
 
     Raises ``UsageError`` before any work where export, recipe, models and place do not fit each other, and
-    ``DailiesError`` when not one clip could be encoded.
+    ``DailiesError`` when not one clip could be encoded. ``engine``, ``workers``: see ``engine.session``.
     """
     need(DIFFUSION, by="export --latents")
     recipe, phase = recipe_of(request.latents, request.sets)
@@ -101,21 +107,24 @@ def export_latents(request: LatentsRequest, *, engine: engines.Engine, progress:
     source, final = Folder.at(export), Folder.at(request.out)
     models = _models(recipe, request)
     names = _shard_names(request, source)
-    work = _work(request, recipe, phase, models, source, engine)
-    shards = _shards(source, names, recipe, phase)
-    selected = {name: _count_selected(source, name, phase) for name, _ in shards}
-    left_out = sum(rows for _, rows in shards) - sum(selected.values())
-    if _is_made(final, work.manifest):
+    if engine == "auto" and ":" in request.device:
+        engine = "local"  # Ray would pick the GPU
+    with engines.session(engine, workers=workers) as session:
+        work = _work(request, recipe, phase, models, source, session)
+        shards = _shards(source, names, recipe, phase)
+        selected = {name: _count_selected(source, name, phase) for name, _ in shards}
+        left_out = sum(rows for _, rows in shards) - sum(selected.values())
+        if _is_made(final, work.manifest):
+            return report(final, left_out)
+        if not sum(selected.values()):
+            raise UsageError(f"phase {phase.name}: select={list(phase.select)}: no clip of {request.export} passes")
+        staging = Folder.beneath(work.staging)
+        with _sole_maker(final):
+            if not _is_made(final, work.manifest):  # another process may have made them since
+                _run(work, staging, selected, session, progress)
+                staging.write(MANIFEST, work.manifest.text.encode())
+                _finish(staging, final, [name for name, _ in shards], work.manifest, left_out)
         return report(final, left_out)
-    if not sum(selected.values()):
-        raise UsageError(f"phase {phase.name}: select={list(phase.select)}: no clip of {request.export} passes")
-    staging = Folder.beneath(work.staging)
-    with _sole_maker(final):
-        if not _is_made(final, work.manifest):  # another process may have made them since
-            _run(work, staging, selected, engine, progress)
-            staging.write(MANIFEST, work.manifest.text.encode())
-            _finish(staging, final, [name for name, _ in shards], work.manifest, left_out)
-    return report(final, left_out)
 
 
 @contextmanager
@@ -180,7 +189,7 @@ def _work(
     phase: Phase,
     models: Models,
     source: Folder,
-    engine: engines.Engine,
+    session: engines.Session,
 ) -> LatentsWork:
     from dailies.training.data.content import shards_content
     from dailies.training.data.manifest import build_manifest
@@ -196,6 +205,7 @@ def _work(
         version=version("dailies"),
     )
     device = pick_device(request.device)
+    on_ray = session.chosen(float(device.type == "cuda")) == "ray"
     base, _, name = Folder.at(request.out).url.rpartition("/")
     meaning = [manifest.fingerprint, sorted(source.relative(info) for info in (source / "data").list())]
     return LatentsWork(
@@ -203,7 +213,7 @@ def _work(
         staging=f"{base}/.staging-{name}-{schema.fingerprint(meaning)}",
         manifest=manifest,
         models=models,
-        device=device.type if engine == "ray" else str(device),  # Ray says which of the GPUs
+        device=device.type if on_ray else str(device),  # Ray says which of the GPUs
         policy=policy_in_force(),
     )
 
@@ -242,17 +252,13 @@ def _is_made(final: Folder, manifest: LatentsManifest) -> bool:
 
 
 def _run(
-    work: LatentsWork, staging: Folder, selected: Mapping[str, int], engine: engines.Engine, progress: Progress
+    work: LatentsWork, staging: Folder, selected: Mapping[str, int], session: engines.Session, progress: Progress
 ) -> None:
     todo = [name for name, clips in selected.items() if clips and not (staging / "index").holds(name)]
     total, left = sum(selected.values()), sum(selected[name] for name in todo)
     bundles = (pa.table({"file": [name]}) for name in todo)
-    with (
-        reporting(progress),
-        engines.session(engine),
-        progress(work.name, left, "clips", already=total - left) as bar,
-    ):
-        for written in engines.run(work, bundles, engine):
+    with reporting(progress), progress(work.name, left, "clips", already=total - left) as bar:
+        for written in engines.run(work, bundles, session):
             bar.advance(written.clips, written.failed)
 
 

@@ -63,7 +63,8 @@ def curate(
     *,
     recipe: str | CurationRecipe = "default",
     overrides: Sequence[str] = (),
-    engine: Engine = "ray",
+    engine: Engine = "auto",
+    workers: int | None = None,
     retry_failed: bool = False,
     column: str | None = None,
     readmit: Sequence[str] = (),
@@ -76,7 +77,9 @@ def curate(
     """Turn raw video into a dataset and training shards; repeat the call to resume.
 
     ``sources``: files, folders, globs or manifests, whose column ``column`` names the videos. ``recipe``: a built-in name, a
-    YAML file, or a ``CurationRecipe``. ``allow_local``: let manifests name files outside of their own folder;
+    YAML file, or a ``CurationRecipe``. ``engine``: ``local`` for processes on this machine, ``ray``, or ``auto``, which takes
+    Ray for the cluster at ``RAY_ADDRESS`` and for several GPUs. ``workers``: processes at most, by default one for each CPU;
+    with 1, a plain loop in this process. ``allow_local``: let manifests name files outside of their own folder;
     ``allow_private_hosts``: read URLs of this machine and of private networks that a manifest names, or another URL leads
     to; ``follow_links``: whether to look behind the links in folders and globs. ``private_sources``: exports do not say where
     sources lie.
@@ -88,6 +91,7 @@ def curate(
         os.fspath(out),
         load_recipe(recipe, overrides),
         engine=engine,
+        workers=workers,
         retry_failed=retry_failed,
         column=column,
         readmit=readmit,
@@ -174,7 +178,8 @@ class Dataset:
         name: str = "export",
         *,
         overrides: Sequence[str] = (),
-        engine: Engine = "ray",
+        engine: Engine = "auto",
+        workers: int | None = None,
         retry_failed: bool = False,
         allow_private_hosts: bool = False,
         sources: Paths = (),
@@ -184,16 +189,17 @@ class Dataset:
     ) -> ExportReport:
         """Export the last selection, with overrides such as ``overrides=["export.crf=23"]``.
 
-        ``retry_failed``: try the clips again that an export which exists lacks. ``allow_private_hosts``: read sources at URLs
-        of this machine and of private networks. ``sources``: those of the dataset by whole URLs, of which it keeps no
-        passwords and signatures: files, folders, globs or manifests, whose column ``column`` names them.
-        ``private_sources``: the export does not say where sources lie.
+        ``engine``, ``workers``: as of ``curate``. ``retry_failed``: try the clips again that an export which exists lacks.
+        ``allow_private_hosts``: read sources at URLs of this machine and of private networks. ``sources``: those of the
+        dataset by whole URLs, of which it keeps no passwords and signatures: files, folders, globs or manifests, whose
+        column ``column`` names them. ``private_sources``: the export does not say where sources lie.
         """
         return run.export_again(
             self.url,
             name,
             overrides,
             engine=engine,
+            workers=workers,
             retry_failed=retry_failed,
             policy=SourcePolicy(private_hosts=allow_private_hosts),
             sources=_paths(sources),

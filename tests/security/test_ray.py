@@ -158,7 +158,8 @@ def listening(pids):
     return addresses
 
 seen = []
-with engines.session("ray"):
+with engines.session("ray") as session:
+    session.start_ray()
     import ray
 
     @ray.remote
@@ -186,7 +187,8 @@ with engines.session("ray"):
         )
         facts[name] = done.stdout.strip() or f"died with {done.returncode}"
 facts["left"] = os.path.exists(os.path.dirname(folder))
-with engines.session("ray"):  # and once more in the same process, under another token
+with engines.session("ray") as session:  # and once more in the same process, under another token
+    session.start_ray()
     ray.get(look.remote())
 print(json.dumps(facts))
 """
