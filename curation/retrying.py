@@ -134,7 +134,7 @@ def in_words(error: BaseException) -> str | None:
 
 def cause_of(error: BaseException) -> str:
     """Say in one line what went wrong, first in words, with the causes and the HTTP status that a store's library hides."""
-    phrases: list[str] = [words] if (words := in_words(error)) is not None else []
+    phrases: list[str] = [in_short] if (in_short := in_words(error)) is not None else []
     for link in _chain(error):
         status = _status(link)
         text = re.sub(r"\x1b\[\d*m|↳", "", str(link)) or type(link).__name__

@@ -8,10 +8,13 @@ from importlib import import_module
 from types import ModuleType
 
 __all__ = [
+    "captions",
     "cuts",
     "doctor",
     "engine",
+    "export_work",
     "exporting",
+    "footage",
     "import_path",
     "installation",
     "isolate",

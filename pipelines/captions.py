@@ -75,13 +75,13 @@ def _line(
     others = [phase.name for phase in phases if not reads_captions(phase)]
     free = f" ({', '.join(others)}: none)" if others else ""
     who = f"caption: phase{'s' * (len(readers) > 1)} {', '.join(readers)} of {recipe.name} read {', '.join(lacking)}{free}"
-    made = [step.name for step in load_recipe(CAPTIONED).steps if isinstance(step, CaptionStep)]
+    makes = [step.name for step in load_recipe(CAPTIONED).steps if isinstance(step, CaptionStep)]
     has = [column for column in there if column.startswith("caption_")]
     if has:
         advice = f"which has {', '.join(has)}; take one: --set caption={has[-1]}"
-        if set(lacking) <= set(made):
+        if set(lacking) <= set(makes):
             advice += f", or make it: {curate_command(export)}"
-    elif set(lacking) <= set(made):
+    elif set(lacking) <= set(makes):
         advice = f"which has no captions; make them: {curate_command(export)} (then train on the export that it prints)"
     else:
         advice = "which has no captions; curate with a recipe whose caption step makes it"
@@ -97,8 +97,10 @@ def curate_command(export: str) -> str:
     if not (dataset / "dataset.json").is_file():
         return f"dailies curate SOURCE… --out DATASET --recipe {CAPTIONED}"
     sources, options = _last_curated(dataset)
-    words = [*map(shlex.quote, sources)] if sources else ["SOURCE…"]
-    return " ".join(["dailies curate", *words, "--out", shlex.quote(_near(dataset)), f"--recipe {CAPTIONED}", *options])
+    arguments = [*map(shlex.quote, sources)] if sources else ["SOURCE…"]
+    return " ".join(
+        ["dailies curate", *arguments, "--out", shlex.quote(_near(dataset)), f"--recipe {CAPTIONED}", *options]
+    )
 
 
 def _near(path: Path) -> str:
@@ -116,20 +118,20 @@ def _last_curated(dataset: Path) -> tuple[list[str], list[str]]:
     except DailiesError:
         return [], []
     for command in reversed(commands):
-        words = (command or "").split(" ")
-        if "curate" in words[1:2]:
-            return _sources_of(words[2:])
+        arguments = (command or "").split(" ")
+        if "curate" in arguments[1:2]:
+            return _sources_of(arguments[2:])
     return [], []
 
 
-def _sources_of(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the sources and the kept options of a command's words; no sources where one of them is not there.
+def _sources_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the sources and the kept options of a command's arguments; no sources where one of them is not there.
 
-    The words were joined by spaces, so a name with a space in it has come apart; such ones are not there.
+    The arguments were joined by spaces, so a name with a space in it has come apart; such ones are not there.
     """
     sources: list[str] = []
     options: list[str] = []
-    left = list(words)
+    left = list(arguments)
     while left:
         word = left.pop(0)
         if not word.startswith("-"):

@@ -20,8 +20,8 @@ from dailies.curation.policy import local_path
 from dailies.curation.select import Unjudged
 from dailies.curation.tables import DatasetTables
 from dailies.curation.types import RENDERED
+from dailies.pipelines.recipes import built_in_models
 from dailies.pipelines.recipes.recipe import CurationRecipe
-from dailies.pipelines.recipes.specs import built_in_models
 from dailies.pipelines.recipes.steps import CaptionStep
 
 QUICKSTART_SHOTS = (4, 7)
@@ -96,8 +96,8 @@ def warning(dataset: DatasetTables, recipe: CurationRecipe, rows: Sequence[Mappi
 
     ``rows``: of ``list_sources``. A source that was not observed yet is looked at where it is a local file.
     """
-    made = WorldOnly.of(recipe)
-    if not made.models:
+    world_only = WorldOnly.of(recipe)
+    if not world_only.models:
         return None
     table = dataset.table(recipe.observations, schema.OBSERVATIONS)
     observed = set(table.read(["source_id"], equals={"status": "ok"})["source_id"].to_pylist())
@@ -108,11 +108,11 @@ def warning(dataset: DatasetTables, recipe: CurationRecipe, rows: Sequence[Mappi
         if not row["refused"]
     ):
         return None
-    steps = ", ".join(made.models)
-    who = knows(", ".join(dict.fromkeys(made.models.values())))
-    parts = ["its captions do not describe other footage"] if made.captions else []
-    parts += [f"no clip of other footage is dropped by {', '.join(made.scores)}"] if made.scores else []
-    return f"{steps}: {who}: {', and '.join(parts)}. For real footage: {made.advice}"
+    steps = ", ".join(world_only.models)
+    who = knows(", ".join(dict.fromkeys(world_only.models.values())))
+    parts = ["its captions do not describe other footage"] if world_only.captions else []
+    parts += [f"no clip of other footage is dropped by {', '.join(world_only.scores)}"] if world_only.scores else []
+    return f"{steps}: {who}: {', and '.join(parts)}. For real footage: {world_only.advice}"
 
 
 def is_marked(uri: str) -> bool:
@@ -165,9 +165,9 @@ def notes(
     dataset: DatasetTables, recipe: CurationRecipe, sources: pa.ChunkedArray, before: Any = None
 ) -> tuple[str, ...]:
     """Return sentences on what the models of the steps ``before`` one do not know of ``sources``, ids that may repeat."""
-    made = WorldOnly.of(recipe, before)
-    if not made.models or not len(sources):
+    world_only = WorldOnly.of(recipe, before)
+    if not world_only.models or not len(sources):
         return ()
     ids = pc.unique(sources)
     count = pc.sum(pc.is_in(ids, value_set=other_footage(dataset, recipe))).as_py() or 0
-    return made.notes(count, len(ids))
+    return world_only.notes(count, len(ids))

@@ -72,7 +72,7 @@ class Installation:
 
     def lacking(self, extra: str = "") -> tuple[str, ...]:
         """Return what the core, or an extra, needs and is not there, or there in another version, at any depth."""
-        seen: set[tuple[str, str]] = set()
+        visited: set[tuple[str, str]] = set()
         lacks: dict[str, None] = {}
         left = list(self._required(NAME, extra))
         while left:
@@ -85,8 +85,8 @@ class Installation:
             if not requirement.specifier.contains(there.version, prereleases=True):
                 lacks[f"{_line(requirement)} (there is {there.version})"] = None
             for further in ("", *sorted(requirement.extras)):
-                if (name, further) not in seen:
-                    seen.add((name, further))
+                if (name, further) not in visited:
+                    visited.add((name, further))
                     left += self._required(name, further)
         return tuple(lacks)
 

@@ -109,8 +109,8 @@ def _cgroup_memory(root: Path) -> tuple[int | None, int | None]:
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         values = [
-            int(words[0]) if words and words[0].isdigit() else None
-            for words in map(_words, (root / limit, root / used))
+            int(parts[0]) if parts and parts[0].isdigit() else None
+            for parts in map(_words, (root / limit, root / used))
         ]
         if values[0] is not None:
             return values[0], values[1]

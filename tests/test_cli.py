@@ -34,7 +34,20 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 def test_the_commands() -> None:
     zoo = {"zoo publish", "zoo list", "zoo show", "zoo run", "zoo verify"}
-    curation = {"curate", "cuts", "select", "export", "sql", "verify", "gc", "withdraw", "recipes"}
+    curation = {
+        "curate",
+        "cuts",
+        "select",
+        "export",
+        "sql",
+        "verify",
+        "gc",
+        "withdraw",
+        "recipes",
+        "info",
+        "show",
+        "doctor",
+    }
     assert set(COMMANDS) == curation | zoo | {"train", "quickstart", "doctor"}
 
 

@@ -198,7 +198,9 @@ def test_the_page_on_python_runs_as_written(videos: Path, tmp_path: Path, monkey
 
 
 def test_mistakes_are_one_line_before_any_work(videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(dailies.UsageError, match="engine=lokal: no such engine; use auto, local or ray"):
+    with pytest.raises(
+        dailies.UsageError, match=r"engine=lokal: no such engine; allowed: auto, local, ray \(did you mean local\?\)"
+    ):
         dailies.curate(videos, tmp_path / "new", engine="lokal")  # type: ignore[arg-type]
     assert not (tmp_path / "new").exists()
     for wrong, message in (

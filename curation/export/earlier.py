@@ -19,8 +19,8 @@ from dailies.curation.errors import DailiesError, Damaged, DatasetError, machine
 from dailies.curation.export.extraction import EXTRACTED, ExtractSettings, crop_of
 from dailies.curation.export.manifest import MANIFEST, ExportManifest
 from dailies.curation.parquet_files import read_group
+from dailies.curation.tables import Folder, first_line
 from dailies.curation.tables.shards import shards_of
-from dailies.curation.tables.storage import Folder, one_line
 from dailies.curation.types import Crop
 
 PLACES = pa.schema(
@@ -61,7 +61,7 @@ def find_clips(exports: Iterable[Folder], clip_ids: pa.ChunkedArray) -> tuple[pa
 
     The first export that holds a clip gives it. No media are read.
     """
-    found: list[pa.Table] = []
+    located: list[pa.Table] = []
     problems: list[str] = []
     missing = clip_ids.combine_chunks()
     for export in exports:
@@ -71,12 +71,12 @@ def find_clips(exports: Iterable[Folder], clip_ids: pa.ChunkedArray) -> tuple[pa
             places = _places(export)
         except UNREADABLE as error:
             machine_raised(error)
-            problems.append(f"{export.url}: {one_line(error)}; its clips are extracted again")
+            problems.append(f"{export.url}: {first_line(error)}; its clips are extracted again")
             continue
         here = places.filter(pc.is_in(places["clip_id"], value_set=missing))
         missing = missing.filter(pc.invert(pc.is_in(missing, value_set=here["clip_id"].combine_chunks())))
-        found.append(here)
-    return pa.concat_tables([PLACES.empty_table(), *found]), problems
+        located.append(here)
+    return pa.concat_tables([PLACES.empty_table(), *located]), problems
 
 
 def _places(export: Folder) -> pa.Table:
@@ -119,7 +119,7 @@ def take_clips(
                         wrong[clip["clip_id"]] = f"{export.url}/{shard}: {problem}"
     except UNREADABLE as error:
         machine_raised(error)
-        text = one_line(error)
+        text = first_line(error)
         reason = text if isinstance(error, DailiesError) else f"{export.url}/{shard}: cannot be read: {text}"
         done = {row["clip_id"] for row in taken} | wrong.keys()
         left = (clip["clip_id"] for clips in places.values() for clip in clips.values())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dailies.curation.tables.places import move_sources, moved_sources, with_places
     from dailies.curation.tables.shards import shards_of
     from dailies.curation.tables.sql import connect, query
-    from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, layout
+    from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, first_line, layout
     from dailies.curation.tables.table import Table
     from dailies.curation.tables.views import current
 
@@ -42,6 +42,7 @@ __all__ = [
     "connect",
     "current",
     "find_export",
+    "first_line",
     "layout",
     "misled",
     "move_sources",
@@ -64,7 +65,7 @@ _MODULES = {
     "places": ("move_sources", "moved_sources", "with_places"),
     "shards": ("shards_of",),
     "sql": ("connect", "query"),
-    "storage": ("Folder", "ROW_GROUP_BYTES", "layout"),
+    "storage": ("Folder", "ROW_GROUP_BYTES", "first_line", "layout"),
     "committer": ("Committer",),
     "table": ("Table",),
     "integrity": ("DatasetProblem", "verify"),

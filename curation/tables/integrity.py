@@ -21,7 +21,7 @@ from dailies.curation.plain_text import counted
 from dailies.curation.progress import Bar, progress_in_force, silent
 from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.shards import shards_of
-from dailies.curation.tables.storage import Folder, one_line, plain
+from dailies.curation.tables.storage import Folder, first_line, plain
 from dailies.curation.tables.table import Table
 
 NAMED = 20
@@ -114,7 +114,7 @@ def _files(table: Table) -> Iterator[DatasetProblem]:
                 rows_now, columns = part.metadata.num_rows, part.schema_arrow
         except (OSError, pa.ArrowException) as error:
             _machine_raised(error)
-            yield DatasetProblem(table.name, path, f"cannot be read: {one_line(error)}")
+            yield DatasetProblem(table.name, path, f"cannot be read: {first_line(error)}")
             continue
         if rows_now != rows:
             yield DatasetProblem(table.name, path, f"has {counted(rows_now, 'row')}; {rows:,} were committed")
@@ -222,7 +222,7 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
             index = file.read(columns=[name for name in columns if name in there])
     except (OSError, pa.ArrowException, DatasetError, Unsafe) as error:
         _machine_raised(error)
-        yield DatasetProblem(table, "index.parquet", f"cannot be read: {one_line(error)}")
+        yield DatasetProblem(table, "index.parquet", f"cannot be read: {first_line(error)}")
         return
     schema.note_renamed(table, there)
     counts = index.group_by("clip_id").aggregate([([], "count_all")])
@@ -270,7 +270,7 @@ def _shards(
             yield from _shard(table, folder, shard, rows, check_media)
         except (OSError, pa.ArrowException) as error:
             _machine_raised(error)
-            yield DatasetProblem(table, shard, f"cannot be read: {one_line(error)}")
+            yield DatasetProblem(table, shard, f"cannot be read: {first_line(error)}")
 
 
 def _shard(
@@ -302,7 +302,7 @@ def _media(
     try:
         frames = check_media(video)
     except SourceError as error:
-        yield DatasetProblem(table, str(row["clip_id"]), f"its video cannot be decoded: {one_line(error)}")
+        yield DatasetProblem(table, str(row["clip_id"]), f"its video cannot be decoded: {first_line(error)}")
         return
     if frames != row["frames"]:
         yield DatasetProblem(

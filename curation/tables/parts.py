@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation.errors import DatasetError, Unsafe
-from dailies.curation.tables.storage import Folder, one_line, plain_schema, write_parquet
+from dailies.curation.tables.storage import Folder, first_line, plain_schema, write_parquet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def conform(rows: pa.Table | Sequence[Mapping[str, Any]], schema: pa.Schema, nam
                 columns.append(pa.nulls(len(rows), column.type))
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise DatasetError(
-                f"{name}: column {column.name!r} does not fit {column.type}: {one_line(error)}"
+                f"{name}: column {column.name!r} does not fit {column.type}: {first_line(error)}"
             ) from error
     return pa.Table.from_arrays(columns, schema=schema)
 

@@ -57,8 +57,8 @@ def _columns_there(
         views.setdefault(view, []).append(name)
     if MANIFEST not in views and (manifest := manifest_of(dataset)) is not None:
         views[MANIFEST] = manifest.column_names
-    words = {word.lower() for word in re.findall(r'"[^"]+"|\w+', statement)}
-    named = [view for view in views if {view.lower(), f'"{view.lower()}"'} & words and view != column]
+    terms = {word.lower() for word in re.findall(r'"[^"]+"|\w+', statement)}
+    named = [view for view in views if {view.lower(), f'"{view.lower()}"'} & terms and view != column]
     lines = [f"columns of {view}: {', '.join(views[view])}" for view in named]
     for view in sorted(set(current(dataset)) | {MANIFEST}):
         names = views.get(view, [])
@@ -70,4 +70,4 @@ def _columns_there(
 
 def _without_places(text: str, known: str) -> str:
     """Return ``text`` without paths of this machine, but for those that stand in ``known``."""
-    return PLACE.sub(lambda found: found[0] if found[0] in known else HIDDEN, text)
+    return PLACE.sub(lambda match: match[0] if match[0] in known else HIDDEN, text)

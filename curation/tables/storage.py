@@ -37,7 +37,7 @@ UNUSABLE = frozenset("%?#\\")
 """Characters of a local path that deltalake takes for a part of a URL, besides control characters."""
 
 
-def one_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message: Rust and SQL engines add traces and carets."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
@@ -115,7 +115,7 @@ class Folder:
         try:
             return open_parquet(path, self.fs, whole=whole, page_checksum_verification=checked)
         except pa.ArrowInvalid as error:
-            raise Unparquet(f"{self.url}/{name}: cannot be read: {one_line(error)}") from error
+            raise Unparquet(f"{self.url}/{name}: cannot be read: {first_line(error)}") from error
 
     def read_parquet(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a Parquet file of this folder; columns that it lacks are left out. Raises as ``parquet`` does."""

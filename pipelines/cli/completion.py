@@ -11,14 +11,14 @@ import typer
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
-def choice(words: str) -> dict[str, Any]:
-    """Return the settings of an option that takes one of ``words``, which are joined by ``|``."""
-    plain = [word.partition("[")[0] for word in words.split("|")]
+def choice(choices: str) -> dict[str, Any]:
+    """Return the settings of an option that takes one of ``choices``, which are joined by ``|``."""
+    plain = [word.partition("[")[0] for word in choices.split("|")]
 
     def complete(incomplete: str) -> list[str]:
         return _begun(plain, incomplete)
 
-    return {"metavar": words, "autocompletion": complete}
+    return {"metavar": choices, "autocompletion": complete}
 
 
 def named(names: Callable[..., Iterable[str]]) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def phases(ctx: typer.Context) -> list[str]:
     """Return the phases of the training recipe that the command line names already."""
     from dailies.training.recipes import RECIPES
 
-    words = [ctx.params.get("recipe"), *ctx.args]  # not parsed yet where the last option still lacks its value
-    recipe = next((word for word in words if word in RECIPES), None)
+    typed = [ctx.params.get("recipe"), *ctx.args]  # not parsed yet where the last option still lacks its value
+    recipe = next((word for word in typed if word in RECIPES), None)
     return [] if recipe is None else [phase.name for phase in RECIPES[recipe]().phases]
 
 

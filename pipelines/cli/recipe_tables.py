@@ -14,7 +14,7 @@ from dailies.pipelines.cli.help import in_columns
 from dailies.pipelines.cli.terminal import say_json, stdout
 
 if TYPE_CHECKING:
-    from dailies.pipelines.recipes.describe import Key, Part
+    from dailies.pipelines.recipes.describe import Key, PartInfo
 
 WIDEST = 34  # columns of a key with its value
 HEADINGS = {
@@ -26,7 +26,7 @@ HEADINGS = {
 }
 
 
-def print_parts(parts: Sequence[Part], as_json: bool) -> None:
+def print_parts(parts: Sequence[PartInfo], as_json: bool) -> None:
     if as_json:
         say_json([_row(part) for part in parts])
         return
@@ -42,14 +42,14 @@ def print_parts(parts: Sequence[Part], as_json: bool) -> None:
     )
 
 
-def _line(part: Part) -> str:
+def _line(part: PartInfo) -> str:
     units = list(dict.fromkeys(column.unit for column in part.columns if column.unit))
     unit = f", in {units[0]}" if len(units) == 1 else ""
-    made = f" ({part.columns[0].name}{', …' if len(part.columns) > 1 else ''}{unit})" if part.columns else ""
-    return f"{part.about}{made}.{f' Needs {part.needs}.' if part.needs else ''}"
+    makes = f" ({part.columns[0].name}{', …' if len(part.columns) > 1 else ''}{unit})" if part.columns else ""
+    return f"{part.about}{makes}.{f' Needs {part.needs}.' if part.needs else ''}"
 
 
-def print_part(parts: Sequence[Part], as_json: bool) -> None:
+def print_part(parts: Sequence[PartInfo], as_json: bool) -> None:
     if as_json:
         say_json([_row(part) for part in parts])
         return
@@ -57,7 +57,7 @@ def print_part(parts: Sequence[Part], as_json: bool) -> None:
         _print_part(part)
 
 
-def _print_part(part: Part) -> None:
+def _print_part(part: PartInfo) -> None:
     out = stdout()
     out.print(Text.assemble((f"{part.kind} {part.name}", "bold")))
     out.print("".join((f"{part.about}. " if part.about else "", f"Needs {part.needs}." if part.needs else "")))
@@ -103,5 +103,5 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _row(part: Part) -> dict[str, Any]:
+def _row(part: PartInfo) -> dict[str, Any]:
     return {key: value for key, value in asdict(part).items() if value not in ("", ())}

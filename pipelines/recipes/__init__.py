@@ -6,7 +6,7 @@ The YAML files beside this one are the built-in recipes.
 from dailies.pipelines.recipes.overrides import step_of
 from dailies.pipelines.recipes.own import OwnSpec
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names
-from dailies.pipelines.recipes.specs import fetch_models, resolved
+from dailies.pipelines.recipes.specs import built_in_models, fetch_models, resolved
 from dailies.pipelines.recipes.steps import (
     Annotation,
     CaptionStep,
@@ -28,6 +28,7 @@ __all__ = [
     "OwnSpec",
     "ScoreStep",
     "SelectStep",
+    "built_in_models",
     "describe",
     "fetch_models",
     "kind_of_step",

@@ -58,7 +58,7 @@ class ColumnInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PartInfo:
     """A recipe or a part of recipes. ``needs``: what must be there beside dailies; ``steps``: of a recipe, with their keys."""
 
     kind: str
@@ -70,14 +70,14 @@ class Part:
     steps: tuple[tuple[str, str], ...] = ()
 
 
-def describe_all() -> list[Part]:
+def describe_all() -> list[PartInfo]:
     """Describe each recipe, observer, detector, scorer and captioner, without their keys."""
     return [_recipe_line(name) for name in recipe_names()] + [
         _part(kind, name, cls) for kind, table in TABLES.items() for name, cls in table.items()
     ]
 
 
-def describe(name: str) -> list[Part]:
+def describe(name: str) -> list[PartInfo]:
     """Describe all that goes by a name, with keys: ``motion`` is an observer and a captioner. A file's name is a recipe's.
 
     Raises ``RecipeError`` for a name of nothing.
@@ -94,15 +94,17 @@ def describe(name: str) -> list[Part]:
 # ---- recipes --------------------------------------------------------------------------------------------------------
 
 
-def _recipe_line(name: str) -> Part:
+def _recipe_line(name: str) -> PartInfo:
     recipe = load_recipe(name)
-    return Part(kind="recipe", name=name, about=_comment(name), needs=_together(recipe))
+    return PartInfo(kind="recipe", name=name, about=_comment(name), needs=_together(recipe))
 
 
-def _recipe(recipe: CurationRecipe, name: str) -> Part:
+def _recipe(recipe: CurationRecipe, name: str) -> PartInfo:
     keys = tuple(key for step in recipe.steps for key in _step_keys(step))
     steps = tuple((step.name, first_sentence(type(step))) for step in recipe.steps)
-    return Part(kind="recipe", name=recipe.name, about=_comment(name), needs=_together(recipe), keys=keys, steps=steps)
+    return PartInfo(
+        kind="recipe", name=recipe.name, about=_comment(name), needs=_together(recipe), keys=keys, steps=steps
+    )
 
 
 def _comment(name: str) -> str:
@@ -128,9 +130,11 @@ def _step_keys(step: Step) -> Iterator[Key]:
     for key in _keys(type(step), step):
         value = getattr(step, key.name)
         if key.name == "observers":
-            yield _key(key, (name, key.name), [kind_of(one, OBSERVERS) for one in value], ", ".join(OBSERVERS))
-            for one in value:
-                yield from _under(one, name, kind_of(one, OBSERVERS))
+            yield _key(
+                key, (name, key.name), [kind_of(observer, OBSERVERS) for observer in value], ", ".join(OBSERVERS)
+            )
+            for observer in value:
+                yield from _under(observer, name, kind_of(observer, OBSERVERS))
         elif key.name == holder:
             yield _key(key, (name, key.name), kind_of(value, table), ", ".join(table))
             yield from _under(value, name)
@@ -138,7 +142,7 @@ def _step_keys(step: Step) -> Iterator[Key]:
             yield from _under(value, name, key.name)
         elif key.name == "rules":
             for column, rule in value.items():
-                yield from (one for one in _under(rule, name, key.name, column) if one.value is not None)
+                yield from (each for each in _under(rule, name, key.name, column) if each.value is not None)
         elif key.name != "name":
             yield _key(key, (name, key.name), key.value, key.allowed)
 
@@ -157,12 +161,12 @@ def _key(key: Key, path: tuple[str, ...], value: Any, allowed: str) -> Key:
 # ---- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _part(kind: str, name: str, cls: Any) -> Part:
+def _part(kind: str, name: str, cls: Any) -> PartInfo:
     columns: tuple[pa.Field, ...] = getattr(cls, "measures", getattr(cls, "columns", ()))
     named = [(f"caption_{name}" if column.name == "text" else column.name, column) for column in columns]
     if kind == "captioner":
         named = named[:1]
-    return Part(
+    return PartInfo(
         kind=kind,
         name=name,
         about=first_sentence(cls),
@@ -217,28 +221,28 @@ def _plain(value: Any) -> Any:
 
 def allowed_words(kind: Any) -> str:
     """Say what a type allows: "number above 0", "encode, copy, smart or none"."""
-    words, limits, optional = _type_words(kind)
-    text = " ".join([words, *([" and ".join(limits)] if limits else [])])
+    text, limits, optional = _type_words(kind)
+    text = " ".join([text, *([" and ".join(limits)] if limits else [])])
     return f"{text}, or null" if optional and text else text
 
 
 def _type_words(kind: Any) -> tuple[str, list[str], bool]:
     metadata = getattr(kind, "__metadata__", ())
     if metadata:
-        words, limits, optional = _type_words(get_args(kind)[0])
+        kind_text, limits, optional = _type_words(get_args(kind)[0])
         for item in metadata:
             for limit in (item, *getattr(item, "metadata", ())):
                 for sign, word in SIGNS.items():
                     if getattr(limit, sign, None) is not None:
                         limits.append(f"{word} {getattr(limit, sign):g}")
-        return words, limits, optional
+        return kind_text, limits, optional
     if get_origin(kind) is Literal:
         *first, last = map(str, get_args(kind))
         return f"{', '.join(first)} or {last}", [], False
     parts = [part for part in get_args(kind) if part is not type(None)]
     if type(None) in get_args(kind) and len(parts) == 1:
-        words, limits, _ = _type_words(parts[0])
-        return words, limits, True
+        kind_text, limits, _ = _type_words(parts[0])
+        return kind_text, limits, True
     if get_origin(kind) is tuple:
         return f"list of {' or '.join(_type_words(part)[0] for part in get_args(parts[0]) or parts[:1])}", [], False
     return NAMES.get(kind, ""), [], False
@@ -260,11 +264,11 @@ def _sentence(text: str) -> str:
 
 def documented(cls: Any) -> dict[str, str]:
     """Return what the ``Args:`` of a class and of those that it derives from say of each field, in one line."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for owner in reversed(inspect.getmro(cls)):
         section = inspect.cleandoc(owner.__dict__.get("__doc__") or "").partition("Args:\n")[2]
         section = section.partition("\n\n")[0]
         for name, text in re.findall(r"^ {4}(\w+(?:, \w+)*): ((?:.+\n?)(?: {5,}.+\n?)*)", section, re.MULTILINE):
             for each in name.split(", "):
-                found[each] = " ".join(text.split()).replace("``", "")
-    return found
+                texts[each] = " ".join(text.split()).replace("``", "")
+    return texts
