@@ -37,9 +37,9 @@ def changed(index: int, body: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_built_in_recipe_is_in_the_readme(name: str) -> None:
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-    _, _, names = readme.partition("Built-in recipes:")
+def test_every_built_in_recipe_is_in_the_docs(name: str) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
+    _, _, names = page.partition("Built-in recipes:")
     assert f"`{name}`" in names.partition("\n\n")[0]
 
 
