@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from dailies.curation import world
 from dailies.curation.tables import DatasetTables, query
+from dailies.pipelines.again import export_again, select_again
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.reports import ExportReport
-from dailies.pipelines.run import curate, export_again, select_again
+from dailies.pipelines.run import curate
 
 SETTINGS = ("cut.min_seconds=1", "cut.max_seconds=4", "observe.observers=[boundary,motion]")
 

@@ -1,6 +1,6 @@
 """Pipelines: the thin shell of Ray and recipes around curation, training and the zoo; ``cli`` is the command line.
 
-Commands are functions here: ``run`` (curate, select, export), ``overview``, ``showing``, ``cuts``, ``maintenance``,
+Commands are functions here: ``run`` (curate), ``again`` (select, export), ``overview``, ``showing``, ``cuts``, ``maintenance``,
 ``latents``, ``train``, ``train_vae``, ``quickstart``, ``doctor``. They return frozen reports, and take a ``progress``.
 """
 
@@ -8,6 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 __all__ = [
+    "again",
     "captions",
     "cuts",
     "doctor",
@@ -27,6 +28,7 @@ __all__ = [
     "recipes",
     "reports",
     "run",
+    "selecting",
     "showing",
     "stages",
     "train",

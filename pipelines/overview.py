@@ -17,7 +17,7 @@ from dailies.pipelines.places import withdrawn_table
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import Annotation, ExportStep, SelectStep
 from dailies.pipelines.reports import AnnotationReport, ClipsReport, ExportReport, SelectionReport
-from dailies.pipelines.run import clips_table, last_recipe
+from dailies.pipelines.selecting import clips_table, last_recipe
 from dailies.pipelines.spans import cut_units, stored_spans
 from dailies.pipelines.units import observed_sources
 

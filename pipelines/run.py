@@ -7,32 +7,28 @@ receipts. Resuming needs nothing else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation import schema
-from dailies.curation.addresses import address_of, public
+from dailies.curation.addresses import address_of
 from dailies.curation.clips import ClipRules
-from dailies.curation.config import offered, read_object
-from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.observations import unit_of
 from dailies.curation.packages import need
 from dailies.curation.policy import SourcePolicy, opening_by, policy_in_force
 from dailies.curation.progress import Progress, reporting, silent
-from dailies.curation.select import check_manifest_columns, column_values, select
+from dailies.curation.select import column_values
 from dailies.curation.sources import list_sources
-from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, clean_tables, with_places
+from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, clean_tables
 from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
-from dailies.pipelines.exporting import check_private, export_selection
-from dailies.pipelines.footage import WorldOnly
+from dailies.pipelines.exporting import check_private
 from dailies.pipelines.recipes import fetch_models
-from dailies.pipelines.recipes.overrides import step_of
-from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe, resolved
-from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep, kind_of_step
+from dailies.pipelines.recipes.recipe import CurationRecipe, resolved
+from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
 from dailies.pipelines.reports import (
     AnnotationReport,
     ClipsReport,
@@ -42,6 +38,7 @@ from dailies.pipelines.reports import (
     Summary,
 )
 from dailies.pipelines.run_rows import record_run
+from dailies.pipelines.selecting import check_manifest_rules, clips_table, export_step, joined, measures, select_step
 from dailies.pipelines.spans import cut_units, record_spans, stored_spans
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
@@ -57,7 +54,6 @@ from dailies.pipelines.units import (
 
 COMMIT_EVERY = 2.0  # seconds: what a kill can lose, besides the bundles in progress
 log = logging.getLogger("dailies")
-StepT = TypeVar("StepT", SelectStep, ExportStep)
 
 
 def curate(
@@ -129,32 +125,6 @@ def curate(
             exports=tuple(run.exports),
             notes=run.notes(),
         )
-
-
-def check_manifest_rules(
-    dataset: DatasetTables, recipe: CurationRecipe, rows: Sequence[dict[str, Any]], only: SelectStep | None = None
-) -> None:
-    """Raise ``UsageError`` for a rule, or a scorer or captioner, over a manifest's column that no row named, now or
-    before, has.
-
-    ``only``: the step to check, by default all.
-    """
-    wanted: dict[str, Iterable[str]] = {
-        f"select {step.name}": step.rules
-        for step in recipe.steps
-        if isinstance(step, SelectStep) and only in (None, step)
-    }
-    if only is None:
-        wanted |= {f"step {step.name}": step.spec.needs for step in recipe.before(None)}
-    if not any(column.startswith("manifest.") for columns in wanted.values() for column in columns):
-        return
-    texts = {text for row in rows for text in (row["manifest"], *(span["manifest"] for span in row["spans"]))}
-    for table in (dataset.table(recipe.observations, schema.OBSERVATIONS), dataset.table("spans", schema.SPANS)):
-        if table.exists():
-            texts.update(pc.unique(table.read(["manifest"])["manifest"]).to_pylist())
-    names = sorted({name for text in texts if text for name in read_object(text, "manifest of a source", UsageError)})
-    for who, columns in wanted.items():
-        check_manifest_columns(columns, names, who)
 
 
 def _check_installed(recipe: CurationRecipe) -> None:
@@ -297,207 +267,3 @@ class _Run:
                 committer.add(receipt)
                 done_size = None if sizes is None else sum(sizes[key] for key in receipt.keys)
                 bar.advance(len(receipt.keys), receipt.failed, size=done_size)
-
-
-# ---- selecting and exporting ----------------------------------------------------------------------------------------
-
-
-def measures(recipe: CurationRecipe) -> list[pa.Field]:
-    """Return the clip columns that the recipe's observers give."""
-    return [column for observer in recipe.step(ObserveStep).observers for column in observer.measures]
-
-
-def clips_table(dataset: DatasetTables, recipe: CurationRecipe) -> Table:
-    """Return the table of the recipe's clips, which may not exist yet."""
-    return dataset.table(recipe.clips, schema.clips(measures(recipe)))
-
-
-def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -> pa.Table:
-    """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
-    table = clips_table(dataset, recipe)
-    # Why a source could not be cut is not for rules, and pyarrow joins no structs.
-    columns = [name for name in table.schema.names if name not in ("failure", "failed_version")]
-    clips = with_places(dataset, table.read(columns))
-    for step in recipe.before(before):
-        table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
-        rows = table.read(["clip_id", *step.shown])
-        rows = rows.rename_columns(["clip_id", *(field.name for field in step.shown.values())])
-        clips = clips.join(rows, "clip_id")
-    return clips
-
-
-def select_step(
-    dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep, addresses: Mapping[str, str] = {}
-) -> SelectionReport:
-    """Judge all clips of the dataset by the step's rules, and replace the selection in one commit.
-
-    ``addresses``: by source id, what to read those sources by whose uri lacks a password or a query.
-    """
-    whole = {public(address): address for address in addresses.values()}
-    clips = joined(dataset, recipe, before=step)
-    apart = WorldOnly.of(recipe, step)
-    other = footage.other_footage(dataset, recipe) if apart.scores.keys() & step.rules.keys() else None
-    verdicts, limits = select(
-        clips,
-        step.rules,
-        unjudged={} if other is None else apart.unjudged(other),
-        duplicates=step.duplicates,
-        overlaps=step.overlaps,
-        readable=lambda uri: places.readable(whole.get(uri, uri)),
-    )
-    read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
-    properties = {
-        "rules": {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()},
-        "duplicates": step.duplicates,
-        "overlaps": step.overlaps,
-        "limits": limits,
-        "tables": {name: dataset.table(name).version() for name in read},
-        "recipe": recipe.name,
-        "recipe_hash": recipe.hash,
-    }
-    dataset.table(f"selections/{step.name}", schema.SELECTIONS).replace(verdicts, properties=properties)
-    exports = [each.name for each in recipe.steps if isinstance(each, ExportStep) and each.select == step.name]
-    return SelectionReport.of(step.name, verdicts, clips, limits, exports)
-
-
-def export_step(
-    dataset: DatasetTables,
-    recipe: CurationRecipe,
-    step: ExportStep,
-    *,
-    run_id: str,
-    session: engines.Session,
-    progress: Progress,
-    retry_failed: bool = False,
-    addresses: Mapping[str, str] = {},
-    private_sources: bool = False,
-) -> ExportReport:
-    """Export the selected clips, unless this very export exists already: see ``export_selection``."""
-    clips = joined(dataset, recipe, before=step)
-    selection = dataset.table(f"selections/{step.select}")
-    kept = selection.read(["clip_id"], equals={"keep": True})
-    clips = clips.filter(pc.is_in(clips["clip_id"], value_set=kept["clip_id"].combine_chunks()))
-    gone = places.withdrawn_table(dataset).read(["source_id"])["source_id"].combine_chunks()
-    clips = clips.filter(
-        pc.invert(pc.is_in(clips["source_id"], value_set=gone))
-    )  # a withdrawal that was killed left some
-    columns = measures(recipe) + [column for earlier in recipe.before(step) for column in earlier.shown.values()]
-    return export_selection(
-        dataset,
-        recipe,
-        step,
-        clips,
-        columns,
-        selection.properties(),
-        notes=footage.notes(dataset, recipe, clips["source_id"], step),
-        run_id=run_id,
-        session=session,
-        progress=progress,
-        retry_failed=retry_failed,
-        addresses=addresses,
-        private_sources=private_sources,
-    )
-
-
-# ---- again, under other rules ---------------------------------------------------------------------------------------
-
-
-def last_recipe(dataset: DatasetTables, overrides: Sequence[str]) -> CurationRecipe:
-    """Return the recipe of the dataset's last run, with overrides."""
-    runs = dataset.runs(["recipe"])
-    if not len(runs):
-        raise UsageError(f"{dataset.url}: the dataset has no run yet; run dailies curate first")
-    return parse_recipe(
-        read_object(runs["recipe"][-1].as_py() or "", "recipe of the last run", RecipeError),
-        overrides,
-        where="of the last run",
-        recorded=True,
-    )
-
-
-def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionReport:
-    """Repeat a selection with overrides such as ``main.rules.motion.min=1``; reads columns only."""
-    dataset = DatasetTables.open(url)
-    recipe = last_recipe(dataset, overrides)
-    step = _named(recipe, SelectStep, name)
-    _check_sets(recipe, step, overrides)
-    check_manifest_rules(dataset, recipe, (), only=step)
-    with dataset.writer():
-        report = select_step(dataset, recipe, step)
-        record_run(dataset, recipe)  # only now: the next command must not start from rules that were refused
-        return report
-
-
-def export_again(
-    url: str,
-    name: str,
-    overrides: Sequence[str],
-    *,
-    engine: engines.Engine = "auto",
-    workers: int | None = None,
-    retry_failed: bool = False,
-    policy: SourcePolicy = SourcePolicy(),  # noqa: B008 - frozen
-    sources: Sequence[str] = (),
-    column: str | None = None,
-    private_sources: bool = False,
-    progress: Progress = silent,
-) -> ExportReport:
-    """Export the last selection again, with overrides such as ``export.crf=23``.
-
-    ``engine``, ``workers``: see ``engine.session``. ``retry_failed``: try the clips again that an export which exists
-    lacks. ``policy``: what sources may be opened; a file on this machine may, whatever it says, where it holds what was
-    observed. ``sources``: files, folders, globs or manifests (with ``column``) that name sources of the dataset with what
-    is not stored of their URLs: passwords and signatures.
-    """
-    engines.check_engine(engine)
-    dataset = DatasetTables.open(url)
-    recipe = last_recipe(dataset, overrides)
-    step = _named(recipe, ExportStep, name)
-    _check_sets(recipe, step, overrides)
-    check_private(step, private_sources)
-    rows = list(list_sources(sources, column=column, policy=policy))
-    policy = policy.naming([row["address"] for row in rows if row["named"]])
-    with (
-        reporting(progress),
-        opening_by(policy),
-        dataset.writer(),
-        engines.session(engine, workers=workers) as session,
-    ):
-        clean_tables(dataset)
-        run_id = record_run(dataset, recipe)
-        return export_step(
-            dataset,
-            recipe,
-            step,
-            run_id=run_id,
-            session=session,
-            progress=progress,
-            retry_failed=retry_failed,
-            addresses=places.find_addresses(dataset, rows) if rows else {},
-            private_sources=private_sources,
-        )
-
-
-def _check_sets(recipe: CurationRecipe, step: SelectStep | ExportStep, overrides: Sequence[str]) -> None:
-    """Refuse overrides of other steps than the one that is done again: they would be noted, and nothing would follow them.
-
-    A selection's own values may change along with an export of it, which selects nothing anew, and so are refused too.
-    """
-    ours = kind_of_step(step)
-    steps = {other.name: kind_of_step(other) for other in recipe.steps}
-    for override in overrides:
-        if (name := step_of(override)) == step.name:
-            continue
-        kind = steps.get(name, "curate")
-        command = f"dailies {kind} --name {name}" if kind in ("select", "export") else "dailies curate"
-        raise UsageError(f"--set {override}: changes nothing that {ours} {step.name} does; use {command}")
-
-
-def _named(recipe: CurationRecipe, kind: type[StepT], name: str) -> StepT:
-    steps = {step.name: step for step in recipe.steps if isinstance(step, kind)}
-    if name not in steps:
-        step = kind.__name__.removesuffix("Step").lower()
-        raise UsageError(
-            f"--name={name}: no {step} step of that name in the last run's recipe{offered(name, steps) or '; it has none'}"
-        )
-    return steps[name]

@@ -25,7 +25,7 @@ from dailies.pipelines.places import known_sources
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import SelectStep
 from dailies.pipelines.reports import broken_limit
-from dailies.pipelines.run import clips_table, last_recipe
+from dailies.pipelines.selecting import clips_table, last_recipe
 
 LEAST = 4  # characters of an id that may stand for it
 HIDDEN = frozenset({"failure", "failed_version"})

@@ -15,8 +15,9 @@ import pytest
 from dailies.curation.scorers.text import TextScorer
 from dailies.curation.tables import DatasetTables, query, verify
 from dailies.pipelines import engine as engines
+from dailies.pipelines.again import export_again, select_again
 from dailies.pipelines.recipes.recipe import load_recipe
-from dailies.pipelines.run import curate, export_again, select_again
+from dailies.pipelines.run import curate
 from tests.s3_server import s3_server
 
 BEFORE = Path(__file__).parent / "before"

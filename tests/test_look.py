@@ -16,8 +16,8 @@ from dailies.curation import world
 from dailies.curation.errors import UsageError
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.overview import overview
-from dailies.pipelines.run import last_recipe
 from dailies.pipelines.run_rows import record_run
+from dailies.pipelines.selecting import last_recipe
 from dailies.pipelines.showing import clock, show
 from tests.conftest import Dailies
 

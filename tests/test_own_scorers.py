@@ -14,10 +14,12 @@ import pytest
 from dailies.curation import world
 from dailies.curation.errors import RecipeError
 from dailies.curation.tables import DatasetTables
+from dailies.pipelines.again import select_again
 from dailies.pipelines.recipes.own import OwnSpec
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe
 from dailies.pipelines.recipes.steps import CaptionStep, CutStep, ObserveStep, ScoreStep, SelectStep
-from dailies.pipelines.run import curate, last_recipe, select_again
+from dailies.pipelines.run import curate
+from dailies.pipelines.selecting import last_recipe
 
 BRIGHT = """
 from contextlib import contextmanager

@@ -35,11 +35,12 @@ from dailies.curation.tables import (
 from dailies.curation.video import cell_url
 from dailies.pipelines import engine as engines
 from dailies.pipelines import maintenance, places, run_rows
+from dailies.pipelines.again import export_again, select_again
 from dailies.pipelines.maintenance import bytes_left, take_down
 from dailies.pipelines.places import place_sources
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.reports import Summary
-from dailies.pipelines.run import curate, export_again, select_again
+from dailies.pipelines.run import curate
 from tests.dataset_builder import (
     CAPTIONS,
     CLIPS,

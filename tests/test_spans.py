@@ -16,9 +16,9 @@ from dailies.curation.errors import UsageError
 from dailies.curation.policy import SourcePolicy
 from dailies.curation.tables import DatasetTables, query, verify
 from dailies.pipelines import run
+from dailies.pipelines.again import select_again
 from dailies.pipelines.maintenance import take_down, verify_dataset
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
-from dailies.pipelines.run import select_again
 from dailies.pipelines.spans import record_spans, stored_spans
 from tests.rendered_video import number, numbered, render
 

@@ -166,10 +166,10 @@ def select(
     dailies select data --set main.rules.manifest.rating.min=3
     """
     keep_pandas_out()
+    from dailies.pipelines.again import select_again
     from dailies.pipelines.cli.curation_tables import print_selection
     from dailies.pipelines.cli.next_steps import after_select, print_next
     from dailies.pipelines.cli.progress import progress_for
-    from dailies.pipelines.run import select_again
 
     with progress_for(as_json)("select", None, name):
         report = select_again(dataset, name, set_)
@@ -263,9 +263,9 @@ def export(
             if value is not None:
                 raise UsageError(f"{flag}={value}: only export --latents takes it; add --latents RECIPE[:PHASE]")
         keep_pandas_out()
+        from dailies.pipelines.again import export_again
         from dailies.pipelines.cli.curation_tables import print_export
         from dailies.pipelines.cli.next_steps import after_export, print_next
-        from dailies.pipelines.run import export_again
 
         report = export_again(
             dataset,

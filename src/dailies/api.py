@@ -21,8 +21,8 @@ from dailies.curation.policy import SourcePolicy, opening_by, policy_in_force
 from dailies.curation.progress import Progress, reporting
 from dailies.curation.tables import DatasetTables, query, with_places
 from dailies.curation.types import Frames
+from dailies.pipelines import again, run, selecting
 from dailies.pipelines import cuts as cut_finding
-from dailies.pipelines import run
 from dailies.pipelines import train as training
 from dailies.pipelines.cli.progress import say_of_stage, show_progress
 from dailies.pipelines.engine import Engine
@@ -122,7 +122,7 @@ class Dataset:
     @property
     def recipe(self) -> CurationRecipe:
         """The recipe of its last run. Raises ``UsageError`` where there was none."""
-        return run.last_recipe(self.tables, ())
+        return selecting.last_recipe(self.tables, ())
 
     @property
     def exports(self) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ class Dataset:
         ``selection`` adds its verdicts as the columns ``keep``, ``reason`` and ``reasons``. Raises ``UsageError`` for a
         selection that there is not.
         """
-        clips = run.joined(self.tables, self.recipe)
+        clips = selecting.joined(self.tables, self.recipe)
         if selection is None:
             return clips
         name = f"selections/{selection}"
@@ -171,7 +171,7 @@ class Dataset:
 
     def select(self, name: str = "main", *, overrides: Sequence[str] = ()) -> SelectionReport:
         """Select clips again under other rules, such as ``overrides=["main.rules.motion.min=1.5"]``; computes nothing again."""
-        return run.select_again(self.url, name, overrides)
+        return again.select_again(self.url, name, overrides)
 
     def export(
         self,
@@ -194,7 +194,7 @@ class Dataset:
         dataset by whole URLs, of which it keeps no passwords and signatures: files, folders, globs or manifests, whose
         column ``column`` names them. ``private_sources``: the export does not say where sources lie.
         """
-        return run.export_again(
+        return again.export_again(
             self.url,
             name,
             overrides,
@@ -215,7 +215,7 @@ class Dataset:
         no signature. Raises ``UsageError`` for a clip that there is not, and ``SourceError`` where the
         source is gone or ``Changed``.
         """
-        table = run.clips_table(self.tables, self.recipe)
+        table = selecting.clips_table(self.tables, self.recipe)
         rows = with_places(self.tables, table.read(filter=pc.field("clip_id") == clip_id)).to_pylist()
         if not rows:
             raise UsageError(f"clip_id={clip_id!r}: {self.url} has no such clip; Dataset.clips() lists them")

@@ -20,7 +20,7 @@ from dailies.curation.scorers import openclip, openclip_folder
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.recipes import own_files
 from dailies.pipelines.recipes.recipe import load_recipe, parse_recipe
-from dailies.pipelines.run import last_recipe
+from dailies.pipelines.selecting import last_recipe
 from dailies.training.recipes import load_recipe as load_training_recipe
 from dailies.zoo.formats.components import load_model, load_processor, load_tokenizer
 from dailies.zoo.formats.references import BUILTIN

@@ -32,11 +32,12 @@ from dailies.curation.export import ExportManifest
 from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import DatasetTables, clean_tables, query
+from dailies.pipelines.again import export_again
 from dailies.pipelines.maintenance import verify_dataset
 from dailies.pipelines.places import place_sources
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.reports import Summary
-from dailies.pipelines.run import curate, export_again
+from dailies.pipelines.run import curate
 from tests.conftest import Dailies
 from tests.dataset_builder import fill
 from tests.test_curate import FAST

@@ -22,9 +22,10 @@ from dailies.curation.policy import SourcePolicy
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import DatasetTables, query, verify
 from dailies.curation.video import store_of
+from dailies.pipelines.again import export_again
 from dailies.pipelines.cuts import find_cuts
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
-from dailies.pipelines.run import curate, export_again
+from dailies.pipelines.run import curate
 from tests.conftest import Dailies
 from tests.rendered_video import render
 from tests.security.outside import pipe, ringing

@@ -1,0 +1,163 @@
+"""Clips with their columns, the verdicts on them, and the export of what was kept: what commands share that select."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dailies.curation import schema
+from dailies.curation.addresses import public
+from dailies.curation.config import read_object
+from dailies.curation.errors import RecipeError, UsageError
+from dailies.curation.progress import Progress
+from dailies.curation.select import check_manifest_columns, select
+from dailies.curation.tables import DatasetTables, Table, with_places
+from dailies.pipelines import engine as engines
+from dailies.pipelines import footage, places
+from dailies.pipelines.exporting import export_selection
+from dailies.pipelines.footage import WorldOnly
+from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
+from dailies.pipelines.recipes.steps import ExportStep, ObserveStep, SelectStep
+from dailies.pipelines.reports import (
+    ExportReport,
+    SelectionReport,
+)
+
+
+def last_recipe(dataset: DatasetTables, overrides: Sequence[str]) -> CurationRecipe:
+    """Return the recipe of the dataset's last run, with overrides."""
+    runs = dataset.runs(["recipe"])
+    if not len(runs):
+        raise UsageError(f"{dataset.url}: the dataset has no run yet; run dailies curate first")
+    return parse_recipe(
+        read_object(runs["recipe"][-1].as_py() or "", "recipe of the last run", RecipeError),
+        overrides,
+        where="of the last run",
+        recorded=True,
+    )
+
+
+def check_manifest_rules(
+    dataset: DatasetTables, recipe: CurationRecipe, rows: Sequence[dict[str, Any]], only: SelectStep | None = None
+) -> None:
+    """Raise ``UsageError`` for a rule, or a scorer or captioner, over a manifest's column that no row named, now or
+    before, has.
+
+    ``only``: the step to check, by default all.
+    """
+    wanted: dict[str, Iterable[str]] = {
+        f"select {step.name}": step.rules
+        for step in recipe.steps
+        if isinstance(step, SelectStep) and only in (None, step)
+    }
+    if only is None:
+        wanted |= {f"step {step.name}": step.spec.needs for step in recipe.before(None)}
+    if not any(column.startswith("manifest.") for columns in wanted.values() for column in columns):
+        return
+    texts = {text for row in rows for text in (row["manifest"], *(span["manifest"] for span in row["spans"]))}
+    for table in (dataset.table(recipe.observations, schema.OBSERVATIONS), dataset.table("spans", schema.SPANS)):
+        if table.exists():
+            texts.update(pc.unique(table.read(["manifest"])["manifest"]).to_pylist())
+    names = sorted({name for text in texts if text for name in read_object(text, "manifest of a source", UsageError)})
+    for who, columns in wanted.items():
+        check_manifest_columns(columns, names, who)
+
+
+def measures(recipe: CurationRecipe) -> list[pa.Field]:
+    """Return the clip columns that the recipe's observers give."""
+    return [column for observer in recipe.step(ObserveStep).observers for column in observer.measures]
+
+
+def clips_table(dataset: DatasetTables, recipe: CurationRecipe) -> Table:
+    """Return the table of the recipe's clips, which may not exist yet."""
+    return dataset.table(recipe.clips, schema.clips(measures(recipe)))
+
+
+def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -> pa.Table:
+    """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
+    table = clips_table(dataset, recipe)
+    # Why a source could not be cut is not for rules, and pyarrow joins no structs.
+    columns = [name for name in table.schema.names if name not in ("failure", "failed_version")]
+    clips = with_places(dataset, table.read(columns))
+    for step in recipe.before(before):
+        table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
+        rows = table.read(["clip_id", *step.shown])
+        rows = rows.rename_columns(["clip_id", *(field.name for field in step.shown.values())])
+        clips = clips.join(rows, "clip_id")
+    return clips
+
+
+def select_step(
+    dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep, addresses: Mapping[str, str] = {}
+) -> SelectionReport:
+    """Judge all clips of the dataset by the step's rules, and replace the selection in one commit.
+
+    ``addresses``: by source id, what to read those sources by whose uri lacks a password or a query.
+    """
+    whole = {public(address): address for address in addresses.values()}
+    clips = joined(dataset, recipe, before=step)
+    apart = WorldOnly.of(recipe, step)
+    other = footage.other_footage(dataset, recipe) if apart.scores.keys() & step.rules.keys() else None
+    verdicts, limits = select(
+        clips,
+        step.rules,
+        unjudged={} if other is None else apart.unjudged(other),
+        duplicates=step.duplicates,
+        overlaps=step.overlaps,
+        readable=lambda uri: places.readable(whole.get(uri, uri)),
+    )
+    read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
+    properties = {
+        "rules": {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()},
+        "duplicates": step.duplicates,
+        "overlaps": step.overlaps,
+        "limits": limits,
+        "tables": {name: dataset.table(name).version() for name in read},
+        "recipe": recipe.name,
+        "recipe_hash": recipe.hash,
+    }
+    dataset.table(f"selections/{step.name}", schema.SELECTIONS).replace(verdicts, properties=properties)
+    exports = [each.name for each in recipe.steps if isinstance(each, ExportStep) and each.select == step.name]
+    return SelectionReport.of(step.name, verdicts, clips, limits, exports)
+
+
+def export_step(
+    dataset: DatasetTables,
+    recipe: CurationRecipe,
+    step: ExportStep,
+    *,
+    run_id: str,
+    session: engines.Session,
+    progress: Progress,
+    retry_failed: bool = False,
+    addresses: Mapping[str, str] = {},
+    private_sources: bool = False,
+) -> ExportReport:
+    """Export the selected clips, unless this very export exists already: see ``export_selection``."""
+    clips = joined(dataset, recipe, before=step)
+    selection = dataset.table(f"selections/{step.select}")
+    kept = selection.read(["clip_id"], equals={"keep": True})
+    clips = clips.filter(pc.is_in(clips["clip_id"], value_set=kept["clip_id"].combine_chunks()))
+    gone = places.withdrawn_table(dataset).read(["source_id"])["source_id"].combine_chunks()
+    clips = clips.filter(
+        pc.invert(pc.is_in(clips["source_id"], value_set=gone))
+    )  # a withdrawal that was killed left some
+    columns = measures(recipe) + [column for earlier in recipe.before(step) for column in earlier.shown.values()]
+    return export_selection(
+        dataset,
+        recipe,
+        step,
+        clips,
+        columns,
+        selection.properties(),
+        notes=footage.notes(dataset, recipe, clips["source_id"], step),
+        run_id=run_id,
+        session=session,
+        progress=progress,
+        retry_failed=retry_failed,
+        addresses=addresses,
+        private_sources=private_sources,
+    )
