@@ -201,7 +201,7 @@ def test_a_run_says_it_first_and_its_card_repeats_it(
     assert "clip_similarity < 1.5" in done.stdout, "the rendered clip is judged"
     sentence = "clip_similarity: measured by a built-in model, which knows the rendered world only; 1 of 2 sources are"
     assert sentence in done.stdout
-    (card,) = out.glob("exports/*/README.md")
+    (card,) = out.glob("exports/*@*/README.md")
     assert "measured by a built-in model" in card.read_text()
     assert json.loads((card.parent / "export.json").read_text())["limits"]["clip_similarity"]["not_applied"]
     again = dailies("select", out, "--set", "main.rules.clip_similarity.min=1.2", "--json")
