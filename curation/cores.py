@@ -60,6 +60,8 @@ class Follower:
             return None
         self._set(count)
         self._now = count
+        if count == self._most:
+            return None
         return f"{count} of {self._most} threads: other processes take {others:.1f} of {self._load.cores} cores"
 
 

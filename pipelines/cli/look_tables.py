@@ -46,7 +46,6 @@ def print_overview(overview: DatasetOverview, as_json: bool) -> None:
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         out.print(f"{label:<{width}}  {text}", soft_wrap=True)
-    out.print()
     if overview.annotations:
         out.print(_annotations(overview))
     if overview.selections:
@@ -110,12 +109,13 @@ def _selections(overview: DatasetOverview) -> Table:
 
 def _exports(overview: DatasetOverview) -> Table:
     table = grid()
-    table.add_column("export", overflow="fold")
+    table.add_column("export", no_wrap=True)
     for name in ("train", "validation", "test", "failed", "size"):
         table.add_column(name, justify="right")
     for each in overview.exports:
         splits = (_count(each.splits.get(split, 0)) for split in ("train", "validation", "test"))
-        table.add_row(near(each.path or ""), *splits, _count(each.failed), _size(each.bytes))
+        name = (each.path or "").rpartition("/")[2]
+        table.add_row(name, *splits, _count(each.failed), _size(each.bytes))
     return table
 
 
@@ -129,12 +129,10 @@ def print_shown(shown: Shown, sheet: str | None, as_json: bool) -> None:
         return
     out = stdout()
     out.print(Text(shown.title, style="bold"), soft_wrap=True)
-    out.print()
     if shown.kind == "clip":
         out.print(_clip_table(shown.clips[0], shown.units))
     elif shown.kind == "source":
         _print_pairs(out, shown.about)
-        out.print()
         if shown.clips:
             out.print(_clips_table(shown.clips))
         if len(shown.clips) > SHOWN_CLIPS:
