@@ -8,12 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import typer
 
-from dailies.curation import world
+from dailies.curation import schema, world
 from dailies.curation.plain_text import counted
-from dailies.curation.tables import DatasetProblem
+from dailies.curation.tables import DatasetProblem, DatasetTables
 from dailies.pipelines.cli import next_steps
 from dailies.pipelines.cli.main import app
 from dailies.pipelines.cli.zoo_tables import print_entry
@@ -23,6 +24,7 @@ from dailies.pipelines.reports import ExportReport, SelectionReport
 from dailies.zoo.catalog import ENTRIES
 from dailies.zoo.entry import SamplingDefaults, ZooEntry
 from tests.conftest import CommandResult, Dailies
+from tests.dataset_builder import clips_of, fill
 
 RECIPE = """
 name: one
@@ -44,7 +46,6 @@ def parsed(line: str) -> list[str]:
     while hasattr(command, "resolve_command"):
         _, command, words = command.resolve_command(context, list(words))
         context = command.make_context(command.name, list(words), parent=context)
-        words = list(context.args)
     return shlex.split(line)[1:]
 
 
@@ -116,7 +117,7 @@ def test_what_is_printed_as_a_path_is_one_for_a_shell(
     for label, name in (("dataset", "dataset.json"), ("shards", "index.parquet"), ("card", "")):
         (path,) = shlex.split(lines[label])
         assert (Path(path) / name).exists()
-    assert re.search(r"^export +1 train; 1\.7 s, 0\.\d MB; 1 extracted$", done.stdout, re.MULTILINE)
+    assert re.search(r"^export +1 train; 1\.7 s of video, 0\.\d MB; 1 extracted$", done.stdout, re.MULTILINE)
     done = dailies("export", "a b", "--engine", "local", "--set", "export.seed=1")
     first, path = done.stdout.splitlines()[:2]
     assert first.endswith("0 extracted, 1 taken over from earlier exports")
@@ -169,15 +170,28 @@ def test_what_is_suggested_after_training_and_in_the_zoo(tmp_path: Path) -> None
     lines += next_steps.after_sample("mine", str(zoo))
     lines += next_steps.after_verify("data", [DatasetProblem("exports/a@1", "x", "is missing")], deep=False)
     lines += next_steps.after_verify("data", [DatasetProblem("runs", "x", "is missing")], deep=False)
-    summary: Any = SimpleNamespace(dataset="q/dataset")
-    result = QuickstartResult(summary=summary, phases=(), zoo="q/zoo", model="quickstart", video="q/sample.mp4")
-    lines += next_steps.after_quickstart(result)
+    lines += next_steps.after_quickstart(quickstart_in("q/dataset"))
     assert [parsed(line)[0] for line in lines] == [
         *("train", "zoo", "zoo", "zoo", "zoo", "export", "gc", "sql", "select", "zoo", "curate")
     ]
     assert parsed(lines[0]) == ["train", "svd", "--phase", "hq", "--data", "my latents", "--out", "run"]
     assert parsed(lines[1]) == ["zoo", "publish", "my run", "--as", "my-model", "--to", "my-zoo"]
     assert next_steps.after_publish(next(iter(ENTRIES.values())), zoo / "x") == []
+
+
+def quickstart_in(dataset: str) -> QuickstartResult:
+    summary: Any = SimpleNamespace(dataset=dataset)
+    return QuickstartResult(summary=summary, phases=(), zoo="q/zoo", model="quickstart", video="q/sample.mp4")
+
+
+def test_what_quickstart_asks_in_sql_is_answered(tmp_path: Path, dailies: Dailies) -> None:
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    fill(dataset, ["a"])
+    rows = [{"clip_id": clip["clip_id"], "source_id": "a", "status": "ok", "text": "both"} for clip in clips_of("a")]
+    fused = dataset.table("captions/fuse@f05ef05e", schema.scores([schema.field("text", pa.string(), "both")]))
+    fused.append(rows)
+    done = dailies(*parsed(next_steps.after_quickstart(quickstart_in(dataset.url))[0]), "--csv")
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (0, ["a square,both,"] * 2), done.stderr
 
 
 @pytest.mark.parametrize(("guidance", "shown"), [((3, 3), "guidance 3, "), ((1, 3), "guidance 1 → 3, ")])

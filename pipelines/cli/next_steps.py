@@ -64,7 +64,8 @@ def after_export(dataset: str, export: ExportReport) -> list[str]:
     """Training, where its captions are there; and the clips in SQL, under the name that ``sql`` has for them."""
     if export.path is None:
         return [command("sql", dataset, "select uri, failure.message from observations where status = 'failed'")]
-    query = f"select uri, split, seconds, frames, width, height from export_{export.name} limit 10"
+    columns = "uri, split, seconds, exported_width, exported_height, bytes"
+    query = f"select {columns} from export_{export.name} join clips using (clip_id) limit 10"
     look = command("sql", dataset, _quoted_view(query, export.name))
     if not _trains(export) or "://" in export.path:  # training reads a disk
         return [look]
@@ -148,7 +149,10 @@ def _zoo(folder: str) -> list[str]:
 
 def after_quickstart(result: QuickstartResult) -> list[str]:
     dataset = near(result.summary.dataset)
-    query = "select caption_coca, caption_fuse, motion from export_export limit 5"
+    query = (
+        "select caption_coca, caption_fuse, motion from clips "
+        "join captions_coca using (clip_id) join captions_fuse using (clip_id) limit 5"
+    )
     return [
         command("sql", dataset, query),
         command("select", dataset, "--name", "captioned", "--set", "captioned.rules.motion.min=2"),
