@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dailies.curation.addresses import public
 from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.export.card import disagreement, recount
 from dailies.curation.export.manifest import MANIFEST
+from dailies.curation.progress import Bar, progress_in_force, silent
 from dailies.curation.tables import DatasetProblem, DatasetTables, Garbage, misled, uncleaned, verify
 from dailies.curation.video import content_id
 from dailies.pipelines.exporting import shows_secrets
@@ -69,9 +71,9 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
         wanted.append(identity)
     contents = {known[identity]["content_id"] for identity in wanted} - {None}
     wanted += [name for name, row in known.items() if row["content_id"] in contents and name not in wanted]
-    with dataset.writer():
+    with dataset.writer(), _counting_exports(dataset) as bar:
         remember_withdrawn(dataset, [known[identity] for identity in wanted])
-        counts = withdraw(dataset, wanted)
+        counts = _withdraw(dataset, wanted, bar)
         dataset.gc(older_than_hours=0.0 if dataset.is_local else None)  # or the bytes would stay on the disk
     return counts
 
@@ -111,7 +113,22 @@ def withdraw(dataset: DatasetTables, source_ids: Sequence[str], *, keep_spans: b
     ``keep_spans``: see ``DatasetTables.withdraw``.
     Every export is looked at, so that a second call finishes what a killed one left.
     """
-    counts = dataset.withdraw(source_ids, keep_spans=keep_spans)
+    with _counting_exports(dataset) as bar:
+        return _withdraw(dataset, source_ids, bar, keep_spans=keep_spans)
+
+
+@contextmanager
+def _counting_exports(dataset: DatasetTables) -> Iterator[Bar]:
+    """Show how far a withdrawal is; its last line comes after all that can go wrong."""
+    exports = dataset.exports()
+    with (progress_in_force() if exports else silent)("withdraw", len(exports), "exports") as bar:
+        yield bar
+
+
+def _withdraw(
+    dataset: DatasetTables, source_ids: Sequence[str], bar: Bar, *, keep_spans: bool = False
+) -> dict[str, int]:
+    counts = dataset.withdraw(source_ids, keep_spans=keep_spans, bar=bar)
     for name in dataset.exports():
         recount(dataset.folder / "exports" / name)
     return counts

@@ -85,7 +85,7 @@ def there(
         return run(work, counted(), engine)
 
     monkeypatch.setattr(engines, "run", counting)
-    shutil.copytree(whole[1], tmp_path / "dataset")
+    shutil.copytree(whole[1], tmp_path / "dataset", symlinks=True)  # or exports/latest would be a second export
     yield world, tmp_path / "dataset"
     if (gone := world.folder / "gone").exists():
         gone.rename(world.folder / "videos")

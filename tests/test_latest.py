@@ -93,7 +93,12 @@ def test_an_export_that_is_not_there_is_refused_by_name(dataset: DatasetTables, 
         with pytest.raises(UsageError, match="has no export yet; dailies export"):
             find_export(empty.url + name)
     assert find_export(f"{tmp_path}/elsewhere") == f"{tmp_path}/elsewhere"
-    with pytest.raises(ExportError, match="holds no index"):
+    with pytest.raises(ExportError, match="elsewhere: no such folder; give one that dailies export made"):
+        _exports([f"{tmp_path}/elsewhere"])
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(
+        ExportError, match=r"elsewhere: .*holds no index\.parquet; give a folder that dailies export made"
+    ):
         _exports([f"{tmp_path}/elsewhere"])
 
 
@@ -106,8 +111,10 @@ def folder(exports: Path) -> None:
     (exports / "latest" / "mine").write_text("mine")
 
 
-@pytest.mark.parametrize("target", ["/etc", "../../elsewhere", "..", "main@1/../..", "."])
+@pytest.mark.parametrize("target", ["/etc", "../../elsewhere", "../../theirs", "..", "main@1/../..", "."])
 def test_a_link_that_leads_elsewhere_is_never_followed(target: str, dataset: DatasetTables) -> None:
+    """Nor where what lies there is a dataset, this one or another."""
+    fill(DatasetTables.create(Path(dataset.url).parent / "theirs"), ["a"])
     exports = Path(dataset.url, "exports")
     (exports / "latest").symlink_to(target)
     with pytest.raises(Unsafe, match="does not lie beside it"):

@@ -44,7 +44,6 @@ def parsed(line: str) -> list[str]:
     while hasattr(command, "resolve_command"):
         _, command, words = command.resolve_command(context, list(words))
         context = command.make_context(command.name, list(words), parent=context)
-        words = list(context.args)
     return shlex.split(line)[1:]
 
 
@@ -116,7 +115,7 @@ def test_what_is_printed_as_a_path_is_one_for_a_shell(
     for label, name in (("dataset", "dataset.json"), ("shards", "index.parquet"), ("card", "")):
         (path,) = shlex.split(lines[label])
         assert (Path(path) / name).exists()
-    assert re.search(r"^export +1 train; 1\.7 s, 0\.\d MB; 1 extracted$", done.stdout, re.MULTILINE)
+    assert re.search(r"^export +1 train; 1\.7 s of video, 0\.\d MB; 1 extracted$", done.stdout, re.MULTILINE)
     done = dailies("export", "a b", "--engine", "local", "--set", "export.seed=1")
     first, path = done.stdout.splitlines()[:2]
     assert first.endswith("0 extracted, 1 taken over from earlier exports")
@@ -137,7 +136,7 @@ def selection(**other: Any) -> SelectionReport:
 def test_training_is_suggested_where_its_captions_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (plain,) = next_steps.after_export("data", EXPORT)
-    assert parsed(plain)[:2] == ["sql", "data"]
+    assert parsed(plain)[:2] == ["show", "data"]
     report = ExportReport(
         name="export", path=str(tmp_path / "data/exports/export@1"), splits={}, failed=0, captions=CAPTIONS
     )
@@ -169,15 +168,18 @@ def test_what_is_suggested_after_training_and_in_the_zoo(tmp_path: Path) -> None
     lines += next_steps.after_sample("mine", str(zoo))
     lines += next_steps.after_verify("data", [DatasetProblem("exports/a@1", "x", "is missing")], deep=False)
     lines += next_steps.after_verify("data", [DatasetProblem("runs", "x", "is missing")], deep=False)
-    summary: Any = SimpleNamespace(dataset="q/dataset")
-    result = QuickstartResult(summary=summary, phases=(), zoo="q/zoo", model="quickstart", video="q/sample.mp4")
-    lines += next_steps.after_quickstart(result)
+    lines += next_steps.after_quickstart(quickstart_in("q/dataset"))
     assert [parsed(line)[0] for line in lines] == [
-        *("train", "zoo", "zoo", "zoo", "zoo", "export", "gc", "sql", "select", "zoo", "curate")
+        *("train", "zoo", "zoo", "zoo", "zoo", "export", "gc", "show", "select", "zoo", "curate")
     ]
     assert parsed(lines[0]) == ["train", "svd", "--phase", "hq", "--data", "my latents", "--out", "run"]
     assert parsed(lines[1]) == ["zoo", "publish", "my run", "--as", "my-model", "--to", "my-zoo"]
     assert next_steps.after_publish(next(iter(ENTRIES.values())), zoo / "x") == []
+
+
+def quickstart_in(dataset: str) -> QuickstartResult:
+    summary: Any = SimpleNamespace(dataset=dataset)
+    return QuickstartResult(summary=summary, phases=(), zoo="q/zoo", model="quickstart", video="q/sample.mp4")
 
 
 @pytest.mark.parametrize(("guidance", "shown"), [((3, 3), "guidance 3, "), ((1, 3), "guidance 1 → 3, ")])

@@ -229,6 +229,25 @@ def test_a_stage_without_work_is_quiet(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "score          nothing to do, 4 clips done before\n"
 
 
+@pytest.mark.parametrize(("seconds", "lines"), [(1.0, 0), (60.0, 1)])
+@pytest.mark.parametrize("total", [3, None])
+def test_an_error_soon_after_the_start_is_the_only_line(
+    total: int | None, seconds: float, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    for error in (ValueError, KeyboardInterrupt):
+
+        def ended(error: type[BaseException] = error) -> None:
+            with progress.show_progress("withdraw", total, "exports"):
+                now[0] += seconds
+                raise error
+
+        with pytest.raises(error):
+            ended()
+    assert len(capsys.readouterr().err.splitlines()) == lines + 1, "who interrupts wants to know how far it is"
+
+
 def in_terminal(program: str, columns: int = 80, **environment: str) -> str:
     """Return what ``program`` shows in a terminal of its own."""
     inner, outer = pty.openpty()

@@ -33,7 +33,7 @@ from dailies.curation.config import read_object
 from dailies.curation.errors import DatasetError, Unsafe
 from dailies.curation.folders import what_lies_at
 from dailies.curation.locking import only_writer
-from dailies.curation.progress import progress_in_force, silent
+from dailies.curation.progress import Bar, progress_in_force, silent
 from dailies.curation.retrying import CREDENTIALS, cause_of
 from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder
@@ -210,21 +210,23 @@ class DatasetTables:
 
     # ---- withdrawing and garbage --------------------------------------------------------------------------------------------
 
-    def withdraw(self, source_ids: Iterable[str], *, keep_spans: bool = False) -> dict[str, int]:
+    def withdraw(
+        self, source_ids: Iterable[str], *, keep_spans: bool = False, bar: Bar | None = None
+    ) -> dict[str, int]:
         """Delete the rows of these sources from every table and export; returns their number in each.
 
-        ``keep_spans``: leave what manifests named of them, for a source that is to be made again.
+        ``keep_spans``: leave what manifests named of them, for a source that is to be made again. ``bar``: counts exports.
 
         What was made from a source goes before the source, and so a run that is killed leaves nothing without its
         origin; a second one finishes. The bytes themselves are gone from the disk after ``gc``.
         """
         sources = sorted(set(source_ids))
         counts = {}
-        exports = self.exports()
-        with self.writer(), (progress_in_force() if exports else silent)("withdraw", len(exports), "exports") as bar:
-            for name in exports:
+        with self.writer():
+            for name in self.exports():
                 counts[f"exports/{name}"] = withdraw_from_export(self.folder / "exports" / name, sources)
-                bar.advance()
+                if bar is not None:
+                    bar.advance()
             order = ("selections/", "captions/", "scores/", "clips/", "spans", "observations@", "places")
             for start in order:
                 if start == "spans" and keep_spans:

@@ -58,13 +58,14 @@ def find_export(url: str) -> str:
     if UNUSABLE & {*url}:  # no dataset lies there
         return url
     folder = Folder.at(url)
-    if folder.holds(MARKER):
-        return _newest(DatasetTables.open(url), None, only=True)
     parent, _, name = folder.url.rpartition("/")
     base, _, group = parent.rpartition("/")
-    if group != "exports" or "@" in name or not Folder.at(base).holds(MARKER):
+    base = base or "/"
+    if group != "exports" or not Folder.at(base).holds(MARKER):
+        return _newest(DatasetTables.open(url), None, only=True) if folder.holds(MARKER) else url
+    if "@" in name:
         return url
-    dataset = DatasetTables.open(base)
+    dataset = DatasetTables.open(base)  # before looking behind the name, which in a dataset of others may be a link
     exports = dataset.folder / "exports"
     target = exports.read_link(name) if name == LATEST else None
     if target is not None and target in dataset.exports():

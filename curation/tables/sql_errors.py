@@ -64,7 +64,8 @@ def _columns_there(
         names = views.get(view, [])
         if view not in named and column.lower() in (name.lower() for name in names):
             key = KEY if KEY in names else "source_id"
-            lines.append(f"{column} is a column of {view}: join {view} using ({key})")
+            if not named or any(key in views[other] for other in named):
+                lines.append(f"{column} is a column of {view}: join {view} using ({key})")
     return lines
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
     from dailies.zoo.entry import ZooEntry
 
-TRAINING, RUN, MODEL, ZOO, VIDEO = "tiny", "run", "my-model", "my-zoo", "clip.mp4"
+TRAINING, RUN, MODEL, ZOO, VIDEO, SHEET = "tiny", "run", "my-model", "my-zoo", "clip.mp4", "sheet.png"
 """Names that commands suggest, and README has."""
 
 
@@ -61,11 +61,10 @@ def after_select(dataset: str, selection: SelectionReport) -> list[str]:
 
 
 def after_export(dataset: str, export: ExportReport) -> list[str]:
-    """Training, where its captions are there; and the clips in SQL, under the name that ``sql`` has for them."""
+    """Training, where its captions are there; and a look at what was kept and what each rule dropped."""
     if export.path is None:
         return [command("sql", dataset, "select uri, failure.message from observations where status = 'failed'")]
-    query = f"select exported_uri, exported_split, exported_seconds, bytes, shard from export_{export.name} limit 10"
-    look = command("sql", dataset, _quoted_view(query, export.name))
+    look = command("show", dataset, "--out", SHEET)
     if not _trains(export) or "://" in export.path:  # training reads a disk
         return [look]
     return [command("train", TRAINING, "--data", near(latest_name(dataset, export)), "--out", RUN), look]
@@ -76,11 +75,6 @@ def latest_name(dataset: str, export: ExportReport) -> str:
     latest = Path(dataset).expanduser() / "exports" / "latest"
     assert export.path is not None
     return str(latest) if latest.is_dir() and latest.resolve() == Path(export.path).resolve() else export.path
-
-
-def _quoted_view(query: str, name: str) -> str:
-    view = f"export_{name}"
-    return query if view.replace("_", "").isalnum() else query.replace(view, f'"{view}"')
 
 
 def _named(name: str) -> list[str]:
@@ -148,10 +142,8 @@ def _zoo(folder: str) -> list[str]:
 
 def after_quickstart(result: QuickstartResult) -> list[str]:
     dataset = near(result.summary.dataset)
-    query = "select caption_fuse, motion, keep from clips join captions_fuse using (clip_id) "
-    query += "join selection_captioned using (clip_id) limit 5"
     return [
-        command("sql", dataset, query),
+        command("show", dataset, "--out", SHEET),
         command("select", dataset, "--name", "captioned", "--set", "captioned.rules.motion.min=2"),
         command("zoo", "show", result.model, "--zoo", near(result.zoo)),
         "dailies curate YOUR_VIDEOS --out DATASET",

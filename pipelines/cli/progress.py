@@ -71,6 +71,9 @@ def show_progress(
     display.open(shown)
     try:
         yield _ShownBar(display, shown)
+    except Exception:
+        shown.broken = True
+        raise
     finally:
         display.close(shown)
 

@@ -12,6 +12,7 @@ from dailies.pipelines.cli.pace import StagePace
 STAGE = 14  # columns of a stage's name
 COUNT, UNIT, RATE, SPENT, LEFT = 12, 8, 8, 7, 12  # columns
 DOING = COUNT + UNIT + RATE + 2  # columns of what is being done, where nothing is counted
+BROKEN_TOLD = 5.0  # seconds from which on a stage that an error ends has a last line: before, the error says enough
 ROOMY = 100  # columns of a terminal, from which on units are named beside a bar
 BAR, SHORT_BAR = 24, 6  # columns
 
@@ -35,6 +36,7 @@ class StageProgress:
     done: float = 0
     failed: int = 0
     note: str = ""
+    broken: bool = False
     pace: StagePace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,8 +58,9 @@ class StageProgress:
         self.note = self.note if self.total is None else ""
 
     def is_told(self, now: float) -> bool:
-        """Return whether a last line is worth it: of what is not counted, only where it took some time."""
-        return self.total is not None or now - self.begun >= 1
+        """Return whether a last line is worth it: of what is not counted, or an error ended, only where it took some time."""
+        spent = now - self.begun
+        return spent >= BROKEN_TOLD if self.broken else self.total is not None or spent >= 1
 
     def plain(self, now: float) -> str:
         """Return the line without a bar."""

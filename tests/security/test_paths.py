@@ -193,7 +193,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "verify": (),
     "gc": (),
     "withdraw": ("b",),
-    "sql": ("select source_id from clips union all select source_id from export_main",),
+    "sql": ("select source_id from clips union all select exported_source_id from export_main",),
 }
 
 

@@ -257,8 +257,9 @@ def test_training_reads_an_export_in_its_own_folder(
     (export / "data").mkdir(parents=True)
     outside.mkdir()
     (outside / "key.pem").write_bytes(SECRET)
+    columns = {"clip_id": ["mysecret"], "video": [b"bytes"], "caption_fuse": ["a text"]}  # which training tiny reads
     for file in (shard(export), outside / "x.parquet", export / "index.parquet"):
-        pq.write_table(pa.table({"clip_id": ["mysecret"], "video": [b"bytes"]}), file)
+        pq.write_table(pa.table(columns), file)
     EXPORTS[attack](export, outside)
     before = state(outside)
     places = {"EXPORT": str(export), "OUT": str(tmp_path / "out")}
