@@ -396,6 +396,7 @@ def _make_half(export: Path, out: Path, end: Callable[[], None]) -> None:
         return crops
 
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dailies.pipelines.processes.ALONE_SECONDS", 3600.0)  # a child has no fixtures
         patched.setattr(latent_crops, "encode_crops", encode)
         make(export, out)
 
