@@ -49,9 +49,15 @@ def joined() -> Iterator[None]:
     """
     import ray
 
+    check_answer()
+    named = address() or ""
+    if ":" in named:
+        private_cluster.reread()
+        with _explained(named):
+            _check_token(named)
     with ExitStack() as stack:
-        with progress_in_force()("ray", None, "starting" if address() is None else "joining the cluster"):
-            if address() is None:
+        with progress_in_force()("ray", None, "joining the cluster" if named else "starting"):
+            if not named:
                 folder = stack.enter_context(private_cluster.folder())
                 stack.callback(private_cluster.reread)  # whoever uses Ray next has another token
                 stack.callback(ray.shutdown)  # before the folder goes
@@ -63,27 +69,49 @@ def joined() -> Iterator[None]:
         yield
 
 
+def check_answer() -> None:
+    """Raise ``UsageError`` where ``RAY_ADDRESS`` is no address, or nothing answers there as a cluster would.
+
+    Ray is not imported for it. A cluster with TLS is asked only when it is joined.
+    """
+    named = address()
+    if named is None:
+        return
+    if ":" not in named:
+        raise UsageError(f"RAY_ADDRESS={named}: is no address; give HOST:PORT or ray://HOST:PORT")
+    if os.environ.get("RAY_USE_TLS", "0") != "1":
+        _check_answer(named)
+
+
 def _init(**options: Any) -> None:
     named = address() or ""
-    if ":" in named and os.environ.get("RAY_USE_TLS", "0") != "1":
-        _check_answer(named)
     import ray
 
     private_cluster.reread()
     # A submitted job brings its own config, and Ray's own client sends what it is given as JSON.
     own = named.startswith("ray://") or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     config = None if own else private_cluster.job_config()
+    with _explained(named):
+        ray.init(
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            job_config=config,
+            **options,
+        )
+
+
+@contextmanager
+def _explained(named: str) -> Iterator[None]:
+    """Say in one line why Ray cannot start, or not join the cluster at ``named``.
+
+    Raises ``Outage`` and ``UsageError``.
+    """
+    import ray
+
     with _kept_stderr() as lines:  # Ray repeats there, once a second, why a cluster refuses
         try:
-            if ":" in named:
-                _check_token(named)
-            ray.init(
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                job_config=config,
-                **options,
-            )
+            yield
         except (ImportError, ValueError, OSError, RuntimeError, ray.exceptions.RayError) as error:
             last = re.sub(r"^\[[^]]*\] \S+ ", "", lines()[-1]) if lines() else ""
             text = "; ".join(part for part in (" ".join(str(error).split()), last) if part) or type(error).__name__

@@ -236,7 +236,8 @@ def _ray(start: bool, installation: Installation, say: Say) -> tuple[RayState, l
         from dailies.pipelines import engine
 
         began = time.monotonic()
-        with engine.session("ray"):
+        with engine.session("ray") as session:
+            session.start_ray()
             seconds = time.monotonic() - began
             resources = clusters.resources()
         return RayState(version=version, address=address, started_in=seconds, resources=resources), []

@@ -94,11 +94,21 @@ class Session:
         self._ray = self._cluster = False
         if engine != "local":
             self._cluster = _in_ray() or clusters.address() is not None
+            if not _in_ray():
+                clusters.check_answer()
         self.processes = Processes(f"{__name__}:serve", dict[str, Any])
         stack.callback(self.processes.close)
 
     def chosen(self, gpus: float) -> Literal["local", "ray"]:
         return choose(self._engine, cluster=self._cluster, gpus=gpus, gpus_here=capacity.gpus())
+
+    def prepare(self, work: Work) -> None:
+        """Start what ``work`` runs on. Whoever shows how far the work is calls this first: a refusal is one line then.
+
+        Raises as ``start_ray`` does.
+        """
+        if self.chosen(work.resources.gpus) == "ray":
+            self.start_ray()
 
     def start_ray(self) -> None:
         """Join the cluster at ``RAY_ADDRESS`` or start one on this machine, unless that is done.
@@ -126,7 +136,7 @@ def session(engine: Engine, packages: Iterable[str] = (), workers: int | None = 
         packages: Importable names that a worker needs, besides those of every stage.
         workers: Most workers of a stage; 1 is a plain loop in this process, unless on Ray. By default one for each CPU.
 
-    Raises ``UsageError`` for a name that is no engine, and for a ``RAY_ADDRESS`` that is none.
+    Raises ``UsageError`` for a name that is no engine, and for a ``RAY_ADDRESS`` at which no cluster answers.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"workers={workers}: must be at least 1")
@@ -240,7 +250,7 @@ def serve(bundle: bytes | None, work: Work | None, token: str, heartbeat: Callab
 
 
 def _ray(work: Work, bundles: Iterator[pa.Table], session: Session) -> Iterator[Any]:
-    session.start_ray()
+    session.prepare(work)
     while blocks := list(islice(bundles, SLICE)):
         yield from _slice(work, blocks, session.workers or len(blocks))
 

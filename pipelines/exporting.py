@@ -325,6 +325,8 @@ def _make(
     ``elsewhere``: clips that need no work, besides those of ``files``.
     """
     todo = [file for file in files if not _is_done(done, file)]
+    if todo:
+        session.prepare(work)
     units = (file.clips.append_column("file", pa.array([file.name] * len(file.clips))) for file in todo)
     total = sum(len(file.clips) for file in files)
     already = total - sum(len(file.clips) for file in todo)

@@ -257,6 +257,8 @@ class _Run:
         ``keys``, ``total``: what is done and how much is not, where rows are no units. ``sizes``: of units by key, by which
         they take their time; by default they are alike.
         """
+        if len(units):
+            self.session.prepare(work)
         count = len(units) if total is None else total
         size = None if sizes is None else sum(sizes.values())
         with (

@@ -19,6 +19,7 @@ import pytest
 
 from dailies.curation import world
 from dailies.curation.errors import NotInstalled
+from dailies.curation.tables import DatasetTables
 from dailies.pipelines import clusters
 from dailies.pipelines import engine as engines
 from tests.conftest import Dailies
@@ -89,13 +90,14 @@ def test_a_cluster_that_is_none_is_one_line_soon(
     assert done.returncode == 2
     assert done.stderr.startswith(f"dailies: RAY_ADDRESS={address}: {said}")
     assert done.stderr.count("\n") == 1
+    assert DatasetTables.open(film.parent / "dataset").tables() == [], "before any work"
 
 
 def test_an_address_that_is_none_is_one_line(film: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "junk")
     done = dailies("curate", film, "--out", film.parent / "dataset", "--recipe", film.parent / "recipe.yaml")
     assert done.returncode == 2
-    assert "RAY_ADDRESS=junk: the cluster cannot be joined: " in done.stderr
+    assert "RAY_ADDRESS=junk: is no address; give HOST:PORT" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

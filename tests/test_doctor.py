@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -200,3 +202,13 @@ def test_the_command_names_no_secret_and_tells_what_is_amiss(dailies: Dailies, m
     assert [problem["what"][:16] for problem in report["problems"]] == ["RAY_ADDRESS=auto"]
     assert report["encoders"]["h264"][0] == "libx264"
     assert "hunter22" not in done.stdout + text.stdout
+
+
+@pytest.mark.slow
+def test_ray_is_started_on_request_and_its_share_of_the_machine_is_told() -> None:
+    command = [sys.executable, "-m", "dailies", "doctor", "--ray", "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    ray = json.loads(done.stdout)["ray"]
+    assert ray["started_in"] > 0.5
+    assert ray["resources"]["CPU"] >= 1

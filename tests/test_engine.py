@@ -89,10 +89,9 @@ class Threads(Sums):
         yield lambda bundle: 10 * cv2.getNumThreads() + int(os.environ["OMP_NUM_THREADS"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["ray"], indirect=True)
-def test_a_worker_computes_on_as_many_threads_as_it_has_cores(engine: engines.Engine) -> None:
-    assert list(engines.run(Threads(), BUNDLES[:1], engine)) == [11]
+@pytest.mark.parametrize("session", ["processes", pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
+def test_a_worker_computes_on_as_many_threads_as_it_has_cores(session: engines.Session) -> None:
+    assert list(engines.run(Threads(), BUNDLES, session)) == [11, 11, 11]
 
 
 @pytest.mark.parametrize("at_open", [False, True], ids=["in a bundle", "at open"])

@@ -309,7 +309,7 @@ def test_a_rule_over_a_column_that_no_row_has_is_refused_before_any_work(
     tmp_path: Path, film: Path, recipe: CurationRecipe
 ) -> None:
     with pytest.raises(
-        UsageError, match=r"select main: unknown column 'manifest.text'; the manifests' columns are: none"
+        UsageError, match=r"select main: unknown column 'manifest.text'; there is no manifest with further columns"
     ):
         curate([str(film)], str(tmp_path / "out"), recipe, engine="local")
     assert DatasetTables.open(str(tmp_path / "out")).tables() == []

@@ -107,7 +107,7 @@ def test_a_file_that_was_swapped_is_read_again_and_others_are_not(
     store.open("one")
     read: list[Path] = []
     keep = hashes.sha256
-    monkeypatch.setattr(hashes, "sha256", lambda path: [read.append(path), keep(path)][1])
+    monkeypatch.setattr(hashes, "sha256", lambda path, bar: [read.append(path), keep(path, bar)][1])
     store.open("one")
     assert read == []
     file = tmp_path / "zoo" / "one" / "unet" / "weights.bin"

@@ -255,6 +255,9 @@ def _run(
     work: LatentsWork, staging: Folder, selected: Mapping[str, int], session: engines.Session, progress: Progress
 ) -> None:
     todo = [name for name, clips in selected.items() if clips and not (staging / "index").holds(name)]
+    if todo:
+        with reporting(progress):
+            session.prepare(work)
     total, left = sum(selected.values()), sum(selected[name] for name in todo)
     bundles = (pa.table({"file": [name]}) for name in todo)
     with reporting(progress), progress(work.name, left, "clips", already=total - left) as bar:
