@@ -13,6 +13,7 @@ from types import ModuleType
 __all__ = [
     "checkpoint",
     "data",
+    "devices",
     "diffusion",
     "distributed",
     "loop",
