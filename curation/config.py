@@ -147,12 +147,14 @@ def format_error(error: ValidationError, allowed: Callable[[Sequence[str]], Iter
     place = ".".join(places)
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown key {place!r}{offered(places[-1], allowed(places[:-1]))}"
-    message = plain_words(first["msg"])
-    if not place:
+    if not place and first["type"] == "value_error":  # a rule over several fields, in our own words
         return first["msg"].removeprefix("Value error, ")
+    message = plain_words(first["msg"])
     value, near = first["input"], ""
     if first["type"] == "literal_error" and isinstance(value, str):
         near = did_you_mean(value, re.findall(r"'([^']*)'", first["ctx"]["expected"]))
+    if not place:
+        return message + near
     shown = f"={value!r}" if isinstance(value, str | int | float | None) else ""
     return f"{place}{shown}: {message}{near}"
 

@@ -65,6 +65,14 @@ def test_every_column_that_is_read_is_named(export: Path, dailies: Dailies) -> N
     assert MENDS in done.stderr
 
 
+def test_a_missing_package_is_said_first(export: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = dailies("train", "svd", "--data", export, "--out", "run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "dailies: training svd needs torch: pip install 'dailies[models]'\n"
+    assert not Path("run").exists()
+
+
 def test_a_phase_that_begins_with_an_image_reads_no_captions(export: Path, dailies: Dailies) -> None:
     done = dailies("train", "tiny", "--data", export, "--out", "run", "--phase", "hq")
     assert done.returncode == 2

@@ -360,9 +360,9 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
         (["nowhere"], "nowhere: no such file or folder"),
         (["."], ".: no video in this folder"),
         ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, "),
-        ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed:"),
+        ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed: detector, min_seconds, "),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
-        ([".", "--engine", "spark"], "engine=spark: no such engine; use auto, local or ray"),
+        ([".", "--engine", "spark"], "engine=spark: no such engine; allowed: auto, local, ray"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
@@ -381,9 +381,9 @@ def test_a_mistake_is_one_line_and_exit_code_two_before_work_starts(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["curate"], "Missing"),
-        (["curate", "x", "--oot", "y"], "No such option: --oot"),
-        (["crate"], "No such command 'crate'"),
+        (["curate"], "SOURCE...: missing; write "),
+        (["curate", "x", "--oot", "y"], " curate has no such option (did you mean --out?)"),
+        (["crate"], "crate: no such command (did you mean curate?)"),
         (["verify", "nowhere"], "nowhere: there is no dataset"),
         (["sql", "nowhere", "select 1"], "nowhere: there is no dataset"),
         (["cuts", "nowhere.mp4"], "nowhere.mp4: no such file or folder"),

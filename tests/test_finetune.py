@@ -135,8 +135,8 @@ def test_what_does_not_fit_is_said_before_any_work(dailies: Dailies, export: Pat
         "finetune", "--from", svd, "--set", "i2v.size=[1000, 570]"
     )
     assert "no unet/config.json" in refused("finetune", "--from", tmp_path)
-    assert "--set video.lr=1: no phase 'video'; there are: i2v" in refused("finetune", "--set", "video.lr=1")
-    assert "Phase has no field 'rate' to set (did you mean rates?); there are: task" in refused(
+    assert "--set video.lr=1: no phase 'video'; allowed: i2v, *\n" in refused("finetune", "--set", "video.lr=1")
+    assert "--set i2v.rate=1: a phase has no key 'rate' (did you mean rates?)" in refused(
         "finetune", "--set", "i2v.rate=1"
     )
     assert "phase i2v: steps='many': must be a whole number" in refused("finetune", "--set", "i2v.steps=many")

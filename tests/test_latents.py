@@ -582,9 +582,10 @@ def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Pa
         (("--latents", f"{__file__}:hq"), "add --out FOLDER"),
         (
             ("--latents", f"{__file__}:other", "--out", "{out}"),
-            "phase 'other': recipe latents has no such phase; there are text, hq",
+            "phase 'other': recipe latents has no such phase; allowed: text, hq",
         ),
-        (("--latents", "huge", "--out", "{out}"), "recipe 'huge': no such recipe; there are tiny"),
+        (("--latents", "huge", "--out", "{out}"), "recipe 'huge': no such training recipe; allowed: tiny, "),
+        (("--latents", "vae", "--out", "{out}"), "recipe vae: trains a VAE and has no phases; allowed: tiny, "),
         (
             ("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.size=[32]"),
             "phase hq: size.1: field required",
@@ -592,7 +593,8 @@ def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Pa
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--device", "cuda:9"), "device=cuda:9: is not available"),
         (("--latents", f"{__file__}:hq", "--out", "{latents}", "--views", "2"), "holds other latents"),
         (("--latents", f"{__file__}:hq", "--out", "{export}"), "is not empty"),
-        (("--latents", "svd:II-a", "--out", "{out}"), "models: there is no VAE"),
+        (("--latents", "svd:II-a", "--out", "{out}"), "caption: phase II-a of svd read caption_motion, not in "),
+        (("--latents", "svd:II-a", "--out", "{out}", "--set", "caption=caption_coca"), "models: there is no VAE"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[motion,99,null]]"), "no clip of"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[blur,0,null]]"), "column 'blur'"),
         (("--vae", "x"), "--vae=x: only export --latents takes it"),

@@ -228,7 +228,11 @@ def test_svd_without_weights_is_refused_before_any_work(tmp_path: Path, export: 
     with pytest.raises(
         UsageError, match=r"svd lacks weights to start from \(--from\), a VAE \(--vae\), a text encoder"
     ) as caught:
-        train_run(Request(recipe="svd", data=[str(indexed(export))]), str(tmp_path / "run"), say=print)
+        train_run(
+            Request(recipe="svd", data=[str(indexed(export))], sets=["caption=caption_fuse"]),
+            str(tmp_path / "run"),
+            say=print,
+        )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -244,9 +248,9 @@ def test_what_is_missing_of_the_request_is_said(tmp_path: Path) -> None:
         train_run(tiny, "run", say=print)
     with pytest.raises(UsageError, match="--out RUN"):
         train_run(dataclasses.replace(tiny, data=["data"]), None, say=print)
-    with pytest.raises(UsageError, match=r"recipe 'huge': no such recipe; there are .*, or FILE\.py"):
+    with pytest.raises(UsageError, match=r"recipe 'huge': no such training recipe; allowed: tiny, svd, .*, FILE\.py$"):
         plan_run(Request(recipe="huge"), say=print)
-    with pytest.raises(UsageError, match="phase 'last': recipe tiny has no such phase; there are image, video, hq"):
+    with pytest.raises(UsageError, match="phase 'last': recipe tiny has no such phase; allowed: image, video, hq"):
         plan_run(dataclasses.replace(tiny, phase="last"), say=print)
     with pytest.raises(UsageError, match=r"--data=.*: holds no index\.parquet"):
         plan_run(dataclasses.replace(tiny, data=[str(tmp_path)]), say=print)

@@ -333,7 +333,7 @@ IMAGE = Phase(name="image", task="text-to-image", **SMALL)
         (VIDEO, {"steps": True}, "phase video: steps=True: must be a whole number"),
         (VIDEO, {"ema": 1}, "phase video: ema=1: must be below 1"),
         (VIDEO, {"name": "a b"}, "phase a b: name='a b': use letters, digits, - and _ only"),
-        (VIDEO, {"mix": [Share()]}, "phase video: mix: must be a list"),
+        (VIDEO, {"mix": [Share()]}, "phase video: mix: must be a list, such as [a, b]"),
     ],
 )  # fmt: skip
 def test_a_wrong_phase_is_refused_in_one_line(phase: Phase, change: dict[str, object], words: str) -> None:
@@ -347,7 +347,7 @@ def test_a_wrong_part_of_a_phase_is_refused_in_one_line() -> None:
         Bucket(size=(32, 20), frames=3)
     with pytest.raises(RecipeError, match=r"^mix: weight=-1: must be above 0$"):
         Share(weight=-1)
-    with pytest.raises(RecipeError, match=r"^phase video: unknown key 'stesp'$"):
+    with pytest.raises(RecipeError, match=r"^phase video: unknown key 'stesp' \(did you mean steps\?\)$"):
         Phase(name="video", task="text-to-video", frames=3, stesp=2, **SMALL)
 
 

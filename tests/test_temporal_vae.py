@@ -552,7 +552,7 @@ def test_the_command_says_what_does_not_fit(export: Path, tmp_path: Path) -> Non
         "model=nothing: no such folder; give one, zoo:NAME or a hub id": {"start": "nothing"},
         "start=.*: holds None": {"start": str(BUILTIN / "clip-world")},
         "data=.*: holds no data": {"data": tmp_path / "empty"},
-        "has no field 'colour' to set; there are: steps": {"colour": 1},
+        "--set colour=1: the recipe has no key 'colour'; allowed: steps, ": {"colour": 1},
         r"size=\(26, 16\): this VAE takes multiples of 4 px": {"size": [26, 16]},
         "--set trains=encoder: must be 'temporal' or 'decoder'": {"trains": "encoder"},
         "device=abacus: ": {"device": "abacus"},

@@ -8,6 +8,7 @@ the step's own ``name``. A parameter of a detector, scorer or captioner need not
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,9 +100,17 @@ def _path(kind: str, body: dict[str, Any], keys: Sequence[str], value: Any, over
     if kind in SPECS and keys[0] not in STEPS[kind].model_fields:
         holder, table = SPECS[kind]
         spec = _spec(body.get(holder))
-        takes = list(table[spec].__dataclass_fields__) if spec in table else []
-        if takes and keys[0] not in takes and did_you_mean(keys[0], STEPS[kind].model_fields):
-            return list(keys)  # whose error names the step's keys
+        parameters = dataclasses.fields(table[spec]) if spec in table else ()
+        takes = [field.name for field in parameters]
+        if takes and keys[0] not in {*takes, *(field.metadata.get("formerly") for field in parameters)}:
+            fields = STEPS[kind].model_fields
+            if did_you_mean(keys[0], fields):
+                return list(keys)  # whose error names the step's keys
+            if not did_you_mean(keys[0], takes):  # either may be meant
+                raise RecipeError(
+                    f"--set {override}: unknown key {keys[0]!r} in step {kind}; allowed: {', '.join(fields)}; "
+                    f"of {holder} {spec}: {', '.join(takes)}"
+                )
         return [holder, spec, *keys]
     if kind in SPECS and keys[0] == SPECS[kind][0] and len(keys) > 1:
         spec = _spec(body.get(keys[0]))

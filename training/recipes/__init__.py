@@ -71,6 +71,8 @@ def load_recipe(name: str, sets: Sequence[str] = ()) -> TrainingRecipe:
     file, _, function = name.partition(":")
     if file.endswith(".py"):
         return override(_from_file(Path(file), function or "recipe"), sets)
+    if name == "vae":  # of dailies train alone, whose command does not come here
+        raise RecipeError(f"recipe vae: trains a VAE and has no phases; allowed: {', '.join([*RECIPES, 'FILE.py'])}")
     if name not in RECIPES:
         raise RecipeError(f"recipe {name!r}: no such training recipe{offered(name, [*RECIPES, 'vae', 'FILE.py'])}")
     return override(RECIPES[name](), sets)

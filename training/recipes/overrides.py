@@ -42,7 +42,9 @@ def override(recipe: TrainingRecipe, sets: Sequence[str]) -> TrainingRecipe:
         elif len(keys) == 1:
             changes[_field(TrainingRecipe, keys, text, fixed=("name", "phases"))] = _unet_names(keys[0], value)
         else:
-            raise RecipeError(f"--set {text}: no phase {keys[0]!r}{offered(keys[0], [*phases, '*', 'unet'])}")
+            raise RecipeError(
+                f"--set {text}: no phase {keys[0]!r}{offered(keys[0], [*phases, '*', *['unet'] * (recipe.unet is not None)])}"
+            )
     replaced = tuple(_replaced(phase, phases[phase.name]) for phase in recipe.phases)
     return _replaced(recipe, {**changes, "phases": replaced})
 
