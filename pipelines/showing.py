@@ -379,4 +379,4 @@ def _deciding(clip: ClipShown, reason: str | None, limits: Mapping[str, Any]) ->
     for column in limits:
         if reason and reason.rpartition("_")[0] == column.replace(".", "_") and clip.measured.get(column) is not None:
             return f"{column} {clip.measured[column]:.4g}"
-    return f"{clip.about['clip_id'][:8]} {clip.about['seconds'] or 0.0:.1f} s"
+    return f"{clip.about['clip_id'][:8]} {clip.about['seconds'] or 0.0:.2f} s"
