@@ -49,7 +49,7 @@ class Follower:
         self._load = Load() if follows else None
 
     def look(self) -> str | None:
-        """Set the number by the load since the last look, if that was two seconds ago; return what changed, for people."""
+        """Set the number by the load since the last look, if that was two seconds ago; return that they are fewer now."""
         if self._load is None or self._load.seconds < SECONDS:
             return None
         others = self._load.others()
