@@ -60,7 +60,7 @@ def contact_sheet(strips: Sequence[Strip], *, title: str = "", height: int = 108
 
     pen = _Pen(ImageFont.load_default(SIZE), height)
     blocks = [block for strip in strips for block in pen.blocks(strip, columns)]
-    head = textwrap.wrap(one_line(title), 120)
+    head = textwrap.wrap(pen.drawable(title), 120)
     gutter = max((pen.length(line) + 2 * GAP for block in blocks for line in block.label), default=0)
     width = MARGIN * 2 + gutter + max((block.width for block in blocks), default=0)
     width = max(width, MARGIN * 2 + max((pen.length(line) for line in head), default=0))
@@ -116,6 +116,11 @@ class _Pen:
         """Return the width of ``text`` in px, rounded up."""
         return int(-(-self.font.getlength(text) // 1))
 
+    @staticmethod
+    def drawable(text: str) -> str:
+        """Return ``text`` on one line, with a hyphen for the dashes that the font has not."""
+        return one_line(text).replace("–", "-").replace("—", "-")
+
     def blocks(self, strip: Strip, columns: int) -> list[_Block]:
         """Return the lines that a strip takes; what is said of the whole strip stands at the first."""
         rows = [range(at, min(at + columns, len(strip.pictures))) for at in range(0, len(strip.pictures), columns)]
@@ -168,7 +173,7 @@ class _Pen:
 
     def _fitted(self, text: str, width: int) -> str:
         """Return ``text`` as far as it fits ``width`` px."""
-        text = one_line(text)
+        text = self.drawable(text)
         return text if self.length(text) <= width else f"{text[: self._fitting(text, width - self.length('…'))]}…"
 
     def _fitting(self, text: str, width: int) -> int:
@@ -181,7 +186,7 @@ class _Pen:
     def _wrapped(self, text: str, width: int) -> list[str]:
         """Return the lines of ``text``, of at most ``width`` px; a word that is longer goes on in the next line."""
         lines: list[str] = []
-        for word in one_line(text).split():
+        for word in self.drawable(text).split():
             if lines and self.length(f"{lines[-1]} {word}") <= width:
                 lines[-1] += f" {word}"
                 continue

@@ -11,6 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from dailies.curation import schema
+from dailies.curation.config import read_object
+from dailies.curation.errors import DailiesError, RecipeError
+from dailies.curation.plain_text import counted
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.exporting import report as report_export
 from dailies.pipelines.places import withdrawn_table
@@ -68,18 +71,19 @@ class DatasetOverview:
     """A dataset at a glance.
 
     ``bytes``: what lies in its folder, by ``observations``, ``clips``, ``scores``, ``captions``, ``selections``, ``exports``
-    and ``other``. ``exports``: oldest first; the last is the one that the newest run made, or found again.
+    and ``other``. ``sources`` and ``clips`` are None where the last run's recipe cannot be read here, which ``missing`` then
+    says. ``exports``: oldest first; the last is the one that the newest run made, or found again.
     """
 
     dataset: str
     run: LastRun
     bytes: Mapping[str, int]
-    sources: SourcesHeld
-    clips: ClipsReport
-    annotations: tuple[AnnotationHeld, ...]
-    selections: tuple[SelectionReport, ...]
     exports: tuple[ExportReport, ...]
     missing: tuple[Missing, ...]
+    sources: SourcesHeld | None = None
+    clips: ClipsReport | None = None
+    annotations: tuple[AnnotationHeld, ...] = ()
+    selections: tuple[SelectionReport, ...] = ()
 
 
 def overview(url: str) -> DatasetOverview:
@@ -88,29 +92,48 @@ def overview(url: str) -> DatasetOverview:
     Raises ``DatasetError`` where there is none, and ``UsageError`` where it has no run yet.
     """
     dataset = DatasetTables.open(url)
-    recipe = last_recipe(dataset, ())
+    exports, broken = _exports(dataset)
+    try:
+        recipe = last_recipe(dataset, ())
+    except RecipeError as error:  # one with code of somebody's own, that is not here or was not allowed to run
+        return DatasetOverview(
+            dataset=url,
+            run=_last_run(dataset),
+            bytes=_sizes(dataset),
+            exports=exports,
+            missing=(*broken, Missing(what=str(error), command=f"dailies curate SOURCE… --out {url} --recipe FILE")),
+        )
     annotations = tuple(_annotation(dataset, recipe, step) for step in recipe.steps if isinstance(step, Annotation))
     sources = _sources(dataset, recipe)
     return DatasetOverview(
         dataset=url,
-        run=_last_run(dataset, recipe),
+        run=_last_run(dataset),
         bytes=_sizes(dataset),
         sources=sources,
         clips=ClipsReport.of(clips_table(dataset, recipe)),
         annotations=annotations,
         selections=tuple(_selections(dataset, recipe)),
-        exports=tuple(
-            report_export(name.rpartition("@")[0], dataset.folder / "exports" / name)
-            for name in dataset.exports_by_age()
-        ),
-        missing=tuple(_missing(dataset, recipe, sources, annotations)),
+        exports=exports,
+        missing=(*broken, *_missing(dataset, recipe, sources, annotations, readable=not broken)),
     )
 
 
-def _last_run(dataset: DatasetTables, recipe: CurationRecipe) -> LastRun:
-    runs = dataset.runs(["started", "version"])
+def _last_run(dataset: DatasetTables) -> LastRun:
+    runs = dataset.runs(["started", "version", "recipe", "recipe_hash"])
     last = runs.slice(len(runs) - 1).to_pylist()[0]
-    return LastRun(count=len(runs), recipe=recipe.name, recipe_hash=recipe.hash, **last)
+    name = read_object(last.pop("recipe") or "{}", "recipe of the last run", RecipeError).get("name", "")
+    return LastRun(count=len(runs), recipe=str(name), **last)
+
+
+def _exports(dataset: DatasetTables) -> tuple[tuple[ExportReport, ...], tuple[Missing, ...]]:
+    """Return the exports, oldest first, and what is wrong with those that cannot be read."""
+    reports, broken = [], []
+    for name in dataset.exports_by_age():
+        try:
+            reports.append(report_export(name.rpartition("@")[0], dataset.folder / "exports" / name))
+        except DailiesError as error:
+            broken.append(Missing(what=f"export {name}: {error}", command=f"dailies verify {dataset.url}"))
+    return tuple(reports), tuple(broken)
 
 
 def _sizes(dataset: DatasetTables) -> dict[str, int]:
@@ -162,24 +185,34 @@ def _selections(dataset: DatasetTables, recipe: CurationRecipe) -> Iterator[Sele
 
 
 def _missing(
-    dataset: DatasetTables, recipe: CurationRecipe, sources: SourcesHeld, annotations: Sequence[AnnotationHeld]
+    dataset: DatasetTables,
+    recipe: CurationRecipe,
+    sources: SourcesHeld,
+    annotations: Sequence[AnnotationHeld],
+    *,
+    readable: bool,
 ) -> Iterator[Missing]:
+    """Yield what is not done yet. ``readable``: whether every export can be read."""
     again = f"dailies curate SOURCE… --out {dataset.url} --recipe {recipe.name}"
+    lacking = []
     if sources.unfinished:
-        yield Missing(what=f"segments of {sources.unfinished} long sources are not observed", command=again)
+        lacking.append(f"segments not observed yet: of {counted(sources.unfinished, 'long source')}")
     observed = observed_sources(dataset.table(recipe.observations, schema.OBSERVATIONS))
     uncut = len(cut_units(observed, stored_spans(dataset), clips_table(dataset, recipe))[0]) if len(observed) else 0
     if uncut:
-        yield Missing(what=f"{uncut} observed sources are not cut into clips", command=again)
-    for each in annotations:
-        if each.missing:
-            yield Missing(what=f"{each.missing} clips are not seen by step {each.name}", command=again)
+        lacking.append(f"not cut into clips yet: {counted(uncut, 'observed source')}")
+    lacking += [
+        f"step {each.name}: not done yet for {counted(each.missing, 'clip')}" for each in annotations if each.missing
+    ]
+    yield from (Missing(what=what, command=again) for what in lacking)
+    if lacking:  # the same command selects and exports
+        return
     for step in recipe.steps:
         if isinstance(step, SelectStep) and (why := _outdated(dataset, recipe, step)):
             yield Missing(
                 what=f"selection {step.name}: {why}", command=f"dailies select {dataset.url} --name {step.name}"
             )
-        if isinstance(step, ExportStep) and (why := _unexported(dataset, step)):
+        if isinstance(step, ExportStep) and readable and (why := _unexported(dataset, step)):
             yield Missing(what=f"export {step.name}: {why}", command=f"dailies export {dataset.url} --name {step.name}")
 
 
@@ -210,4 +243,4 @@ def _unexported(dataset: DatasetTables, step: ExportStep) -> str | None:
     if exported == kept:
         return None
     lacking, more = len(kept - exported), len(exported - kept)
-    return f"lacks {lacking} clips of selection {step.select}, and holds {more} that it does not keep"
+    return f"lacks {counted(lacking, 'clip')} of selection {step.select}, and holds {more} that it does not keep"

@@ -120,12 +120,11 @@ def broken_limit(reason: str, limits: Mapping[str, Mapping[str, Any]], values: M
     ``values``: the clip's columns; the text then has its value too, ``motion 0.12 < 0.3``.
     """
     for column, limit in limits.items():
-        word, value = column.replace(".", "_"), values.get(column)
-        measured = column if value is None else f"{column} {value:.4g}"
-        if reason == f"{word}_low":
-            return f"{measured} < {limit['min']:.4g}"
-        if reason == f"{word}_high":
-            return f"{measured} > {limit['max']:.4g}"
+        sides = {f"{column.replace('.', '_')}_{side}": side for side in ("low", "high")}
+        if reason in sides:
+            value = values.get(column)
+            measured = column if value is None else f"{column} {value:.4g}"
+            return f"{measured} < {limit['min']:.4g}" if sides[reason] == "low" else f"{measured} > {limit['max']:.4g}"
     return ""
 
 
@@ -172,6 +171,7 @@ class ExportReport:
     ``not_copied`` of the ``failed``.
     ``extracted``, ``taken_over``: how many clips this call extracted, or an earlier call of it that was killed, and how many it
     took from earlier exports; none of either where the export was there already. ``captions``: its columns of captions.
+    ``selection``: whose clips it has.
     """
 
     name: str
@@ -183,6 +183,7 @@ class ExportReport:
     seconds: float = 0.0
     lost_seconds: float = 0.0
     not_copied: int = 0
+    selection: str = ""
     extracted: int = 0
     taken_over: int = 0
     captions: tuple[str, ...] = ()

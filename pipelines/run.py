@@ -38,7 +38,15 @@ from dailies.pipelines.reports import (
     Summary,
 )
 from dailies.pipelines.run_rows import record_run
-from dailies.pipelines.selecting import check_manifest_rules, clips_table, export_step, joined, measures, select_step
+from dailies.pipelines.selecting import (
+    check_manifest_rules,
+    clips_table,
+    export_step,
+    joined,
+    measures,
+    rules_replaced,
+    select_step,
+)
 from dailies.pipelines.spans import cut_units, record_spans, stored_spans
 from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
 from dailies.pipelines.staleness import withdraw_changed
@@ -99,6 +107,8 @@ def curate(
         clean_tables(dataset)
         if readmit:
             places.readmit(dataset, readmit)
+        for line in rules_replaced(dataset, recipe):
+            log.warning(line)
         run_id = record_run(dataset, recipe)
         placed = places.place_sources(dataset, rows)
         rows = placed.rows

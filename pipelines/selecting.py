@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -146,7 +147,7 @@ def export_step(
         pc.invert(pc.is_in(clips["source_id"], value_set=gone))
     )  # a withdrawal that was killed left some
     columns = measures(recipe) + [column for earlier in recipe.before(step) for column in earlier.shown.values()]
-    return export_selection(
+    report = export_selection(
         dataset,
         recipe,
         step,
@@ -161,3 +162,29 @@ def export_step(
         addresses=addresses,
         private_sources=private_sources,
     )
+    return replace(report, selection=step.select)
+
+
+def rules_replaced(dataset: DatasetTables, recipe: CurationRecipe) -> list[str]:
+    """Return a line on each selection that the recipe makes by other rules than it was made by, such as by ``select --set``."""
+    lines = []
+    for step in recipe.steps:
+        table = dataset.table(f"selections/{step.name}", schema.SELECTIONS) if isinstance(step, SelectStep) else None
+        if table is None or not table.exists():
+            continue
+        before = table.properties().get("rules", {})
+        now = {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()}
+        changes = [
+            f"{column} {_rule(before.get(column))} → {_rule(now.get(column))}"
+            for column in dict.fromkeys([*before, *now])
+            if before.get(column) != now.get(column)
+        ]
+        if changes:
+            lines.append(
+                f"selection {step.name}: made by other rules before; now by this recipe's: {', '.join(changes)}"
+            )
+    return lines
+
+
+def _rule(rule: Mapping[str, Any] | None) -> str:
+    return "no rule" if rule is None else " ".join(f"{name}={value}" for name, value in rule.items() if name != "nulls")

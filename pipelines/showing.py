@@ -28,6 +28,7 @@ from dailies.pipelines.reports import broken_limit
 from dailies.pipelines.selecting import clips_table, last_recipe
 
 LEAST = 4  # characters of an id that may stand for it
+DRAWN = 40  # clips of a source of which frames are shown
 HIDDEN = frozenset({"failure", "failed_version"})
 WHAT_IT_IS = frozenset(field.name for field in schema.CLIP_COLUMNS) - {"start_strength", "end_strength", "cuts_inside"}
 
@@ -89,7 +90,9 @@ class Shown:
         save_sheet(where, self.strips, title=self.title)
 
 
-def show(url: str, item: str | None = None, *, selection: str | None = None, frames: int = 8) -> Shown:
+def show(
+    url: str, item: str | None = None, *, selection: str | None = None, frames: int = 8, pictures: bool = True
+) -> Shown:
     """Show a clip or source of the dataset at ``url``, or clips that a selection kept and dropped.
 
     Args:
@@ -97,12 +100,13 @@ def show(url: str, item: str | None = None, *, selection: str | None = None, fra
         item: a clip's id, or a source's id, path, URL or file name; of an id the first characters do. None: a selection.
         selection: whose verdicts to show; by default all of the last run's recipe, and without an item its last.
         frames: pictures to show of a clip, or clips to show of each reason.
+        pictures: whether to read frames at all; of a source with more than ``DRAWN`` clips, those of the first.
 
     Raises ``UsageError`` for what is not there, and for the beginning of several ids.
     """
     dataset = DatasetTables.open(url)
     recipe = last_recipe(dataset, ())
-    view = _View(dataset, recipe, selection)
+    view = _View(dataset, recipe, selection, pictures=pictures)
     if item is None:
         return _selection(view, frames)
     if clip := _clip_named(view, item):
@@ -113,8 +117,10 @@ def show(url: str, item: str | None = None, *, selection: str | None = None, fra
 class _View:
     """A dataset as the last run's recipe sees it, and the selections to tell of."""
 
-    def __init__(self, dataset: DatasetTables, recipe: CurationRecipe, selection: str | None) -> None:
-        self.dataset, self.recipe = dataset, recipe
+    def __init__(
+        self, dataset: DatasetTables, recipe: CurationRecipe, selection: str | None, *, pictures: bool = True
+    ) -> None:
+        self.dataset, self.recipe, self._pictures = dataset, recipe, pictures
         there = [
             step.name
             for step in recipe.steps
@@ -177,24 +183,30 @@ class _View:
         fields += [known for step in self.recipe.before(None) for known in step.shown.values()]
         return {field.name: unit for field in fields if (unit := (field.metadata or {}).get(b"unit", b"").decode())}
 
-    def evidence(self, clips: Sequence[ClipShown]) -> dict[str, list[tuple[int, bytes]]]:
-        """Return pts and JPEG of the frames that were kept of each clip, in order; the nearest one where none lies within."""
-        sources = pa.array(sorted({clip.about["source_id"] for clip in clips}), pa.string())
-        table = self.dataset.table(self.recipe.observations, schema.OBSERVATIONS)
-        kept: dict[str, list[tuple[int, bytes]]] = {}
-        where = pc.field("source_id").isin(sources) & (pc.field("status") == "ok")
-        for batch in table.batches(["source_id", "evidence"], filter=where):
-            for row in batch.to_pylist():
-                kept.setdefault(row["source_id"], []).extend((e["pts"], e["jpeg"]) for e in row["evidence"] or ())
-        frames = {}
+    def evidence(self, clips: Sequence[ClipShown], most: int) -> dict[str, list[tuple[int, bytes]]]:
+        """Return pts and JPEG of at most ``most`` frames of each clip, in order; the nearest one where none lies within.
+
+        No more than these, and what a row group holds, is in memory at a time.
+        """
+        by_source: dict[str, list[ClipShown]] = {}
         for clip in clips:
-            about, there = clip.about, sorted(kept.get(clip.about["source_id"], ()))
-            if about["start"] is None or not there:
-                continue
-            within = [frame for frame in there if about["start"] <= frame[0] < about["end"]]
-            middle = (about["start"] + about["end"]) / 2
-            frames[about["clip_id"]] = within or [min(there, key=lambda frame: abs(frame[0] - middle))]
-        return frames
+            if clip.about["start"] is not None:
+                by_source.setdefault(clip.about["source_id"], []).append(clip)
+        table = self.dataset.table(self.recipe.observations, schema.OBSERVATIONS)
+        where = pc.field("source_id").isin(pa.array(sorted(by_source), pa.string())) & (pc.field("status") == "ok")
+        inside: dict[str, list[tuple[int, bytes]]] = {}
+        nearest: dict[str, tuple[float, int, bytes]] = {}
+        for batch in table.batches(["source_id", "evidence"], filter=where) if self._pictures and by_source else ():
+            for row in batch.to_pylist():
+                there = sorted((frame["pts"], frame["jpeg"]) for frame in row["evidence"] or ())
+                for about in (clip.about for clip in by_source[row["source_id"]]):
+                    identity, middle = about["clip_id"], (about["start"] + about["end"]) / 2
+                    within = [frame for frame in there if about["start"] <= frame[0] < about["end"]]
+                    inside.setdefault(identity, []).extend(spread(within, most))
+                    closest = min(((abs(pts - middle), pts, jpeg) for pts, jpeg in there), default=None)
+                    if closest is not None:
+                        nearest[identity] = min(nearest.get(identity, closest), closest)
+        return {identity: spread(sorted(inside[identity]), most) or [near[1:]] for identity, near in nearest.items()}
 
 
 # ---- which one ------------------------------------------------------------------------------------------------------
@@ -262,7 +274,7 @@ def _caption(clip: ClipShown) -> str:
     return str(texts[-1]) if texts else ""
 
 
-def _strip(view: _View, clip: ClipShown, frames: Sequence[tuple[int, bytes]], most: int) -> Strip:
+def _strip(clip: ClipShown, frames: Sequence[tuple[int, bytes]], most: int) -> Strip:
     chosen = spread(frames, most)
     tick = clip.about["time_base_num"] / clip.about["time_base_den"] if chosen else 0.0
     start = clip.about["start"] or 0
@@ -278,7 +290,7 @@ def _strip(view: _View, clip: ClipShown, frames: Sequence[tuple[int, bytes]], mo
 
 
 def _clip(view: _View, clip: ClipShown, frames: int) -> Shown:
-    kept = view.evidence([clip]).get(clip.about["clip_id"], [])
+    kept = view.evidence([clip], frames).get(clip.about["clip_id"], [])
     uri = public(clip.about["uri"] or "")
     return Shown(
         kind="clip",
@@ -286,7 +298,7 @@ def _clip(view: _View, clip: ClipShown, frames: int) -> Shown:
         about=clip.about,
         clips=(clip,),
         units=view.units(),
-        strips=(_strip(view, clip, kept, frames),),
+        strips=(_strip(clip, kept, frames),) if kept else (),
     )
 
 
@@ -297,7 +309,8 @@ def _source(view: _View, source: Mapping[str, Any], frames: int) -> Shown:
     failure = next((row["failure"] for row in rows if row["failure"]), None)
     probe = next((row["probe"] for row in rows if row["probe"]), None) or {}
     clips = view.clips(pc.field("source_id") == source["source_id"])
-    kept = view.evidence(clips)
+    kept = view.evidence(clips[:DRAWN], frames)
+    more = f"; the first {DRAWN} of {len(clips)} clips" if len(clips) > DRAWN else ""
     about = {
         "source_id": source["source_id"],
         "uri": source["uri"],
@@ -312,12 +325,12 @@ def _source(view: _View, source: Mapping[str, Any], frames: int) -> Shown:
     }
     return Shown(
         kind="source",
-        title=f"source {source['source_id']}: {source['uri']}",
+        title=f"source {source['source_id']}: {source['uri']}{more}",
         about={name: value for name, value in about.items() if value is not None},
         clips=tuple(clips),
         units=view.units(),
         strips=tuple(
-            _strip(view, clip, kept[clip.about["clip_id"]], frames) for clip in clips if clip.about["clip_id"] in kept
+            _strip(clip, kept[clip.about["clip_id"]], frames) for clip in clips if clip.about["clip_id"] in kept
         ),
     )
 
@@ -338,7 +351,7 @@ def _selection(view: _View, most: int) -> Shown:
     chosen = {reason: spread(groups[reason], most) for reason in order}
     ids = [identity for some in chosen.values() for identity in some]
     clips = {clip.about["clip_id"]: clip for clip in view.clips(pc.field("clip_id").isin(pa.array(ids, pa.string())))}
-    kept = view.evidence(list(clips.values()))
+    kept = view.evidence(list(clips.values()), 1)
     counts = {"kept" if reason is None else f"dropped: {reason}": len(groups[reason]) for reason in order}
     return Shown(
         kind="selection",
@@ -366,9 +379,7 @@ def _reasons(
         label = "kept" if reason is None else f"dropped: {reason}"
         yield Strip(
             label=f"{label} {limit}".strip(),
-            pictures=[
-                video.unjpeg(kept[clip.about["clip_id"]][len(kept[clip.about["clip_id"]]) // 2][1]) for clip in there
-            ],
+            pictures=[video.unjpeg(kept[clip.about["clip_id"]][0][1]) for clip in there],
             notes=[_deciding(clip, reason, view.limits[name]) for clip in there],
             alarm=reason is not None,
         )
@@ -378,5 +389,6 @@ def _deciding(clip: ClipShown, reason: str | None, limits: Mapping[str, Any]) ->
     """Return the clip's value that a reason is about, else how long it is."""
     for column in limits:
         if reason and reason.rpartition("_")[0] == column.replace(".", "_") and clip.measured.get(column) is not None:
-            return f"{column} {clip.measured[column]:.4g}"
+            value = clip.measured[column]
+            return f"{column} {value:.4g}" if isinstance(value, int | float) else f"{column} {value}"
     return f"{clip.about['clip_id'][:8]} {clip.about['seconds'] or 0.0:.2f} s"

@@ -535,3 +535,19 @@ def test_withdrawn_sources_leave_every_table_and_export(tmp_path: Path, curated:
     assert dailies("verify", out, "--deep").returncode == 0
     assert dailies("withdraw", out, place).returncode == 0, "a second one finishes what a killed one left"
     assert dailies("withdraw", out, "never.mp4").returncode == 2
+
+
+def test_rules_that_select_changed_are_told_where_the_recipe_puts_its_own_back(
+    small_world: Path, tmp_path: Path, dailies: Dailies, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, again = tmp_path / "dataset", ["--engine", "local", *FAST]
+    videos = sorted(small_world.glob("*.mp4"))[:1]
+    assert dailies("curate", *videos, "--out", out, *again).returncode == 0
+    assert dailies("select", out, "--set", "main.rules.motion.min=7").returncode == 0
+    caplog.clear()
+    assert dailies("curate", *videos, "--out", out, *again).returncode == 0
+    (line,) = [record.getMessage() for record in caplog.records if "other rules" in record.getMessage()]
+    assert line.startswith("selection main: made by other rules before; now by this recipe's: motion min=7.0 → min=")
+    caplog.clear()
+    assert dailies("curate", *videos, "--out", out, *again).returncode == 0
+    assert not [record for record in caplog.records if "other rules" in record.getMessage()]

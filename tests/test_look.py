@@ -37,6 +37,7 @@ steps:
       rules:
         motion: {min: 0.3, nulls: drop}
         luma: {max: 0, nulls: drop}
+        motion_camera: {one_of: [nothing], nulls: drop}
   - export: {preset: ultrafast}
 """
 
@@ -73,7 +74,7 @@ def curated(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def dataset(curated: Path, tmp_path: Path) -> Path:
     """A dataset of the test's own."""
-    return Path(shutil.copytree(curated, tmp_path / "dataset"))
+    return Path(shutil.copytree(curated, tmp_path / "dataset", symlinks=True))
 
 
 def clips(dataset: Path, name: str) -> list[str]:
@@ -119,8 +120,7 @@ def test_info_says_what_is_missing_and_which_command_makes_it(dataset: Path, dai
 def test_info_tells_clips_that_a_step_has_not_seen(dataset: Path) -> None:
     shutil.rmtree(next((dataset / "clips").iterdir()))
     missing = [each.what for each in overview(str(dataset)).missing]
-    assert missing[0] == "2 observed sources are not cut into clips"
-    assert "selection main: clips or scores came or went since it was made" in missing
+    assert missing == ["not cut into clips yet: 2 observed sources"], "one command does the rest"
 
 
 def test_info_tells_a_selection_by_other_rules_than_the_last_run_has(dataset: Path) -> None:
@@ -139,6 +139,27 @@ def test_they_need_a_dataset_with_a_run(command: str, tmp_path: Path, dailies: D
     assert "there is no dataset; dailies curate creates one" in done.stderr
 
 
+def test_info_tells_what_it_can_where_the_recipe_is_not_here(dataset: Path, dailies: Dailies) -> None:
+    tables = DatasetTables.open(dataset)
+    recipe = last_recipe(tables, ())
+    source = dict(recipe.source) | {"steps": [*recipe.source["steps"], {"score": {"scorer": "/gone/own.py:Own"}}]}
+    (row,) = tables.table("runs").read().slice(0, 1).to_pylist()
+    text = json.dumps(source | {"name": "theirs"})
+    tables.table("runs").append([row | {"run_id": "x", "number": 9, "recipe": text}], keys=("x",))
+    seen = overview(str(dataset))
+    assert (seen.sources, seen.run.recipe, len(seen.exports)) == (None, "theirs", 1)
+    assert "/gone/own.py" in seen.missing[0].what
+    assert "/gone/own.py" in dailies("info", dataset).stdout
+
+
+def test_info_tells_an_export_that_cannot_be_read(dataset: Path) -> None:
+    (index,) = dataset.glob("exports/*@*/index.parquet")
+    index.write_bytes(b"no Parquet")
+    seen = overview(str(dataset))
+    assert (seen.exports, seen.missing[0].command) == ((), f"dailies verify {dataset}")
+    assert seen.sources is not None
+
+
 # ---- show -----------------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +169,7 @@ def test_a_clip_has_its_numbers_its_verdicts_and_what_broke_them(curated: Path) 
     main, dark = clip.verdicts
     assert (main.text, dark.keep) == ("kept", False)
     luma = clip.measured["luma"]
-    assert dark.text == f"dropped: luma_high (luma {luma:.4g} > 0)"
+    assert dark.text == f"dropped: luma_high (luma {luma:.4g} > 0), motion_camera_other"
     assert clip.about["clip_id"] not in clip.measured.values()
     assert shown.units["luma"] == "0-255"
     (strip,) = shown.strips
@@ -202,6 +223,26 @@ def test_a_selection_shows_what_each_rule_dropped(curated: Path) -> None:
     (note,) = shown.strips[1].notes
     assert note.startswith("motion 0")
     assert show(str(curated)).title.startswith("selection dark: 0 of 4")  # the last of the recipe
+
+
+def test_a_rule_over_words_shows_the_word(dataset: Path, dailies: Dailies) -> None:
+    done = dailies(
+        "select", dataset, "--name", "dark", "--set", "dark.rules.luma.max=255", "--set", "dark.rules.motion.min=0"
+    )
+    assert done.returncode == 0, done.stderr
+    shown = show(str(dataset), selection="dark")
+    (strip,) = [strip for strip in shown.strips if strip.label == "dropped: motion_camera_other"]
+    assert all(note.startswith("motion_camera ") for note in strip.notes)
+
+
+def test_no_frame_is_read_where_none_is_shown(curated: Path, monkeypatch: pytest.MonkeyPatch, dailies: Dailies) -> None:
+    def refuse(data: bytes) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("dailies.curation.video.unjpeg", refuse)
+    for item in (["moves.mp4"], []):
+        assert dailies("show", curated, *item, "--json").returncode == 0
+        assert "add --out SHEET.png" in dailies("show", curated, *item).stdout
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,8 @@ def print_selection(selection: SelectionReport, as_json: bool) -> None:
         say_json(asdict(selection))
     else:
         _print_selection(stdout(), selection)
+        if not selection.exports:
+            say(f"no export of the recipe takes selection {selection.name}; --name names another selection")
 
 
 def _print_selection(out: Console, selection: SelectionReport) -> None:
@@ -137,7 +139,7 @@ def print_export(export: ExportReport, as_json: bool) -> None:
     if as_json:
         say_json(asdict(export))
         return
-    say(_export_line(export))
+    say(f"selection {export.selection}: {_export_line(export)}")
     if export.path:
         say(path_of(export.path))
 

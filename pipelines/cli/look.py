@@ -52,10 +52,11 @@ def show(
     dailies show data videos/a.mp4 --out a.png
     """
     keep_pandas_out()
-    from dailies.pipelines.cli.look_tables import print_shown
+    from dailies.pipelines.cli.look_tables import coloured, print_shown
     from dailies.pipelines.showing import show as look
 
-    shown = look(dataset, item, selection=selection, frames=frames)
+    drawn = out is not None or (not as_json and coloured())
+    shown = look(dataset, item, selection=selection, frames=frames, pictures=drawn)
     if out is not None:
         shown.save(out)
     print_shown(shown, out, as_json)

@@ -27,22 +27,21 @@ def print_overview(overview: DatasetOverview, as_json: bool) -> None:
     if as_json:
         say_json(asdict(overview))
         return
-    out, run = stdout(), overview.run
-    ok, seconds = overview.clips.counts["ok"], overview.clips.seconds["ok"]
-    unusable = {status: count for status, count in overview.clips.counts.items() if count and status != "ok"}
+    out, run, sources, clips = stdout(), overview.run, overview.sources, overview.clips
     lines = [
         ("dataset", overview.dataset),
         ("recipe", f"{run.recipe} ({run.recipe_hash}), of {counted(run.count, 'run')}"),
         ("last run", f"{run.started:%Y-%m-%d %H:%M} UTC, with dailies {run.version}"),
-        (
-            "sources",
-            f"{overview.sources.ok:,} usable, {footage(overview.sources.seconds)}{_others(overview.sources.failed, 'failed')}",
-        ),
-        ("clips", f"{ok:,} usable, {footage(seconds)}{_others(unusable, '')}"),
-        ("size", _sizes(overview.bytes)),
     ]
-    if overview.sources.withdrawn:
-        lines.insert(4, ("withdrawn", counted(overview.sources.withdrawn, "source")))
+    if sources is not None:
+        failed = _others(sources.failed, "failed")
+        lines.append(("sources", f"{sources.ok:,} usable, {footage(sources.seconds)}{failed}"))
+        if sources.withdrawn:
+            lines.append(("withdrawn", counted(sources.withdrawn, "source")))
+    if clips is not None:
+        others = _others({status: count for status, count in clips.counts.items() if count and status != "ok"}, "")
+        lines.append(("clips", f"{clips.counts['ok']:,} usable, {footage(clips.seconds['ok'])}{others}"))
+    lines.append(("size", _sizes(overview.bytes)))
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         out.print(f"{label:<{width}}  {text}", soft_wrap=True)
@@ -144,13 +143,18 @@ def print_shown(shown: Shown, sheet: str | None, as_json: bool) -> None:
         out.print(table)
     if sheet is not None:
         out.print(f"contact sheet  {near(sheet)}", soft_wrap=True)
+    elif not coloured():
+        out.print("frames: add --out SHEET.png, or look in a terminal with colours", soft_wrap=True)
     elif not shown.strips:
         out.print("no frames: the source was not observed, or it failed")
-    elif out.is_terminal and out.color_system is not None:
-        for strip in shown.strips[:SHOWN_CLIPS]:
-            _print_strip(out, strip)
-    else:
-        out.print("frames: add --out SHEET.png, or look in a terminal with colours", soft_wrap=True)
+    for strip in shown.strips if sheet is None else ():
+        _print_strip(out, strip)
+
+
+def coloured() -> bool:
+    """Return whether results go to a terminal that has colours."""
+    out = stdout()
+    return out.is_terminal and out.color_system is not None
 
 
 def _print_pairs(out: Console, pairs: Mapping[str, Any]) -> None:

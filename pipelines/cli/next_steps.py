@@ -46,7 +46,9 @@ def after_curate(summary: Summary, sources: Sequence[str]) -> list[str]:
         if not summary.selections:
             return [command("sql", dataset, "show tables")]
         view = f"selection_{summary.selections[-1].name}"
-        return [command("sql", dataset, f"select reason, count(*) from {view} group by reason order by 2 desc")]
+        return [
+            command("sql", dataset, f"select reason, count(*) as clips from {view} group by reason order by 2 desc")
+        ]
     steps = after_export(dataset, exports[-1])
     if not _trains(exports[-1]):
         steps.append(command("curate", *sources, "--out", dataset, "--recipe", "captioned"))
@@ -56,7 +58,9 @@ def after_curate(summary: Summary, sources: Sequence[str]) -> list[str]:
 def after_select(dataset: str, selection: SelectionReport) -> list[str]:
     if not selection.kept:
         view = f"selection_{selection.name}"
-        return [command("sql", dataset, f"select reason, count(*) from {view} group by reason order by 2 desc")]
+        return [
+            command("sql", dataset, f"select reason, count(*) as clips from {view} group by reason order by 2 desc")
+        ]
     return [command("export", dataset, *_named(name)) for name in selection.exports[:1]]
 
 
