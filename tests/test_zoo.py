@@ -636,6 +636,19 @@ def test_what_no_pipeline_samples_is_not_published(made: Path, dailies: Dailies)
     assert "trained by flow matching" in done.stderr
 
 
+def test_a_run_that_is_still_training_says_which_phase_to_wait_for(made: Path, dailies: Dailies) -> None:
+    path = made / "run" / "run.json"
+    whole = path.read_text()
+    facts = json.loads(whole)
+    for row in facts["phases"]:
+        row["done"] = row["name"] == "image"
+    path.write_text(json.dumps(facts))
+    done = dailies("zoo", "publish", made / "run", "--as", "early", "--to", made / "zoo")
+    path.write_text(whole)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "phase video can, and is not finished: repeat dailies train, which goes on" in done.stderr
+
+
 def test_parts_that_do_not_fit_together_are_named_before_loading(made: Path, tmp_path: Path) -> None:
     from dailies.zoo.assemble import check
 

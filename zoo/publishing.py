@@ -108,7 +108,10 @@ def _spec(run: RunRecord, phase: PhaseRecord) -> PipelineSpec:
     spec = BY_TASK.get(phase.task)
     if spec is None:
         others = [other.name for other in run.phases if other.done and other.task in BY_TASK]
+        begun = [other.name for other in run.phases if not other.done and other.task in BY_TASK]
         hint = f"; phases that can: {', '.join(others)}" if others else ""
+        if begun and not others:
+            hint = f"; phase {begun[0]} can, and is not finished: repeat dailies train, which goes on"
         raise UsageError(
             f"phase {phase.name!r} is {phase.task}, which cannot be published yet ({', '.join(BY_TASK)} can){hint}"
         )
