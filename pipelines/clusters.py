@@ -22,6 +22,7 @@ ANSWER_SECONDS = 5.0  # for a cluster to answer at all: Ray itself waits for min
 FULL_SECONDS = 5.0  # after which a full cluster is worth a line
 PROBE_SECONDS = 60.0  # for a node to start a process that looks for packages
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # and empty settings: how a gRPC client begins
+FRAME_BYTES = 9  # of the head of an HTTP/2 frame
 SETTINGS = 4  # the type of the frame with which a gRPC server answers
 
 log = logging.getLogger("dailies")
@@ -79,7 +80,7 @@ def check_answer() -> None:
         return
     if ":" not in named:
         raise UsageError(f"RAY_ADDRESS={named}: is no address; give HOST:PORT or ray://HOST:PORT")
-    if os.environ.get("RAY_USE_TLS", "0") != "1":
+    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):  # as Ray reads it
         _check_answer(named)
 
 
@@ -145,12 +146,26 @@ def _check_answer(address: str) -> None:
     try:
         with socket.create_connection((url.hostname, url.port or 10001), timeout=ANSWER_SECONDS) as connection:
             connection.sendall(PREFACE)
-            answer = connection.recv(9)
+            answer = _receive(connection, FRAME_BYTES, ANSWER_SECONDS)
         wrong = "" if answer[3:4] == bytes([SETTINGS]) else "what answers there is no cluster"
     except (OSError, ValueError) as error:
         wrong = f"no cluster answers there ({error})"
     if wrong:
         raise UsageError(f"RAY_ADDRESS={address}: {wrong}; start it, or unset RAY_ADDRESS to use this machine alone")
+
+
+def _receive(connection: socket.socket, length: int, seconds: float) -> bytes:
+    """Return the next ``length`` bytes, fewer where the stream ends. Raises ``TimeoutError`` after ``seconds`` in all."""
+    ends, data = time.monotonic() + seconds, b""
+    while len(data) < length:
+        left = ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        connection.settimeout(left)
+        if not (part := connection.recv(length - len(data))):
+            break
+        data += part
+    return data
 
 
 def _check_token(address: str) -> None:

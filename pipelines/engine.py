@@ -29,7 +29,7 @@ from pydantic import TypeAdapter
 from dailies.curation.addresses import guard_logs
 from dailies.curation.config import offered
 from dailies.curation.cores import limit_opencv
-from dailies.curation.errors import UsageError, stopping_error
+from dailies.curation.errors import NotInstalled, UsageError, stopping_error
 from dailies.curation.types import Resources
 from dailies.pipelines import capacity, clusters
 from dailies.pipelines.answers import error_of, error_row
@@ -231,7 +231,10 @@ def _there(work: Work) -> There[pa.Table, Any]:
         stream = pa.BufferOutputStream()  # a pickle of a slice would hold the whole table
         with pa.ipc.new_stream(stream, bundle.schema) as writer:
             writer.write_table(bundle)
-        return child.call(stream.getvalue().to_pybytes(), work, token)
+        outcome = child.call(stream.getvalue().to_pybytes(), work, token)
+        if isinstance(error := _error(outcome), NotInstalled):
+            raise error
+        return outcome
 
     return There(work.name, call, lambda answer: _receipt(adapter, answer), lambda child: child.call(None, None, ""))
 
@@ -307,9 +310,13 @@ def _demands(work: Work) -> dict[str, float]:
 
 def _receipt(adapter: TypeAdapter[Any], outcome: Mapping[str, Any]) -> Any:
     """Return the receipt that a worker's ``OUTCOME`` holds, or raise its error."""
-    if outcome["error"] is not None:
-        raise error_of(json.loads(outcome["error"]))
+    if (error := _error(outcome)) is not None:
+        raise error
     return adapter.validate_json(outcome["receipt"])
+
+
+def _error(outcome: Mapping[str, Any]) -> Exception | None:
+    return None if outcome["error"] is None else error_of(json.loads(outcome["error"]))
 
 
 class _Actor:

@@ -41,6 +41,7 @@ ANSWER_BYTES = 4 << 30  # most that a child may answer
 POLICY = "DAILIES_SOURCE_POLICY"  # the variable that tells a child its policy; arguments are for all to see
 HEARTBEAT_SECONDS = 0.25  # least time between two heartbeat messages
 START_SECONDS = 60.0  # for the child's imports, on top of the stall limit
+LOOK_SECONDS = 1.0  # how often the parent checks that its child lives, while it waits
 PARENT_SECONDS = 0.5  # how often the child checks that its parent lives
 
 
@@ -212,13 +213,24 @@ class Isolated:
         return data
 
     def _wait(self, pipe: int, event: int, seconds: float | None) -> None:
-        poll = select.poll()
+        """Wait until ``pipe`` is ready; raise ``Crashed`` where the child has ended, and ``Hung`` after ``seconds``."""
+        assert self._child is not None
+        poll, began = select.poll(), time.monotonic()
         poll.register(pipe, event)
-        if not poll.poll(None if seconds is None else seconds * 1000):
-            raise Hung(f"no progress in {seconds:g} s; its process was killed")
+        while True:
+            left = LOOK_SECONDS if seconds is None else began + seconds - time.monotonic()
+            if poll.poll(max(0.0, min(left, LOOK_SECONDS)) * 1000):
+                return
+            # What the child forked off holds its pipes too, so they may stay open when it has died.
+            if self._child.poll() is not None:
+                if poll.poll(0):  # its last words, written since
+                    return
+                raise self._crash()
+            if seconds is not None and left <= LOOK_SECONDS:
+                raise Hung(f"no progress in {seconds:g} s; its process was killed")
 
     def _crash(self) -> Crashed:
-        """Explain how a child ended that closed its pipe."""
+        """Explain how a child ended that closed its pipe, or left it to others."""
         assert self._child is not None
         assert self._stderr is not None
         try:

@@ -7,6 +7,7 @@ a thread, which hands it an item, waits for what becomes of it, and takes the ne
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 from collections import deque
@@ -18,12 +19,14 @@ from threading import Event, Lock, Thread, Timer
 from types import FunctionType
 from typing import Any, Generic, TypeVar
 
-from dailies.curation.errors import Crashed, outage
+from dailies.curation.errors import Crashed, NotInstalled, outage
 from dailies.pipelines.isolate import Isolated
 
 ALONE_SECONDS = 2.0  # a stage that takes no longer needs no other process: that is what two of them take to start
 DEATHS = 2  # of processes at work on one item, which end the run: the first may have been the other items' fault
 WAIT_SECONDS = 0.05  # between two looks whether killed processes are gone
+
+log = logging.getLogger("dailies")
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -36,7 +39,7 @@ class There(Generic[ItemT, ResultT]):
 
     Args:
         name: of the stage.
-        call: Lets a process do an item, and returns its answer.
+        call: Lets a process do an item, and returns its answer; raises ``NotInstalled`` where that lacks what it takes.
         result: What the answer says became of the item; raises what the work raised.
         close: Lets a process close what the stage has opened there.
     """
@@ -67,8 +70,9 @@ class Processes:
     ) -> Generator[ResultT, None, None]:
         """Yield what becomes of each item, in any order. ``here`` opens what does items in this process; ``most``: processes.
 
-        Raises what the work raises, and ``Outage`` for an item at which two processes died. However it ends, no process
-        is at work afterwards.
+        Where a process lacks what this one may have, such as a module beside the running script, it goes on here, for
+        which ``here`` may be opened once more. Raises what the work raises, and ``Outage`` for an item at which two
+        processes died. However it ends, no process is at work afterwards.
         """
         sharing: _Sharing[ItemT, ResultT] = _Sharing(items, there, self._take, self._idle.append)
         threads = [Thread(target=sharing.serve, daemon=True) for _ in range(most)]
@@ -80,6 +84,8 @@ class Processes:
                 yield from sharing.alone(here)
             sharing.ready.set()
             yield from sharing.rest(most)
+            if sharing.lacking is not None:
+                yield from sharing.alone(here)
         finally:
             sharing.stop(threads)
 
@@ -110,6 +116,7 @@ class _Sharing(Generic[ItemT, ResultT]):
         self._busy: set[Isolated] = set()
         self._serving = 0  # threads that take items
         self._stopped = False
+        self.lacking: NotInstalled | None = None  # what a process said it lacks; then none takes another item
 
     # ---- in the caller's thread ----
 
@@ -117,6 +124,11 @@ class _Sharing(Generic[ItemT, ResultT]):
         """Do items in this process, until another has done the first of its own."""
         began = time.monotonic()
         with here as call:
+            if self.lacking is not None:  # and this process does not
+                log.warning(
+                    f"stage {self._there.name}: other processes lack what this one has, so it runs in one process "
+                    f"({self.lacking}); they import nothing from the working directory: start from another one"
+                )
             # Each process opens the work too, and must be worth that.
             timer = Timer(max(ALONE_SECONDS, time.monotonic() - began), self.ready.set)
             timer.daemon = True
@@ -168,6 +180,13 @@ class _Sharing(Generic[ItemT, ResultT]):
                     child = None
                     if self._stopped or self._gave_back(item, error):
                         return
+                except NotInstalled as error:
+                    self._busy.discard(child)
+                    child.close()
+                    with self._lock:
+                        self._back.append(item)
+                        self.lacking = error
+                    return
             if child is not None:
                 with suppress(Crashed):  # every item is done, and whoever takes the child next starts it again
                     self._there.close(child)
@@ -180,7 +199,7 @@ class _Sharing(Generic[ItemT, ResultT]):
 
     def _next(self, *, serving: bool = False) -> _Item[ItemT] | None:
         with self._lock:
-            if not self._stopped:
+            if not self._stopped and not (serving and self.lacking):
                 if self._back:
                     return self._back.popleft()
                 for value in self._items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from dailies.curation import world
-from dailies.curation.errors import NotInstalled
+from dailies.curation.errors import NotInstalled, UsageError
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import clusters
 from dailies.pipelines import engine as engines
@@ -91,6 +92,48 @@ def test_a_cluster_that_is_none_is_one_line_soon(
     assert done.stderr.startswith(f"dailies: RAY_ADDRESS={address}: {said}")
     assert done.stderr.count("\n") == 1
     assert DatasetTables.open(film.parent / "dataset").tables() == [], "before any work"
+
+
+@pytest.mark.parametrize("value", ["1", "true", "True"])
+def test_a_cluster_with_tls_is_not_asked_in_plain_text(value: str, monkeypatch: pytest.MonkeyPatch, dead: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", dead)
+    monkeypatch.setenv("RAY_USE_TLS", value)
+    clusters.check_answer()
+    monkeypatch.setenv("RAY_USE_TLS", "0")
+    with pytest.raises(UsageError, match="no cluster answers there"):
+        clusters.check_answer()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ([b"\0\0", b"\0\4\0", b"\0\0\0\0"], None),  # as a cluster begins, piece by piece
+        ([b"\0\0"], "what answers there is no cluster"),
+        ([b"\0"] * 30, "timed out"),  # no piece is late, all of them are
+    ],
+)
+def test_an_answer_may_come_in_pieces(pieces: list[bytes], said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if said == "timed out":
+        monkeypatch.setattr(clusters, "ANSWER_SECONDS", 0.5)
+
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            while len(connection.recv(1 << 10, socket.MSG_PEEK)) < len(clusters.PREFACE):
+                time.sleep(0.01)
+            connection.recv(1 << 10)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=answer, args=(server,), daemon=True)
+        thread.start()
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
+        with contextlib.nullcontext() if said is None else pytest.raises(UsageError, match=said):
+            clusters.check_answer()
+        thread.join()
 
 
 def test_an_address_that_is_none_is_one_line(film: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,15 @@ def die(how: str, heartbeat: Beat) -> None:
     os.kill(os.getpid(), signal.Signals[how])
 
 
+def die_with_grandchild(folder: str, seconds: float, heartbeat: Beat) -> None:
+    grandchild = os.fork()  # which holds the pipes of this process
+    if not grandchild:
+        time.sleep(seconds)
+        os._exit(0)
+    (Path(folder) / "pid").write_text(str(grandchild))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def complain(kind: str, heartbeat: Beat) -> object:
     if kind == "ours":
         raise Truncated("ends early")
@@ -95,7 +104,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
 
 
-def isolated(function: Callable[..., object], **settings: float) -> Isolated:
+def isolated(function: Callable[..., object], **settings: float | None) -> Isolated:
     return Isolated(f"{__name__}:{function.__name__}", **settings)  # type: ignore[arg-type]
 
 
@@ -164,6 +173,16 @@ def test_a_child_that_dies_says_how(how: str, words: str) -> None:
         for _ in range(2):
             with pytest.raises(Crashed, match=words):
                 child.call(how)
+
+
+@pytest.mark.parametrize("stall", [None, 30.0])
+def test_a_child_that_dies_is_missed_though_what_it_forked_holds_its_pipes(stall: float | None, tmp_path: Path) -> None:
+    with isolated(die_with_grandchild, stall_seconds=stall) as child:
+        began = time.monotonic()
+        with pytest.raises(Crashed, match="of SIGKILL"):
+            child.call(str(tmp_path), 25.0)
+        assert time.monotonic() - began < 20, "the start included"
+        assert gone(int((tmp_path / "pid").read_text()), seconds=3)
 
 
 def test_what_the_function_raises_comes_back() -> None:

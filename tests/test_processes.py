@@ -6,6 +6,7 @@ That rows are those of the plain loop is tested in ``test_kill.py`` and ``test_c
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pytest
 
 from dailies.curation import world
-from dailies.curation.errors import Outage, UsageError
+from dailies.curation.errors import NotInstalled, Outage, UsageError
 from dailies.curation.types import Resources
 from dailies.pipelines import capacity, clusters, processes
 from dailies.pipelines import engine as engines
@@ -151,6 +152,65 @@ def test_work_of_the_running_script_stays_here(
         done = list(engines.run(Pids(folder=str(tmp_path)), numbers(1, 2, 3), session))
     assert {pid for _, pid in done} == {os.getpid()}
     assert "stage pids: its class lies in the running script" in caplog.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside(Pids):
+    """Imports a module that lies in the working directory, where a script looks and other processes do not."""
+
+    name: ClassVar[str] = "beside"
+
+    @contextmanager
+    def open(self) -> Iterator[engines.Call]:
+        importlib.import_module("lies_beside_the_script")
+        with super().open() as call:
+            yield call
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lies_beside_the_script.py").touch()
+    yield tmp_path
+    sys.modules.pop("lies_beside_the_script", None)
+
+
+def test_what_lies_beside_the_script_keeps_the_stage_here(
+    beside: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(processes, "ALONE_SECONDS", 0.1)
+    taken: list[int] = []
+
+    def bundles() -> Iterator[pa.Table]:
+        until = time.monotonic() + 60
+        while "stage beside" not in caplog.text and time.monotonic() < until:
+            taken.append(len(taken) % 90)
+            yield from numbers(taken[-1])
+
+    with engines.session("local", workers=2) as session:
+        done = list(engines.run(Beside(folder=str(beside)), bundles(), session))
+    assert sorted(number for number, _ in done) == sorted(taken), "none lost, none done twice"
+    assert {pid for _, pid in done} == {os.getpid()}
+    assert caplog.text.count("stage beside: other processes lack what this one has, so it runs in one process") == 1
+    assert "No module named 'lies_beside_the_script'" in caplog.text
+
+
+def test_processes_of_a_stage_before_need_not_open_the_next(
+    beside: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nothing_alone(monkeypatch)
+    with engines.session("local", workers=2) as session:
+        assert len(list(engines.run(Pids(folder=str(beside)), numbers(1, 2, 3), session))) == 3
+        done = list(engines.run(Beside(folder=str(beside)), numbers(4, 5, 6), session))
+        assert sorted(done) == [[number, os.getpid()] for number in (4, 5, 6)]
+        caplog.clear()
+        sys.modules.pop("lies_beside_the_script")
+        (beside / "lies_beside_the_script.py").unlink()
+        importlib.invalidate_caches()
+        with pytest.raises(NotInstalled, match="lies_beside_the_script"):
+            list(engines.run(Beside(folder=str(beside)), numbers(7, 8), session))
+    assert caplog.text == "", "it is lacking here too"
 
 
 def test_processes_are_as_many_as_memory_holds(
