@@ -138,11 +138,13 @@ class ShardWork:
         Each file is opened once.
         """
         places: dict[tuple[str | None, str], dict[int, dict[int, Mapping[str, Any]]]] = {}
-        for clip in clips:
-            place = places.setdefault((clip["export"], clip["extracted"]), {})
-            place.setdefault(clip["at"], {})[clip["row"]] = clip
         rows: dict[str, dict[str, Any]] = {}
         lost: dict[str, str] = {}
+        for clip in clips:
+            place = places.setdefault((clip["export"], clip["extracted"]), {}).setdefault(clip["at"], {})
+            if place.setdefault(clip["row"], clip) is not clip:
+                shard = f"{self.exports}/{clip['export']}/{clip['extracted']}"
+                lost[clip["clip_id"]] = f"{shard}: its index names its row twice"
         for (earlier, name), groups in places.items():
             if earlier is not None:
                 taken, wrong = export.take_clips(Folder.at(self.exports) / earlier, name, groups, self.settings)

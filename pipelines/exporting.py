@@ -86,7 +86,8 @@ def export_selection(
     exports = dataset.folder / "exports"
     name, previous = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
     retriable = previous is not None and _retriable(previous, retry_failed=retry_failed, addresses=addresses)
-    if previous is None or retriable or shows_secrets(previous):
+    secrets = previous is not None and shows_secrets(previous)
+    if previous is None or retriable or secrets:
         staging = exports / f".staging-{name}"
         if (staging / "cuts").list():
             log.warning(f"{staging.url}: begun by an older dailies, whose files have other columns; it is begun anew")
@@ -106,6 +107,7 @@ def export_selection(
             columns=columns,
             memory_gb=1 + 2 * step.shard_mb / 1000,
         )
+        useless = len(clips) if previous is None else _failed(previous).num_rows
         shards = _make_shards(
             extracting,
             putting,
@@ -115,11 +117,11 @@ def export_selection(
             lambda shown: export.plan_shards(shown, seed=step.seed, shard_bytes=step.shard_mb * 1_000_000),
             session,
             progress,
+            useless=None if secrets else useless,
         )
-        failures = _failures(staging, shards)
-        if previous is None and failures == len(clips):
-            return ExportReport(name=step.name, path=None, splits={}, failed=failures)
-        if previous is not None and failures >= _failed(previous).num_rows and not shows_secrets(previous):
+        if shards is None:
+            if previous is None:
+                return ExportReport(name=step.name, path=None, splits={}, failed=len(clips))
             staging.delete_tree()  # no clip is gained
             return _report_found(dataset, run_id, step, previous)
         origin = {
@@ -259,18 +261,23 @@ def _make_shards(
     plan: Callable[[pa.Table], list[export.Shard]],
     session: engines.Session,
     progress: Progress,
-) -> list[export.Shard]:
+    *,
+    useless: int | None,
+) -> list[export.Shard] | None:
     """Extract those of ``clips`` that ``places`` does not have, put all together to shards, and return their plan.
 
     ``shown``: the clips as the export shows them. Clips that turn out not to be where they should are extracted then.
+    ``useless``: if so many clips cannot be extracted, no shard is put together, and ``None`` is returned.
     """
-    staging, batches = Folder.beneath(extracting.staging), list[export.Shard]()
+    staging, batches, failed = Folder.beneath(extracting.staging), list[export.Shard](), 0
     fresh = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=places["clip_id"])))
     while True:
         batches += (new := export.by_source(fresh))
-        _make(extracting, staging / EXTRACTED, new, session, progress, elsewhere=len(places))
+        failed += _make(extracting, staging / EXTRACTED, new, session, progress, elsewhere=len(places))[0]
+        if useless is not None and failed >= useless:
+            return None
         shards = plan(_located(shown, batches, places))
-        lost = _make(putting, staging / "index", shards, session, progress)
+        _, lost = _make(putting, staging / "index", shards, session, progress)
         if not lost:
             return shards
         for line in export.explained(lost):
@@ -278,12 +285,6 @@ def _make_shards(
         again = pa.array(list(lost), pa.string())
         fresh = clips.filter(pc.is_in(clips["clip_id"], value_set=again))
         places = places.filter(pc.invert(pc.is_in(places["clip_id"], value_set=again)))
-
-
-def _failures(staging: Folder, shards: Sequence[export.Shard]) -> int:
-    """Return how many clips of an unfinished export could not be extracted."""
-    parts = [_read_table(staging / "index", shard.name, ["status"])["status"].to_pylist() for shard in shards]
-    return sum(status.count("failed") for status in parts)
 
 
 def _marked(clips: pa.Table, observations: Table) -> pa.Table:
@@ -318,9 +319,9 @@ def _make(
     progress: Progress,
     *,
     elsewhere: int = 0,
-) -> dict[str, str]:
-    """Run ``work`` for those of ``files`` that the folder ``done`` does not hold; return which clips could not be taken from
-    an earlier export, and why.
+) -> tuple[int, dict[str, str]]:
+    """Run ``work`` for those of ``files`` that the folder ``done`` does not hold without a failure; return how many clips of
+    ``files`` failed, and which could not be taken from an earlier export, and why.
 
     ``elsewhere``: clips that need no work, besides those of ``files``.
     """
@@ -330,13 +331,14 @@ def _make(
     units = (file.clips.append_column("file", pa.array([file.name] * len(file.clips))) for file in todo)
     total = sum(len(file.clips) for file in files)
     already = total - sum(len(file.clips) for file in todo)
-    lost: dict[str, str] = {}
+    failed, lost = 0, dict[str, str]()
     sizes = {file.name: _pixels(file.clips) for file in todo}
     with progress(work.name, total - already, "clips", already=already + elsewhere, size=sum(sizes.values())) as bar:
         for written in engines.run(work, (unit.combine_chunks() for unit in units), session):
             bar.advance(written.clips, written.failed, size=0.0 if written.lost else sizes[written.name])
+            failed += written.failed
             lost |= written.lost
-    return lost
+    return failed, lost
 
 
 def _pixels(clips: pa.Table) -> float:
@@ -374,7 +376,7 @@ def _publish(
 
 
 def report(name: str, folder: Folder) -> ExportReport:
-    """Return what an export holds, from its index."""
+    """Return what an export holds, from its index, which lacks ``lost_seconds`` if it was made before there were copies."""
     columns = ["split", "status", "bytes", "seconds", "lost_seconds", "failure"]
     with folder.parquet("index.parquet", whole=True) as file:
         captions = tuple(name for name in file.schema_arrow.names if name.startswith("caption_"))
@@ -390,7 +392,7 @@ def report(name: str, folder: Folder) -> ExportReport:
         kinds=kinds_of(row["failure"] for row in failed),
         bytes=sum(row["bytes"] for row in ok),
         seconds=sum(row["seconds"] for row in ok),
-        lost_seconds=sum(row["lost_seconds"] for row in ok) + sum(row["seconds"] for row in uncopied),
+        lost_seconds=sum(row.get("lost_seconds", 0.0) for row in ok) + sum(row["seconds"] for row in uncopied),
         not_copied=len(uncopied),
         captions=captions,
     )

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation.scorers.text import TextScorer
 from dailies.curation.tables import DatasetTables, query, verify
 from dailies.pipelines import engine as engines
 from dailies.pipelines.again import export_again, select_again
+from dailies.pipelines.overview import overview
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.run import curate
 from tests.s3_server import s3_server
@@ -95,6 +97,26 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
         "text is measured again, and nothing is decoded, cut or captioned"
     )
     assert verify(DatasetTables.open("dataset")) == []
+
+
+def test_info_counts_an_export_from_before_there_were_copies(tmp_path: Path) -> None:
+    with tarfile.open(BEFORE / "dataset.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    path = tmp_path / "dataset" / "exports" / EXPORT / "index.parquet"
+    index = pq.read_table(path)
+    since = [
+        "cut",
+        "lost_seconds",
+        "frames_encoded",
+        "encoder",
+        *(name for name in index.column_names if "crop_" in name),
+    ]
+    pq.write_table(index.drop_columns(since), path)
+    (export,) = overview(str(tmp_path / "dataset")).exports
+    rows = [row for row in index.to_pylist() if row["status"] == "ok"]
+    assert (sum(export.splits.values()), export.lost_seconds) == (len(rows), 0.0) == (5, 0.0)
+    assert export.seconds == pytest.approx(sum(row["seconds"] for row in rows))
+    assert export.bytes == sum(row["bytes"] for row in rows) > 0
 
 
 def test_a_training_run_goes_on_to_what_it_would_have_come_to(tmp_path: Path) -> None:

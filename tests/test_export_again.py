@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dailies.curation.export import ExportManifest, ExtractSettings, find_clips, made_alike, take_clips
+from dailies.curation.export import ExportManifest, ExtractSettings, find_clips, made_alike, take_clips, write_extracted
 from dailies.curation.export.earlier import misfit
 from dailies.curation.tables import Folder
 from dailies.curation.video.encode import Encoding
 from dailies.pipelines import engine as engines
+from dailies.pipelines.export_work import ShardWork
 from tests.conftest import Dailies
 from tests.s3_server import s3_server
 
@@ -31,15 +32,16 @@ steps:
 
 
 class World:
-    """Five videos and datasets of them. ``extracted`` counts clips that were extracted since it was last emptied."""
+    """Five videos and datasets of them. ``extracted`` counts clips that were extracted since the last command began, ``put``
+    those that were put into shards."""
 
     def __init__(self, folder: Path, dailies: Dailies) -> None:
         self.folder, self.dailies = folder, dailies
         self.videos = sorted((folder / "videos").glob("*.mp4"))
-        self.extracted = 0
+        self.extracted = self.put = 0
 
     def run(self, *arguments: object) -> dict[str, Any]:
-        self.extracted = 0
+        self.extracted = self.put = 0
         done = self.dailies(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         self.said = done.stderr
@@ -80,6 +82,7 @@ def there(
         def counted() -> Iterator[Any]:
             for bundle in bundles:
                 world.extracted += len(bundle) if work.name == "extract" else 0
+                world.put += len(bundle) if work.name == "export" else 0
                 yield bundle
 
         return run(work, counted(), engine)
@@ -212,6 +215,15 @@ def beyond(export: Path) -> None:
     pq.write_table(pa.Table.from_pylist(listed, schema=index.schema), export / "index.parquet")
 
 
+def name_one_row(export: Path) -> None:
+    """An index in which all clips lie in the row of the first."""
+    index = pq.read_table(export / "index.parquet")
+    listed = index.to_pylist()
+    for row in listed:
+        row |= {name: listed[0][name] for name in ("shard", "row_group", "row")}
+    pq.write_table(pa.Table.from_pylist(listed, schema=index.schema), export / "index.parquet")
+
+
 def outside(export: Path) -> None:
     index = pq.read_table(export / "index.parquet")
     names = pa.array(["../../../secrets.parquet"] * len(index))
@@ -227,7 +239,9 @@ def other_facts(export: Path) -> None:
     pq.write_table(table.set_column(at, table.schema.field(at), pa.array([7] * len(table))), shard)
 
 
-@pytest.mark.parametrize("harm", [damage_bytes, cut_short, remove, link, swap, beyond, outside, other_facts])
+@pytest.mark.parametrize(
+    "harm", [damage_bytes, cut_short, remove, link, swap, beyond, name_one_row, outside, other_facts]
+)
 def test_what_is_damaged_is_extracted_again_and_said_so(
     harm: Callable[[Path], None], there: tuple[World, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -240,6 +254,62 @@ def test_what_is_damaged_is_extracted_again_and_said_so(
     assert 0 < world.extracted == report["extracted"] <= len(wanted)
     assert report["taken_over"] == len(wanted) - report["extracted"]
     assert any("extracted again" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("right_first", [True, False])
+def test_a_row_that_an_index_names_twice_loses_a_clip(
+    right_first: bool, whole: tuple[Path, Path], tmp_path: Path
+) -> None:
+    export = export_of(whole[1])
+    right, wrong = pq.read_table(export / "index.parquet").to_pylist()[:2]
+    place = {"file": "x", "extracted": right["shard"], "at": right["row_group"], "row": right["row"]}
+    clips = [{**row, **place, "start": row["source_start"], "end": row["source_end"]} for row in (right, wrong)]
+    bundle = [clip | {"export": export.name} for clip in (clips if right_first else clips[::-1])]
+    settings = ExtractSettings(encoding=Encoding(crf=18, preset="ultrafast"))
+    work = ShardWork(staging=str(tmp_path), exports=str(export.parent), settings=settings, columns=[], memory_gb=1)
+    with work.open() as put:
+        lost = put(pa.Table.from_pylist(bundle)).lost
+    second = bundle[1]["clip_id"]
+    assert lost[second] == f"{export}/{right['shard']}: its index names its row twice"
+    assert lost.keys() == {wrong["clip_id"], second}
+
+
+def test_what_still_cannot_be_extracted_costs_its_own_clip_and_no_shard(
+    there: tuple[World, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect is tried again by each export of the same clips. Once it is gone, all shards are put together anew, and what
+    was damaged since is found then."""
+    world, dataset = there
+    wanted = [row["clip_id"] for row in rows(export_of(dataset))]
+    write, odd = write_extracted, set(wanted)
+
+    def tripping(path: Any, clips: Any, extract: Any, **more: Any) -> int:
+        def trip(clip: Any) -> Any:
+            if clip["clip_id"] in odd:
+                raise RuntimeError("odd")
+            return extract(clip)
+
+        return write(path, clips, trip, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dailies.curation.export.write_extracted", tripping)
+        none = world.export(dataset, "--set", "export.crf=30")
+        assert (none["path"], none["failed"]) == (None, len(wanted))
+        assert (world.extracted, world.put) == (len(wanted), 0)
+        odd.intersection_update(wanted[:1])
+        first = world.export(dataset)
+        assert (first["failed"], first["kinds"]) == (1, {"defect": 1})
+        assert world.put == len(wanted)
+        for _ in range(2):
+            assert world.export(dataset) == first | {"extracted": 0}
+            assert (world.extracted, world.put) == (1, 0)
+            assert not [*(dataset / "exports").glob(".staging*")]
+    damage_bytes(Path(first["path"]))
+    mended = world.export(dataset)
+    assert [row["clip_id"] for row in rows(mended["path"])] == wanted
+    assert mended["failed"] == 0
+    assert world.extracted == mended["extracted"] > 1, "in a second round"
+    assert world.put > len(wanted)
 
 
 def test_a_killed_export_goes_on_and_counts_each_clip_once(
