@@ -47,22 +47,23 @@ class Follower:
         self._most = self._now = get()
         follows = STAT.exists() and not any(os.environ.get(name) for name in CHOSEN)
         self._load = Load() if follows else None
+        self._note: str | None = None  # where threads are fewer
 
     def look(self) -> str | None:
-        """Set the number by the load since the last look, if that was two seconds ago; return that they are fewer now."""
+        """Set the number by the load since the last look, if that was two seconds ago; say so while it is below the most."""
         if self._load is None or self._load.seconds < SECONDS:
-            return None
+            return self._note
         others = self._load.others()
         if (now := self._get()) != self._now:
-            self._most = self._now = now
+            self._most, self._now, self._note = now, now, None
         count = min(self._most, threads_for(self._load.cores, others))
         if count == now:
-            return None
+            return self._note
         self._set(count)
         self._now = count
-        if count == self._most:
-            return None
-        return f"{count} of {self._most} threads: other processes take {others:.1f} of {self._load.cores} cores"
+        note = f"{count} of {self._most} threads: other processes take {others:.1f} of {self._load.cores} cores"
+        self._note = note if count < self._most else None
+        return self._note
 
 
 class Load:

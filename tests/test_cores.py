@@ -94,7 +94,9 @@ def test_threads_follow_the_load_of_others_and_not_their_own(machine: Machine) -
     assert machine.threads == 1
     machine.own, machine.others = 1.0, 1.0
     machine.wait(3)
-    assert follower.look() is None
+    assert follower.look() == "1 of 2 threads: other processes take 0.7 of 2 cores", (
+        "whoever looked before may not tell"
+    )
     machine.others = 0.0
     machine.wait(3)
     assert follower.look() is None, "all of them are nothing to tell"
