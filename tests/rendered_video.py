@@ -92,8 +92,12 @@ def render(
     turns = round((rotation or 0) / 90)
     upright = size[::-1] if turns % 2 else size
     pts = pts or [24 * i for i in range(count)]
+    options = dict(options or {})
+    if codec == "libx265" and len(pts) < 3:
+        # Expecting B-frames, x265 now and then stamps the second of two frames later for decoding than for showing.
+        options["x265-params"] = ":".join(filter(None, (options.get("x265-params"), "bframes=0")))
     with av.open(path, "w", container_options={"movflags": movflags} if movflags else {}) as container:
-        stream = container.add_stream(codec, rate=25, options=options or {}, width=size[0], height=size[1])
+        stream = container.add_stream(codec, rate=25, options=options, width=size[0], height=size[1])
         stream.codec_context.time_base = time_base
         stream.pix_fmt = pix_fmt
         stream.codec_context.color_range, stream.codec_context.colorspace = tags
