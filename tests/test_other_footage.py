@@ -103,9 +103,9 @@ def test_captions_and_scores_of_built_in_models_are_known() -> None:
 def test_a_built_in_model_is_known_by_its_folder_too() -> None:
     from dailies.zoo.formats.references import BUILTIN
 
-    named = footage.WorldOnly.of(load_recipe("captioned", [f"clip.model={BUILTIN / 'coca-world'}"]))
+    named = footage.WorldOnly.of(load_recipe("captioned", [f"embed.model={BUILTIN / 'coca-world'}"]))
     assert named.scores == {"clip_similarity": "zoo:coca-world"}
-    real = load_recipe("captioned", ["caption_coca.model=coca_ViT-L-14", "clip.model=ViT-L-14:openai"])
+    real = load_recipe("captioned", ["caption_coca.model=coca_ViT-L-14", "embed.model=ViT-L-14:openai"])
     assert footage.WorldOnly.of(real).models == {}
 
 
@@ -182,7 +182,7 @@ def test_the_warning_comes_where_there_is_other_footage(tmp_path: Path, script: 
     assert warned(recipe, ours, other) == (
         "caption_coca, clip: zoo:coca-world knows the rendered world only: its captions do not describe other footage, "
         "and no clip of other footage is dropped by clip_similarity. For real footage: "
-        "--set caption_coca.model=coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k --set clip.model=ViT-L-14:openai"
+        "--set caption_coca.model=coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k --set embed.model=ViT-L-14:openai"
     )
 
 

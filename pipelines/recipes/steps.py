@@ -129,6 +129,19 @@ class ScoreStep(StrictModel):
         return {column.name: column.with_name(f"{prefix}{column.name}") for column in self.scorer.columns}
 
 
+def plain_columns(step: ScoreStep | CaptionStep) -> dict[str, pa.Field]:
+    """Return what a step shows of single values: no lists, such as embeddings, which workers read from the parts alone.
+
+    No rule, export or page for people has them, and the driver joins none: a million clips would take gigabytes.
+    """
+    return {name: known for name, known in step.shown.items() if not is_listed(known.type)}
+
+
+def is_listed(kind: pa.DataType) -> bool:
+    """Return whether values of a column are lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
 def caption_name(name: str) -> str:
     """Return a captioner's name as later steps know its text."""
     return name if name.startswith("caption_") else f"caption_{name}"
