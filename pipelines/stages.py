@@ -20,7 +20,6 @@ from dailies.curation.tables import Receipt, conform, read_part, write_part
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.recipes.own import OwnSpec
-from dailies.pipelines.recipes.steps import is_listed
 
 MEMORY_GB = 16
 """Address space of a child that decodes (GiB): far above what sane footage takes, below what brings a machine down."""
@@ -218,7 +217,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     longer than the model on a GPU."""
     columns = [
         column.to_numpy()
-        if is_listed(column.type) and pa.types.is_floating(column.type.value_type)
+        if schema.is_listed(column.type) and pa.types.is_floating(column.type.value_type)
         else column.to_pylist()
         for column in table.columns
     ]

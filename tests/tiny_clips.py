@@ -94,5 +94,5 @@ def picture(seed: int, height: int = 36, width: int = 64) -> np.ndarray[Any, Any
 def clip(name: str, seeds: Sequence[int], **columns: Any) -> Evidence:
     """A clip whose evidence frames are the pictures of ``seeds``."""
     frames = tuple(EvidenceFrame(pts=10 * number, jpeg=jpeg(picture(seed), 95)) for number, seed in enumerate(seeds))
-    span = Span(start=0, end=10 * len(seeds), time_base=Fraction(1, 100))
+    span = Span(start=0, end=10 * len(seeds) + 1, time_base=Fraction(1, 100))
     return Evidence(clip_id=name, span=span, frames=frames, columns=columns)

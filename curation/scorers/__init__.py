@@ -23,6 +23,7 @@ from dailies.curation.scorers.classify import ClassifyScorer
 from dailies.curation.scorers.clip import ClipScorer
 from dailies.curation.scorers.embed import EmbedScorer
 from dailies.curation.scorers.raft import RaftScorer
+from dailies.curation.scorers.stored import ReadsEmbeddings
 from dailies.curation.scorers.text import TextScorer
 from dailies.curation.types import Evidence, Resources
 
@@ -33,6 +34,7 @@ __all__ = [
     "ClipScorer",
     "EmbedScorer",
     "RaftScorer",
+    "ReadsEmbeddings",
     "Scorer",
     "TextScorer",
     "openclip",

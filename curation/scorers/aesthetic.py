@@ -38,9 +38,9 @@ ONE_MODEL = tuple(
 """Names of OpenAI's models, each set one model."""
 
 
-def same_model(one: str, other: str) -> bool:
+def same_model(name: str, other: str) -> bool:
     """Return whether two names stand for the same weights, as far as names tell."""
-    return one == other or any({one, other} <= names for names in ONE_MODEL)
+    return name == other or any({name, other} <= names for names in ONE_MODEL)
 
 
 def _is_head(name: str) -> str:
@@ -81,10 +81,10 @@ class AestheticScorer:
 
     def reading(self, steps: Mapping[str, EmbedScorer]) -> Self:
         """See ``ReadsEmbeddings``."""
-        model = embedder("aesthetic", self.embed, steps).model
+        model = embedder(self.embed, steps).model
         if not same_model(model, self.trained_on):
             raise RecipeError(
-                f"aesthetic: trained_on={self.trained_on!r}: step {self.embed} embeds by {model!r}, of which the head knows "
+                f"trained_on={self.trained_on!r}: step {self.embed} embeds by {model!r}, of which the head knows "
                 f"nothing; set {self.embed}.model={self.trained_on}, or trained_on if the head is of that model"
             )
         return self

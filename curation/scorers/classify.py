@@ -112,8 +112,7 @@ class ClassifyScorer(ImageTextModel):
     def reading(self, steps: Mapping[str, EmbedScorer]) -> Self:
         """See ``ReadsEmbeddings``."""
         asked = None if self.model == ClassifyScorer.model else self.model
-        embed = embedder("classify", self.embed, steps)
-        return replace(self, model=model_of("classify", self.embed, embed, asked))
+        return replace(self, model=model_of(self.embed, embedder(self.embed, steps), asked))
 
     def weights(self) -> str:
         """Return what tells these weights, labels and prompts from others."""

@@ -74,7 +74,7 @@ class ClipScorer(ImageTextModel):
             return self
         step = self.embed or STEP
         asked = None if self.model == ClipScorer.model else self.model
-        return replace(self, embed=step, model=model_of("clip", step, embedder("clip", step, steps), asked))
+        return replace(self, embed=step, model=model_of(step, embedder(step, steps), asked))
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:

@@ -38,22 +38,22 @@ def shown(step: str, column: str) -> str:
     return column if step == STEP else f"{step}_{column}"
 
 
-def embedder(who: str, step: str, steps: Mapping[str, EmbedScorer]) -> EmbedScorer:
-    """Return the step that ``who`` reads. Raises ``RecipeError`` where none of that name stands before."""
+def embedder(step: str, steps: Mapping[str, EmbedScorer]) -> EmbedScorer:
+    """Return the step that is to be read. Raises ``RecipeError`` where none of that name stands before."""
     if step not in steps:
         there = f"; there are {', '.join(steps)}" if steps else ""
         raise RecipeError(
-            f"{who}: embed={step!r}: no earlier step embeds by this name{there}; put '- score: {{scorer: embed}}' before it"
+            f"embed={step!r}: no earlier step embeds by this name{there}; put '- score: {{scorer: embed}}' before it"
         )
     return steps[step]
 
 
-def model_of(who: str, step: str, embed: EmbedScorer, asked: str | None) -> str:
-    """Return the model of the step ``embed``. Raises ``RecipeError`` where ``who`` was ``asked`` to use another."""
+def model_of(step: str, embed: EmbedScorer, asked: str | None) -> str:
+    """Return the model of the step ``embed``. Raises ``RecipeError`` where another was ``asked`` for."""
     if asked not in (None, embed.model):
         raise RecipeError(
-            f"{who}: model={asked!r}: step {step} embeds by {embed.model!r}, and only its own texts can be compared with that; "
-            f"set {step}.model, and leave {who}'s out"
+            f"model={asked!r}: step {step} embeds by {embed.model!r}, and texts of another model cannot be compared with that; "
+            f"set {step}.model, and leave this one out"
         )
     return embed.model
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dailies.curation.config import did_you_mean, offered
 from dailies.curation.errors import RecipeError
-from dailies.curation.schema import CLIP_COLUMNS
+from dailies.curation.schema import CLIP_COLUMNS, is_listed
 from dailies.curation.select import needs_numbers
 from dailies.pipelines.recipes.steps import (
     Annotation,
@@ -17,7 +17,6 @@ from dailies.pipelines.recipes.steps import (
     ObserveStep,
     SelectStep,
     Step,
-    is_listed,
 )
 
 

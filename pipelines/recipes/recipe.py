@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from dailies.curation.config import StrictModel, format_error, keys_of, offered, read_yaml
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import RecipeError
-from dailies.curation.schema import fingerprint
+from dailies.curation.schema import fingerprint, is_listed
 from dailies.pipelines.recipes.checks import check_steps
 from dailies.pipelines.recipes.linking import linked
 from dailies.pipelines.recipes.overrides import apply_override
@@ -39,7 +39,6 @@ from dailies.pipelines.recipes.steps import (
     ObserveStep,
     SelectStep,
     Step,
-    is_listed,
     step_data,
 )
 

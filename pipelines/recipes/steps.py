@@ -30,7 +30,7 @@ from dailies.curation.errors import RecipeError
 from dailies.curation.export import ExtractSettings
 from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.schema import field
+from dailies.curation.schema import field, is_listed
 from dailies.curation.scorers import SCORERS
 from dailies.curation.select import Rule
 from dailies.curation.video.encode import Codec, Encoding, Preset
@@ -135,11 +135,6 @@ def plain_columns(step: ScoreStep | CaptionStep) -> dict[str, pa.Field]:
     No rule, export or page for people has them, and the driver joins none: a million clips would take gigabytes.
     """
     return {name: known for name, known in step.shown.items() if not is_listed(known.type)}
-
-
-def is_listed(kind: pa.DataType) -> bool:
-    """Return whether values of a column are lists."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def caption_name(name: str) -> str:
