@@ -25,7 +25,7 @@ torch = pytest.importorskip("torch")
 open_clip = pytest.importorskip("open_clip")
 transformers = pytest.importorskip("transformers")
 FORMATS = ("open_clip", *tiny.KINDS)
-TEXTS = ["a red ring", "a large blue square over sand, the camera pans left and something moves"]
+TEXTS = (["a red ring", "sand"], ["a large blue square over sand, the camera pans left and something moves"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -98,7 +98,9 @@ def test_embeddings_are_the_librarys_own(kind: str, folders: dict[str, Path]) ->
         cosines = [vectors[0] @ vectors[1], vectors[1] @ vectors[2]][: len(set(wanted)) - 1]
         assert row["frame_consistency"] == pytest.approx(np.mean(cosines), abs=2e-5)
     assert rows[0]["frame_consistency"] < 0.999, "the frames differ"
-    np.testing.assert_allclose(load_encoder(str(folders[kind])).texts(TEXTS), texts_of(TEXTS), atol=2e-5)
+    encoder = load_encoder(str(folders[kind]))
+    for texts in TEXTS:  # shorter than the model's length, and longer
+        np.testing.assert_allclose(encoder.texts(texts), texts_of(texts), atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["open_clip", "clip"])

@@ -34,7 +34,8 @@ class ClipScorer(ImageTextModel):
     """The CLIP similarity of each clip and its caption.
 
     Args:
-        model: that of the step whose embeddings are read, where it is to be set; without one, as in encoders.
+        model: that of the step whose embeddings are read, which a recipe fills in; without such a step, any that
+            embed takes.
         caption: the column that holds the text.
         prompts: texts to compare every clip with instead of its caption; the nearest counts.
         embed: the step whose embeddings are read, by default embed where it stands before; without one, frames are
