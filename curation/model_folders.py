@@ -41,14 +41,14 @@ ATTENTION = frozenset({"eager", "sdpa", "flash_attention_2"})
 TOKENIZERS = frozenset(
     {
         *("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"),
-        *(f"{kind}Tokenizer{fast}" for kind in ("Bert", "Roberta", "XLMRoberta", "T5", "Gemma", "Siglip", "GPT2", "Nllb")
-          for fast in ("", "Fast")),
+        *(f"{kind}Tokenizer{fast}" for kind in ("Bert", "Roberta", "XLMRoberta", "T5", "Gemma", "Siglip", "Siglip2", "GPT2",
+          "Nllb") for fast in ("", "Fast")),
     }
 )  # fmt: skip
 PROCESSORS = frozenset(
     {
-        *(f"CLIPImageProcessor{kind}" for kind in ("", "Pil", "Fast")),
-        *("CLIPFeatureExtractor", "CLIPProcessor", "SiglipImageProcessor", "SiglipProcessor"),
+        *(f"{model}ImageProcessor{kind}" for model in ("CLIP", "Siglip", "Siglip2") for kind in ("", "Pil", "Fast")),
+        *("CLIPFeatureExtractor", "CLIPProcessor", "SiglipProcessor", "Siglip2Processor"),
     }
 )
 MODELS = frozenset(

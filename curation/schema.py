@@ -24,6 +24,11 @@ def field(name: str, type: pa.DataType, doc: str, unit: str | None = None) -> pa
     return pa.field(name, type, metadata=metadata)
 
 
+def is_listed(kind: pa.DataType) -> bool:
+    """Return whether values of a column are lists, such as embeddings."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
 # ---- identity -------------------------------------------------------------------------------------------------------
 
 

@@ -296,7 +296,7 @@ def placeable(work: Work, cluster: dict[str, float]) -> int:
             available = f"{capacity / 1e9:.1f} GB" if resource == "memory" else f"{capacity:g}"
             raise UsageError(f"stage {work.name} needs {needed} per worker; the cluster has {available}")
         if demand:
-            fits.append(int(capacity // demand))
+            fits.append(int(capacity / demand + 1e-9))  # ten workers with a tenth of a GPU each fit one
     return max(1, min(fits))
 
 

@@ -22,7 +22,7 @@ from dailies.curation.tables import DatasetTables
 from dailies.curation.types import RENDERED
 from dailies.pipelines.recipes import built_in_models
 from dailies.pipelines.recipes.recipe import CurationRecipe
-from dailies.pipelines.recipes.steps import CaptionStep
+from dailies.pipelines.recipes.steps import CaptionStep, plain_columns
 
 QUICKSTART_SHOTS = (4, 7)
 NAME = re.compile(r"world-(\d{1,9})-(\d{4,9})\.mp4")
@@ -52,11 +52,16 @@ class WorldOnly:
         scores: dict[str, str] = {}
         advice = []
         for step in recipe.before(before):
-            columns = [column.name for column in step.shown.values()]
+            columns = [column.name for column in plain_columns(step).values()]
             if named := built_in_models(step.spec):
                 models[step.name] = ", ".join(named.values())
                 kind = "caption" if isinstance(step, CaptionStep) else "score"
-                advice += [f"--set {step.name}.{parameter}={FOR_REAL[kind]}" for parameter in named]
+                set_elsewhere = getattr(
+                    step.spec, "embed", None
+                )  # the model is that of the step whose embeddings it reads
+                advice += [
+                    f"--set {step.name}.{parameter}={FOR_REAL[kind]}" for parameter in named if not set_elsewhere
+                ]
             if isinstance(step, CaptionStep):
                 captions += columns if named or set(step.spec.needs) & set(captions) else []
             elif named:

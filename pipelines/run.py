@@ -48,7 +48,7 @@ from dailies.pipelines.selecting import (
     select_step,
 )
 from dailies.pipelines.spans import cut_units, record_spans, stored_spans
-from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork
+from dailies.pipelines.stages import CutWork, ObserveWork, ScoreWork, StoredColumns
 from dailies.pipelines.staleness import withdraw_changed
 from dailies.pipelines.units import (
     bundles,
@@ -57,6 +57,7 @@ from dailies.pipelines.units import (
     further_units,
     observed_sources,
     with_files,
+    with_parts,
     without,
 )
 
@@ -138,10 +139,12 @@ def curate(
 
 
 def _check_installed(recipe: CurationRecipe) -> None:
-    """Raise ``NotInstalled`` for a step that requires a package which only an extra brings."""
+    """Raise ``NotInstalled`` for a step that requires a package which only an extra brings, and what its own check raises."""
     for step in recipe.steps:
         if isinstance(step, Annotation):
             need(step.spec.requires, by=f"step {step.name}")
+            if (check := getattr(resolved(step.spec), "check", None)) is not None:
+                check()
 
 
 def _required(recipe: CurationRecipe) -> list[str]:
@@ -237,14 +240,23 @@ class _Run:
         observed = self.dataset.table(self.recipe.observations)
         wanted = ["clip_id", "source_id", "start", "end", "time_base_num", "time_base_den"]
         clips = clips_table(self.dataset, self.recipe).read(wanted, equals={"status": "ok"})
-        if spec.needs:
+        lists = self.recipe.lists_for(step)
+        listed = {known for _, columns in lists for known in columns.values()}
+        plain = [name for name in spec.needs if name not in listed and name not in wanted]
+        if plain:
             known = joined(self.dataset, self.recipe, before=step)
-            needed = {name: column_values(known, name) for name in spec.needs if name not in wanted}
+            needed = {name: column_values(known, name) for name in plain}
             clips = clips.join(pa.table({"clip_id": known["clip_id"], **needed}), "clip_id")
-        units = with_files(without(clips, "clip_id", table.keys("clip_id")), observed)
+        units = without(clips, "clip_id", table.keys("clip_id"))
+        if getattr(spec, "needs_frames", True):
+            units = with_files(units, observed)
+        stored = []
+        for number, (earlier, columns) in enumerate(lists):
+            stored.append(StoredColumns(file=f"part_{number}", columns=columns))
+            units = with_parts(units, self.dataset.table(self.recipe.annotations(earlier)), f"part_{number}")
         if len(units):
             fetch_models(spec)
-        work = ScoreWork(name=step.name, table=table.url, scorer=spec)
+        work = ScoreWork(name=step.name, table=table.url, scorer=spec, stored=tuple(stored))
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
         self.annotations.append(AnnotationReport.of(step.name, table))
 

@@ -21,7 +21,7 @@ from dailies.pipelines import footage, places
 from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.footage import WorldOnly
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
-from dailies.pipelines.recipes.steps import ExportStep, ObserveStep, SelectStep
+from dailies.pipelines.recipes.steps import ExportStep, ObserveStep, SelectStep, plain_columns
 from dailies.pipelines.reports import (
     ExportReport,
     SelectionReport,
@@ -78,15 +78,21 @@ def clips_table(dataset: DatasetTables, recipe: CurationRecipe) -> Table:
 
 
 def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -> pa.Table:
-    """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all."""
+    """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all.
+
+    Columns of lists, such as embeddings, stay out: see ``plain_columns``.
+    """
     table = clips_table(dataset, recipe)
     # Why a source could not be cut is not for rules, and pyarrow joins no structs.
     columns = [name for name in table.schema.names if name not in ("failure", "failed_version")]
     clips = with_places(dataset, table.read(columns))
     for step in recipe.before(before):
         table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
-        rows = table.read(["clip_id", *step.shown])
-        rows = rows.rename_columns(["clip_id", *(field.name for field in step.shown.values())])
+        plain = plain_columns(step)
+        if not plain:
+            continue
+        rows = table.read(["clip_id", *plain])
+        rows = rows.rename_columns(["clip_id", *(field.name for field in plain.values())])
         clips = clips.join(rows, "clip_id")
     return clips
 
@@ -146,7 +152,9 @@ def export_step(
     clips = clips.filter(
         pc.invert(pc.is_in(clips["source_id"], value_set=gone))
     )  # a withdrawal that was killed left some
-    columns = measures(recipe) + [column for earlier in recipe.before(step) for column in earlier.shown.values()]
+    columns = measures(recipe) + [
+        column for earlier in recipe.before(step) for column in plain_columns(earlier).values()
+    ]
     report = export_selection(
         dataset,
         recipe,

@@ -23,7 +23,7 @@ from dailies.curation.tables import DatasetTables, with_places
 from dailies.pipelines.maintenance import known_as
 from dailies.pipelines.places import known_sources
 from dailies.pipelines.recipes.recipe import CurationRecipe
-from dailies.pipelines.recipes.steps import SelectStep
+from dailies.pipelines.recipes.steps import SelectStep, plain_columns
 from dailies.pipelines.reports import broken_limit
 from dailies.pipelines.selecting import clips_table, last_recipe
 
@@ -157,10 +157,11 @@ class _View:
             measured[row["clip_id"]] |= values
         for step in self.recipe.before(None):
             scored = self.dataset.table(self.recipe.annotations(step), schema.scores(step.spec.columns))
-            for row in scored.read(["clip_id", "failure", *step.shown], filter=chosen).to_pylist():
+            plain = plain_columns(step)
+            for row in scored.read(["clip_id", "failure", *plain], filter=chosen).to_pylist():
                 if row["failure"]:
                     failures[row["clip_id"]][step.name] = f"{row['failure']['kind']}: {row['failure']['message']}"
-                measured[row["clip_id"]] |= {known.name: row[name] for name, known in step.shown.items()}
+                measured[row["clip_id"]] |= {known.name: row[name] for name, known in plain.items()}
         fallen: dict[str, list[Verdict]] = {row["clip_id"]: [] for row in rows}
         for name in self.selections:
             for row in self._selection(name).read(["clip_id", "keep", "reasons"], filter=chosen).to_pylist():

@@ -127,13 +127,28 @@ def _failed_cut(units: Mapping[str, Mapping[str, Any]], key: str, error: SourceE
     return failed_row(source, error, key)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredColumns:
+    """Columns that workers read from the parts of an earlier step's table.
+
+    ``file``: the column of the units that names a clip's part; ``columns``: names in the table → as the scorer knows them.
+    """
+
+    file: str
+    columns: Mapping[str, str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoreWork:
-    """Run one model over the evidence of clips."""
+    """Run one model over the evidence of clips, or over what an earlier step stored of them.
+
+    ``stored``: the columns of lists that the scorer needs of other tables, whose parts the units name.
+    """
 
     name: str
     table: str
     scorer: Any
+    stored: tuple[StoredColumns, ...] = ()
     receipt: ClassVar[type] = Receipt
 
     @property
@@ -146,12 +161,13 @@ class ScoreWork:
         with self.scorer.open() as score:
 
             def call(bundle: pa.Table) -> Receipt:
-                clips = list(_evidence(bundle, self.scorer.needs))
+                looks = getattr(self.scorer, "needs_frames", True)
+                clips = _evidence(bundle, self.scorer.needs, self.stored, looks=looks)
                 sources = dict(zip(bundle["clip_id"].to_pylist(), bundle["source_id"].to_pylist(), strict=True))
                 rows = [
                     {"clip_id": clip.clip_id, "source_id": sources[clip.clip_id], **columns}
                     for clip, columns in zip(
-                        clips, score_rows(self.name, score, clips, self.scorer.columns, blame), strict=True
+                        clips, score_rows(self.name, score, clips, self.scorer.columns, blame, looks=looks), strict=True
                     )
                 ]
                 return write_part(self.table, schema.scores(self.scorer.columns), rows, keys=_keys(rows, "clip_id"))
@@ -165,8 +181,10 @@ def score_rows(
     clips: Sequence[Evidence],
     columns: Sequence[pa.Field] = (),
     blame: Callable[[Exception], SourceError] = item_error,
+    *,
+    looks: bool = True,
 ) -> list[dict[str, Any]]:
-    """Return the scorer's ``columns`` for each clip, or why it has none.
+    """Return the scorer's ``columns`` for each clip, or why it has none. ``looks``: at frames, without which it cannot.
 
     A batch that fails is halved until the bad clip stands alone, and so is one that memory does not suffice for. ``blame``
     turns what is raised on one clip into what its row keeps. Raises what is no clip's fault: see ``stopping_error``.
@@ -174,9 +192,9 @@ def score_rows(
     if not clips:
         return []
     try:
-        if any(not clip.frames for clip in clips):
+        if looks and any(not clip.frames for clip in clips):
             raise SourceError("no evidence frame inside the clip")
-        rows = score(clips).to_pylist()
+        rows = _rows(score(clips))
         if len(rows) != len(clips):
             raise ValueError(f"{len(rows)} rows came out for {len(clips)} clips")
         for column in columns:  # a value that does not fit is its clip's fault
@@ -190,7 +208,20 @@ def score_rows(
             reason = blame(error)
             return [schema.failed(name, reason.kind, str(reason))]
     half = len(clips) // 2
-    return [row for part in (clips[:half], clips[half:]) for row in score_rows(name, score, part, columns, blame)]
+    parts = (clips[:half], clips[half:])
+    return [row for part in parts for row in score_rows(name, score, part, columns, blame, looks=looks)]
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of a table; lists of floats, such as embeddings, stay arrays: as Python's numbers they would take
+    longer than the model on a GPU."""
+    columns = [
+        column.to_numpy()
+        if schema.is_listed(column.type) and pa.types.is_floating(column.type.value_type)
+        else column.to_pylist()
+        for column in table.columns
+    ]
+    return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _write(
@@ -247,9 +278,37 @@ def _whole(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str,
             yield row["source_id"], segments
 
 
-def _evidence(bundle: pa.Table, needs: Sequence[str]) -> Iterator[Evidence]:
-    """Yield the evidence of each clip of a bundle, in the bundle's order."""
+def _evidence(
+    bundle: pa.Table, needs: Sequence[str], stored: Sequence[StoredColumns] = (), *, looks: bool = True
+) -> list[Evidence]:
+    """Return what a model sees of each clip of a bundle, in the bundle's order; frames only where it ``looks`` at them."""
     clips = bundle.to_pylist()
+    for each in stored:
+        _add_stored(clips, each)
+    frames = _frames(bundle, clips) if looks else [()] * len(clips)
+    return [
+        Evidence(clip_id=clip["clip_id"], span=span_of(clip), frames=each, columns={name: clip[name] for name in needs})
+        for clip, each in zip(clips, frames, strict=True)
+    ]
+
+
+def _add_stored(clips: Sequence[dict[str, Any]], stored: StoredColumns) -> None:
+    """Add to each clip what the part that it names holds of it; null where no part does."""
+    in_file: dict[str, dict[str, dict[str, Any]]] = {}
+    for clip in clips:
+        clip |= dict.fromkeys(stored.columns.values())
+        if clip[stored.file] is not None:
+            in_file.setdefault(clip[stored.file], {})[clip["clip_id"]] = clip
+    for file, wanted in in_file.items():
+        sources = sorted({clip["source_id"] for clip in wanted.values()})
+        for part in read_part(file, ["clip_id", *stored.columns], source_ids=sources):
+            for row in _rows(part):
+                if (of_clip := wanted.get(row["clip_id"])) is not None:
+                    of_clip |= {known: row[name] for name, known in stored.columns.items() if name in row}
+
+
+def _frames(bundle: pa.Table, clips: Sequence[dict[str, Any]]) -> list[tuple[EvidenceFrame, ...]]:
+    """Return the evidence frames of each clip, in order."""
     of_source: dict[str, list[int]] = {}
     for number, clip in enumerate(clips):
         of_source.setdefault(clip["source_id"], []).append(number)
@@ -258,10 +317,7 @@ def _evidence(bundle: pa.Table, needs: Sequence[str]) -> Iterator[Evidence]:
         stored = [EvidenceFrame(pts=frame["pts"], jpeg=frame["jpeg"]) for frame in observed["evidence"]]
         for number in of_source[observed["source_id"]]:
             frames[number] |= {frame.pts: frame for frame in evidence_within(stored, span_of(clips[number]))}
-    for clip, frame_by_pts in zip(clips, frames, strict=True):
-        columns = {name: clip[name] for name in needs}
-        ordered = tuple(frame_by_pts[pts] for pts in sorted(frame_by_pts))
-        yield Evidence(clip_id=clip["clip_id"], span=span_of(clip), frames=ordered, columns=columns)
+    return [tuple(frame_by_pts[pts] for pts in sorted(frame_by_pts)) for frame_by_pts in frames]
 
 
 def _keys(rows: Sequence[Mapping[str, Any]], name: str = "source_id") -> tuple[str, ...]:

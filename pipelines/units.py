@@ -90,6 +90,13 @@ def with_files(clips: pa.Table, table: Table) -> pa.Table:
     return units.drop_columns("file")
 
 
+def with_parts(clips: pa.Table, table: Table, column: str) -> pa.Table:
+    """Return ``clips`` with the part of ``table`` that holds each one's row in ``column``; null where it has none."""
+    rows = table.located(["clip_id"], equals={"status": "ok"})
+    clips = clips.join(rows.rename_columns(["clip_id", column]), "clip_id")
+    return clips.sort_by([(column, "ascending"), ("source_id", "ascending"), ("start", "ascending")])
+
+
 def _as_lists(values: pa.ChunkedArray) -> pa.Array:
     """Return each value as a list with one element."""
     flat = values.combine_chunks()

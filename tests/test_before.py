@@ -23,6 +23,8 @@ from dailies.pipelines.run import curate
 from tests.s3_server import s3_server
 
 BEFORE = Path(__file__).parent / "before"
+RECIPES = BEFORE / "recipes"  # the built-in ones of then
+QUICKSTART = str(RECIPES / "quickstart.yaml")
 TABLES: dict[str, dict[str, str]] = json.loads((BEFORE / "tables.json").read_text())
 SETTINGS = (
     *("cut.validation_share=0.3", "cut.test_share=0.1", "export.max_short_side=96"),
@@ -32,8 +34,8 @@ EXPORT = "export@2357cbe4"
 
 
 @pytest.mark.parametrize("recipe", TABLES)
-def test_the_built_in_recipes_keep_their_table_names(recipe: str) -> None:
-    assert load_recipe(recipe).tables() == TABLES[recipe]
+def test_the_recipes_of_then_keep_their_table_names(recipe: str) -> None:
+    assert load_recipe(str(RECIPES / f"{recipe}.yaml")).tables() == TABLES[recipe]
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
     parts = {name: dataset.table(name).files() for name in dataset.tables() if "@" in name}
     assert verify(dataset) == []
 
-    summary = curate(["manifest.csv"], "dataset", load_recipe("quickstart", SETTINGS), engine="local")
+    summary = curate(["manifest.csv"], "dataset", load_recipe(QUICKSTART, SETTINGS), engine="local")
     assert not done, "the dataset holds all of this already"
     assert summary.sources.ok == 3
     assert [Path(export.path or "").name for export in summary.exports] == [EXPORT]
@@ -91,7 +93,7 @@ def test_a_dataset_is_resumed_selected_and_exported_without_a_stage_run_again(
 
     done.clear()
     monkeypatch.setattr(TextScorer, "meaning", meaning)
-    summary = curate(["manifest.csv"], "dataset", load_recipe("quickstart", SETTINGS), engine="local")
+    summary = curate(["manifest.csv"], "dataset", load_recipe(QUICKSTART, SETTINGS), engine="local")
     assert summary.sources.ok == 3
     assert set(done) == {"text", "extract", "export"}, (
         "text is measured again, and nothing is decoded, cut or captioned"

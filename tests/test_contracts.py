@@ -60,7 +60,10 @@ IDENTITIES = {
     ("observer", "sharpness"): "curation.observers.sharpness.Sharpness",
     ("detector", "boundary"): "curation.cuts.boundary.Boundary",
     ("detector", "content"): "curation.cuts.content.Content",
+    ("scorer", "aesthetic"): "curation.scorers.aesthetic.Aesthetic",
+    ("scorer", "classify"): "curation.scorers.classify.Classify",
     ("scorer", "clip"): "curation.scorers.clip.Clip",
+    ("scorer", "embed"): "curation.scorers.embed.Embed",
     ("scorer", "raft"): "curation.scorers.raft.Raft",
     ("scorer", "text"): "curation.scorers.text.Text",
     ("captioner", "coca"): "curation.captioners.coca.Coca",
@@ -81,27 +84,35 @@ RANGES = {
     "degree per 1/2 s": (-180.0, 180.0),
     "box": (0, math.inf),
     "token": (1, math.inf),
+    "unit vector": (-1.0, 1.0),  # each of its numbers
+    "LAION's points, 1 to 10": (-math.inf, math.inf),  # as rated; a head is linear and may leave them
 }
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "raft": {"model": "raft.pth", "short_side": 128, "updates": 1},  # in the folder that ``arguments`` is of
     "coca": {"beams": 2, "max_tokens": 8},
+    "aesthetic": {"head": "head.pth"},
 }
-BLIND = {"caption_motion", "caption_fuse"}  # read columns alone, and no evidence
+WIDTH = 128  # of an embedding by the built-in model
 UNBOUNDED = {("captioner", "coca", "seed"), ("captioner", "coca", "length_penalty")}  # any number means something
 
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """``ARGUMENTS``, with a file of random weights for RAFT."""
+    """``ARGUMENTS``, with files of random weights for RAFT and for a head."""
     if find_spec("torchvision") is None:
         return ARGUMENTS
     import torch
     from torchvision.models.optical_flow import raft_small
 
     torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("raft") / "raft.pth"
-    torch.save(raft_small().state_dict(), path)
-    return {**ARGUMENTS, "raft": {**ARGUMENTS["raft"], "model": str(path)}}
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(raft_small().state_dict(), folder / "raft.pth")
+    torch.save(torch.nn.Linear(WIDTH, 1).state_dict(), folder / "head.pth")
+    return {
+        **ARGUMENTS,
+        "raft": {**ARGUMENTS["raft"], "model": str(folder / "raft.pth")},
+        "aesthetic": {"head": str(folder / "head.pth")},
+    }
 
 
 def make(name: str, cls: Any, arguments: dict[str, dict[str, Any]]) -> Any:
@@ -205,10 +216,11 @@ def check_ranges(columns: Sequence[pa.Field], rows: Sequence[Any]) -> None:
             if pa.types.is_string(column.type):
                 assert isinstance(value, str), column.name
                 assert value, column.name
-            else:
-                low, high = RANGES[column.metadata[b"unit"].decode()]
-                assert math.isfinite(value), column.name
-                assert low <= value <= high, f"{column.name}={value}"
+                continue
+            low, high = RANGES[column.metadata[b"unit"].decode()]
+            for number in value if pa.types.is_list(column.type) else [value]:
+                assert math.isfinite(number), column.name
+                assert low <= number <= high, f"{column.name}={number}"
 
 
 # ---- observers and detectors ----------------------------------------------------------------------------------------
@@ -312,11 +324,18 @@ MOVES = ("static", "pan right", "tilt up, zoom in")
 AMOUNTS = (0.05, 3.0, 9.0)
 
 
+def vector(number: int) -> list[float]:
+    """Return an embedding of length 1."""
+    drawn = np.random.default_rng(number).normal(size=WIDTH)
+    return [float(each) for each in drawn / np.linalg.norm(drawn)]
+
+
 def earlier(number: int) -> dict[str, Any]:
     """What earlier steps may say of a clip: every column that there is, and which content it is of."""
     measured = [column for cls in (*OBSERVERS.values(), *SCORERS.values()) for column in columns_of(cls)]
     return {
         **{column.name: (MOVES if pa.types.is_string(column.type) else AMOUNTS)[number] for column in measured},
+        **{column.name: vector(number) for column in measured if pa.types.is_list(column.type)},
         **{f"caption_{name}": SCENES[number] for name in CAPTIONERS},
         "content_id": f"content-{number}",
         "stream": 0,
@@ -381,7 +400,7 @@ def test_a_scorer_or_captioner_keeps_its_contract(
         assert all_close(score(clips[::-1]).to_pylist(), rows[::-1])
         with_broken = [clips[0], broken(clips[1]), clips[2]]
         scored = score_rows(name, score, with_broken)
-        if name in BLIND:
+        if not getattr(spec, "needs_frames", True):  # reads columns alone, and no evidence
             assert [row["status"] for row in scored] == ["ok"] * 3
         else:
             assert [row["status"] for row in scored] == ["ok", "failed", "ok"]

@@ -163,7 +163,8 @@ RAY_DOORS = {f"pipelines/{name}.py" for name in ("clusters", "engine", "private_
 TORCH_DOORS = {
     "curation/captioners/coca.py",
     "curation/captioners/decoding.py",
-    "curation/scorers/clip.py",
+    "curation/scorers/aesthetic_heads.py",
+    "curation/scorers/encoders.py",
     "curation/scorers/openclip.py",
     "curation/scorers/raft.py",
 }

@@ -96,16 +96,16 @@ def test_a_quickstart_of_before_is_known_by_what_it_renders(tmp_path: Path) -> N
 def test_captions_and_scores_of_built_in_models_are_known() -> None:
     made = footage.WorldOnly.of(load_recipe("captioned"))
     assert made.captions == ("caption_coca", "caption_fuse"), "the merged one repeats it; the motion words are measured"
-    assert made.scores == {"clip_similarity": "zoo:coca-world"}
+    assert made.scores == dict.fromkeys(("frame_consistency", "clip_similarity"), "zoo:coca-world")
     assert footage.WorldOnly.of(load_recipe("default")).models == {}
 
 
 def test_a_built_in_model_is_known_by_its_folder_too() -> None:
     from dailies.zoo.formats.references import BUILTIN
 
-    named = footage.WorldOnly.of(load_recipe("captioned", [f"clip.model={BUILTIN / 'coca-world'}"]))
-    assert named.scores == {"clip_similarity": "zoo:coca-world"}
-    real = load_recipe("captioned", ["caption_coca.model=coca_ViT-L-14", "clip.model=ViT-L-14:openai"])
+    named = footage.WorldOnly.of(load_recipe("captioned", [f"embed.model={BUILTIN / 'coca-world'}"]))
+    assert named.scores == dict.fromkeys(("frame_consistency", "clip_similarity"), "zoo:coca-world")
+    real = load_recipe("captioned", ["caption_coca.model=coca_ViT-L-14", "embed.model=ViT-L-14:openai"])
     assert footage.WorldOnly.of(real).models == {}
 
 
@@ -117,8 +117,9 @@ def test_a_named_step_is_told_by_its_name() -> None:
     ]
     steps[-2]["select"]["rules"] = {"own_clip_similarity": {"min": 0, "nulls": "drop"}}
     made = footage.WorldOnly.of(parse_recipe({"name": "n", "steps": steps}))
-    assert made.scores == {"own_clip_similarity": "zoo:coca-world"}
-    assert "--set own.model=ViT-L-14:openai" in made.advice
+    assert made.scores == dict.fromkeys(("frame_consistency", "own_clip_similarity"), "zoo:coca-world")
+    assert "--set embed.model=ViT-L-14:openai" in made.advice
+    assert "own.model" not in made.advice, "its model is that of the embeddings it reads"
 
 
 # ---- what it means --------------------------------------------------------------------------------------------------
@@ -180,9 +181,9 @@ def test_the_warning_comes_where_there_is_other_footage(tmp_path: Path, script: 
     assert warned(recipe, ours) is None
     assert warned(load_recipe("default"), other) is None
     assert warned(recipe, ours, other) == (
-        "caption_coca, clip: zoo:coca-world knows the rendered world only: its captions do not describe other footage, "
-        "and no clip of other footage is dropped by clip_similarity. For real footage: "
-        "--set caption_coca.model=coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k --set clip.model=ViT-L-14:openai"
+        "caption_coca, embed, clip: zoo:coca-world knows the rendered world only: its captions do not describe other footage, "
+        "and no clip of other footage is dropped by frame_consistency, clip_similarity. For real footage: "
+        "--set caption_coca.model=coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k --set embed.model=ViT-L-14:openai"
     )
 
 

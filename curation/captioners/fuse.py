@@ -32,6 +32,7 @@ class FuseCaptioner:
 
     identity: ClassVar[str] = "curation.captioners.fuse.Fuse"
     meaning: ClassVar[int] = 1
+    needs_frames: ClassVar[bool] = False
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     requires: ClassVar[tuple[str, ...]] = ()
     models: ClassVar[tuple[str, ...]] = ()

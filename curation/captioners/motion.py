@@ -46,6 +46,7 @@ class MotionCaptioner:
 
     identity: ClassVar[str] = "curation.captioners.motion.Motion"
     meaning: ClassVar[int] = 2
+    needs_frames: ClassVar[bool] = False
     columns: ClassVar[tuple[pa.Field, ...]] = COLUMNS
     needs: ClassVar[tuple[str, ...]] = ("motion", "motion_local", "motion_camera")
     requires: ClassVar[tuple[str, ...]] = ()

@@ -2,8 +2,12 @@
 
 A scorer is a small picklable spec on the driver, a dataclass whose fields are its parameters; what ``open()`` returns is heavy
 and lives in a worker. A new one is one file and one line in ``SCORERS``: its columns, the recipe's checks and the contract
-tests follow. A field's metadata may say ``meaning: False`` (its value changes no number) or ``formerly: NAME`` (recipes may
-still call it that, and fingerprints always do).
+tests follow. A field's metadata may say ``meaning: False`` (its value changes no number), ``formerly: NAME`` (recipes may
+still call it that, and fingerprints always do) or ``later: True`` (it came after tables had names: at its default no
+fingerprint has it).
+
+A scorer that needs columns of earlier steps alone sets ``needs_frames`` to false, and no evidence is read for it. Columns of
+lists, such as embeddings, never lie on the driver: workers read them from the parts of the step that made them.
 """
 
 from __future__ import annotations
@@ -14,15 +18,23 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from dailies.curation.scorers.aesthetic import AestheticScorer
+from dailies.curation.scorers.classify import ClassifyScorer
 from dailies.curation.scorers.clip import ClipScorer
+from dailies.curation.scorers.embed import EmbedScorer
 from dailies.curation.scorers.raft import RaftScorer
+from dailies.curation.scorers.stored import ReadsEmbeddings
 from dailies.curation.scorers.text import TextScorer
 from dailies.curation.types import Evidence, Resources
 
 __all__ = [
     "SCORERS",
+    "AestheticScorer",
+    "ClassifyScorer",
     "ClipScorer",
+    "EmbedScorer",
     "RaftScorer",
+    "ReadsEmbeddings",
     "Scorer",
     "TextScorer",
     "openclip",
@@ -57,7 +69,10 @@ class Scorer(Protocol):
 
 
 SCORERS: dict[str, Any] = {
+    "aesthetic": AestheticScorer,
+    "classify": ClassifyScorer,
     "clip": ClipScorer,
+    "embed": EmbedScorer,
     "raft": RaftScorer,
     "text": TextScorer,
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from dailies.curation import video
@@ -21,6 +21,7 @@ from dailies.curation.downloads import download_snapshot, quiet_hub
 from dailies.curation.errors import UsageError
 from dailies.curation.progress import progress_in_force
 from dailies.curation.scorers import openclip_folder
+from dailies.curation.scorers.openclip_activation import activation, pinned
 from dailies.curation.types import EvidenceFrame, Resources
 
 ZOO, HUB = "zoo:", "hf-hub:"
@@ -35,6 +36,15 @@ class SpecialTokens:
     pad: int
 
 
+def _share_or_whole(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError("a worker gets a share of one GPU, or whole ones; set at most 1, or a whole number")
+    return gpus
+
+
+GpuShare = Annotated[float, Field(ge=0), AfterValidator(_share_or_whole)]
+"""GPUs of one worker: several workers may share one, and none has one and a half, as Ray counts them."""
+
 _CLIP_TOKENS = SpecialTokens(start=49406, end=49407, pad=0)
 
 
@@ -45,12 +55,12 @@ class OpenClip:
     Args:
         model: zoo:NAME, a folder of open_clip's, NAME:PRETRAINED as open_clip lists them, or hf-hub:OWNER/NAME.
         batch: frames or clips at once.
-        gpus: what one worker gets; with none it runs on the CPU.
+        gpus: what one worker gets, a share of one such as 0.25 or whole ones; with none it runs on the CPU.
     """
 
     model: str = "zoo:coca-world"
     batch: Annotated[int, Field(ge=1)] = field(default=16, metadata={"meaning": False})
-    gpus: Annotated[float, Field(ge=0)] = field(default=0, metadata={"meaning": False})
+    gpus: GpuShare = field(default=0, metadata={"meaning": False})
 
     requires: ClassVar[tuple[str, ...]] = ("open_clip", "torch", "transformers")
     models: ClassVar[tuple[str, ...]] = ("model",)
@@ -93,7 +103,10 @@ class Loaded:
 
 
 def load(name: str, *, gpu: bool = False) -> Loaded:
-    """Load a model in single precision, ready for inference. Raises ``UsageError`` for a name that stands for nothing."""
+    """Load a model in single precision, with the activation that its weights need, ready for inference.
+
+    Raises ``UsageError`` for a name that stands for nothing.
+    """
     import open_clip
 
     device = "cuda" if gpu else "cpu"
@@ -101,9 +114,10 @@ def load(name: str, *, gpu: bool = False) -> Loaded:
     config = open_clip.get_model_config(model_name) or {}
     # A packaged model's tokenizer may come from a hub: without an answer, transformers would ask whether to run its code.
     untrusted = {"trust_remote_code": False} if config.get("text_cfg", {}).get("hf_tokenizer_name") else {}
+    options = activation(model_name, pretrained)
     try:
         model, prepare = open_clip.create_model_from_pretrained(
-            model_name, pretrained=pretrained, device=device, weights_only=True
+            model_name, pretrained=pretrained, device=device, weights_only=True, **options
         )
         tokenize = open_clip.get_tokenizer(model_name, **untrusted)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
@@ -124,6 +138,7 @@ def fetch(name: str) -> None:
 
     model_name, pretrained = _resolve(name)
     if pretrained is not None:
+        activation(model_name, pretrained)  # refused before, and not after, gigabytes are fetched
         with progress_in_force()("download", None, name), quiet_hub():
             open_clip.download_pretrained(open_clip.get_pretrained_cfg(model_name, pretrained))
 
@@ -131,7 +146,7 @@ def fetch(name: str) -> None:
 def weights(name: str) -> str:
     """Return what pins a model: the sha256 of its folder's files, a hub's too, else the name that open_clip resolves."""
     folder = folder_of(name)
-    return name if folder is None else openclip_folder.fingerprint(folder)
+    return pinned(name) if folder is None else openclip_folder.fingerprint(folder)
 
 
 def folder_of(name: str) -> Path | None:

@@ -29,6 +29,7 @@ from dailies.curation.config import SPEC
 from dailies.curation.errors import TooFewFrames, UsageError
 from dailies.curation.observers import camera
 from dailies.curation.observers.motion import TRACKS, MotionObserver, reduced
+from dailies.curation.scorers.openclip import GpuShare
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -56,14 +57,14 @@ class RaftScorer:
             16:9 becomes 800 x 448. Smaller evidence is scaled up to it.
         updates: of the flow, per pair.
         batch: pairs at once.
-        gpus: what one worker gets; with none it runs on the CPU.
+        gpus: what one worker gets, a share of one such as 0.25 or whole ones; with none it runs on the CPU.
     """
 
     model: Annotated[str, AfterValidator(_is_weights)]
     short_side: Annotated[int, Field(ge=128, multiple_of=8)] = 448  # smaller, its pyramid of correlations is empty
     updates: Annotated[int, Field(ge=1)] = 12
     batch: Annotated[int, Field(ge=1)] = field(default=4, metadata={"meaning": False})
-    gpus: Annotated[float, Field(ge=0)] = field(default=0, metadata={"meaning": False})
+    gpus: GpuShare = field(default=0, metadata={"meaning": False})
 
     identity: ClassVar[str] = "curation.scorers.raft.Raft"
     meaning: ClassVar[int] = 1

@@ -16,6 +16,7 @@ from dailies.pipelines.recipes.steps import (
     ScoreStep,
     SelectStep,
     kind_of_step,
+    plain_columns,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "kind_of_step",
     "load_recipe",
     "parse_recipe",
+    "plain_columns",
     "recipe_names",
     "resolved",
     "step_of",

@@ -8,9 +8,16 @@ import pyarrow as pa
 
 from dailies.curation.config import did_you_mean, offered
 from dailies.curation.errors import RecipeError
-from dailies.curation.schema import CLIP_COLUMNS
+from dailies.curation.schema import CLIP_COLUMNS, is_listed
 from dailies.curation.select import needs_numbers
-from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep, Step
+from dailies.pipelines.recipes.steps import (
+    Annotation,
+    CutStep,
+    ExportStep,
+    ObserveStep,
+    SelectStep,
+    Step,
+)
 
 
 def check_steps(steps: Sequence[Step], where: str) -> None:
@@ -83,6 +90,8 @@ def _check_rules(step: SelectStep, columns: Mapping[str, pa.DataType]) -> None:
     """Check that rules with limits are on columns of numbers."""
     for column, rule in step.rules.items():
         kind = columns.get(column)  # a manifest's columns have no type until it is read
+        if kind is not None and is_listed(kind):
+            raise RecipeError(f"select {step.name}: column {column!r} holds lists; rules are over single values")
         if kind is None or rule.one_of is not None or pa.types.is_integer(kind) or pa.types.is_floating(kind):
             continue
         raise RecipeError(f"select {step.name}: {needs_numbers(column, kind)}")

@@ -11,7 +11,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -185,8 +186,8 @@ def _needs(spec: Any) -> str:
     """Return the extra and the weights that a part needs, and another detector's observers."""
     extras = [f"dailies[{EXTRAS[name]}]" for name in getattr(spec, "requires", ()) if name in EXTRAS]
     kinds = [f"the observer {name}" for name in getattr(spec, "observers", ())]
-    named = [item for item in fields(spec) if item.name == "model"] if is_dataclass(spec) else []
-    weights = ["weights (model)" if item.default is MISSING else str(item.default) for item in named]
+    named = [item for item in fields(spec) if item.name in ("model", "head")] if is_dataclass(spec) else []
+    weights = [f"weights ({item.name})" if item.default is MISSING else str(item.default) for item in named]
     return ", ".join(dict.fromkeys([*extras, *weights, *kinds]))
 
 
@@ -244,7 +245,8 @@ def _type_words(kind: Any) -> tuple[str, list[str], bool]:
         kind_text, limits, _ = _type_words(parts[0])
         return kind_text, limits, True
     if get_origin(kind) is tuple:
-        return f"list of {' or '.join(_type_words(part)[0] for part in get_args(parts[0]) or parts[:1])}", [], False
+        options = get_args(parts[0]) if get_origin(parts[0]) in (UnionType, Union) else parts[:1]
+        return f"list of {' or '.join(_type_words(part)[0] for part in options)}", [], False
     return NAMES.get(kind, ""), [], False
 
 

@@ -98,6 +98,10 @@ class OwnSpec:
         return tuple(self._asked("needs", ()))
 
     @property
+    def needs_frames(self) -> bool:
+        return bool(self._asked("needs_frames", True))
+
+    @property
     def requires(self) -> tuple[str, ...]:
         return tuple(self._asked("requires", ()))
 

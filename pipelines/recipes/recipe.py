@@ -26,12 +26,21 @@ from pydantic import ValidationError
 from dailies.curation.config import StrictModel, format_error, keys_of, offered, read_yaml
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import RecipeError
-from dailies.curation.schema import fingerprint
+from dailies.curation.schema import fingerprint, is_listed
 from dailies.pipelines.recipes.checks import check_steps
+from dailies.pipelines.recipes.linking import linked
 from dailies.pipelines.recipes.overrides import apply_override
 from dailies.pipelines.recipes.own import OwnSpec
 from dailies.pipelines.recipes.specs import kind_of, meaning_of, resolved
-from dailies.pipelines.recipes.steps import STEPS, Annotation, CutStep, ObserveStep, SelectStep, Step, step_data
+from dailies.pipelines.recipes.steps import (
+    STEPS,
+    Annotation,
+    CutStep,
+    ObserveStep,
+    SelectStep,
+    Step,
+    step_data,
+)
 
 __all__ = ["CurationRecipe", "load_recipe", "parse_recipe", "recipe_names", "resolved"]
 
@@ -53,9 +62,10 @@ class CurationRecipe(StrictModel):
     @classmethod
     def of(cls, name: str, steps: Sequence[Step]) -> CurationRecipe:
         """Make a recipe of steps. Raises ``RecipeError`` where they do not fit together."""
-        check_steps(steps, name)
         source = json.loads(json.dumps({"name": name, "steps": [step_data(step) for step in steps]}))
-        return cls(name=name, steps=tuple(steps), source=source)
+        steps = linked(steps, name)
+        check_steps(steps, name)
+        return cls(name=name, steps=steps, source=source)
 
     @property
     def hash(self) -> str:
@@ -85,6 +95,18 @@ class CurationRecipe(StrictModel):
         above = [self.annotations(earlier) for earlier in self.before(step) if _feeds(earlier, step)]
         meaning = [self.clips, *above, meaning_of(step.spec), resolved(step.spec).weights()]
         return f"{step.table}@{fingerprint(meaning)}"
+
+    def lists_for(self, step: Annotation) -> list[tuple[Annotation, dict[str, str]]]:
+        """Return the earlier steps whose columns of lists a step needs: name in the step's table → as it is known."""
+        needed = []
+        for earlier in self.before(step):
+            columns = {
+                name: known.name
+                for name, known in earlier.shown.items()
+                if is_listed(known.type) and known.name in step.spec.needs
+            }
+            needed += [(earlier, columns)] if columns else []
+        return needed
 
     @property
     def runs_own_code(self) -> bool:
@@ -171,7 +193,7 @@ def parse_recipe(
         apply_override(data["steps"], override)
     notes: list[str] = []
     context = {"folder": folder or Path.cwd(), "notes": notes, "recorded": recorded}
-    steps = tuple(_step(entry, context) for entry in data["steps"])
+    steps = linked([_step(entry, context) for entry in data["steps"]], where)
     check_steps(steps, where)
     for entry, step in zip(data["steps"], steps, strict=True):
         if isinstance(step, Annotation) and isinstance(step.spec, OwnSpec):

@@ -79,12 +79,16 @@ def changed_values(spec: Any) -> dict[str, Any]:
 
 
 def meaning_of(spec: Any) -> list[Any]:
-    """Return what a spec's numbers depend on, for fingerprints; a renamed parameter goes by its former name."""
+    """Return what a spec's numbers depend on, for fingerprints; a renamed parameter goes by its former name.
+
+    A parameter that came ``later`` than the first tables is left out where it has its default, so that they stay found.
+    """
     own = isinstance(spec, OwnSpec)
     inner = spec.spec if own else spec
     means = (
         [f for f in fields(inner) if f.metadata.get("meaning", True)] if hasattr(inner, "__dataclass_fields__") else []
     )
+    means = [f for f in means if not (f.metadata.get("later") and getattr(inner, f.name) == f.default)]
     values = {f.metadata.get("formerly", f.name): getattr(inner, f.name) for f in means}
     code = [spec.code] if own and spec.code else []
     return [*spec.identity.rsplit(".", 1), spec.meaning, values, *code]

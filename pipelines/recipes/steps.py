@@ -30,7 +30,7 @@ from dailies.curation.errors import RecipeError
 from dailies.curation.export import ExtractSettings
 from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.schema import field
+from dailies.curation.schema import field, is_listed
 from dailies.curation.scorers import SCORERS
 from dailies.curation.select import Rule
 from dailies.curation.video.encode import Codec, Encoding, Preset
@@ -127,6 +127,14 @@ class ScoreStep(StrictModel):
         """Each column of its table, and the field that later steps know it by: a ``name`` of its own stands before it."""
         prefix = "" if self.name == kind_of(self.scorer, SCORERS) else f"{self.name}_"
         return {column.name: column.with_name(f"{prefix}{column.name}") for column in self.scorer.columns}
+
+
+def plain_columns(step: ScoreStep | CaptionStep) -> dict[str, pa.Field]:
+    """Return what a step shows of single values: no lists, such as embeddings, which workers read from the parts alone.
+
+    No rule, export or page for people has them, and the driver joins none: a million clips would take gigabytes.
+    """
+    return {name: known for name, known in step.shown.items() if not is_listed(known.type)}
 
 
 def caption_name(name: str) -> str:

@@ -1,0 +1,87 @@
+"""LAION's aesthetic heads: their files, and what they make of an embedding.
+
+Two kinds, told by the names in their state dict, as LAION publishes them:
+
+- linear (LAION-AI/aesthetic-predictor, ``sa_0_4_vit_l_14_linear.pth``): ``weight`` (1, D), ``bias`` (1);
+- MLP (christophschuhmann/improved-aesthetic-predictor, ``sac+logos+ava1-l14-linearMSE.pth``): ``layers.0|2|4|6|7`` of
+  ``weight`` and ``bias``, D to 1024, 128, 64, 16, 1, with dropout between and no activation.
+
+Both take an embedding of length 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dailies.curation.errors import UsageError
+
+SUFFIXES = (".pth", ".pt", ".safetensors")
+MLP = ("layers.0", "layers.2", "layers.4", "layers.6", "layers.7")
+
+
+def head_file(name: str) -> Path:
+    """Return the file with a head's weights: ``name`` itself, or the only such file of a folder. Raises ``UsageError``."""
+    path = Path(name)
+    files = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES) if path.is_dir() else [path]
+    if len(files) != 1 or not files[0].is_file() or files[0].suffix not in SUFFIXES:
+        raise UsageError(f"head={name!r}: no such file; give one with a head's weights ({', '.join(SUFFIXES)})")
+    return files[0]
+
+
+def fingerprint(name: str) -> str:
+    """Return the sha256 of a head's file."""
+    return hashlib.sha256(head_file(name).read_bytes()).hexdigest()
+
+
+class Head:
+    """A head at work: embeddings (N, D) of length 1 to scores (N,). ``width``: D."""
+
+    def __init__(self, name: str) -> None:
+        state = _state(head_file(name))
+        layers = [""] if set(state) == {"weight", "bias"} else [f"{layer}." for layer in MLP]
+        if set(state) != {f"{layer}{part}" for layer in layers for part in ("weight", "bias")}:
+            raise UsageError(f"head={name!r}: not a head that is known, LAION's linear one or its MLP")
+        self._layers = [(state[f"{layer}weight"].float(), state[f"{layer}bias"].float()) for layer in layers]
+        widths = [(int(weight.shape[1]), int(weight.shape[0])) for weight, _ in self._layers if weight.ndim == 2]
+        fit = len(widths) == len(layers) and all(before[1] == after[0] for before, after in pairwise(widths))
+        if not fit or widths[-1][1] != 1:
+            raise UsageError(f"head={name!r}: its layers do not follow on one another to a single number")
+        self.width = widths[0][0]
+
+    def __call__(self, unit_ND: NDArray[np.float32]) -> NDArray[np.float64]:  # noqa: N803
+        import torch
+
+        with torch.inference_mode():
+            x_ND = torch.tensor(unit_ND)  # noqa: N806
+            for weight, bias in self._layers:
+                x_ND = torch.nn.functional.linear(x_ND, weight, bias)  # noqa: N806
+            return np.asarray(x_ND[:, 0].double().numpy())
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """Return names and tensors; nothing in the file runs. Raises ``UsageError`` for a file that holds something else."""
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UsageError(
+            f"head={str(path)!r}: holds no weights that can be read: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(each, torch.Tensor) for each in state.values()):
+        raise UsageError(f"head={str(path)!r}: not a state dict, as torch.save(model.state_dict(), path) writes one")
+    return state
