@@ -35,7 +35,8 @@ PLACES = pa.schema(
 
 STORED = [name for name in EXTRACTED.names if name != "failure"]
 STORED_SCHEMA = pa.schema([EXTRACTED.field(name) for name in STORED])
-NULLABLE = frozenset({"encoder", "video", *schema.AUDIO_COLUMNS} - {"audio"})  # columns that a clip may lack a value of
+NULLABLE = frozenset({"encoder", "video", *schema.AUDIO_COLUMNS})  # columns that a clip may lack a value of
+AUDIOS: Mapping[str, tuple[str, ...]] = {"drop": ("dropped",), "keep": ("kept", "absent", "unreadable")}
 EXTRACTIONS: Mapping[str, tuple[str, ...]] = {
     "encode": ("encode",),
     "copy": ("copy", "encode"),
@@ -143,9 +144,8 @@ def misfit(row: Mapping[str, Any], clip: Mapping[str, Any], settings: ExtractSet
         return f"a clip lacks {(lacking or ['video'])[0]}"
     if row["extraction"] not in EXTRACTIONS[settings.mode]:
         return f"a clip is of extraction={row['extraction']}"
-    if (row["audio"] == "dropped") != (settings.audio == "drop") or (row["audio"] == "kept") != bool(
-        row["audio_codec"]
-    ):
+    audios = (None,) if settings.mode == "none" else AUDIOS[settings.audio]
+    if row["audio"] not in audios or (row["audio"] == "kept") != (row["audio_codec"] is not None):
         return f"a clip is of audio={row['audio']}"
     partly = settings.mode == "copy" and row["extraction"] == "copy"
     start, end = row["source_start"], row["source_end"]

@@ -12,7 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from dailies.curation.types import Samples, SoundBlock
 
 DECODED = frozenset(
     {
@@ -25,30 +26,11 @@ DECODED = frozenset(
 )
 """Codecs of sound that are decoded. libav knows many more, of games and of old telephones; what it reads is not trusted."""
 MOST_CHANNELS = 64  # more are a damaged header
-RATES = range(1000, 768_001)  # samples a second that are believed
+RATES = range(4000, 768_001)  # samples a second that are believed
+ASKED = 64  # pieces whose times are looked at before the first is placed
 LOOSE = Fraction(
     1, 1000
 )  # seconds, and two ticks, by which a time may differ from the one that the samples so far come to
-
-Samples = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SoundBlock:
-    """Samples, (channels, n) float32 with full scale at ±1, the first of which is number ``start`` on the grid of ``rate``.
-
-    ``channels``: libav's name of each, such as ``FL``.
-    """
-
-    start: int
-    rate: int
-    channels: tuple[str, ...]
-    samples: Samples
-
-    @property
-    def end(self) -> int:
-        """Number of the first sample behind."""
-        return self.start + self.samples.shape[1]
 
 
 def choose_sound(container: Any, video: Any) -> Any | None:
@@ -73,51 +55,105 @@ class SoundDecoder:
     """Decodes the packets of one ``stream``, in coded order, to blocks whose starts rise and that do not overlap.
 
     Where a packet does not decode, or the container leaves time out, the next block starts later. Samples are taken to
-    follow each other without a gap as long as the times agree within what the container rounds them to. A block at
-    another rate than the first is left out.
+    follow each other without a gap as long as the times agree within what the container rounds them to, and a container
+    whose ticks are longer than a sample is asked for many times before the first sample is placed. A block at another rate
+    than the first is left out.
     """
 
     def __init__(self, stream: Any) -> None:
         self.index: int = stream.index
         self._codec, self._base = stream.codec_context, Fraction(stream.time_base)
         self._codec.thread_count = 1
-        self._next: int | None = None  # number of the sample that is due
         self.rate: int | None = None
+        self._end: int | None = None  # number of the first sample behind what was given
+        self._unplaced: list[
+            _Unplaced
+        ] = []  # pieces that follow each other, whose first sample's number is not settled
+        self._due: int | None = None  # number of the sample that is next where that is settled
+
+    @property
+    def until(self) -> Fraction | None:
+        """Seconds at which the samples so far end; ``None`` before the first."""
+        return None if self._end is None or self.rate is None else Fraction(self._end, self.rate)
 
     def decode(self, packet: Any) -> Iterator[SoundBlock]:
-        """Yield what a packet decodes to; ``None`` is the end."""
+        """Yield what is known with a packet; ``None`` is the end."""
         import av
 
         try:
             frames = list(self._codec.decode(packet))
         except (av.FFmpegError, ValueError):  # PyAV's for a layout that it cannot name
-            return
+            frames = []
         for frame in frames:
-            block = self._placed(frame)
-            if block is not None:
-                yield block
+            piece = self._piece(frame)
+            if piece is not None:
+                yield from self._take(piece)
+        if packet is None:
+            yield from self._settle()
 
-    def _placed(self, frame: Any) -> SoundBlock | None:
+    def _piece(self, frame: Any) -> _Unplaced | None:
         rate, channels = int(frame.sample_rate), tuple(channel.name for channel in frame.layout.channels)
         if frame.is_corrupt or rate not in RATES or not 0 < len(channels) <= MOST_CHANNELS:
             return None
         self.rate = self.rate or rate
         if rate != self.rate:
             return None
-        start = self._next
-        if frame.pts is not None:
-            at = frame.pts * self._base * rate
-            if start is None or abs(at - start) > (2 * self._base + LOOSE) * rate:
-                start = round(at)
-        if start is None:
-            return None
-        samples = _floats(frame, len(channels))
-        late = 0 if self._next is None else max(0, self._next - start)
-        if late >= samples.shape[1]:
-            return None
-        block = SoundBlock(start=start + late, rate=rate, channels=channels, samples=samples[:, late:])
-        self._next = block.end
-        return block
+        at = None if frame.pts is None else frame.pts * self._base * rate
+        return _Unplaced(at=at, channels=channels, samples=_floats(frame, len(channels)))
+
+    def _take(self, piece: _Unplaced) -> Iterator[SoundBlock]:
+        """Place the next piece, or keep it until enough are there to tell where they stand."""
+        assert self.rate is not None
+        tick = self._base * self.rate
+        due: int | Fraction | None = self._due
+        if due is None and self._unplaced:
+            due = self._unplaced[0].at + sum(each.samples.shape[1] for each in self._unplaced)
+        if due is None and piece.at is None:
+            return  # no one knows when it is heard
+        if due is not None and piece.at is not None and abs(piece.at - due) > 2 * tick + LOOSE * self.rate:
+            yield from self._settle()
+            self._due = None
+        if self._due is not None:
+            yield from self._given(self._due, piece)
+            return
+        self._unplaced.append(piece)
+        if len(self._unplaced) >= (ASKED if tick > 1 else 1):
+            yield from self._settle()
+
+    def _settle(self) -> Iterator[SoundBlock]:
+        """Place the pieces that wait: halfway between the earliest and the latest place that their times speak for.
+
+        Of times that are rounded to the tick that is the best that is known, and the same wherever a file is entered.
+        """
+        count, places = 0, []
+        for piece in self._unplaced:
+            places += [] if piece.at is None else [piece.at - count]
+            count += piece.samples.shape[1]
+        pieces, self._unplaced = self._unplaced, []
+        if pieces:
+            self._due = round((min(places) + max(places)) / 2)
+        for piece in pieces:
+            assert self._due is not None
+            yield from self._given(self._due, piece)
+
+    def _given(self, start: int, piece: _Unplaced) -> Iterator[SoundBlock]:
+        """Yield a piece that starts at ``start``, without what is there already."""
+        assert self.rate is not None
+        self._due = start + piece.samples.shape[1]
+        late = 0 if self._end is None else max(0, self._end - start)
+        if late < piece.samples.shape[1]:
+            samples = piece.samples[:, late:]
+            self._end = self._due
+            yield SoundBlock(start=start + late, rate=self.rate, channels=piece.channels, samples=samples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unplaced:
+    """Decoded samples, and the number of the first by the container, in fractions of one."""
+
+    at: Fraction | None
+    channels: tuple[str, ...]
+    samples: Samples
 
 
 def _floats(frame: Any, channels: int) -> Samples:

@@ -16,12 +16,13 @@ from typing import Any, Literal
 import numpy as np
 
 from dailies.curation.timing import Span
-from dailies.curation.video.audio import Samples, SoundBlock, SoundDecoder, choose_sound, filled
+from dailies.curation.types import Samples, SoundBlock
+from dailies.curation.video.audio import SoundDecoder, choose_sound, filled
 from dailies.curation.video.opening import OpenFile
 
 Audio = Literal["drop", "keep"]
 MEANING = 1  # raised when the code changes what a clip's sound is
-PREROLL = (1, 10, None)  # seconds before a span at which to begin, None for the start: codecs need what was before
+PREROLL = (2, 10, None)  # seconds before a span at which to begin, None for the start: codecs need what was before
 BEYOND = 10  # seconds of pictures without sound behind a span, after which there is none to wait for
 AAC_RATES = frozenset((96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000))
 USUAL_RATE = 48000  # samples a second of Opus, and where AAC does not take the source's rate

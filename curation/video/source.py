@@ -30,7 +30,8 @@ class Source(OpenFile):
     ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
     decoder threads, 0 for one per core. ``skip_nonref``: skip frames that no other refers to. ``decoder`` counts, and can
     be read after closing. ``canvas``: of the same source's first frame, for one that is entered elsewhere: its probe
-    tells the size and turn of that. Raises ``Unreadable`` and ``NoVideo``.
+    tells the size and turn of that. ``listens``: decode its sound too, for ``decoder.heard``. Raises ``Unreadable``,
+    ``NoVideo``.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Source(OpenFile):
         skip_nonref: bool = False,
         file: Any = None,
         canvas: Canvas | None = None,
+        listens: bool = False,
     ) -> None:
         super().__init__(uri, file)
         self._left: Generator[tuple[int, Any], None, None] | None = None
@@ -54,7 +56,7 @@ class Source(OpenFile):
         try:
             self._stream = self._choose(stream)
             self.decoder = FrameDecoder(
-                self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref
+                self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref, listens=listens
             )
             if self.decoder.overrules and "mp4" in self._container.format.name.split(","):
                 self.decoder.described = self._described()
@@ -276,13 +278,21 @@ class Source(OpenFile):
         return None
 
 
-def open_source(uri: str, *, stream: int | None = None, threads: int = 1, skip_nonref: bool = False) -> Source:
+def open_source(
+    uri: str, *, stream: int | None = None, threads: int = 1, skip_nonref: bool = False, listens: bool = False
+) -> Source:
     """Open a local path or any fsspec URL: see ``Source``."""
-    return Source(uri, stream=stream, threads=threads, skip_nonref=skip_nonref)
+    return Source(uri, stream=stream, threads=threads, skip_nonref=skip_nonref, listens=listens)
 
 
 def open_before(
-    uri: str, span: Span, *, stream: int | None = None, skip_nonref: bool = False, canvas: Canvas | None = None
+    uri: str,
+    span: Span,
+    *,
+    stream: int | None = None,
+    skip_nonref: bool = False,
+    canvas: Canvas | None = None,
+    listens: bool = False,
 ) -> Source:
     """Open a source at or before the first frame of ``span``: seek, look where it landed, try further back if need be.
 
@@ -293,7 +303,7 @@ def open_before(
         with Source(uri, stream=stream) as whole:
             canvas = whole.canvas
     for seconds in SEEK_BACK:
-        source = Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas)
+        source = Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas, listens=listens)
         try:
             if source.enter_before(span, seconds):
                 return source
@@ -301,4 +311,4 @@ def open_before(
             source.close()
             raise
         source.close()
-    return Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas)
+    return Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas, listens=listens)
