@@ -307,7 +307,8 @@ def _clip_row(
     }
     for observer in observers:
         # What is measured in pixels of the full size counts where the pictures have the clip's own.
-        clip |= observer.reduce(tracks, largest if observer.needs.short_side == FULL_SIZE else span)
+        in_full = observer.needs is not None and observer.needs.short_side == FULL_SIZE
+        clip |= observer.reduce(tracks, largest if in_full else span)
     return clip
 
 

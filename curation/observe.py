@@ -325,8 +325,8 @@ class _FanOut:
                 going.hear(block)
 
     def finish(self) -> list[Track]:
-        seen = [track for observing in self._observers for track in observing.finish()]
-        return [*seen, *(track for going in self._listening for track in going.finish())]
+        of_pictures = [track for observing in self._observers for track in observing.finish()]
+        return [*of_pictures, *(track for going in self._listening for track in going.finish())]
 
 
 def _geometry(picture: video.DecodedFrame) -> Geometry:

@@ -93,7 +93,7 @@ class SoundBlock:
     @property
     def end(self) -> int:
         """Number of the first sample behind."""
-        return self.start + self.samples.shape[1]
+        return self.start + int(self.samples.shape[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

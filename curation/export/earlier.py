@@ -119,8 +119,8 @@ def take_clips(
             names = [column.name for column in stored]
             for group, clips in places.items():
                 rows = read_group(file, group, names).select(names).take(list(clips)).cast(pa.schema(stored))
-                for found, clip in zip(rows.to_pylist(), clips.values(), strict=True):
-                    row = found | (audio_row(DROPPED) if silent else {})
+                for stored_row, clip in zip(rows.to_pylist(), clips.values(), strict=True):
+                    row = stored_row | (audio_row(DROPPED) if silent else {})
                     if (problem := misfit(row, clip, settings)) is None:
                         taken.append({"failure": None, **row})
                     else:

@@ -16,7 +16,6 @@ from dailies.curation.addresses import address_of, name_of, scrub
 from dailies.curation.clips import span_of
 from dailies.curation.errors import SourceError, item_error
 from dailies.curation.types import Crop
-from dailies.curation.video import soundtrack
 from dailies.curation.video.encode import Encoding, ExtractedClip
 from dailies.curation.video.extract import Extractor, Mode
 from dailies.curation.video.soundtrack import Audio, ClipSound
@@ -41,7 +40,7 @@ class ExtractSettings:
     def meaning(self) -> list[Any]:
         """The settings that an export's bytes depend on, for its fingerprint."""
         least = [self.min_seconds] if self.mode == "copy" else []
-        sound = ["audio", soundtrack.MEANING] if self.audio == "keep" and self.mode != "none" else []
+        sound = ["audio", ClipSound.meaning] if self.audio == "keep" and self.mode != "none" else []
         return [self.mode, asdict(self.encoding), self.encoding.meaning, self.crop, *least, *sound]
 
     @property

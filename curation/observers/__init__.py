@@ -8,7 +8,7 @@ keeps of those tracks. One that hears sound and sees no frames is a ``Listener``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
@@ -90,12 +90,12 @@ class Listener(Protocol):
 
 def watching(observers: Sequence[Observer | Listener]) -> list[Observer]:
     """Return those that see frames."""
-    return [cast("Observer", observer) for observer in observers if observer.needs is not None]
+    return [observer for observer in observers if observer.needs is not None]
 
 
 def listening(observers: Sequence[Observer | Listener]) -> list[Listener]:
     """Return those that hear sound."""
-    return [cast("Listener", observer) for observer in observers if observer.needs is None]
+    return [observer for observer in observers if observer.needs is None]
 
 
 __all__ = [

@@ -79,8 +79,8 @@ class SpeechPass:
     def _listen(self, numbers: list[int]) -> None:
         for at in range(0, len(numbers), BATCH):
             group = numbers[at : at + BATCH]
-            for number, said in zip(group, probabilities([self._warmed(number) for number in group]), strict=True):
-                self.windows |= dict(enumerate(said.tolist(), number * CHUNK))
+            for number, likely in zip(group, probabilities([self._warmed(number) for number in group]), strict=True):
+                self.windows |= dict(enumerate(likely.tolist(), number * CHUNK))
         if numbers:
             self._waiting = [number for number in self._waiting if number > numbers[-1]]
             self._chunks = {number: wave for number, wave in self._chunks.items() if number >= numbers[-1]}
@@ -94,12 +94,12 @@ class SpeechPass:
 def probabilities(chunks: list[Mono]) -> NDArray[np.float32]:
     """Return (N, ``CHUNK``) probabilities of speech for chunks with what was before them."""
     session, waves = _session(), np.stack(chunks)
-    state, said = np.zeros((2, len(chunks), STATE), np.float32), []
+    state, outputs = np.zeros((2, len(chunks), STATE), np.float32), []
     for window in range(WARM + CHUNK):
         heard = waves[:, window * WINDOW : window * WINDOW + CONTEXT + WINDOW]
         out, state = session.run(None, {"input": heard, "state": state, "sr": np.array(RATE, np.int64)})
-        said.append(out[:, 0])
-    return np.stack(said[WARM:], axis=1)
+        outputs.append(out[:, 0])
+    return np.stack(outputs[WARM:], axis=1)
 
 
 @lru_cache(maxsize=1)
@@ -126,7 +126,7 @@ def low_pass(rate: int) -> NDArray[np.float64]:
 
 def by_block(windows: dict[int, float], seconds: float) -> Iterator[tuple[int, float]]:
     """Yield the number of each block of ``seconds``, and the mean of the windows whose middle it holds."""
-    held: dict[int, list[float]] = {}
-    for number, said in windows.items():
-        held.setdefault(int((number + 0.5) * WINDOW / RATE // seconds), []).append(said)
-    yield from ((number, sum(said) / len(said)) for number, said in held.items())
+    inside: dict[int, list[float]] = {}
+    for number, likely in windows.items():
+        inside.setdefault(int((number + 0.5) * WINDOW / RATE // seconds), []).append(likely)
+    yield from ((number, sum(values) / len(values)) for number, values in inside.items())

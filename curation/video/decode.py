@@ -11,13 +11,13 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Broken, Refused, TooFewFrames, Truncated, Unreadable
+from dailies.curation.errors import Broken, TooFewFrames, Truncated
 from dailies.curation.geometry import Size
 from dailies.curation.timing import end_of, ticks
 from dailies.curation.types import SoundBlock
 from dailies.curation.video import ebml, nal
 from dailies.curation.video.audio import SoundDecoder, choose_sound
-from dailies.curation.video.bytes_io import Remote, one_line, store_error
+from dailies.curation.video.bytes_io import Remote, one_line
 from dailies.curation.video.clock import ROUNDING, PacketTimes
 from dailies.curation.video.pixels import UNSPECIFIED, Upright
 
@@ -260,11 +260,8 @@ class FrameDecoder:
                 self._last_error = f" ({one_line(error)})"
         if self._sound is not None:
             self._heard += self._sound.decode(None)
-        if self._remote is not None and self._remote.error is not None:
-            reason = store_error(self._remote.error)
-            if not isinstance(reason, Refused):
-                reason = Unreadable(f"reading stopped: {one_line(self._remote.error)}")
-            raise reason from self._remote.error
+        if self._remote is not None:
+            self._remote.check()
 
     def _note(self, packet: Any) -> None:
         """Remember when a packet that may be skipped is shown."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from dailies.curation.video.audio import SoundDecoder, choose_sound, filled
 from dailies.curation.video.opening import OpenFile
 
 Audio = Literal["drop", "keep"]
-MEANING = 1  # raised when the code changes what a clip's sound is
 PREROLL = (2, 10, None)  # seconds before a span at which to begin, None for the start: codecs need what was before
 BEYOND = 10  # seconds of pictures without sound behind a span, after which there is none to wait for
 AAC_RATES = frozenset((96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000))
@@ -45,6 +44,8 @@ class ClipSound:
     stream: int | None = None
     missing: float | None = None
 
+    meaning: ClassVar[int] = 1  # raised when the code changes what a clip's sound is
+
 
 DROPPED = ClipSound(audio="dropped")
 
@@ -58,6 +59,11 @@ class _SoundFile(OpenFile):
         self.stream = choose_sound(self._container, self._video)
         self.absent = not self._container.streams.audio
 
+    @property
+    def is_indexed(self) -> bool:
+        """Return whether an index leads to its sound, whose seeks never land late: mp4 and mov."""
+        return "mp4" in self._container.format.name
+
     def close(self) -> None:
         """Free the file. Idempotent."""
         self._video = self.stream = None
@@ -68,10 +74,11 @@ class _SoundFile(OpenFile):
         import av
 
         container, sound = self._container, self.stream
+        assert sound is not None
         begins, ends = span.start * span.time_base, span.end * span.time_base
         decoder = SoundDecoder(sound)
-        # An index leads mp4 to its sound; elsewhere pictures tell how far the file is read.
-        streams = [sound] if "mp4" in container.format.name else [sound, self._video]
+        streams = [sound] if self.is_indexed else [sound, self._video]  # which tells how far the file is read
+        skipped = begins - max(back or 0, *filter(None, PREROLL))
         try:
             if back is not None:
                 container.seek(int((begins - back) / sound.time_base), stream=sound)
@@ -81,13 +88,17 @@ class _SoundFile(OpenFile):
                     if packet.dts is not None and packet.dts * packet.time_base > ends + BEYOND:
                         return
                     continue
+                if packet.pts is not None and packet.pts * packet.time_base < skipped:
+                    continue
                 for block in decoder.decode(packet if packet.size else None):
                     yield block
                     if block.end >= (ends + 1) * block.rate:
                         return
         except (av.FFmpegError, IndexError):  # as far as it can be read; PyAV stumbles over streams that came up late
-            return
+            pass
         yield from decoder.decode(None)
+        if self._remote is not None:
+            self._remote.check()
 
 
 class Soundtrack:
@@ -98,7 +109,8 @@ class Soundtrack:
     """
 
     def __init__(self, uri: str, span: Span, video: int, heartbeat: Callable[[], None] = lambda: None) -> None:
-        self._span, self._blocks = span, iter(())
+        self._span = span
+        self._blocks: Iterator[SoundBlock] = iter(())
         self._first: SoundBlock | None = None
         for back in PREROLL:
             self._file = _SoundFile(uri, video)
@@ -106,9 +118,9 @@ class Soundtrack:
                 if self._begin(back, heartbeat):
                     break
             except BaseException:
-                self._file.close()
+                self.close()
                 raise
-            self._file.close()
+            self.close()
 
     def _begin(self, back: int | None, heartbeat: Callable[[], None]) -> bool:
         """Decode the first block; return whether none before it is needed."""
@@ -123,12 +135,17 @@ class Soundtrack:
         channels = min(2, len(self._first.channels)) if self._first else 1
         self.facts = ClipSound(audio="kept", rate=rate, channels=channels, stream=stream.index)
         begins = self._span.start * self._span.time_base * rate
-        return back is None or (self._first is not None and self._first.start <= begins)
+        early = self._first is not None and self._first.start <= begins
+        return early or back is None or self._file.is_indexed
 
     def __enter__(self) -> Soundtrack:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the decoder and the file. Idempotent."""
         self._blocks = iter(())  # it holds a demuxer, which must not outlive its container
         self._file.close()
 
@@ -204,20 +221,20 @@ def _resampled(pieces: Iterator[tuple[Samples, bool]], rate: int, into: int) -> 
 
 def _framed(pieces: Iterator[Samples], size: int) -> Iterator[tuple[int, Samples]]:
     """Yield the samples anew, ``size`` at a time, with the number of each one's first; the last may have fewer."""
-    held: list[Samples] = []
+    waiting: list[Samples] = []
     count = at = 0
     for piece in pieces:
-        held.append(piece)
+        waiting.append(piece)
         count += piece.shape[1]
         if count < size:
             continue
-        whole = np.concatenate(held, axis=1)
+        whole = np.concatenate(waiting, axis=1)
         for start in range(0, count - size + 1, size):
             yield at, whole[:, start : start + size]
             at += size
-        held, count = [whole[:, count - count % size :]], count % size
+        waiting, count = [whole[:, count - count % size :]], count % size
     if count:
-        yield at, np.concatenate(held, axis=1)
+        yield at, np.concatenate(waiting, axis=1)
 
 
 def _frame(samples: Samples, rate: int, pts: int) -> Any:
