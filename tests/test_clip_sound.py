@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from dailies.curation import schema
 from dailies.curation.timing import Span
-from dailies.curation.video import Extractor, audio, extract_clip, probe
+from dailies.curation.video import Extractor, audio, count_frames, decode_bytes, extract_clip, probe
 from dailies.curation.video.encode import ExtractedClip
 from dailies.curation.video.soundtrack import ClipSound
+from tests.conftest import Dailies
 from tests.rendered_video import numbered
 
 FPS = 25
@@ -262,3 +266,80 @@ def test_clips_of_silent_films_and_of_unknown_codecs_have_no_sound(
         assert refused.data is not None
         with av.open(io.BytesIO(refused.data)) as container:
             assert [stream.type for stream in container.streams] == ["video"]
+
+
+@pytest.mark.parametrize("mode", ["encode", "copy", "smart"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_pictures_are_the_same_with_sound_and_without(suffix: str, mode: str, tmp_path: Path) -> None:
+    """Frames, their times, and how long the last is shown."""
+    codec = "libx264" if suffix == "mp4" else "ffv1"
+    path = film(tmp_path / f"a.{suffix}", noise(44100), 44100, codec="flac", picture=codec)
+    with_sound, told = cut(path, 27, 73, mode), probe(path)
+    silent = extract_clip(path, with_sound.span, mode)  # type: ignore[arg-type]
+    assert silent.data is not None
+    assert with_sound.data is not None
+    ours, theirs = decode_bytes(with_sound.data), decode_bytes(silent.data)
+    assert ours.time_base == theirs.time_base
+    np.testing.assert_array_equal(ours.pts, theirs.pts)
+    np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+    if suffix == "mp4":
+        ends = []
+        for data in (with_sound.data, silent.data):
+            with av.open(io.BytesIO(data)) as container:
+                picture = container.streams.video[0]
+                assert picture.duration is not None
+                ends.append(picture.duration * picture.time_base)
+        assert ends[0] == pytest.approx(ends[1], abs=1 / 1000)
+    assert told.has_audio
+
+
+RECIPE = """
+name: sounding
+steps:
+  - observe: {observers: [boundary, luma, sound], evidence: {fps: 2, short_side: 48}}
+  - cut: {detector: boundary, min_seconds: 1, max_seconds: 2, validation_share: 0, test_share: 0}
+  - select: {rules: {loudness: {min: -40, nulls: keep}}}
+  - export: {audio: keep, preset: ultrafast}
+"""
+
+
+def test_an_export_has_sound_and_says_so(dailies: Dailies, tmp_path: Path) -> None:
+    folder, dataset, recipe = tmp_path / "videos", tmp_path / "dataset", tmp_path / "recipe.yaml"
+    folder.mkdir()
+    film(folder / "sounding.mp4", truth := noise(48000))
+    film(folder / "silent.mp4", [])
+    film(folder / "faint.mp4", noise(48000) * np.float32(1e-3))
+    recipe.write_text(RECIPE)
+    done = dailies("curate", folder, "--out", dataset, "--recipe", recipe, "--engine", "local", "--json")
+    assert done.returncode == 0, done.stderr
+    (export,) = (dataset / "exports").glob("export@*")
+    rows = pq.read_table(export / "data").to_pylist()
+    assert {row["uri"]: row["audio"] for row in rows} == {"sounding.mp4": "kept", "silent.mp4": "absent"}
+    for row in rows:
+        assert count_frames(row["video"]) == row["frames"]
+        measures = (row["loudness"], row["silence_share"], row["clipping_share"])
+        if row["audio"] == "absent":
+            assert measures == (None, None, None)
+            assert {row[name] for name in schema.AUDIO_COLUMNS} == {"absent", None}
+            continue
+        assert (row["audio_codec"], row["audio_stream"], row["audio_rate"], row["audio_channels"]) == (
+            "aac",
+            1,
+            48000,
+            1,
+        )
+        assert -20 < measures[0] < -5
+        start = round(row["source_start"] * row["time_base_num"] / row["time_base_den"] * 48000)
+        sound, _ = heard(row["video"])
+        assert abs(lag(sound[0], truth[0, start : start + sound.shape[1]])) <= 1
+    card = (export / "README.md").read_text()
+    assert "Clips have their sound" in card
+    assert "Audio is dropped" not in card
+    assert json.loads((export / "export.json").read_text())["extraction"]["audio"] == "keep"
+    again = dailies("export", dataset, "--set", "export.audio=drop", "--engine", "local", "--json")
+    assert again.returncode == 0, again.stderr
+    dropped = pq.read_table(Path(json.loads(again.stdout)["path"]) / "data").to_pylist()
+    assert {row["audio"] for row in dropped} == {"dropped"}
+    for row in dropped:
+        with av.open(io.BytesIO(row["video"])) as container:
+            assert not container.streams.audio

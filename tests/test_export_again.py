@@ -143,7 +143,7 @@ def test_another_threshold_opens_no_source_in_any_mode(mode: str, there: tuple[W
 
 
 @pytest.mark.parametrize(
-    "change", ["crf=30", "max_short_side=90", "max_fps=8", "crop=borders", "mode=smart", "codec=hevc"]
+    "change", ["crf=30", "max_short_side=90", "max_fps=8", "crop=borders", "mode=smart", "codec=hevc", "audio=keep"]
 )
 def test_other_settings_take_nothing_over(change: str, there: tuple[World, Path]) -> None:
     world, dataset = there
