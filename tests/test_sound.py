@@ -67,11 +67,13 @@ EBU_3341 = {
     3: (lambda: joined(tone(-36, 10), tone(-23, 60), tone(-36, 10)), -23.0),  # the relative gate
     4: (lambda: joined(tone(-72, 10), tone(-36, 10), tone(-23, 60), tone(-36, 10), tone(-72, 10)), -23.0),
     5: (lambda: joined(tone(-26, 20), tone(-20, 20.1), tone(-26, 20)), -23.0),
+    # Ours: what is below -70 LUFS must not lower the relative gate, which would let the second level in.
+    "absolute gate": (lambda: joined(tone(-30, 20), tone(-44, 20), tone(-90, 200)), -30.0),
 }  # EBU Tech 3341, table 1: minimum requirements, each within 0.1 LU
 
 
 @pytest.mark.parametrize("case", EBU_3341)
-def test_loudness_is_that_of_ebu_tech_3341(case: int) -> None:
+def test_loudness_is_that_of_ebu_tech_3341(case: Any) -> None:
     sound, expected = EBU_3341[case]
     assert measured(sound())["loudness"] == pytest.approx(expected, abs=0.1)
 
