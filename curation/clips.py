@@ -20,7 +20,7 @@ from dailies.curation.errors import SourceError, UsageError
 from dailies.curation.geometry import Geometry, geometries_of, largest_within, with_changes
 from dailies.curation.observations import time_base_of, tracks_of
 from dailies.curation.observe import HOLES
-from dailies.curation.observers import Observer
+from dailies.curation.observers import Listener, Observer
 from dailies.curation.observers.tracking import FULL_SIZE
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import Cut, Track
@@ -186,7 +186,7 @@ def _fitted(first: int, last: int, pts: Sequence[int], ends: Sequence[int], long
 def clip_rows(
     row: Mapping[str, Any],
     detector: Detector,
-    observers: Sequence[Observer],
+    observers: Sequence[Observer | Listener],
     rules: ClipRules,
     *,
     whole: bool = True,
@@ -274,7 +274,7 @@ def _clip_row(
     row: Mapping[str, Any],
     piece: Piece,
     tracks: Mapping[str, Track],
-    observers: Sequence[Observer],
+    observers: Sequence[Observer | Listener],
     rules: ClipRules,
     base: Fraction,
     geometries: Sequence[Geometry],
@@ -307,7 +307,8 @@ def _clip_row(
     }
     for observer in observers:
         # What is measured in pixels of the full size counts where the pictures have the clip's own.
-        clip |= observer.reduce(tracks, largest if observer.needs.short_side == FULL_SIZE else span)
+        in_full = observer.needs is not None and observer.needs.short_side == FULL_SIZE
+        clip |= observer.reduce(tracks, largest if in_full else span)
     return clip
 
 

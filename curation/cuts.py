@@ -16,7 +16,7 @@ import cv2
 from dailies.curation.clips import frames_of, places_of
 from dailies.curation.detectors import Detector
 from dailies.curation.observe import observe
-from dailies.curation.observers import Observer, likeness
+from dailies.curation.observers import Listener, Observer, likeness
 from dailies.curation.timing import Span
 from dailies.curation.types import Cut, FrameSampling
 from dailies.curation.video.extract import Extractor
@@ -25,7 +25,7 @@ THUMBNAIL = FrameSampling(fps=None, short_side=likeness.HEIGHT, planes="bgr")
 
 
 def find_cuts(
-    uri: str, observers: Sequence[Observer], detector: Detector, heartbeat: Callable[[], None] = lambda: None
+    uri: str, observers: Sequence[Observer | Listener], detector: Detector, heartbeat: Callable[[], None] = lambda: None
 ) -> list[tuple[Cut, tuple[int, int]]]:
     """Return the cuts and transitions of ``uri``, without fades at its ends, each with its ``[first, last)`` frame indexes.
 

@@ -16,7 +16,7 @@ from dailies.curation import schema
 from dailies.curation.addresses import address_of, scrub
 from dailies.curation.errors import SourceError
 from dailies.curation.observe import EvidenceGrid, Observation, Segment, observe
-from dailies.curation.observers import Observer
+from dailies.curation.observers import Listener, Observer
 from dailies.curation.policy import local_path
 from dailies.curation.timing import Span
 from dailies.curation.types import EvidenceFrame, Probe, Track
@@ -24,7 +24,7 @@ from dailies.curation.types import EvidenceFrame, Probe, Track
 
 def observe_row(
     source: dict[str, Any],
-    observers: Sequence[Observer],
+    observers: Sequence[Observer | Listener],
     evidence: EvidenceGrid,
     segment_seconds: float | None = None,
     heartbeat: Callable[[], None] = lambda: None,

@@ -20,10 +20,10 @@ from dailies.curation import video
 from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.geometry import Geometry, shape_change
-from dailies.curation.observers import Observer
+from dailies.curation.observers import Listener, Observer, listening, watching
 from dailies.curation.observers.tracking import FULL_SIZE, Fps, ShortSide
 from dailies.curation.timing import LATELY, Grid, Pause, Span, ticks
-from dailies.curation.types import EvidenceFrame, Frame, Probe, Track
+from dailies.curation.types import EvidenceFrame, Frame, Probe, SoundBlock, Track
 
 
 @spec(frozen=True, kw_only=True, config=SPEC)
@@ -78,7 +78,7 @@ class Observation:
 
 def observe(
     uri: str,
-    observers: Sequence[Observer],
+    observers: Sequence[Observer | Listener],
     evidence: EvidenceGrid | None,
     heartbeat: Callable[[], None] = lambda: None,
     *,
@@ -105,7 +105,7 @@ def observe(
     heartbeat()
     decode = partial(_decode, uri, observers, evidence, heartbeat, segment, segment_seconds)
     observation = None
-    if not any(observer.needs.every for observer in observers):
+    if not any(observer.needs.every for observer in watching(observers)):
         with suppress(SourceError):  # whatever it is, reading every frame says it better
             observation = decode(skip_nonref=True)
     observation = observation or decode(skip_nonref=False)
@@ -115,7 +115,7 @@ def observe(
 
 def _decode(
     uri: str,
-    observers: Sequence[Observer],
+    observers: Sequence[Observer | Listener],
     evidence: EvidenceGrid | None,
     heartbeat: Callable[[], None],
     segment: Segment | None,
@@ -136,27 +136,43 @@ def _decode(
             heartbeat()
             if skip_nonref and source.decoder.faulty:
                 return None
+            fan.hear(source.decoder.heard())
             if high is not None and picture.pts >= high + lookback:
-                ended = False
-                break
-            if low is None or picture.pts >= low - lookback:
+                if not _lags(source, picture.pts - lookback, high):
+                    ended = False
+                    break
+            elif low is None or picture.pts >= low - lookback:
                 fan.see(picture)
             else:
                 earlier.append(picture.pts)
+        fan.hear(source.decoder.heard())
         _check(source, segment, ended=ended)
         if not source.decoder.trusted(fan.pts):
             return None
         return _observation(source, fan, segment, low, high, earlier)
 
 
-def _lookback(observers: Sequence[Observer], time_base: Fraction) -> int:
+LAG = 5  # seconds behind the pictures up to which sound is waited for at a segment's end
+BEHIND = 1  # seconds behind that end up to which it is heard
+
+
+def _lags(source: video.Source, pts: int, high: int) -> bool:
+    """Tell whether sound up to ``high`` may still come, in a file that keeps it behind the pictures."""
+    base, until = source.time_base, source.decoder.hears_until
+    return until is not None and until < high * base + BEHIND and pts < high + ticks(LAG, base)
+
+
+def _lookback(observers: Sequence[Observer | Listener], time_base: Fraction) -> int:
     """Return the ticks to read on either side of a segment so that its values are those of the whole."""
     return ticks(max([1.0, *(observer.lookback for observer in observers)]), time_base)
 
 
-def _open(uri: str, observers: Sequence[Observer], segment: Segment | None, *, skip_nonref: bool) -> video.Source:
+def _open(
+    uri: str, observers: Sequence[Observer | Listener], segment: Segment | None, *, skip_nonref: bool
+) -> video.Source:
     """Open the source early enough before the segment."""
-    source = video.open_source(uri, skip_nonref=skip_nonref)
+    listens = bool(listening(observers))
+    source = video.open_source(uri, skip_nonref=skip_nonref, listens=listens)
     if segment is None or segment.number == 0:
         return source
     with source:
@@ -165,7 +181,7 @@ def _open(uri: str, observers: Sequence[Observer], segment: Segment | None, *, s
         start = max(segment.origin, low - _lookback(observers, source.time_base))
         span = Span(start=start, end=low + 1, time_base=source.time_base)
         canvas = source.canvas
-    return video.open_before(uri, span, skip_nonref=skip_nonref, canvas=canvas)
+    return video.open_before(uri, span, skip_nonref=skip_nonref, canvas=canvas, listens=listens)
 
 
 SEGMENTED_FPS = 12  # a slower source is small, and what its observers need around a segment would be long
@@ -278,12 +294,15 @@ class _FanOut:
     they see the old size, but for those who look at pictures in full size, which begin anew as well.
     """
 
-    def __init__(self, probe: Probe, observers: Sequence[Observer], evidence: EvidenceGrid | None, origin: int) -> None:
+    def __init__(
+        self, probe: Probe, observers: Sequence[Observer | Listener], evidence: EvidenceGrid | None, origin: int
+    ) -> None:
         self.pts: list[int] = []
         self.evidence: list[EvidenceFrame] = []
         self.geometries: list[Geometry] = []
         self._probe = probe
-        self._observers = [_Observing(observer, probe, origin) for observer in observers]
+        self._observers = [_Observing(observer, probe, origin) for observer in watching(observers)]
+        self._listening = [observer.start(probe) for observer in listening(observers)]
         self._spec = evidence
         self._evidence_grid = Grid(evidence.fps, probe.time_base, origin) if evidence else None
         self._canvas: video.Canvas | None = None
@@ -299,8 +318,15 @@ class _FanOut:
             rgb = picture.rgb(self._spec.short_side)
             self.evidence.append(EvidenceFrame(pts=picture.pts, jpeg=video.jpeg(rgb, self._spec.quality)))
 
+    def hear(self, blocks: Sequence[SoundBlock]) -> None:
+        """Hand sound to the observers that listen."""
+        for block in blocks:
+            for going in self._listening:
+                going.hear(block)
+
     def finish(self) -> list[Track]:
-        return [track for observing in self._observers for track in observing.finish()]
+        of_pictures = [track for observing in self._observers for track in observing.finish()]
+        return [*of_pictures, *(track for going in self._listening for track in going.finish())]
 
 
 def _geometry(picture: video.DecodedFrame) -> Geometry:

@@ -135,7 +135,7 @@ PROBE = pa.struct(
         field("duration", pa.int64(), "by the header, null if unstated", "tick"),
         field("frames", pa.int64(), "by the header, null if unstated", "frame"),
         field("fps", pa.float64(), "average by the header", "1/s"),
-        field("has_audio", pa.bool_(), "whether there is an audio stream (it is not kept)"),
+        field("has_audio", pa.bool_(), "whether there is an audio stream"),
     ]
 )
 
@@ -358,6 +358,17 @@ EXPORT_COLUMNS = [
         field(f"crop_{side}", pa.int32(), f"taken off the upright source at the {side}", "px of the source")
         for side in ("left", "top", "right", "bottom")
     ),
+    field(
+        "audio",
+        pa.string(),
+        "the clip's sound: kept; dropped: not asked for; absent: the source has none; unreadable: none that is decoded; "
+        "null where extraction is none, and in exports of before",
+    ),
+    field("audio_codec", pa.string(), "codec of the clip's sound, null if it has none, as all that follows"),
+    field("audio_stream", pa.int32(), "index of the stream of sound in the source"),
+    field("audio_rate", pa.int32(), "of the clip's sound", "samples/s"),
+    field("audio_channels", pa.int32(), "of the clip's sound; more than two are mixed to two", "channel"),
+    field("audio_missing", pa.float64(), "silence in the clip, since the source has no sound there that decodes", "s"),
 ]
 EXTRACTION_COLUMNS = frozenset(
     {
@@ -374,6 +385,9 @@ EXTRACTION_COLUMNS = frozenset(
     | {"width", "height", "crop_left", "crop_top", "crop_right", "crop_bottom"}
 )
 """Those of ``EXPORT_COLUMNS`` that are known once a clip is extracted."""
+
+AUDIO_COLUMNS = ("audio", "audio_codec", "audio_stream", "audio_rate", "audio_channels", "audio_missing")
+"""The same of a clip's sound; exports of before lack them, and have none."""
 
 RENAMED_COLUMNS = {"cut": "extraction"}
 """Columns of exports made before they were renamed: old name → name."""
@@ -398,7 +412,7 @@ def _note_once(line: str) -> None:
 VIDEO = field(
     "video",
     pa.binary(),
-    "the clip, an mp4 file (mov or mkv where its codec asks for it), no audio; null if extraction is none",
+    "the clip, an mp4 file (mov or mkv where its codec asks for it), with sound if audio is kept; null if extraction is none",
 )
 
 

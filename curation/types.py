@@ -73,6 +73,29 @@ class Frame:
     pixels: NDArray[np.uint8]
 
 
+Samples = NDArray[np.float32]
+"""Sound, (channels, n) float32 with full scale at ±1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundBlock:
+    """A piece of decoded sound. Sample number n of a source is heard n / ``rate`` seconds after its clock's zero.
+
+    ``start``: the number of the first of its ``samples``, which follow each other without a gap; ``channels``: libav's name of
+    each, such as ``FL``.
+    """
+
+    start: int
+    rate: int
+    channels: tuple[str, ...]
+    samples: Samples
+
+    @property
+    def end(self) -> int:
+        """Number of the first sample behind."""
+        return self.start + int(self.samples.shape[1])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
     """Frames of one span: ``pts`` (t,) int64, ``pixels`` (t, h, w, 3) uint8 RGB, upright, read-only. Never stored."""

@@ -145,11 +145,17 @@ def _check_installed(recipe: CurationRecipe) -> None:
             need(step.spec.requires, by=f"step {step.name}")
             if (check := getattr(resolved(step.spec), "check", None)) is not None:
                 check()
+    need(_observers_packages(recipe), by="step observe")
 
 
 def _required(recipe: CurationRecipe) -> list[str]:
-    """Return the packages that workers need for the recipe's scorers and captioners."""
-    return [name for step in recipe.steps if isinstance(step, Annotation) for name in step.spec.requires]
+    """Return the packages that workers need for the recipe's observers, scorers and captioners."""
+    annotations = [name for step in recipe.steps if isinstance(step, Annotation) for name in step.spec.requires]
+    return [*_observers_packages(recipe), *annotations]
+
+
+def _observers_packages(recipe: CurationRecipe) -> list[str]:
+    return [name for observer in recipe.step(ObserveStep).observers for name in getattr(observer, "packages", ())]
 
 
 class _Run:

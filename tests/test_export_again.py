@@ -143,7 +143,7 @@ def test_another_threshold_opens_no_source_in_any_mode(mode: str, there: tuple[W
 
 
 @pytest.mark.parametrize(
-    "change", ["crf=30", "max_short_side=90", "max_fps=8", "crop=borders", "mode=smart", "codec=hevc"]
+    "change", ["crf=30", "max_short_side=90", "max_fps=8", "crop=borders", "mode=smart", "codec=hevc", "audio=keep"]
 )
 def test_other_settings_take_nothing_over(change: str, there: tuple[World, Path]) -> None:
     world, dataset = there
@@ -355,6 +355,26 @@ def test_a_shard_in_a_store_is_read_where_it_lies(whole: tuple[Path, Path]) -> N
     assert taken["video"] == next(each["video"] for each in rows(export) if each["clip_id"] == clip["clip_id"])
 
 
+def test_clips_of_an_export_from_before_there_was_sound_are_taken_as_without(
+    whole: tuple[Path, Path], tmp_path: Path
+) -> None:
+    export = export_of(whole[1])
+    shard = next((export / "data").glob("*.parquet"))
+    old = pq.read_table(shard)
+    old = old.drop_columns([name for name in old.column_names if name.startswith("audio")])
+    (tmp_path / "data").mkdir()
+    pq.write_table(old, tmp_path / "data" / shard.name, write_page_checksum=True)
+    clip = old.drop_columns("video").to_pylist()[0]
+    clip |= {"start": clip["source_start"], "end": clip["source_end"]}
+    for settings, there in ((ExtractSettings(), 1), (ExtractSettings(audio="keep"), 0)):
+        taken, wrong = take_clips(Folder.at(str(tmp_path)), f"data/{shard.name}", {0: {0: clip}}, settings)
+        assert (len(taken), len(wrong)) == (there, 1 - there), wrong
+    assert {
+        row["audio"]
+        for row in take_clips(Folder.at(str(tmp_path)), f"data/{shard.name}", {0: {0: clip}}, ExtractSettings())[0]
+    } == {"dropped"}
+
+
 CLIP = {"clip_id": "a", "start": 0, "end": 100, "frames": 10, "border_left": 3.5}
 ROW: Mapping[str, Any] = {
     "clip_id": "a",
@@ -373,6 +393,8 @@ ROW: Mapping[str, Any] = {
     "crop_top": 0,
     "crop_right": 0,
     "crop_bottom": 0,
+    "audio": "dropped",
+    **dict.fromkeys(("audio_codec", "audio_stream", "audio_rate", "audio_channels", "audio_missing")),
     "video": b"mp4",
 }
 
@@ -395,7 +417,15 @@ ROW: Mapping[str, Any] = {
         ({"mode": "copy"}, {"source_start": 20, "frames": 8}, False),
         ({"mode": "smart"}, {"extraction": "copy"}, True),
         ({"mode": "smart"}, {"extraction": "copy", "source_start": 20}, False),
-        ({"mode": "none"}, {"extraction": "none", "video": None}, True),
+        ({"mode": "none"}, {"extraction": "none", "video": None, "audio": None}, True),
+        ({}, {"audio": "kept", "audio_codec": "aac"}, False),
+        ({}, {"audio": "absent"}, False),
+        ({}, {"audio": None}, False),
+        ({"audio": "keep"}, {}, False),
+        ({"audio": "keep"}, {"audio": "kept", "audio_codec": "aac"}, True),
+        ({"audio": "keep"}, {"audio": "kept"}, False),
+        ({"audio": "keep"}, {"audio": "absent"}, True),
+        ({"audio": "keep"}, {"audio": "absent", "audio_codec": "aac"}, False),
     ],
 )
 def test_a_row_is_taken_if_extracting_its_clip_comes_to_such_a_one(

@@ -103,11 +103,21 @@ def test_a_copy_in_matroska_is_the_same_file_again(
     assert all_same(lambda: extracted(source, "copy", video.Encoding()), on_one_core)
 
 
-def extracted(source: str, mode: video.Mode, encoding: video.Encoding) -> bytes:
+@pytest.mark.parametrize(("suffix", "codec", "mode"), [("mp4", "libx264", "encode"), ("mkv", "ffv1", "copy")])
+def test_a_clip_with_sound_is_the_same_file_again(
+    suffix: str, codec: str, mode: video.Mode, frames: list[Pixels], tmp_path: Path, on_one_core: Callable[[], None]
+) -> None:
+    """AAC in mp4, and Opus in Matroska."""
+    source = str(world.encode(frames[:40], tmp_path / f"a.{suffix}", codec=codec, gop=12, tone=440.0))
+    assert all_same(lambda: extracted(source, mode, video.Encoding(), "keep"), on_one_core)
+
+
+def extracted(source: str, mode: video.Mode, encoding: video.Encoding, audio: video.Audio = "drop") -> bytes:
     opened = video.open_source(source)
     times = [picture.pts for picture in video.stream(opened)]
     span = Span(start=times[5], end=times[-3], time_base=Fraction(opened.time_base))
-    clip = video.extract_clip(source, span, mode, encoding=encoding)
+    clip = video.extract_clip(source, span, mode, encoding=encoding, audio=audio)
+    assert (clip.sound.audio == "kept") == (audio == "keep")
     assert clip.data is not None
     return clip.data
 

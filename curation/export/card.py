@@ -24,6 +24,13 @@ WAYS: Mapping[str, str] = {
     "none": "Clips stay in their sources: `uri`, `source_start` and `source_end` say where.",
 }
 """What a card says of each mode of extraction."""
+SOUNDS: Mapping[str, str] = {
+    "drop": "**Audio is dropped.** ",
+    "keep": "**Clips have their sound**, from their first frame to their last, to the sample: AAC, or Opus in mkv, encoded "
+    "anew, in one channel or two. `audio` says which have none since their source has none, and `audio_missing` how much is "
+    "silence for want of sound. ",
+}
+"""What a card says of the sound, but where clips stay in their sources."""
 
 
 def render_card(manifest: ExportManifest, index: pa.Schema) -> str:
@@ -31,13 +38,14 @@ def render_card(manifest: ExportManifest, index: pa.Schema) -> str:
     from huggingface_hub import DatasetCardData
 
     mode = manifest.extraction["mode"]
+    sound = "" if mode == "none" else SOUNDS[manifest.extraction.get("audio", "drop")]
     files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in manifest.splits]
     data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}], tags=["video", "dailies"])
     return cards.render(
         TEMPLATE,
         data,
         manifest=manifest,
-        mode_sentence=cards.Markdown(WAYS[mode]),
+        mode_sentence=cards.Markdown(sound + WAYS[mode]),
         in_sources=mode == "none",
         first_split=next(iter(manifest.splits), "train"),
         columns=[_column(field) for field in index],

@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 
 from dailies.curation import schema
 from dailies.curation.errors import DailiesError, Damaged, DatasetError, machine_raised
-from dailies.curation.export.extraction import EXTRACTED, ExtractSettings, crop_of
+from dailies.curation.export.extraction import EXTRACTED, ExtractSettings, audio_row, crop_of
 from dailies.curation.export.manifest import MANIFEST, ExportManifest
 from dailies.curation.parquet_files import read_group
 from dailies.curation.tables import Folder, first_line
 from dailies.curation.tables.shards import shards_of
 from dailies.curation.types import Crop
+from dailies.curation.video.soundtrack import DROPPED
 
 PLACES = pa.schema(
     [
@@ -34,6 +35,8 @@ PLACES = pa.schema(
 
 STORED = [name for name in EXTRACTED.names if name != "failure"]
 STORED_SCHEMA = pa.schema([EXTRACTED.field(name) for name in STORED])
+NULLABLE = frozenset({"encoder", "video", *schema.AUDIO_COLUMNS})  # columns that a clip may lack a value of
+AUDIOS: Mapping[str, tuple[str, ...]] = {"drop": ("dropped",), "keep": ("kept", "absent", "unreadable")}
 EXTRACTIONS: Mapping[str, tuple[str, ...]] = {
     "encode": ("encode",),
     "copy": ("copy", "encode"),
@@ -108,11 +111,16 @@ def take_clips(
     wrong: dict[str, str] = {}
     try:
         with export.parquet(shard, checked=True) as file:
-            if lacking := set(STORED) - set(file.schema_arrow.names):
+            there = set(file.schema_arrow.names)
+            silent = not there & set(schema.AUDIO_COLUMNS)  # made before clips could have sound
+            if lacking := set(STORED) - there - set(schema.AUDIO_COLUMNS if silent else ()):
                 raise Damaged(f"{export.url}/{shard}: lacks the column {min(lacking)}")
+            stored = [column for column in STORED_SCHEMA if column.name in there]
+            names = [column.name for column in stored]
             for group, clips in places.items():
-                rows = read_group(file, group, STORED).select(STORED).take(list(clips)).cast(STORED_SCHEMA)
-                for row, clip in zip(rows.to_pylist(), clips.values(), strict=True):
+                rows = read_group(file, group, names).select(names).take(list(clips)).cast(pa.schema(stored))
+                for stored_row, clip in zip(rows.to_pylist(), clips.values(), strict=True):
+                    row = stored_row | (audio_row(DROPPED) if silent else {})
                     if (problem := misfit(row, clip, settings)) is None:
                         taken.append({"failure": None, **row})
                     else:
@@ -131,11 +139,14 @@ def misfit(row: Mapping[str, Any], clip: Mapping[str, Any], settings: ExtractSet
     """Return why a stored row of ``EXTRACTED`` is not what extracting ``clip`` comes to; ``None`` where it may be."""
     if row["clip_id"] != clip["clip_id"]:
         return "holds another clip than its index says"
-    lacking = [name for name in STORED if row[name] is None and name not in ("encoder", "video")]
+    lacking = [name for name in STORED if row[name] is None and name not in NULLABLE]
     if lacking or (not row["video"]) != (settings.mode == "none"):
         return f"a clip lacks {(lacking or ['video'])[0]}"
     if row["extraction"] not in EXTRACTIONS[settings.mode]:
         return f"a clip is of extraction={row['extraction']}"
+    audios = (None,) if settings.mode == "none" else AUDIOS[settings.audio]
+    if row["audio"] not in audios or (row["audio"] == "kept") != (row["audio_codec"] is not None):
+        return f"a clip is of audio={row['audio']}"
     partly = settings.mode == "copy" and row["extraction"] == "copy"
     start, end = row["source_start"], row["source_end"]
     if not (clip["start"] <= start < end <= clip["end"] if partly else (start, end) == (clip["start"], clip["end"])):

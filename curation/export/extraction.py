@@ -18,6 +18,7 @@ from dailies.curation.errors import SourceError, item_error
 from dailies.curation.types import Crop
 from dailies.curation.video.encode import Encoding, ExtractedClip
 from dailies.curation.video.extract import Extractor, Mode
+from dailies.curation.video.soundtrack import Audio, ClipSound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +26,22 @@ class ExtractSettings:
     """Settings by which clips are extracted from their sources.
 
     ``mode``: one of ``dailies.curation.video.extract``; ``encoding``: of what is encoded; ``crop``: whether measured black
-    borders are taken off; ``min_seconds``: that what a copy leaves of a clip must have, as all clips have.
+    borders are taken off; ``min_seconds``: that what a copy leaves of a clip must have, as all clips have; ``audio``: whether
+    clips keep their sound.
     """
 
     mode: Mode = "encode"
     encoding: Encoding = field(default_factory=Encoding)
     crop: bool = False
     min_seconds: float = 0.0
+    audio: Audio = "drop"
 
     @property
     def meaning(self) -> list[Any]:
         """The settings that an export's bytes depend on, for its fingerprint."""
         least = [self.min_seconds] if self.mode == "copy" else []
-        return [self.mode, asdict(self.encoding), self.encoding.meaning, self.crop, *least]
+        sound = ["audio", ClipSound.meaning] if self.audio == "keep" and self.mode != "none" else []
+        return [self.mode, asdict(self.encoding), self.encoding.meaning, self.crop, *least, *sound]
 
     @property
     def fingerprint(self) -> str:
@@ -49,7 +53,11 @@ EXTRACTED = pa.schema(
     [
         pa.field("clip_id", pa.string()),
         pa.field("failure", schema.FAILURE),
-        *(column for column in schema.EXPORT_COLUMNS if column.name in schema.EXTRACTION_COLUMNS),
+        *(
+            column
+            for column in schema.EXPORT_COLUMNS
+            if column.name in {*schema.EXTRACTION_COLUMNS, *schema.AUDIO_COLUMNS}
+        ),
         schema.VIDEO,
     ]
 )
@@ -66,7 +74,7 @@ class _ClipExtractor:
     def __call__(
         self, clip: Mapping[str, Any], settings: ExtractSettings, heartbeat: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
-        """Return the columns ``schema.EXTRACTION_COLUMNS`` and the bytes of one clip.
+        """Return the columns ``schema.EXTRACTION_COLUMNS`` and ``schema.AUDIO_COLUMNS``, and the bytes of one clip.
 
         A source in which faults showed is encoded, whatever the mode but ``none``: copies would take the faults along.
         Raises ``SourceError``; ``Changed`` if the source is not what was observed.
@@ -79,6 +87,7 @@ class _ClipExtractor:
             mode,
             encoding=settings.encoding,
             crop=crop,
+            audio=settings.audio,
             expect=clip["frames"],
             size=(clip["width"], clip["height"]),
             least=Fraction(settings.min_seconds).limit_denominator(1000),
@@ -108,12 +117,14 @@ def crop_of(clip: Mapping[str, Any]) -> Crop:
 
 
 def extraction_row(clip: Mapping[str, Any], extracted: ExtractedClip, mode: Mode, crop: Crop) -> dict[str, Any]:
-    """Return ``schema.EXTRACTION_COLUMNS`` of one clip; ``mode`` is what was asked for."""
+    """Return ``schema.EXTRACTION_COLUMNS`` and ``AUDIO_COLUMNS`` of one clip; ``mode`` is what was asked for."""
     if extracted.encoded == extracted.frames:
         mode = "encode"
     elif mode == "smart" and not extracted.encoded:
         mode = "copy"
+    sound = dict.fromkeys(schema.AUDIO_COLUMNS) if mode == "none" else audio_row(extracted.sound)
     return {
+        **sound,
         "extraction": mode,
         "source_start": extracted.span.start,
         "source_end": extracted.span.end,
@@ -129,6 +140,18 @@ def extraction_row(clip: Mapping[str, Any], extracted: ExtractedClip, mode: Mode
         "crop_top": crop.top,
         "crop_right": crop.right,
         "crop_bottom": crop.bottom,
+    }
+
+
+def audio_row(sound: ClipSound) -> dict[str, Any]:
+    """Return ``schema.AUDIO_COLUMNS`` of one clip."""
+    return {
+        "audio": sound.audio,
+        "audio_codec": sound.codec,
+        "audio_stream": sound.stream,
+        "audio_rate": sound.rate,
+        "audio_channels": sound.channels,
+        "audio_missing": sound.missing,
     }
 
 

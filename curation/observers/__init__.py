@@ -2,7 +2,7 @@
 
 A new signal is one file and one line in ``OBSERVERS``. An observer is a small frozen spec of numbers, made on the driver;
 ``start`` gives its pass over one source, which sees frames in order and ends in tracks. Its measures are what a clip's row
-keeps of those tracks.
+keeps of those tracks. One that hears sound and sees no frames is a ``Listener``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from dailies.curation.observers.duplicates import DuplicatesObserver
 from dailies.curation.observers.luma import LumaObserver
 from dailies.curation.observers.motion import MotionObserver
 from dailies.curation.observers.sharpness import SharpnessObserver
+from dailies.curation.observers.sound import SoundObserver
 from dailies.curation.timing import Span
-from dailies.curation.types import Frame, FrameSampling, Probe, Track
+from dailies.curation.types import Frame, FrameSampling, Probe, SoundBlock, Track
 
 
 class ObserverPass(Protocol):
@@ -58,6 +59,45 @@ class Observer(Protocol):
         """Return the measures over one clip; ``None`` where the clip holds too few samples."""
 
 
+class ListenerPass(Protocol):
+    """A listener at work on one source, or one segment of it."""
+
+    def hear(self, block: SoundBlock) -> None:
+        """Take the next piece of sound, which is read along with the frames."""
+
+    def finish(self) -> Sequence[Track]:
+        """Return the tracks, once the source has ended; none of one without sound."""
+
+
+class Listener(Protocol):
+    """A signal of the sound. The rest is as in ``Observer``, beside which it stands in recipes."""
+
+    identity: ClassVar[str]
+    meaning: ClassVar[int]
+    measures: ClassVar[tuple[pa.Field, ...]]
+    needs: ClassVar[None]  # it sees no frames
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def lookback(self) -> float: ...
+
+    def start(self, probe: Probe) -> ListenerPass: ...
+
+    def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]: ...
+
+
+def watching(observers: Sequence[Observer | Listener]) -> list[Observer]:
+    """Return those that see frames."""
+    return [observer for observer in observers if observer.needs is not None]
+
+
+def listening(observers: Sequence[Observer | Listener]) -> list[Listener]:
+    """Return those that hear sound."""
+    return [observer for observer in observers if observer.needs is None]
+
+
 __all__ = [
     "OBSERVERS",
     "BordersObserver",
@@ -65,16 +105,21 @@ __all__ = [
     "ChangeObserver",
     "CombingObserver",
     "DuplicatesObserver",
+    "Listener",
+    "ListenerPass",
     "LumaObserver",
     "MotionObserver",
     "Observer",
     "ObserverPass",
     "SharpnessObserver",
+    "SoundObserver",
     "boundary",
     "camera",
     "likeness",
+    "listening",
     "motion",
     "tracking",
+    "watching",
 ]
 
 OBSERVERS: dict[str, Any] = {
@@ -86,4 +131,5 @@ OBSERVERS: dict[str, Any] = {
     "luma": LumaObserver,
     "motion": MotionObserver,
     "sharpness": SharpnessObserver,
+    "sound": SoundObserver,
 }

@@ -28,12 +28,16 @@ if TYPE_CHECKING:
         stream,
     )
     from dailies.curation.video.repeatable import CONTAINER_OPTIONS, encoder_options
+    from dailies.curation.video.soundtrack import DROPPED, Audio, ClipSound
     from dailies.curation.video.source import Source, open_before, open_source
     from dailies.curation.video.write import write_clip
 
 __all__ = [
     "CONTAINER_OPTIONS",
+    "DROPPED",
+    "Audio",
     "Canvas",
+    "ClipSound",
     "Codec",
     "Crop",
     "DecodedFrame",
@@ -87,6 +91,7 @@ _HOMES = {
         "stream",
     ),
     "video.repeatable": ("CONTAINER_OPTIONS", "encoder_options"),
+    "video.soundtrack": ("DROPPED", "Audio", "ClipSound"),
     "video.source": ("Source", "open_before", "open_source"),
     "video.write": ("write_clip",),
 }

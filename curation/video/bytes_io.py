@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 from dailies.curation.addresses import scrub
-from dailies.curation.errors import SourceError, Unreadable, machine_raised
+from dailies.curation.errors import Refused, SourceError, Unreadable, machine_raised
 from dailies.curation.policy import (
     CELLS,
     WEB,
@@ -179,6 +179,14 @@ class Remote:
 
     def close(self) -> None:
         self._file.close()
+
+    def check(self) -> None:
+        """Raise why reading stopped, if it did. Raises ``Refused`` and ``Unreadable``."""
+        if self.error is not None:
+            reason = store_error(self.error)
+            if not isinstance(reason, Refused):
+                reason = Unreadable(f"reading stopped: {one_line(self.error)}")
+            raise reason from self.error
 
     @classmethod
     def at(cls, url: str) -> Remote:

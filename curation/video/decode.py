@@ -11,11 +11,13 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Broken, Refused, TooFewFrames, Truncated, Unreadable
+from dailies.curation.errors import Broken, TooFewFrames, Truncated
 from dailies.curation.geometry import Size
 from dailies.curation.timing import end_of, ticks
+from dailies.curation.types import SoundBlock
 from dailies.curation.video import ebml, nal
-from dailies.curation.video.bytes_io import Remote, one_line, store_error
+from dailies.curation.video.audio import SoundDecoder, choose_sound
+from dailies.curation.video.bytes_io import Remote, one_line
 from dailies.curation.video.clock import ROUNDING, PacketTimes
 from dailies.curation.video.pixels import UNSPECIFIED, Upright
 
@@ -44,13 +46,25 @@ class FrameDecoder:
     their times are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says
     whether that is all there is to know of those left out: if not, the source is to be read again without.
 
+    ``listens``: decode the sound that goes with the pictures too, see ``heard``.
+
     Figures of the header, ``None`` where it does not say: ``start``, ``duration`` (ticks), ``declared`` (frames),
     ``rate`` (frames per second), ``aspect`` (width of a pixel over its height); ``aspect_at`` knows it of each frame.
     """
 
     def __init__(
-        self, container: Any, stream: Any, remote: Remote | None, *, threads: int, skip_nonref: bool = False
+        self,
+        container: Any,
+        stream: Any,
+        remote: Remote | None,
+        *,
+        threads: int,
+        skip_nonref: bool = False,
+        listens: bool = False,
     ) -> None:
+        sound = choose_sound(container, stream) if listens else None
+        self._sound = None if sound is None else SoundDecoder(sound)
+        self._heard: list[SoundBlock] = []
         self.packets = self.packets_broken = self.demux_errors = 0
         self.frames = self.frames_corrupt = self.frames_dropped = self.frames_guessed = self.packets_marked = 0
         self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
@@ -115,7 +129,7 @@ class FrameDecoder:
         timed = any(name in TIMED for name in container.format.name.split(","))
         self._expected = begins + self._length if self._length and self.declared is None and timed else None
         if self._expected is None:
-            demuxed = {stream.index, *(sound.index for sound in self.times.sound.demuxed)}
+            demuxed = {stream.index, *(sound.index for sound in self._beside)}
             for other in container.streams:
                 if other.index not in demuxed:
                     other.discard = Discard.all
@@ -153,6 +167,22 @@ class FrameDecoder:
                     if getattr(frame, name) == UNSPECIFIED:
                         setattr(frame, name, value)
                 yield pts, frame
+
+    @property
+    def _beside(self) -> list[Any]:
+        """Streams of sound that are demuxed beside the pictures."""
+        heard = [] if self._sound is None else [self._container.streams[self._sound.index]]
+        return [*heard, *(stream for stream in self.times.sound.demuxed if stream not in heard)]
+
+    def heard(self) -> list[SoundBlock]:
+        """Return the sound of the packets read since this was last asked."""
+        heard, self._heard = self._heard, []
+        return heard
+
+    @property
+    def hears_until(self) -> Fraction | None:
+        """Seconds up to which sound was decoded; ``None`` where there is none, or none was yet."""
+        return None if self._sound is None else self._sound.until
 
     def aspect_at(self, pts: int, size: Size) -> Fraction | None:
         """Return the width of a pixel over its height, of a frame that just came out; ``None`` where nothing says.
@@ -196,7 +226,7 @@ class FrameDecoder:
         """Yield the stream's packets that hold data. A demuxer's errors are counted, and it is asked to go on."""
         import av
 
-        streams = self._container.streams if self._expected else [self._stream, *self.times.sound.demuxed]
+        streams = self._container.streams if self._expected else [self._stream, *self._beside]
         errors_in_a_row = 0
         while errors_in_a_row < DEMUX_ERRORS:
             try:
@@ -209,6 +239,8 @@ class FrameDecoder:
                         self._others_reach = self._others_reach if ours else max(self._others_reach, reach)
                     if not ours:
                         self.times.sound.note(packet)
+                        if self._sound is not None and packet.stream_index == self._sound.index and packet.size:
+                            self._heard += self._sound.decode(packet)
                     # An empty packet would tell the decoder that the stream is over.
                     if packet.size and ours:
                         if self.seeking and not packet.is_keyframe:
@@ -226,11 +258,10 @@ class FrameDecoder:
                 errors_in_a_row += 1
                 self.demux_errors += 1
                 self._last_error = f" ({one_line(error)})"
-        if self._remote is not None and self._remote.error is not None:
-            reason = store_error(self._remote.error)
-            if not isinstance(reason, Refused):
-                reason = Unreadable(f"reading stopped: {one_line(self._remote.error)}")
-            raise reason from self._remote.error
+        if self._sound is not None:
+            self._heard += self._sound.decode(None)
+        if self._remote is not None:
+            self._remote.check()
 
     def _note(self, packet: Any) -> None:
         """Remember when a packet that may be skipped is shown."""

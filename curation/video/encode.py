@@ -27,6 +27,7 @@ from dailies.curation.video.bytes_io import one_line
 from dailies.curation.video.dts import are_true, last_duration, true_times
 from dailies.curation.video.pixels import HD_LINES, LIMITED_RANGE, MATRICES, DecodedFrame, fit, is_hdr, is_yuv
 from dailies.curation.video.repeatable import CONTAINER_OPTIONS, encoder_options
+from dailies.curation.video.soundtrack import DROPPED, ClipSound, Soundtrack, interleaved
 
 TAGS_709, TAGS_601 = (1, 1, 1), (6, 6, 6)  # AVColorSpace, AVColorPrimaries, AVColorTransferCharacteristic
 UNKNOWN = frozenset({0, 2, 3})  # of each of the three: reserved or unspecified
@@ -91,7 +92,7 @@ class ExtractedClip:
     ``data``: the bytes of a video file, ``None`` where the clip stays in its source; ``span``: what they hold of the
     source, the span asked for or a part of it; ``width`` and ``height`` of the pictures in px, upright; ``fps``: frames
     over the span's seconds. ``encoder``: which made the frames that were encoded, ``None`` if there are none;
-    ``encoded``: how many those are.
+    ``encoded``: how many those are. ``sound``: what it holds of the source's.
     """
 
     data: bytes | None
@@ -102,6 +103,7 @@ class ExtractedClip:
     fps: float
     encoder: str | None
     encoded: int
+    sound: ClipSound = DROPPED
 
 
 # ---- encoders -------------------------------------------------------------------------------------------------------
@@ -186,19 +188,20 @@ def encode(
     encoding: Encoding,
     crop: Crop | None = None,
     size: Size | None = None,
+    sound: Soundtrack | None = None,
 ) -> ExtractedClip:
     """Encode every frame once, at ``pts - span.start``; the last one lasts until ``span.end``.
 
     ``size``: (width, height) that pictures are brought to before all else, the first one's where it is ``None``: pictures
     of the same shape fill it, others stand between black bars. One that is larger raises ``LargerPicture``, with which to
     begin again. An odd width or height loses its last column or row; only ``max_short_side`` scales. ``crop`` is taken
-    off first. Raises ``TooFewFrames`` if there is no frame, ``Unreadable`` if the encoder refuses them.
+    off first. ``sound`` goes along. Raises ``TooFewFrames`` if there is no frame, ``Unreadable`` if the encoder refuses them.
     """
     import av
 
     buffer, encoder, last, count = io.BytesIO(), None, None, 0
     try:
-        with open_container(buffer, "mp4") as container:
+        with open_container(buffer, "mp4", sound) as container:
             for picture in pictures:
                 encoder = encoder or _Encoder(container, picture, span, encoding, crop, size)
                 if last is not None:
@@ -207,7 +210,7 @@ def encode(
             if encoder is None or last is None:
                 raise TooFewFrames(f"no frame from {span.start} to {span.end} ticks of {span.time_base} s")
             encoder.add(last, span.end)
-            encoder.finish()
+            encoder.finish(sound)
     except av.FFmpegError as error:
         raise Unreadable(f"does not encode: {one_line(error)}") from error
     return ExtractedClip(
@@ -219,17 +222,25 @@ def encode(
         fps=count / float(span.seconds),
         encoder=encoder.name,
         encoded=count,
+        sound=sound.facts if sound else DROPPED,
     )
 
 
-def open_container(buffer: io.BytesIO, container_format: str) -> Any:
-    """Open libav's container to write into ``buffer``; mp4 and mov get their index at the front."""
+def open_container(buffer: io.BytesIO, container_format: str, sound: Soundtrack | None = None) -> Any:
+    """Open libav's container to write into ``buffer``; mp4 and mov get their index at the front.
+
+    With ``sound`` they count in samples, so that how long it is to be heard is stated to the sample.
+    """
     import av
 
     def reread(_url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
         return io.BytesIO(buffer.getvalue())  # to move the index it reads what was written, once
 
-    options = {"movflags": "+faststart"} if container_format in ("mp4", "mov") else {}
+    options = {}
+    if container_format in ("mp4", "mov"):
+        options["movflags"] = "+faststart"
+        if sound is not None and sound.is_kept:
+            options["movie_timescale"] = str(sound.rate_in(container_format))
     return av.open(buffer, "w", format=container_format, options=options | CONTAINER_OPTIONS, io_open=reread)
 
 
@@ -285,8 +296,8 @@ class _Encoder:
             self._stream = self._add_stream(frame.duration)
         self._packets += self._stream.encode(frame)
 
-    def finish(self) -> None:
-        """Encode what the encoder still holds, and write all. After at least one picture."""
+    def finish(self, sound: Soundtrack | None) -> None:
+        """Encode what the encoder still holds, and write all, with the ``sound``. After at least one picture."""
         assert self._stream is not None
         self._packets += self._stream.encode(None)
         end = round((self._span.end - self._span.start) * self._span.time_base / self._packets[0].time_base)
@@ -296,6 +307,8 @@ class _Encoder:
         self._packets[-1].duration = last_duration(pts, times, end)  # not every encoder passes it on
         for packet, dts in zip(self._packets, times, strict=True):
             packet.dts = dts
+        heard = sound.encode(self._container, "mp4") if sound is not None and sound.is_kept else []
+        for packet in interleaved(self._packets, heard):
             self._container.mux(packet)
 
     def _yuv(self, picture: DecodedFrame) -> Any:

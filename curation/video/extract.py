@@ -3,14 +3,14 @@
 ``encode`` makes every frame anew: exact, in any size. ``copy`` takes packets as they are, from keyframe to keyframe:
 fast, loses a little at both ends, see ``remux``. ``smart`` copies what it can and encodes the rest in the same
 codec: exact, near the cost of a copy; where the codec does not allow it, it encodes all. ``none`` leaves the clip where
-it is.
+it is. Sound, where it is kept, is encoded anew in each of them but ``none``.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from fractions import Fraction
 from functools import reduce
 from types import TracebackType
@@ -24,6 +24,7 @@ from dailies.curation.video import splice
 from dailies.curation.video.encode import Encoding, ExtractedClip, LargerPicture, encode
 from dailies.curation.video.pixels import Canvas, DecodedFrame
 from dailies.curation.video.remux import REORDER, Coded, MarkedDamaged, codec_of, mux, stretch, timed
+from dailies.curation.video.soundtrack import DROPPED, Audio, Soundtrack
 from dailies.curation.video.source import Source, open_before
 
 RESIZING = frozenset({"vp9", "av1"})  # codecs whose pictures may change size at any frame, not only at keyframes
@@ -43,6 +44,7 @@ def extract_clip(
     *,
     encoding: Encoding | None = None,
     crop: Crop | None = None,
+    audio: Audio = "drop",
     stream: int | None = None,
     heartbeat: Callable[[], None] = lambda: None,
 ) -> ExtractedClip:
@@ -51,11 +53,11 @@ def extract_clip(
     ``encode`` gives the span's frames, and no others, upright with square pixels, ``crop`` taken off. The other modes
     leave the pictures as they are, turned by the container where the source is, and know no crop, size or rate. A clip has
     pictures of one size, the largest that the span has; copies of pictures that change on the way are encoded instead, and so
-    are those with a packet that the demuxer marks as damaged.
+    are those with a packet that the demuxer marks as damaged. ``audio``: ``keep`` to have the sound along, see ``soundtrack``.
     ``heartbeat`` is called for every frame. Raises ``SourceError``; ``NotCopied`` where ``copy`` finds no keyframe.
     """
     with Extractor(uri, stream=stream) as extractor:
-        return extractor.extract(span, mode, encoding=encoding, crop=crop, heartbeat=heartbeat)
+        return extractor.extract(span, mode, encoding=encoding, crop=crop, audio=audio, heartbeat=heartbeat)
 
 
 class Extractor:
@@ -71,6 +73,7 @@ class Extractor:
         self._frames = 0  # frames of the span at hand
         self._packets: Source | None = None
         self._facts: tuple[Canvas, Probe, splice.Joint | NotCopied] | None = None
+        self._audio: Audio = "drop"  # of the span at hand
 
     def __enter__(self) -> Extractor:
         return self
@@ -94,6 +97,7 @@ class Extractor:
         *,
         encoding: Encoding | None = None,
         crop: Crop | None = None,
+        audio: Audio = "drop",
         expect: int | None = None,
         size: Size | None = None,
         least: Fraction = Fraction(0),
@@ -106,6 +110,7 @@ class Extractor:
         in its source need not decode it. ``least``: seconds that a copy must have, or it raises ``NotCopied``.
         """
         encoding = encoding or Encoding()
+        self._audio = audio
         try:
             if mode == "copy":
                 with suppress(_PicturesDiffer, MarkedDamaged):
@@ -139,7 +144,8 @@ class Extractor:
         size: Size | None = None
         while True:
             try:
-                return encode(self._decoded(span, encoding.max_fps, heartbeat), span, encoding, crop, size)
+                with self._sound(span, heartbeat) as sound:
+                    return encode(self._decoded(span, encoding.max_fps, heartbeat), span, encoding, crop, size, sound)
             except LargerPicture as picture:
                 size = picture.size
 
@@ -183,6 +189,15 @@ class Extractor:
             self._facts, self._at = (source.canvas, source.probe, joint), source.first_pts
         return self._facts
 
+    # ---- sound ----
+
+    def _sound(self, span: Span, heartbeat: Callable[[], None]) -> AbstractContextManager[Soundtrack | None]:
+        """Open the sound of ``span``, which goes into its clip's file; ``None`` where it is not wanted."""
+        if self._audio == "drop":
+            return nullcontext()
+        _, probe, _ = self._source()
+        return Soundtrack(self._uri, span, probe.stream, heartbeat)
+
     # ---- packets ----
 
     def _coded(self, span: Span, heartbeat: Callable[[], None]) -> Iterator[Any]:
@@ -212,7 +227,8 @@ class Extractor:
             copied = stretch(self._coded(span, heartbeat), span, after=after)
             after = copied.packets[0].pts
             coded = [Coded(packet=packet, pts=packet.pts) for packet in copied.packets]
-            data = mux(self._header, coded, copied.span)
+            with self._sound(copied.span, heartbeat) as sound:
+                data = mux(self._header, coded, copied.span, sound=sound)
             try:
                 size = self._check(data, None)
             except _PicturesDiffer:
@@ -222,7 +238,7 @@ class Extractor:
             if copied.span.seconds < least:
                 seconds, short = float(copied.span.seconds), float(least)
                 raise NotCopied(f"{seconds:.2f} s from its keyframe on are left of it, under min_seconds={short:g}")
-            return self._clip(data, copied.span, len(copied.packets), None, 0, size)
+            return self._clip(data, copied.span, len(copied.packets), None, 0, size, sound=sound)
 
     def _splice(self, span: Span, encoding: Encoding, heartbeat: Callable[[], None]) -> ExtractedClip:
         """Copy what a keyframe allows and encode the ends. Raises ``NotCopied`` where the whole span is to be encoded."""
@@ -236,10 +252,11 @@ class Extractor:
             parts.append(joint.encode(self._decoded(part, None, heartbeat), part, encoding) if part else [])
         head, tail = parts
         whole = [*head, *joint.joined(copied.packets, behind=bool(head)), *tail]
-        data = mux(self._header, whole, span, tag=joint.tag if head or tail else None)
+        with self._sound(span, heartbeat) as sound:
+            data = mux(self._header, whole, span, tag=joint.tag if head or tail else None, sound=sound)
         size = self._check(data, len(whole))
         encoded = len(head) + len(tail)
-        return self._clip(data, span, len(whole), joint.encoder if encoded else None, encoded, size)
+        return self._clip(data, span, len(whole), joint.encoder if encoded else None, encoded, size, sound=sound)
 
     def _check(self, data: bytes, frames: int | None) -> Size:
         """Decode a file made of packets, and return the size of its pictures.
@@ -272,6 +289,8 @@ class Extractor:
         encoded: int,
         size: Size,
         crop: Crop | None = None,
+        *,
+        sound: Soundtrack | None = None,
     ) -> ExtractedClip:
         crop = crop or Crop()
         return ExtractedClip(
@@ -283,6 +302,7 @@ class Extractor:
             fps=frames / float(span.seconds),
             encoder=encoder,
             encoded=encoded,
+            sound=sound.facts if sound else DROPPED,
         )
 
     def _leave(

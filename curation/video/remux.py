@@ -19,6 +19,7 @@ from dailies.curation.timing import Span
 from dailies.curation.video.bytes_io import one_line
 from dailies.curation.video.dts import decode_times, last_duration, shown_for
 from dailies.curation.video.encode import open_container
+from dailies.curation.video.soundtrack import Soundtrack, interleaved
 
 REORDER = 16  # pictures that one shown earlier may at most stand behind (H.264 and HEVC: size of the picture buffer)
 CONTAINERS = {
@@ -108,11 +109,13 @@ class Coded:
     pts: int
 
 
-def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = None) -> bytes:
+def mux(
+    stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = None, sound: Soundtrack | None = None
+) -> bytes:
     """Write ``coded``, in coded order, to a file whose first picture is shown at 0; return its bytes.
 
-    ``stream``: whose header and rotation it takes over; ``tag``: another name for its codec. Raises ``NotCopied`` where the
-    container refuses them.
+    ``stream``: whose header and rotation it takes over; ``tag``: another name for its codec; ``sound``: goes along.
+    Raises ``NotCopied`` where the container refuses them.
     """
     import av
 
@@ -121,11 +124,12 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
     pts = [picture.pts for picture in coded]
     times, lengths = decode_times(pts, span.end), shown_for(pts, span.end)
     try:
-        with open_container(buffer, container_format) as container:
+        with open_container(buffer, container_format, sound) as container:
             out = container.add_stream_from_template(stream, opaque=True)  # opaque: there need be no encoder
             out.time_base = span.time_base
             if tag is not None:
                 out.codec_context.codec_tag = tag
+            heard = sound.encode(container, container_format) if sound is not None and sound.is_kept else []
             for picture, dts in zip(coded, times, strict=True):
                 packet = picture.packet
                 packet.stream, packet.time_base = out, span.time_base
@@ -133,6 +137,7 @@ def mux(stream: Any, coded: Sequence[Coded], span: Span, *, tag: str | None = No
                 packet.duration = lengths[picture.pts]
                 if picture is coded[-1]:
                     packet.duration = last_duration(pts, times, span.end)
+            for packet in interleaved([picture.packet for picture in coded], heard):
                 container.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         raise NotCopied(f"{container_format} does not take its packets: {one_line(error)}") from error

@@ -1,40 +1,37 @@
 """A source is an open video: its stream, what its container says, its frames or packets, and where to enter it for a span.
 
-PyAV is imported when a video is opened, not with this module. libav writes nothing on stderr: PyAV silences it, and
-``_log_line`` keeps its last line.
+PyAV is imported when a video is opened, not with this module.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
-from dailies.curation.errors import Changed, NotCopied, NoVideo, SourceError, TooFewFrames, Unreadable, machine_raised
+from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, Unreadable
 from dailies.curation.geometry import Size
 from dailies.curation.policy import local_path
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import RENDERED, Probe
 from dailies.curation.video.boxes import described_aspects
-from dailies.curation.video.bytes_io import Remote, check_regular, one_line, store_error
 from dailies.curation.video.decode import FrameDecoder
-from dailies.curation.video.formats import FORMATS, refused_format
+from dailies.curation.video.opening import OpenFile
 from dailies.curation.video.pixels import Canvas, DecodedFrame, Upright, geometry, is_hdr
 
 PACKETS_BACK = (0, 10)  # seconds before a span at which to look for a keyframe, where packets alone are wanted
 SEEK_BACK = (0, 2, 10)  # the same, where frames are, before decoding from the start
 
 
-class Source:
+class Source(OpenFile):
     """An open video, whose ``frames`` are decoded once. A context manager.
 
     ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
     decoder threads, 0 for one per core. ``skip_nonref``: skip frames that no other refers to. ``decoder`` counts, and can
     be read after closing. ``canvas``: of the same source's first frame, for one that is entered elsewhere: its probe
-    tells the size and turn of that. Raises ``Unreadable`` and ``NoVideo``.
+    tells the size and turn of that. ``listens``: decode its sound too, for ``decoder.heard``. Raises ``Unreadable``,
+    ``NoVideo``.
     """
 
     def __init__(
@@ -46,10 +43,9 @@ class Source:
         skip_nonref: bool = False,
         file: Any = None,
         canvas: Canvas | None = None,
+        listens: bool = False,
     ) -> None:
-        self.uri = uri
-        self._remote = None if file is None else Remote(file)
-        self._container = self._open()
+        super().__init__(uri, file)
         self._left: Generator[tuple[int, Any], None, None] | None = None
         self._first: tuple[int, Any] | None = None
         self._probe: Probe | None = None
@@ -60,7 +56,7 @@ class Source:
         try:
             self._stream = self._choose(stream)
             self.decoder = FrameDecoder(
-                self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref
+                self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref, listens=listens
             )
             if self.decoder.overrules and "mp4" in self._container.format.name.split(","):
                 self.decoder.described = self._described()
@@ -69,59 +65,12 @@ class Source:
             self.close()
             raise
 
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Free the decoder and the file. Idempotent."""
         if self._left is not None:
             self._left.close()  # it holds a demuxer, which must not outlive its container
         self._first = self._stream = None
-        if self._container is not None:
-            self._container.close()
-            self._container = None
-        if self._remote is not None:
-            self._remote.close()
-
-    def _open(self) -> Any:
-        import av
-
-        path = local_path(self.uri)
-        # A playlist in a video's clothes opens no further addresses, and is none of the formats. External references of
-        # mov files stay closed by libav's own default (enable_drefs).
-        options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
-        try:
-            if self._remote is None and path is None:
-                self._remote = Remote.at(self.uri)
-            if self._remote is None and path is not None:
-                check_regular(path)
-            # "file:" keeps libav from reading a protocol into a name with a colon.
-            target = self._remote if self._remote is not None else f"file:{path}"
-            with _log_line():
-                return av.open(target, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
-        except Exception as error:
-            cause: Exception = error
-            if self._remote is not None:
-                cause = self._remote.error or error
-                self._remote.close()
-            reason = self._reason(cause, path, of_store=path is None and cause is not error)
-            raise reason from (error if path is not None else None)  # a store's own would show the whole address
-
-    def _reason(self, cause: Exception, path: str | None, *, of_store: bool) -> SourceError:
-        """Return why it cannot be opened. Raises ``cause`` again where it says that itself, or is the machine's fault."""
-        import av
-
-        if isinstance(cause, SourceError):
-            raise cause
-        if of_store or (path is None and self._remote is None):
-            return store_error(cause)
-        if not (isinstance(cause, av.FFmpegError) and isinstance(cause, MemoryError)):
-            machine_raised(cause)  # libav's own lack of memory comes of an absurd size in the file
-        empty = path is not None and os.path.isfile(path) and os.path.getsize(path) == 0
-        return Unreadable("the file is empty" if empty else refused_format(cause) or one_line(cause))
+        super().close()
 
     def _choose(self, index: int | None) -> Any:
         from av.stream import Disposition
@@ -329,32 +278,21 @@ class Source:
         return None
 
 
-@contextmanager
-def _log_line() -> Iterator[None]:
-    """Make libav's errors carry its last log line.
-
-    At level PANIC PyAV emits nothing, but keeps the last error for the exception. Only while opening: its log callback
-    takes the GIL, and a decoder thread that logs while its context is freed under the GIL would wait for ever.
-    """
-    import av.logging
-
-    ours = av.logging.get_level() in (None, av.logging.PANIC)  # else the caller asked for logs: leave that alone
-    if ours:
-        av.logging.set_level(av.logging.PANIC)
-    try:
-        yield
-    finally:
-        if ours:
-            av.logging.set_level(None)
-
-
-def open_source(uri: str, *, stream: int | None = None, threads: int = 1, skip_nonref: bool = False) -> Source:
+def open_source(
+    uri: str, *, stream: int | None = None, threads: int = 1, skip_nonref: bool = False, listens: bool = False
+) -> Source:
     """Open a local path or any fsspec URL: see ``Source``."""
-    return Source(uri, stream=stream, threads=threads, skip_nonref=skip_nonref)
+    return Source(uri, stream=stream, threads=threads, skip_nonref=skip_nonref, listens=listens)
 
 
 def open_before(
-    uri: str, span: Span, *, stream: int | None = None, skip_nonref: bool = False, canvas: Canvas | None = None
+    uri: str,
+    span: Span,
+    *,
+    stream: int | None = None,
+    skip_nonref: bool = False,
+    canvas: Canvas | None = None,
+    listens: bool = False,
 ) -> Source:
     """Open a source at or before the first frame of ``span``: seek, look where it landed, try further back if need be.
 
@@ -365,7 +303,7 @@ def open_before(
         with Source(uri, stream=stream) as whole:
             canvas = whole.canvas
     for seconds in SEEK_BACK:
-        source = Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas)
+        source = Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas, listens=listens)
         try:
             if source.enter_before(span, seconds):
                 return source
@@ -373,4 +311,4 @@ def open_before(
             source.close()
             raise
         source.close()
-    return Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas)
+    return Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas, listens=listens)

@@ -35,6 +35,7 @@ from dailies.curation.scorers import SCORERS
 from dailies.curation.select import Rule
 from dailies.curation.video.encode import Codec, Encoding, Preset
 from dailies.curation.video.extract import Mode
+from dailies.curation.video.soundtrack import Audio
 from dailies.pipelines.recipes.specs import changed_values, kind_of, spec_data, spec_of
 
 StepName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -208,6 +209,7 @@ class ExportStep(StrictModel):
         max_short_side: px of the shorter side that larger clips are scaled to.
         max_fps: rate that faster clips are thinned to.
         crop: borders takes black bars off.
+        audio: keep gives clips their sound.
         shard_mb: size of a shard, MB.
         seed: of the order of clips.
     """
@@ -222,6 +224,7 @@ class ExportStep(StrictModel):
     max_short_side: int | None = None
     max_fps: float | None = None
     crop: Literal["none", "borders"] = "none"
+    audio: Audio = "drop"
     shard_mb: Annotated[int, Field(ge=1)] = 256
     seed: int = 0
 
@@ -233,9 +236,9 @@ class ExportStep(StrictModel):
             raise RecipeError(f"step {self.name}: {format_error(error)}") from None
         allowed = {
             "encode": list(EXTRACTION_KEYS),
-            "smart": ["mode", "crf", "preset"],
-            "none": ["mode", "crop"],
-            "copy": ["mode"],
+            "smart": ["mode", "crf", "preset", "audio"],
+            "none": ["mode", "crop", "audio"],
+            "copy": ["mode", "audio"],
         }
         for key in EXTRACTION_KEYS:
             if key not in allowed[self.mode] and getattr(self, key) != type(self).model_fields[key].default:
@@ -254,7 +257,7 @@ class ExportStep(StrictModel):
             max_short_side=self.max_short_side,
             max_fps=self.max_fps,
         )
-        return ExtractSettings(mode=self.mode, encoding=encoding, crop=self.crop == "borders")
+        return ExtractSettings(mode=self.mode, encoding=encoding, crop=self.crop == "borders", audio=self.audio)
 
     @property
     def extraction(self) -> dict[str, Any]:
@@ -262,7 +265,7 @@ class ExportStep(StrictModel):
         return self.model_dump(include=set(EXTRACTION_KEYS))
 
 
-EXTRACTION_KEYS = ("mode", "codec", "crf", "preset", "encoder", "max_short_side", "max_fps", "crop")
+EXTRACTION_KEYS = ("mode", "codec", "crf", "preset", "encoder", "max_short_side", "max_fps", "crop", "audio")
 Annotation = ScoreStep | CaptionStep
 Step = ObserveStep | CutStep | ScoreStep | CaptionStep | SelectStep | ExportStep
 STEPS: dict[str, type[Any]] = {
