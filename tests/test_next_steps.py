@@ -136,7 +136,7 @@ def selection(**other: Any) -> SelectionReport:
 def test_training_is_suggested_where_its_captions_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (plain,) = next_steps.after_export("data", EXPORT)
-    assert parsed(plain)[:2] == ["show", "data"]
+    assert parsed(plain)[:2] == ["report", "data"]
     report = ExportReport(
         name="export", path=str(tmp_path / "data/exports/export@1"), splits={}, failed=0, captions=CAPTIONS
     )
@@ -170,7 +170,7 @@ def test_what_is_suggested_after_training_and_in_the_zoo(tmp_path: Path) -> None
     lines += next_steps.after_verify("data", [DatasetProblem("runs", "x", "is missing")], deep=False)
     lines += next_steps.after_quickstart(quickstart_in("q/dataset"))
     assert [parsed(line)[0] for line in lines] == [
-        *("train", "zoo", "zoo", "zoo", "zoo", "export", "gc", "show", "select", "zoo", "curate")
+        *("train", "zoo", "zoo", "zoo", "zoo", "export", "gc", "view", "select", "zoo", "curate")
     ]
     assert parsed(lines[0]) == ["train", "svd", "--phase", "hq", "--data", "my latents", "--out", "run"]
     assert parsed(lines[1]) == ["zoo", "publish", "my run", "--as", "my-model", "--to", "my-zoo"]
