@@ -147,6 +147,7 @@ def _observations(dataset: DatasetTables, recipe: CurationRecipe, sources: list[
                     "unit": f"{identity}/0",
                     "content_id": f"content-{at}",
                     "status": "ok",
+                    "manifest": json.dumps({"license": "cc"}),
                     "seconds": 10.0,
                     "evidence": evidence,
                 }
