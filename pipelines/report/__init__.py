@@ -4,7 +4,7 @@ Tables → ``judged`` → ``funnel``, ``scores``, ``samples``, ``lineage`` → `
 which ``live`` serves.
 """
 
-from dailies.pipelines.report.data import Amount, Funnel, ReportData, Step
+from dailies.pipelines.report.data import Amount, Funnel, FunnelStep, ReportData
 from dailies.pipelines.report.funnel import stats
 from dailies.pipelines.report.gather import gather
 from dailies.pipelines.report.live import Serving, serve
@@ -13,9 +13,9 @@ from dailies.pipelines.report.page import render, write_report
 __all__ = [
     "Amount",
     "Funnel",
+    "FunnelStep",
     "ReportData",
     "Serving",
-    "Step",
     "gather",
     "render",
     "serve",

@@ -24,7 +24,7 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class FunnelStep:
     """A step of the funnel: one reason, a word of a selection's ``reasons``.
 
     ``dropped``: clips that no earlier step dropped; ``fell``: all that fell by it, whatever else they fell by; ``alone``:
@@ -40,8 +40,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Sources of the dataset: ``ok`` are usable and hold ``seconds`` of video; ``failed`` counts the others by kind."""
+class SourceCounts:
+    """SourceCounts of the dataset: ``ok`` are usable and hold ``seconds`` of video; ``failed`` counts the others by kind."""
 
     ok: int
     seconds: float
@@ -58,9 +58,9 @@ class Funnel:
 
     dataset: str
     selection: str | None
-    sources: Sources
+    sources: SourceCounts
     clips: Amount
-    steps: tuple[Step, ...]
+    steps: tuple[FunnelStep, ...]
     kept: Amount
 
 
@@ -93,7 +93,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class ClipNote:
     """A clip as one part of the page shows it: its id, and a note such as ``motion 0.31``."""
 
     clip_id: str
@@ -121,8 +121,8 @@ class Threshold:
     setting: str
     quantile: bool
     shares: tuple[float, ...]
-    inside: tuple[Shown, ...]
-    outside: tuple[Shown, ...]
+    inside: tuple[ClipNote, ...]
+    outside: tuple[ClipNote, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,18 +169,18 @@ class Bars:
 class Beside:
     """What one rule dropped beside what the selection kept."""
 
-    step: Step
-    dropped: tuple[Shown, ...]
-    kept: tuple[Shown, ...]
+    step: FunnelStep
+    dropped: tuple[ClipNote, ...]
+    kept: tuple[ClipNote, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class AlikeClips:
     """Clips that are alike: ``kind`` says how, and ``size`` how many there are, of which some are shown."""
 
     kind: str
     size: int
-    clips: tuple[Shown, ...]
+    clips: tuple[ClipNote, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +189,7 @@ class Duplicates:
 
     groups: int
     clips: int
-    shown: tuple[Group, ...]
+    shown: tuple[AlikeClips, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +278,7 @@ class ReportData:
     """
 
     dataset: str
-    made: str
+    made_at: str
     version: str
     funnel: Funnel
     selections: tuple[str, ...]

@@ -12,7 +12,7 @@ from dailies.curation.select import UNUSABLE
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.overview import sources_held
 from dailies.pipelines.recipes import CurationRecipe
-from dailies.pipelines.report.data import Amount, Funnel, Sources, Step
+from dailies.pipelines.report.data import Amount, Funnel, FunnelStep, SourceCounts
 from dailies.pipelines.report.judged import BETWEEN, Judged, bare_clips, judged, selection_named
 from dailies.pipelines.reports import broken_limit
 from dailies.pipelines.selecting import last_recipe
@@ -33,8 +33,8 @@ def stats(url: str, *, selection: str | None = None) -> Funnel:
 
 def funnel(dataset: DatasetTables, recipe: CurationRecipe, clips: Judged) -> Funnel:
     """Return the funnel of these verdicts."""
-    held = sources_held(dataset, recipe)
-    sources = Sources(ok=held.ok, seconds=held.seconds, failed=held.failed, withdrawn=held.withdrawn)
+    counts = sources_held(dataset, recipe)
+    sources = SourceCounts(ok=counts.ok, seconds=counts.seconds, failed=counts.failed, withdrawn=counts.withdrawn)
     ways = _ways(clips)
     total = sum(ways.values(), Amount())
     order = reason_order(ways, clips.properties.get("rules") or {})
@@ -43,7 +43,7 @@ def funnel(dataset: DatasetTables, recipe: CurationRecipe, clips: Judged) -> Fun
         dropped = _sum(amount for why, amount in ways.items() if why and why[0] == reason)
         left = left - dropped
         steps.append(
-            Step(
+            FunnelStep(
                 reason=reason,
                 limit=broken_limit(reason, clips.limits),
                 dropped=dropped,
@@ -82,19 +82,19 @@ def _sum(amounts: Iterable[Amount]) -> Amount:
 def reason_order(ways: Iterable[Sequence[str]], rules: Mapping[str, Any]) -> list[str]:
     """Return the reasons in the order in which the selection asked: each clip lists its own in that order.
 
-    Where no clip fell by two of them, the order of ``rules`` decides, whose words a reason begins with.
+    Where no clip fell by two of them, the order of ``rules`` decides, whose columns a reason begins with.
     """
     after: dict[str, set[str]] = {}
     for why in ways:
         for number, reason in enumerate(why):
             after.setdefault(reason, set()).update(why[:number])
-    words = [column.replace(".", "_") for column in rules]
+    columns = [column.replace(".", "_") for column in rules]
 
     def rank(reason: str) -> tuple[int, int, str]:
         if reason in BEFORE_RULES:
             return 0, BEFORE_RULES.index(reason), reason
-        named = [at for at, word in enumerate(words) if reason == word or reason.startswith(f"{word}_")]
-        best = max(named, key=lambda at: len(words[at]), default=len(words))  # the longest name that fits
+        named = [at for at, word in enumerate(columns) if reason == word or reason.startswith(f"{word}_")]
+        best = max(named, key=lambda at: len(columns[at]), default=len(columns))  # the longest name that fits
         return 1, best, reason
 
     order: list[str] = []

@@ -45,7 +45,7 @@ def gather(url: str, *, selection: str | None = None, progress: Progress = silen
         shown = samples.clips_shown(dataset, recipe, clips, ids, captions)
         return ReportData(
             dataset=dataset.url,
-            made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            made_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             version=version("dailies"),
             funnel=way,
             selections=tuple(selections(dataset)),

@@ -98,10 +98,12 @@ def _made_by(dataset: DatasetTables, recipe: CurationRecipe) -> Iterator[MadeBy]
 def _exports(dataset: DatasetTables) -> Iterator[ExportNoted]:
     for name in dataset.exports_by_age():
         try:
-            made = report_export(name, dataset.folder / "exports" / name)
+            export = report_export(name, dataset.folder / "exports" / name)
         except DailiesError:  # one that is damaged, of which ``dailies verify`` says more
             continue
-        yield ExportNoted(name=name, splits=made.splits, failed=made.failed, bytes=made.bytes, seconds=made.seconds)
+        yield ExportNoted(
+            name=name, splits=export.splits, failed=export.failed, bytes=export.bytes, seconds=export.seconds
+        )
 
 
 # ---- what failed ----------------------------------------------------------------------------------------------------
@@ -109,22 +111,22 @@ def _exports(dataset: DatasetTables) -> Iterator[ExportNoted]:
 
 def failures(dataset: DatasetTables, recipe: CurationRecipe) -> tuple[Failures, ...]:
     """Return what could not be done, by stage and kind, the most frequent first."""
-    found: list[Failures] = []
+    failed: list[Failures] = []
     observed = dataset.table(recipe.observations, schema.OBSERVATIONS)
-    found += _by_kind("observe", observed.read(["uri", "failure"], equals={"status": "failed"}))
+    failed += _by_kind("observe", observed.read(["uri", "failure"], equals={"status": "failed"}))
     clips = clips_table(dataset, recipe)
-    found += _by_kind("cut", clips.read(["uri", "failure"], equals={"status": "failed"}))
+    failed += _by_kind("cut", clips.read(["uri", "failure"], equals={"status": "failed"}))
     for step in recipe.before(None):
         table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
-        found += _by_kind(step.name, table.read(["clip_id", "failure"], equals={"status": "failed"}))
+        failed += _by_kind(step.name, table.read(["clip_id", "failure"], equals={"status": "failed"}))
     for name in dataset.exports_by_age()[-1:]:
         try:
             index = (dataset.folder / "exports" / name).read_parquet("index.parquet", ["clip_id", "status", "failure"])
         except DailiesError as error:
-            found.append(Failures(stage="export", kind="damaged", count=1, message=str(error), where=name))
+            failed.append(Failures(stage="export", kind="damaged", count=1, message=str(error), where=name))
             continue
-        found += _by_kind("export", index.filter(pc.equal(index["status"], "failed")).drop_columns("status"))
-    return tuple(sorted(found, key=lambda each: -each.count))
+        failed += _by_kind("export", index.filter(pc.equal(index["status"], "failed")).drop_columns("status"))
+    return tuple(sorted(failed, key=lambda each: -each.count))
 
 
 def _by_kind(stage: str, rows: pa.Table) -> list[Failures]:
@@ -153,9 +155,9 @@ def times(dataset: DatasetTables, recipe: CurationRecipe) -> tuple[StageTime, ..
     totals: dict[str, list[float]] = {}
     now: Mapping[str, Any] = recipe.tables()
     for row in dataset.runs(["tables", "stage_seconds"]).to_pylist():
-        made = json.loads(row["tables"] or "{}")
+        tables = json.loads(row["tables"] or "{}")
         for step, seconds in json.loads(row["stage_seconds"] or "{}").items():
-            if step not in now or made.get(step) == now[step]:
+            if step not in now or tables.get(step) == now[step]:
                 totals.setdefault(step, []).append(float(seconds))
     order = [*now, *(step for step in totals if step not in now)]
     return tuple(

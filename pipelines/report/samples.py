@@ -21,7 +21,7 @@ from dailies.curation.errors import SourceError
 from dailies.curation.plain_text import one_line
 from dailies.curation.tables import DatasetTables, Table, read_part, with_places
 from dailies.pipelines.recipes import CurationRecipe
-from dailies.pipelines.report.data import Beside, Clip, Duplicates, Group, Picture, Shown, Step
+from dailies.pipelines.report.data import AlikeClips, Beside, Clip, ClipNote, Duplicates, FunnelStep, Picture
 from dailies.pipelines.report.judged import BETWEEN, Judged, flags, numbers
 from dailies.pipelines.report.scores import SIDES
 from dailies.pipelines.showing import clock
@@ -34,7 +34,7 @@ QUALITY = 60
 MOST_BYTES = 9_000_000  # of all pictures together: a third more in the page, which stays under 15 MB
 
 
-def beside(clips: Judged, steps: Sequence[Step], columns: Iterable[str]) -> tuple[Beside, ...]:
+def beside(clips: Judged, steps: Sequence[FunnelStep], columns: Iterable[str]) -> tuple[Beside, ...]:
     """Return some clips that each step dropped, and some that were kept, which go by the number that the step is about."""
     by_reason = {f"{name.replace('.', '_')}_{word}": name for name in columns for word in (*SIDES.values(), "missing")}
     kept = np.flatnonzero(clips.keep)
@@ -65,10 +65,10 @@ def _ordered(rows: NDArray[np.intp], value: NDArray[np.float64] | None) -> list[
 
 def _shown(
     clips: Judged, rows: Sequence[int], column: str | None, value: NDArray[np.float64] | None
-) -> tuple[Shown, ...]:
+) -> tuple[ClipNote, ...]:
     ids, seconds = clips.rows["clip_id"], clips.seconds
     return tuple(
-        Shown(
+        ClipNote(
             clip_id=ids[row].as_py(),
             note=f"{seconds[row]:.1f} s"
             if column is None or value is None or not np.isfinite(value[row])
@@ -117,7 +117,7 @@ def duplicates(clips: Judged) -> Duplicates:
     shown = []
     for kind, group in spread(groups, GROUPS):
         chosen = sorted(group, key=lambda row: not clips.keep[row])[:MEMBERS]
-        shown.append(Group(kind=kind, size=len(group), clips=tuple(_member(clips, row) for row in chosen)))
+        shown.append(AlikeClips(kind=kind, size=len(group), clips=tuple(_member(clips, row) for row in chosen)))
     return Duplicates(groups=len(groups), clips=sum(len(group) for _, group in groups), shown=tuple(shown))
 
 
@@ -131,11 +131,11 @@ def _alike(clips: Judged, columns: Sequence[str], among: Any) -> list[list[int]]
     return sorted(sorted(group) for group in lists)
 
 
-def _member(clips: Judged, row: int) -> Shown:
+def _member(clips: Judged, row: int) -> ClipNote:
     distance = next((name for name in clips.rows.column_names if name.endswith("duplicate_distance")), None)
     far = None if distance is None else clips.rows[distance][row].as_py()
     note = f"{clips.seconds[row]:.1f} s" + ("" if far is None else f", distance {far:.3g}")
-    return Shown(clip_id=clips.rows["clip_id"][row].as_py(), note=note)
+    return ClipNote(clip_id=clips.rows["clip_id"][row].as_py(), note=note)
 
 
 # ---- the clips themselves -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dailies.pipelines.report.data import Bars, Histogram, Score, Shown, Side, Threshold
+from dailies.pipelines.report.data import Bars, ClipNote, Histogram, Score, Side, Threshold
 from dailies.pipelines.report.judged import Judged, numbers
 
 BINS = 40
@@ -23,7 +23,7 @@ SIDES: Mapping[Side, str] = {"min": "low", "max": "high"}
 
 def is_number(kind: pa.DataType) -> bool:
     """Return whether a column of this type has a histogram."""
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 def score(clips: Judged, column: str, doc: str, unit: str) -> Score | None:
@@ -161,7 +161,7 @@ def _setting(clips: Judged, column: str, side: Side) -> tuple[bool, str]:
 
 def _nearest(
     clips: Judged, column: str, side: Side, limit: float, value: NDArray[np.float64], known: NDArray[np.bool_]
-) -> tuple[tuple[Shown, ...], tuple[Shown, ...]]:
+) -> tuple[tuple[ClipNote, ...], tuple[ClipNote, ...]]:
     """Return the clips nearest to a limit that it lets pass, and those that it does not; in the order of their values."""
     passes = value >= limit if side == "min" else value <= limit
     sides = []
@@ -170,7 +170,9 @@ def _nearest(
         rows = np.flatnonzero(among)
         chosen = rows[np.argsort(np.abs(value[rows] - limit), kind="stable")[:NEAREST]]
         chosen = chosen[np.argsort(value[chosen], kind="stable")]
-        sides.append(tuple(Shown(clip_id=ids[int(row)].as_py(), note=f"{column} {value[row]:.4g}") for row in chosen))
+        sides.append(
+            tuple(ClipNote(clip_id=ids[int(row)].as_py(), note=f"{column} {value[row]:.4g}") for row in chosen)
+        )
     return sides[0], sides[1]
 
 
