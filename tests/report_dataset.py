@@ -137,6 +137,7 @@ def _observations(dataset: DatasetTables, recipe: CurationRecipe, sources: list[
         rows = []
         for at, identity in enumerate(sources[start : start + 50], start):
             evidence = [{"pts": TICKS + 1500 * n, "jpeg": jpegs[(at + n) % len(jpegs)]} for n in range(5)]
+            evidence.append({"pts": each + 9 * TICKS, "jpeg": jpegs[(at + 16) % len(jpegs)]})  # after every clip
             rows.append(
                 {
                     **schema.empty_row(schema.OBSERVATIONS),

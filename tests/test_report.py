@@ -28,7 +28,7 @@ from dailies.pipelines.report.data import ReportData, Threshold
 from dailies.pipelines.report.funnel import reason_order
 from dailies.pipelines.report.judged import Judged, judged
 from dailies.pipelines.report.samples import duplicates
-from dailies.pipelines.report.scores import plain, words_in
+from dailies.pipelines.report.scores import plain, score, words_in
 from dailies.pipelines.run_rows import record_run
 from tests.conftest import Dailies
 from tests.report_dataset import HOSTILE, SECRET, Truth, build, picture
@@ -155,6 +155,31 @@ def test_histograms_count_every_usable_clip(truth: Truth, data: ReportData) -> N
     assert bars.above == (truth.motion[known].astype(np.float32) > bars.edges[-1]).sum() > 0
 
 
+def test_a_limit_moves_neither_clips_without_a_value_nor_those_that_it_was_not_asked_of() -> None:
+    """By hand: limits at values, where ties are kept; one clip without a value, and one that was not asked, are kept."""
+    clips = verdicts(
+        clip_id=list("abcdefg"),
+        x=[1, 2, 2, 3, 4, None, 1],
+        why=["x_low", "", "other", "", "other,x_low", "", ""],
+        keep=[False, True, False, True, False, True, True],
+    )
+    asked = Judged(clips.rows, "main", {"x": {"min": 2.0}}, {"rules": {"x": {"min": 2}}})
+    (limit,) = score(asked, "x", "", "").thresholds  # type: ignore[union-attr]
+    counted = dict(zip(limit.positions, limit.clips, strict=True))
+    assert [counted[float(place)] for place in (1, 2, 4)] == [5, 4, 2]
+    high = Judged(
+        pa.table({**clips.rows.to_pydict(), "why": ["", "", "", "x_high", "x_high", "", ""]}).set_column(
+            clips.rows.schema.get_field_index("keep"), "keep", pa.array([True, True, True, False, False, True, True])
+        ),
+        "main",
+        {"x": {"max": 2.0}},
+        {"rules": {"x": {"max": 2}}},
+    )
+    (limit,) = score(high, "x", "", "").thresholds  # type: ignore[union-attr]
+    counted = dict(zip(limit.positions, limit.clips, strict=True))
+    assert [counted[float(place)] for place in (1, 2, 4)] == [3, 5, 7]
+
+
 def test_what_a_rule_dropped_stands_beside_what_was_kept(truth: Truth, data: ReportData) -> None:
     rows = DatasetTables.open(truth.path).table("selections/main").read(["clip_id", "keep", "reason"]).to_pylist()
     said = {row["clip_id"]: row for row in rows}
@@ -272,6 +297,12 @@ def verdicts(**columns: list[Any]) -> Judged:
         "end": [9] * count,
     }
     return Judged(pa.table(base | columns), "main", {}, {})
+
+
+def test_a_reason_is_a_whole_word() -> None:
+    clips = verdicts(clip_id=list("abcd"), why=["x_low", "max_x_low", "a,x_low,b", "x_low_b"])
+    assert clips.fell("x_low").tolist() == [True, False, True, False]
+    assert clips.only("x_low").tolist() == [True, False, False, False]
 
 
 def test_groups_of_duplicates_are_those_of_the_step_and_copies_beside_them() -> None:
