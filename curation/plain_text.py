@@ -36,3 +36,17 @@ def counted(count: int, noun: str, verb: str = "", of_one: str = "") -> str:
     """Return a number with its noun: 1 row, 2 rows; with a ``verb``, and the one ``of_one``, 2 rows are, 1 row is."""
     word = of_one if count == 1 else verb
     return f"{count:,} {noun}{'' if count == 1 else 's'}{f' {word}' if word else ''}"
+
+
+def length(seconds: float) -> str:
+    """Return a duration of footage in the unit that suits it. Time that passes is written by ``progress.time_spent``."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def share(part: float, whole: float) -> str:
+    """Return ``part`` of ``whole`` in percent; a dash where there is no whole."""
+    return f"{part / whole:.0%}" if whole else "–"

@@ -99,6 +99,7 @@ LATER = frozenset(
         "observations.geometries",
         "observations.rendered",
         "runs.number",
+        "runs.stage_seconds",
     }
     | {f"clips.{name}" for name in ("span_id", "span_start", "span_end", "cuts_inside")}
     | {f"{kind}.failed_version" for kind in ("scores", "captions")}
@@ -299,6 +300,12 @@ RUNS = pa.schema(
         field("tables", pa.string(), "step name to table, and to the export made or found again, as a JSON object"),
         field(
             "number", pa.int64(), "grows from run to run, whatever the clock says; null in runs from before it was kept"
+        ),
+        field(
+            "stage_seconds",
+            pa.string(),
+            "wall time of each step in s, by its name in tables, as a JSON object; null where a run did not end, and in others "
+            "than of curate",
         ),
     ]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.places import known_sources, remember_withdrawn, withdrawn_table
 from dailies.pipelines.stages import MEMORY_GB
 
+REPORT = re.compile(r"report(-[a-z][a-z0-9_-]*)?\.html")  # as ``dailies report`` calls them by itself
 SECRETS = "holds passwords or signatures of URLs; the next dailies curate or dailies export writes it anew without them"
 EXPORTED_SECRETS = (
     "holds passwords or signatures of URLs; dailies export makes one without them beside it: delete this folder then"
@@ -74,8 +76,17 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
     with dataset.writer(), _counting_exports(dataset) as bar:
         remember_withdrawn(dataset, [known[identity] for identity in wanted])
         counts = _withdraw(dataset, wanted, bar)
+        delete_reports(dataset)
         dataset.gc(older_than_hours=0.0 if dataset.is_local else None)  # or the bytes would stay on the disk
     return counts
+
+
+def delete_reports(dataset: DatasetTables) -> None:
+    """Delete the reports that lie in a dataset's folder, since they hold frames of what is withdrawn; others are not known."""
+    for info in dataset.folder.list() if dataset.is_local else ():
+        name = dataset.folder.relative(info)
+        if REPORT.fullmatch(name):
+            dataset.folder.delete(name)
 
 
 def known_as(source: str, known: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -104,7 +104,7 @@ def overview(url: str) -> DatasetOverview:
             missing=(*broken, Missing(what=str(error), command=f"dailies curate SOURCE… --out {url} --recipe FILE")),
         )
     annotations = tuple(_annotation(dataset, recipe, step) for step in recipe.steps if isinstance(step, Annotation))
-    sources = _sources(dataset, recipe)
+    sources = sources_held(dataset, recipe)
     return DatasetOverview(
         dataset=url,
         run=_last_run(dataset),
@@ -146,7 +146,8 @@ def _sizes(dataset: DatasetTables) -> dict[str, int]:
     return sizes
 
 
-def _sources(dataset: DatasetTables, recipe: CurationRecipe) -> SourcesHeld:
+def sources_held(dataset: DatasetTables, recipe: CurationRecipe) -> SourcesHeld:
+    """Return what became of the sources that the recipe's observations know."""
     table = dataset.table(recipe.observations, schema.OBSERVATIONS)
     rows = table.read(["source_id", "segment", "segments", "status", "seconds", "failure"])
     failed: dict[str, str] = {}  # a segment is enough

@@ -7,6 +7,7 @@ receipts. Resuming needs nothing else.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, cle
 from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
 from dailies.pipelines.exporting import check_private
-from dailies.pipelines.recipes import fetch_models
+from dailies.pipelines.recipes import fetch_models, kind_of_step
 from dailies.pipelines.recipes.recipe import CurationRecipe, resolved
 from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
 from dailies.pipelines.reports import (
@@ -37,7 +38,7 @@ from dailies.pipelines.reports import (
     SourceReport,
     Summary,
 )
-from dailies.pipelines.run_rows import record_run
+from dailies.pipelines.run_rows import record_run, record_times
 from dailies.pipelines.selecting import (
     check_manifest_rules,
     clips_table,
@@ -119,6 +120,7 @@ def curate(
         run = _Run(dataset, recipe, run_id, session, progress, exporting)
         for step in recipe.steps:
             run.step(step, rows)
+        record_times(dataset, run_id, run.seconds)
         return Summary(
             dataset=out,
             recipe=recipe.name,
@@ -175,6 +177,7 @@ class _Run:
         self.annotations: list[AnnotationReport] = []
         self.selections: list[SelectionReport] = []
         self.exports: list[ExportReport] = []
+        self.seconds: dict[str, float] = {}  # wall time of each step
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences on what the built-in models do not know of the clips."""
@@ -182,6 +185,12 @@ class _Run:
         return footage.notes(self.dataset, self.recipe, clips["source_id"])
 
     def step(self, step: Any, rows: Sequence[dict[str, Any]]) -> None:
+        begun = time.monotonic()
+        self._step(step, rows)
+        name = step.name if step.name in self.recipe.tables() else f"{kind_of_step(step)}.{step.name}"
+        self.seconds[name] = time.monotonic() - begun
+
+    def _step(self, step: Any, rows: Sequence[dict[str, Any]]) -> None:
         if isinstance(step, ObserveStep):
             self._observe(step, rows)
         elif isinstance(step, CutStep):

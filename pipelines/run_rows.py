@@ -1,11 +1,13 @@
-"""Rows of the table of runs: what each run was asked for, and which exports it came to."""
+"""Rows of the table of runs: what each run was asked for, which exports it came to, and how long its steps took."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 from dailies.curation import schema
 from dailies.curation.addresses import scrub
@@ -41,7 +43,20 @@ def record_export(dataset: DatasetTables, run_id: str, step: str, export: str) -
     An export that is made is noted before it appears: a name without its folder is passed over, and the other way round
     a run that is killed would leave an export that no run names.
     """
+    tables = json.loads(_row(dataset, run_id)["tables"]) | {f"export.{step}": f"exports/{export}"}
+    _amend(dataset, run_id, tables=json.dumps(tables))
+
+
+def record_times(dataset: DatasetTables, run_id: str, seconds: Mapping[str, float]) -> None:
+    """Note, in one commit, how long each step of a run took, by the names that its ``tables`` have."""
+    _amend(dataset, run_id, stage_seconds=json.dumps({step: round(took, 3) for step, took in seconds.items()}))
+
+
+def _row(dataset: DatasetTables, run_id: str) -> dict[str, Any]:
+    (row,) = dataset.table("runs", schema.RUNS).read(equals={"run_id": run_id}).to_pylist()
+    return dict(row)
+
+
+def _amend(dataset: DatasetTables, run_id: str, **columns: str) -> None:
     table = dataset.table("runs", schema.RUNS)
-    (row,) = table.read(equals={"run_id": run_id}).to_pylist()
-    tables = json.loads(row["tables"]) | {f"export.{step}": f"exports/{export}"}
-    table.put([row | {"tables": json.dumps(tables)}], equals={"run_id": run_id})
+    table.put([_row(dataset, run_id) | columns], equals={"run_id": run_id})

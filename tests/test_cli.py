@@ -46,6 +46,9 @@ def test_the_commands() -> None:
         "recipes",
         "info",
         "show",
+        "stats",
+        "report",
+        "view",
         "doctor",
     }
     assert set(COMMANDS) == curation | zoo | {"train", "quickstart", "doctor"}

@@ -147,6 +147,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "pipelines/recipes": (*CURATION, "zoo", "zoo/formats"),
     "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines/recipes"),
     "pipelines/latents": (*CURATION, "zoo", *TRAINING, "training", "pipelines"),
+    "pipelines/report": (*CURATION, "pipelines", "pipelines/recipes"),
     "pipelines/cli": (
         *CURATION,
         "zoo",
@@ -156,6 +157,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "pipelines",
         "pipelines/latents",
         "pipelines/recipes",
+        "pipelines/report",
     ),
 }
 RAY_DOORS = {f"pipelines/{name}.py" for name in ("clusters", "engine", "private_cluster", "workers")}

@@ -14,12 +14,15 @@ import typer
 from dailies.curation import world
 from dailies.curation.plain_text import counted
 from dailies.curation.tables import DatasetProblem
+from dailies.pipelines import quickstart
 from dailies.pipelines.cli import next_steps
 from dailies.pipelines.cli.main import app
 from dailies.pipelines.cli.zoo_tables import print_entry
 from dailies.pipelines.latents import LatentsReport
 from dailies.pipelines.quickstart import QuickstartResult
+from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.reports import ExportReport, SelectionReport
+from dailies.pipelines.run import curate
 from dailies.zoo.catalog import ENTRIES
 from dailies.zoo.entry import SamplingDefaults, ZooEntry
 from tests.conftest import CommandResult, Dailies
@@ -136,7 +139,7 @@ def selection(**other: Any) -> SelectionReport:
 def test_training_is_suggested_where_its_captions_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (plain,) = next_steps.after_export("data", EXPORT)
-    assert parsed(plain)[:2] == ["show", "data"]
+    assert parsed(plain)[:2] == ["report", "data"]
     report = ExportReport(
         name="export", path=str(tmp_path / "data/exports/export@1"), splits={}, failed=0, captions=CAPTIONS
     )
@@ -170,7 +173,7 @@ def test_what_is_suggested_after_training_and_in_the_zoo(tmp_path: Path) -> None
     lines += next_steps.after_verify("data", [DatasetProblem("runs", "x", "is missing")], deep=False)
     lines += next_steps.after_quickstart(quickstart_in("q/dataset"))
     assert [parsed(line)[0] for line in lines] == [
-        *("train", "zoo", "zoo", "zoo", "zoo", "export", "gc", "show", "select", "zoo", "curate")
+        *("train", "zoo", "zoo", "zoo", "zoo", "export", "gc", "view", "select", "zoo", "curate")
     ]
     assert parsed(lines[0]) == ["train", "svd", "--phase", "hq", "--data", "my latents", "--out", "run"]
     assert parsed(lines[1]) == ["zoo", "publish", "my run", "--as", "my-model", "--to", "my-zoo"]
@@ -195,3 +198,17 @@ def test_a_model_that_is_guided_evenly_has_one_scale(
 def test_one_is_not_many() -> None:
     assert [counted(n, "row") for n in (0, 1, 2, 2000)] == ["0 rows", "1 row", "2 rows", "2,000 rows"]
     assert [counted(n, "clip", "are", "is") for n in (1, 2)] == ["1 clip is", "2 clips are"]
+
+
+def test_the_quickstart_ends_with_the_report_and_its_path(
+    clip: Path, tmp_path: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its other stages are left out, which take minutes."""
+    monkeypatch.chdir(tmp_path)
+    summary = curate([str(clip)], "q/dataset", load_recipe(str(clip / "recipe.yaml")), engine="local")
+    made = QuickstartResult(summary=summary, phases=(), zoo="q/zoo", model="quickstart", video="q/sample.mp4")
+    monkeypatch.setattr(quickstart, "run_quickstart", lambda *_, **__: made)
+    done = dailies("quickstart", "--out", "q")
+    assert done.returncode == 0, done.stderr
+    assert "report  q/dataset/report.html" in done.stdout.splitlines()
+    assert "<h1>dataset</h1>" in Path("q/dataset/report.html").read_text()

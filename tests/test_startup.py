@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[Sequence[str], int, set[str]]] = {
     "nothing to do": (["curate", "videos", "--out", "dataset", "-r", RECIPE, "--engine", "local"], 0, RECIPES | TABLES),
     "select": (["select", "dataset"], 0, RECIPES | TABLES),
     "info": (["info", "dataset"], 0, RECIPES | TABLES),
+    "stats": (["stats", "dataset"], 0, RECIPES | TABLES),
+    "report": (["report", "dataset"], 0, {*RECIPES, *TABLES, "jinja2", "PIL"}),
     "sql": (["sql", "dataset", "select 1"], 0, {*TABLES, "duckdb"}),
 }
 

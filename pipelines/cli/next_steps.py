@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
     from dailies.zoo.entry import ZooEntry
 
-TRAINING, RUN, MODEL, ZOO, VIDEO, SHEET = "tiny", "run", "my-model", "my-zoo", "clip.mp4", "sheet.png"
+TRAINING, RUN, MODEL, ZOO, VIDEO = "tiny", "run", "my-model", "my-zoo", "clip.mp4"
 """Names that commands suggest, and README has."""
 
 
@@ -68,7 +68,7 @@ def after_export(dataset: str, export: ExportReport) -> list[str]:
     """Training, where its captions are there; and a look at what was kept and what each rule dropped."""
     if export.path is None:
         return [command("sql", dataset, "select uri, failure.message from observations where status = 'failed'")]
-    look = command("show", dataset, "--out", SHEET)
+    look = command("report", dataset)
     if not _trains(export) or "://" in export.path:  # training reads a disk
         return [look]
     return [command("train", TRAINING, "--data", near(latest_name(dataset, export)), "--out", RUN), look]
@@ -147,7 +147,7 @@ def _zoo(folder: str) -> list[str]:
 def after_quickstart(result: QuickstartResult) -> list[str]:
     dataset = near(result.summary.dataset)
     return [
-        command("show", dataset, "--out", SHEET),
+        command("view", dataset, "--open"),
         command("select", dataset, "--name", "captioned", "--set", "captioned.rules.motion.min=2"),
         command("zoo", "show", result.model, "--zoo", near(result.zoo)),
         "dailies curate YOUR_VIDEOS --out DATASET",

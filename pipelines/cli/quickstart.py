@@ -26,6 +26,7 @@ def quickstart(
     from dailies.pipelines.cli.progress import print_stage, show_progress
     from dailies.pipelines.cli.training_tables import print_training
     from dailies.pipelines.quickstart import run_quickstart
+    from dailies.pipelines.report import write_report
 
     result = run_quickstart(
         out,
@@ -36,16 +37,17 @@ def quickstart(
         progress=show_progress,
         say=print_stage,
     )
+    page = write_report(result.summary.dataset, progress=show_progress)
     print_summary(result.summary, as_json=False)
     print_training(result.phases, as_json=False)
-    _print_next(result)
+    _print_next(result, page)
 
 
-def _print_next(result: QuickstartResult) -> None:
-    """Print where the model and its video are, and what to try next."""
+def _print_next(result: QuickstartResult, page: str) -> None:
+    """Print where the model, its video and the report are, and what to try next."""
     from dailies.pipelines.cli.next_steps import after_quickstart, print_next
     from dailies.pipelines.cli.tables import path_of
     from dailies.pipelines.cli.terminal import say
 
-    say(f"model   {path_of(f'{result.zoo}/{result.model}')}\nvideo   {path_of(result.video)}")
+    say(f"model   {path_of(f'{result.zoo}/{result.model}')}\nvideo   {path_of(result.video)}\nreport  {path_of(page)}")
     print_next(after_quickstart(result))

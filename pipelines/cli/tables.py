@@ -10,6 +10,8 @@ from rich.table import Table
 
 from dailies.curation.addresses import scrub
 from dailies.curation.plain_text import counted as counted
+from dailies.curation.plain_text import length as length
+from dailies.curation.plain_text import share as share
 
 DASH = "–"  # an empty cell
 
@@ -17,20 +19,6 @@ DASH = "–"  # an empty cell
 def grid(title: str | None = None) -> Table:
     """Return a table without columns yet, under ``title``."""
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def share(part: int, whole: int) -> str:
-    """Return ``part`` of ``whole`` in percent."""
-    return f"{part / whole:.0%}" if whole else DASH
-
-
-def length(seconds: float) -> str:
-    """Return a duration in the unit that suits it."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def footage(seconds: float) -> str:

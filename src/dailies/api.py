@@ -28,6 +28,7 @@ from dailies.pipelines.cli.progress import say_of_stage, show_progress
 from dailies.pipelines.engine import Engine
 from dailies.pipelines.overview import DatasetOverview, overview
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
+from dailies.pipelines.report import Funnel, stats, write_report
 from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
 from dailies.pipelines.showing import Shown, show
 
@@ -142,6 +143,20 @@ class Dataset:
         Raises ``UsageError`` for what is not there.
         """
         return show(self.url, item, selection=selection, frames=frames)
+
+    def stats(self, selection: str | None = None) -> Funnel:
+        """Return the funnel: what each rule of a ``selection``, by default the last, dropped, and what was kept.
+
+        Raises ``UsageError`` for a selection that there is not.
+        """
+        return stats(self.url, selection=selection)
+
+    def report(self, out: str | os.PathLike[str] | None = None, *, selection: str | None = None) -> str:
+        """Write a page of HTML that shows what a ``selection`` kept and dropped, and why; return its path.
+
+        ``out``: by default ``report.html`` in the dataset's folder. Raises ``UsageError`` for a selection that there is not.
+        """
+        return write_report(self.url, out, selection=selection)
 
     def sql(self, statement: str, *, unrestricted: bool = False) -> pa.Table:
         """Run DuckDB SQL over every table; ``show tables`` lists the views. Raises ``UsageError`` for a wrong statement.

@@ -1,0 +1,117 @@
+"""Every clip of a dataset with its numbers and what a selection says of it: what all parts of a report are counted from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dailies.curation import schema
+from dailies.curation.config import did_you_mean
+from dailies.curation.errors import UsageError
+from dailies.curation.select import column_values
+from dailies.curation.tables import DatasetTables
+from dailies.pipelines.recipes import CurationRecipe, SelectStep
+from dailies.pipelines.selecting import clips_table
+
+BETWEEN = ","  # of reasons, which are words without it
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows of clips in the order of their ids, with ``keep`` (null without a selection) and ``why``, their reasons as one text.
+
+    ``limits`` and ``properties``: of the selection.
+    """
+
+    rows: pa.Table
+    selection: str | None
+    limits: Mapping[str, Any]
+    properties: Mapping[str, Any]
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        return flags(pc.equal(self.rows["status"], "ok"))
+
+    @property
+    def keep(self) -> NDArray[np.bool_]:
+        """Clips that are kept; without a selection all that are usable."""
+        return self.usable if self.selection is None else flags(self.rows["keep"])
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        return numbers(self.rows["seconds"], 0.0)
+
+    def only(self, reason: str) -> NDArray[np.bool_]:
+        """Clips that fell by this reason and no other."""
+        return flags(pc.equal(self.rows["why"], reason))
+
+    def fell(self, reason: str) -> NDArray[np.bool_]:
+        """Clips that fell by this reason, whatever else they fell by."""
+        padded = pc.binary_join_element_wise("", self.rows["why"], "", BETWEEN)
+        return flags(pc.match_substring(padded, f"{BETWEEN}{reason}{BETWEEN}"))
+
+    def column(self, name: str) -> pa.ChunkedArray | None:
+        """Return a column by the name that rules call it, None where there is none."""
+        if name.startswith("manifest."):
+            return column_values(self.rows, name)
+        return self.rows[name] if name in self.rows.column_names else None
+
+
+def flags(values: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
+    """Return booleans with null as false."""
+    return np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def numbers(values: pa.ChunkedArray, missing: float = float("nan")) -> NDArray[np.float64]:
+    """Return numbers with null as ``missing``."""
+    floats = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.where(np.isnan(floats), missing, floats)
+
+
+def selection_named(dataset: DatasetTables, recipe: CurationRecipe, name: str | None) -> str | None:
+    """Return the selection to report on: ``name``, else the last of the recipe's that was made; None where there is none.
+
+    Raises ``UsageError`` for a name that no selection has.
+    """
+    there = selections(dataset)
+    if name is not None and name not in there:
+        raise UsageError(
+            f"--selection={name}: no such selection; there are {', '.join(there) or 'none'}{did_you_mean(name, there)}"
+        )
+    ours = [step.name for step in recipe.steps if isinstance(step, SelectStep) and step.name in there]
+    return name or next(iter([*reversed(ours), *there]), None)
+
+
+def selections(dataset: DatasetTables) -> list[str]:
+    """Return the names of the selections that were made."""
+    return [name.removeprefix("selections/") for name in dataset.tables() if name.startswith("selections/")]
+
+
+def bare_clips(dataset: DatasetTables, recipe: CurationRecipe) -> pa.Table:
+    """Return all clips with no more than a funnel needs: ``clip_id``, ``status`` and ``seconds``."""
+    rows: pa.Table = clips_table(dataset, recipe).read(["clip_id", "status", "seconds"])
+    return rows
+
+
+def judged(dataset: DatasetTables, clips: pa.Table, selection: str | None) -> Judged:
+    """Return ``clips`` with what the selection says of each; clips that it does not know have no verdict."""
+    clips = clips.sort_by("clip_id")
+    if selection is None:
+        nothing = [pa.nulls(len(clips), pa.bool_()), pa.repeat(pa.scalar(""), len(clips))]
+        clips = clips.append_column("keep", nothing[0]).append_column("why", nothing[1])
+        return Judged(clips, None, {}, {})
+    table = dataset.table(f"selections/{selection}", schema.SELECTIONS)
+    rows = table.read(["clip_id", "keep", "reasons"])
+    at = pc.index_in(clips["clip_id"], value_set=rows["clip_id"].combine_chunks())
+    why = pc.fill_null(pc.binary_join(rows["reasons"].combine_chunks(), BETWEEN), "")
+    clips = clips.append_column("keep", pc.take(rows["keep"], at))
+    clips = clips.append_column("why", pc.fill_null(pc.take(why, at), ""))
+    properties = table.properties()
+    limits = properties.get("limits", {})
+    return Judged(clips, selection, limits if isinstance(limits, dict) else {}, properties)

@@ -1,0 +1,165 @@
+"""What a report says for an audit: recipe, weights, tables and their versions, runs, exports; failures, and time per step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from dailies.curation import schema
+from dailies.curation.addresses import name_of, scrub, scrub_data
+from dailies.curation.errors import DailiesError
+from dailies.curation.tables import DatasetTables
+from dailies.pipelines.exporting import report as report_export
+from dailies.pipelines.footage import notes
+from dailies.pipelines.recipes import CurationRecipe, CutStep, ObserveStep, kind_of_step, resolved
+from dailies.pipelines.report.data import ExportNoted, Failures, Lineage, MadeBy, RunNoted, StageTime
+from dailies.pipelines.report.judged import Judged
+from dailies.pipelines.selecting import clips_table
+
+RUNS_SHOWN = 12
+
+
+def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: Judged) -> Lineage:
+    """Return where the dataset, and this selection of it, come from."""
+    rows = dataset.runs(["started", "command", "version", "recipe_hash"])
+    last = rows.slice(max(0, len(rows) - RUNS_SHOWN)).to_pylist()
+    runs = [
+        RunNoted(
+            started=f"{row['started']:%Y-%m-%d %H:%M:%S}",
+            command=scrub(row["command"] or ""),
+            version=row["version"] or "",
+            recipe_hash=row["recipe_hash"] or "",
+        )
+        for row in last
+    ]
+    usable = clips.rows.filter(pc.equal(clips.rows["status"], "ok"))["source_id"]
+    return Lineage(
+        recipe=yaml.safe_dump(scrub_data(recipe.source), sort_keys=False, allow_unicode=True, width=100),
+        recipe_name=recipe.name,
+        recipe_hash=recipe.hash,
+        selected=scrub_data(dict(clips.properties)),
+        stale=_stale(dataset, recipe, clips),
+        steps=tuple(_made_by(dataset, recipe)),
+        runs=tuple(runs),
+        more_runs=len(rows) - len(runs),
+        exports=tuple(_exports(dataset)),
+        notes=notes(dataset, recipe, usable),
+    )
+
+
+def _stale(dataset: DatasetTables, recipe: CurationRecipe, clips: Judged) -> str | None:
+    """Return why a selection is not of the dataset as it is now; None where it is."""
+    read = clips.properties.get("tables")
+    if not isinstance(read, dict):
+        return None
+    there = set(dataset.tables())
+    changed = [name for name, version in read.items() if name not in there or dataset.table(name).version() != version]
+    if changed:
+        return f"clips or scores came or went since it was made: {', '.join(sorted(changed))}"
+    made_by = clips.properties.get("recipe_hash")
+    return None if made_by in (None, recipe.hash) else f"it was made by recipe {made_by}, and not by {recipe.hash}"
+
+
+def _made_by(dataset: DatasetTables, recipe: CurationRecipe) -> Iterator[MadeBy]:
+    named = recipe.tables()
+    for step in recipe.steps:
+        kind = kind_of_step(step)
+        name = named.get(step.name) or named.get(f"{kind}.{step.name}")
+        if name is None:  # an export, which is listed apart
+            continue
+        weights = ""
+        if isinstance(step, ObserveStep):
+            specs = [*step.observers]
+        elif isinstance(step, CutStep):
+            specs = [step.detector]
+        else:
+            specs = [spec for spec in (getattr(step, "spec", None),) if spec is not None]
+            for spec in specs:
+                weights = str(resolved(spec).weights() or "")
+        table = dataset.table(name)
+        there = table.exists()
+        yield MadeBy(
+            step=step.name,
+            kind=kind,
+            identity=", ".join(spec.identity.rsplit(".", 1)[-1] for spec in specs),
+            meaning=", ".join(str(spec.meaning) for spec in specs),
+            weights=weights,
+            table=name,
+            version=table.version() if there else None,
+            rows=sum(count for _, count in table.files().values()) if there else 0,
+        )
+
+
+def _exports(dataset: DatasetTables) -> Iterator[ExportNoted]:
+    for name in dataset.exports_by_age():
+        try:
+            export = report_export(name, dataset.folder / "exports" / name)
+        except DailiesError:  # one that is damaged, of which ``dailies verify`` says more
+            continue
+        yield ExportNoted(
+            name=name, splits=export.splits, failed=export.failed, bytes=export.bytes, seconds=export.seconds
+        )
+
+
+# ---- what failed ----------------------------------------------------------------------------------------------------
+
+
+def failures(dataset: DatasetTables, recipe: CurationRecipe) -> tuple[Failures, ...]:
+    """Return what could not be done, by stage and kind, the most frequent first."""
+    failed: list[Failures] = []
+    observed = dataset.table(recipe.observations, schema.OBSERVATIONS)
+    failed += _by_kind("observe", observed.read(["uri", "failure"], equals={"status": "failed"}))
+    clips = clips_table(dataset, recipe)
+    failed += _by_kind("cut", clips.read(["uri", "failure"], equals={"status": "failed"}))
+    for step in recipe.before(None):
+        table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
+        failed += _by_kind(step.name, table.read(["clip_id", "failure"], equals={"status": "failed"}))
+    for name in dataset.exports_by_age()[-1:]:
+        try:
+            index = (dataset.folder / "exports" / name).read_parquet("index.parquet", ["clip_id", "status", "failure"])
+        except DailiesError as error:
+            failed.append(Failures(stage="export", kind="damaged", count=1, message=str(error), where=name))
+            continue
+        failed += _by_kind("export", index.filter(pc.equal(index["status"], "failed")).drop_columns("status"))
+    return tuple(sorted(failed, key=lambda each: -each.count))
+
+
+def _by_kind(stage: str, rows: pa.Table) -> list[Failures]:
+    first: dict[str, tuple[str, str]] = {}
+    counts: dict[str, int] = {}
+    where = next(name for name in rows.column_names if name != "failure")
+    for row in rows.to_pylist():
+        failure = row["failure"] or {"kind": "unknown", "message": ""}
+        kind = failure["kind"]
+        counts[kind] = counts.get(kind, 0) + 1
+        first.setdefault(kind, (scrub(failure["message"] or ""), name_of(row[where] or "")))
+    return [
+        Failures(stage=stage, kind=kind, count=count, message=first[kind][0], where=first[kind][1])
+        for kind, count in counts.items()
+    ]
+
+
+# ---- how long it took -----------------------------------------------------------------------------------------------
+
+
+def times(dataset: DatasetTables, recipe: CurationRecipe) -> tuple[StageTime, ...]:
+    """Return how long each step took, in those runs that noted it and whose step made the table of today."""
+    runs = dataset.table("runs")
+    if "stage_seconds" not in runs.schema.names:
+        return ()
+    totals: dict[str, list[float]] = {}
+    now: Mapping[str, Any] = recipe.tables()
+    for row in dataset.runs(["tables", "stage_seconds"]).to_pylist():
+        tables = json.loads(row["tables"] or "{}")
+        for step, seconds in json.loads(row["stage_seconds"] or "{}").items():
+            if step not in now or tables.get(step) == now[step]:
+                totals.setdefault(step, []).append(float(seconds))
+    order = [*now, *(step for step in totals if step not in now)]
+    return tuple(
+        StageTime(step=step, seconds=sum(totals[step]), runs=len(totals[step])) for step in order if step in totals
+    )

@@ -1,0 +1,231 @@
+"""Columns of numbers: how clips spread over them, and what moving a limit would keep. Counted over every clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dailies.pipelines.report.data import Bars, ClipNote, Histogram, Score, Side, Threshold
+from dailies.pipelines.report.judged import Judged, numbers
+
+BINS = 40
+STEPS = 160  # places where a limit can be moved to
+NEAREST = 6  # clips shown on each side of a limit
+WORDS = 16  # bars of a chart at most
+TAIL = 0.005  # share of the clips at either end that a histogram may put into its last bin
+SIDES: Mapping[Side, str] = {"min": "low", "max": "high"}
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether a column of this type has a histogram."""
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def score(clips: Judged, column: str, doc: str, unit: str) -> Score | None:
+    """Return how the usable clips spread over a column, with the limits of the rule over it; None where no clip has a value."""
+    values = clips.column(column)
+    if values is None or not is_number(values.type):
+        return None
+    value = numbers(values)
+    usable = clips.usable
+    known = usable & np.isfinite(value)
+    if not known.any():
+        return None
+    limit = clips.limits.get(column)
+    limits = {side: float(limit[side]) for side in SIDES if isinstance(limit, dict) and is_finite(limit.get(side))}
+    low, high = spread_of(value[known], list(limits.values()))
+    word = column.replace(".", "_")
+    by_rule = np.zeros(len(value), dtype=bool)
+    for side in SIDES:
+        by_rule |= clips.fell(f"{word}_{SIDES[side]}")
+    least, low5, median, high5, most = (float(q) for q in np.quantile(value[known], [0, 0.05, 0.5, 0.95, 1]))
+    return Score(
+        column=column,
+        doc=doc,
+        unit=unit,
+        known=int(known.sum()),
+        missing=int((usable & ~known).sum()),
+        quantiles=(least, low5, median, high5, most),
+        histogram=histogram(value, known, clips.keep, by_rule, low, high),
+        thresholds=tuple(
+            threshold(clips, column, side, limits[side], value, known, low, high) for side in SIDES if side in limits
+        ),
+    )
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a limit is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def spread_of(values: NDArray[np.float64], limits: Sequence[float]) -> tuple[float, float]:
+    """Return the range of a histogram: all but the far ends of long tails, and every limit within it."""
+    low, near_low, near_high, high = (float(q) for q in np.quantile(values, [0, TAIL, 1 - TAIL, 1]))
+    width = near_high - near_low
+    if width > 0:
+        low, high = max(low, near_low - width / 4), min(high, near_high + width / 4)
+    low, high = min([low, *limits]), max([high, *limits])
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def histogram(
+    value: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    keep: NDArray[np.bool_],
+    by_rule: NDArray[np.bool_],
+    low: float,
+    high: float,
+    bins: int = BINS,
+) -> Histogram:
+    """Count clips with a known value into bins from ``low`` to ``high``; what lies beyond goes into the last one."""
+    edges = np.linspace(low, high, bins + 1)
+    at = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, bins - 1)
+
+    def count(which: NDArray[np.bool_]) -> tuple[int, ...]:
+        return tuple(int(n) for n in np.bincount(at[known & which], minlength=bins))
+
+    return Histogram(
+        edges=tuple(float(edge) for edge in edges),
+        kept=count(keep),
+        by_rule=count(~keep & by_rule),
+        by_others=count(~keep & ~by_rule),
+        below=int((known & (value < low)).sum()),
+        above=int((known & (value > high)).sum()),
+    )
+
+
+def threshold(
+    clips: Judged,
+    column: str,
+    side: Side,
+    limit: float,
+    value: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    low: float,
+    high: float,
+) -> Threshold:
+    """Return what a limit would keep at each of many places.
+
+    Only clips that are kept, or that fell by this limit and nothing else, can change. A kept one beyond the limit was not
+    asked, and stays wherever the limit is.
+    """
+    reason = f"{column.replace('.', '_')}_{SIDES[side]}"
+    keep, alone = clips.keep & clips.usable, clips.only(reason) & known
+    beyond = value < limit if side == "min" else value > limit
+    always = keep & (~known | beyond)
+    moving = (keep & ~always) | alone
+    seconds = clips.seconds
+    order = np.argsort(value[moving], kind="stable")
+    ordered, lengths = value[moving][order], np.concatenate([[0.0], np.cumsum(seconds[moving][order])])
+    digits = int(np.ceil(-np.log10((high - low) / STEPS))) + 1  # people read them, and set what they read
+    positions = np.unique(np.append(np.round(np.linspace(low, high, STEPS + 1), digits), limit))
+    if side == "min":
+        first = np.searchsorted(ordered, positions, side="left")
+        counts, sums = len(ordered) - first, lengths[-1] - lengths[first]
+    else:
+        first = np.searchsorted(ordered, positions, side="right")
+        counts, sums = first, lengths[first]
+    counts, sums = counts + int(always.sum()), sums + float(seconds[always].sum())
+    every = np.sort(value[known])
+    under = np.searchsorted(every, positions, side="left" if side == "min" else "right") / len(every)
+    quantile, setting = _setting(clips, column, side)
+    inside, outside = _nearest(clips, column, side, limit, value, known)
+    return Threshold(
+        column=column,
+        side=side,
+        reason=reason,
+        value=limit,
+        positions=tuple(float(place) for place in positions),
+        clips=tuple(int(count) for count in counts),
+        seconds=tuple(round(float(total), 1) for total in sums),
+        at=int(np.searchsorted(positions, limit)),
+        setting=setting,
+        quantile=quantile,
+        shares=tuple(round(float(share), 6) for share in under),
+        inside=inside,
+        outside=outside,
+    )
+
+
+def _setting(clips: Judged, column: str, side: Side) -> tuple[bool, str]:
+    """Return whether a rule has this limit as a quantile, and what sets it, with ``{}`` for the value."""
+    rule = (clips.properties.get("rules") or {}).get(column)
+    quantile = isinstance(rule, dict) and rule.get(f"{side}_quantile") is not None
+    return quantile, f"{clips.selection}.rules.{column}.{side}{'_quantile' if quantile else ''}={{}}"
+
+
+def _nearest(
+    clips: Judged, column: str, side: Side, limit: float, value: NDArray[np.float64], known: NDArray[np.bool_]
+) -> tuple[tuple[ClipNote, ...], tuple[ClipNote, ...]]:
+    """Return the clips nearest to a limit that it lets pass, and those that it does not; in the order of their values."""
+    passes = value >= limit if side == "min" else value <= limit
+    sides = []
+    ids = clips.rows["clip_id"]
+    for among in (known & passes, known & ~passes):
+        rows = np.flatnonzero(among)
+        chosen = rows[np.argsort(np.abs(value[rows] - limit), kind="stable")[:NEAREST]]
+        chosen = chosen[np.argsort(value[chosen], kind="stable")]
+        sides.append(
+            tuple(ClipNote(clip_id=ids[int(row)].as_py(), note=f"{column} {value[row]:.4g}") for row in chosen)
+        )
+    return sides[0], sides[1]
+
+
+# ---- charts of columns that have no rule ----------------------------------------------------------------------------
+
+
+def plain(clips: Judged, column: str, doc: str, unit: str, values: NDArray[np.float64]) -> Score | None:
+    """Return how the usable clips spread over numbers that are no column, such as the length of a caption."""
+    known = clips.usable & np.isfinite(values)
+    if not known.any():
+        return None
+    low, high = spread_of(values[known], [])
+    whole = bool((values[known] == np.floor(values[known])).all())
+    bins = min(BINS, round(high - low) + 1) if whole else BINS
+    if whole:  # a bin for each number, or for so many of them
+        low, high = np.floor(low) - 0.5, np.ceil(high) + 0.5
+        bins = min(BINS, int(high - low))
+    least, low5, median, high5, most = (float(q) for q in np.quantile(values[known], [0, 0.05, 0.5, 0.95, 1]))
+    return Score(
+        column=column,
+        doc=doc,
+        unit=unit,
+        known=int(known.sum()),
+        missing=int((clips.usable & ~known).sum()),
+        quantiles=(least, low5, median, high5, most),
+        histogram=histogram(values, known, clips.keep, np.zeros(len(values), bool), float(low), float(high), bins),
+    )
+
+
+def bars(clips: Judged, column: str, doc: str) -> Bars | None:
+    """Return the usable clips by a column of words; None where there are none, or as good as one for each clip."""
+    rows = clips.rows.filter(pa.array(clips.usable))
+    if not len(rows):
+        return None
+    table = pa.table({"word": rows[column], "keep": pa.array(clips.keep[clips.usable])}).drop_null()
+    sums = table.group_by(["word", "keep"]).aggregate([([], "count_all")]).to_pylist()
+    counts: dict[str, list[int]] = {}
+    for row in sums:
+        counts.setdefault(str(row["word"]), [0, 0])[0 if row["keep"] else 1] += row["count_all"]
+    if not counts or len(counts) > max(WORDS, len(table) // 4):
+        return None
+    order = sorted(counts, key=lambda word: (-sum(counts[word]), word))
+    others = sum(sum(counts[word]) for word in order[WORDS:])
+    return Bars(
+        column=column,
+        doc=doc,
+        rows=tuple((word, counts[word][0], counts[word][1]) for word in order[:WORDS]),
+        others=others,
+    )
+
+
+def words_in(texts: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Return how many words each text has; NaN for none."""
+    trimmed = pc.utf8_trim_whitespace(texts)
+    counts = pc.list_value_length(pc.utf8_split_whitespace(trimmed))
+    return numbers(pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.int32()), counts))
