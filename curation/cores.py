@@ -32,6 +32,13 @@ def limit_opencv(threads: float) -> None:
         cv2.setNumThreads(max(1, int(threads)))
 
 
+def usable_cores() -> int:
+    """Return on how many threads to compute what takes seconds: those the user chose, else the cores of this process."""
+    chosen = next((value for name in CHOSEN if (value := os.environ.get(name, "")).isdigit()), "")
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux's
+    return int(chosen) or 1 if chosen else len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 class Follower:
     """Keeps a library's number of threads at the cores that other processes leave, and never above what it was.
 

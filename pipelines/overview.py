@@ -223,8 +223,7 @@ def _outdated(dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep) 
     if not table.exists():
         return "not made yet"
     properties = table.properties()
-    rules = {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()}
-    if properties.get("rules") != rules:
+    if properties.get("rules") != step.criteria.told():
         return "made by other rules"
     read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
     if properties.get("tables") != {name: dataset.table(name).version() for name in read}:

@@ -120,11 +120,24 @@ def broken_limit(reason: str, limits: Mapping[str, Mapping[str, Any]], values: M
     ``values``: the clip's columns; the text then has its value too, ``motion 0.12 < 0.3``.
     """
     for column, limit in limits.items():
-        sides = {f"{column.replace('.', '_')}_{side}": side for side in ("low", "high")}
-        if reason in sides:
-            value = values.get(column)
-            measured = column if value is None else f"{column} {value:.4g}"
-            return f"{measured} < {limit['min']:.4g}" if sides[reason] == "low" else f"{measured} > {limit['max']:.4g}"
+        word = column.replace(".", "_")
+        value = values.get(column)
+        measured = limit.get("expression", column) if value is None else f"{column} {value:.4g}"
+        if reason == f"{word}_low":
+            return f"{measured} < {limit['min']:.4g}"
+        if reason == f"{word}_high":
+            return f"{measured} > {limit['max']:.4g}"
+        if reason == f"{word}_unmet":
+            return f"not: {limit['holds']}"
+    for column, cap in limits.get("at_most", {}).items():
+        if reason == f"{column.replace('.', '_')}_cap":
+            return f"over {cap['count']} per {column}"
+    if reason == "balance" and "balance" in limits:
+        return f"over {limits['balance'].get('count')} per {limits['balance']['column']}"
+    if reason == "sample" and "sample" in limits:
+        sample = limits["sample"]
+        drawn = f"{sample['clips']}" if "clips" in sample else f"a share of {sample['share']:g}"
+        return f"not among {drawn} of {sample['of']}"
     return ""
 
 
@@ -148,9 +161,11 @@ class SelectionReport:
     def of(
         cls, name: str, verdicts: pa.Table, clips: pa.Table, limits: Mapping[str, Any], exports: Sequence[str] = ()
     ) -> SelectionReport:
+        """Return it of verdicts that were stored, and of the lengths of ``clips``."""
         kept = verdicts.filter(verdicts["keep"])["clip_id"].combine_chunks()
         seconds = pc.sum(clips.filter(pc.is_in(clips["clip_id"], value_set=kept))["seconds"]).as_py() or 0.0
-        reasons = Counter(reason for reason in verdicts["reason"].to_pylist() if reason)
+        counts = pc.value_counts(verdicts["reason"].drop_null()).to_pylist()
+        reasons = Counter({each["values"]: each["counts"] for each in counts})
         return cls(
             name=name,
             clips=len(verdicts),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,8 @@ from dailies.curation.addresses import public
 from dailies.curation.config import read_object
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.progress import Progress
-from dailies.curation.select import check_manifest_columns, select
-from dailies.curation.tables import DatasetTables, Table, with_places
+from dailies.curation.select import Judged, Source, check_manifest_columns, judging
+from dailies.curation.tables import DatasetTables, Table, moved_sources, with_places
 from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
 from dailies.pipelines.exporting import export_selection
@@ -50,7 +51,7 @@ def check_manifest_rules(
     ``only``: the step to check, by default all.
     """
     wanted: dict[str, Iterable[str]] = {
-        f"select {step.name}": step.rules
+        f"select {step.name}": step.criteria.columns
         for step in recipe.steps
         if isinstance(step, SelectStep) and only in (None, step)
     }
@@ -97,38 +98,72 @@ def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -
     return clips
 
 
-def select_step(
+@contextmanager
+def judged_by(
     dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep, addresses: Mapping[str, str] = {}
-) -> SelectionReport:
-    """Judge all clips of the dataset by the step's rules, and replace the selection in one commit.
+) -> Iterator[Judged]:
+    """Judge all clips of the dataset by a step, from the tables and by DuckDB, and write nothing.
 
     ``addresses``: by source id, what to read those sources by whose uri lacks a password or a query.
     """
     whole = {public(address): address for address in addresses.values()}
-    clips = joined(dataset, recipe, before=step)
     apart = WorldOnly.of(recipe, step)
-    other = footage.other_footage(dataset, recipe) if apart.scores.keys() & step.rules.keys() else None
-    verdicts, limits = select(
-        clips,
-        step.rules,
+    criteria = step.criteria
+    other = footage.other_footage(dataset, recipe) if apart.scores.keys() & criteria.columns.keys() else None
+    scores = []
+    for earlier in recipe.before(step):
+        table = dataset.table(recipe.annotations(earlier), schema.scores(earlier.spec.columns))
+        shown = {field.name: stored for stored, field in earlier.shown.items()}
+        scores.append(Source(rows=table.arrow(), shown=shown))
+    with judging(
+        Source(rows=clips_table(dataset, recipe).arrow()),
+        criteria,
+        scores=scores,
         unjudged={} if other is None else apart.unjudged(other),
-        duplicates=step.duplicates,
-        overlaps=step.overlaps,
         readable=lambda uri: places.readable(whole.get(uri, uri)),
-    )
-    read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
-    properties = {
-        "rules": {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()},
-        "duplicates": step.duplicates,
-        "overlaps": step.overlaps,
-        "limits": limits,
-        "tables": {name: dataset.table(name).version() for name in read},
-        "recipe": recipe.name,
-        "recipe_hash": recipe.hash,
-    }
-    dataset.table(f"selections/{step.name}", schema.SELECTIONS).replace(verdicts, properties=properties)
+        moved=moved_sources(dataset),
+    ) as judged:
+        yield judged
+
+
+def select_step(
+    dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep, addresses: Mapping[str, str] = {}
+) -> SelectionReport:
+    """Judge all clips of the dataset by the step's rules, and replace the selection in one commit; see ``judged_by``.
+
+    The selection's properties say how it came about, for whoever reads it later:
+
+    - ``rules``: by column, or by a rule's own name, what was asked, as in the recipe: ``min``, ``one_of``, ``expression``,
+      ``any``, …; and, where the recipe has them, ``at_most`` (by column ``count`` and ``keep``), ``balance`` and ``sample``;
+    - ``limits``: by the same names what each came to: ``min`` and ``max`` as numbers, ``one_of``; ``expression`` of what
+      is computed; ``holds``, in words, of an expression that must be true and of ``all`` and ``any``; ``at_most``, by column;
+      of ``balance`` its ``column``, ``median`` and the ``count`` that no value exceeds; of ``sample`` of how many (``of``);
+      ``not_applied``, in words, where a rule was not asked of some clips. A reason is ``NAME_low``, ``_high``, ``_other``,
+      ``_missing`` or ``_unmet`` of a rule's name, ``COLUMN_cap``, ``balance``, ``sample``, or a word without a limit;
+    - ``duplicates``, ``overlaps``; ``tables``: those that were read, with their versions; ``recipe``, ``recipe_hash``.
+    """
+    with judged_by(dataset, recipe, step, addresses) as judged:
+        read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
+        properties = {
+            "rules": step.criteria.told(),
+            "duplicates": step.duplicates,
+            "overlaps": step.overlaps,
+            "limits": judged.limits,
+            "tables": {name: dataset.table(name).version() for name in read},
+            "recipe": recipe.name,
+            "recipe_hash": recipe.hash,
+        }
+        dataset.table(f"selections/{step.name}", schema.SELECTIONS).replace(judged.verdicts(), properties=properties)
     exports = [each.name for each in recipe.steps if isinstance(each, ExportStep) and each.select == step.name]
-    return SelectionReport.of(step.name, verdicts, clips, limits, exports)
+    return SelectionReport(
+        name=step.name,
+        clips=judged.clips,
+        kept=judged.kept,
+        kept_seconds=judged.kept_seconds,
+        reasons=judged.reasons,
+        limits=judged.limits,
+        exports=tuple(exports),
+    )
 
 
 def export_step(
@@ -181,7 +216,7 @@ def rules_replaced(dataset: DatasetTables, recipe: CurationRecipe) -> list[str]:
         if table is None or not table.exists():
             continue
         before = table.properties().get("rules", {})
-        now = {column: rule.model_dump(exclude_none=True, mode="json") for column, rule in step.rules.items()}
+        now = step.criteria.told()
         changes = [
             f"{column} {_rule(before.get(column))} → {_rule(now.get(column))}"
             for column in dict.fromkeys([*before, *now])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dailies.curation.tables.parts import KeySet, Receipt, conform, read_part, write_part
     from dailies.curation.tables.places import move_sources, moved_sources, with_places
     from dailies.curation.tables.shards import shards_of
-    from dailies.curation.tables.sql import connect, query
+    from dailies.curation.tables.sql import Connection, confined, connect, query
     from dailies.curation.tables.storage import ROW_GROUP_BYTES, Folder, first_line, layout
     from dailies.curation.tables.table import Table
     from dailies.curation.tables.views import current
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ROW_GROUP_BYTES",
     "Committer",
+    "Connection",
     "DatasetProblem",
     "DatasetTables",
     "Folder",
@@ -38,6 +39,7 @@ __all__ = [
     "Table",
     "clean_columns",
     "clean_tables",
+    "confined",
     "conform",
     "connect",
     "current",
@@ -64,7 +66,7 @@ _MODULES = {
     "parts": ("KeySet", "Receipt", "conform", "read_part", "write_part"),
     "places": ("move_sources", "moved_sources", "with_places"),
     "shards": ("shards_of",),
-    "sql": ("connect", "query"),
+    "sql": ("Connection", "confined", "connect", "query"),
     "storage": ("Folder", "ROW_GROUP_BYTES", "first_line", "layout"),
     "committer": ("Committer",),
     "table": ("Table",),

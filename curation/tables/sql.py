@@ -10,20 +10,24 @@ has a column per column of the manifests. What short views call their columns is
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from dailies.curation.cores import usable_cores
 from dailies.curation.errors import UsageError
 from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.places import has_places, moved_sources
 from dailies.curation.tables.sql_errors import explained
 from dailies.curation.tables.views import MANIFEST, column_names, current, manifest_of, score_prefixes
+
+Connection = duckdb.DuckDBPyConnection
 
 OFFLINE = {
     "autoinstall_known_extensions": "false",
@@ -98,6 +102,31 @@ def connect(
         for statement in () if unrestricted else RESTRICTED:
             connection.execute(statement)
         yield connection
+
+
+@contextmanager
+def confined(*, memory: int, files: Sequence[str] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection without tables, which reads ``files`` of this disk and nothing else, for statements of our own.
+
+    ``memory``: bytes that it may hold, or half of the machine's where that is less; what is more goes to a folder of the
+    system's for temporary files (``TMPDIR``), which is gone afterwards.
+    """
+    with ExitStack() as stack:
+        spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="dailies-select-"))
+        half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        settings = {"temp_directory": spill, "memory_limit": f"{min(memory, half)}B", "threads": usable_cores()}
+        connection = stack.enter_context(
+            duckdb.connect(config={**OFFLINE, **settings, "preserve_insertion_order": "false"})
+        )
+        listed = ", ".join(f"'{folder}'" for folder in sorted({_literal(os.path.dirname(path)) for path in files}))
+        connection.execute(f"set allowed_directories = [{listed}]")
+        for statement in RESTRICTED:
+            connection.execute(statement)
+        yield connection
+
+
+def _literal(text: str) -> str:
+    return text.replace("'", "''")
 
 
 def _register(connection: duckdb.DuckDBPyConnection, dataset: DatasetTables, manifest: bool) -> None:

@@ -7,17 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 
 from dailies.curation.config import did_you_mean, offered
-from dailies.curation.errors import RecipeError
+from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.schema import CLIP_COLUMNS, is_listed
-from dailies.curation.select import needs_numbers
-from dailies.pipelines.recipes.steps import (
-    Annotation,
-    CutStep,
-    ExportStep,
-    ObserveStep,
-    SelectStep,
-    Step,
-)
+from dailies.curation.select import check_rules
+from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep, Step
 
 
 def check_steps(steps: Sequence[Step], where: str) -> None:
@@ -44,8 +37,7 @@ def check_steps(steps: Sequence[Step], where: str) -> None:
             _need(step.spec.needs, columns, step.name)
             _add(step, columns)
         elif isinstance(step, SelectStep):
-            _need(step.rules, columns, f"select {step.name}")
-            _check_rules(step, columns)
+            _check_criteria(step, columns)
             selections.append(step.name)
         elif isinstance(step, ExportStep):
             _check_export(step, selections, columns)
@@ -86,15 +78,17 @@ def _measures(observe: ObserveStep) -> list[pa.Field]:
     return [field for observer in observe.observers for field in observer.measures]
 
 
-def _check_rules(step: SelectStep, columns: Mapping[str, pa.DataType]) -> None:
-    """Check that rules with limits are on columns of numbers."""
-    for column, rule in step.rules.items():
-        kind = columns.get(column)  # a manifest's columns have no type until it is read
-        if kind is not None and is_listed(kind):
-            raise RecipeError(f"select {step.name}: column {column!r} holds lists; rules are over single values")
-        if kind is None or rule.one_of is not None or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            continue
-        raise RecipeError(f"select {step.name}: {needs_numbers(column, kind)}")
+def _check_criteria(step: SelectStep, columns: Mapping[str, pa.DataType]) -> None:
+    """Check that the columns which a selection reads are there, and are what it asks of them."""
+    who = f"select {step.name}"
+    for column in step.criteria.columns:
+        if column in columns and is_listed(columns[column]):
+            raise RecipeError(f"{who}: column {column!r} holds lists; rules are over single values")
+    try:
+        check_rules(step.criteria, columns)
+    except UsageError as error:
+        raise RecipeError(f"{who}: {error}") from None
+    _need(step.criteria.columns, columns, who)
 
 
 def _need(wanted: Iterable[str], columns: Iterable[str], who: str) -> None:

@@ -144,6 +144,11 @@ def _step_keys(step: Step) -> Iterator[Key]:
         elif key.name == "rules":
             for column, rule in value.items():
                 yield from (each for each in _under(rule, name, key.name, column) if each.value is not None)
+        elif key.name == "at_most":
+            for column, cap in value.items():
+                yield from _under(cap, name, key.name, column)
+        elif key.name in ("balance", "sample") and value is not None:
+            yield from (each for each in _under(value, name, key.name) if each.value is not None)
         elif key.name != "name":
             yield _key(key, (name, key.name), key.value, key.allowed)
 
@@ -217,7 +222,12 @@ def _defaults(cls: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if is_dataclass(value) or isinstance(value, BaseModel):
         return {}
-    return json.loads(json.dumps(value, default=str))
+    return json.loads(json.dumps(value, default=_json))
+
+
+def _json(value: Any) -> Any:
+    """Return what JSON has no word for: of a model, such as a rule within a rule, what was set."""
+    return value.model_dump(exclude_none=True, mode="json") if isinstance(value, BaseModel) else str(value)
 
 
 def allowed_words(kind: Any) -> str:

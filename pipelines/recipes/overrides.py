@@ -14,7 +14,7 @@ from typing import Any
 
 from dailies.curation.config import did_you_mean, joined, offered, parse_assignment
 from dailies.curation.errors import RecipeError
-from dailies.curation.select import Rule
+from dailies.curation.select import Cap, Rule
 from dailies.pipelines.recipes.own import kind_name
 from dailies.pipelines.recipes.steps import SPECS, STEPS, caption_name
 
@@ -97,6 +97,9 @@ def _path(kind: str, body: dict[str, Any], keys: Sequence[str], value: Any, over
                 f"--set {override}: unknown key {keys[-1]!r} in a rule{offered(keys[-1], Rule.model_fields)}"
             )
         return ["rules", ".".join(keys[1:-1]), keys[-1]]
+    if kind == "select" and keys[0] == "at_most" and len(keys) > 1:
+        last = keys[-1:] if len(keys) > 2 and keys[-1] in Cap.model_fields else []
+        return ["at_most", ".".join(keys[1 : len(keys) - len(last)]), *last]
     if kind in SPECS and keys[0] not in STEPS[kind].model_fields:
         holder, table = SPECS[kind]
         spec = _spec(body.get(holder))

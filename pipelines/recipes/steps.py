@@ -32,7 +32,7 @@ from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
 from dailies.curation.schema import field, is_listed
 from dailies.curation.scorers import SCORERS
-from dailies.curation.select import Rule
+from dailies.curation.select import Balance, Cap, Criteria, Rule, Sample
 from dailies.curation.video.encode import Codec, Encoding, Preset
 from dailies.curation.video.extract import Mode
 from dailies.curation.video.soundtrack import Audio
@@ -182,17 +182,30 @@ class CaptionStep(StrictModel):
 class SelectStep(StrictModel):
     """Choose clips by rules over columns; quantiles are resolved over the whole table.
 
+    Clips are asked in this order: copies and overlaps, rules, caps, balance, sample. Each of the last three is asked of what
+    all before it leave.
+
     Args:
         name: of the selection.
-        rules: what a column must be, for each that decides.
+        rules: what a column must be, for each that decides; or a rule with a name of its own.
         duplicates: copies of a clip.
         overlaps: clips that share frames with an earlier span that a manifest names.
+        at_most: how many clips of one value of a column stay, and which.
+        balance: a column no value of which has many more clips than others.
+        sample: how many clips are drawn of the rest.
     """
 
     name: StepName = "main"
     rules: dict[str, Rule] = Field(default_factory=dict)
     duplicates: Literal["drop", "keep"] = "drop"
     overlaps: Literal["drop", "keep"] = "drop"
+    at_most: dict[str, Cap] = Field(default_factory=dict)
+    balance: Balance | None = None
+    sample: Sample | None = None
+
+    @property
+    def criteria(self) -> Criteria:
+        return Criteria(**{name: getattr(self, name) for name in type(self).model_fields if name != "name"})
 
 
 class ExportStep(StrictModel):
@@ -300,6 +313,10 @@ def step_data(step: Step) -> dict[str, Any]:
         body["observers"] = [spec_data(observer, OBSERVERS) for observer in body["observers"]]
     if "evidence" in body:
         body["evidence"] = changed_values(body["evidence"])
-    if "rules" in body:
-        body["rules"] = {column: rule.model_dump(exclude_none=True) for column, rule in body["rules"].items()}
+    for key in ("rules", "at_most"):
+        if key in body:
+            body[key] = {name: each.model_dump(exclude_none=True) for name, each in body[key].items()}
+    for key in ("balance", "sample"):
+        if body.get(key) is not None:
+            body[key] = body[key].model_dump(exclude_none=True)
     return {kind: body}

@@ -1,0 +1,39 @@
+"""Select: rules, caps, balance and samples over columns → verdicts with reasons. Nothing is recomputed.
+
+``select`` judges a table in memory; ``judging`` whatever tables DuckDB can read, out of core, and streams the verdicts.
+Rules are turned into SQL that is made here alone: of a recipe's texts only names, numbers and words get into it, each
+quoted (see ``expressions``).
+"""
+
+from dailies.curation.select.facts import Unjudged
+from dailies.curation.select.judge import Judged, judging, select
+from dailies.curation.select.manifest import check_manifest_columns, column_values
+from dailies.curation.select.rules import (
+    UNUSABLE,
+    Balance,
+    Cap,
+    Criteria,
+    Rule,
+    Sample,
+    check_rules,
+    needs_numbers,
+)
+from dailies.curation.select.source import Source
+
+__all__ = [
+    "UNUSABLE",
+    "Balance",
+    "Cap",
+    "Criteria",
+    "Judged",
+    "Rule",
+    "Sample",
+    "Source",
+    "Unjudged",
+    "check_manifest_columns",
+    "check_rules",
+    "column_values",
+    "judging",
+    "needs_numbers",
+    "select",
+]

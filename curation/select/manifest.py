@@ -1,0 +1,83 @@
+"""Columns of manifests, ``manifest.NAME``, which clips carry as JSON: each has one type over the whole column."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from dailies.curation import schema
+from dailies.curation.config import offered, read_object
+from dailies.curation.errors import UsageError
+from dailies.curation.select.expressions import literal
+from dailies.curation.select.source import answer
+
+if TYPE_CHECKING:
+    from dailies.curation.tables import Connection
+
+PREFIX = "manifest."
+WHOLE = {"BIGINT", "UBIGINT"}
+
+
+def check_manifest_columns(columns: Iterable[str], names: Sequence[str], who: str) -> None:
+    """Raise ``UsageError`` for one of ``columns`` that is ``manifest.NAME`` with a NAME not among the manifests' columns."""
+    for column in columns:
+        name = column.removeprefix(PREFIX)
+        if name != column and name not in names:
+            raise UsageError(
+                f"{who}: unknown column {column!r}"
+                f"{offered(name, names, label='the manifests have') or '; there is no manifest with further columns'}"
+            )
+
+
+def column_values(clips: pa.Table, column: str) -> pa.ChunkedArray:
+    """Return a column by name; ``manifest.NAME`` reaches into the manifest's own columns."""
+    if not column.startswith(PREFIX):
+        return clips[column]
+    key = column.removeprefix(PREFIX)
+    texts = clips["manifest"].to_pylist()
+    return schema.typed_column([read_object(text or "{}", "manifest of a clip", UsageError).get(key) for text in texts])
+
+
+def typed_sql(connection: Connection, clips: str, columns: Sequence[str]) -> dict[str, str]:
+    """Return SQL for each of ``columns``, over rows that have a column ``manifest``, typed as ``column_values`` types it.
+
+    What all values have in common decides. Columns of one plain type are read by DuckDB; where values of several types
+    meet, each distinct one is read here, and a table maps it to what it comes to. ``clips``: relation of all clips.
+    """
+    if not columns:
+        return {}
+    # An inequality without the cast: DuckDB would otherwise hold all texts to say of one that it is none.
+    wrong = f"select manifest from {clips} where not json_valid(manifest::varchar) limit 1"
+    for (text,) in answer(connection, wrong):
+        read_object(text, "manifest of a clip", UsageError)
+        raise UsageError(f"manifest of a clip is not JSON that can be read: {text[:60]}")
+    return {column: _column_sql(connection, clips, column, number) for number, column in enumerate(columns)}
+
+
+def _column_sql(connection: Connection, clips: str, column: str, number: int) -> str:
+    key = column.removeprefix(PREFIX).replace("~", "~0").replace("/", "~1")
+    token = f"json_extract(manifest::varchar, {literal('/' + key)})"
+    types = f"select distinct json_type(t) from (select {token} as t from {clips}) where t is not null"
+    kinds = {kind for (kind,) in answer(connection, types)} - {"NULL"}
+    text = f"nullif({token}::varchar, 'null')"
+    if not kinds:
+        return "null"
+    if kinds == {"VARCHAR"}:
+        return f"json_extract_string(manifest::varchar, {literal('/' + key)})"
+    if kinds == {"BOOLEAN"}:
+        return f"try_cast({text} as boolean)"
+    if kinds <= {*WHOLE, "DOUBLE"}:
+        # What no column of 64-bit integers holds is text beside any other number.
+        large = f"regexp_full_match({text}, '-?[0-9]+') and try_cast({text} as bigint) is null"
+        if not answer(connection, f"select 1 from {clips} where {large} limit 1"):
+            return f"try_cast({text} as {'bigint' if kinds <= WHOLE else 'double'})"
+    tokens = answer(connection, f"select distinct {token}::varchar as t from {clips} where {token} is not null")
+    texts = [row[0] for row in tokens]
+    values = schema.typed_column([json.loads(text) for text in texts]).combine_chunks()
+    connection.from_arrow(pa.table({"token": pa.array(texts, pa.string()), "value": values})).create(
+        f"manifest_{number}"
+    )
+    return f"(select value from manifest_{number} where token = {token}::varchar)"
