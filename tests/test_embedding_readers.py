@@ -463,6 +463,15 @@ def test_other_prompts_and_heads_cost_no_pass_of_the_image_tower(
     }
 
 
+def test_a_dataset_without_a_clip_is_no_error(tmp_path: Path) -> None:
+    render(tmp_path / "a.mp4", count=50)
+    made = parse_recipe(
+        recipe(tmp_path, {"clip": {"prompts": ["a ring"]}}), ["cut.min_seconds=20", "cut.max_seconds=30"]
+    )
+    summary = curate([str(tmp_path / "a.mp4")], str(tmp_path / "out"), made, engine="local")
+    assert [each.failed for each in summary.annotations] == [0, 0]
+
+
 def test_a_clip_that_was_not_embedded_is_a_row_with_the_reason(tmp_path: Path) -> None:
     """The frames of one source are no JPEGs: its clips have no embedding, and what follows says so."""
     render(tmp_path / "a.mp4", count=50)
