@@ -272,7 +272,8 @@ def _slice(work: Work, blocks: list[pa.Table], most: int) -> Iterator[Any]:
     receipts = ray.data.from_arrow(blocks).map_batches(
         _Actor if gpu else _task,
         **({"fn_constructor_args": (work,)} if gpu else {"fn_args": (work, token)}),
-        batch_size=None,  # a block is a bundle
+        # A block is a bundle. For work on a GPU Ray wants a number, by which it may put two small blocks together.
+        batch_size=max(map(len, blocks)) if gpu else None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=workers) if gpu else TaskPoolStrategy(size=workers),
         num_cpus=work.resources.cpus,

@@ -266,7 +266,7 @@ class _Run:
         if getattr(spec, "needs_frames", True):
             units = with_files(units, observed)
         stored = []
-        for number, (earlier, columns) in enumerate(lists):
+        for number, (earlier, columns) in enumerate(lists if len(units) else ()):
             stored.append(StoredColumns(file=f"part_{number}", columns=columns))
             units = with_parts(units, self.dataset.table(self.recipe.annotations(earlier)), f"part_{number}")
         if len(units):

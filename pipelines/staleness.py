@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation import schema, video
@@ -14,7 +15,6 @@ from dailies.curation.policy import policy_in_force
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.maintenance import withdraw
 from dailies.pipelines.recipes.recipe import CurationRecipe
-from dailies.pipelines.recipes.steps import Annotation
 
 
 def withdraw_changed(
@@ -53,10 +53,24 @@ def withdraw_changed(
         set(addresses), filter=(pc.field("status") == "failed") & (pc.field("failure", "kind") != Refused.kind)
     )
     dataset.table(recipe.clips, schema.clips([])).delete(filter=again)
-    for step in recipe.steps:
-        if isinstance(step, Annotation):
-            dataset.table(recipe.annotations(step), schema.scores([])).delete(filter=again)
+    _delete_failures(dataset, recipe, again)
     return [uris[source] for source in changed]
+
+
+def _delete_failures(dataset: DatasetTables, recipe: CurationRecipe, again: pc.Expression) -> None:
+    """Delete the failures of scorers and captioners that are to be tried again, and those that followed from them: a clip
+    that could not be embedded, say, has no similarity either."""
+    retried: dict[str, list[str]] = {}
+    for step in recipe.before(None):
+        table = dataset.table(recipe.annotations(step), schema.scores([]))
+        if not table.exists():
+            continue
+        above = [clip for earlier in recipe.feeding(step) for clip in retried.get(earlier.name, ())]
+        following = (pc.field("status") == "failed") & pc.field("clip_id").isin(pa.array(above, pa.string()))
+        which = again | following if above else again
+        retried[step.name] = table.read(["clip_id"], filter=which)["clip_id"].to_pylist()
+        if retried[step.name]:
+            table.delete(filter=which)
 
 
 def _changed(uri: str, row: dict[str, Any]) -> bool:

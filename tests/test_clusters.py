@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
@@ -21,6 +24,7 @@ import pytest
 from dailies.curation import world
 from dailies.curation.errors import NotInstalled, UsageError
 from dailies.curation.tables import DatasetTables
+from dailies.curation.types import Resources
 from dailies.pipelines import clusters
 from dailies.pipelines import engine as engines
 from tests.conftest import Dailies
@@ -167,10 +171,10 @@ def test_files_in_the_working_directory_hide_no_module(engine: str, film: Path, 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """One CPU, which the caller has joined."""
+    """One CPU, and a GPU in name, which the caller has joined."""
     import ray
 
-    ray.init(num_cpus=1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -185,6 +189,32 @@ def test_a_node_that_lacks_a_package_is_named_before_work_starts() -> None:
         engines.session("ray", ["json", "no_such_package", "nothing.at_all"]) as session,
     ):
         next(engines.run(Sums(), BUNDLES, session))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared(Sums):
+    """Work that tells which process did it, with a quarter of a GPU each."""
+
+    resources: ClassVar[Resources] = Resources(cpus=0.1, gpus=0.25, memory_gb=0.1)
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[pa.Table], int]]:
+        def call(bundle: pa.Table) -> int:
+            time.sleep(1)
+            return os.getpid()
+
+        yield call
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_four_workers_share_a_gpu() -> None:
+    bundles = [pa.table({"n": [number, number]}) for number in range(9)]
+    bundles.append(pa.table({"n": [9]}))  # the last of a stage is smaller
+    with engines.session("ray") as session:
+        done = list(engines.run(Shared(), bundles, session))
+    assert len(done) == 10
+    assert len(set(done)) == 4
 
 
 @pytest.mark.slow

@@ -463,6 +463,30 @@ def test_other_prompts_and_heads_cost_no_pass_of_the_image_tower(
     }
 
 
+def test_what_followed_from_a_defect_is_tried_again_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedding failed by no fault of the clip, so the next run makes it, and the similarity that was empty for it."""
+    render(tmp_path / "a.mp4", count=50)
+    made, film, out = parse_recipe(recipe(tmp_path, {"clip": {"prompts": ["a ring"]}})), "a.mp4", str(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(encoders.Encoder, "images", lambda *_: [][0])
+        first = curate([str(tmp_path / film)], out, made, engine="local")
+    count = len(stored_rows(DatasetTables.open(out), made, "clip"))
+    assert count >= 2
+    assert {each.name: each.failed for each in first.annotations} == {"embed": count, "clip": count}
+    second = curate([str(tmp_path / film)], out, made, engine="local")
+    assert {each.name: each.failed for each in second.annotations} == {"embed": 0, "clip": 0}
+    assert len(stored_rows(DatasetTables.open(out), made, "clip")) == count
+
+
+def test_a_dataset_without_a_clip_is_no_error(tmp_path: Path) -> None:
+    render(tmp_path / "a.mp4", count=50)
+    made = parse_recipe(
+        recipe(tmp_path, {"clip": {"prompts": ["a ring"]}}), ["cut.min_seconds=20", "cut.max_seconds=30"]
+    )
+    summary = curate([str(tmp_path / "a.mp4")], str(tmp_path / "out"), made, engine="local")
+    assert [each.failed for each in summary.annotations] == [0, 0]
+
+
 def test_a_clip_that_was_not_embedded_is_a_row_with_the_reason(tmp_path: Path) -> None:
     """The frames of one source are no JPEGs: its clips have no embedding, and what follows says so."""
     render(tmp_path / "a.mp4", count=50)

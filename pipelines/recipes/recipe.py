@@ -92,9 +92,17 @@ class CurationRecipe(StrictModel):
 
     def annotations(self, step: Annotation) -> str:
         """Return the table of a scorer or captioner: its meaning takes in that of the columns it reads."""
-        above = [self.annotations(earlier) for earlier in self.before(step) if _feeds(earlier, step)]
+        above = [self.annotations(earlier) for earlier in self.feeding(step)]
         meaning = [self.clips, *above, meaning_of(step.spec), resolved(step.spec).weights()]
         return f"{step.table}@{fingerprint(meaning)}"
+
+    def feeding(self, step: Annotation) -> list[Annotation]:
+        """Return the earlier scorers and captioners whose columns a step reads."""
+        return [
+            earlier
+            for earlier in self.before(step)
+            if any(column.name in step.spec.needs for column in earlier.shown.values())
+        ]
 
     def lists_for(self, step: Annotation) -> list[tuple[Annotation, dict[str, str]]]:
         """Return the earlier steps whose columns of lists a step needs: name in the step's table → as it is known."""
@@ -140,10 +148,6 @@ class CurationRecipe(StrictModel):
 
 
 CLIPS_MEANING = 2  # raised when the code changes how spans follow from cuts
-
-
-def _feeds(earlier: Annotation, step: Annotation) -> bool:
-    return any(column.name in step.spec.needs for column in earlier.shown.values())
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
