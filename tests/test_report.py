@@ -31,7 +31,7 @@ from dailies.pipelines.report.samples import duplicates
 from dailies.pipelines.report.scores import plain, score, words_in
 from dailies.pipelines.run_rows import record_run
 from tests.conftest import Dailies
-from tests.report_dataset import HOSTILE, SECRET, Truth, build, picture
+from tests.report_dataset import HOSTILE, SECRET, UNLICENSED, Truth, build, picture
 
 Flags = NDArray[np.bool_]
 
@@ -49,6 +49,7 @@ def data(truth: Truth) -> ReportData:
 def falls(truth: Truth, **limits: float) -> dict[str, Flags]:
     """Who falls by what, as the rules say, in their order; ``limits`` in place of theirs."""
     ok = truth.status == "ok"
+    unlicensed = np.isin(np.arange(len(ok)), [*UNLICENSED])
     with np.errstate(invalid="ignore"):
         luma = truth.luma[ok].astype(np.float32)
         most = limits.get("luma", float(np.sort(luma)[int(np.ceil(0.9 * len(luma))) - 1]))
@@ -60,7 +61,8 @@ def falls(truth: Truth, **limits: float) -> dict[str, Flags]:
             "luma_high": ok & (truth.luma.astype(np.float32) > most),
             "text_area_missing": ok & np.isnan(truth.text),
             "text_area_high": ok & (truth.text.astype(np.float32) > limits.get("text_area", 0.07)),
-            "manifest_license_other": ok & ~truth.cc,
+            "manifest_license_missing": ok & ~truth.cc & unlicensed,
+            "manifest_license_other": ok & ~truth.cc & ~unlicensed,
         }
 
 

@@ -70,7 +70,7 @@ def flags(values: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
 
 def numbers(values: pa.ChunkedArray, missing: float = float("nan")) -> NDArray[np.float64]:
     """Return numbers with null as ``missing``."""
-    floats = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    floats = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.where(np.isnan(floats), missing, floats)
 
 

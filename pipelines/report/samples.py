@@ -23,7 +23,7 @@ from dailies.curation.tables import DatasetTables, Table, read_part, with_places
 from dailies.pipelines.recipes import CurationRecipe
 from dailies.pipelines.report.data import AlikeClips, Beside, Clip, ClipNote, Duplicates, FunnelStep, Picture
 from dailies.pipelines.report.judged import BETWEEN, Judged, flags, numbers
-from dailies.pipelines.report.scores import SIDES
+from dailies.pipelines.report.scores import SIDES, is_number
 from dailies.pipelines.showing import clock
 
 EACH = 6  # clips of a kind that are shown side by side
@@ -53,7 +53,7 @@ def beside(clips: Judged, steps: Sequence[FunnelStep], columns: Iterable[str]) -
 
 def _values(clips: Judged, column: str) -> NDArray[np.float64] | None:
     values = clips.column(column)
-    return None if values is None else numbers(values)
+    return None if values is None or not is_number(values.type) else numbers(values)
 
 
 def _ordered(rows: NDArray[np.intp], value: NDArray[np.float64] | None) -> list[int]:
