@@ -38,6 +38,7 @@ STEPS: list[dict[str, Any]] = [
 ]
 HOSTILE = "</script><script>document.title='owned'</script><img src=https://evil.example/x onerror=alert(1)>\u202egp4"
 SECRET = "Sup3rS3cretT0ken"
+UNLICENSED: dict[int, str | None] = dict.fromkeys(range(0, 10000, 7))  # rows whose manifest says nothing of it
 TICKS = 1000  # a second
 
 
@@ -101,7 +102,9 @@ def build(path: Path, clips: int, *, each: int = 4, noise: bool = False, seed: i
             "source_id": [sources[n] for n in source],
             "content_id": [f"content-{n}" for n in content],
             "uri": [f"/videos/{n} {HOSTILE if n == 1 else 'a'}.mp4" for n in source],
-            "manifest": [json.dumps({"license": "cc" if yes else "other"}) for yes in cc],
+            "manifest": [
+                json.dumps({"license": "cc" if yes else UNLICENSED.get(n, "other")}) for n, yes in enumerate(cc)
+            ],
             "split": ["train"] * clips,
             "status": list(status),
             "stream": [0] * clips,

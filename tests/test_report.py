@@ -26,12 +26,12 @@ from dailies.pipelines.maintenance import take_down
 from dailies.pipelines.report import gather, render, samples, stats, write_report
 from dailies.pipelines.report.data import ReportData, Threshold
 from dailies.pipelines.report.funnel import reason_order
-from dailies.pipelines.report.judged import Judged, judged
+from dailies.pipelines.report.judged import JudgedClips, judged
 from dailies.pipelines.report.samples import duplicates
 from dailies.pipelines.report.scores import plain, score, words_in
 from dailies.pipelines.run_rows import record_run
 from tests.conftest import Dailies
-from tests.report_dataset import HOSTILE, SECRET, Truth, build, picture
+from tests.report_dataset import HOSTILE, SECRET, UNLICENSED, Truth, build, picture
 
 Flags = NDArray[np.bool_]
 
@@ -49,6 +49,7 @@ def data(truth: Truth) -> ReportData:
 def falls(truth: Truth, **limits: float) -> dict[str, Flags]:
     """Who falls by what, as the rules say, in their order; ``limits`` in place of theirs."""
     ok = truth.status == "ok"
+    unlicensed = np.isin(np.arange(len(ok)), [*UNLICENSED])
     with np.errstate(invalid="ignore"):
         luma = truth.luma[ok].astype(np.float32)
         most = limits.get("luma", float(np.sort(luma)[int(np.ceil(0.9 * len(luma))) - 1]))
@@ -60,7 +61,8 @@ def falls(truth: Truth, **limits: float) -> dict[str, Flags]:
             "luma_high": ok & (truth.luma.astype(np.float32) > most),
             "text_area_missing": ok & np.isnan(truth.text),
             "text_area_high": ok & (truth.text.astype(np.float32) > limits.get("text_area", 0.07)),
-            "manifest_license_other": ok & ~truth.cc,
+            "manifest_license_missing": ok & ~truth.cc & unlicensed,
+            "manifest_license_other": ok & ~truth.cc & ~unlicensed,
         }
 
 
@@ -163,11 +165,11 @@ def test_a_limit_moves_neither_clips_without_a_value_nor_those_that_it_was_not_a
         why=["x_low", "", "other", "", "other,x_low", "", ""],
         keep=[False, True, False, True, False, True, True],
     )
-    asked = Judged(clips.rows, "main", {"x": {"min": 2.0}}, {"rules": {"x": {"min": 2}}})
+    asked = JudgedClips(clips.rows, "main", {"x": {"min": 2.0}}, {"rules": {"x": {"min": 2}}})
     (limit,) = score(asked, "x", "", "").thresholds  # type: ignore[union-attr]
     counted = dict(zip(limit.positions, limit.clips, strict=True))
     assert [counted[float(place)] for place in (1, 2, 4)] == [5, 4, 2]
-    high = Judged(
+    high = JudgedClips(
         pa.table({**clips.rows.to_pydict(), "why": ["", "", "", "x_high", "x_high", "", ""]}).set_column(
             clips.rows.schema.get_field_index("keep"), "keep", pa.array([True, True, True, False, False, True, True])
         ),
@@ -282,9 +284,14 @@ def test_reasons_stand_in_the_order_in_which_clips_list_them() -> None:
     order = reason_order(ways, rules)
     assert order == ["failed", "motion_low", "text_area_high", "text_high", "either", "capped"]
     assert reason_order([("b", "a"), ("c", "b")], {}) == ["c", "b", "a"]
+    drawn = {"motion": {}, "text": {}, "at_most": {"source_id": {}, "motion": {}}, "balance": {}, "sample": {}}
+    reasons = ["sample", "balance", "motion_cap", "source_id_cap", "text_unmet", "motion_low"]
+    assert reason_order([(reason,) for reason in reasons], drawn) == [
+        *("motion_low", "text_unmet", "source_id_cap", "motion_cap", "balance", "sample")
+    ]
 
 
-def verdicts(**columns: list[Any]) -> Judged:
+def verdicts(**columns: list[Any]) -> JudgedClips:
     count = len(columns["clip_id"])
     base: dict[str, list[Any]] = {
         "status": ["ok"] * count,
@@ -296,7 +303,7 @@ def verdicts(**columns: list[Any]) -> Judged:
         "start": [0] * count,
         "end": [9] * count,
     }
-    return Judged(pa.table(base | columns), "main", {}, {})
+    return JudgedClips(pa.table(base | columns), "main", {}, {})
 
 
 def test_a_reason_is_a_whole_word() -> None:
@@ -377,6 +384,28 @@ def test_the_page_says_what_was_chosen_by_what(truth: Truth, data: ReportData) -
     assert [(each.step, each.seconds) for each in data.times] == [
         *(("observe", 12.5), ("cut", 0.5), ("text", 30.0), ("select.main", 0.2))
     ]
+
+
+def test_nested_rules_caps_and_samples_are_shown(tmp_path: Path) -> None:
+    """What is computed of columns has a step and clips, and no histogram, which is of columns alone."""
+    truth = build(tmp_path / "dataset", 200)
+    settings = [
+        "main.rules={bright: {expression: luma * 2, min: 100}, "
+        "either: {any: [{motion: {min: 2, nulls: drop}}, {text_area: {max: 0.01, nulls: drop}}]}}",
+        "main.at_most={source_id: 2}",
+        "main.sample={clips: 20, seed: 1}",
+    ]
+    again.select_again(str(truth.path), "main", settings)
+    data = gather(str(truth.path))
+    reasons = [step.reason for step in data.funnel.steps]
+    assert reasons == ["too_short", "duplicate", "bright_low", "either_unmet", "source_id_cap", "sample"]
+    assert data.funnel.kept.clips == 20
+    assert data.caps
+    assert not any(score.thresholds for score in data.scores)
+    assert [pair.step.reason for pair in data.beside] == reasons
+    text = render(data)
+    assert "luma * 2 &lt; 100" in text
+    assert "over 2 per source_id" in text
 
 
 @pytest.fixture

@@ -13,9 +13,12 @@ from dailies.curation.tables import DatasetTables
 from dailies.pipelines.overview import sources_held
 from dailies.pipelines.recipes import CurationRecipe
 from dailies.pipelines.report.data import Amount, Funnel, FunnelStep, SourceCounts
-from dailies.pipelines.report.judged import BETWEEN, Judged, bare_clips, judged, selection_named
+from dailies.pipelines.report.judged import BETWEEN, JudgedClips, bare_clips, judged, selection_named
 from dailies.pipelines.reports import broken_limit
 from dailies.pipelines.selecting import last_recipe
+
+DRAWS = ("at_most", "balance", "sample")
+"""What stands among the rules of a selection, and looks at what else is kept."""
 
 BEFORE_RULES = (*UNUSABLE, "duplicate", "overlapping")
 
@@ -31,7 +34,7 @@ def stats(url: str, *, selection: str | None = None) -> Funnel:
     return funnel(dataset, recipe, judged(dataset, bare_clips(dataset, recipe), name))
 
 
-def funnel(dataset: DatasetTables, recipe: CurationRecipe, clips: Judged) -> Funnel:
+def funnel(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) -> Funnel:
     """Return the funnel of these verdicts."""
     counts = sources_held(dataset, recipe)
     sources = SourceCounts(ok=counts.ok, seconds=counts.seconds, failed=counts.failed, withdrawn=counts.withdrawn)
@@ -58,7 +61,7 @@ def funnel(dataset: DatasetTables, recipe: CurationRecipe, clips: Judged) -> Fun
     )
 
 
-def _ways(clips: Judged) -> dict[tuple[str, ...], Amount]:
+def _ways(clips: JudgedClips) -> dict[tuple[str, ...], Amount]:
     """Return how much there is of each combination of reasons: a handful of rows, however many clips there are."""
     rows = clips.rows
     if clips.selection is None:
@@ -82,17 +85,21 @@ def _sum(amounts: Iterable[Amount]) -> Amount:
 def reason_order(ways: Iterable[Sequence[str]], rules: Mapping[str, Any]) -> list[str]:
     """Return the reasons in the order in which the selection asked: each clip lists its own in that order.
 
-    Where no clip fell by two of them, the order of ``rules`` decides, whose columns a reason begins with.
+    Where no clip fell by two of them, the order of ``rules`` decides, whose names a reason begins with. Caps, balance and
+    sample come last: see ``SelectStep``.
     """
     after: dict[str, set[str]] = {}
     for why in ways:
         for number, reason in enumerate(why):
             after.setdefault(reason, set()).update(why[:number])
-    columns = [column.replace(".", "_") for column in rules]
+    columns = [name.replace(".", "_") for name in rules if name not in DRAWS]
+    drawn = [*(f"{column.replace('.', '_')}_cap" for column in rules.get("at_most") or ()), "balance", "sample"]
 
     def rank(reason: str) -> tuple[int, int, str]:
         if reason in BEFORE_RULES:
             return 0, BEFORE_RULES.index(reason), reason
+        if reason in drawn:
+            return 2, drawn.index(reason), reason
         named = [at for at, word in enumerate(columns) if reason == word or reason.startswith(f"{word}_")]
         best = max(named, key=lambda at: len(columns[at]), default=len(columns))  # the longest name that fits
         return 1, best, reason

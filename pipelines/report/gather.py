@@ -14,12 +14,11 @@ from dailies.curation.tables import DatasetTables
 from dailies.pipelines.recipes import CaptionStep, CurationRecipe
 from dailies.pipelines.report import samples, scores
 from dailies.pipelines.report.data import Bars, Beside, Duplicates, ReportData, Score
-from dailies.pipelines.report.funnel import funnel
-from dailies.pipelines.report.judged import Judged, judged, numbers, selection_named, selections
+from dailies.pipelines.report.funnel import DRAWS, funnel
+from dailies.pipelines.report.judged import JudgedClips, judged, numbers, selection_named, selections
 from dailies.pipelines.report.lineage import failures, lineage, times
 from dailies.pipelines.selecting import clips_table, joined, last_recipe
 
-CAPS = ("at_most", "balance", "sample")  # parts of a selection whose verdict on a clip depends on the others
 NO_CHART = frozenset(column.name for column in schema.CLIP_COLUMNS)
 
 
@@ -38,7 +37,7 @@ def gather(url: str, *, selection: str | None = None, progress: Progress = silen
         fields = documented(dataset, recipe)
         captions = [column for column in _captions(recipe) if column in clips.rows.column_names]
         counted = tuple(_scores(clips, fields))
-        apart = samples.beside(clips, way.steps, clips.limits)
+        apart = samples.beside(clips, way.steps)
         told = samples.captioned(clips, captions)
         alike = samples.duplicates(clips)
         ids = [*_ids(counted, apart, alike), *told]
@@ -49,7 +48,7 @@ def gather(url: str, *, selection: str | None = None, progress: Progress = silen
             version=version("dailies"),
             funnel=way,
             selections=tuple(selections(dataset)),
-            caps=any(clips.properties.get(key) for key in CAPS),
+            caps=any((clips.properties.get("rules") or {}).get(key) for key in DRAWS),
             scores=counted,
             charts=tuple(_charts(clips, fields, captions)),
             lengths=tuple(_lengths(clips, captions)),
@@ -81,17 +80,18 @@ def _captions(recipe: CurationRecipe) -> list[str]:
     return [known.name for step in recipe.steps if isinstance(step, CaptionStep) for known in step.shown.values()]
 
 
-def _scores(clips: Judged, fields: dict[str, pa.Field]) -> Iterator[Score]:
+def _scores(clips: JudgedClips, fields: dict[str, pa.Field]) -> Iterator[Score]:
     """Yield the columns that have a rule, in the order of the rules; then every other column of numbers."""
-    others = [name for name in clips.rows.column_names if name not in NO_CHART and name not in clips.limits]
-    for name in [*clips.limits, *others]:
+    ruled = clips.limited
+    others = [name for name in clips.rows.column_names if name not in NO_CHART and name not in ruled]
+    for name in [*ruled, *others]:
         column = fields.get(name)
         score = scores.score(clips, name, _said(column, "doc"), _said(column, "unit"))
         if score is not None:
             yield score
 
 
-def _charts(clips: Judged, fields: dict[str, pa.Field], captions: Sequence[str]) -> Iterator[Bars]:
+def _charts(clips: JudgedClips, fields: dict[str, pa.Field], captions: Sequence[str]) -> Iterator[Bars]:
     """Yield the columns of words: categories, camera motions, whatever scorers and observers say in a few words."""
     for name in clips.rows.column_names:
         text = pa.types.is_string(clips.rows[name].type)
@@ -101,7 +101,7 @@ def _charts(clips: Judged, fields: dict[str, pa.Field], captions: Sequence[str])
                 yield bars
 
 
-def _lengths(clips: Judged, captions: Sequence[str]) -> Iterator[Score]:
+def _lengths(clips: JudgedClips, captions: Sequence[str]) -> Iterator[Score]:
     """Yield how long clips are, and how long captions."""
     seconds = scores.plain(clips, "seconds", "length of a clip", "s", numbers(clips.rows["seconds"]))
     rest = [

@@ -23,7 +23,7 @@ BETWEEN = ","  # of reasons, which are words without it
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedClips:
     """Rows of clips in the order of their ids, with ``keep`` (null without a selection) and ``why``, their reasons as one text.
 
     ``limits`` and ``properties``: of the selection.
@@ -33,6 +33,15 @@ class Judged:
     selection: str | None
     limits: Mapping[str, Any]
     properties: Mapping[str, Any]
+
+    @property
+    def limited(self) -> list[str]:
+        """The columns that rules are over, in their order; what rules compute, and ``all`` and ``any``, is none."""
+        return [
+            name
+            for name, limit in self.limits.items()
+            if isinstance(limit, Mapping) and not {"expression", "holds"} & limit.keys()
+        ]
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -70,7 +79,7 @@ def flags(values: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
 
 def numbers(values: pa.ChunkedArray, missing: float = float("nan")) -> NDArray[np.float64]:
     """Return numbers with null as ``missing``."""
-    floats = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    floats = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.where(np.isnan(floats), missing, floats)
 
 
@@ -99,13 +108,13 @@ def bare_clips(dataset: DatasetTables, recipe: CurationRecipe) -> pa.Table:
     return rows
 
 
-def judged(dataset: DatasetTables, clips: pa.Table, selection: str | None) -> Judged:
+def judged(dataset: DatasetTables, clips: pa.Table, selection: str | None) -> JudgedClips:
     """Return ``clips`` with what the selection says of each; clips that it does not know have no verdict."""
     clips = clips.sort_by("clip_id")
     if selection is None:
         nothing = [pa.nulls(len(clips), pa.bool_()), pa.repeat(pa.scalar(""), len(clips))]
         clips = clips.append_column("keep", nothing[0]).append_column("why", nothing[1])
-        return Judged(clips, None, {}, {})
+        return JudgedClips(clips, None, {}, {})
     table = dataset.table(f"selections/{selection}", schema.SELECTIONS)
     rows = table.read(["clip_id", "keep", "reasons"])
     at = pc.index_in(clips["clip_id"], value_set=rows["clip_id"].combine_chunks())
@@ -114,4 +123,4 @@ def judged(dataset: DatasetTables, clips: pa.Table, selection: str | None) -> Ju
     clips = clips.append_column("why", pc.fill_null(pc.take(why, at), ""))
     properties = table.properties()
     limits = properties.get("limits", {})
-    return Judged(clips, selection, limits if isinstance(limits, dict) else {}, properties)
+    return JudgedClips(clips, selection, limits if isinstance(limits, dict) else {}, properties)

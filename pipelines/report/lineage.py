@@ -18,13 +18,13 @@ from dailies.pipelines.exporting import report as report_export
 from dailies.pipelines.footage import notes
 from dailies.pipelines.recipes import CurationRecipe, CutStep, ObserveStep, kind_of_step, resolved
 from dailies.pipelines.report.data import ExportNoted, Failures, Lineage, MadeBy, RunNoted, StageTime
-from dailies.pipelines.report.judged import Judged
+from dailies.pipelines.report.judged import JudgedClips
 from dailies.pipelines.selecting import clips_table
 
 RUNS_SHOWN = 12
 
 
-def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: Judged) -> Lineage:
+def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) -> Lineage:
     """Return where the dataset, and this selection of it, come from."""
     rows = dataset.runs(["started", "command", "version", "recipe_hash"])
     last = rows.slice(max(0, len(rows) - RUNS_SHOWN)).to_pylist()
@@ -52,7 +52,7 @@ def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: Judged) -> Li
     )
 
 
-def _stale(dataset: DatasetTables, recipe: CurationRecipe, clips: Judged) -> str | None:
+def _stale(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) -> str | None:
     """Return why a selection is not of the dataset as it is now; None where it is."""
     read = clips.properties.get("tables")
     if not isinstance(read, dict):

@@ -75,8 +75,7 @@ class Live:
 
     def _video(self, clip_id: str) -> bytes | None:
         """Return the bytes of an exported clip, None for one that no export holds. Raises ``Damaged``."""
-        with self._lock:
-            places = self._places
+        places = self._places
         at = pc.index(places["clip_id"], clip_id).as_py()
         if at < 0:
             return None

@@ -150,11 +150,10 @@ def _plain(value: object) -> object:
     return clean(scrub(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def figure(value: float) -> str:
-    """Return a number with four digits at most, as people write it."""
-    if value and (abs(value) >= 1e6 or abs(value) < 1e-4):
-        return f"{value:.3g}"
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def figure(value: float, digits: int = 4) -> str:
+    """Return a number with so many digits at most, as people write it; whole thousands keep all of theirs."""
+    whole = 1000 <= abs(value) < 1e6
+    text = f"{value:,.0f}" if whole else f"{value:.{digits}g}"
     return text.replace("-", "−")
 
 

@@ -22,8 +22,8 @@ from dailies.curation.plain_text import one_line
 from dailies.curation.tables import DatasetTables, Table, read_part, with_places
 from dailies.pipelines.recipes import CurationRecipe
 from dailies.pipelines.report.data import AlikeClips, Beside, Clip, ClipNote, Duplicates, FunnelStep, Picture
-from dailies.pipelines.report.judged import BETWEEN, Judged, flags, numbers
-from dailies.pipelines.report.scores import SIDES
+from dailies.pipelines.report.judged import BETWEEN, JudgedClips, flags, numbers
+from dailies.pipelines.report.scores import SIDES, is_number
 from dailies.pipelines.showing import clock
 
 EACH = 6  # clips of a kind that are shown side by side
@@ -34,9 +34,11 @@ QUALITY = 60
 MOST_BYTES = 9_000_000  # of all pictures together: a third more in the page, which stays under 15 MB
 
 
-def beside(clips: Judged, steps: Sequence[FunnelStep], columns: Iterable[str]) -> tuple[Beside, ...]:
+def beside(clips: JudgedClips, steps: Sequence[FunnelStep]) -> tuple[Beside, ...]:
     """Return some clips that each step dropped, and some that were kept, which go by the number that the step is about."""
-    by_reason = {f"{name.replace('.', '_')}_{word}": name for name in columns for word in (*SIDES.values(), "missing")}
+    by_reason = {
+        f"{name.replace('.', '_')}_{word}": name for name in clips.limited for word in (*SIDES.values(), "missing")
+    }
     kept = np.flatnonzero(clips.keep)
     out = []
     first = pc.list_element(pc.split_pattern(clips.rows["why"], BETWEEN), 0)
@@ -51,9 +53,9 @@ def beside(clips: Judged, steps: Sequence[FunnelStep], columns: Iterable[str]) -
     return tuple(out)
 
 
-def _values(clips: Judged, column: str) -> NDArray[np.float64] | None:
+def _values(clips: JudgedClips, column: str) -> NDArray[np.float64] | None:
     values = clips.column(column)
-    return None if values is None else numbers(values)
+    return None if values is None or not is_number(values.type) else numbers(values)
 
 
 def _ordered(rows: NDArray[np.intp], value: NDArray[np.float64] | None) -> list[int]:
@@ -64,7 +66,7 @@ def _ordered(rows: NDArray[np.intp], value: NDArray[np.float64] | None) -> list[
 
 
 def _shown(
-    clips: Judged, rows: Sequence[int], column: str | None, value: NDArray[np.float64] | None
+    clips: JudgedClips, rows: Sequence[int], column: str | None, value: NDArray[np.float64] | None
 ) -> tuple[ClipNote, ...]:
     ids, seconds = clips.rows["clip_id"], clips.seconds
     return tuple(
@@ -78,7 +80,7 @@ def _shown(
     )
 
 
-def captioned(clips: Judged, captions: Sequence[str]) -> tuple[str, ...]:
+def captioned(clips: JudgedClips, captions: Sequence[str]) -> tuple[str, ...]:
     """Return the ids of some kept clips that have a caption."""
     if not captions:
         return ()
@@ -94,7 +96,7 @@ def captioned(clips: Judged, captions: Sequence[str]) -> tuple[str, ...]:
 # ---- duplicates -----------------------------------------------------------------------------------------------------
 
 
-def duplicates(clips: Judged) -> Duplicates:
+def duplicates(clips: JudgedClips) -> Duplicates:
     """Return groups of clips that are alike: those that a step of the recipe found, and copies of one content and span."""
     groups: list[tuple[str, list[int]]] = []
     names = clips.rows.column_names
@@ -121,7 +123,7 @@ def duplicates(clips: Judged) -> Duplicates:
     return Duplicates(groups=len(groups), clips=sum(len(group) for _, group in groups), shown=tuple(shown))
 
 
-def _alike(clips: Judged, columns: Sequence[str], among: Any) -> list[list[int]]:
+def _alike(clips: JudgedClips, columns: Sequence[str], among: Any) -> list[list[int]]:
     """Return the row numbers of clips that share what these columns hold, group by group."""
     rows = np.flatnonzero(flags(among))
     if not len(rows):
@@ -131,7 +133,7 @@ def _alike(clips: Judged, columns: Sequence[str], among: Any) -> list[list[int]]
     return sorted(sorted(group) for group in lists)
 
 
-def _member(clips: Judged, row: int) -> ClipNote:
+def _member(clips: JudgedClips, row: int) -> ClipNote:
     distance = next((name for name in clips.rows.column_names if name.endswith("duplicate_distance")), None)
     far = None if distance is None else clips.rows[distance][row].as_py()
     note = f"{clips.seconds[row]:.1f} s" + ("" if far is None else f", distance {far:.3g}")
@@ -142,7 +144,7 @@ def _member(clips: Judged, row: int) -> ClipNote:
 
 
 def clips_shown(
-    dataset: DatasetTables, recipe: CurationRecipe, clips: Judged, ids: Iterable[str], captions: Sequence[str]
+    dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips, ids: Iterable[str], captions: Sequence[str]
 ) -> dict[str, Clip]:
     """Return these clips with their frames, in the order given: where there are too many bytes, the last ones have none."""
     wanted = list(dict.fromkeys(ids))

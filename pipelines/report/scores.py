@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dailies.pipelines.report.data import Bars, ClipNote, Histogram, Score, Side, Threshold
-from dailies.pipelines.report.judged import Judged, numbers
+from dailies.pipelines.report.judged import JudgedClips, numbers
 
 BINS = 40
 STEPS = 160  # places where a limit can be moved to
@@ -26,7 +26,7 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
-def score(clips: Judged, column: str, doc: str, unit: str) -> Score | None:
+def score(clips: JudgedClips, column: str, doc: str, unit: str) -> Score | None:
     """Return how the usable clips spread over a column, with the limits of the rule over it; None where no clip has a value."""
     values = clips.column(column)
     if values is None or not is_number(values.type):
@@ -36,8 +36,8 @@ def score(clips: Judged, column: str, doc: str, unit: str) -> Score | None:
     known = usable & np.isfinite(value)
     if not known.any():
         return None
-    limit = clips.limits.get(column)
-    limits = {side: float(limit[side]) for side in SIDES if isinstance(limit, dict) and is_finite(limit.get(side))}
+    limit = clips.limits[column] if column in clips.limited else {}
+    limits = {side: float(limit[side]) for side in SIDES if is_finite(limit.get(side))}
     low, high = spread_of(value[known], list(limits.values()))
     word = column.replace(".", "_")
     by_rule = np.zeros(len(value), dtype=bool)
@@ -100,7 +100,7 @@ def histogram(
 
 
 def threshold(
-    clips: Judged,
+    clips: JudgedClips,
     column: str,
     side: Side,
     limit: float,
@@ -152,7 +152,7 @@ def threshold(
     )
 
 
-def _setting(clips: Judged, column: str, side: Side) -> tuple[bool, str]:
+def _setting(clips: JudgedClips, column: str, side: Side) -> tuple[bool, str]:
     """Return whether a rule has this limit as a quantile, and what sets it, with ``{}`` for the value."""
     rule = (clips.properties.get("rules") or {}).get(column)
     quantile = isinstance(rule, dict) and rule.get(f"{side}_quantile") is not None
@@ -160,7 +160,7 @@ def _setting(clips: Judged, column: str, side: Side) -> tuple[bool, str]:
 
 
 def _nearest(
-    clips: Judged, column: str, side: Side, limit: float, value: NDArray[np.float64], known: NDArray[np.bool_]
+    clips: JudgedClips, column: str, side: Side, limit: float, value: NDArray[np.float64], known: NDArray[np.bool_]
 ) -> tuple[tuple[ClipNote, ...], tuple[ClipNote, ...]]:
     """Return the clips nearest to a limit that it lets pass, and those that it does not; in the order of their values."""
     passes = value >= limit if side == "min" else value <= limit
@@ -179,7 +179,7 @@ def _nearest(
 # ---- charts of columns that have no rule ----------------------------------------------------------------------------
 
 
-def plain(clips: Judged, column: str, doc: str, unit: str, values: NDArray[np.float64]) -> Score | None:
+def plain(clips: JudgedClips, column: str, doc: str, unit: str, values: NDArray[np.float64]) -> Score | None:
     """Return how the usable clips spread over numbers that are no column, such as the length of a caption."""
     known = clips.usable & np.isfinite(values)
     if not known.any():
@@ -202,7 +202,7 @@ def plain(clips: Judged, column: str, doc: str, unit: str, values: NDArray[np.fl
     )
 
 
-def bars(clips: Judged, column: str, doc: str) -> Bars | None:
+def bars(clips: JudgedClips, column: str, doc: str) -> Bars | None:
     """Return the usable clips by a column of words; None where there are none, or as good as one for each clip."""
     rows = clips.rows.filter(pa.array(clips.usable))
     if not len(rows):
