@@ -19,8 +19,8 @@ GATING = 4  # blocks in one of them
 OFFSET = -0.691  # LUFS of a full-scale sine of 997 Hz in one front channel, with the filter's gain there: -3.01
 SILENT = -70.0  # LUFS: blocks below it do not count; nothing that counts is reported as this
 RELATIVE = 10.0  # LU below the loudness of the blocks above, where the second gate lies
-RESPONSE = Fraction(3, 20)  # seconds after which the filter's response is below 1e-14 of its beginning
-SIZE = 1 << 16  # of the Fourier transforms
+RESPONSE = Fraction(1, 10)  # seconds after which the filter's response is below 1e-9 of its beginning
+SIZE = 1 << 15  # of the Fourier transforms
 
 
 def weight(channel: str) -> float:
@@ -66,14 +66,14 @@ class Filter:
         self._before = np.zeros((channels, len(kernel) - 1), np.float32)
         size = max(SIZE, 1 << math.ceil(math.log2(2 * len(kernel))))
         self._size, self._step = size, size - len(kernel) + 1
-        self._spectrum = np.fft.rfft(kernel, size)
+        self._spectrum = np.fft.rfft(np.asarray(kernel, np.float32), size)
 
-    def __call__(self, samples: NDArray[np.float32]) -> Floats:
+    def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the next samples, (channels, n), filtered."""
         kept = self._before.shape[1]
         whole = np.concatenate([self._before, samples], axis=1)
         self._before = whole[:, whole.shape[1] - kept :]
-        out = np.empty(samples.shape)
+        out = np.empty(samples.shape, np.float32)
         for at in range(0, samples.shape[1], self._step):
             piece = whole[:, at : at + self._size]
             filtered = np.fft.irfft(np.fft.rfft(piece, self._size) * self._spectrum, self._size)

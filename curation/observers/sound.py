@@ -138,7 +138,7 @@ class _SoundPass:
                 self._speech.begin(block.rate)
         self._held.append(block.samples)
         self._count += block.samples.shape[1]
-        if self._count >= loudness.SIZE:
+        if self._count >= 2 * loudness.SIZE:
             self._measure(last=False)
 
     def _measure(self, *, last: bool) -> None:
@@ -152,7 +152,7 @@ class _SoundPass:
         samples = whole[:, :count]
         full = np.concatenate([self._before, np.abs(whole) >= FULL], axis=1)
         clipped = _clipped(np.pad(full, ((0, 0), (0, AHEAD if last else 0))), count)
-        energies = self._weights @ self._filter(samples) ** 2
+        energies = self._weights @ np.square(self._filter(samples), dtype=np.float64)
         values = np.stack([energies, np.square(samples, dtype=np.float64).mean(axis=0), clipped.mean(axis=0)])
         starts = self._starts(count)
         for number, sums in zip(self._numbers(starts), np.add.reduceat(values, starts, axis=1).T, strict=True):

@@ -65,6 +65,8 @@ class SoundDecoder:
         self._codec, self._base = stream.codec_context, Fraction(stream.time_base)
         self._codec.thread_count = 1
         self.rate: int | None = None
+        self._tick = self._base  # in samples, once their rate is known; and how far times may be off, in samples
+        self._loose = 0.0
         self._end: int | None = None  # number of the first sample behind what was given
         self._unplaced: list[
             _Unplaced
@@ -95,29 +97,29 @@ class SoundDecoder:
         rate, channels = int(frame.sample_rate), tuple(channel.name for channel in frame.layout.channels)
         if frame.is_corrupt or rate not in RATES or not 0 < len(channels) <= MOST_CHANNELS:
             return None
-        self.rate = self.rate or rate
+        if self.rate is None:
+            self.rate, self._tick = rate, self._base * rate
+            self._loose = float(2 * self._tick + LOOSE * rate)
         if rate != self.rate:
             return None
-        at = None if frame.pts is None else frame.pts * self._base * rate
+        at = None if frame.pts is None else frame.pts * self._tick
         return _Unplaced(at=at, channels=channels, samples=_floats(frame, len(channels)))
 
     def _take(self, piece: _Unplaced) -> Iterator[SoundBlock]:
         """Place the next piece, or keep it until enough are there to tell where they stand."""
-        assert self.rate is not None
-        tick = self._base * self.rate
         due: int | Fraction | None = self._due
         if due is None and self._unplaced:
             due = self._unplaced[0].at + sum(each.samples.shape[1] for each in self._unplaced)
         if due is None and piece.at is None:
             return  # no one knows when it is heard
-        if due is not None and piece.at is not None and abs(piece.at - due) > 2 * tick + LOOSE * self.rate:
+        if due is not None and piece.at is not None and abs(float(piece.at - due)) > self._loose:
             yield from self._settle()
             self._due = None
         if self._due is not None:
             yield from self._given(self._due, piece)
             return
         self._unplaced.append(piece)
-        if len(self._unplaced) >= (ASKED if tick > 1 else 1):
+        if len(self._unplaced) >= (ASKED if self._tick > 1 else 1):
             yield from self._settle()
 
     def _settle(self) -> Iterator[SoundBlock]:
@@ -165,7 +167,8 @@ def _floats(frame: Any, channels: int) -> Samples:
         values = (values.astype(np.float32) - 128) / 128
     elif values.dtype.kind == "i":
         values = values * np.float32(2.0 ** (1 - 8 * values.dtype.itemsize))
-    return np.nan_to_num(np.asarray(values, np.float32), copy=False, nan=0, posinf=0, neginf=0)
+    floats = np.ascontiguousarray(values, np.float32)
+    return floats if np.isfinite(floats.sum()) else np.nan_to_num(floats, copy=False, nan=0, posinf=0, neginf=0)
 
 
 def filled(blocks: Iterator[SoundBlock], start: int, end: int, channels: int) -> Iterator[tuple[Samples, bool]]:
