@@ -79,6 +79,11 @@ def split_named(word: object) -> str | None:
     return SPLIT_WORDS.get(str(word).strip().lower())
 
 
+def split_in(columns: Mapping[str, Any]) -> str | None:
+    """Return the split that a manifest's own columns name, by any of its names; None where they name none."""
+    return next((split_named(value) for name, value in columns.items() if name.lower() == "split"), None)
+
+
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 FAILURE = pa.struct(
@@ -288,6 +293,35 @@ SELECTIONS = pa.schema(
         field("reasons", pa.list_(pa.string()), "all rules it fell by"),
     ]
 )
+
+DUPLICATE_COLUMNS = [
+    field("duplicate_group", pa.string(), "the smallest clip_id among its copies, itself one; null if it has no copy"),
+    field(
+        "duplicate_kind",
+        pa.string(),
+        "the strongest by which it is a copy: exact (the same bytes), perceptual (looks the same), semantic; null if none",
+    ),
+    field(
+        "duplicate_distance",
+        pa.float64(),
+        "to the nearest such copy: exact 0; perceptual root mean square of normalised luma; semantic 1 - cosine",
+        "0 is the same",
+    ),
+    field("duplicate_size", pa.int32(), "clips in its group, itself one", "clip"),
+]
+DUPLICATES = pa.schema(
+    [
+        field("clip_id", pa.string(), "the clip"),
+        field("source_id", pa.string(), "its source"),
+        *DUPLICATE_COLUMNS,
+        field(
+            "duplicate_split",
+            pa.string(),
+            "train, validation or test: all clips of a group, and their sources, share one",
+        ),
+    ]
+)
+"""Which clips are copies of each other; replaced as a whole, since groups change when clips join."""
 
 RUNS = pa.schema(
     [
