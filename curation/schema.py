@@ -103,8 +103,10 @@ LATER = frozenset(
         "observations.failed_version",
         "observations.geometries",
         "observations.rendered",
+        "observations.sha256",
         "runs.number",
         "runs.stage_seconds",
+        "withdrawn.sha256",
     }
     | {f"clips.{name}" for name in ("span_id", "span_start", "span_end", "cuts_inside")}
     | {f"{kind}.failed_version" for kind in ("scores", "captions")}
@@ -183,7 +185,12 @@ OBSERVATIONS = pa.schema(
         field("segments", pa.int32(), "how many segments the source is split into"),
         field("origin", pa.int64(), "pts of the source's first frame", "tick"),
         field("unit", pa.string(), "source_id/segment: the key"),
-        field("content_id", pa.string(), "hash of size and sampled bytes; copies share it"),
+        field(
+            "content_id",
+            pa.string(),
+            "hash of size and sampled bytes, which copies share; where another source has the same, a hash of all bytes "
+            "stands behind it",
+        ),
         field("bytes", pa.int64(), "size of the source", "byte"),
         field("modified", pa.int64(), "modification time where the store has one", "ns"),
         field("manifest", pa.string(), "the manifest's other columns at that time, as a JSON object"),
@@ -201,6 +208,12 @@ OBSERVATIONS = pa.schema(
         field("seconds_taken", pa.float64(), "wall time of observing", "s"),
         field("geometries", pa.list_(GEOMETRY), "of the first frame, and wherever it changes; null in rows of before"),
         field("rendered", pa.bool_(), "whether the file says that it is of the rendered world; null in rows of before"),
+        field(
+            "sha256",
+            pa.string(),
+            "of all bytes, in the first segment's row; null up to 1 MiB, which content_id is over, and behind URLs until "
+            "another source has the same content_id",
+        ),
     ]
 )
 
@@ -352,6 +365,7 @@ WITHDRAWN = pa.schema(
         ),
         field("bytes", pa.int64(), "size of the source", "byte"),
         field("withdrawn", pa.timestamp("us", tz="UTC"), "when"),
+        field("sha256", pa.string(), "of all bytes, null where it was not read"),
     ]
 )
 """Sources that were taken down: they stay out until they are readmitted."""

@@ -9,12 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation import schema
-from dailies.curation.duplicates import Search, group_clips, read_embeddings, read_signatures
-from dailies.curation.duplicates.read import SIGNATURE_COLUMNS
+from dailies.curation.duplicates import (
+    EMBEDDING,
+    SIGNATURE_COLUMNS,
+    Search,
+    group_clips,
+    read_embeddings,
+    read_signatures,
+)
 from dailies.curation.schema import CONTENT_KEY
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.recipes.recipe import CurationRecipe
-from dailies.pipelines.recipes.steps import EMBEDDING, DedupStep
+from dailies.pipelines.recipes.steps import DedupStep
 from dailies.pipelines.reports import DuplicatesReport
 
 
@@ -41,7 +47,7 @@ def group_step(dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep) 
             read.append(embedded.name)
             count = embedded.arrow().count_rows()
             batches = embedded.batches(["clip_id", EMBEDDING], equals={"status": "ok"})
-            embeddings = read_embeddings(batches, ids, count, EMBEDDING, Path(folder) / "embeddings")
+            embeddings = read_embeddings(batches, ids, count, Path(folder) / "embeddings")
         search = Search(
             clips,
             exact=step.exact,

@@ -26,6 +26,7 @@ from dailies.curation.sources import list_sources
 from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, clean_tables
 from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
+from dailies.pipelines.contents import tell_apart
 from dailies.pipelines.exporting import check_private
 from dailies.pipelines.grouping import group_step
 from dailies.pipelines.recipes import fetch_models, kind_of_step
@@ -245,6 +246,7 @@ class _Run:
         todo = further_units(table, rows)
         if len(todo):
             self._run(work, table, todo, "segments", done=0, most=1, key="unit")
+        tell_apart(self.dataset, table, clips_table(self.dataset, self.recipe), self.exporting["addresses"])
 
     def _cut(self, step: CutStep) -> None:
         observers = self.recipe.step(ObserveStep).observers

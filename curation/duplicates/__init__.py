@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dailies.curation.duplicates.alike import Signatures
 from dailies.curation.duplicates.find import KINDS, Embeddings, Search, group_clips
-from dailies.curation.duplicates.read import read_embeddings, read_signatures
+from dailies.curation.duplicates.read import EMBEDDING, SIGNATURE_COLUMNS, read_embeddings, read_signatures
 from dailies.curation.duplicates.signatures import FrameSignatures
 
 __all__ = [
+    "EMBEDDING",
     "KINDS",
+    "SIGNATURE_COLUMNS",
     "Embeddings",
     "FrameSignatures",
     "Search",

@@ -71,9 +71,9 @@ def frame_distances(
     """Return the distance of each pair of frames, given by indexes; ``mirrored`` turns the right one over."""
     out = np.empty(len(left), np.float32)
     for at in range(0, len(left), BATCH):
-        one, other = left[at : at + BATCH], right[at : at + BATCH]
-        a, b = signatures.pictures[one], signatures.pictures[other]
-        told_a, told_b = signatures.told[signatures.sequences[one]], signatures.told[signatures.sequences[other]]
+        first, other = left[at : at + BATCH], right[at : at + BATCH]
+        a, b = signatures.pictures[first], signatures.pictures[other]
+        told_a, told_b = signatures.told[signatures.sequences[first]], signatures.told[signatures.sequences[other]]
         if mirrored:
             b, told_b = (x.reshape(-1, SIDE, SIDE)[:, :, ::-1].reshape(-1, PIXELS) for x in (b, told_b))
         out[at : at + BATCH] = _distances(a.astype(np.float32), b.astype(np.float32), told_a & told_b)

@@ -78,11 +78,11 @@ class Search:
 
     def pairs(self) -> Pairs:
         """Return all pairs that are found; of an exact kind, each clip with the first that has its content."""
-        found = [self._exact(), self._perceptual(), self._semantic()]
+        kinds = [self._exact(), self._perceptual(), self._semantic()]
         return Pairs(
-            clips=np.concatenate([pairs for pairs, _ in found]),
-            kinds=np.repeat(np.arange(len(found)), [len(pairs) for pairs, _ in found]),
-            distances=np.concatenate([distances for _, distances in found]),
+            clips=np.concatenate([pairs for pairs, _ in kinds]),
+            kinds=np.repeat(np.arange(len(kinds)), [len(pairs) for pairs, _ in kinds]),
+            distances=np.concatenate([distances for _, distances in kinds]),
         )
 
     def near(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -100,8 +100,8 @@ class Search:
             vectors = self.embeddings.vectors
             for start in range(0, len(asked), 8192):
                 some = asked[start : start + 8192]
-                one, other = (vectors[where[some]].astype(np.float32) for where in (at, there))
-                near[some] = (one * other).sum(1) >= self.similarity
+                first, other = (vectors[where[some]].astype(np.float32) for where in (at, there))
+                near[some] = (first * other).sum(1) >= self.similarity
         return np.asarray(near, bool)
 
     def _exact(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -31,9 +31,9 @@ def near_pairs(vectors: NDArray[np.float16], least: float) -> tuple[NDArray[np.i
     ``vectors`` (n, channels) are of length 1; they may be a file mapped into memory.
     """
     count = len(vectors)
-    found = _all_with_all(vectors, least) if count <= EXHAUSTIVE else _list_by_list(vectors, least)
+    parts = _all_with_all(vectors, least) if count <= EXHAUSTIVE else _list_by_list(vectors, least)
     lefts, rights, cosines = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-    for left, right, cosine in found:
+    for left, right, cosine in parts:
         lefts.append(np.minimum(left, right))
         rights.append(np.maximum(left, right))
         cosines.append(cosine)

@@ -15,6 +15,8 @@ from dailies.curation.duplicates.find import Embeddings
 from dailies.curation.duplicates.signatures import PIXELS, inside
 from dailies.curation.errors import DatasetError
 
+EMBEDDING = "embedding"
+"""The column of a scorer's table by whose likeness clips are semantic duplicates."""
 SIGNATURE_COLUMNS = ("clip_id", "seconds", "pictures", "inner", "bars")
 
 
@@ -73,9 +75,7 @@ def _places(ids: pa.ChunkedArray, clip_ids: pa.Array) -> NDArray[np.int64]:
     return np.asarray(places.to_numpy(), np.int64)
 
 
-def read_embeddings(
-    batches: Iterable[pa.RecordBatch], clip_ids: pa.Array, count: int, column: str, file: Path
-) -> Embeddings:
+def read_embeddings(batches: Iterable[pa.RecordBatch], clip_ids: pa.Array, count: int, file: Path) -> Embeddings:
     """Return those of ``clip_ids`` that ``batches``, of ``count`` rows at most, have an embedding of, brought to length 1.
 
     They are written to ``file`` in half precision, and read from there. Raises ``DatasetError`` where they differ in length.
@@ -83,18 +83,18 @@ def read_embeddings(
     vectors: NDArray[np.float16] | None = None
     ids, filled = [pa.array([], pa.string())], 0
     for batch in batches:
-        rows = batch.filter(pc.is_valid(batch[column]))
+        rows = batch.filter(pc.is_valid(batch[EMBEDDING]))
         if not len(rows):
             continue
-        lengths = pc.unique(pc.list_value_length(rows[column])).to_pylist()
+        lengths = pc.unique(pc.list_value_length(rows[EMBEDDING])).to_pylist()
         channels = lengths[0] if vectors is None else vectors.shape[1]
         if lengths != [channels]:
             raise DatasetError(
-                f"{column}: embeddings of {sorted({*lengths, channels})} numbers; one model makes one length"
+                f"{EMBEDDING}: embeddings of {sorted({*lengths, channels})} numbers; one model makes one length"
             )
         if vectors is None:
             vectors = np.memmap(file, np.float16, "w+", shape=(count, channels))
-        part = np.asarray(rows[column].flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, channels)
+        part = np.asarray(rows[EMBEDDING].flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, channels)
         part = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
         vectors[filled : filled + len(part)] = part
         ids.append(rows["clip_id"])

@@ -67,5 +67,5 @@ def _named(manifests: pa.ChunkedArray) -> pa.Array:
     coded = pc.dictionary_encode(manifests).combine_chunks()
     coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
     texts = coded.dictionary.to_pylist()
-    words = [schema.split_in(read_object(text, "manifest of a source", UsageError)) for text in texts]
-    return pa.array(words, pa.string()).take(coded.indices)
+    splits = [schema.split_in(read_object(text, "manifest of a source", UsageError)) for text in texts]
+    return pa.array(splits, pa.string()).take(coded.indices)

@@ -228,8 +228,8 @@ class DatasetTables:
                 counts[f"exports/{name}"] = withdraw_from_export(self.folder / "exports" / name, sources)
                 if bar is not None:
                     bar.advance()
-            made = ("selections/", "duplicates/", "signatures/", "captions/", "scores/")
-            order = (*made, "clips/", "spans", "observations@", "places")
+            derived = ("selections/", "duplicates/", "signatures/", "captions/", "scores/")
+            order = (*derived, "clips/", "spans", "observations@", "places")
             for start in order:
                 if start == "spans" and keep_spans:
                     continue

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 
 from dailies.curation.config import did_you_mean, offered
+from dailies.curation.duplicates import EMBEDDING
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.schema import CLIP_COLUMNS, is_listed
 from dailies.curation.select import check_rules
 from dailies.pipelines.recipes.steps import (
-    EMBEDDING,
     Annotation,
     CutStep,
     DedupStep,

@@ -181,10 +181,6 @@ class CaptionStep(StrictModel):
         return {"text": field(self.name, pa.string(), f"caption by {self.name.removeprefix('caption_')}")}
 
 
-EMBEDDING = "embedding"
-"""The column of a scorer's table by whose likeness clips are semantic duplicates."""
-
-
 class Perceptual(StrictModel):
     """Copies that look the same.
 
