@@ -234,7 +234,7 @@ CLIP_COLUMNS = [
     field("content_id", pa.string(), "hash of the source's content"),
     field("uri", pa.string(), "where the source lies; of a URL, neither password nor query"),
     field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
-    field("split", pa.string(), "train, validation or test: a function of the content"),
+    field("split", pa.string(), "train, validation or test as cut: a function of the content"),
     field(
         "status",
         pa.string(),

@@ -28,8 +28,10 @@ from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.tables import DatasetTables, verify
 from dailies.curation.world import Background, Camera, Script, Shape, Shot
 from dailies.pipelines import again, run
+from dailies.pipelines.recipes.describe import describe
 from dailies.pipelines.recipes.recipe import parse_recipe
 from dailies.pipelines.reports import Summary
+from tests.conftest import Dailies
 
 FPS, SIZE = 12, (192, 108)
 KINDS = ("plain", "crf35", "half", "trimmed", "logo", "letterbox", "remux")
@@ -236,6 +238,26 @@ def test_another_split_of_the_same_clips_is_another_export(copied: tuple[Path, P
     assert (report.extracted, report.taken_over) == (0, sum(summary.exports[0].splits.values()))
 
 
+def test_a_copy_that_joins_and_is_not_kept_makes_another_export(tmp_path: Path) -> None:
+    """Its clips are the same ones; what it says of their groups is not."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for seed in (5, 6):
+        write_copies(videos, seed, ["plain"])
+    longer = recipe(overrides=["main.rules.seconds.min=3.5"])
+    first = run.curate([str(videos)], str(tmp_path / "data"), longer, engine="local", workers=1).exports[0]
+    assert (
+        run.curate([str(videos)], str(tmp_path / "data"), longer, engine="local", workers=1).exports[0].path
+        == first.path
+    )
+    write_copies(videos, 5, ["trimmed"])
+    second = run.curate([str(videos)], str(tmp_path / "data"), longer, engine="local", workers=1).exports[0]
+    assert second.path != first.path
+    assert (second.extracted, second.taken_over) == (0, 2)
+    sizes = [pq.read_table(f"{export.path}/index.parquet")["duplicate_size"].to_pylist() for export in (first, second)]
+    assert [sorted(each) for each in sizes] == [[1, 1], [1, 2]]
+
+
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
@@ -337,6 +359,30 @@ def test_a_later_and_shorter_cut_of_a_clip_is_a_copy_and_one_frame_is_not_enough
             np.ones((2, 256), bool),
         )
         assert len(Search(clip_rows(2), signatures=signatures).pairs().clips) == found
+
+
+def compared(picture: np.ndarray, other: np.ndarray) -> int:
+    """How many pairs are found of two clips of four frames each that show these pictures (256,)."""
+    draw = np.random.default_rng(1)
+    clips = np.stack([np.tile(picture, (4, 1)), np.tile(other, (4, 1))]).astype(float)
+    noisy = np.clip(clips + draw.normal(0, 2, clips.shape), 0, 255).astype(np.uint8)
+    return len(Search(clip_rows(2), signatures=signatures_of(noisy)).pairs().clips)
+
+
+def test_a_mirrored_clip_of_a_nearly_symmetric_scene_is_no_copy() -> None:
+    """It is within the limit, and nearer still when it is turned over."""
+    left, right = (picture.reshape(16, 16).astype(float) for picture in scenes(2, seed=3))
+    scene = np.clip((left + left[:, ::-1]) / 2 + (right - 120) * 0.1, 0, 255)
+    assert compared(scene.ravel(), scene.ravel()) == 1
+    assert compared(scene.ravel(), scene[:, ::-1].ravel()) == 0
+
+
+def test_a_logo_spoils_only_the_blocks_under_it_and_another_half_is_no_logo() -> None:
+    scene = scenes(1, seed=6).reshape(16, 16)
+    for size, found in (((5, 7), 1), ((8, 16), 0)):
+        stamped = scene.copy()
+        stamped[: size[0], -size[1] :] = 250
+        assert compared(scene.ravel(), stamped.ravel()) == found
 
 
 def test_bars_are_told_from_dark_scenes() -> None:
@@ -526,3 +572,24 @@ def test_what_a_manifest_holds_out_stays_held_out_and_takes_copies_along() -> No
     # the last is another span of the first one's source, whose manifest puts it elsewhere
     assert result.split.to_pylist() == ["validation", "validation", "test", "test", "validation"]
     assert result.overruled == 1
+
+
+# ---- the command line -----------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_groups_and_what_follows(copied: tuple[Path, Path, Summary], dailies: Dailies) -> None:
+    _, data, _ = copied
+    printed = dailies("dedup", str(data), "--workers", "1").stdout
+    assert "16 clips in 3 groups (2 exact, 14 perceptual), of which 13 would go if one of each stayed" in printed
+    assert f"dailies select {data}" in printed
+    report = json.loads(dailies("dedup", str(data), "--json").stdout)
+    assert (report["groups"], report["largest_group"]) == (3, len(KINDS))
+
+
+def test_recipes_show_the_keys_of_the_step(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE)
+    keys = {key.name: key for part in describe(str(path)) for key in part.keys}
+    assert keys["dedup.perceptual.distance"].value == 0.25
+    assert (keys["dedup.perceptual"].value, keys["dedup.semantic"].value) == (True, False)
+    assert all(key.about for name, key in keys.items() if name.startswith("dedup."))

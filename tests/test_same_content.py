@@ -76,9 +76,10 @@ def contents_of(tmp_path: Path, view: str = "clips") -> dict[str, str]:
 def test_they_are_two_sources_of_which_none_is_dropped_and_copies_are_one(
     tmp_path: Path, padded: Path, again: Curate
 ) -> None:
-    other, copy = changed(padded, tmp_path / "b.mp4"), tmp_path / "c.mp4"
+    first, other, copy = tmp_path / "a.mp4", changed(padded, tmp_path / "b.mp4"), tmp_path / "c.mp4"
+    shutil.copy(padded, first)
     shutil.copy(other, copy)
-    summary = again(padded, other, copy)
+    summary = again(first, other, copy)
     assert summary.duplicates is not None
     assert summary.duplicates.copies == {"exact": 2}
     assert summary.selections[0].reasons == {"duplicate": 1}
@@ -86,11 +87,16 @@ def test_they_are_two_sources_of_which_none_is_dropped_and_copies_are_one(
     assert names["b.mp4"] == names["c.mp4"] != names["a.mp4"]
     assert {video.sampled_id(name) for name in names.values()} == {video.content_id(str(padded))[0]}
     assert verify(DatasetTables.open(tmp_path / "data")) == []
-    clip = Dataset(tmp_path / "data").sql("select clip_id from clips where uri like '%b.mp4'")["clip_id"][0].as_py()
-    Dataset(tmp_path / "data").frames(clip)
-    shutil.copy(padded, other)
+    rows = Dataset(tmp_path / "data").sql("select clip_id, uri from clips where contains(content_id, '-')").to_pylist()
+    later, path = rows[0]["clip_id"], Path(rows[0]["uri"])  # the one that came second, whichever it was
+    Dataset(tmp_path / "data").frames(later)
+    before = path.read_bytes()
+    shutil.copy(padded if path in (other, copy) else other, tmp_path / "mine.mp4")
+    path.unlink()
+    shutil.copy(tmp_path / "mine.mp4", path)
     with pytest.raises(Changed):
-        Dataset(tmp_path / "data").frames(clip)
+        Dataset(tmp_path / "data").frames(later)
+    path.write_bytes(before)
 
 
 def test_one_that_joins_later_leaves_what_is_there_as_it_is(tmp_path: Path, padded: Path, again: Curate) -> None:

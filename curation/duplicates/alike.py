@@ -22,6 +22,7 @@ BATCH = 16_384  # pairs of pictures compared at once: 16 MB for each step of the
 SLACK = 0.26  # s between frames that may stand for each other
 OFFSETS = 8  # to a second: how finely two clips are laid over each other
 ALIGNED = 0.6  # of the shorter clip's frames, and two of them where it has two, must have one that stands for them
+ROWS = 262_144  # pairs of sequences, each at an offset, laid over each other at once
 LONGEST = 1 << 20  # s: longer than any clip
 
 
@@ -144,6 +145,22 @@ def clip_distances(
     mean over the frames that stand for each other, at the offset where it is least. A clip that is nearer to the other one
     turned over, left to right, is a mirrored one, and no copy.
     """
+    parts = [
+        _aligned(signatures, left[at : at + ROWS], right[at : at + ROWS], ahead[at : at + ROWS], most)
+        for at in range(0, max(len(left), 1), ROWS)
+    ]
+    pairs, distances = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.lexsort((distances, pairs[:, 1], pairs[:, 0]))
+    pairs, distances = pairs[order], distances[order]
+    once = np.ones(len(pairs), bool)
+    once[1:] = (pairs[1:] != pairs[:-1]).any(1)
+    return pairs[once], distances[once].astype(np.float32)
+
+
+def _aligned(
+    signatures: Signatures, left: NDArray[np.int64], right: NDArray[np.int64], ahead: NDArray[np.float64], most: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return what ``clip_distances`` does, but for each offset."""
     keys = signatures.sequences * LONGEST + signatures.seconds
     begins = np.searchsorted(signatures.sequences, np.arange(len(signatures.clips) + 1))
     counts = np.diff(begins)
@@ -166,12 +183,7 @@ def clip_distances(
     turned = frame_distances(signatures, frame[pick], nearest[pick], mirrored=True)
     near = near[_means(row[pick], turned, len(left))[near] >= distance[near]]
     first, second = signatures.clips[left[near]], signatures.clips[right[near]]
-    pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], 1)
-    order = np.lexsort((distance[near], pairs[:, 1], pairs[:, 0]))
-    pairs, distances = pairs[order], distance[near][order]
-    once = np.ones(len(pairs), bool)
-    once[1:] = (pairs[1:] != pairs[:-1]).any(1)
-    return pairs[once], distances[once].astype(np.float32)
+    return np.stack([np.minimum(first, second), np.maximum(first, second)], 1), distance[near]
 
 
 def _means(rows: NDArray[np.int64], values: NDArray[np.float32], count: int) -> NDArray[np.float64]:

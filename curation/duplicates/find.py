@@ -23,6 +23,7 @@ from dailies.curation.duplicates.neighbours import near_pairs
 from dailies.curation.duplicates.splits import Splits, splits_of
 
 KINDS = ("exact", "perceptual", "semantic")
+ASKED = 8192  # pairs of clips that are compared at once
 FARTHER = 1.5  # times the limit on clips that two of their frames may be apart to be looked at
 
 
@@ -90,16 +91,18 @@ class Search:
         near = self.content[left] == self.content[right]
         if self.signatures is not None:
             asked = np.flatnonzero(~near & (self.source[left] != self.source[right]))
-            rows = all_offsets(self.signatures, left[asked], right[asked])
-            close, _ = clip_distances(self.signatures, *rows, most=self.distance)
-            keys = np.minimum(left, right) * self.count + np.maximum(left, right)
-            near |= np.isin(keys, close[:, 0] * self.count + close[:, 1])
+            for start in range(0, len(asked), ASKED):
+                some = asked[start : start + ASKED]
+                rows = all_offsets(self.signatures, left[some], right[some])
+                close, _ = clip_distances(self.signatures, *rows, most=self.distance)
+                keys = np.minimum(left[some], right[some]) * self.count + np.maximum(left[some], right[some])
+                near[some] = np.isin(keys, close[:, 0] * self.count + close[:, 1])
         if self.embeddings is not None:
             at, there = self.embeddings.rows(left), self.embeddings.rows(right)
             asked = np.flatnonzero((at >= 0) & (there >= 0) & ~near)
             vectors = self.embeddings.vectors
-            for start in range(0, len(asked), 8192):
-                some = asked[start : start + 8192]
+            for start in range(0, len(asked), ASKED):
+                some = asked[start : start + ASKED]
                 first, other = (vectors[where[some]].astype(np.float32) for where in (at, there))
                 near[some] = (first * other).sum(1) >= self.similarity
         return np.asarray(near, bool)

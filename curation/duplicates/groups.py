@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Near = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 """Says of pairs of clips, given by two arrays of indexes, whether they are near each other."""
 
-MOST_ASKED = 4_000_000  # pairs of representatives and clips two steps away that one round asks about
+MOST_ASKED = 1_000_000  # pairs of representatives and clips two steps away that one round asks about
 
 
 def components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -61,7 +61,7 @@ def column_names(table: str, stored: Iterable[str], prefixes: Mapping[str, str])
     if group == "duplicates":
         return {name: name for name in stored if name != "source_id"}
     if group == "signatures":
-        return {name: _of_model(name, f"{group}_{rest}", name) for name in stored if name != "source_id"}
+        return {name: _of_model(name, f"{group}_{rest}", f"signature_{name}") for name in stored if name != "source_id"}
     if group == "selections":
         return {name: name for name in stored if name not in ("source_id", "split")}
     if group == "exports":
