@@ -225,6 +225,21 @@ def test_grouping_again_decodes_nothing_and_later_commands_know_it(
     assert set(Dataset(mine).clips().column_names) >= {column.name for column in schema.DUPLICATE_COLUMNS}
 
 
+def test_a_cap_on_groups_leaves_one_of_each_and_all_that_are_alone(
+    copied: tuple[Path, Path, Summary], tmp_path: Path
+) -> None:
+    _, data, summary = copied
+    mine = tmp_path / "data"
+    shutil.copytree(data, mine)
+    cap = "main.at_most={duplicate_group: {count: 1, keep: longest}}"
+    selected = again.select_again(str(mine), "main", [cap])
+    assert summary.duplicates is not None
+    assert selected.kept == summary.duplicates.clips - summary.duplicates.spare
+    kept = Dataset(mine).sql("select uri from clips join selection_main using (clip_id) where keep")["uri"].to_pylist()
+    assert not [uri for uri in kept if "trimmed" in uri]
+    assert len([uri for uri in kept if "mirrored" in uri]) == 2
+
+
 def test_another_split_of_the_same_clips_is_another_export(copied: tuple[Path, Path, Summary], tmp_path: Path) -> None:
     _, data, summary = copied
     mine = tmp_path / "data"
