@@ -95,9 +95,9 @@ def _identify(
         groups.setdefault(row["uri"], []).append(row)
     out_uris = {public(row["uri"]) for row in out if row["uri"]}
     out_contents: dict[str, list[Mapping[str, Any]]] = {}
-    for row in out:
-        if row["content_id"]:
-            out_contents.setdefault(video.sampled_id(row["content_id"]), []).append(row)
+    for gone in out:
+        if gone["content_id"]:
+            out_contents.setdefault(video.sampled_id(gone["content_id"]), []).append(gone)
     fresh: list[dict[str, Any]] = []
     told: list[dict[str, Any]] = []
     for row in rows:

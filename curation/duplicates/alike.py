@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dailies.curation.duplicates.signatures import PIXELS, SIDE
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 KEPT = 0.85  # of the blocks, those that are compared: a logo or a clock in a corner takes less
 LEAST = 64  # blocks outside of bars, with fewer of which nothing is compared
@@ -76,9 +79,14 @@ def frame_distances(
         a, b = signatures.pictures[first], signatures.pictures[other]
         told_a, told_b = signatures.told[signatures.sequences[first]], signatures.told[signatures.sequences[other]]
         if mirrored:
-            b, told_b = (x.reshape(-1, SIDE, SIDE)[:, :, ::-1].reshape(-1, PIXELS) for x in (b, told_b))
+            b, told_b = _turned(b), _turned(told_b)
         out[at : at + BATCH] = _distances(a.astype(np.float32), b.astype(np.float32), told_a & told_b)
     return out
+
+
+def _turned(pictures: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Return pictures (n, 256) turned over, left to right."""
+    return pictures.reshape(-1, SIDE, SIDE)[:, :, ::-1].reshape(-1, PIXELS)
 
 
 def _distances(a: NDArray[np.float32], b: NDArray[np.float32], told: NDArray[np.bool_]) -> NDArray[np.float32]:

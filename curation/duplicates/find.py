@@ -149,14 +149,14 @@ def group_clips(clips: pa.Table, search: Search) -> tuple[pa.Table, Splits]:
     followed = pairs.clips[(pairs.kinds < KINDS.index("semantic")) | inside]
     members = np.stack([representative, np.arange(len(clips))], 1)[~alone]
     splits = splits_of(clips, np.concatenate([followed, members]))
-    named = np.append(np.asarray(KINDS, object), None)[kind]
+    named = np.asarray([*KINDS, None], object)[kind]
     return (
         pa.table(
             {
                 "clip_id": clips["clip_id"],
                 "source_id": clips["source_id"],
                 "duplicate_group": _where(clips["clip_id"].take(pa.array(first[representative])), alone),
-                "duplicate_kind": pa.array(np.where(alone, None, named), pa.string()),
+                "duplicate_kind": pa.array(named, pa.string()),
                 "duplicate_distance": pa.array(distance.astype(np.float64), mask=alone | np.isnan(distance)),
                 "duplicate_size": pa.array(size.astype(np.int32)),
                 "duplicate_split": splits.split,

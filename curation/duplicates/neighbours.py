@@ -111,6 +111,7 @@ def _probes(vectors: NDArray[np.float16]) -> NDArray[np.int32]:
         components, lists, niter=6, seed=SEED, max_points_per_centroid=TRAINED_ON, min_points_per_centroid=1
     )
     means.train(turn.apply(some))
+    assert means.centroids is not None
     index = faiss.IndexHNSWFlat(components, 32)  # so that finding a list takes log n
     index.add(means.centroids)
     index.hnsw.efSearch = 32

@@ -122,7 +122,7 @@ class CurationRecipe(StrictModel):
     def signatures(self) -> str:
         """The table of what clips look like, which dedup steps read."""
         signer = DedupStep().signer
-        return f"signatures/frames@{fingerprint([self.clips, meaning_of(signer), signer.weights()])}"
+        return f"signatures/frames@{fingerprint([self.clips, meaning_of(signer)])}"
 
     def embedder(self, step: DedupStep) -> ScoreStep:
         """Return the step whose embeddings a dedup step reads."""
