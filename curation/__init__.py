@@ -8,7 +8,7 @@ Importing the package loads nothing heavy; a room is loaded when it is named::
 from importlib import import_module
 from types import ModuleType
 
-ROOMS = ("captioners", "detectors", "export", "observers", "scorers", "tables", "video", "world")
+ROOMS = ("captioners", "detectors", "duplicates", "export", "observers", "scorers", "tables", "video", "world")
 FILES = (
     "atomic",
     "cards",

@@ -335,8 +335,7 @@ def _status(span: Span, rules: ClipRules) -> str:
 def _named_split(row: Mapping[str, Any], rules: ClipRules) -> str:
     """Return the manifest's own ``split``, by any of its names, where it has one, else a function of the content."""
     columns = read_object(row["manifest"] or "{}", "manifest of a source", UsageError)
-    named = next((schema.split_named(value) for name, value in columns.items() if name.lower() == "split"), None)
-    return named or split_of(row["content_id"], rules.validation_share, rules.test_share)
+    return schema.split_in(columns) or split_of(row["content_id"], rules.validation_share, rules.test_share)
 
 
 def split_of(content_id: str, validation_share: float, test_share: float) -> str:

@@ -20,6 +20,7 @@ from dailies.curation.observers import Listener, Observer
 from dailies.curation.policy import local_path
 from dailies.curation.timing import Span
 from dailies.curation.types import EvidenceFrame, Probe, Track
+from dailies.curation.video import READ_WHOLE, whole_hash
 
 
 def observe_row(
@@ -43,6 +44,8 @@ def observe_row(
             address_of(source), observers, evidence, heartbeat, segment=segment, segment_seconds=segment_seconds
         )
         row |= _observed(observation)
+        if segment is None and local_path(source["uri"]) is not None and observation.bytes > READ_WHOLE:
+            row["sha256"] = whole_hash(address_of(source), heartbeat)
     except SourceError as error:
         row |= failed(error, source)
     return row | {"seconds_taken": time.monotonic() - began}

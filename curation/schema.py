@@ -79,6 +79,11 @@ def split_named(word: object) -> str | None:
     return SPLIT_WORDS.get(str(word).strip().lower())
 
 
+def split_in(columns: Mapping[str, Any]) -> str | None:
+    """Return the split that a manifest's own columns name, by any of its names; None where they name none."""
+    return next((split_named(value) for name, value in columns.items() if name.lower() == "split"), None)
+
+
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 FAILURE = pa.struct(
@@ -98,8 +103,10 @@ LATER = frozenset(
         "observations.failed_version",
         "observations.geometries",
         "observations.rendered",
+        "observations.sha256",
         "runs.number",
         "runs.stage_seconds",
+        "withdrawn.sha256",
     }
     | {f"clips.{name}" for name in ("span_id", "span_start", "span_end", "cuts_inside")}
     | {f"{kind}.failed_version" for kind in ("scores", "captions")}
@@ -178,7 +185,12 @@ OBSERVATIONS = pa.schema(
         field("segments", pa.int32(), "how many segments the source is split into"),
         field("origin", pa.int64(), "pts of the source's first frame", "tick"),
         field("unit", pa.string(), "source_id/segment: the key"),
-        field("content_id", pa.string(), "hash of size and sampled bytes; copies share it"),
+        field(
+            "content_id",
+            pa.string(),
+            "hash of size and sampled bytes, which copies share; where another source has the same, a hash of all bytes "
+            "stands behind it",
+        ),
         field("bytes", pa.int64(), "size of the source", "byte"),
         field("modified", pa.int64(), "modification time where the store has one", "ns"),
         field("manifest", pa.string(), "the manifest's other columns at that time, as a JSON object"),
@@ -196,6 +208,12 @@ OBSERVATIONS = pa.schema(
         field("seconds_taken", pa.float64(), "wall time of observing", "s"),
         field("geometries", pa.list_(GEOMETRY), "of the first frame, and wherever it changes; null in rows of before"),
         field("rendered", pa.bool_(), "whether the file says that it is of the rendered world; null in rows of before"),
+        field(
+            "sha256",
+            pa.string(),
+            "of all bytes, in the first segment's row; null up to 1 MiB, which content_id is over, and behind URLs until "
+            "another source has the same content_id",
+        ),
     ]
 )
 
@@ -216,7 +234,7 @@ CLIP_COLUMNS = [
     field("content_id", pa.string(), "hash of the source's content"),
     field("uri", pa.string(), "where the source lies; of a URL, neither password nor query"),
     field("manifest", pa.string(), "the manifest's other columns, as a JSON object"),
-    field("split", pa.string(), "train, validation or test: a function of the content"),
+    field("split", pa.string(), "train, validation or test as cut: a function of the content"),
     field(
         "status",
         pa.string(),
@@ -289,6 +307,35 @@ SELECTIONS = pa.schema(
     ]
 )
 
+DUPLICATE_COLUMNS = [
+    field("duplicate_group", pa.string(), "the smallest clip_id among its copies, itself one; null if it has no copy"),
+    field(
+        "duplicate_kind",
+        pa.string(),
+        "the strongest by which it is a copy: exact (the same bytes), perceptual (looks the same), semantic; null if none",
+    ),
+    field(
+        "duplicate_distance",
+        pa.float64(),
+        "to the nearest such copy: exact 0; perceptual root mean square of normalised luma; semantic 1 - cosine",
+        "0 is the same",
+    ),
+    field("duplicate_size", pa.int32(), "clips in its group, itself one", "clip"),
+]
+DUPLICATES = pa.schema(
+    [
+        field("clip_id", pa.string(), "the clip"),
+        field("source_id", pa.string(), "its source"),
+        *DUPLICATE_COLUMNS,
+        field(
+            "duplicate_split",
+            pa.string(),
+            "train, validation or test: all clips of a group, and their sources, share one",
+        ),
+    ]
+)
+"""Which clips are copies of each other; replaced as a whole, since groups change when clips join."""
+
 RUNS = pa.schema(
     [
         field("run_id", pa.string(), "one start of the command"),
@@ -318,6 +365,7 @@ WITHDRAWN = pa.schema(
         ),
         field("bytes", pa.int64(), "size of the source", "byte"),
         field("withdrawn", pa.timestamp("us", tz="UTC"), "when"),
+        field("sha256", pa.string(), "of all bytes, null where it was not read"),
     ]
 )
 """Sources that were taken down: they stay out until they are readmitted."""

@@ -1,8 +1,8 @@
 """Pipelines: the thin shell of Ray and recipes around curation, training and the zoo; ``cli`` is the command line.
 
-Commands are functions here: ``run`` (curate), ``again`` (select, export), ``overview``, ``showing``, ``report``, ``cuts``,
-``maintenance``, ``latents``, ``train``, ``train_vae``, ``quickstart``, ``doctor``. They return frozen reports, and take a
-``progress``.
+Commands are functions here: ``run`` (curate), ``again`` (dedup, select, export), ``overview``, ``showing``, ``report``,
+``cuts``, ``maintenance``, ``latents``, ``train``, ``train_vae``, ``quickstart``, ``doctor``. They return frozen reports, and
+take a ``progress``.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ __all__ = [
     "export_work",
     "exporting",
     "footage",
+    "grouping",
     "import_path",
     "installation",
     "isolate",

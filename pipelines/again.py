@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from dailies.curation.config import offered
 from dailies.curation.errors import UsageError
+from dailies.curation.packages import need
 from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.curation.progress import Progress, reporting, silent
 from dailies.curation.sources import list_sources
@@ -16,11 +17,13 @@ from dailies.pipelines import places
 from dailies.pipelines.exporting import check_private
 from dailies.pipelines.recipes.overrides import step_of
 from dailies.pipelines.recipes.recipe import CurationRecipe
-from dailies.pipelines.recipes.steps import ExportStep, SelectStep, kind_of_step
+from dailies.pipelines.recipes.steps import DedupStep, ExportStep, SelectStep, kind_of_step
 from dailies.pipelines.reports import (
+    DuplicatesReport,
     ExportReport,
     SelectionReport,
 )
+from dailies.pipelines.run import dedup_step
 from dailies.pipelines.run_rows import record_run
 from dailies.pipelines.selecting import check_manifest_rules, export_step, last_recipe, select_step
 
@@ -90,7 +93,33 @@ def export_again(
         )
 
 
-def _check_sets(recipe: CurationRecipe, step: SelectStep | ExportStep, overrides: Sequence[str]) -> None:
+def dedup_again(
+    url: str,
+    overrides: Sequence[str] = (),
+    *,
+    engine: engines.Engine = "auto",
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> DuplicatesReport:
+    """Look for copies among the clips of a dataset, with overrides such as ``dedup.perceptual.distance=0.2``.
+
+    No video is decoded and no model is called. Where the last run's recipe has no dedup step, it gets one, before its first
+    selection. ``engine``, ``workers``: see ``engine.session``; evidence is read of clips that were not looked at yet.
+    """
+    engines.check_engine(engine)
+    dataset = DatasetTables.open(url)
+    recipe = last_recipe(dataset, overrides, with_dedup=True)
+    step = recipe.dedup()
+    assert step is not None
+    _check_sets(recipe, step, overrides)
+    need(step.requires, by=f"step {step.name}")
+    with reporting(progress), dataset.writer(), engines.session(engine, workers=workers) as session:
+        report = dedup_step(dataset, recipe, step, session, progress)
+        record_run(dataset, recipe)  # only now: the next command must not start from what was refused
+        return report
+
+
+def _check_sets(recipe: CurationRecipe, step: DedupStep | SelectStep | ExportStep, overrides: Sequence[str]) -> None:
     """Refuse overrides of other steps than the one that is done again: they would be noted, and nothing would follow them.
 
     A selection's own values may change along with an export of it, which selects nothing anew, and so are refused too.
@@ -102,6 +131,7 @@ def _check_sets(recipe: CurationRecipe, step: SelectStep | ExportStep, overrides
             continue
         kind = steps.get(name, "curate")
         command = f"dailies {kind} --name {name}" if kind in ("select", "export") else "dailies curate"
+        command = "dailies dedup" if kind == "dedup" else command
         raise UsageError(f"--set {override}: changes nothing that {ours} {step.name} does; use {command}")
 
 

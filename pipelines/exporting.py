@@ -83,6 +83,8 @@ def export_selection(
         meaning.append(sorted(set(clips["uri"].to_pylist())))
     if private_sources:
         meaning.append("private sources")
+    if recipe.dedup(step) is not None:  # groups and splits change when clips join that are not in the export
+        meaning.append(_groups(clips))
     exports = dataset.folder / "exports"
     name, previous = _place(dataset, f"{step.name}@{schema.fingerprint(meaning)}", wanted)
     retriable = previous is not None and _retriable(previous, retry_failed=retry_failed, addresses=addresses)
@@ -144,6 +146,12 @@ def export_selection(
         point_latest(dataset, name)
         return replace(report(step.name, exports / name), extracted=manifest.extracted, taken_over=manifest.taken_over)
     return _report_found(dataset, run_id, step, previous)
+
+
+def _groups(clips: pa.Table) -> str:
+    """Return a hash of the clips' splits and groups."""
+    columns = ["clip_id", "split", *(column.name for column in schema.DUPLICATE_COLUMNS)]
+    return schema.digest(*clips.select(columns).sort_by("clip_id").to_pydict().items())
 
 
 def _report_found(dataset: DatasetTables, run_id: str, step: ExportStep, previous: Folder) -> ExportReport:

@@ -14,7 +14,8 @@ from dailies.curation.export.card import disagreement, recount
 from dailies.curation.export.manifest import MANIFEST
 from dailies.curation.progress import Bar, progress_in_force, silent
 from dailies.curation.tables import DatasetProblem, DatasetTables, Garbage, misled, uncleaned, verify
-from dailies.curation.video import content_id
+from dailies.curation.video import content_id, is_source
+from dailies.pipelines.contents import copies_of
 from dailies.pipelines.exporting import shows_secrets
 from dailies.pipelines.isolate import Isolated
 from dailies.pipelines.places import known_sources, remember_withdrawn, withdrawn_table
@@ -71,8 +72,7 @@ def take_down(url: str, sources: Sequence[str]) -> dict[str, int]:
                 f"{source}: no such source in {url}; `dailies sql {url} 'select uri from observations'` lists them"
             )
         wanted.append(identity)
-    contents = {known[identity]["content_id"] for identity in wanted} - {None}
-    wanted += [name for name, row in known.items() if row["content_id"] in contents and name not in wanted]
+    wanted += [name for name in copies_of(known, wanted) if name not in wanted]
     with dataset.writer(), _counting_exports(dataset) as bar:
         remember_withdrawn(dataset, [known[identity] for identity in wanted])
         counts = _withdraw(dataset, wanted, bar)
@@ -104,7 +104,7 @@ def known_as(source: str, known: Mapping[str, Mapping[str, Any]]) -> str | None:
         raise UsageError(
             f"{source}: {len(there)} sources came from there, {', '.join(there)}; name one ({error})"
         ) from None
-    return next((identity for identity in there if known[identity]["content_id"] == content), None)
+    return next((identity for identity in there if is_source(known[identity], content, source)), None)
 
 
 def bytes_left(url: str) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -50,7 +51,7 @@ def place_sources(dataset: DatasetTables, rows: Sequence[dict[str, Any]]) -> Pla
     kept: list[dict[str, Any]] = []
     moved: dict[str, str] = {}
     for row, content in identified.new:
-        if source := lost.take(row["uri"], content):
+        if source := lost.take(row, content):
             moved[source["source_id"]] = row["uri"]
             row["source_id"] = source["source_id"]
         kept.append(row)
@@ -93,7 +94,10 @@ def _identify(
     for row in rows:
         groups.setdefault(row["uri"], []).append(row)
     out_uris = {public(row["uri"]) for row in out if row["uri"]}
-    out_contents = {row["content_id"] for row in out} - {None}
+    out_contents: dict[str, list[Mapping[str, Any]]] = {}
+    for gone in out:
+        if gone["content_id"]:
+            out_contents.setdefault(video.sampled_id(gone["content_id"]), []).append(gone)
     fresh: list[dict[str, Any]] = []
     told: list[dict[str, Any]] = []
     for row in rows:
@@ -105,15 +109,19 @@ def _identify(
             fresh.append(row)
     lost = {source["bytes"] for source in known.values() if source["uri"] not in groups and source["content_id"]}
     contents = _contents(fresh, lost | {row["bytes"] for row in out}) | _contents(told, None)
-    identified, taken = _Identified(), set(known)
+    identified, taken, hashes = _Identified(), set(known), cache(video.whole_hash)
     for uri, group in groups.items():
         there = by_uri.get(uri, [])
         group = _merged(group, contents)
         for row, match in _matched(group, there, contents):
-            content = contents.get(row["address"]) or (match["content_id"] if match else None)
+            known_by = video.sampled_id(match["content_id"]) if match and match["content_id"] else None
+            content = contents.get(row["address"]) or known_by
             # Of a place whose query decides, only what cannot be read may be what was withdrawn under another query.
             another = is_queried(row["address"]) and content is not None
-            if content in out_contents or (uri in out_uris and not another):
+            copies = out_contents.get(content or "", ())
+            if any(video.is_source(gone, content, row["address"], hashes) for gone in copies) or (
+                uri in out_uris and not another
+            ):
                 identified.withdrawn.append(uri)
             elif match is not None:
                 identified.known.append(row | {"source_id": match["source_id"]})
@@ -154,7 +162,8 @@ def _matched(
     group: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]], contents: Mapping[str, str]
 ) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
     """Return each row of a place with its source, by content; one that failed before takes what came of no other."""
-    by_content = {source["content_id"]: source for source in there if source["content_id"]}
+    # One place and the same sampled bytes are enough: sources signed anew would be read whole in each run.
+    by_content = {video.sampled_id(source["content_id"]): source for source in there if source["content_id"]}
     failed = [source for source in there if not source["content_id"]]
     alone = len(group) == len(there) == 1
     pairs: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
@@ -180,12 +189,14 @@ def _names(
 
 
 def known_sources(dataset: DatasetTables) -> dict[str, dict[str, Any]]:
-    """Return the sources of every observations table by id: ``source_id``, ``uri``, ``content_id`` and ``bytes``."""
+    """Return the sources of every observations table by id: ``source_id``, ``uri``, ``content_id``, ``bytes`` and ``sha256``,
+    which a table of before has not."""
     sources: dict[str, dict[str, Any]] = {}
     for name in dataset.tables():
         if name.startswith("observations@"):
-            columns = ["source_id", "uri", "content_id", "bytes"]
-            rows = with_places(dataset, dataset.table(name).read(columns, equals={"segment": 0}))
+            table = dataset.table(name)
+            columns = ["source_id", "uri", "content_id", "bytes", *({"sha256"} & set(table.schema.names))]
+            rows = with_places(dataset, table.read(columns, equals={"segment": 0}))
             for row in rows.to_pylist():
                 if row["source_id"] not in sources or row["content_id"]:
                     sources[row["source_id"]] = row | {"uri": public(row["uri"])}
@@ -222,14 +233,15 @@ class _Lost:
         self.sources = [source for source in known.values() if source["content_id"] and source["uri"] not in named]
         self._by_content: dict[str, list[dict[str, Any]]] = {}
         for source in self.sources:
-            self._by_content.setdefault(source["content_id"], []).append(source)
+            self._by_content.setdefault(video.sampled_id(source["content_id"]), []).append(source)
+        self._hash_of = cache(video.whole_hash)
 
-    def take(self, uri: str, content: str | None) -> dict[str, Any] | None:
+    def take(self, row: Mapping[str, Any], content: str | None) -> dict[str, Any] | None:
         """Return, once, a source of this content whose place is gone; of several rather one with the same file name."""
         sources = self._by_content.get(content or "", [])
-        ordered = sorted(sources, key=lambda source: _name(source["uri"]) != _name(uri))
+        ordered = sorted(sources, key=lambda source: _name(source["uri"]) != _name(row["uri"]))
         for source in ordered:
-            if not readable(source["uri"]):
+            if not readable(source["uri"]) and video.is_source(source, content, row["address"], self._hash_of):
                 sources.remove(source)
                 return source
         return None
@@ -291,5 +303,5 @@ def _matching(rows: pa.Table, argument: str) -> Iterator[str]:
     address = argument if "://" in argument else os.path.abspath(os.path.expanduser(argument))
     content = _content(address, set(pc.unique(rows["bytes"]).to_pylist()))
     for row in rows.to_pylist():
-        if row["uri"] == public(address) or (content and row["content_id"] == content):
+        if row["uri"] == public(address) or video.is_source(row, content, address):
             yield row["source_id"]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation.clips import CLIP_STATUSES
+from dailies.curation.duplicates import KINDS
 from dailies.curation.errors import RETRIED
 from dailies.curation.tables import Table
 
@@ -178,6 +179,44 @@ class SelectionReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicatesReport:
+    """The copies among a dataset's clips.
+
+    ``groups``: how many groups of copies there are; ``copies``: how many clips are in one, by the strongest kind by which they
+    are; ``spare``: how many would go if one of each group stayed; ``largest_group``: clips of the largest. ``moved``: clips
+    whose split is another than it was cut with, ``overruled`` those of them for which a manifest names another;
+    ``largest_split_set``: clips of the largest set that must share a split.
+    """
+
+    name: str
+    clips: int
+    groups: int
+    copies: Mapping[str, int]
+    spare: int
+    largest_group: int
+    moved: int
+    overruled: int
+    largest_split_set: int
+
+    @classmethod
+    def of(cls, name: str, rows: pa.Table, *, moved: int, overruled: int, largest: int) -> DuplicatesReport:
+        counts = {row["values"]: row["counts"] for row in pc.value_counts(rows["duplicate_kind"]).to_pylist()}
+        groups = pc.count_distinct(rows["duplicate_group"]).as_py()
+        copies = {kind: counts[kind] for kind in KINDS if kind in counts}
+        return cls(
+            name=name,
+            clips=len(rows),
+            groups=groups,
+            copies=copies,
+            spare=sum(copies.values()) - groups,
+            largest_group=pc.max(rows["duplicate_size"]).as_py() if groups else 0,
+            moved=moved,
+            overruled=overruled,
+            largest_split_set=largest,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
     """One export; ``path`` is ``None`` when there is none, because no clip was kept or none could be extracted.
 
@@ -206,7 +245,8 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One run of ``curate``. ``notes``: sentences on what its built-in models do not know of the sources."""
+    """One run of ``curate``. ``duplicates``: None where the recipe looks for none; ``notes``: sentences on what its built-in
+    models do not know of the sources."""
 
     dataset: str
     recipe: str
@@ -214,6 +254,7 @@ class Summary:
     sources: SourceReport
     clips: ClipsReport
     annotations: tuple[AnnotationReport, ...] = field(default=())
+    duplicates: DuplicatesReport | None = None
     selections: tuple[SelectionReport, ...] = field(default=())
     exports: tuple[ExportReport, ...] = field(default=())
     notes: tuple[str, ...] = ()

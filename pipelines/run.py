@@ -26,13 +26,16 @@ from dailies.curation.sources import list_sources
 from dailies.curation.tables import Committer, DatasetTables, KeySet, Table, clean_tables
 from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
+from dailies.pipelines.contents import tell_apart
 from dailies.pipelines.exporting import check_private
+from dailies.pipelines.grouping import group_step
 from dailies.pipelines.recipes import fetch_models, kind_of_step
 from dailies.pipelines.recipes.recipe import CurationRecipe, resolved
-from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep
+from dailies.pipelines.recipes.steps import Annotation, CutStep, DedupStep, ExportStep, ObserveStep, SelectStep
 from dailies.pipelines.reports import (
     AnnotationReport,
     ClipsReport,
+    DuplicatesReport,
     ExportReport,
     SelectionReport,
     SourceReport,
@@ -134,6 +137,7 @@ def curate(
             ),
             clips=ClipsReport.of(clips_table(dataset, recipe)),
             annotations=tuple(run.annotations),
+            duplicates=run.duplicates,
             selections=tuple(run.selections),
             exports=tuple(run.exports),
             notes=run.notes(),
@@ -147,6 +151,8 @@ def _check_installed(recipe: CurationRecipe) -> None:
             need(step.spec.requires, by=f"step {step.name}")
             if (check := getattr(resolved(step.spec), "check", None)) is not None:
                 check()
+        elif isinstance(step, DedupStep):
+            need(step.requires, by=f"step {step.name}")
     need(_observers_packages(recipe), by="step observe")
 
 
@@ -158,6 +164,13 @@ def _required(recipe: CurationRecipe) -> list[str]:
 
 def _observers_packages(recipe: CurationRecipe) -> list[str]:
     return [name for observer in recipe.step(ObserveStep).observers for name in getattr(observer, "packages", ())]
+
+
+def dedup_step(
+    dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep, session: engines.Session, progress: Progress
+) -> DuplicatesReport:
+    """Say what the clips look like that are new, and group all: the step of a recipe by itself."""
+    return _Run(dataset, recipe, "", session, progress, {}).dedup(step)
 
 
 class _Run:
@@ -175,6 +188,7 @@ class _Run:
         self.dataset, self.recipe, self.run_id, self.session, self.progress = dataset, recipe, run_id, session, progress
         self.exporting = exporting  # what ``export_step`` takes besides
         self.annotations: list[AnnotationReport] = []
+        self.duplicates: DuplicatesReport | None = None
         self.selections: list[SelectionReport] = []
         self.exports: list[ExportReport] = []
         self.seconds: dict[str, float] = {}  # wall time of each step
@@ -197,6 +211,8 @@ class _Run:
             self._cut(step)
         elif isinstance(step, Annotation):
             self._annotate(step)
+        elif isinstance(step, DedupStep):
+            self.duplicates = self.dedup(step)
         elif isinstance(step, SelectStep):
             with self.progress("select", None, step.name):
                 self.selections.append(select_step(self.dataset, self.recipe, step, self.exporting["addresses"]))
@@ -230,6 +246,7 @@ class _Run:
         todo = further_units(table, rows)
         if len(todo):
             self._run(work, table, todo, "segments", done=0, most=1, key="unit")
+        tell_apart(self.dataset, table, clips_table(self.dataset, self.recipe), self.exporting["addresses"])
 
     def _cut(self, step: CutStep) -> None:
         observers = self.recipe.step(ObserveStep).observers
@@ -274,6 +291,19 @@ class _Run:
         work = ScoreWork(name=step.name, table=table.url, scorer=spec, stored=tuple(stored))
         self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
         self.annotations.append(AnnotationReport.of(step.name, table))
+
+    def dedup(self, step: DedupStep) -> DuplicatesReport:
+        """Say what the clips look like that are new, and group all."""
+        if step.perceptual is not None:
+            table = self.dataset.table(self.recipe.signatures, schema.scores(step.signer.columns))
+            wanted = ["clip_id", "source_id", "start", "end", "time_base_num", "time_base_den"]
+            clips = clips_table(self.dataset, self.recipe).read(wanted, equals={"status": "ok"})
+            units = without(clips, "clip_id", table.keys("clip_id"))
+            units = with_files(units, self.dataset.table(self.recipe.observations))
+            work = ScoreWork(name="signatures", table=table.url, scorer=step.signer)
+            self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
+        with self.progress("dedup", None, step.name):
+            return group_step(self.dataset, self.recipe, step)
 
     def _run(
         self,

@@ -15,12 +15,13 @@ from dailies.curation.addresses import public
 from dailies.curation.config import read_object
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.progress import Progress
-from dailies.curation.select import Judged, Source, check_manifest_columns, judging
+from dailies.curation.select import SPLIT, Judged, Source, check_manifest_columns, judging
 from dailies.curation.tables import DatasetTables, Table, moved_sources, with_places
 from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
 from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.footage import WorldOnly
+from dailies.pipelines.grouping import with_groups
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
 from dailies.pipelines.recipes.steps import ExportStep, ObserveStep, SelectStep, plain_columns
 from dailies.pipelines.reports import (
@@ -29,17 +30,31 @@ from dailies.pipelines.reports import (
 )
 
 
-def last_recipe(dataset: DatasetTables, overrides: Sequence[str]) -> CurationRecipe:
-    """Return the recipe of the dataset's last run, with overrides."""
+def last_recipe(dataset: DatasetTables, overrides: Sequence[str], *, with_dedup: bool = False) -> CurationRecipe:
+    """Return the recipe of the dataset's last run, with overrides.
+
+    ``with_dedup``: where it has no dedup step, it gets one before its first selection or export.
+    """
     runs = dataset.runs(["recipe"])
     if not len(runs):
         raise UsageError(f"{dataset.url}: the dataset has no run yet; run dailies curate first")
+    data = read_object(runs["recipe"][-1].as_py() or "", "recipe of the last run", RecipeError)
+    if with_dedup:
+        _add_dedup(data.get("steps"))
     return parse_recipe(
-        read_object(runs["recipe"][-1].as_py() or "", "recipe of the last run", RecipeError),
+        data,
         overrides,
         where="of the last run",
         recorded=True,
     )
+
+
+def _add_dedup(steps: Any) -> None:
+    """Put a dedup step into the raw steps of a recipe that has none."""
+    kinds = [next(iter(entry), None) if isinstance(entry, dict) else None for entry in steps or ()]
+    if isinstance(steps, list) and "dedup" not in kinds:
+        place = next((at for at, kind in enumerate(kinds) if kind in ("select", "export")), len(kinds))
+        steps.insert(place, {"dedup": {}})
 
 
 def check_manifest_rules(
@@ -79,7 +94,8 @@ def clips_table(dataset: DatasetTables, recipe: CurationRecipe) -> Table:
 
 
 def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -> pa.Table:
-    """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all.
+    """Return all clips with the columns of every scorer and captioner that comes ``before`` a step, by default of all, and
+    with the groups and splits of the dedup step.
 
     Columns of lists, such as embeddings, stay out: see ``plain_columns``.
     """
@@ -95,7 +111,7 @@ def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -
         rows = table.read(["clip_id", *plain])
         rows = rows.rename_columns(["clip_id", *(field.name for field in plain.values())])
         clips = clips.join(rows, "clip_id")
-    return clips
+    return with_groups(dataset, recipe, clips, before)
 
 
 @contextmanager
@@ -115,6 +131,10 @@ def judged_by(
         table = dataset.table(recipe.annotations(earlier), schema.scores(earlier.spec.columns))
         shown = {field.name: stored for stored, field in earlier.shown.items()}
         scores.append(Source(rows=table.arrow(), shown=shown))
+    if (dedup := recipe.dedup(step)) is not None:
+        table = dataset.table(recipe.duplicates(dedup), schema.DUPLICATES)
+        known = {name: name for name in dedup.shown}
+        scores.append(Source(rows=table.arrow(), shown={**known, SPLIT: "duplicate_split"}))
     with judging(
         Source(rows=clips_table(dataset, recipe).arrow()),
         criteria,
@@ -142,8 +162,10 @@ def select_step(
       ``_missing`` or ``_unmet`` of a rule's name, ``COLUMN_cap``, ``balance``, ``sample``, or a word without a limit;
     - ``duplicates``, ``overlaps``; ``tables``: those that were read, with their versions; ``recipe``, ``recipe_hash``.
     """
+    dedup = recipe.dedup(step)
     with judged_by(dataset, recipe, step, addresses) as judged:
         read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
+        read += [] if dedup is None else [recipe.duplicates(dedup)]
         properties = {
             "rules": step.criteria.told(),
             "duplicates": step.duplicates,
@@ -190,6 +212,8 @@ def export_step(
     columns = measures(recipe) + [
         column for earlier in recipe.before(step) for column in plain_columns(earlier).values()
     ]
+    dedup = recipe.dedup(step)
+    columns += [] if dedup is None else dedup.shown.values()
     report = export_selection(
         dataset,
         recipe,

@@ -37,7 +37,7 @@ def withdraw_changed(
     if not table.exists():
         return []
     uris = {row["source_id"]: row["uri"] for row in rows if not row["refused"]}
-    known = table.read(["source_id", "content_id", "bytes", "modified", "status"])
+    known = table.read(["source_id", "content_id", "bytes", "modified", "status", "sha256"])
     rows_known = [row for row in known.to_pylist() if row["source_id"] in uris]
     changed = list(dict.fromkeys(row["source_id"] for row in rows_known if _changed(uris[row["source_id"]], row)))
     if changed:
@@ -83,6 +83,6 @@ def _changed(uri: str, row: dict[str, Any]) -> bool:
     if (stat.st_size, stat.st_mtime_ns) == (row["bytes"], row["modified"]):
         return False
     try:
-        return row["content_id"] is None or video.content_id(uri)[0] != row["content_id"]
+        return row["content_id"] is None or not video.is_source(row, video.content_id(uri)[0], uri)
     except SourceError:
         return True  # it cannot be read any more: observing it again says why

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dailies.curation.captioners import CAPTIONERS
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.schema import CLIP_COLUMNS
+from dailies.curation.schema import CLIP_COLUMNS, DUPLICATE_COLUMNS
 from dailies.curation.scorers import SCORERS
 
 HEAD = """# Columns
@@ -37,6 +37,13 @@ step's own stands before them: `clip_large_clip_similarity`.
 
 | column | unit | meaning | scorer |
 |---|---|---|---|"""
+GROUPED = """
+## By the step dedup
+
+They are there when the recipe has a `dedup` step; see [duplicates.md](duplicates.md).
+
+| column | unit | meaning |
+|---|---|---|"""
 CAPTIONED = """
 ## By captioners
 
@@ -57,6 +64,7 @@ def page() -> str:
     lines = [HEAD, *(f"| {_cells(column)} |" for column in CLIP_COLUMNS)]
     lines += [OBSERVED, *_measured(OBSERVERS, "measures"), PARAMETERS, *_parameters(OBSERVERS)]
     lines += [SCORED, *_measured(SCORERS, "columns"), PARAMETERS, *_parameters(SCORERS)]
+    lines += [GROUPED, *(f"| {_cells(column)} |" for column in DUPLICATE_COLUMNS)]
     lines += [CAPTIONED, *(f"| `caption_{name}` | {_sentence(cls)} | `{name}` |" for name, cls in CAPTIONERS.items())]
     lines += [PARAMETERS, *_parameters(CAPTIONERS)]
     return "\n".join(lines) + "\n"

@@ -68,6 +68,7 @@ CURATION = (
         "curation/folders",
         "curation/sources",
         "curation/select",
+        "curation/duplicates",
         "curation/clips",
         "curation/cuts",
     ),
@@ -120,6 +121,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/folders": ("curation/plain_text",),
     "curation/sources": (*SHARED, "curation/folders", "curation/manifests"),
     "curation/select": READING,
+    "curation/duplicates": SHARED,
     "curation/observe": (*SHARED, "curation/observers"),
     "curation/observations": (*SHARED, "curation/observers", "curation/observe"),
     "curation/clips": (

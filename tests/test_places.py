@@ -214,7 +214,7 @@ def test_of_two_lost_copies_the_one_of_the_same_name_is_taken() -> None:
     lost = {
         name: {"source_id": name, "uri": f"/gone/{name}.mp4", "content_id": "c", "bytes": 1} for name in ("a", "b", "c")
     }
-    match = places._Lost(lost, set()).take("/new/b.mp4", "c")
+    match = places._Lost(lost, set()).take({"uri": "/new/b.mp4", "address": "/new/b.mp4"}, "c")
     assert match is not None
     assert match["source_id"] == "b"
 

@@ -5,7 +5,7 @@ Rules are turned into SQL that is made here alone: of a recipe's texts only name
 quoted (see ``expressions``).
 """
 
-from dailies.curation.select.facts import Unjudged
+from dailies.curation.select.facts import SPLIT, Unjudged
 from dailies.curation.select.judge import Judged, judging, select
 from dailies.curation.select.manifest import check_manifest_columns, column_values
 from dailies.curation.select.rules import (
@@ -21,6 +21,7 @@ from dailies.curation.select.rules import (
 from dailies.curation.select.source import Source
 
 __all__ = [
+    "SPLIT",
     "UNUSABLE",
     "Balance",
     "Cap",

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 CLIPS = "clips"
 FACTS = "facts"
 ID = "clip_id"
-IDENTITY = (ID, "source_id", "split", "status")
+SPLIT = "split"
+"""A column of the clips; where a table of scores shows one too, such as that of groups of copies, that one holds."""
+IDENTITY = (ID, "source_id", SPLIT, "status")
 ORDER = ("seconds", "start")  # by which caps choose, and lengths are summed
 CONTENT = ("content_id", "stream", "start", "end")
 """What clips that are copies of each other share."""
@@ -86,22 +88,26 @@ def gather(
     Ids are joined by 128 bits of hashes, not by their own letters, which take twice the time: two of ten million
     differ in these more surely than by the 96 bits that they have.
     """
-    columns = list(criteria.columns)
+    columns, split = list(criteria.columns), f"c.{quoted(SPLIT)}"
     clips.register(connection, CLIPS, [name for name in clips.columns if name in {*READ, *columns}])
     joins, sql = [], _of_clips(clips, columns)
     for number, source in enumerate(scores):
         wanted = {name: stored for name, stored in source.columns.items() if name in columns and name not in sql}
+        if SPLIT in source.columns:
+            wanted[SPLIT] = source.columns[SPLIT]
+            split = f"coalesce(s{number}.{quoted(wanted[SPLIT])}, {split})"
         if wanted:
             view = f"scores_{number}"
             source.register(connection, view, [ID, *wanted.values()])
-            sql |= {name: f"s{number}.{quoted(stored)}" for name, stored in wanted.items()}
+            sql |= {name: f"s{number}.{quoted(stored)}" for name, stored in wanted.items() if name != SPLIT}
             joins.append(f"left join (select {_keys()}, * from {view}) s{number} using (key_1, key_2)")
+    sql |= {SPLIT: split} if SPLIT in columns else {}
     sql |= typed_sql(connection, CLIPS, [name for name in columns if name.startswith(PREFIX)])
     if unknown := [name for name in columns if name not in sql]:
         raise UsageError(f"unknown column {unknown[0]!r}; there are {', '.join(sql)}")
     names = {name: f"v{number}" for number, name in enumerate(columns)}
     base = [*IDENTITY, *(name for name in ORDER if name in clips.columns)]
-    picked = [f"c.{quoted(name)} as {quoted(name)}" for name in base]
+    picked = [f"{split if name == SPLIT else f'c.{quoted(name)}'} as {quoted(name)}" for name in base]
     picked += [f"{sql[name]} as {names[name]}" for name in columns]
     if criteria.duplicates == "drop":
         picked.append(f"hash({', '.join(f'c.{quoted(name)}' for name in CONTENT)}) as content")

@@ -5,7 +5,7 @@
     dataset.json                     says that this is a dataset
     .lock                            held by the run that writes (local disks only)
     observations@FP/  clips/CUTS@FP/  scores/NAME@FP/  captions/NAME@FP/  selections/NAME/  spans/  runs/
-    withdrawn/  places/
+    signatures/NAME@FP/  duplicates/NAME@FP/  withdrawn/  places/
     exports/NAME@FP/                 data/*.parquet, index.parquet, README.md: plain Parquet
     exports/latest                   names the newest of them (local disks only)
     exports/.staging-…/              an export in the making
@@ -46,10 +46,11 @@ MANY = 1000  # files, which take some time to delete
 FORMAT = 1
 LATEST = "latest"  # in ``exports``, on a disk: the link that names the newest one
 
-GROUPS = ("clips", "scores", "captions", "selections")
+GROUPS = ("clips", "scores", "captions", "signatures", "duplicates", "selections")
 NAME = r"[A-Za-z0-9_.-]+"
 TABLE_NAME = re.compile(
-    rf"observations@{NAME}|(clips|scores|captions)/{NAME}@{NAME}|selections/{NAME}|spans|runs|withdrawn|places"
+    rf"observations@{NAME}|(clips|scores|captions|signatures|duplicates)/{NAME}@{NAME}|"
+    rf"selections/{NAME}|spans|runs|withdrawn|places"
 )
 
 
@@ -131,7 +132,7 @@ class DatasetTables:
         if not TABLE_NAME.fullmatch(name):
             raise DatasetError(
                 f"table={name!r}: not a table's name; allowed: observations@FP, clips/CUTS@FP, scores/NAME@FP, "
-                "captions/NAME@FP, selections/NAME, spans, runs, withdrawn, places"
+                "captions/NAME@FP, signatures/NAME@FP, duplicates/NAME@FP, selections/NAME, spans, runs, withdrawn, places"
             )
         return Table(name, self.folder / name, schema)
 
@@ -227,7 +228,8 @@ class DatasetTables:
                 counts[f"exports/{name}"] = withdraw_from_export(self.folder / "exports" / name, sources)
                 if bar is not None:
                     bar.advance()
-            order = ("selections/", "captions/", "scores/", "clips/", "spans", "observations@", "places")
+            derived = ("selections/", "duplicates/", "signatures/", "captions/", "scores/")
+            order = (*derived, "clips/", "spans", "observations@", "places")
             for start in order:
                 if start == "spans" and keep_spans:
                     continue

@@ -41,6 +41,8 @@ SCHEMAS = {
     "clips": schema.clips([]),
     "scores": schema.scores([]),
     "captions": schema.scores([]),
+    "signatures": schema.scores([]),
+    "duplicates": schema.DUPLICATES,
     "selections": schema.SELECTIONS,
     "runs": schema.RUNS,
     "withdrawn": schema.WITHDRAWN,

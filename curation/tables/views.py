@@ -1,7 +1,8 @@
 """The views that SQL has of a dataset: their short names, and what each calls its columns.
 
 Views that are joined ``using (clip_id)`` share no other column, so that none is ambiguous: ``clips`` says what a clip is,
-``scores_NAME`` and ``captions_NAME`` have columns by the names that rules have for them, ``selection_NAME`` the verdicts,
+``scores_NAME``, ``captions_NAME`` and ``duplicates_NAME`` have columns by the names that rules have for them,
+``selection_NAME`` the verdicts,
 ``manifest`` what manifests say, and ``export_NAME`` what was exported, where a column that another view has is called
 ``exported_…``. Selections, or exports, among each other have the same columns. Under its full name a table is as stored.
 """
@@ -57,6 +58,10 @@ def column_names(table: str, stored: Iterable[str], prefixes: Mapping[str, str])
         step = f"caption_{rest}"
         text = {"text": step}
         return {name: _of_model(name, step, text.get(name, f"{step}_{name}")) for name in stored if name != "source_id"}
+    if group == "duplicates":
+        return {name: name for name in stored if name != "source_id"}
+    if group == "signatures":
+        return {name: _of_model(name, f"{group}_{rest}", f"signature_{name}") for name in stored if name != "source_id"}
     if group == "selections":
         return {name: name for name in stored if name not in ("source_id", "split")}
     if group == "exports":

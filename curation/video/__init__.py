@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dailies.curation.errors import SourceError
     from dailies.curation.types import Crop, Frames
     from dailies.curation.video.bytes_io import cell_url, content_among, content_id, size_of, store_of
+    from dailies.curation.video.contents import READ_WHOLE, holds, is_source, sampled_id, told_apart, whole_hash
     from dailies.curation.video.encode import Codec, Encoding, ExtractedClip, Preset, decoders, encoders
     from dailies.curation.video.extract import Extractor, Mode, extract_clip
     from dailies.curation.video.pixels import Canvas, DecodedFrame, jpeg, unjpeg
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTAINER_OPTIONS",
     "DROPPED",
+    "READ_WHOLE",
     "Audio",
     "Canvas",
     "ClipSound",
@@ -60,22 +62,28 @@ __all__ = [
     "encoder_options",
     "encoders",
     "extract_clip",
+    "holds",
+    "is_source",
     "jpeg",
     "open_before",
     "open_source",
     "probe",
     "read_span",
+    "sampled_id",
     "size_of",
     "span_frames",
     "store_of",
     "stream",
+    "told_apart",
     "unjpeg",
+    "whole_hash",
     "write_clip",
 ]
 
 _HOMES = {
     "errors": ("SourceError",),
     "types": ("Crop", "Frames"),
+    "video.contents": ("READ_WHOLE", "holds", "is_source", "sampled_id", "told_apart", "whole_hash"),
     "video.bytes_io": ("cell_url", "content_among", "content_id", "size_of", "store_of"),
     "video.encode": ("Codec", "Encoding", "ExtractedClip", "Preset", "decoders", "encoders"),
     "video.extract": ("Extractor", "Mode", "extract_clip"),

@@ -107,7 +107,7 @@ def _identified(uri: str, sizes: Container[int | None] | None) -> tuple[str | No
     except Exception as error:  # each store raises its own: botocore's errors are not even OSErrors
         if path is None:  # a store's own error would show the whole address in a traceback
             raise store_error(error) from None
-        raise _file_error(error) from error
+        raise file_error(error) from error
     if not wanted:
         return None, size
     hasher = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=12)
@@ -133,10 +133,10 @@ def size_of(uri: str) -> int:
     except Exception as error:  # each store raises its own
         if path is None:  # a store's own error would show the whole address in a traceback
             raise store_error(error) from None
-        raise _file_error(error) from error
+        raise file_error(error) from error
 
 
-def _file_error(error: Exception) -> SourceError:
+def file_error(error: Exception) -> SourceError:
     """Return why a local file cannot be read. Raises ``error`` again where it is one of those, or the machine's fault."""
     if isinstance(error, SourceError):
         raise error

@@ -16,7 +16,7 @@ from dailies.curation.geometry import Size
 from dailies.curation.policy import local_path
 from dailies.curation.timing import Span
 from dailies.curation.types import Crop, Frames, Probe
-from dailies.curation.video.bytes_io import content_id
+from dailies.curation.video.contents import holds
 from dailies.curation.video.pixels import DecodedFrame, fit, onto
 from dailies.curation.video.source import Source, open_before, open_source
 
@@ -62,10 +62,10 @@ def check_content(address: str, content: str) -> None:
     """
     hint = "" if local_path(address) is not None or address != public(address) else f"; {UNSIGNED}"
     try:
-        there = content_id(address)[0]
+        same = holds(address, content)
     except Unreadable as error:
         raise type(error)(f"{error}{hint}") from None
-    if there != content:
+    if not same:
         raise Changed(f"{name_of(address)} changed since it was observed{hint}")
 
 

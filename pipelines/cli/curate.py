@@ -1,4 +1,4 @@
-"""The commands around a dataset: curate, cuts, select, export, sql, verify, gc, withdraw and recipes."""
+"""The commands around a dataset: curate, cuts, dedup, select, export, sql, verify, gc, withdraw and recipes."""
 
 from __future__ import annotations
 
@@ -151,6 +151,31 @@ def cuts(
     print_cuts(report, as_json)
     if report.failures and not report.cuts:
         raise typer.Exit(1)
+
+
+def dedup(
+    dataset: Dataset,
+    set_: Overrides = [],  # noqa: B006
+    engine: EngineName = "auto",
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Group copies of clips, and keep each group in one split; no video is decoded and no model is called.
+
+    Examples:
+    dailies dedup data
+    dailies dedup data --set dedup.perceptual.distance=0.2
+    """
+    keep_pandas_out()
+    from dailies.pipelines.again import dedup_again
+    from dailies.pipelines.cli.curation_tables import print_duplicates
+    from dailies.pipelines.cli.next_steps import after_dedup, print_next
+    from dailies.pipelines.cli.progress import progress_for
+
+    report = dedup_again(dataset, set_, engine=parse_engine(engine), workers=workers, progress=progress_for(as_json))
+    print_duplicates(report, as_json)
+    if not as_json:
+        print_next(after_dedup(dataset, report))
 
 
 def select(

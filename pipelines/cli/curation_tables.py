@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from dailies.curation.tables import DatasetProblem
     from dailies.curation.tables.dataset import Garbage
     from dailies.pipelines.cuts import CutsReport
-    from dailies.pipelines.reports import AnnotationReport, ExportReport, SelectionReport, Summary
+    from dailies.pipelines.reports import AnnotationReport, DuplicatesReport, ExportReport, SelectionReport, Summary
 
 SHOWN_FAILURES = 20
+MOST_TOGETHER = 0.2  # of the clips, that share a split, before it is told
 
 
 def print_summary(summary: Summary, as_json: bool) -> None:
@@ -66,6 +67,7 @@ def _print_totals(out: Console, summary: Summary) -> None:
         ("sources", f"{sources.ok} of {sources.given} usable, {footage(sources.seconds)}{broken}"),
         ("clips", f"{counts['ok']}, {footage(summary.clips.seconds['ok'])}{short}{long}{spans}{uncut}"),
         *((each.name, _annotation_line(each)) for each in summary.annotations if each.failed),
+        *([("copies", _duplicates_line(summary.duplicates))] if summary.duplicates else []),
         *((f"select {each.name}", f"{each.kept} kept, {footage(each.kept_seconds)}") for each in summary.selections),
         *(
             ("export" if each.name == "export" else f"export {each.name}", _export_line(each))
@@ -101,6 +103,47 @@ def tried_again(kinds: Mapping[str, int]) -> str:
 
     lines = [f"the next run tries {them(alone)} again by itself"] * bool(alone)
     return "; ".join([*lines, *[f"--retry-failed tries {them(asked)} again"] * bool(asked)])
+
+
+def print_duplicates(report: DuplicatesReport, as_json: bool) -> None:
+    if as_json:
+        say_json(asdict(report))
+        return
+    table = grid(f"copies among {counted(report.clips, 'clip')}")
+    table.add_column("clips")
+    table.add_column("count", justify="right")
+    table.add_column("share", justify="right")
+    for kind, count in report.copies.items():
+        table.add_row(f"copies: {kind}", str(count), share(count, report.clips))
+    table.add_row(
+        "without a copy", str(alone := report.clips - sum(report.copies.values())), share(alone, report.clips)
+    )
+    stdout().print(table)
+    say(_duplicates_line(report))
+    for line in _split_lines(report):
+        say(line)
+
+
+def _duplicates_line(report: DuplicatesReport) -> str:
+    if not report.groups:
+        return "none"
+    kinds = ", ".join(f"{count} {kind}" for kind, count in report.copies.items())
+    moved = f"; {counted(report.moved, 'clip')} in another split, with the copies" if report.moved else ""
+    return (
+        f"{counted(sum(report.copies.values()), 'clip')} in {counted(report.groups, 'group')} ({kinds}), of which "
+        f"{report.spare} would go if one of each stayed{moved}"
+    )
+
+
+def _split_lines(report: DuplicatesReport) -> Iterator[str]:
+    """Yield what people should know of the splits."""
+    if report.overruled:
+        yield f"{counted(report.overruled, 'clip')} not in the split that a manifest names, since copies are in another"
+    if report.clips and report.largest_split_set > MOST_TOGETHER * report.clips and report.moved:
+        yield (
+            f"{share(report.largest_split_set, report.clips)} of the clips hang together by their copies and sources, and "
+            "share a split: the shares of the splits may be far from those asked for"
+        )
 
 
 def print_selection(selection: SelectionReport, as_json: bool) -> None:

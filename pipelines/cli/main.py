@@ -10,7 +10,7 @@ import typer
 
 from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, QueryError, UsageError, machine_error
-from dailies.pipelines.cli.curate import curate, cuts, export, gc, recipes, select, sql, verify, withdraw
+from dailies.pipelines.cli.curate import curate, cuts, dedup, export, gc, recipes, select, sql, verify, withdraw
 from dailies.pipelines.cli.doctor import doctor
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.interrupt import stopped_line, telling_of_interrupts
@@ -36,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (quickstart, curate, select, export, train):
+for command in (quickstart, curate, dedup, select, export, train):
     app.command(cls=Command, rich_help_panel=WAY)(command)
 app.add_typer(zoo_app, name="zoo", rich_help_panel=WAY)
 for beside in (info, show, stats, report, view, doctor, recipes, cuts, sql, verify, withdraw, gc):

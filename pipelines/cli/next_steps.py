@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dailies.curation.tables import DatasetProblem
     from dailies.pipelines.latents import LatentsReport
     from dailies.pipelines.quickstart import QuickstartResult
-    from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
+    from dailies.pipelines.reports import DuplicatesReport, ExportReport, SelectionReport, Summary
     from dailies.zoo.entry import ZooEntry
 
 TRAINING, RUN, MODEL, ZOO, VIDEO = "tiny", "run", "my-model", "my-zoo", "clip.mp4"
@@ -53,6 +53,14 @@ def after_curate(summary: Summary, sources: Sequence[str]) -> list[str]:
     if not _trains(exports[-1]):
         steps.append(command("curate", *sources, "--out", dataset, "--recipe", "captioned"))
     return steps
+
+
+def after_dedup(dataset: str, report: DuplicatesReport) -> list[str]:
+    if not report.groups:
+        return []
+    columns = "duplicate_group, duplicate_kind, duplicate_distance, uri, start_seconds"
+    groups = f"from duplicates_{report.name} join clips using (clip_id) where duplicate_group is not null"
+    return [command("sql", dataset, f"select {columns} {groups} order by 1, 3"), command("select", dataset)]
 
 
 def after_select(dataset: str, selection: SelectionReport) -> list[str]:

@@ -7,10 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 
 from dailies.curation.config import did_you_mean, offered
+from dailies.curation.duplicates import EMBEDDING
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.schema import CLIP_COLUMNS, is_listed
 from dailies.curation.select import check_rules
-from dailies.pipelines.recipes.steps import Annotation, CutStep, ExportStep, ObserveStep, SelectStep, Step
+from dailies.pipelines.recipes.steps import (
+    Annotation,
+    CutStep,
+    DedupStep,
+    ExportStep,
+    ObserveStep,
+    ScoreStep,
+    SelectStep,
+    Step,
+)
 
 
 def check_steps(steps: Sequence[Step], where: str) -> None:
@@ -26,6 +36,7 @@ def check_steps(steps: Sequence[Step], where: str) -> None:
     assert isinstance(cut, CutStep)
     _check_cut(observe, cut)
     columns = {column.name: column.type for column in (*CLIP_COLUMNS, *_measures(observe))}
+    grouped: dict[str, pa.DataType] = {}  # for rules alone: groups change when clips join
     selections: list[str] = []
     names: list[str] = []
     for step in steps:
@@ -36,8 +47,11 @@ def check_steps(steps: Sequence[Step], where: str) -> None:
         if isinstance(step, Annotation):
             _need(step.spec.needs, columns, step.name)
             _add(step, columns)
+        elif isinstance(step, DedupStep):
+            _check_dedup(step, steps, selections, where)
+            grouped = {name: column.type for name, column in step.shown.items()}
         elif isinstance(step, SelectStep):
-            _check_criteria(step, columns)
+            _check_criteria(step, columns | grouped)
             selections.append(step.name)
         elif isinstance(step, ExportStep):
             _check_export(step, selections, columns)
@@ -51,6 +65,28 @@ def _add(step: Annotation, columns: dict[str, pa.DataType]) -> None:
                 f"step {step.name}: column {column.name!r} is there already; give the step a name: of its own"
             )
         columns[column.name] = column.type
+
+
+def _check_dedup(step: DedupStep, steps: Sequence[Step], selections: Sequence[str], where: str) -> None:
+    if any(isinstance(other, DedupStep) and other is not step for other in steps):
+        raise RecipeError(f"recipe {where}: two dedup steps; one step looks for copies of all kinds")
+    if selections:
+        raise RecipeError(
+            f"step {step.name}: comes after select {selections[0]}, whose splits follow it; put it before"
+        )
+    if step.semantic is None:
+        return
+    before = steps[: next(number for number, other in enumerate(steps) if other is step)]
+    makers = [
+        other.name
+        for other in before
+        if isinstance(other, ScoreStep) and EMBEDDING in [column.name for column in other.spec.columns]
+    ]
+    if step.semantic.embed not in makers:
+        raise RecipeError(
+            f"step {step.name}: semantic.embed={step.semantic.embed!r}: no earlier step makes embeddings by that name"
+            f"{offered(step.semantic.embed, makers) if makers else '; add score: {scorer: embed} before it'}"
+        )
 
 
 def _check_export(step: ExportStep, selections: Sequence[str], columns: Iterable[str]) -> None:

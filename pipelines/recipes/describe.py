@@ -141,6 +141,9 @@ def _step_keys(step: Step) -> Iterator[Key]:
             yield from _under(value, name)
         elif key.name == "evidence":
             yield from _under(value, name, key.name)
+        elif kind == "dedup" and key.name in ("perceptual", "semantic"):
+            yield _key(key, (name, key.name), value is not None, "true or false, or keys")
+            yield from _under(value, name, key.name) if value is not None else ()
         elif key.name == "rules":
             for column, rule in value.items():
                 yield from (each for each in _under(rule, name, key.name, column) if each.value is not None)

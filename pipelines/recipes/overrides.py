@@ -41,7 +41,7 @@ def apply_override(steps: Sequence[Any], override: str) -> None:
     for key in (path := _path(kind, body, keys, value, override))[:-1]:
         if isinstance(body.get(key), str) and key == SPECS.get(kind, ("",))[0]:
             body[key] = {body[key]: {}}
-        if body.get(key) is None:
+        if body.get(key) is None or isinstance(body[key], bool):  # what is on or off by default may have keys
             body[key] = {}
         if not isinstance(body[key], dict):
             raise RecipeError(f"--set {override}: {key} is a value and has no keys; set it by itself")

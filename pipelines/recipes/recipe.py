@@ -36,7 +36,9 @@ from dailies.pipelines.recipes.steps import (
     STEPS,
     Annotation,
     CutStep,
+    DedupStep,
     ObserveStep,
+    ScoreStep,
     SelectStep,
     Step,
     step_data,
@@ -117,6 +119,29 @@ class CurationRecipe(StrictModel):
         return needed
 
     @property
+    def signatures(self) -> str:
+        """The table of what clips look like, which dedup steps read."""
+        signer = DedupStep().signer
+        return f"signatures/frames@{fingerprint([self.clips, meaning_of(signer)])}"
+
+    def embedder(self, step: DedupStep) -> ScoreStep:
+        """Return the step whose embeddings a dedup step reads."""
+        assert step.semantic is not None
+        named = {earlier.name: earlier for earlier in self.before(step) if isinstance(earlier, ScoreStep)}
+        return named[step.semantic.embed]
+
+    def duplicates(self, step: DedupStep) -> str:
+        """Return the table of a dedup step."""
+        looks = step.perceptual and [self.signatures, step.perceptual.distance]
+        means = step.semantic and [self.annotations(self.embedder(step)), step.semantic.similarity]
+        return f"{step.table}@{fingerprint([self.clips, DUPLICATES_MEANING, step.exact, looks, means])}"
+
+    def dedup(self, before: Any = None) -> DedupStep | None:
+        """Return the dedup step that comes before a step, None where there is none; any before ``None``."""
+        place = next((number for number, other in enumerate(self.steps) if other is before), len(self.steps))
+        return next((step for step in self.steps[:place] if isinstance(step, DedupStep)), None)
+
+    @property
     def runs_own_code(self) -> bool:
         """Whether a scorer or captioner is the user's own."""
         return any(isinstance(step.spec, OwnSpec) for step in self.before(None))
@@ -142,12 +167,17 @@ class CurationRecipe(StrictModel):
         for step in self.steps:
             if isinstance(step, Annotation):
                 named[step.name] = self.annotations(step)
+            elif isinstance(step, DedupStep):
+                if step.perceptual is not None:
+                    named[f"{step.name}.signatures"] = self.signatures
+                named[step.name] = self.duplicates(step)
             elif isinstance(step, SelectStep):
                 named[f"select.{step.name}"] = f"selections/{step.name}"
         return named
 
 
 CLIPS_MEANING = 2  # raised when the code changes how spans follow from cuts
+DUPLICATES_MEANING = 1  # raised when the code changes which clips are copies, or how far apart they are
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ step                                              table                       co
 ``score: {scorer: clip, name: clip_large}``       ``scores/clip_large@FP``    ``clip_large_clip_similarity``
 ``caption: {captioner: coca}``                    ``captions/coca@FP``        ``caption_coca``
 ``caption: {captioner: coca, name: coca_large}``  ``captions/coca_large@FP``  ``caption_coca_large``
+``dedup: {}``                                     ``duplicates/dedup@FP``     ``duplicate_group`` and others
 ================================================  ==========================  ==============================
 
 ``FILE.py:CLASS`` in place of a scorer's or captioner's name is one of the user's: see ``recipes.own``. In Python a
@@ -21,16 +22,17 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from dailies.curation.captioners import CAPTIONERS
 from dailies.curation.config import StrictModel, format_error
 from dailies.curation.detectors import DETECTORS
+from dailies.curation.duplicates import FrameSignatures
 from dailies.curation.errors import RecipeError
 from dailies.curation.export import ExtractSettings
 from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.schema import field, is_listed
+from dailies.curation.schema import DUPLICATE_COLUMNS, field, is_listed
 from dailies.curation.scorers import SCORERS
 from dailies.curation.select import Balance, Cap, Criteria, Rule, Sample
 from dailies.curation.video.encode import Codec, Encoding, Preset
@@ -179,6 +181,75 @@ class CaptionStep(StrictModel):
         return {"text": field(self.name, pa.string(), f"caption by {self.name.removeprefix('caption_')}")}
 
 
+class Perceptual(StrictModel):
+    """Copies that look the same.
+
+    Args:
+        distance: most that two may be apart, as the root mean square of normalised luma.
+    """
+
+    distance: Annotated[float, Field(gt=0, le=1)] = 0.25
+
+
+class Semantic(StrictModel):
+    """Clips that show much the same by a model's embeddings.
+
+    Args:
+        embed: the step of scoring that makes the embeddings.
+        similarity: least cosine of two.
+    """
+
+    embed: str = "embed"
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+
+def _on_or_off(value: Any) -> Any:
+    """Let true stand for a kind with its defaults, and false for none of the kind."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+class DedupStep(StrictModel):
+    """Group copies of clips, which selections may then thin, and keep each group in one split.
+
+    Args:
+        name: of the step.
+        exact: whether the same bytes and span make copies.
+        perceptual: whether looking the same does, by evidence frames.
+        semantic: whether like embeddings do.
+    """
+
+    name: StepName = "dedup"
+    exact: bool = True
+    perceptual: Annotated[Perceptual | None, BeforeValidator(_on_or_off)] = Perceptual()
+    semantic: Annotated[Semantic | None, BeforeValidator(_on_or_off)] = None
+
+    @model_validator(mode="after")
+    def _looks_for_something(self) -> Self:
+        if not self.exact and self.perceptual is None and self.semantic is None:
+            raise ValueError("exact=false, perceptual=false, semantic=false: nothing is looked for; leave the step out")
+        return self
+
+    @property
+    def signer(self) -> FrameSignatures:
+        """What says what a clip looks like."""
+        return FrameSignatures()
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Importable names of the packages that it needs."""
+        return () if self.semantic is None else ("faiss",)
+
+    @property
+    def table(self) -> str:
+        """The name of its table, without the fingerprint."""
+        return f"duplicates/{self.name}"
+
+    @property
+    def shown(self) -> dict[str, pa.Field]:
+        """The columns that later steps know."""
+        return {column.name: column for column in DUPLICATE_COLUMNS}
+
+
 class SelectStep(StrictModel):
     """Choose clips by rules over columns; quantiles are resolved over the whole table.
 
@@ -280,12 +351,13 @@ class ExportStep(StrictModel):
 
 EXTRACTION_KEYS = ("mode", "codec", "crf", "preset", "encoder", "max_short_side", "max_fps", "crop", "audio")
 Annotation = ScoreStep | CaptionStep
-Step = ObserveStep | CutStep | ScoreStep | CaptionStep | SelectStep | ExportStep
+Step = ObserveStep | CutStep | ScoreStep | CaptionStep | DedupStep | SelectStep | ExportStep
 STEPS: dict[str, type[Any]] = {
     "observe": ObserveStep,
     "cut": CutStep,
     "score": ScoreStep,
     "caption": CaptionStep,
+    "dedup": DedupStep,
     "select": SelectStep,
     "export": ExportStep,
 }
@@ -319,4 +391,7 @@ def step_data(step: Step) -> dict[str, Any]:
     for key in ("balance", "sample"):
         if body.get(key) is not None:
             body[key] = body[key].model_dump(exclude_none=True)
+    for key in ("perceptual", "semantic"):
+        if isinstance(body.get(key), StrictModel):
+            body[key] = body[key].model_dump(exclude_unset=True)
     return {kind: body}

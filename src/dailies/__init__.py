@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from dailies.curation.errors import DailiesError, SourceError, UsageError
     from dailies.curation.progress import silent
     from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
-    from dailies.pipelines.recipes.steps import CaptionStep, CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
+    from dailies.pipelines.recipes.steps import (
+        CaptionStep,
+        CutStep,
+        DedupStep,
+        ExportStep,
+        ObserveStep,
+        ScoreStep,
+        SelectStep,
+    )
 
 __all__ = [
     "CaptionStep",
@@ -35,6 +43,7 @@ __all__ = [
     "CutStep",
     "DailiesError",
     "Dataset",
+    "DedupStep",
     "ExportStep",
     "ObserveStep",
     "ScoreStep",
@@ -59,7 +68,7 @@ _HOMES = {
     "curation.progress": ("silent",),
     "pipelines.recipes": (
         *("CurationRecipe", "load_recipe"),
-        *("CaptionStep", "CutStep", "ExportStep", "ObserveStep", "ScoreStep", "SelectStep"),
+        *("CaptionStep", "CutStep", "DedupStep", "ExportStep", "ObserveStep", "ScoreStep", "SelectStep"),
     ),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

@@ -29,7 +29,7 @@ from dailies.pipelines.engine import Engine
 from dailies.pipelines.overview import DatasetOverview, overview
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.report import Funnel, stats, write_report
-from dailies.pipelines.reports import ExportReport, SelectionReport, Summary
+from dailies.pipelines.reports import DuplicatesReport, ExportReport, SelectionReport, Summary
 from dailies.pipelines.showing import Shown, show
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -222,6 +222,20 @@ class Dataset:
             private_sources=private_sources,
             progress=progress,
         )
+
+    def dedup(
+        self,
+        overrides: Sequence[str] = (),
+        *,
+        engine: Engine = "auto",
+        workers: int | None = None,
+        progress: Progress = show_progress,
+    ) -> DuplicatesReport:
+        """Group copies of clips, with overrides such as ``dedup.perceptual.distance=0.2``; no video is decoded.
+
+        Later selections and exports know the groups, and put each into one split.
+        """
+        return again.dedup_again(self.url, overrides, engine=engine, workers=workers, progress=progress)
 
     def frames(self, clip_id: str, *, short_side: int | None = None, address: str | None = None) -> Frames:
         """Decode a clip from its source: ``pixels`` (t, h, w, 3) uint8 RGB, upright, and ``pts`` (t,) of each frame.

@@ -1,0 +1,83 @@
+"""The step dedup: looks at what clips have in common, and replaces the table of groups; and what later steps know of it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dailies.curation import schema
+from dailies.curation.duplicates import (
+    EMBEDDING,
+    SIGNATURE_COLUMNS,
+    Search,
+    group_clips,
+    read_embeddings,
+    read_signatures,
+)
+from dailies.curation.schema import CONTENT_KEY
+from dailies.curation.tables import DatasetTables
+from dailies.pipelines.recipes.recipe import CurationRecipe
+from dailies.pipelines.recipes.steps import DedupStep
+from dailies.pipelines.reports import DuplicatesReport
+
+
+def group_step(dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep) -> DuplicatesReport:
+    """Group the usable clips by what is there of them, and replace the table of groups in one commit.
+
+    Nothing is decoded and no model is called: signatures and embeddings are those of the tables.
+    """
+    wanted = dict.fromkeys(("clip_id", "source_id", "manifest", "split", *CONTENT_KEY))
+    clips = dataset.table(recipe.clips, schema.clips([])).read([*wanted], equals={"status": "ok"}).sort_by("clip_id")
+    clips = clips.combine_chunks()
+    ids = clips["clip_id"].combine_chunks()
+    ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
+    table, read = dataset.table(recipe.duplicates(step), schema.DUPLICATES), [recipe.clips]
+    with tempfile.TemporaryDirectory(prefix="dailies-dedup-") as folder:
+        signatures, embeddings = None, None
+        if step.perceptual is not None:
+            signed = dataset.table(recipe.signatures, schema.scores(step.signer.columns))
+            read.append(signed.name)
+            signatures = read_signatures(signed.batches(SIGNATURE_COLUMNS, equals={"status": "ok"}), ids)
+        if step.semantic is not None:
+            embedder = recipe.embedder(step)
+            embedded = dataset.table(recipe.annotations(embedder), schema.scores(embedder.spec.columns))
+            read.append(embedded.name)
+            count = embedded.arrow().count_rows()
+            batches = embedded.batches(["clip_id", EMBEDDING], equals={"status": "ok"})
+            embeddings = read_embeddings(batches, ids, count, Path(folder) / "embeddings")
+        search = Search(
+            clips,
+            exact=step.exact,
+            signatures=signatures,
+            distance=step.perceptual.distance if step.perceptual else 0.0,
+            embeddings=embeddings,
+            similarity=step.semantic.similarity if step.semantic else 1.0,
+        )
+        groups, splits = group_clips(clips, search)
+    properties = {
+        "step": step.model_dump(mode="json"),
+        "tables": {name: dataset.table(name).version() for name in read},
+        "recipe": recipe.name,
+        "recipe_hash": recipe.hash,
+    }
+    table.replace(groups, properties=properties)
+    moved = pc.sum(pc.not_equal(groups["duplicate_split"], clips["split"])).as_py() or 0
+    return DuplicatesReport.of(step.name, groups, moved=moved, overruled=splits.overruled, largest=splits.largest)
+
+
+def with_groups(dataset: DatasetTables, recipe: CurationRecipe, clips: pa.Table, before: object = None) -> pa.Table:
+    """Return ``clips`` with the columns of the dedup step before a step, by default of any, and with the splits that follow the
+    groups. Without such a step they are returned as they are.
+    """
+    step = recipe.dedup(before)
+    if step is None:
+        return clips
+    table = dataset.table(recipe.duplicates(step), schema.DUPLICATES)
+    rows = table.read(["clip_id", *step.shown, "duplicate_split"])
+    clips = clips.join(rows, "clip_id")
+    split = pc.coalesce(clips["duplicate_split"], clips["split"])
+    at = clips.schema.get_field_index("split")
+    return clips.set_column(at, clips.schema.field(at), split).drop_columns("duplicate_split")
