@@ -22,7 +22,7 @@ from dailies.curation.config import joined, offered
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import RecipeError
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.packages import EXTRAS
+from dailies.curation.packages import extras_for
 from dailies.curation.scorers import SCORERS
 from dailies.pipelines.recipes.recipe import RECIPES, CurationRecipe, load_recipe, recipe_names
 from dailies.pipelines.recipes.specs import kind_of
@@ -189,11 +189,18 @@ def _column(name: str, column: pa.Field) -> ColumnInfo:
 
 def _needs(spec: Any) -> str:
     """Return the extra and the weights that a part needs, and another detector's observers."""
-    extras = [f"dailies[{EXTRAS[name]}]" for name in getattr(spec, "requires", ()) if name in EXTRAS]
+    extras = [f"dailies[{extra}]" for extra in extras_for(required_by(spec))]
     kinds = [f"the observer {name}" for name in getattr(spec, "observers", ())]
     named = [item for item in fields(spec) if item.name in ("model", "head")] if is_dataclass(spec) else []
     weights = [f"weights ({item.name})" if item.default is MISSING else str(item.default) for item in named]
     return ", ".join(dict.fromkeys([*extras, *weights, *kinds]))
+
+
+def required_by(spec: Any) -> tuple[str, ...]:
+    """Return the packages that a part requires, a class's with its defaults, where parameters decide."""
+    requires = getattr(spec, "requires", ())
+    named: tuple[str, ...] = spec().requires if isinstance(requires, property) else requires
+    return named
 
 
 def _keys(cls: Any, spec: Any = None) -> Iterator[Key]:
