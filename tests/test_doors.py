@@ -166,7 +166,6 @@ TORCH_DOORS = {
     "curation/captioners/coca.py",
     "curation/captioners/decoding.py",
     "curation/scorers/aesthetic_heads.py",
-    "curation/scorers/clip.py",
     "curation/scorers/encoders.py",
     "curation/scorers/image_classifier.py",
     "curation/scorers/openclip.py",

@@ -93,7 +93,7 @@ def test_a_recipe_that_cannot_be_is_refused_in_one_line(data: dict[str, Any], sa
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match=r"no recipe 'quikstart'; allowed: captioned, default, .*did you mean quick"):
+    with pytest.raises(RecipeError, match=r"no recipe 'quikstart'; allowed: captioned, cpu, .*did you mean quick"):
         load_recipe("quikstart")
 
 

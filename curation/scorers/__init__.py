@@ -40,6 +40,7 @@ __all__ = [
     "Scorer",
     "TextScorer",
     "openclip",
+    "safety",
 ]
 
 
