@@ -155,6 +155,9 @@ def _problems(step: Step, needs: StepNeeds) -> Iterator[str]:
     yield from (f"{state.key}={state.name}: {state.problem}" for state in bad)
     if not bad and all(state.here for state in needs.weights):
         try:
-            resolved(step.spec).weights()  # as the name of its table needs it
+            spec = resolved(step.spec)
+            spec.weights()  # as the name of its table needs it
+            if (check := getattr(spec, "check", None)) is not None:
+                check()
         except DailiesError as error:
             yield f"step {step.name}: {error}"
