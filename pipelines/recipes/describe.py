@@ -199,7 +199,10 @@ def _needs(spec: Any) -> str:
     extras = [f"dailies[{extra}]" for extra in extras_for(required_by(spec))]
     kinds = [f"the observer {name}" for name in getattr(spec, "observers", ())]
     named = [item for item in fields(spec) if item.name in ("model", "head")] if is_dataclass(spec) else []
-    weights = [f"weights ({item.name})" if item.default is MISSING else str(item.default) for item in named]
+    values = [item.default if isinstance(spec, type) else getattr(spec, item.name) for item in named]
+    weights = [
+        f"weights ({item.name})" if value is MISSING else str(value) for item, value in zip(named, values, strict=True)
+    ]
     return ", ".join(dict.fromkeys([*extras, *weights, *kinds]))
 
 

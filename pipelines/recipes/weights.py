@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from dailies.curation.errors import DailiesError, NotInstalled
 from dailies.curation.packages import installed
+from dailies.curation.scorers.encoders import ImageTextModel
 from dailies.curation.scorers.openclip import HUB, ZOO, own_weights
 from dailies.curation.scorers.safety import PACKAGES, weights_file
 from dailies.pipelines.recipes.own import OwnSpec
@@ -57,11 +58,14 @@ def weights_of(step: str, spec: Any) -> list[WeightsState]:
     else:
         values = {name: getattr(spec, name, None) for name in WAYS}
         values |= {"nsfw": None} if values["classifier"] else {}  # which takes its place
-    return [
-        _state(f"{step}.{name}", value, WAYS.get(name, "file"))
-        for name, value in values.items()
-        if isinstance(value, str) and value
-    ]
+    named = {name: value for name, value in values.items() if isinstance(value, str) and value}
+    return [_state(f"{step}.{name}", value, _way(spec, name, value)) for name, value in named.items()]
+
+
+def _way(spec: Any, parameter: str, value: str) -> Way:
+    """Return how a parameter names weights; transformers' models have two ways, told by the slash in the second."""
+    both = isinstance(spec, ImageTextModel) and HUB_ID.fullmatch(value)
+    return "hub" if both else WAYS.get(parameter, "file")
 
 
 def _state(key: str, name: str, way: Way) -> WeightsState:
