@@ -1,6 +1,6 @@
 """What each part of a recipe costs one core, for ``dailies recipe show``.
 
-    python benchmarks/costs.py FOLDER [--first 12] [--only scorer] [--json] [--write]
+    python -m benchmarks.costs FOLDER [--first 12] [--only scorer] [--json] [--write]
 
 CPU seconds of one process of one thread, so that other work beside it hardly counts, over the first so many videos of
 FOLDER, each taken as one clip: for a second of video where a part works while decoding or encoding, and for a clip where
@@ -21,8 +21,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 
@@ -128,7 +126,7 @@ def in_a_recipe(holder: str, kind: str, name: str) -> Any:
 
 def columns_for(spec: Any) -> dict[str, Any]:
     """Return values for the columns that a scorer reads: its time does not depend on them."""
-    width = 768
+    width = 128  # of the built-in CoCa
     return {
         name: [width**-0.5] * width
         if "embedding" in name
@@ -159,6 +157,10 @@ def extracting(paths: Sequence[str]) -> Iterator[Row]:
         yield made | {"settings": {"mode": mode} | ({"codec": "h264"} if mode == "encode" else {})}
 
 
+MEASURED = {"scorer": of_clips, "captioner": of_clips, "export": extracting}
+"""What ``--only`` names → what measures it; all else is measured while decoding."""
+
+
 def written(rows: Sequence[Row], hardware: str) -> dict[str, Any]:
     """Return the table with ``rows`` in place of those of the same parts that it has."""
     old = json.loads(FILE.read_text(encoding="utf-8"))["costs"] if FILE.is_file() else []
@@ -184,10 +186,10 @@ def main() -> None:
         torch.set_num_threads(1)
     videos = sorted(path for path in args.folder.iterdir() if path.suffix.lower() in SUFFIXES)[: args.first]
     paths = [str(path) for path in videos]
-    stamp = {"command": "python benchmarks/costs.py FOLDER", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    stamp = {"command": "python -m benchmarks.costs FOLDER", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     rows = []
     for measured in (while_decoding, of_clips, extracting):
-        if args.only and measured is not (of_clips if args.only in ("scorer", "captioner") else measured):
+        if args.only and measured is not MEASURED.get(args.only, while_decoding):
             continue
         for each in measured(paths):
             if each["part"].startswith(args.only):

@@ -51,8 +51,8 @@ def test_what_is_shown_is_the_recipe_again_with_nothing_left_out(name: str) -> N
     again = parse_recipe(full_data(recipe))
     assert again.steps == recipe.steps
     assert full_data(again) == full_data(recipe)
-    cut = full_data(recipe)["steps"][1]["cut"]
-    assert cut["margin_frames"] == 0  # which none of them writes down
+    observe, cut = full_data(recipe)["steps"][0]["observe"], full_data(recipe)["steps"][1]["cut"]
+    assert observe["stall_seconds"] == 60  # which none of them writes down
     assert set(*cut["detector"].values()) in ({"hard", "gradual", "edge", "guard"}, {"threshold"})
 
 
@@ -82,6 +82,16 @@ def test_a_rule_and_a_scorer_of_ones_own_are_shown_whole(tmp_path: Path) -> None
     assert report.unmeasured == ("scorer bright",)
     assert rules == {"light_bright": {"min_quantile": 0.25, "nulls": "drop"}}
     assert parse_recipe(report.recipe).steps == load_recipe(name).steps
+
+
+def test_a_recipe_is_shown_where_its_weights_are_not(dailies: Dailies) -> None:
+    done = dailies("recipe", "show", "svd-hq", "--json")
+    assert done.returncode == 0, done.stderr
+    states = {state["key"]: state for step in json.loads(done.stdout)["steps"] for state in step["weights"]}
+    assert states["aesthetic.head"]["problem"] == states["raft.model"]["problem"] == "no such file or folder"
+    checked = check_recipe("svd-hq")
+    assert not checked.ok
+    assert [problem.partition("=")[0] for problem in checked.problems] == ["raft.model", "aesthetic.head"]
 
 
 def test_show_as_json_has_the_recipe_and_each_steps_needs(dailies: Dailies) -> None:
@@ -269,17 +279,14 @@ def test_diff_names_steps_that_one_alone_has_and_another_order(dailies: Dailies,
 
 def test_the_keys_of_a_diff_can_be_set() -> None:
     """What is said to differ makes one recipe of the other."""
-    comparison = compare_recipes("cpu", "svd")
-    both = [each for step in comparison.steps for each in step.differences if each.in_b]
-    whole = [
-        f"main.rules.{name}={{{', '.join(f'{k}: {v}' for k, v in rule.items())}}}"
-        for name, rule in rules("svd").items()
+    sets = [
+        "cut.max_seconds=20",
+        "observe.motion.method=farneback",
+        "text.side=320",
+        "main.rules.motion.min=1",
+        "export.crf=20",
     ]
-    sets = [f"{each.key}={shown(each.b)}" for each in both if ".rules." not in each.key]
-    changed = load_recipe("cpu", [*sets, *whole])
-    assert compare_recipes(changed, "svd").same
-
-
-def rules(name: str) -> dict[str, Any]:
-    step = next(step for step in load_recipe(name).steps if isinstance(step, SelectStep))
-    return {column: rule.model_dump(exclude_none=True) for column, rule in step.rules.items()}
+    comparison = compare_recipes("cpu", "cpu", overrides_b=sets)
+    differing = [f"{each.key}={shown(each.b)}" for step in comparison.steps for each in step.differences]
+    assert sorted(differing) == sorted(sets)
+    assert compare_recipes(load_recipe("cpu", differing), load_recipe("cpu", sets)).same

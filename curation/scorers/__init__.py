@@ -39,6 +39,7 @@ __all__ = [
     "SafetyScorer",
     "Scorer",
     "TextScorer",
+    "encoders",
     "openclip",
     "safety",
 ]

@@ -137,8 +137,8 @@ def _dumper() -> Any:
 
 def print_check(checked: RecipeCheck, as_json: bool) -> None:
     if as_json:
-        report = None if checked.report is None else _report_row(checked.report)
-        say_json({"name": checked.name, "ok": checked.ok, "problems": checked.problems, "report": report})
+        row = None if checked.report is None else _report_row(checked.report)
+        say_json({"name": checked.name, "ok": checked.ok, "problems": checked.problems, "report": row})
         return
     for problem in checked.problems:
         say(f"dailies: {problem}", err=True)
