@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,11 @@ MOST_LAYERS, MOST_WIDE = 1000, 1 << 21  # words of a vocabulary, positions, chan
 WORDS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})  # a vocabulary's keys are words
 
 
-def refuse_code(folder: Path, *, pickles: bool = True) -> None:
-    """Raise ``Damaged`` if a file under ``folder`` is code or asks for some; with ``pickles``, also if it may hold one."""
+def refuse_code(folder: Path, *, pickles: bool = True, classes: Mapping[str, frozenset[str]] = CLASSES) -> None:
+    """Raise ``Damaged`` if a file under ``folder`` is code or asks for some; with ``pickles``, also if it may hold one.
+
+    ``classes``: the names that its settings may have, as in ``CLASSES``.
+    """
     suffixes = CODE | PICKLES if pickles else CODE - PICKLES
     for path in sorted(folder / entry.name for entry in inside.walk(folder)):
         if path.suffix.lower() in suffixes:
@@ -101,7 +104,7 @@ def refuse_code(folder: Path, *, pickles: bool = True) -> None:
             )
         _refuse_vast(path)
         if path.suffix.lower() == ".json":
-            refuse_settings(path)
+            refuse_settings(path, classes)
 
 
 def refuse_settings_in(folder: Path) -> None:
@@ -126,7 +129,7 @@ def _refuse_vast(path: Path) -> None:
         raise Damaged(f"{path}: is over {LARGEST >> 20} MB; no settings and no words of a model are")
 
 
-def refuse_settings(path: Path) -> None:
+def refuse_settings(path: Path, classes: Mapping[str, frozenset[str]] = CLASSES) -> None:
     """Raise ``Damaged`` if a JSON file of a model asks for code, for another class than is allowed, or for other files."""
     if path.name in WORDS:
         return
@@ -136,7 +139,7 @@ def refuse_settings(path: Path) -> None:
         raise Damaged(f"{path}: cannot be read: {error.strerror}") from error
     refuse_asking(row, path)
     for key, value in _pairs(row):
-        if value and path.name in DECIDING and key in CLASSES and not _names(value) <= CLASSES[key]:
+        if value and path.name in DECIDING and key in classes and not _names(value) <= classes[key]:
             raise Damaged(f"{path}: {key}={_short(value)}: is no class that dailies loads")
     if path.name == "config.json":
         refuse_vast(row, path)

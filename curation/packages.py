@@ -47,13 +47,19 @@ def install_line(missing: Iterable[str]) -> str:
     """Return the command that installs packages, by importable names: with as few extras of dailies as bring them."""
     names = list(missing)
     others = [name for name in names if not any(name in brought for brought in EXTRAS.values())]
-    left, extras = set(names) - set(others), list[str]()
+    extras = extras_for(names)
+    wanted = [f"'dailies[{','.join(extras)}]'"] if extras else []
+    return f"pip install {' '.join([*wanted, *others])}"
+
+
+def extras_for(names: Iterable[str]) -> list[str]:
+    """Return the extras of dailies that bring packages, by importable names, as few as do; what none brings asks for none."""
+    left, extras = {name for name in names if any(name in brought for brought in EXTRAS.values())}, list[str]()
     while left:
         most = max(EXTRAS, key=lambda extra: len(left.intersection(EXTRAS[extra])))
         extras.append(most)
         left -= set(EXTRAS[most])
-    wanted = [f"'dailies[{','.join(sorted(extras))}]'"] if extras else []
-    return f"pip install {' '.join([*wanted, *others])}"
+    return sorted(extras)
 
 
 def package_folder(name: str) -> Path:

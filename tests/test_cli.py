@@ -51,7 +51,8 @@ def test_the_commands() -> None:
         "view",
         "doctor",
     }
-    assert set(COMMANDS) == curation | zoo | {"train", "quickstart", "doctor"}
+    recipe = {"recipe show", "recipe check", "recipe diff"}
+    assert set(COMMANDS) == curation | zoo | recipe | {"train", "quickstart", "doctor"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

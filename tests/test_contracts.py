@@ -66,6 +66,7 @@ IDENTITIES = {
     ("scorer", "clip"): "curation.scorers.clip.Clip",
     ("scorer", "embed"): "curation.scorers.embed.Embed",
     ("scorer", "raft"): "curation.scorers.raft.Raft",
+    ("scorer", "safety"): "curation.scorers.safety.Safety",
     ("scorer", "text"): "curation.scorers.text.Text",
     ("captioner", "coca"): "curation.captioners.coca.Coca",
     ("captioner", "fuse"): "curation.captioners.fuse.Fuse",
@@ -84,6 +85,7 @@ RANGES = {
     "percent per 1/2 s": (-100.0, math.inf),
     "degree per 1/2 s": (-180.0, 180.0),
     "box": (0, math.inf),
+    "face": (0, math.inf),
     "token": (1, math.inf),
     "unit vector": (-1.0, 1.0),  # each of its numbers
     "LAION's points, 1 to 10": (-math.inf, math.inf),  # as rated; a head is linear and may leave them
@@ -121,9 +123,10 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
 
 def make(name: str, cls: Any, arguments: dict[str, dict[str, Any]]) -> Any:
     """A spec that can be opened; skips visibly where a package that it requires is absent."""
-    for package in cls.requires:
+    spec = cls(**arguments.get(name.removeprefix("caption_"), {}))
+    for package in spec.requires:
         pytest.importorskip(package)
-    return resolved(cls(**arguments.get(name.removeprefix("caption_"), {})))
+    return resolved(spec)
 
 
 # ---- every spec -----------------------------------------------------------------------------------------------------

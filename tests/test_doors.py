@@ -169,6 +169,7 @@ TORCH_DOORS = {
     "curation/captioners/decoding.py",
     "curation/scorers/aesthetic_heads.py",
     "curation/scorers/encoders.py",
+    "curation/scorers/image_classifier.py",
     "curation/scorers/openclip.py",
     "curation/scorers/raft.py",
 }

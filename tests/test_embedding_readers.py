@@ -185,8 +185,10 @@ def test_a_file_that_is_no_head_is_refused(tmp_path: Path) -> None:
         torch.save(content, tmp_path / name)
         with pytest.raises(UsageError, match=said):
             AestheticScorer(head=str(tmp_path / name)).check()
-    with pytest.raises(ValueError, match="no such file"):
-        AestheticScorer(head=str(tmp_path / "absent.pth"))
+    with pytest.raises(UsageError, match="no such file"):  # a recipe can be read where its weights are not
+        AestheticScorer(head=str(tmp_path / "absent.pth")).check()
+    with pytest.raises(ValueError, match="no file of weights"):
+        AestheticScorer(head="absent")
 
 
 def test_an_embedding_of_another_width_is_refused(tmp_path: Path) -> None:

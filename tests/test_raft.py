@@ -185,9 +185,12 @@ def test_a_recipe_knows_its_columns_and_is_fingerprinted_by_the_weights(small: A
 def test_what_is_no_raft_is_refused_before_work(small: Any, tmp_path: Path) -> None:
     import torch
 
-    for missing in (tmp_path / "none.pth", tmp_path, "raft_small"):
-        with pytest.raises(RecipeError, match=r"raft: model=.*: no such file; give a file with RAFT's weights \(\.pth"):
-            parse_recipe(recipe(missing))
+    for wrong in (tmp_path, "raft_small"):
+        with pytest.raises(RecipeError, match=r"raft: model=.*: no file of weights; give a file with RAFT's \(\.pth"):
+            parse_recipe(recipe(wrong))
+    absent = parse_recipe(recipe(tmp_path / "none.pth"))  # a recipe can be read where its weights are not
+    with pytest.raises(UsageError, match=r"model=.*none.pth.: no such file; give a file with RAFT's weights"):
+        absent.tables()
     with pytest.raises(RecipeError, match="model"):
         parse_recipe({**recipe(""), "steps": [*recipe("")["steps"][:2], {"score": {"scorer": "raft"}}]})
     half = dict(list(small[0].state_dict().items())[:50])

@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[Sequence[str], int, set[str]]] = {
     "models": (["zoo", "list", "--zoo", "zoo"], 0, {*OPTIONS, "yaml"}),
     "a misspelled step": (["curate", "videos", "--out", "other", "--set", "observ.fps=1"], 2, RECIPES),
     "a misspelled field": (["train", "tiny", "--dry-run", "--set", "stepz=1"], 2, RECIPES - {"cv2"}),
+    "a recipe checked": (["recipe", "check", "cpu"], 0, RECIPES),
+    "two recipes": (["recipe", "diff", "cpu", "svd"], 0, RECIPES),
     "nothing to do": (["curate", "videos", "--out", "dataset", "-r", RECIPE, "--engine", "local"], 0, RECIPES | TABLES),
     "select": (["select", "dataset"], 0, RECIPES | TABLES),
     "info": (["info", "dataset"], 0, RECIPES | TABLES),

@@ -23,6 +23,7 @@ from dailies.curation.scorers.classify import ClassifyScorer
 from dailies.curation.scorers.clip import ClipScorer
 from dailies.curation.scorers.embed import EmbedScorer
 from dailies.curation.scorers.raft import RaftScorer
+from dailies.curation.scorers.safety import SafetyScorer
 from dailies.curation.scorers.stored import ReadsEmbeddings
 from dailies.curation.scorers.text import TextScorer
 from dailies.curation.types import Evidence, Resources
@@ -35,9 +36,12 @@ __all__ = [
     "EmbedScorer",
     "RaftScorer",
     "ReadsEmbeddings",
+    "SafetyScorer",
     "Scorer",
     "TextScorer",
+    "encoders",
     "openclip",
+    "safety",
 ]
 
 
@@ -47,7 +51,7 @@ class Scorer(Protocol):
     identity: ClassVar[str]  # names it in fingerprints for good, wherever its class moves
     meaning: ClassVar[int]  # raised when the code changes what the numbers mean
     columns: ClassVar[tuple[pa.Field, ...]]  # with units
-    requires: ClassVar[tuple[str, ...]]  # importable names of the packages it needs, checked before any work
+    requires: ClassVar[tuple[str, ...]]  # importable names of the packages it needs; a property where parameters decide
     models: ClassVar[tuple[str, ...]]  # those of its parameters that may name a model of the zoo, as zoo:NAME
 
     @property
@@ -74,5 +78,6 @@ SCORERS: dict[str, Any] = {
     "clip": ClipScorer,
     "embed": EmbedScorer,
     "raft": RaftScorer,
+    "safety": SafetyScorer,
     "text": TextScorer,
 }

@@ -44,9 +44,8 @@ def same_model(name: str, other: str) -> bool:
 
 
 def _is_head(name: str) -> str:
-    path = Path(name)
-    if not name.startswith(ZOO) and not path.is_dir() and not (path.suffix in SUFFIXES and path.is_file()):
-        raise ValueError(f"no such file; give a file with a head's weights ({', '.join(SUFFIXES)}), or zoo:NAME")
+    if not name.startswith(ZOO) and Path(name).suffix not in SUFFIXES and not Path(name).is_dir():
+        raise ValueError(f"no file of weights; give a head's ({', '.join(SUFFIXES)}), or zoo:NAME")
     return name
 
 

@@ -189,6 +189,20 @@ def _resolve(name: str) -> tuple[str, str | None]:
     return model, tag or tags[0]
 
 
+def own_weights(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return where open_clip fetches its own weights ``name`` from: a hub's repository, and the files of which one will do.
+
+    Raises ``UsageError`` for a name that stands for nothing.
+    """
+    import open_clip
+
+    model, tag = _resolve(name)
+    repository, _, file = str(open_clip.get_pretrained_cfg(model, tag or "").get("hf_hub", "")).rpartition("/")
+    wanted = file or "open_clip_pytorch_model.bin"
+    safe = {"open_clip_pytorch_model.bin": "open_clip_model.safetensors"}.get(wanted, f"{wanted[:-4]}.safetensors")
+    return repository, (safe, wanted)
+
+
 def _special_tokens(tokenize: Any) -> SpecialTokens:
     inner = getattr(tokenize, "tokenizer", None)
     if inner is None:

@@ -42,8 +42,8 @@ def _name(measure: str) -> str:
 
 
 def _is_weights(path: str) -> str:
-    if Path(path).suffix not in SUFFIXES or not Path(path).is_file():
-        raise ValueError(f"no such file; give a file with RAFT's weights ({', '.join(SUFFIXES)})")
+    if Path(path).suffix not in SUFFIXES:
+        raise ValueError(f"no file of weights; give a file with RAFT's ({', '.join(SUFFIXES)})")
     return path
 
 
@@ -80,10 +80,16 @@ class RaftScorer:
         return Resources(cpus=1, gpus=self.gpus, memory_gb=4)
 
     def weights(self) -> str:
-        """Return the file's sha256. Raises ``UsageError`` for a file of another network, where torch is there to tell."""
+        """Return the file's sha256. Raises ``UsageError`` as ``check`` does."""
+        self.check()
+        return hashlib.sha256(Path(self.model).read_bytes()).hexdigest()
+
+    def check(self) -> None:
+        """Raise ``UsageError`` where there is no file, or one of another network, where torch is there to tell."""
+        if not Path(self.model).is_file():
+            raise UsageError(f"model={self.model!r}: no such file; give a file with RAFT's weights")
         if find_spec("torchvision"):
             _size(self.model, Path(self.model).stat().st_mtime_ns)
-        return hashlib.sha256(Path(self.model).read_bytes()).hexdigest()
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:

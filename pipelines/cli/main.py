@@ -18,6 +18,7 @@ from dailies.pipelines.cli.lazy_pandas import process_is_ours
 from dailies.pipelines.cli.look import info, show
 from dailies.pipelines.cli.quick_help import prepare_help
 from dailies.pipelines.cli.quickstart import quickstart
+from dailies.pipelines.cli.recipe import recipe_app
 from dailies.pipelines.cli.report import report, stats, view
 from dailies.pipelines.cli.terminal import say
 from dailies.pipelines.cli.train import train
@@ -39,6 +40,7 @@ app = typer.Typer(
 for command in (quickstart, curate, dedup, select, export, train):
     app.command(cls=Command, rich_help_panel=WAY)(command)
 app.add_typer(zoo_app, name="zoo", rich_help_panel=WAY)
+app.add_typer(recipe_app, name="recipe", rich_help_panel=BESIDE)
 for beside in (info, show, stats, report, view, doctor, recipes, cuts, sql, verify, withdraw, gc):
     app.command(cls=Command, rich_help_panel=BESIDE)(beside)
 

@@ -22,9 +22,9 @@ from dailies.curation.config import joined, offered
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.errors import RecipeError
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.packages import EXTRAS
+from dailies.curation.packages import extras_for
 from dailies.curation.scorers import SCORERS
-from dailies.pipelines.recipes.recipe import RECIPES, CurationRecipe, load_recipe, recipe_names
+from dailies.pipelines.recipes.recipe import ALIASES, CurationRecipe, load_recipe, path_of, recipe_names
 from dailies.pipelines.recipes.specs import kind_of
 from dailies.pipelines.recipes.steps import SPECS, Step, kind_of_step
 
@@ -84,7 +84,7 @@ def describe(name: str) -> list[PartInfo]:
     Raises ``RecipeError`` for a name of nothing.
     """
     parts = [_part(kind, name, table[name]) for kind, table in TABLES.items() if name in table]
-    if name in recipe_names() or name.endswith((".yaml", ".yml")):
+    if name in (*recipe_names(), *ALIASES) or name.endswith((".yaml", ".yml")):
         return [_recipe(load_recipe(name), name), *parts]
     if not parts:
         known = list(dict.fromkeys([*recipe_names(), *(each for table in TABLES.values() for each in table)]))
@@ -97,25 +97,32 @@ def describe(name: str) -> list[PartInfo]:
 
 def _recipe_line(name: str) -> PartInfo:
     recipe = load_recipe(name)
-    return PartInfo(kind="recipe", name=name, about=_comment(name), needs=_together(recipe))
+    return PartInfo(kind="recipe", name=name, about=_sentence(comment_of(name)), needs=_together(recipe))
 
 
 def _recipe(recipe: CurationRecipe, name: str) -> PartInfo:
     keys = tuple(key for step in recipe.steps for key in _step_keys(step))
     steps = tuple((step.name, first_sentence(type(step))) for step in recipe.steps)
     return PartInfo(
-        kind="recipe", name=recipe.name, about=_comment(name), needs=_together(recipe), keys=keys, steps=steps
+        kind="recipe",
+        name=recipe.name,
+        about=_sentence(comment_of(name)),
+        needs=_together(recipe),
+        keys=keys,
+        steps=steps,
     )
 
 
-def _comment(name: str) -> str:
-    """Return the first sentence of the comment that a built-in recipe's file begins with."""
-    path = RECIPES / f"{name}.yaml"
-    if not path.is_file():
-        return ""
-    lines = re.match(r"(?:#.*\n)*", path.read_text(encoding="utf-8"))
+def keys_of_recipe(recipe: CurationRecipe) -> dict[str, dict[str, Any]]:
+    """Return the value of each key of each step, by step name and by key as ``--set`` takes it."""
+    return {step.name: {key.name: key.value for key in _step_keys(step)} for step in recipe.steps}
+
+
+def comment_of(name: str) -> str:
+    """Return the comment that a recipe's file begins with, in one line; empty where there is none."""
+    lines = re.match(r"(?:#.*\n)*", path_of(name).read_text(encoding="utf-8"))
     assert lines is not None
-    return _sentence(" ".join(line.lstrip("# ") for line in lines[0].splitlines()))
+    return " ".join(line.lstrip("# ") for line in lines[0].splitlines())
 
 
 def _together(recipe: CurationRecipe) -> str:
@@ -192,11 +199,21 @@ def _column(name: str, column: pa.Field) -> ColumnInfo:
 
 def _needs(spec: Any) -> str:
     """Return the extra and the weights that a part needs, and another detector's observers."""
-    extras = [f"dailies[{EXTRAS[name]}]" for name in getattr(spec, "requires", ()) if name in EXTRAS]
+    extras = [f"dailies[{extra}]" for extra in extras_for(required_by(spec))]
     kinds = [f"the observer {name}" for name in getattr(spec, "observers", ())]
     named = [item for item in fields(spec) if item.name in ("model", "head")] if is_dataclass(spec) else []
-    weights = [f"weights ({item.name})" if item.default is MISSING else str(item.default) for item in named]
+    values = [item.default if isinstance(spec, type) else getattr(spec, item.name) for item in named]
+    weights = [
+        f"weights ({item.name})" if value is MISSING else str(value) for item, value in zip(named, values, strict=True)
+    ]
     return ", ".join(dict.fromkeys([*extras, *weights, *kinds]))
+
+
+def required_by(spec: Any) -> tuple[str, ...]:
+    """Return the packages that a part requires, a class's with its defaults, where parameters decide."""
+    requires = getattr(spec, "requires", ())
+    named: tuple[str, ...] = spec().requires if isinstance(requires, property) else requires
+    return named
 
 
 def _keys(cls: Any, spec: Any = None) -> Iterator[Key]:

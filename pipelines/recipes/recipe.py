@@ -47,6 +47,8 @@ from dailies.pipelines.recipes.steps import (
 __all__ = ["CurationRecipe", "load_recipe", "parse_recipe", "recipe_names", "resolved"]
 
 RECIPES = Path(__file__).parent
+ALIASES = {"default": "cpu"}
+"""Names that built-in recipes go by besides their own."""
 
 
 class CurationRecipe(StrictModel):
@@ -187,18 +189,24 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
+def path_of(named: str) -> Path:
+    """Return the file of a built-in recipe, or the YAML file that ``named`` is. Raises ``RecipeError`` for neither."""
+    built_in = RECIPES / f"{ALIASES.get(named, named)}.yaml"
+    if built_in.exists():
+        return built_in
+    if not named.endswith((".yaml", ".yml")):
+        raise RecipeError(f"no recipe {named!r}{offered(named, [*recipe_names(), *ALIASES, 'FILE.yaml'])}")
+    if not Path(named).exists():
+        raise RecipeError(f"recipe {named}: no such file")
+    return Path(named)
+
+
 def load_recipe(named: str | CurationRecipe, overrides: Sequence[str] = ()) -> CurationRecipe:
     """Load a built-in recipe by name, or one from a YAML file, with ``NAME.KEY=VALUE`` overrides; a
     ``CurationRecipe`` is taken as it is. Raises ``RecipeError``."""
     if isinstance(named, CurationRecipe):
         return parse_recipe(named.source, overrides, where=named.name) if overrides else named
-    path = RECIPES / f"{named}.yaml"
-    if not path.exists():
-        path = Path(named)
-        if path.suffix not in (".yaml", ".yml") or not path.exists():
-            if path.suffix in (".yaml", ".yml"):
-                raise RecipeError(f"recipe {named}: no such file")
-            raise RecipeError(f"no recipe {named!r}{offered(named, [*recipe_names(), 'FILE.yaml'])}")
+    path = path_of(named)
     try:
         data = read_yaml(path.read_text(encoding="utf-8"), f"recipe {path}")
     except (OSError, UnicodeDecodeError) as error:
