@@ -184,7 +184,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
         return
-    print(f"{result['clips']:,} clips: {result['seconds']:.1f} s, {result['peak_gb']:.2f} GB at most, kept {result['kept']:,}")
+    print(
+        f"{result['clips']:,} clips: {result['seconds']:.1f} s, {result['peak_gb']:.2f} GB at most, kept {result['kept']:,}"
+    )
     for reason, count in result["reasons"].items():
         print(f"  {reason:<20} {count:>10,}")
 

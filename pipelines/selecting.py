@@ -114,9 +114,9 @@ def judged_by(
     for earlier in recipe.before(step):
         table = dataset.table(recipe.annotations(earlier), schema.scores(earlier.spec.columns))
         shown = {field.name: stored for stored, field in earlier.shown.items()}
-        scores.append(Source(rows=table.arrow(), shown=shown))
+        scores.append(Source(rows=table.arrow(bounded=True), shown=shown))
     with judging(
-        Source(rows=clips_table(dataset, recipe).arrow()),
+        Source(rows=clips_table(dataset, recipe).arrow(bounded=True)),
         criteria,
         scores=scores,
         unjudged={} if other is None else apart.unjudged(other),

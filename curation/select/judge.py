@@ -22,10 +22,10 @@ from dailies.curation.select.source import Source
 
 T = TypeVar("T")
 
-MEMORY = 2 << 30
+MEMORY = 5 << 29
 """Bytes that DuckDB may hold; what is more goes to the disk. Arrow's batches and Python come on top, about half of that."""
 
-PART_ROWS = 1 << 20
+PART_ROWS = 1 << 19
 """Rows of a table of verdicts, and so of a part."""
 
 BATCH_ROWS = 1 << 17
