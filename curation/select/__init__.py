@@ -8,6 +8,7 @@ quoted (see ``expressions``).
 from dailies.curation.select.facts import Unjudged
 from dailies.curation.select.judge import Judged, judging, select
 from dailies.curation.select.manifest import check_manifest_columns, column_values
+from dailies.curation.select.preview import Falling, LimitPreview, Previewed, preview
 from dailies.curation.select.rules import (
     UNUSABLE,
     Balance,
@@ -25,7 +26,10 @@ __all__ = [
     "Balance",
     "Cap",
     "Criteria",
+    "Falling",
     "Judged",
+    "LimitPreview",
+    "Previewed",
     "Rule",
     "Sample",
     "Source",
@@ -35,5 +39,6 @@ __all__ = [
     "column_values",
     "judging",
     "needs_numbers",
+    "preview",
     "select",
 ]

@@ -77,6 +77,10 @@ class Judged:
         groups = [bits[start : start + MASK_BITS] for start in range(0, max(1, len(bits)), MASK_BITS)]
         return ", ".join(f"{' + '.join(group) or '0'} as mask_{number}" for number, group in enumerate(groups))
 
+    def mask_names(self) -> str:
+        """Return the names of ``masks``."""
+        return ", ".join(f"mask_{number}" for number in range(max(1, -(-len(self.asked) // MASK_BITS))))
+
     @property
     def joined(self) -> str:
         """SQL of ``facts`` with the tables of those that fell."""
