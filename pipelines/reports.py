@@ -137,8 +137,8 @@ def broken_limit(reason: str, limits: Mapping[str, Mapping[str, Any]], values: M
         return f"over {limits['balance'].get('count')} per {limits['balance']['column']}"
     if reason == "sample" and "sample" in limits:
         sample = limits["sample"]
-        drawn = f"{sample['clips']}" if "clips" in sample else f"a share of {sample['share']:g}"
-        return f"not among {drawn} of {sample['of']}"
+        drawn = f"{sample['clips']:,}" if "clips" in sample else f"{sample['share']:.4g}"
+        return f"not among the {drawn} drawn of {sample['of']:,}"
     return ""
 
 

@@ -119,7 +119,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/manifests": (*SHARED, "curation/table_files"),
     "curation/folders": ("curation/plain_text",),
     "curation/sources": (*SHARED, "curation/folders", "curation/manifests"),
-    "curation/select": READING,
+    "curation/select": (*READING, "curation/tables"),
     "curation/observe": (*SHARED, "curation/observers"),
     "curation/observations": (*SHARED, "curation/observers", "curation/observe"),
     "curation/clips": (

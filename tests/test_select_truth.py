@@ -230,7 +230,9 @@ CRITERIA = {
     "nested": Criteria(
         rules={
             "either": Rule(any=({"text": Rule(max=0.2)}, {"text": Rule(max=0.6), "motion": Rule(min=1, nulls="keep")})),
-            "each": Rule(all=({"motion": Rule(max_quantile=0.8, nulls="keep")}, {"label": Rule(one_of=("a", "b"), nulls="drop")})),
+            "each": Rule(
+                all=({"motion": Rule(max_quantile=0.8, nulls="keep")}, {"label": Rule(one_of=("a", "b"), nulls="drop")})
+            ),
         }
     ),
     "caps": Criteria(

@@ -148,8 +148,10 @@ class _Parser:
 
     def _of(self, part: _Part, kind: Kind, what: str) -> None:
         if part.kind not in (kind, None):
-            names = {"number": "a number", "text": "text", "bool": "true or false", "other": "no plain value"}
-            self._fail(f"{what} needs {names[kind or 'other']}, and {part.sql} is {names[part.kind or 'other']}")
+            names = {"number": "a number", "text": "text", "bool": "true or false"}
+            self._fail(
+                f"{what} needs {names.get(kind or '', 'a plain value')}, and {part.sql} is {names.get(part.kind or '', 'none')}"
+            )
 
     def _alike(self, parts: Sequence[_Part], what: str) -> Kind:
         """Return the kind that all parts have."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from dailies.pipelines.cli.tables import DASH, footage, grid, length, share
 from dailies.pipelines.cli.terminal import say_json, stdout
 
@@ -20,7 +22,8 @@ def print_preview(preview: SelectionPreview, as_json: bool) -> None:
         say_json({"name": preview.name, **asdict(held), "bounds": preview.limits})
         return
     out = stdout()
-    table = grid(f"selection {preview.name} would keep {held.kept:,} of {held.clips:,}, {footage(held.kept_seconds)}")
+    _head(f"selection {preview.name} would keep {held.kept:,} of {held.clips:,} clips, {footage(held.kept_seconds)}")
+    table = grid()
     table.add_column("drops", overflow="fold")
     for name in ("clips", "share", "alone"):
         table.add_column(name, justify="right")
@@ -33,7 +36,8 @@ def print_preview(preview: SelectionPreview, as_json: bool) -> None:
     if not held.limits:
         return
     shares = list(dict.fromkeys(name for each in held.limits for name in each.at))
-    table = grid("limits, and those that would keep so many of the clips with a value")
+    _head("limits that would keep other shares of the clips with a value")
+    table = grid()
     table.add_column("rule", overflow="fold")
     table.add_column("now", justify="right")
     table.add_column("keeps", justify="right")
@@ -52,7 +56,8 @@ def print_diff(diff: SelectionDiff, as_json: bool) -> None:
         say_json(asdict(diff))
         return
     out = stdout()
-    table = grid(f"selections {diff.a} and {diff.b}")
+    _head(f"selections {diff.a} and {diff.b}")
+    table = grid()
     for name, justify in (("kept by", "left"), ("clips", "right"), ("footage", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for label, held in (("both", diff.both), (f"{diff.a} alone", diff.only_a), (f"{diff.b} alone", diff.only_b)):
@@ -61,21 +66,28 @@ def print_diff(diff: SelectionDiff, as_json: bool) -> None:
     out.print(table)
     for keeps, drops, reasons in ((diff.a, diff.b, diff.b_drops), (diff.b, diff.a, diff.a_drops)):
         if reasons:
-            table = grid(f"what {keeps} alone keeps: why {drops} drops it")
+            _head(f"what {keeps} alone keeps: why {drops} drops it")
+            table = grid()
             table.add_column("reason", overflow="fold")
             table.add_column("clips", justify="right")
             table.add_column("footage", justify="right")
             for reason, held in reasons.items():
                 table.add_row(reason, *_held(held))
             out.print(table)
-    table = grid("by split, in clips")
+    table = grid()
     table.add_column("split")
     for name in ("both", f"{diff.a} alone", f"{diff.b} alone"):
         table.add_column(name, justify="right")
     for split, parts in diff.splits.items():
         table.add_row(split, *(f"{parts[name].clips:,}" for name in ("both", "only_a", "only_b")))
     if diff.splits:
+        _head("by split, in clips")
         out.print(table)
+
+
+def _head(text: str) -> None:
+    """Print the line above a table, whole: a title would be broken at the table's width."""
+    stdout().print(Text(text, style="bold"), soft_wrap=True)
 
 
 def _held(held: Held) -> tuple[str, str]:
