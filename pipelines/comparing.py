@@ -26,12 +26,12 @@ def compare_selections(url: str, a: str, b: str) -> SelectionDiff:
     with connect(dataset, manifest=False) as connection:
         rows = connection.execute(_statement(dataset, a, b)).fetchall()
     for part, split, reason, clips, seconds in rows:
-        held = Held(clips=clips, seconds=seconds)
-        parts[part] += held
+        some = Held(clips=clips, seconds=seconds)
+        parts[part] += some
         if part in drops:
-            drops[part][reason or NOT_JUDGED] += held
+            drops[part][reason or NOT_JUDGED] += some
         if part != "neither":
-            splits[split or "none"][part] += held
+            splits[split or "none"][part] += some
     order = {name: number for number, name in enumerate(schema.SPLITS)}
     return SelectionDiff(
         a=a,

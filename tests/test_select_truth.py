@@ -15,7 +15,18 @@ import pyarrow as pa
 import pytest
 
 from dailies.curation.errors import RecipeError, UsageError
-from dailies.curation.select import Balance, Cap, Criteria, Rule, Sample, Source, check_rules, judging, preview, select
+from dailies.curation.select import (
+    Balance,
+    Cap,
+    ClipRows,
+    ClipSample,
+    Criteria,
+    Rule,
+    check_rules,
+    judging,
+    preview,
+    select,
+)
 
 Row = dict[str, Any]
 
@@ -244,8 +255,8 @@ CRITERIA = {
             "stream": Cap(count=20),
         },
     ),
-    "balance": Criteria(balance=Balance(column="label", most=1.1, seed=3), sample=Sample(clips=20, seed=1)),
-    "sample": Criteria(balance=Balance(column="frames", most=0.5), sample=Sample(share=0.4, seed=7)),
+    "balance": Criteria(balance=Balance(column="label", most=1.1, seed=3), sample=ClipSample(clips=20, seed=1)),
+    "sample": Criteria(balance=Balance(column="frames", most=0.5), sample=ClipSample(share=0.4, seed=7)),
 }  # fmt: skip
 
 
@@ -260,7 +271,7 @@ def test_sql_says_what_the_plain_way_says(asked: str) -> None:
     for seed in range(4):
         rows = exact(table(seed))
         wanted = plainly(rows, criteria, readable)
-        with judging(Source(rows=arrow(rows)), criteria, readable=readable) as judged:
+        with judging(ClipRows(rows=arrow(rows)), criteria, readable=readable) as judged:
             verdicts = pa.concat_tables(judged.verdicts()).to_pylist()
             counts = dict(judged.reasons)
         assert [row["clip_id"] for row in verdicts] == sorted(wanted)
@@ -398,8 +409,8 @@ def test_columns_are_held_against_what_is_asked_of_them(criteria: Criteria, said
         lambda: Rule(any=({"a": Rule(min=1)},), nulls="drop"),
         lambda: Rule(expression="a >"),
         lambda: Cap(count=0),
-        lambda: Sample(),
-        lambda: Sample(clips=1, share=0.5),
+        lambda: ClipSample(),
+        lambda: ClipSample(clips=1, share=0.5),
         lambda: Balance(column="a", most=0),
     ],
 )  # fmt: skip
@@ -422,7 +433,7 @@ def test_a_null_within_others_is_an_error_unless_its_rule_says_what_it_means() -
 def test_a_sample_stays_where_clips_come() -> None:
     """A share decides each clip by itself; of a number, only as many change as come below the last one drawn."""
     rows = exact(table(8, 200))
-    for sample in (Sample(share=0.3), Sample(clips=30)):
+    for sample in (ClipSample(share=0.3), ClipSample(clips=30)):
         few, many = (
             {
                 row["clip_id"]
@@ -434,7 +445,7 @@ def test_a_sample_stays_where_clips_come() -> None:
         new = {row["clip_id"] for row in rows[160:]}
         assert few - many == set() if sample.share else len(few - many) == len(many & new)
         assert many - few <= new
-    other = select(arrow(rows), {}, duplicates="keep", overlaps="keep", sample=Sample(clips=30, seed=1))[0]
+    other = select(arrow(rows), {}, duplicates="keep", overlaps="keep", sample=ClipSample(clips=30, seed=1))[0]
     assert {row["clip_id"] for row in other.to_pylist() if row["keep"]} != many
 
 
@@ -444,9 +455,9 @@ def test_a_preview_says_what_falls_and_what_limits_would_keep() -> None:
         duplicates="keep",
         overlaps="keep",
         rules={"motion": Rule(min_quantile=0.25), "text": Rule(max=0.5)},
-        sample=Sample(clips=10),
+        sample=ClipSample(clips=10),
     )
-    with judging(Source(rows=arrow(rows)), criteria) as judged:
+    with judging(ClipRows(rows=arrow(rows)), criteria) as judged:
         seen = preview(judged, criteria)
     assert (seen.clips, seen.kept) == (100, 10)
     falls = {each.reason: (each.clips, each.alone) for each in seen.reasons}

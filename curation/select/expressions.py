@@ -316,7 +316,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
     at, end = 0, len(text.rstrip())
     while at < end:
         match = TOKEN.match(text, at)
-        if match is None or match["sign"] == "-" and text[match.end() :].startswith("-"):  # as SQL has comments
+        if match is None or (match["sign"] == "-" and text[match.end() :].startswith("-")):  # as SQL has comments
             raise ValueError(f"expression {text!r}: {text[at:].strip()[:20]!r} is not understood")
         kind = match.lastgroup
         assert kind is not None

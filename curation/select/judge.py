@@ -17,8 +17,8 @@ from dailies.curation.select.conditions import Fall, rule_falls, status_falls
 from dailies.curation.select.copies import drop_copies, drop_overlapping
 from dailies.curation.select.draws import Drop, draw
 from dailies.curation.select.facts import FACTS, Facts, Unjudged, gather
-from dailies.curation.select.rules import Balance, Cap, Criteria, Rule, Sample
-from dailies.curation.select.source import Source
+from dailies.curation.select.rules import Balance, Cap, ClipSample, Criteria, Rule
+from dailies.curation.select.source import ClipRows
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ MASK_BITS = 62
 
 
 @dataclass(slots=True, kw_only=True)
-class Judged:
+class Judgement:
     """What a selection comes to.
 
     ``limits``: by rule, the numbers that it resolved to; so of caps, balance and sample. ``clips``, ``kept``,
@@ -128,15 +128,15 @@ def _most_first(item: tuple[int, int]) -> tuple[int, int]:
 
 @contextmanager
 def judging(
-    clips: Source,
+    clips: ClipRows,
     criteria: Criteria,
     *,
-    scores: Sequence[Source] = (),
+    scores: Sequence[ClipRows] = (),
     unjudged: Mapping[str, Unjudged] = {},
     readable: Callable[[str], bool] | None = None,
     moved: pa.Table | None = None,
     memory: int = MEMORY,
-) -> Iterator[Judged]:
+) -> Iterator[Judgement]:
     """Judge every clip, out of core: what does not fit into ``memory`` (bytes) goes to a temporary folder.
 
     Args:
@@ -163,7 +163,7 @@ def judging(
             drops.append(Drop(reason="overlapping", table="overlapping"))
         falls, limits = rule_falls(facts, criteria.rules, unjudged)
         drawn, further = draw(facts, criteria, falls, drops)
-        yield Judged(facts=facts, asked=[*status_falls(), *drops, *falls, *drawn], limits=limits | further)
+        yield Judgement(facts=facts, asked=[*status_falls(), *drops, *falls, *drawn], limits=limits | further)
 
 
 def select(
@@ -175,7 +175,7 @@ def select(
     overlaps: Literal["drop", "keep"] = "drop",
     at_most: Mapping[str, Cap] = {},
     balance: Balance | None = None,
-    sample: Sample | None = None,
+    sample: ClipSample | None = None,
     readable: Callable[[str], bool] | None = None,
 ) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
     """Judge every clip of a table in memory.
@@ -192,7 +192,7 @@ def select(
     criteria = Criteria(
         duplicates=duplicates, overlaps=overlaps, rules=rules, at_most=at_most, balance=balance, sample=sample
     )
-    with judging(Source(rows=clips), criteria, unjudged=unjudged, readable=readable) as judged:
+    with judging(ClipRows(rows=clips), criteria, unjudged=unjudged, readable=readable) as judged:
         tables = list(judged.verdicts())
         return pa.concat_tables([schema.SELECTIONS.empty_table(), *tables]), judged.limits
 

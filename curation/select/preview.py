@@ -8,7 +8,7 @@ from typing import Any
 
 from dailies.curation.select.conditions import at_rank, rank_high, rank_low
 from dailies.curation.select.facts import FACTS
-from dailies.curation.select.judge import MASK_BITS, Judged
+from dailies.curation.select.judge import MASK_BITS, Judgement
 from dailies.curation.select.rules import Criteria, Rule
 from dailies.curation.select.source import answer
 
@@ -47,7 +47,7 @@ class Previewed:
     limits: tuple[LimitPreview, ...]
 
 
-def preview(judged: Judged, criteria: Criteria) -> Previewed:
+def preview(judged: Judgement, criteria: Criteria) -> Previewed:
     """Return what a selection would come to, and each of its limits beside others."""
     seconds = "sum(seconds)" if "seconds" in judged.facts.columns else "0.0"
     rows = answer(
@@ -81,7 +81,7 @@ def preview(judged: Judged, criteria: Criteria) -> Previewed:
     )
 
 
-def _limits(judged: Judged, name: str, rule: Rule) -> Sequence[LimitPreview]:
+def _limits(judged: Judgement, name: str, rule: Rule) -> Sequence[LimitPreview]:
     facts = judged.facts
     value = facts.values[name if rule.expression is None else rule.expression]
     known = f"usable and {value.number} is not null"
@@ -99,14 +99,14 @@ def _limits(judged: Judged, name: str, rule: Rule) -> Sequence[LimitPreview]:
         f"count(*) filter (where {known} and {_passes(value.number, side, judged.limits[name])})" for side in sides
     ]
     (row,) = answer(facts.connection, f"select {', '.join(wanted)} from {FACTS}")
-    found = dict(zip(ranks, row, strict=False))
+    limits_at = dict(zip(ranks, row, strict=False))
     return [
         LimitPreview(
             rule=name,
             side=side,
             limit=judged.limits[name][side],
             keeps=row[len(ranks) + number] / count,
-            at={f"{share:g}": found[side, share] for share in SHARES},
+            at={f"{share:g}": limits_at[side, share] for share in SHARES},
         )
         for number, side in enumerate(sides)
     ]

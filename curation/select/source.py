@@ -24,7 +24,7 @@ def answer(connection: Connection, statement: str) -> list[Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class ClipRows:
     """Rows with a column ``clip_id``, one a clip. ``shown``: known name of a column → its name there, where they differ."""
 
     rows: pa.Table | pads.Dataset

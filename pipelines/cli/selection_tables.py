@@ -17,25 +17,27 @@ if TYPE_CHECKING:
 def print_preview(preview: SelectionPreview, as_json: bool) -> None:
     from dailies.pipelines.reports import broken_limit
 
-    held = preview.previewed
+    previewed = preview.previewed
     if as_json:
-        say_json({"name": preview.name, **asdict(held), "bounds": preview.limits})
+        say_json({"name": preview.name, **asdict(previewed), "bounds": preview.limits})
         return
     out = stdout()
-    _head(f"selection {preview.name} would keep {held.kept:,} of {held.clips:,} clips, {footage(held.kept_seconds)}")
+    _head(
+        f"selection {preview.name} would keep {previewed.kept:,} of {previewed.clips:,} clips, {footage(previewed.kept_seconds)}"
+    )
     table = grid()
     table.add_column("drops", overflow="fold")
     for name in ("clips", "share", "alone"):
         table.add_column(name, justify="right")
     table.add_column("limit", overflow="fold")
-    for each in held.reasons:
+    for each in previewed.reasons:
         limit = broken_limit(each.reason, preview.limits)
-        table.add_row(each.reason, f"{each.clips:,}", share(each.clips, held.clips), f"{each.alone:,}", limit)
+        table.add_row(each.reason, f"{each.clips:,}", share(each.clips, previewed.clips), f"{each.alone:,}", limit)
     out.print(table)
     out.print("alone: dropped by this and nothing else, so kept without it", soft_wrap=True)
-    if not held.limits:
+    if not previewed.limits:
         return
-    shares = list(dict.fromkeys(name for each in held.limits for name in each.at))
+    shares = list(dict.fromkeys(name for each in previewed.limits for name in each.at))
     _head("limits that would keep other shares of the clips with a value")
     table = grid()
     table.add_column("rule", overflow="fold")
@@ -43,7 +45,7 @@ def print_preview(preview: SelectionPreview, as_json: bool) -> None:
     table.add_column("keeps", justify="right")
     for name in shares:
         table.add_column(f"{float(name):.0%}", justify="right")
-    for side in held.limits:
+    for side in previewed.limits:
         sign = "≥" if side.side == "min" else "≤"
         now = DASH if side.limit is None else f"{side.limit:.4g}"
         others = (f"{side.at[name]:.3g}" if name in side.at else DASH for name in shares)
@@ -60,8 +62,8 @@ def print_diff(diff: SelectionDiff, as_json: bool) -> None:
     table = grid()
     for name, justify in (("kept by", "left"), ("clips", "right"), ("footage", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for label, held in (("both", diff.both), (f"{diff.a} alone", diff.only_a), (f"{diff.b} alone", diff.only_b)):
-        table.add_row(label, *_held(held))
+    for label, previewed in (("both", diff.both), (f"{diff.a} alone", diff.only_a), (f"{diff.b} alone", diff.only_b)):
+        table.add_row(label, *_held(previewed))
     table.add_row("neither", *_held(diff.neither))
     out.print(table)
     for keeps, drops, reasons in ((diff.a, diff.b, diff.b_drops), (diff.b, diff.a, diff.a_drops)):
@@ -71,8 +73,8 @@ def print_diff(diff: SelectionDiff, as_json: bool) -> None:
             table.add_column("reason", overflow="fold")
             table.add_column("clips", justify="right")
             table.add_column("footage", justify="right")
-            for reason, held in reasons.items():
-                table.add_row(reason, *_held(held))
+            for reason, previewed in reasons.items():
+                table.add_row(reason, *_held(previewed))
             out.print(table)
     table = grid()
     table.add_column("split")
@@ -90,5 +92,5 @@ def _head(text: str) -> None:
     stdout().print(Text(text, style="bold"), soft_wrap=True)
 
 
-def _held(held: Held) -> tuple[str, str]:
-    return f"{held.clips:,}", length(held.seconds)
+def _held(previewed: Held) -> tuple[str, str]:
+    return f"{previewed.clips:,}", length(previewed.seconds)
