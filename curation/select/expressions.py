@@ -133,8 +133,8 @@ class _Parser:
         kind, text = self._tokens[self._at]
         return text if kind == "sign" else text.lower() if kind == "name" and '"' not in text else ""
 
-    def _take(self, *words: str) -> str | None:
-        if (word := self._word()) in words:
+    def _take(self, *options: str) -> str | None:
+        if (word := self._word()) in options:
             self._at += 1
             return word
         return None

@@ -98,7 +98,7 @@ class Judgement:
         kinds, which = np.unique(masks, axis=0 if len(names) > 1 else None, return_inverse=True)
         which = which.reshape(-1)
         fell = [self._fell(np.atleast_1d(kind)) for kind in kinds]
-        words = [[self.asked[number].reason for number in numbers] for numbers in fell]
+        reasons = [[self.asked[number].reason for number in numbers] for numbers in fell]
         for numbers, count in zip(fell, np.bincount(which, minlength=len(fell)), strict=True):
             if numbers:
                 self._fallen[numbers[0]] += int(count)
@@ -110,8 +110,8 @@ class Judgement:
         columns = {
             **{name: batch.column(name) for name in ("clip_id", "source_id", "split")},
             "keep": pa.array(keep),
-            "reason": pa.array([each[0] if each else None for each in words], pa.string()).take(at),
-            "reasons": pa.array(words, schema.SELECTIONS.field("reasons").type).take(at),
+            "reason": pa.array([each[0] if each else None for each in reasons], pa.string()).take(at),
+            "reasons": pa.array(reasons, schema.SELECTIONS.field("reasons").type).take(at),
         }
         return pa.table(columns, schema=schema.SELECTIONS)
 

@@ -22,9 +22,8 @@ def print_preview(preview: SelectionPreview, as_json: bool) -> None:
         say_json({"name": preview.name, **asdict(previewed), "bounds": preview.limits})
         return
     out = stdout()
-    _head(
-        f"selection {preview.name} would keep {previewed.kept:,} of {previewed.clips:,} clips, {footage(previewed.kept_seconds)}"
-    )
+    kept = f"{previewed.kept:,} of {previewed.clips:,} clips, {footage(previewed.kept_seconds)}"
+    _head(f"selection {preview.name} would keep {kept}")
     table = grid()
     table.add_column("drops", overflow="fold")
     for name in ("clips", "share", "alone"):
