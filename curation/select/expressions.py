@@ -299,10 +299,10 @@ class _Parser:
             self._fail(f"{name} takes {len(takes)} value{'s' * (len(takes) > 1)}, not {len(parts)}")
         for part, wanted in zip(parts, takes, strict=True):
             self._of(part, wanted, name)
-        made = sql.format(*(part.sql for part in parts))
-        if len(made) > MOST_SQL:  # a root names its argument twice
+        text_sql = sql.format(*(part.sql for part in parts))
+        if len(text_sql) > MOST_SQL:  # a root names its argument twice
             self._fail("it is nested too deep")
-        return _Part(made, kind)
+        return _Part(text_sql, kind)
 
     def _column(self, text: str) -> _Part:
         name = ".".join(inside or plain for inside, plain in NAME_PART.findall(text))

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
-import pyarrow.fs as pafs
 
 from dailies.curation.select.expressions import literal, quoted
 
 if TYPE_CHECKING:
+    import pyarrow.dataset as pads
+
     from dailies.curation.tables import Connection
 
 GLOB = frozenset("*?[")
@@ -57,6 +57,9 @@ class ClipRows:
 
     def files(self) -> Sequence[str]:
         """Return the Parquet files on a disk in which all rows lie; none where they lie elsewhere."""
+        import pyarrow.dataset as pads  # which looks for pandas, and recipes alone have no need of
+        import pyarrow.fs as pafs
+
         rows = self.rows
         if not isinstance(rows, pads.FileSystemDataset) or not isinstance(rows.filesystem, pafs.LocalFileSystem):
             return ()
