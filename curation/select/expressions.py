@@ -150,7 +150,7 @@ class _Parser:
         if part.kind not in (kind, None):
             names = {"number": "a number", "text": "text", "bool": "true or false"}
             self._fail(
-                f"{what} needs {names.get(kind or '', 'a plain value')}, and {part.sql} is {names.get(part.kind or '', 'none')}"
+                f"{what} needs {names.get(str(kind), 'a plain value')}, and {part.sql} is {names.get(str(part.kind), 'none')}"
             )
 
     def _alike(self, parts: Sequence[_Part], what: str) -> Kind:
