@@ -15,24 +15,24 @@ import sys
 # As a script its folder would be looked in first, and there this file is found for Python's own module ``select``.
 sys.path[:] = [folder for folder in sys.path if not folder.endswith("benchmarks")]
 
-import argparse
-import json
-import resource
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import argparse  # noqa: E402
+import json  # noqa: E402
+import resource  # noqa: E402
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
-import numpy as np
-import pyarrow as pa
+import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
 
-from dailies.curation import schema
-from dailies.curation.errors import DatasetError
-from dailies.curation.tables import DatasetTables
-from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
-from dailies.pipelines.selecting import clips_table, select_step
+from dailies.curation import schema  # noqa: E402
+from dailies.curation.errors import DatasetError  # noqa: E402
+from dailies.curation.tables import DatasetTables  # noqa: E402
+from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe  # noqa: E402
+from dailies.pipelines.selecting import clips_table, select_step  # noqa: E402
 
 PART = 1_000_000
 CLIPS_EACH = 20
@@ -57,7 +57,14 @@ RECIPE = {
                     "either": {
                         "any": [
                             {"text_share": {"max": 0.3, "nulls": "drop"}},
-                            {"both": {"all": [{"beauty": {"min_quantile": 0.3, "nulls": "drop"}}, {"motion": {"max": 4, "nulls": "drop"}}]}},
+                            {
+                                "both": {
+                                    "all": [
+                                        {"beauty": {"min_quantile": 0.3, "nulls": "drop"}},
+                                        {"motion": {"max": 4, "nulls": "drop"}},
+                                    ]
+                                }
+                            },
                         ]
                     },
                 },
@@ -184,7 +191,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
         return
-    print(f"{result['clips']:,} clips: {result['seconds']:.1f} s, {result['peak_gb']:.2f} GB at most, kept {result['kept']:,}")
+    print(
+        f"{result['clips']:,} clips: {result['seconds']:.1f} s, {result['peak_gb']:.2f} GB at most, kept {result['kept']:,}"
+    )
     for reason, count in result["reasons"].items():
         print(f"  {reason:<20} {count:>10,}")
 

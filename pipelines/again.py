@@ -10,6 +10,7 @@ from dailies.curation.errors import UsageError
 from dailies.curation.packages import need
 from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.curation.progress import Progress, reporting, silent
+from dailies.curation.select import preview
 from dailies.curation.sources import list_sources
 from dailies.curation.tables import DatasetTables, clean_tables
 from dailies.pipelines import engine as engines
@@ -21,11 +22,12 @@ from dailies.pipelines.recipes.steps import DedupStep, ExportStep, SelectStep, k
 from dailies.pipelines.reports import (
     DuplicatesReport,
     ExportReport,
+    SelectionPreview,
     SelectionReport,
 )
 from dailies.pipelines.run import dedup_step
 from dailies.pipelines.run_rows import record_run
-from dailies.pipelines.selecting import check_manifest_rules, export_step, last_recipe, select_step
+from dailies.pipelines.selecting import check_manifest_rules, export_step, judged_by, last_recipe, select_step
 
 StepT = TypeVar("StepT", SelectStep, ExportStep)
 
@@ -41,6 +43,18 @@ def select_again(url: str, name: str, overrides: Sequence[str]) -> SelectionRepo
         report = select_step(dataset, recipe, step)
         record_run(dataset, recipe)  # only now: the next command must not start from rules that were refused
         return report
+
+
+def preview_selection(url: str, name: str, overrides: Sequence[str]) -> SelectionPreview:
+    """Return what ``select_again`` would keep, and what each limit would keep elsewhere; nothing is written."""
+    dataset = DatasetTables.open(url)
+    recipe = last_recipe(dataset, overrides)
+    step = _named(recipe, SelectStep, name)
+    _check_sets(recipe, step, overrides)
+    check_manifest_rules(dataset, recipe, (), only=step)
+    with judged_by(dataset, recipe, step) as judged:
+        previewed = preview(judged, step.criteria)
+        return SelectionPreview(name=name, previewed=previewed, limits=judged.limits)
 
 
 def export_again(

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from dailies.curation.clips import CLIP_STATUSES
 from dailies.curation.duplicates import KINDS
 from dailies.curation.errors import RETRIED
+from dailies.curation.select import Previewed
 from dailies.curation.tables import Table
 
 
@@ -137,8 +138,8 @@ def broken_limit(reason: str, limits: Mapping[str, Mapping[str, Any]], values: M
         return f"over {limits['balance'].get('count')} per {limits['balance']['column']}"
     if reason == "sample" and "sample" in limits:
         sample = limits["sample"]
-        drawn = f"{sample['clips']}" if "clips" in sample else f"a share of {sample['share']:g}"
-        return f"not among {drawn} of {sample['of']}"
+        drawn = f"{sample['clips']:,}" if "clips" in sample else f"{sample['share']:.4g}"
+        return f"not among the {drawn} drawn of {sample['of']:,}"
     return ""
 
 
@@ -214,6 +215,46 @@ class DuplicatesReport:
             overruled=overruled,
             largest_split_set=largest,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionPreview:
+    """What a selection would come to; ``limits``: the bounds that each rule resolved to."""
+
+    name: str
+    previewed: Previewed
+    limits: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Some clips and their length."""
+
+    clips: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Held) -> Held:
+        return Held(clips=self.clips + other.clips, seconds=self.seconds + other.seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionDiff:
+    """Two selections of one dataset, ``a`` and ``b``.
+
+    ``b_drops``: what ``a`` alone keeps, by the first reason for which ``b`` drops it; ``a_drops``: the other way round;
+    ``not judged`` of clips that the selection does not have. ``splits``: by split, what ``both``, ``only_a`` and
+    ``only_b`` keep.
+    """
+
+    a: str
+    b: str
+    both: Held
+    only_a: Held
+    only_b: Held
+    neither: Held
+    b_drops: Mapping[str, Held]
+    a_drops: Mapping[str, Held]
+    splits: Mapping[str, Mapping[str, Held]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

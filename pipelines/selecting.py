@@ -15,7 +15,7 @@ from dailies.curation.addresses import public
 from dailies.curation.config import read_object
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.progress import Progress
-from dailies.curation.select import SPLIT, Judged, Source, check_manifest_columns, judging
+from dailies.curation.select import SPLIT, ClipRows, Judgement, check_manifest_columns, judging
 from dailies.curation.tables import DatasetTables, Table, moved_sources, with_places
 from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
@@ -117,7 +117,7 @@ def joined(dataset: DatasetTables, recipe: CurationRecipe, before: Any = None) -
 @contextmanager
 def judged_by(
     dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep, addresses: Mapping[str, str] = {}
-) -> Iterator[Judged]:
+) -> Iterator[Judgement]:
     """Judge all clips of the dataset by a step, from the tables and by DuckDB, and write nothing.
 
     ``addresses``: by source id, what to read those sources by whose uri lacks a password or a query.
@@ -130,13 +130,13 @@ def judged_by(
     for earlier in recipe.before(step):
         table = dataset.table(recipe.annotations(earlier), schema.scores(earlier.spec.columns))
         shown = {field.name: stored for stored, field in earlier.shown.items()}
-        scores.append(Source(rows=table.arrow(), shown=shown))
+        scores.append(ClipRows(rows=table.arrow(bounded=True), shown=shown))
     if (dedup := recipe.dedup(step)) is not None:
         table = dataset.table(recipe.duplicates(dedup), schema.DUPLICATES)
         known = {name: name for name in dedup.shown}
-        scores.append(Source(rows=table.arrow(), shown={**known, SPLIT: "duplicate_split"}))
+        scores.append(ClipRows(rows=table.arrow(bounded=True), shown={**known, SPLIT: "duplicate_split"}))
     with judging(
-        Source(rows=clips_table(dataset, recipe).arrow()),
+        ClipRows(rows=clips_table(dataset, recipe).arrow(bounded=True)),
         criteria,
         scores=scores,
         unjudged={} if other is None else apart.unjudged(other),

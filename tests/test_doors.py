@@ -120,7 +120,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/manifests": (*SHARED, "curation/table_files"),
     "curation/folders": ("curation/plain_text",),
     "curation/sources": (*SHARED, "curation/folders", "curation/manifests"),
-    "curation/select": READING,
+    "curation/select": (*READING, "curation/tables"),
     "curation/duplicates": SHARED,
     "curation/observe": (*SHARED, "curation/observers"),
     "curation/observations": (*SHARED, "curation/observers", "curation/observe"),

@@ -6,35 +6,40 @@ quoted (see ``expressions``).
 """
 
 from dailies.curation.select.facts import SPLIT, Unjudged
-from dailies.curation.select.judge import Judged, judging, select
+from dailies.curation.select.judge import Judgement, judging, select
 from dailies.curation.select.manifest import check_manifest_columns, column_values
+from dailies.curation.select.preview import Falling, LimitPreview, Previewed, preview
 from dailies.curation.select.rules import (
     UNUSABLE,
     Balance,
     Cap,
+    ClipSample,
     Criteria,
     Rule,
-    Sample,
     check_rules,
     needs_numbers,
 )
-from dailies.curation.select.source import Source
+from dailies.curation.select.source import ClipRows
 
 __all__ = [
     "SPLIT",
     "UNUSABLE",
     "Balance",
     "Cap",
+    "ClipRows",
+    "ClipSample",
     "Criteria",
-    "Judged",
+    "Falling",
+    "Judgement",
+    "LimitPreview",
+    "Previewed",
     "Rule",
-    "Sample",
-    "Source",
     "Unjudged",
     "check_manifest_columns",
     "check_rules",
     "column_values",
     "judging",
     "needs_numbers",
+    "preview",
     "select",
 ]

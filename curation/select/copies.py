@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dailies.curation.select.expressions import quoted
 from dailies.curation.select.facts import CLIPS, CONTENT, FACTS
-from dailies.curation.select.source import Source, answer
+from dailies.curation.select.source import ClipRows, answer
 
 if TYPE_CHECKING:
     from dailies.curation.tables import Connection
@@ -20,7 +20,7 @@ GROUP = ", ".join(map(quoted, CONTENT))
 
 def drop_copies(
     connection: Connection,
-    clips: Source,
+    clips: ClipRows,
     table: str,
     readable: Callable[[str], bool] | None,
     moved: pa.Table | None,
@@ -62,7 +62,7 @@ def drop_copies(
     answer(connection, f"create temp table {table} as select fact from ({ranked}) where place > 1")
 
 
-def drop_overlapping(connection: Connection, clips: Source, table: str) -> None:
+def drop_overlapping(connection: Connection, clips: ClipRows, table: str) -> None:
     """Make ``table`` of the usable clips that share frames with a manifest's usable span of the same source, which stays.
 
     Of spans the first stays, and those that begin before its end fall; shots fall beside any span.

@@ -11,7 +11,7 @@ from dailies.curation.errors import UsageError
 from dailies.curation.select.conditions import Fall, exact
 from dailies.curation.select.expressions import literal
 from dailies.curation.select.facts import FACTS, Facts, Value
-from dailies.curation.select.rules import Balance, Cap, Criteria, Sample
+from dailies.curation.select.rules import Balance, Cap, ClipSample, Criteria
 from dailies.curation.select.source import answer
 
 LEFT = "left_over"
@@ -90,11 +90,11 @@ def _balanced(facts: Facts, balance: Balance) -> tuple[str, dict[str, Any]]:
     # Of an even number of values the lower of the two in the middle.
     counts = f"select count(*) as many {_rows(value)} group by {value}"
     middle = f"select many from ({counts}) order by many offset (select (count(*) - 1) // 2 from ({counts})) limit 1"
-    found = answer(facts.connection, middle)
+    medians = answer(facts.connection, middle)
     limits: dict[str, Any] = {"column": balance.column}
-    if not found:
+    if not medians:
         return "select 0::bigint as fact where false", limits
-    ((median,),) = found
+    ((median,),) = medians
     limits |= {"median": median, "count": max(1, math.floor(exact(balance.most) * median))}
     order = f"{_hash('balance', balance.seed, 'clip_id')}, clip_id"
     full = f"select hash({value}) {_rows(value)} group by 1 having count(*) > {limits['count']}"
@@ -105,7 +105,7 @@ def _balanced(facts: Facts, balance: Balance) -> tuple[str, dict[str, Any]]:
     return sql, limits
 
 
-def _sampled(facts: Facts, sample: Sample) -> tuple[str, dict[str, Any]]:
+def _sampled(facts: Facts, sample: ClipSample) -> tuple[str, dict[str, Any]]:
     ((count,),) = answer(facts.connection, f"select count(*) from {LEFT}")
     limits: dict[str, Any] = {"of": count}
     drawn = f"select fact, {_hash('sample', sample.seed, 'clip_id')} as h, clip_id from {FACTS} f join {LEFT} on f.rowid = fact"

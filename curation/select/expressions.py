@@ -133,8 +133,8 @@ class _Parser:
         kind, text = self._tokens[self._at]
         return text if kind == "sign" else text.lower() if kind == "name" and '"' not in text else ""
 
-    def _take(self, *words: str) -> str | None:
-        if (word := self._word()) in words:
+    def _take(self, *options: str) -> str | None:
+        if (word := self._word()) in options:
             self._at += 1
             return word
         return None
@@ -148,8 +148,10 @@ class _Parser:
 
     def _of(self, part: _Part, kind: Kind, what: str) -> None:
         if part.kind not in (kind, None):
-            names = {"number": "a number", "text": "text", "bool": "true or false", "other": "no plain value"}
-            self._fail(f"{what} needs {names[kind or 'other']}, and {part.sql} is {names[part.kind or 'other']}")
+            names = {"number": "a number", "text": "text", "bool": "true or false"}
+            self._fail(
+                f"{what} needs {names.get(str(kind), 'a plain value')}, and {part.sql} is {names.get(str(part.kind), 'none')}"
+            )
 
     def _alike(self, parts: Sequence[_Part], what: str) -> Kind:
         """Return the kind that all parts have."""
@@ -297,10 +299,10 @@ class _Parser:
             self._fail(f"{name} takes {len(takes)} value{'s' * (len(takes) > 1)}, not {len(parts)}")
         for part, wanted in zip(parts, takes, strict=True):
             self._of(part, wanted, name)
-        made = sql.format(*(part.sql for part in parts))
-        if len(made) > MOST_SQL:  # a root names its argument twice
+        text_sql = sql.format(*(part.sql for part in parts))
+        if len(text_sql) > MOST_SQL:  # a root names its argument twice
             self._fail("it is nested too deep")
-        return _Part(made, kind)
+        return _Part(text_sql, kind)
 
     def _column(self, text: str) -> _Part:
         name = ".".join(inside or plain for inside, plain in NAME_PART.findall(text))
@@ -314,7 +316,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
     at, end = 0, len(text.rstrip())
     while at < end:
         match = TOKEN.match(text, at)
-        if match is None:
+        if match is None or (match["sign"] == "-" and text[match.end() :].startswith("-")):  # as SQL has comments
             raise ValueError(f"expression {text!r}: {text[at:].strip()[:20]!r} is not understood")
         kind = match.lastgroup
         assert kind is not None

@@ -12,7 +12,7 @@ from dailies.curation.errors import UsageError
 from dailies.curation.select.expressions import Kind, quoted
 from dailies.curation.select.manifest import PREFIX, typed_sql
 from dailies.curation.select.rules import Criteria, Rule, columns_of, understood
-from dailies.curation.select.source import Source, answer
+from dailies.curation.select.source import ClipRows, answer
 
 if TYPE_CHECKING:
     from dailies.curation.tables import Connection
@@ -78,8 +78,8 @@ class Facts:
 
 def gather(
     connection: Connection,
-    clips: Source,
-    scores: Sequence[Source],
+    clips: ClipRows,
+    scores: Sequence[ClipRows],
     criteria: Criteria,
     unjudged: Mapping[str, Unjudged],
 ) -> Facts:
@@ -134,7 +134,7 @@ def _keys() -> str:
     return f"hash({ID}) as key_1, hash({ID} || '.') as key_2"
 
 
-def _of_clips(clips: Source, columns: Sequence[str]) -> dict[str, str]:
+def _of_clips(clips: ClipRows, columns: Sequence[str]) -> dict[str, str]:
     return {name: f"c.{quoted(stored)}" for name, stored in clips.columns.items() if name in columns}
 
 
@@ -146,17 +146,17 @@ def _known(name: str, kind: str) -> str:
 def _computed(facts: str, rules: Mapping[str, Rule], values: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
     """Add a column for each expression of the rules. Returns the SQL, and the values by the expressions' texts."""
     kinds = {name: value.kind for name, value in values.items()}
-    found: dict[str, Value] = {}
+    computed: dict[str, Value] = {}
     columns = []
     for name, rule in each_rule(rules):
-        if rule.expression is None or rule.expression in found:
+        if rule.expression is None or rule.expression in computed:
             continue
         expression = understood(name, rule, kinds, lambda column: values[column].sql)
         types = {"number": "DOUBLE", "text": "VARCHAR", "bool": "BOOLEAN"}
-        value = Value(sql=f"e{len(found)}", type=types.get(expression.kind or "", '"NULL"'))
+        value = Value(sql=f"e{len(computed)}", type=types.get(expression.kind or "", '"NULL"'))
         columns.append(_computed_column(expression.sql, value))
-        found[rule.expression] = value
-    return (f"select *, {', '.join(columns)} from ({facts})" if columns else facts), found
+        computed[rule.expression] = value
+    return (f"select *, {', '.join(columns)} from ({facts})" if columns else facts), computed
 
 
 def _computed_column(sql: str, value: Value) -> str:

@@ -17,15 +17,15 @@ from dailies.curation.select.conditions import Fall, rule_falls, status_falls
 from dailies.curation.select.copies import drop_copies, drop_overlapping
 from dailies.curation.select.draws import Drop, draw
 from dailies.curation.select.facts import FACTS, Facts, Unjudged, gather
-from dailies.curation.select.rules import Balance, Cap, Criteria, Rule, Sample
-from dailies.curation.select.source import Source
+from dailies.curation.select.rules import Balance, Cap, ClipSample, Criteria, Rule
+from dailies.curation.select.source import ClipRows
 
 T = TypeVar("T")
 
-MEMORY = 2 << 30
+MEMORY = 5 << 29
 """Bytes that DuckDB may hold; what is more goes to the disk. Arrow's batches and Python come on top, about half of that."""
 
-PART_ROWS = 1 << 20
+PART_ROWS = 1 << 19
 """Rows of a table of verdicts, and so of a part."""
 
 BATCH_ROWS = 1 << 17
@@ -34,7 +34,7 @@ MASK_BITS = 62
 
 
 @dataclass(slots=True, kw_only=True)
-class Judged:
+class Judgement:
     """What a selection comes to.
 
     ``limits``: by rule, the numbers that it resolved to; so of caps, balance and sample. ``clips``, ``kept``,
@@ -77,6 +77,10 @@ class Judged:
         groups = [bits[start : start + MASK_BITS] for start in range(0, max(1, len(bits)), MASK_BITS)]
         return ", ".join(f"{' + '.join(group) or '0'} as mask_{number}" for number, group in enumerate(groups))
 
+    def mask_names(self) -> str:
+        """Return the names of ``masks``."""
+        return ", ".join(f"mask_{number}" for number in range(max(1, -(-len(self.asked) // MASK_BITS))))
+
     @property
     def joined(self) -> str:
         """SQL of ``facts`` with the tables of those that fell."""
@@ -94,7 +98,7 @@ class Judged:
         kinds, which = np.unique(masks, axis=0 if len(names) > 1 else None, return_inverse=True)
         which = which.reshape(-1)
         fell = [self._fell(np.atleast_1d(kind)) for kind in kinds]
-        words = [[self.asked[number].reason for number in numbers] for numbers in fell]
+        reasons = [[self.asked[number].reason for number in numbers] for numbers in fell]
         for numbers, count in zip(fell, np.bincount(which, minlength=len(fell)), strict=True):
             if numbers:
                 self._fallen[numbers[0]] += int(count)
@@ -106,8 +110,8 @@ class Judged:
         columns = {
             **{name: batch.column(name) for name in ("clip_id", "source_id", "split")},
             "keep": pa.array(keep),
-            "reason": pa.array([each[0] if each else None for each in words], pa.string()).take(at),
-            "reasons": pa.array(words, schema.SELECTIONS.field("reasons").type).take(at),
+            "reason": pa.array([each[0] if each else None for each in reasons], pa.string()).take(at),
+            "reasons": pa.array(reasons, schema.SELECTIONS.field("reasons").type).take(at),
         }
         return pa.table(columns, schema=schema.SELECTIONS)
 
@@ -124,15 +128,15 @@ def _most_first(item: tuple[int, int]) -> tuple[int, int]:
 
 @contextmanager
 def judging(
-    clips: Source,
+    clips: ClipRows,
     criteria: Criteria,
     *,
-    scores: Sequence[Source] = (),
+    scores: Sequence[ClipRows] = (),
     unjudged: Mapping[str, Unjudged] = {},
     readable: Callable[[str], bool] | None = None,
     moved: pa.Table | None = None,
     memory: int = MEMORY,
-) -> Iterator[Judged]:
+) -> Iterator[Judgement]:
     """Judge every clip, out of core: what does not fit into ``memory`` (bytes) goes to a temporary folder.
 
     Args:
@@ -159,7 +163,7 @@ def judging(
             drops.append(Drop(reason="overlapping", table="overlapping"))
         falls, limits = rule_falls(facts, criteria.rules, unjudged)
         drawn, further = draw(facts, criteria, falls, drops)
-        yield Judged(facts=facts, asked=[*status_falls(), *drops, *falls, *drawn], limits=limits | further)
+        yield Judgement(facts=facts, asked=[*status_falls(), *drops, *falls, *drawn], limits=limits | further)
 
 
 def select(
@@ -171,7 +175,7 @@ def select(
     overlaps: Literal["drop", "keep"] = "drop",
     at_most: Mapping[str, Cap] = {},
     balance: Balance | None = None,
-    sample: Sample | None = None,
+    sample: ClipSample | None = None,
     readable: Callable[[str], bool] | None = None,
 ) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
     """Judge every clip of a table in memory.
@@ -188,7 +192,7 @@ def select(
     criteria = Criteria(
         duplicates=duplicates, overlaps=overlaps, rules=rules, at_most=at_most, balance=balance, sample=sample
     )
-    with judging(Source(rows=clips), criteria, unjudged=unjudged, readable=readable) as judged:
+    with judging(ClipRows(rows=clips), criteria, unjudged=unjudged, readable=readable) as judged:
         tables = list(judged.verdicts())
         return pa.concat_tables([schema.SELECTIONS.empty_table(), *tables]), judged.limits
 

@@ -127,7 +127,7 @@ class Balance(StrictModel):
     seed: int = 0
 
 
-class Sample(StrictModel):
+class ClipSample(StrictModel):
     """A sample says how many clips are drawn of those that all else leaves.
 
     Each clip's place in the draw follows from the seed and its id alone, so a sample hardly changes where clips come.
@@ -158,7 +158,7 @@ class Criteria:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     at_most: Mapping[str, Cap] = field(default_factory=dict)
     balance: Balance | None = None
-    sample: Sample | None = None
+    sample: ClipSample | None = None
 
     @property
     def columns(self) -> dict[str, None]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
-import pyarrow.fs as pafs
 
 from dailies.curation.select.expressions import literal, quoted
 
 if TYPE_CHECKING:
+    import pyarrow.dataset as pads
+
     from dailies.curation.tables import Connection
 
 GLOB = frozenset("*?[")
@@ -24,7 +24,7 @@ def answer(connection: Connection, statement: str) -> list[Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class ClipRows:
     """Rows with a column ``clip_id``, one a clip. ``shown``: known name of a column → its name there, where they differ."""
 
     rows: pa.Table | pads.Dataset
@@ -57,6 +57,9 @@ class Source:
 
     def files(self) -> Sequence[str]:
         """Return the Parquet files on a disk in which all rows lie; none where they lie elsewhere."""
+        import pyarrow.dataset as pads  # which looks for pandas, and recipes alone have no need of
+        import pyarrow.fs as pafs
+
         rows = self.rows
         if not isinstance(rows, pads.FileSystemDataset) or not isinstance(rows.filesystem, pafs.LocalFileSystem):
             return ()

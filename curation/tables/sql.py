@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from dailies.curation.cores import usable_cores
-from dailies.curation.errors import UsageError
+from dailies.curation.errors import DatasetError, UsageError
 from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.places import has_places, moved_sources
 from dailies.curation.tables.sql_errors import explained
@@ -48,6 +48,8 @@ MOST = 4 << 30
 """Bytes of a result, which lies outside of what DuckDB's limit counts: a line of SQL can repeat a text without end."""
 LOOKS_AT_MANIFESTS = re.compile("manifest|show|describe|summarize|information_schema|duckdb_", re.IGNORECASE)
 """What stands in any statement that sees the view of manifests, which is made for such alone: it reads every clip's."""
+SPILL_LEAST, SPILL_RATIO = 8 << 30, 20
+"""Bytes that may go to the disk: in any case, and as many times the size of what is read, which is compressed."""
 RESTRICTED = ("set enable_external_access = false", "set lock_configuration = true")  # the lock comes last
 
 
@@ -109,12 +111,19 @@ def confined(*, memory: int, files: Sequence[str] = ()) -> Iterator[duckdb.DuckD
     """Yield a connection without tables, which reads ``files`` of this disk and nothing else, for statements of our own.
 
     ``memory``: bytes that it may hold, or half of the machine's where that is less; what is more goes to a folder of the
-    system's for temporary files (``TMPDIR``), which is gone afterwards.
+    system's for temporary files (``TMPDIR``), which is gone afterwards. There it comes to no more than ``SPILL_RATIO`` times
+    the files, since a part that others wrote can repeat a text without end. Raises ``DatasetError`` where that is too little.
     """
     with ExitStack() as stack:
         spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="dailies-select-"))
         half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-        settings = {"temp_directory": spill, "memory_limit": f"{min(memory, half)}B", "threads": usable_cores()}
+        most = max(SPILL_LEAST, SPILL_RATIO * sum(map(os.path.getsize, files)))
+        settings = {
+            "temp_directory": spill,
+            "memory_limit": f"{min(memory, half)}B",
+            "max_temp_directory_size": f"{most}B",
+            "threads": usable_cores(),
+        }
         connection = stack.enter_context(
             duckdb.connect(config={**OFFLINE, **settings, "preserve_insertion_order": "false"})
         )
@@ -122,7 +131,13 @@ def confined(*, memory: int, files: Sequence[str] = ()) -> Iterator[duckdb.DuckD
         connection.execute(f"set allowed_directories = [{listed}]")
         for statement in RESTRICTED:
             connection.execute(statement)
-        yield connection
+        try:
+            yield connection
+        except duckdb.OutOfMemoryException as error:
+            raise DatasetError(
+                f"the rows come to over {min(memory, half) / 1e9:.1f} GB in memory and {most / 1e9:.1f} GB in {spill}; "
+                f"ask fewer columns of text, or give that disk room: {str(error).splitlines()[0]}"
+            ) from error
 
 
 def _literal(text: str) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
@@ -38,6 +40,9 @@ APP = "dailies"
 
 COMMIT_ID = "dailies_commit"
 """Key of a commit's own id in the log, by which a commit is known whose answer was lost."""
+
+WRITERS = 2
+"""Parts of one commit that are written at once: compressing takes one thread a part."""
 
 PROPERTIES = "properties"
 """Where in a part's footer ``Table.replace`` leaves them: Delta Lake's own refuse names that it does not know."""
@@ -102,10 +107,13 @@ class Table:
         sizes = zip(parts["size_bytes"].to_pylist(), parts["num_records"].to_pylist(), strict=True)
         return dict(zip(parts["path"].to_pylist(), sizes, strict=True))
 
-    def arrow(self) -> pads.Dataset:
-        """Return the current rows as a pyarrow dataset: lazy; filters on the key skip parts by their bounds."""
+    def arrow(self, *, bounded: bool = False) -> pads.Dataset:
+        """Return the current rows as a pyarrow dataset: lazy; filters on the key skip parts by their bounds.
+
+        ``bounded``: who reads them bounds what they come to, so that parts are held against what their footers claim alone.
+        """
         delta = self._open()
-        return self._arrow(self._schema(delta), self._parts(delta))
+        return self._arrow(self._schema(delta), self._parts(delta), bounded=bounded)
 
     def read(
         self,
@@ -175,7 +183,7 @@ class Table:
         schema = self._declared or self._schema(delta)
         metadata = {PROPERTIES: json.dumps(dict(properties or {}))}
         tables = [rows] if isinstance(rows, pa.Table) else rows
-        parts = [write_part(self.url, schema, table, keys=(), metadata=metadata) for table in tables]
+        parts = list(_in_threads(lambda table: write_part(self.url, schema, table, keys=(), metadata=metadata), tables))
         if not parts:  # properties need a part to lie in
             parts = [write_part(self.url, schema, schema.empty_table(), keys=(), metadata=metadata)]
         self._transact(delta, parts, removed=self._parts(delta)["path"].to_pylist())
@@ -258,7 +266,7 @@ class Table:
             raise DatasetError(f"{self.url}: no such table")
         return self._declared
 
-    def _arrow(self, schema: pa.Schema, parts: pa.Table) -> pads.Dataset:
+    def _arrow(self, schema: pa.Schema, parts: pa.Table, *, bounded: bool = False) -> pads.Dataset:
         key = pc.field(schema.names[0])
         low, high = f"min.{schema.names[0]}", f"max.{schema.names[0]}"
         # Pre-buffering merges requests to an object store; on a disk it would only hold a whole part in memory.
@@ -269,11 +277,11 @@ class Table:
             bounded = part.get(low) is not None and part.get(high) is not None
             within = (key >= part[low]) & (key <= part[high]) if bounded else None
             path = f"{self.folder.path}/{part['path']}"  # checked by ``_open`` and ``_parts``
-            self._check_claims(part["path"])
+            self._check_claims(part["path"], bounded=bounded)
             fragments.append(parquet.make_fragment(path, self.folder.fs, partition_expression=within))
         return pads.FileSystemDataset(fragments, schema, parquet, self.folder.fs)
 
-    def _check_claims(self, part: str) -> None:
+    def _check_claims(self, part: str, *, bounded: bool) -> None:
         """Raise ``Unparquet`` for a part that comes to more than it may: what scans a table counts nothing.
 
         In an object store, where each part would cost a request though its rows are not asked for, none is looked at.
@@ -281,12 +289,13 @@ class Table:
         if not self.folder.local or part in self._claims:
             return
         try:
-            open_parquet(self.folder.file(part), self.folder.fs, whole=True).close()
+            open_parquet(self.folder.file(part), self.folder.fs, whole=not bounded).close()
         except Overclaims as error:
             raise Unparquet(f"{self.url}/{part}: cannot be read: {error}") from error
         except (OSError, pa.ArrowException):  # missing or damaged: whoever reads its rows learns it
             return
-        self._claims.add(part)
+        if not bounded:
+            self._claims.add(part)
 
     def _put(self, added: Sequence[Receipt], where: pc.Expression | None) -> int:
         """Commit parts in place of the rows of ``where``; returns the number of these."""
@@ -418,6 +427,18 @@ class Table:
             if "already exists" in str(error):
                 raise self._conflict() from error
             raise DatasetError(f"{self.url}: cannot be written: {cause_of(error)}") from error
+
+
+def _in_threads(work: Callable[[pa.Table], T], tables: Iterable[pa.Table]) -> Iterator[T]:
+    """Yield ``work`` of each table in order, of which ``WRITERS`` are worked on at once, and no more are in memory."""
+    with ThreadPoolExecutor(WRITERS) as pool:
+        begun: deque[Future[T]] = deque()
+        for table in tables:
+            if len(begun) == WRITERS:
+                yield begun.popleft().result()
+            begun.append(pool.submit(work, table))
+        while begun:
+            yield begun.popleft().result()
 
 
 def _where(filter: pc.Expression | None, equals: Mapping[str, Any] | None) -> pc.Expression | None:

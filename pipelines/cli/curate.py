@@ -182,15 +182,25 @@ def select(
     dataset: Dataset,
     set_: Overrides = [],  # noqa: B006
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the selection in the recipe.")] = "main",
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Say what each limit would keep, and write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Select clips again under other rules; nothing is decoded or scored again.
 
     Examples:
     dailies select data --set main.rules.motion.min=0.5
+    dailies select data --preview --set main.rules.motion.min=0.5
     dailies select data --set main.rules.manifest.rating.min=3
     """
     keep_pandas_out()
+    if preview:
+        from dailies.pipelines.again import preview_selection
+        from dailies.pipelines.cli.selection_tables import print_preview
+
+        print_preview(preview_selection(dataset, name, set_), as_json)
+        return
     from dailies.pipelines.again import select_again
     from dailies.pipelines.cli.curation_tables import print_selection
     from dailies.pipelines.cli.next_steps import after_select, print_next

@@ -23,6 +23,24 @@ def info(dataset: Dataset, as_json: Json = False) -> None:
     print_overview(overview(dataset), as_json)
 
 
+def diff(
+    dataset: Dataset,
+    first: Annotated[str, typer.Argument(metavar="A", help="Name of a selection.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Name of another.")],
+    as_json: Json = False,
+) -> None:
+    """Compare two selections: what both keep, what one alone keeps, and why the other drops it.
+
+    Examples:
+    dailies diff data main captioned
+    """
+    keep_pandas_out()
+    from dailies.pipelines.cli.selection_tables import print_diff
+    from dailies.pipelines.comparing import compare_selections
+
+    print_diff(compare_selections(dataset, first, second), as_json)
+
+
 def show(
     dataset: Dataset,
     item: Annotated[

@@ -15,7 +15,7 @@ from dailies.pipelines.cli.doctor import doctor
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.interrupt import stopped_line, telling_of_interrupts
 from dailies.pipelines.cli.lazy_pandas import process_is_ours
-from dailies.pipelines.cli.look import info, show
+from dailies.pipelines.cli.look import diff, info, show
 from dailies.pipelines.cli.quick_help import prepare_help
 from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.recipe import recipe_app
@@ -41,7 +41,7 @@ for command in (quickstart, curate, dedup, select, export, train):
     app.command(cls=Command, rich_help_panel=WAY)(command)
 app.add_typer(zoo_app, name="zoo", rich_help_panel=WAY)
 app.add_typer(recipe_app, name="recipe", rich_help_panel=BESIDE)
-for beside in (info, show, stats, report, view, doctor, recipes, cuts, sql, verify, withdraw, gc):
+for beside in (info, show, stats, report, view, diff, doctor, recipes, cuts, sql, verify, withdraw, gc):
     app.command(cls=Command, rich_help_panel=BESIDE)(beside)
 
 

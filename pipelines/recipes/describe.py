@@ -157,8 +157,8 @@ def _step_keys(step: Step) -> Iterator[Key]:
         elif key.name == "at_most":
             for column, cap in value.items():
                 yield from _under(cap, name, key.name, column)
-        elif key.name in ("balance", "sample") and value is not None:
-            yield from (each for each in _under(value, name, key.name) if each.value is not None)
+        elif key.name in ("balance", "sample"):
+            yield from (each for each in _under(value, name, key.name) if each.value is not None) if value else ()
         elif key.name != "name":
             yield _key(key, (name, key.name), key.value, key.allowed)
 

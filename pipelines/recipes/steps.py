@@ -34,7 +34,7 @@ from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
 from dailies.curation.schema import DUPLICATE_COLUMNS, field, is_listed
 from dailies.curation.scorers import SCORERS
-from dailies.curation.select import Balance, Cap, Criteria, Rule, Sample
+from dailies.curation.select import Balance, Cap, ClipSample, Criteria, Rule
 from dailies.curation.video.encode import Codec, Encoding, Preset
 from dailies.curation.video.extract import Mode
 from dailies.curation.video.soundtrack import Audio
@@ -272,7 +272,7 @@ class SelectStep(StrictModel):
     overlaps: Literal["drop", "keep"] = "drop"
     at_most: dict[str, Cap] = Field(default_factory=dict)
     balance: Balance | None = None
-    sample: Sample | None = None
+    sample: ClipSample | None = None
 
     @property
     def criteria(self) -> Criteria:

@@ -25,11 +25,19 @@ from dailies.pipelines import again, run, selecting
 from dailies.pipelines import cuts as cut_finding
 from dailies.pipelines import train as training
 from dailies.pipelines.cli.progress import say_of_stage, show_progress
+from dailies.pipelines.comparing import compare_selections
 from dailies.pipelines.engine import Engine
 from dailies.pipelines.overview import DatasetOverview, overview
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.report import Funnel, stats, write_report
-from dailies.pipelines.reports import DuplicatesReport, ExportReport, SelectionReport, Summary
+from dailies.pipelines.reports import (
+    DuplicatesReport,
+    ExportReport,
+    SelectionDiff,
+    SelectionPreview,
+    SelectionReport,
+    Summary,
+)
 from dailies.pipelines.showing import Shown, show
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -187,6 +195,14 @@ class Dataset:
     def select(self, name: str = "main", *, overrides: Sequence[str] = ()) -> SelectionReport:
         """Select clips again under other rules, such as ``overrides=["main.rules.motion.min=1.5"]``; computes nothing again."""
         return again.select_again(self.url, name, overrides)
+
+    def preview(self, name: str = "main", *, overrides: Sequence[str] = ()) -> SelectionPreview:
+        """Return what ``select`` would keep, what falls by each rule, and what other limits would keep; writes nothing."""
+        return again.preview_selection(self.url, name, overrides)
+
+    def diff(self, a: str, b: str) -> SelectionDiff:
+        """Compare two selections: what both keep, what one alone keeps, and why the other drops it."""
+        return compare_selections(self.url, a, b)
 
     def export(
         self,
