@@ -1,6 +1,6 @@
 """A selection of many clips: generated tables are read, joined and judged by rules of every kind, and the verdicts written.
 
-    python benchmarks/select.py [--clips 10000000] [--folder FOLDER] [--json]
+    python benchmarks/selection.py [--clips 10000000] [--folder FOLDER] [--json]
 
 Seconds and the most memory that the process took are of ``select_step`` alone, in a process of its own, which is what
 ``dailies select`` runs. Rows are as curation writes them, in parts of a million: twenty clips a source, two percent of the
@@ -10,29 +10,24 @@ dataset, so that a second run need not make it; else it lies in a temporary fold
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-# As a script its folder would be looked in first, and there this file is found for Python's own module ``select``.
-sys.path[:] = [folder for folder in sys.path if not folder.endswith("benchmarks")]
+import numpy as np
+import pyarrow as pa
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import resource  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
-
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-
-from dailies.curation import schema  # noqa: E402
-from dailies.curation.errors import DatasetError  # noqa: E402
-from dailies.curation.tables import DatasetTables  # noqa: E402
-from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe  # noqa: E402
-from dailies.pipelines.selecting import clips_table, select_step  # noqa: E402
+from dailies.curation import schema
+from dailies.curation.errors import DatasetError
+from dailies.curation.tables import DatasetTables
+from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
+from dailies.pipelines.selecting import clips_table, select_step
 
 PART = 1_000_000
 CLIPS_EACH = 20
