@@ -129,7 +129,7 @@ def _found(
 
 def is_high(box: Box, rgb: NDArray[np.uint8], high: float) -> bool:
     """Return whether a box may be of a title that fills much of the frame, which a look at a part of it cannot tell."""
-    return box.height > high * rgb.shape[0]
+    return bool(box.height > high * rgb.shape[0])
 
 
 def _may_be_title(box: Box) -> bool:
