@@ -14,7 +14,7 @@ from dailies.curation import world
 from dailies.curation.observe import EvidenceGrid, observe
 from dailies.curation.observers.motion import MotionObserver
 from dailies.curation.scorers.dbnet import boxes_in, grown
-from dailies.curation.scorers.looks import Part, look, merged
+from dailies.curation.scorers.looks import FramePart, look, merged
 from dailies.curation.scorers.overlay import static_share
 from dailies.curation.scorers.text import TextScorer, border_area
 from dailies.curation.timing import Span
@@ -103,8 +103,8 @@ def test_frames_without_text_cost_one_look_and_two_glances_and_frames_that_are_a
 
 
 def test_parts_join_where_they_touch_and_their_lines_are_as_high() -> None:
-    one, other = Part(0, 0, 100, 40, 20, 0.01), Part(90, 10, 200, 50, 24, 0.02)
-    high, apart = Part(50, 0, 150, 200, 90, 0.1), Part(300, 0, 400, 40, 20, 0.01)
+    one, other = FramePart(0, 0, 100, 40, 20, 0.01), FramePart(90, 10, 200, 50, 24, 0.02)
+    high, apart = FramePart(50, 0, 150, 200, 90, 0.1), FramePart(300, 0, 400, 40, 20, 0.01)
     joined = merged([one, high, apart, other])
     assert {part[:4] for part in joined} == {(0, 0, 200, 50), high[:4], apart[:4]}
 

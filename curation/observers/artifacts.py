@@ -105,12 +105,12 @@ def blockiness(luma_hw: NDArray[np.uint8]) -> float:
     The grid is where the steps are highest, as black bars or a crop may have shifted it. Of the lines of a phase the median
     counts: a building's edge lies on few of them.
     """
-    found = []
+    steps = []
     picture = luma_hw.astype(np.int16)
     for axis in (0, 1):
         if picture.shape[axis] < 3 * BLOCK:
             continue
         lines = np.abs(np.diff(picture, axis=axis)).mean(axis=1 - axis)
         phases = np.sort([np.median(lines[phase::BLOCK]) for phase in range(BLOCK)])
-        found.append(phases[-1] - np.median(phases[:-1]))
-    return float(np.mean(found)) if found else math.nan
+        steps.append(phases[-1] - np.median(phases[:-1]))
+    return float(np.mean(steps)) if steps else math.nan

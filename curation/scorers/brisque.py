@@ -103,9 +103,9 @@ def _of_one_size(gray: NDArray[Any]) -> list[float]:
     out = [shape, (left**2 + right**2) / 2]
     height, width = contrast.shape
     for down, across in SHIFTS:
-        one = contrast[: height - down, max(0, -across) : width - max(0, across)]
+        pixel = contrast[: height - down, max(0, -across) : width - max(0, across)]
         other = contrast[down:, max(0, across) : width + min(0, across)]
-        shape, left, right = fitted(one * other)
+        shape, left, right = fitted(pixel * other)
         middle = (right - left) * math.sqrt(math.gamma(1 / shape) / math.gamma(3 / shape))
         out += [shape, middle * math.gamma(2 / shape) / math.gamma(1 / shape), left**2, right**2]
     return out
@@ -146,14 +146,14 @@ def _load() -> Regression:
     machine, bounds = _files()
     of = _PlainData(io.BytesIO(bounds.read_bytes())).load()
     head, _, body = machine.read_text().partition("SV\n")
-    said = dict(line.split(maxsplit=1) for line in head.splitlines() if " " in line)
+    head_of = dict(line.split(maxsplit=1) for line in head.splitlines() if " " in line)
     rows = [[float(word.rpartition(":")[2]) for word in line.split()] for line in body.splitlines()]
     table = np.array(rows)
     return Regression(
         low_36=np.array(of["min_"]),
         high_36=np.array(of["max_"]),
-        gamma=float(said["gamma"]),
-        offset=float(said["rho"]),
+        gamma=float(head_of["gamma"]),
+        offset=float(head_of["rho"]),
         weights_n=table[:, 0],
         vectors_n36=table[:, 1:],
     )

@@ -71,8 +71,8 @@ class DBNet:
         padded = cv2.copyMakeBorder(scaled, 0, down, 0, across, cv2.BORDER_REPLICATE)
         # The network takes BGR from -1 to 1.
         pixels = cv2.dnn.blobFromImage(padded, 1 / 127.5, mean=(127.5, 127.5, 127.5), swapRB=True)
-        found: NDArray[np.float32] = self._session.run(None, {self._input: pixels})[0][0, 0]
-        return found[:height, :width]
+        probabilities: NDArray[np.float32] = self._session.run(None, {self._input: pixels})[0][0, 0]
+        return probabilities[:height, :width]
 
     def boxes(self, rgb: NDArray[np.uint8], zoom: float, score: float = SCORE) -> list[Box]:
         """Return the text boxes in a picture (h, w, 3), in its px; ``zoom``: at what scale the network looks at it."""

@@ -28,13 +28,13 @@ LOOSE = 2.5  # px by which the boxes of small letters are too high, in px of the
 SAME = 2.5  # steps of luma: most difference of two frames, in blocks of 8 px, that show the same
 
 
-class Detector(Protocol):
+class TextDetector(Protocol):
     """Finds text in a picture (h, w, 3) RGB that it looks at scaled by ``zoom``; boxes are in px of the picture."""
 
     def boxes(self, rgb: NDArray[np.uint8], zoom: float, score: float = ...) -> list[Box]: ...
 
 
-class Part(NamedTuple):
+class FramePart(NamedTuple):
     """A part of a frame that holds lines about ``line`` px high, the largest of them ``share`` of the frame; edges are
     px, right and bottom outside."""
 
@@ -58,14 +58,14 @@ class Part(NamedTuple):
         x, y = box.corners_42.mean(0)
         return bool(self.left <= x < self.right and self.top <= y < self.bottom)
 
-    def joined(self, other: Part) -> Part | None:
+    def joined(self, other: FramePart) -> FramePart | None:
         """Return one part for both where they touch and their lines are about as high; None where they are apart."""
         touch = (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
         if not touch or max(self.line, other.line) > 1.5 * min(self.line, other.line):
             return None
-        return Part(
+        return FramePart(
             min(self.left, other.left),
             min(self.top, other.top),
             max(self.right, other.right),
@@ -75,7 +75,7 @@ class Part(NamedTuple):
         )
 
 
-def look(detector: Detector, frames: Sequence[NDArray[np.uint8]], side: int, high: float) -> list[list[Box]]:
+def look(detector: TextDetector, frames: Sequence[NDArray[np.uint8]], side: int, high: float) -> list[list[Box]]:
     """Return the boxes in each of a clip's frames (h, w, 3) RGB, in order.
 
     ``side``: px of a whole frame's longer side; ``high``: boxes above this share of a frame's height may be titles, for which
@@ -89,7 +89,7 @@ def look(detector: Detector, frames: Sequence[NDArray[np.uint8]], side: int, hig
     ]
     middle = first_like[len(frames) // 2]
     wholes: dict[int, list[Box]] = {}
-    parts: list[Part] = []
+    parts: list[FramePart] = []
     for number in dict.fromkeys(first_like):
         rgb = frames[number]
         whole, glance = (min(1.0, px / max(rgb.shape[:2])) for px in (side, min(GLANCE, side)))
@@ -102,15 +102,20 @@ def look(detector: Detector, frames: Sequence[NDArray[np.uint8]], side: int, hig
         zoom = whole if number == middle else glance
         parts += [part_of(box, rgb, zoom) for box in hints if not is_high(box, rgb, high)]
     parts = merged(parts)
-    found = {
-        number: _found(detector, frames[number], side, parts, wholes.get(number), high)
+    boxes_of = {
+        number: _boxes(detector, frames[number], side, parts, wholes.get(number), high)
         for number in dict.fromkeys(first_like)
     }
-    return [found[number] for number in first_like]
+    return [boxes_of[number] for number in first_like]
 
 
-def _found(
-    detector: Detector, rgb: NDArray[np.uint8], side: int, parts: Sequence[Part], whole: list[Box] | None, high: float
+def _boxes(
+    detector: TextDetector,
+    rgb: NDArray[np.uint8],
+    side: int,
+    parts: Sequence[FramePart],
+    whole: list[Box] | None,
+    high: float,
 ) -> list[Box]:
     """Return the boxes of a frame: of its lines by close looks where these cost less than a look at the whole."""
     height, width = rgb.shape[:2]
@@ -118,13 +123,13 @@ def _found(
     inside = [part for part in parts if part.right <= width and part.bottom <= height]
     if sum(part.cost(zoom) for part in inside) > height * width * zoom**2:
         return detector.boxes(rgb, zoom) if whole is None or zoom > 1 else whole
-    found = [box for box in whole or () if is_high(box, rgb, high)]
+    boxes = [box for box in whole or () if is_high(box, rgb, high)]
     for part in inside:
         if whole is not None and part.share < SMALL:
-            found += [box for box in whole if not is_high(box, rgb, high) and part.holds(box)]
+            boxes += [box for box in whole if not is_high(box, rgb, high) and part.holds(box)]
         else:
-            found += [box for box in close(detector, rgb, part, part.zoom(zoom)) if not is_high(box, rgb, high)]
-    return found
+            boxes += [box for box in close(detector, rgb, part, part.zoom(zoom)) if not is_high(box, rgb, high)]
+    return boxes
 
 
 def is_high(box: Box, rgb: NDArray[np.uint8], high: float) -> bool:
@@ -136,25 +141,25 @@ def _may_be_title(box: Box) -> bool:
     return box.score >= SURE and box.length >= BLOCK * box.height
 
 
-def same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+def same(this: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     """Return whether two frames show the same, so that one look does for both."""
-    if one is other:
+    if this is other:
         return True
-    if one.shape != other.shape:
+    if this.shape != other.shape:
         return False
-    height, width = one.shape[:2]
+    height, width = this.shape[:2]
     size = (max(1, width // 8), max(1, height // 8))
-    small = [cv2.resize(each, size, interpolation=cv2.INTER_AREA).astype(np.float32) for each in (one, other)]
+    small = [cv2.resize(each, size, interpolation=cv2.INTER_AREA).astype(np.float32) for each in (this, other)]
     return bool(np.abs(small[0] - small[1]).max() <= SAME)
 
 
-def part_of(box: Box, rgb: NDArray[Any], zoom: float) -> Part:
+def part_of(box: Box, rgb: NDArray[Any], zoom: float) -> FramePart:
     """Return the part of a frame about a box that was found at a scale of ``zoom``."""
     line = max(box.height - LOOSE / zoom, 1.0)
     around = AROUND * line
     left, top = np.floor(box.corners_42.min(0) - around).astype(int)
     right, bottom = np.ceil(box.corners_42.max(0) + around).astype(int)
-    return Part(
+    return FramePart(
         max(0, int(left)),
         max(0, int(top)),
         min(rgb.shape[1], int(right)),
@@ -164,9 +169,9 @@ def part_of(box: Box, rgb: NDArray[Any], zoom: float) -> Part:
     )
 
 
-def merged(parts: Sequence[Part]) -> list[Part]:
+def merged(parts: Sequence[FramePart]) -> list[FramePart]:
     """Return parts of which none touch whose lines are about as high."""
-    apart: list[Part] = []
+    apart: list[FramePart] = []
     for part in parts:
         while True:
             for number, other in enumerate(apart):
@@ -180,7 +185,7 @@ def merged(parts: Sequence[Part]) -> list[Part]:
     return apart
 
 
-def close(detector: Detector, rgb: NDArray[np.uint8], part: Part, zoom: float) -> list[Box]:
+def close(detector: TextDetector, rgb: NDArray[np.uint8], part: FramePart, zoom: float) -> list[Box]:
     """Return what is found in a part, in px of the whole frame."""
     cut = np.ascontiguousarray(rgb[part.top : part.bottom, part.left : part.right])
     at = np.array([part.left, part.top], np.float32)

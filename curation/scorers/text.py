@@ -27,7 +27,7 @@ from dailies.curation import video
 from dailies.curation.config import SPEC
 from dailies.curation.schema import field
 from dailies.curation.scorers.dbnet import Box, DBNet, model_path, union_area
-from dailies.curation.scorers.looks import Detector, look
+from dailies.curation.scorers.looks import TextDetector, look
 from dailies.curation.scorers.overlay import static_share
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
@@ -110,22 +110,24 @@ class TextScorer:
 
         yield score
 
-    def _clip(self, detector: Detector, clip: Evidence) -> dict[str, Any]:
+    def _clip(self, detector: TextDetector, clip: Evidence) -> dict[str, Any]:
         looked = first_middle_last(clip.frames)
         pictures = {frame.pts: video.unjpeg(frame.jpeg) for frame in dict.fromkeys(looked)}
-        found = look(detector, list(pictures.values()), self.side, self.height)
+        boxes_of = look(detector, list(pictures.values()), self.side, self.height)
         texts = {
-            pts: self._texts(detector, rgb, boxes) for (pts, rgb), boxes in zip(pictures.items(), found, strict=True)
+            pts: self._texts(detector, rgb, boxes) for (pts, rgb), boxes in zip(pictures.items(), boxes_of, strict=True)
         }
         return {
             **_row([pictures[frame.pts].shape[:2] for frame in looked], [texts[frame.pts] for frame in looked]),
             "text_static": static_share([frame.jpeg for frame in clip.frames]),
         }
 
-    def _texts(self, detector: Detector, rgb: NDArray[np.uint8], found: Sequence[Box]) -> list[NDArray[np.float32]]:
+    def _texts(
+        self, detector: TextDetector, rgb: NDArray[np.uint8], candidates: Sequence[Box]
+    ) -> list[NDArray[np.float32]]:
         """Return those boxes (4, 2) in px that are lines of text, or titles."""
-        boxes = [box.corners_42 for box in found if self._is_line(box.corners_42, rgb.shape[0])]
-        high = [box for box in found if box.score >= SURE[0] and self._may_be_title(box.corners_42, rgb)]
+        boxes = [box.corners_42 for box in candidates if self._is_line(box.corners_42, rgb.shape[0])]
+        high = [box for box in candidates if box.score >= SURE[0] and self._may_be_title(box.corners_42, rgb)]
         if high:
             titles = [
                 box
@@ -163,7 +165,7 @@ def _holds(box_42: NDArray[Any], point_2: NDArray[Any]) -> bool:
     return cv2.pointPolygonTest(np.asarray(box_42, np.float32), tuple(map(float, point_2)), False) >= 0
 
 
-def _from_farther_away(detector: Detector, rgb: NDArray[np.uint8], side: int) -> list[Box]:
+def _from_farther_away(detector: TextDetector, rgb: NDArray[np.uint8], side: int) -> list[Box]:
     """Return what the detector finds in the frame shrunk in the middle of a plain one; boxes are in px of ``rgb``."""
     height, width = rgb.shape[:2]
     small = (max(1, width // FARTHER), max(1, height // FARTHER))
@@ -172,8 +174,8 @@ def _from_farther_away(detector: Detector, rgb: NDArray[np.uint8], side: int) ->
     ground[:] = np.median(np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]]), axis=0)
     ground[top : top + small[1], left : left + small[0]] = cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
     scale = np.array([width / small[0], height / small[1]], np.float32)
-    found = detector.boxes(ground, side / max(height, width))
-    return [Box((box.corners_42 - np.array([left, top], np.float32)) * scale, box.score) for box in found]
+    boxes = detector.boxes(ground, side / max(height, width))
+    return [Box((box.corners_42 - np.array([left, top], np.float32)) * scale, box.score) for box in boxes]
 
 
 def coherence(rgb: NDArray[np.uint8], box_42: NDArray[Any]) -> float:
@@ -224,5 +226,5 @@ def border_area(boxes_n42: Sequence[NDArray[Any]], height: int, width: int) -> f
     return (union_area(boxes_n42, band, width) + union_area(lower, band, width)) * band / height if band else 0.0
 
 
-def _load() -> Detector:
+def _load() -> TextDetector:
     return DBNet()
