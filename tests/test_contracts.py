@@ -225,7 +225,7 @@ def flat(value: Any) -> list[Any]:
     """A column's value, or all values within one that is a list or a struct."""
     if isinstance(value, dict):
         return [inner for each in value.values() for inner in flat(each)]
-    return [inner for each in value for inner in flat(each)] if isinstance(value, list) else [value]
+    return [inner for each in value for inner in flat(each)] if isinstance(value, list | np.ndarray) else [value]
 
 
 def check_ranges(columns: Sequence[pa.Field], rows: Sequence[Any]) -> None:
