@@ -50,6 +50,7 @@ SPECS = {
 # An identity is part of the names of people's tables. A new thing's is added here once; it never changes after that, wherever
 # its class moves and whatever it is called: a changed one would compute everyone's datasets again.
 IDENTITIES = {
+    ("observer", "artifacts"): "curation.observers.artifacts.Artifacts",
     ("observer", "borders"): "curation.observers.borders.Borders",
     ("observer", "boundary"): "curation.observers.boundary.Boundary",
     ("observer", "change"): "curation.observers.change.Change",
@@ -63,10 +64,12 @@ IDENTITIES = {
     ("detector", "content"): "curation.cuts.content.Content",
     ("scorer", "aesthetic"): "curation.scorers.aesthetic.Aesthetic",
     ("scorer", "classify"): "curation.scorers.classify.Classify",
+    ("scorer", "brisque"): "curation.scorers.brisque.Brisque",
     ("scorer", "clip"): "curation.scorers.clip.Clip",
     ("scorer", "embed"): "curation.scorers.embed.Embed",
     ("scorer", "raft"): "curation.scorers.raft.Raft",
     ("scorer", "safety"): "curation.scorers.safety.Safety",
+    ("scorer", "technical"): "curation.scorers.technical.Technical",
     ("scorer", "text"): "curation.scorers.text.Text",
     ("captioner", "coca"): "curation.captioners.coca.Coca",
     ("captioner", "fuse"): "curation.captioners.fuse.Fuse",
@@ -86,6 +89,8 @@ RANGES = {
     "degree per 1/2 s": (-180.0, 180.0),
     "box": (0, math.inf),
     "face": (0, math.inf),
+    "M3": (0.0, math.inf),
+    "BRISQUE": (-100.0, 200.0),  # a regression, which no range holds exactly
     "token": (1, math.inf),
     "unit vector": (-1.0, 1.0),  # each of its numbers
     "LAION's points, 1 to 10": (-math.inf, math.inf),  # as rated; a head is linear and may leave them
@@ -216,18 +221,26 @@ def test_no_two_things_make_a_column_of_one_name() -> None:
     assert sorted(names) == sorted(set(names))
 
 
+def flat(value: Any) -> list[Any]:
+    """A column's value, or all values within one that is a list or a struct."""
+    if isinstance(value, dict):
+        return [inner for each in value.values() for inner in flat(each)]
+    return [inner for each in value for inner in flat(each)] if isinstance(value, list | np.ndarray) else [value]
+
+
 def check_ranges(columns: Sequence[pa.Field], rows: Sequence[Any]) -> None:
-    """Each value has its column's type and lies where its unit says."""
+    """Each value has its column's type and lies where its unit says; so does each number in a list."""
     for column in columns:
-        for value in (row[column.name] for row in rows):
-            if pa.types.is_string(column.type):
+        for value in (value for row in rows for value in flat(row[column.name])):
+            if value is None:
+                assert b"null" in column.metadata[b"doc"], f"{column.name}: say in its doc when it is null"
+            elif pa.types.is_string(column.type) or (isinstance(value, str) and pa.types.is_list(column.type)):
                 assert isinstance(value, str), column.name
                 assert value, column.name
-                continue
-            low, high = RANGES[column.metadata[b"unit"].decode()]
-            for number in value if pa.types.is_list(column.type) else [value]:
-                assert math.isfinite(number), column.name
-                assert low <= number <= high, f"{column.name}={number}"
+            else:
+                low, high = RANGES[column.metadata[b"unit"].decode()]
+                assert math.isfinite(value), column.name
+                assert low <= value <= high, f"{column.name}={value}"
 
 
 # ---- observers and detectors ----------------------------------------------------------------------------------------
@@ -375,7 +388,11 @@ def broken(clip: Evidence) -> Evidence:
 def all_close(rows: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]]) -> bool:
     """Whether rows agree in the columns of ``wanted`` but for rounding, which another order of a batch may change."""
     return all(
-        row[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-3, abs=1e-4))
+        len(flat(row[name])) == len(flat(value))
+        and all(
+            one == (other if other is None or isinstance(other, str) else pytest.approx(other, rel=1e-3, abs=1e-4))
+            for one, other in zip(flat(row[name]), flat(value), strict=True)
+        )
         for row, values in zip(rows, wanted, strict=True)
         for name, value in values.items()
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -12,7 +11,8 @@ import numpy as np
 import pytest
 
 from dailies.curation.scorers import text
-from dailies.curation.scorers.text import TextScorer, first_middle_last, union_area
+from dailies.curation.scorers.dbnet import Box, union_area
+from dailies.curation.scorers.text import TextScorer, first_middle_last
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame
 from dailies.curation.video import jpeg
@@ -37,11 +37,15 @@ def evidence(count: int) -> Evidence:
 def scored(monkeypatch: pytest.MonkeyPatch, boxes: list[list[np.ndarray] | None]) -> dict[str, Any]:
     """The row of a clip with as many evidence frames as there are lists of boxes."""
 
-    def detector(bgr: np.ndarray, **_: bool) -> SimpleNamespace:
-        chosen = boxes[round(float(bgr.mean()) / LEVEL)]
-        return SimpleNamespace(boxes=chosen, scores=None if chosen is None else [0.9] * len(chosen))
+    class Detector:
+        def boxes(self, rgb: np.ndarray, zoom: float, score: float = 0.6) -> list[Box]:
+            return [Box(box, 0.9) for box in boxes[round(float(rgb.mean()) / LEVEL)] or ()]
 
-    monkeypatch.setattr(text, "_load", lambda side: detector)
+    def look(detector: Detector, frames: list[np.ndarray], side: int, high: float) -> list[list[Box]]:
+        return [detector.boxes(frame, 1.0) for frame in frames]
+
+    monkeypatch.setattr(text, "_load", Detector)
+    monkeypatch.setattr(text, "look", look)
     with TextScorer().open() as score:
         (row,) = score([evidence(len(boxes))]).to_pylist()
     return dict(row)
@@ -69,9 +73,10 @@ def test_boxes_are_the_most_on_one_frame_and_only_lines_of_text(monkeypatch: pyt
     assert row["text_boxes"] == 2
     assert row["text_area_middle"] == pytest.approx(0.12, rel=0.04)
     assert row["text_area_last"] == 0
-    assert scored(monkeypatch, [[square]]) == {
-        "text_area": 0, "text_area_first": 0, "text_area_middle": 0, "text_area_last": 0, "text_boxes": 0
-    }  # fmt: skip
+    none = scored(monkeypatch, [[square]])
+    assert none.pop("text_quads") == []
+    assert none.pop("text_static") is None
+    assert set(none.values()) == {0}
 
 
 @pytest.mark.parametrize(

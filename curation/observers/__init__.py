@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from dailies.curation.observers.artifacts import ArtifactsObserver
 from dailies.curation.observers.borders import BordersObserver
 from dailies.curation.observers.boundary import BoundaryObserver
 from dailies.curation.observers.change import ChangeObserver
@@ -100,6 +101,7 @@ def listening(observers: Sequence[Observer | Listener]) -> list[Listener]:
 
 __all__ = [
     "OBSERVERS",
+    "ArtifactsObserver",
     "BordersObserver",
     "BoundaryObserver",
     "ChangeObserver",
@@ -123,6 +125,7 @@ __all__ = [
 ]
 
 OBSERVERS: dict[str, Any] = {
+    "artifacts": ArtifactsObserver,
     "borders": BordersObserver,
     "boundary": BoundaryObserver,
     "change": ChangeObserver,

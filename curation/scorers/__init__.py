@@ -19,18 +19,21 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from dailies.curation.scorers.aesthetic import AestheticScorer
+from dailies.curation.scorers.brisque import BrisqueScorer
 from dailies.curation.scorers.classify import ClassifyScorer
 from dailies.curation.scorers.clip import ClipScorer
 from dailies.curation.scorers.embed import EmbedScorer
 from dailies.curation.scorers.raft import RaftScorer
 from dailies.curation.scorers.safety import SafetyScorer
 from dailies.curation.scorers.stored import ReadsEmbeddings
+from dailies.curation.scorers.technical import TechnicalScorer
 from dailies.curation.scorers.text import TextScorer
 from dailies.curation.types import Evidence, Resources
 
 __all__ = [
     "SCORERS",
     "AestheticScorer",
+    "BrisqueScorer",
     "ClassifyScorer",
     "ClipScorer",
     "EmbedScorer",
@@ -38,6 +41,7 @@ __all__ = [
     "ReadsEmbeddings",
     "SafetyScorer",
     "Scorer",
+    "TechnicalScorer",
     "TextScorer",
     "encoders",
     "openclip",
@@ -75,9 +79,11 @@ class Scorer(Protocol):
 SCORERS: dict[str, Any] = {
     "aesthetic": AestheticScorer,
     "classify": ClassifyScorer,
+    "brisque": BrisqueScorer,
     "clip": ClipScorer,
     "embed": EmbedScorer,
     "raft": RaftScorer,
     "safety": SafetyScorer,
+    "technical": TechnicalScorer,
     "text": TextScorer,
 }

@@ -1,4 +1,4 @@
-"""Text on screen: RapidOCR's detector (DBNet, Apache-2.0, weights in its wheel) on first, middle and last evidence.
+"""Text on screen, on first, middle and last evidence: RapidOCR's detector (DBNet), or CRAFT as SVD used it.
 
 SVD detects text with CRAFT on the first, middle and last frame of a clip and adds up the boxes' area (arXiv 2311.15127,
 App. C); more than 7 % of the frame is too much there. Here the area is of the boxes' union, so that overlapping boxes do
@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import cv2
@@ -26,8 +25,10 @@ from pydantic.dataclasses import dataclass
 
 from dailies.curation import video
 from dailies.curation.config import SPEC
-from dailies.curation.packages import package_folder
 from dailies.curation.schema import field
+from dailies.curation.scorers.dbnet import Box, DBNet, model_path, union_area
+from dailies.curation.scorers.looks import TextDetector, look
+from dailies.curation.scorers.overlay import static_share
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
 POSITIONS = ("first", "middle", "last")
@@ -36,6 +37,18 @@ SURE = (0.8, 0.7)  # least score of a high box as it is and shrunk: titles have 
 BLOCK = 1.2  # least length over height of a high box: two lines close together are one, and a ring has 1.16 at most
 ONE_WAY = 0.9  # coherence of edges, from 0 to 1: stripes have 0.99 or more, letters 0.65 at most
 EDGES = 200.0  # least mean square of the gradient, in steps of luma by Sobel: compression leaves less on what is plain
+BORDER = 0.2  # of the frame's height, at the top and at the bottom: where subtitles, tickers and most logos stand
+
+BOX = pa.struct(
+    [
+        field("position", pa.string(), "first, middle or last: the frame that it is on"),
+        field(
+            "corners",
+            pa.list_(pa.float32()),
+            "x and y of four corners in order around it, as shares of width and height",
+        ),
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
@@ -43,7 +56,7 @@ class TextScorer:
     """The share of the picture that is text.
 
     Args:
-        side: of the longer side at which the detector looks, px.
+        side: of the longer side at which the detector looks at a whole frame, px.
         aspect: least length of a box over its height to count as text.
         height: most height of a box to count as a line at once, as a share of the frame's; a higher one is looked at again.
     """
@@ -53,7 +66,7 @@ class TextScorer:
     height: Annotated[float, Field(gt=0, le=1)] = 0.3
 
     identity: ClassVar[str] = "curation.scorers.text.Text"
-    meaning: ClassVar[int] = 2
+    meaning: ClassVar[int] = 3
     columns: ClassVar[tuple[pa.Field, ...]] = (
         field("text_area", pa.float64(), "largest of the three shares below", "share of frame"),
         *(
@@ -63,6 +76,21 @@ class TextScorer:
             for position in POSITIONS
         ),
         field("text_boxes", pa.int32(), "most boxes on one of the three", "box"),
+        field("text_area_mean", pa.float64(), "mean of the three shares", "share of frame"),
+        field(
+            "text_border",
+            pa.float64(),
+            "most text on one of the three within the upper and the lower fifth of the frame, as subtitles are",
+            "share of frame",
+        ),
+        field(
+            "text_static",
+            pa.float64(),
+            "what stays in place over all evidence frames while the picture about it changes, such as a logo, text or not; "
+            "null where too little of the picture changes to tell",
+            "share of frame",
+        ),
+        field("text_quads", pa.list_(BOX), "the boxes on the three frames", "share of frame"),
     )
     needs: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ("rapidocr",)
@@ -70,32 +98,48 @@ class TextScorer:
     resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
 
     def weights(self) -> str:
-        return hashlib.sha256(_model_path().read_bytes()).hexdigest()
+        return hashlib.sha256(model_path().read_bytes()).hexdigest()
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
-        detector = _load(self.side)
+        detector = _load()
 
         def score(evidence: Sequence[Evidence]) -> pa.Table:
-            rows = []
-            for clip in evidence:
-                looked = first_middle_last(clip.frames)
-                measured = {frame.pts: self._look(detector, frame) for frame in dict.fromkeys(looked)}
-                rows.append(_row([measured[frame.pts] for frame in looked]))
+            rows = [self._clip(detector, clip) for clip in evidence]
             return pa.Table.from_pylist(rows, schema=pa.schema(list(self.columns)))
 
         yield score
 
-    def _look(self, detector: Any, frame: EvidenceFrame) -> tuple[float, int]:
-        """Union of the text boxes as a share of the frame, and how many there are."""
-        rgb = video.unjpeg(frame.jpeg)
-        detected = _detected(detector, rgb)
-        boxes = [box for box, _ in detected if self._is_line(box, rgb.shape[0])]
-        high = [box for box, score in detected if score >= SURE[0] and self._may_be_title(box, rgb)]
+    def _clip(self, detector: TextDetector, clip: Evidence) -> dict[str, Any]:
+        looked = first_middle_last(clip.frames)
+        pictures = {frame.pts: video.unjpeg(frame.jpeg) for frame in dict.fromkeys(looked)}
+        boxes_of = look(detector, list(pictures.values()), self.side, self.height)
+        texts = {
+            pts: self._texts(detector, rgb, boxes) for (pts, rgb), boxes in zip(pictures.items(), boxes_of, strict=True)
+        }
+        return {
+            **_row([pictures[frame.pts].shape[:2] for frame in looked], [texts[frame.pts] for frame in looked]),
+            "text_static": static_share([frame.jpeg for frame in clip.frames]),
+        }
+
+    def _texts(
+        self, detector: TextDetector, rgb: NDArray[np.uint8], candidates: Sequence[Box]
+    ) -> list[NDArray[np.float32]]:
+        """Return those boxes (4, 2) in px that are lines of text, or titles."""
+        boxes = [box.corners_42 for box in candidates if self._is_line(box.corners_42, rgb.shape[0])]
+        high = [box for box in candidates if box.score >= SURE[0] and self._may_be_title(box.corners_42, rgb)]
         if high:
-            titles = [box for box, score in _from_farther_away(detector, rgb) if score >= SURE[1] and _is_block(box)]
-            boxes += [box for box in high if any(_holds(title, box.mean(0)) for title in titles)]
-        return union_area(boxes, rgb.shape[0], rgb.shape[1]), len(boxes)
+            titles = [
+                box
+                for box in _from_farther_away(detector, rgb, self.side)
+                if box.score >= SURE[1] and _is_block(box.corners_42)
+            ]
+            boxes += [
+                box.corners_42
+                for box in high
+                if any(_holds(title.corners_42, box.corners_42.mean(0)) for title in titles)
+            ]
+        return boxes
 
     def _may_be_title(self, box_42: NDArray[Any], rgb: NDArray[np.uint8]) -> bool:
         height, _ = _high_and_long(box_42)
@@ -104,14 +148,6 @@ class TextScorer:
     def _is_line(self, box_42: NDArray[Any], frame_height: int) -> bool:
         height, length = _high_and_long(box_42)
         return bool(height <= self.height * frame_height and length >= self.aspect * max(height, 1.0))
-
-
-def _detected(detector: Any, rgb: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], float]]:
-    """Return the boxes (4, 2) in px that the detector finds, with its score of each."""
-    output = detector(rgb[..., ::-1], use_det=True, use_cls=False, use_rec=False)
-    if output.boxes is None:
-        return []
-    return list(zip(np.asarray(output.boxes, np.float32), map(float, output.scores), strict=True))
 
 
 def _high_and_long(box_42: NDArray[Any]) -> tuple[float, float]:
@@ -129,7 +165,7 @@ def _holds(box_42: NDArray[Any], point_2: NDArray[Any]) -> bool:
     return cv2.pointPolygonTest(np.asarray(box_42, np.float32), tuple(map(float, point_2)), False) >= 0
 
 
-def _from_farther_away(detector: Any, rgb: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], float]]:
+def _from_farther_away(detector: TextDetector, rgb: NDArray[np.uint8], side: int) -> list[Box]:
     """Return what the detector finds in the frame shrunk in the middle of a plain one; boxes are in px of ``rgb``."""
     height, width = rgb.shape[:2]
     small = (max(1, width // FARTHER), max(1, height // FARTHER))
@@ -138,7 +174,8 @@ def _from_farther_away(detector: Any, rgb: NDArray[np.uint8]) -> list[tuple[NDAr
     ground[:] = np.median(np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]]), axis=0)
     ground[top : top + small[1], left : left + small[0]] = cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
     scale = np.array([width / small[0], height / small[1]], np.float32)
-    return [((box - np.array([left, top], np.float32)) * scale, score) for box, score in _detected(detector, ground)]
+    boxes = detector.boxes(ground, side / max(height, width))
+    return [Box((box.corners_42 - np.array([left, top], np.float32)) * scale, box.score) for box in boxes]
 
 
 def coherence(rgb: NDArray[np.uint8], box_42: NDArray[Any]) -> float:
@@ -164,47 +201,30 @@ def first_middle_last(frames: Sequence[EvidenceFrame]) -> tuple[EvidenceFrame, E
     return frames[0], frames[len(frames) // 2], frames[-1]
 
 
-def _row(measured: Sequence[tuple[float, int]]) -> dict[str, Any]:
-    areas = [area for area, _ in measured]
+def _row(sizes: Sequence[tuple[int, int]], boxes: Sequence[Sequence[NDArray[np.float32]]]) -> dict[str, Any]:
+    """Return the columns of the boxes (4, 2) in px on each of the three frames, whose sizes are (height, width)."""
+    areas = [union_area(each, *size) for each, size in zip(boxes, sizes, strict=True)]
+    bands = [border_area(each, *size) for each, size in zip(boxes, sizes, strict=True)]
     return {
         "text_area": max(areas),
         **{f"text_area_{position}": area for position, area in zip(POSITIONS, areas, strict=True)},
-        "text_boxes": max(count for _, count in measured),
+        "text_boxes": max(len(each) for each in boxes),
+        "text_area_mean": sum(areas) / len(areas),
+        "text_border": max(bands),
+        "text_quads": [
+            {"position": position, "corners": np.clip(box / (width, height), 0, 1).ravel().tolist()}
+            for position, each, (height, width) in zip(POSITIONS, boxes, sizes, strict=True)
+            for box in each
+        ],
     }
 
 
-def union_area(boxes_n42: Sequence[NDArray[Any]], height: int, width: int) -> float:
-    """Return share of a ``height`` x ``width`` frame that lies under any of the quadrilaterals (n, 4, 2) in px."""
-    mask = np.zeros((height, width), np.uint8)
-    for box in boxes_n42:
-        cv2.fillPoly(mask, [np.round(box).astype(np.int32)], 1)
-    return float(mask.mean())
+def border_area(boxes_n42: Sequence[NDArray[Any]], height: int, width: int) -> float:
+    """Return the share of a frame that lies under boxes in its upper and lower ``BORDER``."""
+    band = round(BORDER * height)
+    lower = [np.asarray(box) - np.array([0, height - band]) for box in boxes_n42]
+    return (union_area(boxes_n42, band, width) + union_area(lower, band, width)) * band / height if band else 0.0
 
 
-def _model_path() -> Path:
-    """Return the detector's weights, inside RapidOCR's wheel."""
-    folder = package_folder("rapidocr") / "models"
-    models = sorted(folder.glob("*_det_*.onnx"))
-    if len(models) != 1:
-        raise FileNotFoundError(
-            f"{folder}: holds {len(models)} text detectors, not one: {[path.name for path in models]}"
-        )
-    return models[0]
-
-
-def _load(side: int) -> Any:
-    from rapidocr import RapidOCR
-
-    return RapidOCR(
-        params={
-            "Global.use_cls": False,
-            "Global.log_level": "critical",
-            "Global.use_rec": False,
-            "Det.model_path": str(_model_path()),
-            "Det.limit_type": "max",
-            "Det.limit_side_len": side,
-            # One worker has one core; parallelism is over clips.
-            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
-            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-        }
-    )
+def _load() -> TextDetector:
+    return DBNet()
