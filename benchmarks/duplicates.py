@@ -23,9 +23,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.append(
-    sys.path.pop(0)
-)  # its folder comes last: a file there would be found for Python's own module ``select``
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs by its path, too
 
 import av

@@ -14,6 +14,7 @@ import argparse
 import json
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator

@@ -17,7 +17,7 @@ from dailies.curation.observers import OBSERVERS
 from dailies.curation.scorers import SCORERS
 from dailies.pipelines.recipes.own import OwnSpec
 from dailies.pipelines.recipes.specs import kind_of
-from dailies.pipelines.recipes.steps import CaptionStep, CutStep, ExportStep, ObserveStep, ScoreStep, Step
+from dailies.pipelines.recipes.steps import CaptionStep, CutStep, DedupStep, ExportStep, ObserveStep, ScoreStep, Step
 
 FILE = Path(__file__).with_name("costs.json")
 FORMAT = 1
@@ -99,6 +99,8 @@ def _parts(step: Step) -> Iterator[tuple[str, Any]]:
         yield f"scorer {kind_of(step.scorer, SCORERS)}", step.scorer
     elif isinstance(step, CaptionStep):
         yield f"captioner {kind_of(step.captioner, CAPTIONERS)}", step.captioner
+    elif isinstance(step, DedupStep):
+        yield "dedup", step
     elif isinstance(step, ExportStep):
         yield "export", step
 
