@@ -49,6 +49,8 @@ def test_the_commands() -> None:
         "stats",
         "report",
         "view",
+        "diff",
+        "dedup",
         "doctor",
     }
     recipe = {"recipe show", "recipe check", "recipe diff"}

@@ -61,7 +61,7 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (changed(0, {"observers": ["chnge"]}), "unknown observer 'chnge'; allowed: borders, boundary, .*did you mean change"),
+        (changed(0, {"observers": ["chnge"]}), "unknown observer 'chnge'; allowed: artifacts, borders, boundary, .*did you mean change"),
         (changed(0, {"observers": [{"change": {"fsp": 2}}]}), "unknown parameter 'fsp' of observer change; allowed: fps"),
         (changed(0, {"observers": ["change", "change"]}), "'change' is listed twice; leave one out"),
         (changed(0, {"observers": ["change"], "evidnce": {}}), "unknown key 'evidnce' in step observe; allowed: "),
@@ -230,7 +230,8 @@ def test_two_of_one_kind_stand_side_by_side_under_names_of_their_own() -> None:
     small, swift = recipe.steps[3], recipe.steps[5]
     assert (small.scorer.side, swift.captioner.fast) == (256, 9)
     assert small.shown["text_boxes"].name == "small_text_boxes"
-    assert small.shown["text_boxes"].metadata == small.scorer.columns[-1].metadata
+    boxes = next(column for column in small.scorer.columns if column.name == "text_boxes")
+    assert small.shown["text_boxes"].metadata == boxes.metadata
     for step, said in (
         ({"score": {"scorer": "text"}}, "two steps are named 'text'; give one a name: of its own"),
         ({"score": {"scorer": "text", "name": "Big Text"}}, "name='Big Text'"),
