@@ -73,9 +73,13 @@ def reference() -> Any:
 
     model = Reference().eval()
     generator = torch.Generator().manual_seed(1)
-    for name, tensor in model.state_dict().items():  # a normalisation that does nothing would hide one that is left out
-        if name.endswith(("running_mean", "running_var")) or (tensor.ndim == 1 and tensor.is_floating_point()):
-            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+    for name, tensor in model.state_dict().items():
+        if tensor.ndim == 4:  # numbers that stay about as large from end to end, so that each stage shows in the maps
+            tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator)
+        elif name.endswith(("running_var", "weight")):
+            tensor.uniform_(0.5, 1.5, generator=generator)  # a normalisation that does nothing would hide one left out
+        elif tensor.is_floating_point():
+            tensor.uniform_(-0.3, 0.3, generator=generator)
     return model
 
 
