@@ -37,9 +37,10 @@ from dailies.curation.video import jpeg, unjpeg
 from dailies.pipelines.recipes.recipe import parse_recipe, resolved
 from dailies.pipelines.stages import score_rows
 from scripts.columns import page
+from tests.craft_weights import seeing_light
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = {**SCORERS, **{f"caption_{name}": cls for name, cls in CAPTIONERS.items()}}
+MODELS = {**SCORERS, "text_craft": SCORERS["text"], **{f"caption_{name}": cls for name, cls in CAPTIONERS.items()}}
 SPECS = {
     **{("observer", name): cls for name, cls in OBSERVERS.items()},
     **{("detector", name): cls for name, cls in DETECTORS.items()},
@@ -100,6 +101,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "raft": {"model": "raft.pth", "short_side": 128, "updates": 1},  # in the folder that ``arguments`` is of
     "coca": {"beams": 2, "max_tokens": 8},
     "aesthetic": {"head": "head.pth"},
+    "text_craft": {"craft": "craft.pth", "side": 96},
 }
 WIDTH = 128  # of an embedding by the built-in model
 WATCHING = [name for name, cls in OBSERVERS.items() if cls().needs is not None]  # the others hear: tests/test_sound.py
@@ -109,7 +111,7 @@ UNBOUNDED = {("captioner", "coca", "seed"), ("captioner", "coca", "length_penalt
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """``ARGUMENTS``, with files of random weights for RAFT and for a head."""
+    """``ARGUMENTS``, with files of random weights for RAFT and for a head, and of those that see what is bright for CRAFT."""
     if find_spec("torchvision") is None:
         return ARGUMENTS
     import torch
@@ -119,10 +121,12 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     folder = tmp_path_factory.mktemp("weights")
     torch.save(raft_small().state_dict(), folder / "raft.pth")
     torch.save(torch.nn.Linear(WIDTH, 1).state_dict(), folder / "head.pth")
+    torch.save(seeing_light(), folder / "craft.pth")
     return {
         **ARGUMENTS,
         "raft": {**ARGUMENTS["raft"], "model": str(folder / "raft.pth")},
         "aesthetic": {"head": str(folder / "head.pth")},
+        "text_craft": {**ARGUMENTS["text_craft"], "craft": str(folder / "craft.pth")},
     }
 
 

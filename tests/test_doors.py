@@ -168,10 +168,12 @@ TORCH_DOORS = {
     "curation/captioners/coca.py",
     "curation/captioners/decoding.py",
     "curation/scorers/aesthetic_heads.py",
+    "curation/scorers/craft.py",
     "curation/scorers/encoders.py",
     "curation/scorers/image_classifier.py",
     "curation/scorers/openclip.py",
     "curation/scorers/raft.py",
+    "curation/scorers/state_dict.py",
 }
 
 

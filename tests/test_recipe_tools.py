@@ -116,6 +116,7 @@ def test_costs_are_those_of_the_table_for_the_values_it_was_measured_with() -> N
     assert costs.cost_of(step).of_clip() == of["scorer text"].seconds
     assert costs.cost_of(ScoreStep(scorer=TextScorer(aspect=1))).of_clip() == of["scorer text"].seconds
     assert costs.cost_of(ScoreStep(scorer=TextScorer(side=320))).unknown == ("scorer text",)
+    assert costs.cost_of(ScoreStep(scorer=TextScorer(craft="craft.pth"))).unknown == ("scorer text",)
     assert costs.cost_of(SelectStep(rules={})).measured == ()
 
 

@@ -11,17 +11,16 @@ Both take an embedding of length 1.
 
 from __future__ import annotations
 
-import hashlib
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dailies.curation.errors import UsageError
+from dailies.curation.scorers import state_dict
+from dailies.curation.scorers.state_dict import SUFFIXES, read_state
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
 MLP = ("layers.0", "layers.2", "layers.4", "layers.6", "layers.7")
 
 
@@ -36,14 +35,14 @@ def head_file(name: str) -> Path:
 
 def fingerprint(name: str) -> str:
     """Return the sha256 of a head's file."""
-    return hashlib.sha256(head_file(name).read_bytes()).hexdigest()
+    return state_dict.fingerprint(head_file(name))
 
 
 class Head:
     """A head at work: embeddings (N, D) of length 1 to scores (N,). ``width``: D."""
 
     def __init__(self, name: str) -> None:
-        state = _state(head_file(name))
+        state = read_state(head_file(name), "head")
         layers = [""] if set(state) == {"weight", "bias"} else [f"{layer}." for layer in MLP]
         if set(state) != {f"{layer}{part}" for layer in layers for part in ("weight", "bias")}:
             raise UsageError(f"head={name!r}: not a head that is known, LAION's linear one or its MLP")
@@ -62,26 +61,3 @@ class Head:
             for weight, bias in self._layers:
                 x_ND = torch.nn.functional.linear(x_ND, weight, bias)  # noqa: N806
             return np.asarray(x_ND[:, 0].double().numpy())
-
-
-def _state(path: Path) -> dict[str, Any]:
-    """Return names and tensors; nothing in the file runs. Raises ``UsageError`` for a file that holds something else."""
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UsageError(
-            f"head={str(path)!r}: holds no weights that can be read: {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(each, torch.Tensor) for each in state.values()):
-        raise UsageError(f"head={str(path)!r}: not a state dict, as torch.save(model.state_dict(), path) writes one")
-    return state

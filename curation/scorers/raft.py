@@ -7,7 +7,6 @@ default, what happens within a second is a straight line. torchvision's model, s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
@@ -30,9 +29,9 @@ from dailies.curation.errors import TooFewFrames, UsageError
 from dailies.curation.observers import camera
 from dailies.curation.observers.motion import TRACKS, MotionObserver, reduced
 from dailies.curation.scorers.openclip import GpuShare
+from dailies.curation.scorers.state_dict import SUFFIXES, fingerprint, read_state
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
 SIZES = ("raft_small", "raft_large")
 
 
@@ -82,7 +81,7 @@ class RaftScorer:
     def weights(self) -> str:
         """Return the file's sha256. Raises ``UsageError`` as ``check`` does."""
         self.check()
-        return hashlib.sha256(Path(self.model).read_bytes()).hexdigest()
+        return fingerprint(self.model)
 
     def check(self) -> None:
         """Raise ``UsageError`` where there is no file, or one of another network, where torch is there to tell."""
@@ -136,7 +135,7 @@ def _load(path: str, *, gpu: bool, updates: int) -> Flow:
 
     device = "cuda" if gpu else "cpu"
     model = _network(_size(path, Path(path).stat().st_mtime_ns))
-    model.load_state_dict(_state(path))
+    model.load_state_dict(read_state(path, "model"))
     model.eval().to(device)
 
     def ready(pictures: Sequence[NDArray[np.uint8]]) -> Any:
@@ -161,29 +160,10 @@ def _size(path: str, modified: int) -> str:
     """Return which of ``SIZES`` a file holds, as it was at ``modified``. Raises ``UsageError`` for none."""
     import torch
 
-    shapes = {name: tuple(tensor.shape) for name, tensor in _state(path).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in read_state(path, "model").items()}
     for size in SIZES:
         with torch.device("meta"):
             wanted = _network(size).state_dict()
         if shapes == {name: tuple(tensor.shape) for name, tensor in wanted.items()}:
             return size
     raise UsageError(f"model={path}: not the state dict of torchvision's {' or '.join(SIZES)}")
-
-
-def _state(path: str) -> dict[str, Any]:
-    """Return names and tensors. Raises ``UsageError`` for a file that holds something else."""
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.endswith(".safetensors"):
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UsageError(f"model={path}: holds no weights that can be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise UsageError(f"model={path}: not a state dict, as torch.save(model.state_dict(), path) writes one")
-    return state

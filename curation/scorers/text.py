@@ -2,8 +2,8 @@
 
 SVD detects text with CRAFT on the first, middle and last frame of a clip and adds up the boxes' area (arXiv 2311.15127,
 App. C); more than 7 % of the frame is too much there. Here the area is of the boxes' union, so that overlapping boxes do
-not count twice, and a box counts only when it has the shape of a line of text, in any script: the detector also boxes single
-rings and crosses, and whole frames of stripes.
+not count twice. CRAFT looks at the three frames whole, and each of its boxes counts. A box of RapidOCR's counts only when it
+has the shape of a line of text, in any script: that detector also boxes single rings and crosses, and whole frames of stripes.
 
 A box that is too high for a line is looked at again in the same frame, shrunk in the middle of a plain one. Letters are found
 there too; a disc or a wall has no edges in its middle, and those of stripes all run one way.
@@ -11,23 +11,28 @@ there too; a disc or a wall has no edges in its middle, and those of stripes all
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from dailies.curation import video
 from dailies.curation.config import SPEC
 from dailies.curation.schema import field
+from dailies.curation.scorers import state_dict
+from dailies.curation.scorers.craft import Craft, check_file, check_tensors, is_weights
 from dailies.curation.scorers.dbnet import Box, DBNet, model_path, union_area
 from dailies.curation.scorers.looks import TextDetector, look
+from dailies.curation.scorers.openclip import GpuShare
 from dailies.curation.scorers.overlay import static_share
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
@@ -57,13 +62,19 @@ class TextScorer:
 
     Args:
         side: of the longer side at which the detector looks at a whole frame, px.
-        aspect: least length of a box over its height to count as text.
+        aspect: least length of a box over its height to count as text. CRAFT's boxes all count.
         height: most height of a box to count as a line at once, as a share of the frame's; a higher one is looked at again.
+            CRAFT's count at once.
+        craft: a file with CRAFT's weights, in place of RapidOCR's detector: the state dict that is published as
+            craft_mlt_25k.pth.
+        gpus: what one worker gets for CRAFT, a share of one such as 0.25 or whole ones; with none it runs on the CPU.
     """
 
     side: Annotated[int, Field(ge=32)] = 640
     aspect: Annotated[float, Field(ge=0)] = 1.5
     height: Annotated[float, Field(gt=0, le=1)] = 0.3
+    craft: Annotated[str, AfterValidator(is_weights)] | None = dataclasses.field(default=None, metadata={"later": True})
+    gpus: GpuShare = dataclasses.field(default=0, metadata={"meaning": False})
 
     identity: ClassVar[str] = "curation.scorers.text.Text"
     meaning: ClassVar[int] = 3
@@ -93,16 +104,38 @@ class TextScorer:
         field("text_quads", pa.list_(BOX), "the boxes on the three frames", "share of frame"),
     )
     needs: ClassVar[tuple[str, ...]] = ()
-    requires: ClassVar[tuple[str, ...]] = ("rapidocr",)
-    models: ClassVar[tuple[str, ...]] = ()
-    resources: ClassVar[Resources] = Resources(cpus=1, memory_gb=1)
+    models: ClassVar[tuple[str, ...]] = ()  # ``craft`` is a file, and no model of the zoo
+
+    def __post_init__(self) -> None:
+        if self.gpus and self.craft is None:
+            raise ValueError(
+                f"gpus={self.gpus:g}: RapidOCR's detector runs on the CPU; give craft too, or leave gpus out"
+            )
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The packages of the detector that is chosen."""
+        return ("safetensors", "torch") if self.craft else ("rapidocr",)
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpus=1, gpus=self.gpus, memory_gb=2 if self.craft else 1)
 
     def weights(self) -> str:
-        return hashlib.sha256(model_path().read_bytes()).hexdigest()
+        """Return the sha256 of the detector's file. Raises ``UsageError`` as ``check`` does."""
+        self.check()
+        return state_dict.fingerprint(self.craft or model_path())
+
+    def check(self) -> None:
+        """Raise ``UsageError`` where CRAFT's file is none, or of another network, where torch is there to tell."""
+        if self.craft:
+            check_file(self.craft)
+            if find_spec("torch"):
+                check_tensors(self.craft, Path(self.craft).stat().st_mtime_ns)
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
-        detector = _load()
+        detector = Craft(self.craft, gpu=self.gpus > 0) if self.craft else _load()
 
         def score(evidence: Sequence[Evidence]) -> pa.Table:
             rows = [self._clip(detector, clip) for clip in evidence]
@@ -113,14 +146,21 @@ class TextScorer:
     def _clip(self, detector: TextDetector, clip: Evidence) -> dict[str, Any]:
         looked = first_middle_last(clip.frames)
         pictures = {frame.pts: video.unjpeg(frame.jpeg) for frame in dict.fromkeys(looked)}
-        boxes_of = look(detector, list(pictures.values()), self.side, self.height)
-        texts = {
-            pts: self._texts(detector, rgb, boxes) for (pts, rgb), boxes in zip(pictures.items(), boxes_of, strict=True)
-        }
+        texts = dict(zip(pictures, self._texts_of(detector, list(pictures.values())), strict=True))
         return {
             **_row([pictures[frame.pts].shape[:2] for frame in looked], [texts[frame.pts] for frame in looked]),
             "text_static": static_share([frame.jpeg for frame in clip.frames]),
         }
+
+    def _texts_of(
+        self, detector: TextDetector, pictures: Sequence[NDArray[np.uint8]]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Return the boxes (4, 2) of text on each of a clip's pictures (h, w, 3), in px."""
+        if self.craft:
+            found = [detector.boxes(rgb, self.side / max(rgb.shape[:2])) for rgb in pictures]
+            return [[box.corners_42 for box in boxes] for boxes in found]
+        boxes_of = look(detector, pictures, self.side, self.height)
+        return [self._texts(detector, rgb, boxes) for rgb, boxes in zip(pictures, boxes_of, strict=True)]
 
     def _texts(
         self, detector: TextDetector, rgb: NDArray[np.uint8], candidates: Sequence[Box]

@@ -18,6 +18,7 @@ from dailies.curation.scorers import SCORERS
 from dailies.pipelines.recipes.own import OwnSpec
 from dailies.pipelines.recipes.specs import kind_of
 from dailies.pipelines.recipes.steps import CaptionStep, CutStep, DedupStep, ExportStep, ObserveStep, ScoreStep, Step
+from dailies.pipelines.recipes.weights import WAYS
 
 FILE = Path(__file__).with_name("costs.json")
 FORMAT = 1
@@ -106,7 +107,7 @@ def _parts(step: Step) -> Iterator[tuple[str, Any]]:
 
 
 def _is_measured(cost: PartCost, spec: Any) -> bool:
-    inner = spec.spec if isinstance(spec, OwnSpec) else spec
+    """Return whether a figure is for a spec's values. Weights that a figure's settings leave out were not named for it."""
     return not isinstance(spec, OwnSpec) and all(
-        getattr(inner, key, None) == value for key, value in cost.settings.items()
+        getattr(spec, key, None) == cost.settings.get(key) for key in {*WAYS, *cost.settings}
     )

@@ -20,7 +20,14 @@ from dailies.curation.scorers.safety import PACKAGES, weights_file
 from dailies.pipelines.recipes.own import OwnSpec
 
 Way = Literal["open_clip", "hub", "file"]
-WAYS: Mapping[str, Way] = {"model": "open_clip", "head": "file", "classifier": "hub", "nsfw": "file", "faces": "file"}
+WAYS: Mapping[str, Way] = {
+    "model": "open_clip",
+    "head": "file",
+    "classifier": "hub",
+    "nsfw": "file",
+    "faces": "file",
+    "craft": "file",
+}
 """Parameter that names weights → what a name is that is neither of the zoo, nor a path or package that is there."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
