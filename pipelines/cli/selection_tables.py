@@ -33,7 +33,7 @@ def print_preview(preview: SelectionPreview, as_json: bool) -> None:
         limit = broken_limit(each.reason, preview.limits)
         table.add_row(each.reason, f"{each.clips:,}", share(each.clips, previewed.clips), f"{each.alone:,}", limit)
     out.print(table)
-    out.print("alone: dropped by this and nothing else; without it, only what is asked after it could", soft_wrap=True)
+    out.print("alone: dropped by this and nothing else", soft_wrap=True)
     if not previewed.limits:
         return
     out.print()
