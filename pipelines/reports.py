@@ -138,7 +138,7 @@ def broken_limit(reason: str, limits: Mapping[str, Mapping[str, Any]], values: M
         return f"over {limits['balance'].get('count')} per {limits['balance']['column']}"
     if reason == "sample" and "sample" in limits:
         sample = limits["sample"]
-        drawn = f"{sample['clips']:,}" if "clips" in sample else f"{sample['share']:.4g}"
+        drawn = f"{sample['clips']:,}" if "clips" in sample else f"{100 * sample['share']:.4g} %"
         return f"not among the {drawn} drawn of {sample['of']:,}"
     return ""
 

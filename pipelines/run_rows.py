@@ -28,7 +28,7 @@ def record_run(dataset: DatasetTables, recipe: CurationRecipe) -> str:
         "started": started,
         "command": scrub(" ".join(sys.argv)),
         "version": version("dailies"),
-        "recipe": json.dumps(recipe.source | {"name": recipe.name}, sort_keys=True),
+        "recipe": json.dumps(recipe.source | {"name": recipe.name}),  # as it is ordered: so rules and caps are asked
         "recipe_hash": recipe.hash,
         "tables": json.dumps(recipe.tables()),
         "number": number,

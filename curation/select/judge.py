@@ -54,7 +54,7 @@ class Judgement:
         return {self.asked[number].reason: count for number, count in sorted(self._fallen.items(), key=_most_first)}
 
     def verdicts(self) -> Iterator[pa.Table]:
-        """Yield rows of ``schema.SELECTIONS``, sorted by clip, ``PART_ROWS`` at a time."""
+        """Yield rows of ``schema.SELECTIONS``, sorted by clip over all of them, ``PART_ROWS`` at a time."""
         rows = self.facts.connection.sql(self._sql()).to_arrow_reader(BATCH_ROWS)
         waiting: list[pa.Table] = []
         for batch in _ahead(rows):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from dailies.curation import schema
-from dailies.curation.config import offered, read_object
+from dailies.curation.config import offered, read_json, read_object
 from dailies.curation.errors import UsageError
 from dailies.curation.select.expressions import literal
 from dailies.curation.select.source import answer
@@ -76,7 +75,7 @@ def _column_sql(connection: Connection, clips: str, column: str, number: int) ->
             return f"try_cast({text} as {'bigint' if kinds <= WHOLE else 'double'})"
     tokens = answer(connection, f"select distinct {token}::varchar as t from {clips} where {token} is not null")
     texts = [row[0] for row in tokens]
-    values = schema.typed_column([json.loads(text) for text in texts]).combine_chunks()
+    values = schema.typed_column([read_json(text, "manifest of a clip", UsageError) for text in texts]).combine_chunks()
     connection.from_arrow(pa.table({"token": pa.array(texts, pa.string()), "value": values})).create(
         f"manifest_{number}"
     )

@@ -40,9 +40,10 @@ class Receipt:
 PART_NAME = r"part-[0-9a-f]{32}\.parquet"
 
 
-def part_name() -> str:
-    """Make a name that no other part of any table has."""
-    return f"part-{uuid.uuid4().hex}.parquet"
+def part_name(number: int | None = None) -> str:
+    """Make a name that no other part of any table has. ``number``: parts are read by name, so in this order."""
+    drawn = uuid.uuid4().hex
+    return f"part-{drawn if number is None else f'{number:08x}{drawn[8:]}'}.parquet"
 
 
 def check_parts(names: pa.Array | pa.ChunkedArray, url: str) -> None:
@@ -60,11 +61,13 @@ def write_part(
     *,
     keys: Iterable[str] | None = None,
     metadata: Mapping[str, str] | None = None,
+    number: int | None = None,
 ) -> Receipt:
     """Write one part of the table at ``url``, in any process: nothing of the table itself is read.
 
     ``keys`` are the units in it; without it, the values of the schema's first column. Without rows no file is written,
-    unless there is ``metadata`` for its footer. Raises ``DatasetError`` where the rows do not fit the schema.
+    unless there is ``metadata`` for its footer.
+    ``number``: see ``part_name``. Raises ``DatasetError`` where the rows do not fit the schema.
     """
     schema = plain_schema(schema)
     table = conform(rows, schema, str(url))
@@ -73,7 +76,7 @@ def write_part(
         keys = pc.unique(table[key]).to_pylist()
     count, size, path = 0, 0, ""
     if len(table) or metadata is not None:
-        path = part_name()
+        path = part_name(number)
         count, size = write_parquet(Folder.beneath(url), path, [table], schema, metadata)
     stats: dict[str, Any] = {"numRecords": count}
     if count and pa.types.is_string(schema.field(key).type):

@@ -10,6 +10,7 @@ has a column per column of the manifests. What short views call their columns is
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from dailies.curation.cores import usable_cores
-from dailies.curation.errors import DatasetError, UsageError
+from dailies.curation.errors import Damaged, DatasetError, UsageError
 from dailies.curation.tables.dataset import DatasetTables
 from dailies.curation.tables.places import has_places, moved_sources
 from dailies.curation.tables.sql_errors import explained
@@ -112,12 +113,13 @@ def confined(*, memory: int, files: Sequence[str] = ()) -> Iterator[duckdb.DuckD
 
     ``memory``: bytes that it may hold, or half of the machine's where that is less; what is more goes to a folder of the
     system's for temporary files (``TMPDIR``), which is gone afterwards. There it comes to no more than ``SPILL_RATIO`` times
-    the files, since a part that others wrote can repeat a text without end. Raises ``DatasetError`` where that is too little.
+    the files, since a part that others wrote can repeat a text without end. Raises ``DatasetError`` where that, or the
+    disk, is too little, and ``Damaged`` for a part that cannot be read.
     """
     with ExitStack() as stack:
         spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="dailies-select-"))
         half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-        most = max(SPILL_LEAST, SPILL_RATIO * sum(map(os.path.getsize, files)))
+        most = max(SPILL_LEAST, SPILL_RATIO * _sizes(files))
         settings = {
             "temp_directory": spill,
             "memory_limit": f"{min(memory, half)}B",
@@ -138,6 +140,28 @@ def confined(*, memory: int, files: Sequence[str] = ()) -> Iterator[duckdb.DuckD
                 f"the rows come to over {min(memory, half) / 1e9:.1f} GB in memory and {most / 1e9:.1f} GB in {spill}; "
                 f"ask fewer columns of text, or give that disk room: {str(error).splitlines()[0]}"
             ) from error
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException) as error:
+            raise _unreadable(error, spill) from error
+
+
+def _sizes(files: Sequence[str]) -> int:
+    """Return the bytes of the files. Raises ``Damaged`` naming one that is not there."""
+    try:
+        return sum(map(os.path.getsize, files))
+    except OSError as error:
+        raise Damaged(
+            f"{error.filename}: cannot be read: {error.strerror}; dailies verify DATASET says what is missing"
+        ) from error
+
+
+def _unreadable(error: duckdb.Error, spill: str) -> DatasetError | Damaged:
+    """Return what is wrong where a file cannot be read or written: statements of our own are right."""
+    reason = str(error).splitlines()[0]
+    if spill in reason or os.strerror(errno.ENOSPC) in reason:
+        return DatasetError(
+            f"{spill}: does not hold what does not fit in memory; give that disk room, or set TMPDIR to another: {reason}"
+        )
+    return Damaged(f"a part cannot be read; dailies verify DATASET says which ones are damaged: {reason}")
 
 
 def _literal(text: str) -> str:

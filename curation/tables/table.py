@@ -34,6 +34,7 @@ from dailies.curation.tables.parts import KeySet, Receipt, check_parts, part_nam
 from dailies.curation.tables.storage import Folder, Unparquet, plain_schema, write_parquet
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 
 APP = "dailies"
 """Names this program's commits in the log: see ``Table._transact``."""
@@ -177,13 +178,19 @@ class Table:
     def replace(self, rows: pa.Table | Iterable[pa.Table], *, properties: Mapping[str, Any] | None = None) -> None:
         """Put ``rows`` in place of all rows in one transaction, each table of an iterable in a part of its own.
 
+        They are read back in the order in which they are given, until a source is withdrawn.
         ``properties``, any JSON, stay with the rows: see ``properties``.
         """
         delta = self._open()
         schema = self._declared or self._schema(delta)
         metadata = {PROPERTIES: json.dumps(dict(properties or {}))}
         tables = [rows] if isinstance(rows, pa.Table) else rows
-        parts = list(_in_threads(lambda table: write_part(self.url, schema, table, keys=(), metadata=metadata), tables))
+
+        def write(numbered: tuple[int, pa.Table]) -> Receipt:
+            number, table = numbered
+            return write_part(self.url, schema, table, keys=(), metadata=metadata, number=number)
+
+        parts = list(_in_threads(write, enumerate(tables)))
         if not parts:  # properties need a part to lie in
             parts = [write_part(self.url, schema, schema.empty_table(), keys=(), metadata=metadata)]
         self._transact(delta, parts, removed=self._parts(delta)["path"].to_pylist())
@@ -274,8 +281,8 @@ class Table:
         parquet = pads.ParquetFileFormat(default_fragment_scan_options=options)
         fragments = []
         for part in parts.to_pylist():
-            bounded = part.get(low) is not None and part.get(high) is not None
-            within = (key >= part[low]) & (key <= part[high]) if bounded else None
+            has_bounds = part.get(low) is not None and part.get(high) is not None
+            within = (key >= part[low]) & (key <= part[high]) if has_bounds else None
             path = f"{self.folder.path}/{part['path']}"  # checked by ``_open`` and ``_parts``
             self._check_claims(part["path"], bounded=bounded)
             fragments.append(parquet.make_fragment(path, self.folder.fs, partition_expression=within))
@@ -429,14 +436,14 @@ class Table:
             raise DatasetError(f"{self.url}: cannot be written: {cause_of(error)}") from error
 
 
-def _in_threads(work: Callable[[pa.Table], T], tables: Iterable[pa.Table]) -> Iterator[T]:
-    """Yield ``work`` of each table in order, of which ``WRITERS`` are worked on at once, and no more are in memory."""
+def _in_threads(work: Callable[[ItemT], T], items: Iterable[ItemT]) -> Iterator[T]:
+    """Yield ``work`` of each item in order, of which ``WRITERS`` are worked on at once, and no more are in memory."""
     with ThreadPoolExecutor(WRITERS) as pool:
         begun: deque[Future[T]] = deque()
-        for table in tables:
+        for item in items:
             if len(begun) == WRITERS:
                 yield begun.popleft().result()
-            begun.append(pool.submit(work, table))
+            begun.append(pool.submit(work, item))
         while begun:
             yield begun.popleft().result()
 

@@ -33,9 +33,10 @@ def print_preview(preview: SelectionPreview, as_json: bool) -> None:
         limit = broken_limit(each.reason, preview.limits)
         table.add_row(each.reason, f"{each.clips:,}", share(each.clips, previewed.clips), f"{each.alone:,}", limit)
     out.print(table)
-    out.print("alone: dropped by this and nothing else, so kept without it", soft_wrap=True)
+    out.print("alone: dropped by this and nothing else", soft_wrap=True)
     if not previewed.limits:
         return
+    out.print()
     shares = list(dict.fromkeys(name for each in previewed.limits for name in each.at))
     _head("limits that would keep other shares of the clips with a value")
     table = grid()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +11,8 @@ import yaml
 
 from dailies.curation import schema
 from dailies.curation.addresses import name_of, scrub, scrub_data
-from dailies.curation.errors import DailiesError
+from dailies.curation.config import read_object
+from dailies.curation.errors import DailiesError, DatasetError
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.exporting import report as report_export
 from dailies.pipelines.footage import notes
@@ -155,8 +155,8 @@ def times(dataset: DatasetTables, recipe: CurationRecipe) -> tuple[StageTime, ..
     totals: dict[str, list[float]] = {}
     now: Mapping[str, Any] = recipe.tables()
     for row in dataset.runs(["tables", "stage_seconds"]).to_pylist():
-        tables = json.loads(row["tables"] or "{}")
-        for step, seconds in json.loads(row["stage_seconds"] or "{}").items():
+        tables = read_object(row["tables"] or "{}", "tables of a run", DatasetError)
+        for step, seconds in read_object(row["stage_seconds"] or "{}", "times of a run", DatasetError).items():
             if step not in now or tables.get(step) == now[step]:
                 totals.setdefault(step, []).append(float(seconds))
     order = [*now, *(step for step in totals if step not in now)]
