@@ -16,7 +16,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ import cv2
 from benchmarks.extract import SUFFIXES, clips_of, ours
 from dailies.curation.captioners import CAPTIONERS
 from dailies.curation.detectors import DETECTORS
+from dailies.curation.duplicates import FrameSignatures
 from dailies.curation.errors import DailiesError
 from dailies.curation.observe import EvidenceGrid, Observation, observe
 from dailies.curation.observers import OBSERVERS
@@ -55,12 +56,18 @@ BEFORE: list[dict[str, Any]] = [
 ]
 """Steps that a scorer may read the columns of."""
 
+BESIDE: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "motion": ({"method": "farneback"},),
+    "safety": ({"faces": "nudenet"},),
+}
+"""Parameters, beside those that are left out, with which an observer or scorer is measured once more."""
+
 Row = dict[str, Any]
 
 
 def row(part: str, seconds: float, per: str, spec: Any = None) -> Row:
     keys = (*WAYS, *COSTLY.get(part, ()))
-    settings = {key: getattr(spec, key) for key in keys if getattr(spec, key, None) is not None}
+    settings = {key: getattr(spec, key) for key in keys if hasattr(spec, key)}  # null is a value too: no faces
     return {"part": part, "seconds": float(f"{seconds:.3g}"), "per": per, "settings": settings}
 
 
@@ -79,7 +86,7 @@ def while_decoding(paths: Sequence[str]) -> Iterator[Row]:
     yield row("evidence", (observing(paths, [], EvidenceGrid())[0] - decode) / seconds, "second", EvidenceGrid())
     tracks: dict[str, list[Any]] = {}
     for name, cls in OBSERVERS.items():
-        for spec in (cls(), cls(method="farneback")) if name == "motion" else (cls(),):
+        for spec in (cls(), *(cls(**parameters) for parameters in BESIDE.get(name, ()))):
             taken, seen = observing(paths, [spec], None)
             tracks[name] = seen
             yield row(f"observer {name}", max(0.0, taken - decode) / seconds, "second", spec)
@@ -96,12 +103,15 @@ def length(seen: Observation) -> float:
 
 
 def of_clips(paths: Sequence[str]) -> Iterator[Row]:
-    """Yield what scorers and captioners take for a clip."""
+    """Yield what scorers and captioners take for a clip, and what the signatures do by which copies are found."""
     clips = [evidence(path) for path in paths]
+    yield row("signatures", timed(FrameSignatures(), clips), "clip")
     for kind, holder, table in (("scorer", "score", SCORERS), ("captioner", "caption", CAPTIONERS)):
-        for name in table:
+        for name, parameters in ((name, each) for name in table for each in ({}, *BESIDE.get(name, ()))):
+            if kind == "captioner" and parameters:
+                continue
             try:
-                spec = resolved(in_a_recipe(holder, kind, name).spec)
+                spec = resolved(in_a_recipe(holder, kind, name, parameters).spec)
             except DailiesError as error:
                 print(f"{kind} {name}: left out: {error}", file=sys.stderr)
                 continue
@@ -109,17 +119,21 @@ def of_clips(paths: Sequence[str]) -> Iterator[Row]:
                 print(f"{kind} {name}: left out: its packages are not installed", file=sys.stderr)
                 continue
             needed = [replace(clip, columns=clip.columns | columns_for(spec)) for clip in clips]
-            named = table[name]()
-            with spec.open() as score:
-                score(needed[:1])
-                began = time.process_time()
-                score(needed)
-                yield row(f"{kind} {name}", (time.process_time() - began) / len(clips), "clip", named)
+            yield row(f"{kind} {name}", timed(spec, needed), "clip", table[name](**parameters))
 
 
-def in_a_recipe(holder: str, kind: str, name: str) -> Any:
+def timed(spec: Any, clips: Sequence[Evidence]) -> float:
+    """Return the seconds that a scorer takes for a clip, without what it loads."""
+    with spec.open() as score:
+        score(clips[:1])
+        began = time.process_time()
+        score(clips)
+        return (time.process_time() - began) / len(clips)
+
+
+def in_a_recipe(holder: str, kind: str, name: str, parameters: Mapping[str, Any]) -> Any:
     """Return a step behind those that it may read, so that it takes what it needs from them."""
-    step = {holder: {kind: name}}
+    step = {holder: {kind: {name: dict(parameters)} if parameters else name}}
     before = BEFORE[: BEFORE.index(step)] if step in BEFORE else BEFORE
     return parse_recipe({"name": "costs", "steps": [*before, step]}).steps[-1]
 
@@ -157,7 +171,7 @@ def extracting(paths: Sequence[str]) -> Iterator[Row]:
         yield made | {"settings": {"mode": mode} | ({"codec": "h264"} if mode == "encode" else {})}
 
 
-MEASURED = {"scorer": of_clips, "captioner": of_clips, "export": extracting}
+MEASURED = {"scorer": of_clips, "captioner": of_clips, "signatures": of_clips, "export": extracting}
 """What ``--only`` names → what measures it; all else is measured while decoding."""
 
 

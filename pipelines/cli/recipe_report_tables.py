@@ -82,10 +82,13 @@ def _cost(step: StepNeeds, report: RecipeReport) -> str:
 
 def _state(state: WeightsState) -> str:
     size = f" ({megabytes(state.bytes)})" if state.bytes else ""
+    licence = f", under {state.licence}" if state.licence else ""
     if state.problem:
         return f"{state.name}: {state.problem}"
     place = {"built-in": "is built in", "file": "is here", "package": "is in its package"}.get(state.place, "is here")
-    return f"{state.name} {place}{size}" if state.here else f"{state.name} is not here, and a run downloads it"
+    if not state.here and state.place == "package":
+        return f"{state.name} is not installed{licence}"
+    return f"{state.name} {place}{size}{licence}" if state.here else f"{state.name} is not here, and a run downloads it"
 
 
 def _seconds(seconds: float) -> str:

@@ -38,8 +38,8 @@ def print_parts(parts: Sequence[PartInfo], as_json: bool) -> None:
             out.print(line, soft_wrap=True)
         out.print()
     out.print(
-        "dailies recipes NAME explains one with all its keys, and dailies recipe show what it comes to, costs and needs; "
-        "training recipes: dailies train --help",
+        "dailies recipe explain NAME explains one with all its keys, and dailies recipe show what it comes to, costs and "
+        "needs; training recipes: dailies train --help",
     )
 
 

@@ -133,7 +133,7 @@ def _needs(step: Step) -> StepNeeds:
         name=step.name,
         kind=kind_of_step(step),
         about=first_sentence(type(spec) if spec is not None and not isinstance(spec, OwnSpec) else type(step)),
-        seconds_per_clip=cost.of_clip() if cost.measured or isinstance(step, SelectStep) else None,
+        seconds_per_clip=None if cost.unknown and not cost.measured else cost.of_clip(),
         cost=cost,
         extras=tuple(extras_for(requires)),
         missing=tuple(name for name in requires if not installed(name)),
