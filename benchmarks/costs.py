@@ -1,12 +1,13 @@
 """What each part of a recipe costs one core, for ``dailies recipe show``.
 
-    python -m benchmarks.costs FOLDER [--first 12] [--only scorer] [--json] [--write]
+    python -m benchmarks.costs FOLDER [--first 12] [--only PART...] [--json] [--write]
+    python -m benchmarks.costs --table
 
 CPU seconds of one process of one thread, so that other work beside it hardly counts, over the first so many videos of
 FOLDER, each taken as one clip: for a second of video where a part works while decoding or encoding, and for a clip where
 it looks at evidence. An observer's are what decoding takes more with it than without. Models are those that are built in
 or come in wheels; their loading is not counted. ``--write`` puts the figures into ``pipelines/recipes/costs.json``, whose
-other rows stay.
+other rows stay; ``--table`` prints that file as ``docs/performance.md`` has it, and measures nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from dailies.curation.scorers import SCORERS
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence
 from dailies.curation.video.extract import MODES
-from dailies.pipelines.recipes.costs import FILE, FORMAT
+from dailies.pipelines.recipes.costs import FILE, FORMAT, measured_costs
 from dailies.pipelines.recipes.recipe import parse_recipe, resolved
 from dailies.pipelines.recipes.weights import WAYS
 
@@ -57,8 +58,8 @@ BEFORE: list[dict[str, Any]] = [
 """Steps that a scorer may read the columns of."""
 
 BESIDE: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "motion": ({"method": "farneback"},),
-    "safety": ({"faces": "nudenet"},),
+    "observer motion": ({"method": "farneback"},),
+    "scorer safety": ({"faces": "nudenet"},),
 }
 """Parameters, beside those that are left out, with which an observer or scorer is measured once more."""
 
@@ -86,7 +87,7 @@ def while_decoding(paths: Sequence[str]) -> Iterator[Row]:
     yield row("evidence", (observing(paths, [], EvidenceGrid())[0] - decode) / seconds, "second", EvidenceGrid())
     tracks: dict[str, list[Any]] = {}
     for name, cls in OBSERVERS.items():
-        for spec in (cls(), *(cls(**parameters) for parameters in BESIDE.get(name, ()))):
+        for spec in (cls(), *(cls(**parameters) for parameters in BESIDE.get(f"observer {name}", ()))):
             taken, seen = observing(paths, [spec], None)
             tracks[name] = seen
             yield row(f"observer {name}", max(0.0, taken - decode) / seconds, "second", spec)
@@ -107,9 +108,7 @@ def of_clips(paths: Sequence[str]) -> Iterator[Row]:
     clips = [evidence(path) for path in paths]
     yield row("signatures", timed(FrameSignatures(), clips), "clip")
     for kind, holder, table in (("scorer", "score", SCORERS), ("captioner", "caption", CAPTIONERS)):
-        for name, parameters in ((name, each) for name in table for each in ({}, *BESIDE.get(name, ()))):
-            if kind == "captioner" and parameters:
-                continue
+        for name, parameters in ((part, each) for part in table for each in ({}, *BESIDE.get(f"{kind} {part}", ()))):
             try:
                 spec = resolved(in_a_recipe(holder, kind, name, parameters).spec)
             except DailiesError as error:
@@ -172,7 +171,7 @@ def extracting(paths: Sequence[str]) -> Iterator[Row]:
 
 
 MEASURED = {"scorer": of_clips, "captioner": of_clips, "signatures": of_clips, "export": extracting}
-"""What ``--only`` names → what measures it; all else is measured while decoding."""
+"""The first word of what ``--only`` names → what measures it; all else is measured while decoding."""
 
 
 def written(rows: Sequence[Row], hardware: str) -> dict[str, Any]:
@@ -184,15 +183,34 @@ def written(rows: Sequence[Row], hardware: str) -> dict[str, Any]:
     return {"format": FORMAT, "hardware": hardware, "costs": costs}
 
 
+def table() -> list[str]:
+    """Return the lines of a table in Markdown of all that was measured."""
+    lines = ["| part | values | a second of video | a clip |", "|---|---|---:|---:|"]
+    for cost in measured_costs().costs:
+        values = ", ".join(f"`{key}={'null' if value is None else value}`" for key, value in cost.settings.items())
+        seconds = f"{cost.seconds * 1e3:.3g} ms" if cost.seconds >= 1e-4 else "under 0.1 ms"
+        cells = (seconds, "") if cost.per == "second" else ("", seconds)
+        lines.append(f"| {cost.part} | {values} | {cells[0]} | {cells[1]} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="of videos")
+    parser.add_argument("--table", action="store_true", help="print what was measured before, in Markdown")
     parser.add_argument("--first", type=int, default=12, help="videos that are taken")
-    parser.add_argument("--only", default="", help="measure parts that begin so alone, such as scorer")
+    parser.add_argument(
+        "--only", nargs="+", metavar="PART", help="parts that begin so, such as scorer, 'observer sound'"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", action="store_true", help="into pipelines/recipes/costs.json")
     parser.add_argument("--hardware", default=f"one core, {platform.processor() or platform.machine()}")
     args = parser.parse_args()
+    if args.table:
+        print("\n".join(table()))
+        return
+    if args.folder is None:
+        parser.error("give a FOLDER of videos, or --table")
     cv2.setNumThreads(1)
     if installed("torch"):
         import torch
@@ -200,13 +218,14 @@ def main() -> None:
         torch.set_num_threads(1)
     videos = sorted(path for path in args.folder.iterdir() if path.suffix.lower() in SUFFIXES)[: args.first]
     paths = [str(path) for path in videos]
+    wanted = {MEASURED.get(part.split()[0], while_decoding) for part in args.only or ()}
     stamp = {"command": "python -m benchmarks.costs FOLDER", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     rows = []
     for measured in (while_decoding, of_clips, extracting):
-        if args.only and measured is not MEASURED.get(args.only, while_decoding):
+        if args.only and measured not in wanted:
             continue
         for each in measured(paths):
-            if each["part"].startswith(args.only):
+            if each["part"].startswith(tuple(args.only or ("",))):
                 rows.append(each | stamp)
                 if not args.json:
                     settings = ", ".join(f"{key}={value}" for key, value in each["settings"].items())

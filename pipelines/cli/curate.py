@@ -159,7 +159,7 @@ def dedup(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Group copies of clips, and keep each group in one split; no video is decoded and no model is called.
+    """Group copies of clips, and keep each group in one split; nothing is decoded again.
 
     Examples:
     dailies dedup data
@@ -281,9 +281,10 @@ def export(
     private_sources: PrivateSources = False,
     as_json: Json = False,
 ) -> None:
-    """Write the selected clips as training shards; with --latents, encode an export's clips so that training only reads.
+    """Write the selected clips as training shards; with --latents, encode the clips of an export.
 
-    --out, --views, --from, --vae, --text-encoder and --device are for --latents.
+    With --latents, training only reads latents and text embeddings. --out, --views, --from, --vae, --text-encoder and
+    --device are for --latents.
 
     Examples:
     dailies export data --set export.max_short_side=256

@@ -12,7 +12,7 @@ from dailies.pipelines.cli.options import Json, Overrides, print_notes
 
 recipe_app = typer.Typer(
     name="recipe",
-    help="List recipes of curation, explain their keys, say what one costs and needs, check or compare them.",
+    help="List, explain, show, check and compare recipes of curation, and say what they cost.",
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -43,7 +43,7 @@ UNMET = 2  # exit code, as where a command cannot do what is asked
 
 @recipe_app.command("list", cls=Command)
 def list_recipes(as_json: Json = False) -> None:
-    """List recipes, and the observers, detectors, scorers and captioners that they are made of.
+    """List recipes and what they are made of: observers, detectors, scorers and captioners.
 
     Examples:
     dailies recipe list
@@ -56,7 +56,7 @@ def list_recipes(as_json: Json = False) -> None:
 
 @recipe_app.command("explain", cls=Command)
 def explain(name: Part, as_json: Json = False) -> None:
-    """Explain a recipe, or a part of recipes: its keys as --set takes them, what each may be, and its columns.
+    """Explain a recipe or a part of one: its keys as --set takes them, what each may be, and its columns.
 
     Examples:
     dailies recipe explain cpu
@@ -81,7 +81,7 @@ def recipes(
 
 @recipe_app.command("show", cls=Command)
 def show_resolved(recipe: Recipe, overrides: Overrides = [], as_json: Json = False) -> None:  # noqa: B006 - typer's
-    """Print a recipe with nothing left out, as YAML that curate takes, and above each step what it costs and needs.
+    """Print a recipe with nothing left out, as YAML that curate takes, with what each step costs and needs.
 
     Costs are seconds of one core, as they were measured. Nothing is downloaded.
 
@@ -99,7 +99,7 @@ def show_resolved(recipe: Recipe, overrides: Overrides = [], as_json: Json = Fal
 
 @recipe_app.command("check", cls=Command)
 def check(recipe: Recipe, overrides: Overrides = [], as_json: Json = False) -> None:  # noqa: B006 - typer's
-    """Check a recipe as curate does before work; say what it lacks on this machine, and what a run would download.
+    """Check a recipe as curate does before work; say what is missing, and what a run would download.
 
     Nothing is downloaded. Exit code 2 means that the recipe cannot run here.
 

@@ -53,7 +53,8 @@ def _total(report: RecipeReport) -> str:
 
 
 def _downloads(states: Sequence[WeightsState]) -> list[str]:
-    return [f"A run downloads {state.name}, whose size is not known here." for state in states]
+    names = " and ".join(state.name for state in states)
+    return [f"A run downloads {names}; how much that is, is not known here."] if states else []
 
 
 def _step_notes(step: StepNeeds, report: RecipeReport) -> list[str]:
@@ -170,7 +171,7 @@ def print_comparison(comparison: RecipeComparison, as_json: bool) -> None:
         table.add_column(heading, overflow="fold")
     for step in comparison.steps:
         if step.only is not None:
-            has, none = f"has step {step.kind}", DASH
+            has, none = f"step {step.kind}", DASH
             table.add_row(step.step, *((has, none) if step.only == "a" else (none, has)))
         for each in step.differences:
             table.add_row(each.key, shown(each.a) if each.in_a else DASH, shown(each.b) if each.in_b else DASH)

@@ -21,7 +21,7 @@ HEADINGS = {
     "recipe": "Recipes: what curate and cuts do",
     "observer": "Observers: measured while a source is decoded",
     "detector": "Detectors: where cuts are",
-    "scorer": "Scorers: measured by a model",
+    "scorer": "Scorers: measured on the evidence of clips",
     "captioner": "Captioners: text for clips",
 }
 
