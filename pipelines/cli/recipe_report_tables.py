@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dailies.pipelines.cli.help import page_width
 from dailies.pipelines.cli.recipe_tables import shown
-from dailies.pipelines.cli.tables import DASH, counted, grid
+from dailies.pipelines.cli.tables import DASH, counted, grid, near
 from dailies.pipelines.cli.terminal import say, say_json, stdout
 from dailies.zoo.units import megabytes
 
@@ -168,7 +168,7 @@ def print_comparison(comparison: RecipeComparison, as_json: bool) -> None:
     table = grid()
     table.add_column("parameter", no_wrap=True)
     for heading in (comparison.a, comparison.b):
-        table.add_column(heading, overflow="fold")
+        table.add_column(near(heading), overflow="fold")
     for step in comparison.steps:
         if step.only is not None:
             has, none = f"step {step.kind}", DASH
