@@ -52,8 +52,6 @@ def test_the_commands() -> None:
         "stats",
         "report",
         "view",
-        "diff",
-        "dedup",
         "doctor",
     }
     recipe = {"recipe list", "recipe explain", "recipe show", "recipe check", "recipe diff"}
