@@ -1,12 +1,13 @@
 """What each part of a recipe costs one core, for ``dailies recipe show``.
 
-    python -m benchmarks.costs FOLDER [--first 12] [--only scorer] [--json] [--write]
+    python -m benchmarks.costs FOLDER [--first 12] [--only PART...] [--json] [--write]
+    python -m benchmarks.costs --table
 
 CPU seconds of one process of one thread, so that other work beside it hardly counts, over the first so many videos of
 FOLDER, each taken as one clip: for a second of video where a part works while decoding or encoding, and for a clip where
 it looks at evidence. An observer's are what decoding takes more with it than without. Models are those that are built in
 or come in wheels; their loading is not counted. ``--write`` puts the figures into ``pipelines/recipes/costs.json``, whose
-other rows stay.
+other rows stay; ``--table`` prints that file as ``docs/performance.md`` has it, and measures nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ import cv2
 from benchmarks.extract import SUFFIXES, clips_of, ours
 from dailies.curation.captioners import CAPTIONERS
 from dailies.curation.detectors import DETECTORS
+from dailies.curation.duplicates import FrameSignatures
 from dailies.curation.errors import DailiesError
 from dailies.curation.observe import EvidenceGrid, Observation, observe
 from dailies.curation.observers import OBSERVERS
@@ -35,7 +37,7 @@ from dailies.curation.scorers import SCORERS
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence
 from dailies.curation.video.extract import MODES
-from dailies.pipelines.recipes.costs import FILE, FORMAT
+from dailies.pipelines.recipes.costs import FILE, FORMAT, measured_costs
 from dailies.pipelines.recipes.recipe import parse_recipe, resolved
 from dailies.pipelines.recipes.weights import WAYS
 
@@ -55,12 +57,18 @@ BEFORE: list[dict[str, Any]] = [
 ]
 """Steps that a scorer may read the columns of."""
 
+BESIDE: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "observer motion": ({"method": "farneback"},),
+    "scorer safety": ({"faces": "nudenet"},),
+}
+"""Parameters, beside those that are left out, with which an observer or scorer is measured once more."""
+
 Row = dict[str, Any]
 
 
 def row(part: str, seconds: float, per: str, spec: Any = None) -> Row:
     keys = (*WAYS, *COSTLY.get(part, ()))
-    settings = {key: getattr(spec, key) for key in keys if getattr(spec, key, None) is not None}
+    settings = {key: getattr(spec, key) for key in keys if hasattr(spec, key)}  # null is a value too: no faces
     return {"part": part, "seconds": float(f"{seconds:.3g}"), "per": per, "settings": settings}
 
 
@@ -79,7 +87,7 @@ def while_decoding(paths: Sequence[str]) -> Iterator[Row]:
     yield row("evidence", (observing(paths, [], EvidenceGrid())[0] - decode) / seconds, "second", EvidenceGrid())
     tracks: dict[str, list[Any]] = {}
     for name, cls in OBSERVERS.items():
-        for spec in (cls(), cls(method="farneback")) if name == "motion" else (cls(),):
+        for spec in (cls(), *(cls(**parameters) for parameters in BESIDE.get(f"observer {name}", ()))):
             taken, seen = observing(paths, [spec], None)
             tracks[name] = seen
             yield row(f"observer {name}", max(0.0, taken - decode) / seconds, "second", spec)
@@ -96,12 +104,13 @@ def length(seen: Observation) -> float:
 
 
 def of_clips(paths: Sequence[str]) -> Iterator[Row]:
-    """Yield what scorers and captioners take for a clip."""
+    """Yield what scorers and captioners take for a clip, and what the signatures do by which copies are found."""
     clips = [evidence(path) for path in paths]
+    yield row("signatures", timed(FrameSignatures(), clips), "clip")
     for kind, holder, table in (("scorer", "score", SCORERS), ("captioner", "caption", CAPTIONERS)):
-        for name in table:
+        for name, parameters in ((part, each) for part in table for each in ({}, *BESIDE.get(f"{kind} {part}", ()))):
             try:
-                spec = resolved(in_a_recipe(holder, kind, name).spec)
+                spec = resolved(in_a_recipe(holder, kind, name, parameters).spec)
             except DailiesError as error:
                 print(f"{kind} {name}: left out: {error}", file=sys.stderr)
                 continue
@@ -109,17 +118,21 @@ def of_clips(paths: Sequence[str]) -> Iterator[Row]:
                 print(f"{kind} {name}: left out: its packages are not installed", file=sys.stderr)
                 continue
             needed = [replace(clip, columns=clip.columns | columns_for(spec)) for clip in clips]
-            named = table[name]()
-            with spec.open() as score:
-                score(needed[:1])
-                began = time.process_time()
-                score(needed)
-                yield row(f"{kind} {name}", (time.process_time() - began) / len(clips), "clip", named)
+            yield row(f"{kind} {name}", timed(spec, needed), "clip", table[name](**parameters))
 
 
-def in_a_recipe(holder: str, kind: str, name: str) -> Any:
+def timed(spec: Any, clips: Sequence[Evidence]) -> float:
+    """Return the seconds that a scorer takes for a clip, without what it loads."""
+    with spec.open() as score:
+        score(clips[:1])
+        began = time.process_time()
+        score(clips)
+        return (time.process_time() - began) / len(clips)
+
+
+def in_a_recipe(holder: str, kind: str, name: str, parameters: Mapping[str, Any]) -> Any:
     """Return a step behind those that it may read, so that it takes what it needs from them."""
-    step = {holder: {kind: name}}
+    step = {holder: {kind: {name: dict(parameters)} if parameters else name}}
     before = BEFORE[: BEFORE.index(step)] if step in BEFORE else BEFORE
     return parse_recipe({"name": "costs", "steps": [*before, step]}).steps[-1]
 
@@ -157,8 +170,8 @@ def extracting(paths: Sequence[str]) -> Iterator[Row]:
         yield made | {"settings": {"mode": mode} | ({"codec": "h264"} if mode == "encode" else {})}
 
 
-MEASURED = {"scorer": of_clips, "captioner": of_clips, "export": extracting}
-"""What ``--only`` names → what measures it; all else is measured while decoding."""
+MEASURED = {"scorer": of_clips, "captioner": of_clips, "signatures": of_clips, "export": extracting}
+"""The first word of what ``--only`` names → what measures it; all else is measured while decoding."""
 
 
 def written(rows: Sequence[Row], hardware: str) -> dict[str, Any]:
@@ -170,15 +183,34 @@ def written(rows: Sequence[Row], hardware: str) -> dict[str, Any]:
     return {"format": FORMAT, "hardware": hardware, "costs": costs}
 
 
+def table() -> list[str]:
+    """Return the lines of a table in Markdown of all that was measured."""
+    lines = ["| part | values | a second of video | a clip |", "|---|---|---:|---:|"]
+    for cost in measured_costs().costs:
+        values = ", ".join(f"`{key}={'null' if value is None else value}`" for key, value in cost.settings.items())
+        seconds = f"{cost.seconds * 1e3:.3g} ms" if cost.seconds >= 1e-4 else "under 0.1 ms"
+        cells = (seconds, "") if cost.per == "second" else ("", seconds)
+        lines.append(f"| {cost.part} | {values} | {cells[0]} | {cells[1]} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="of videos")
+    parser.add_argument("--table", action="store_true", help="print what was measured before, in Markdown")
     parser.add_argument("--first", type=int, default=12, help="videos that are taken")
-    parser.add_argument("--only", default="", help="measure parts that begin so alone, such as scorer")
+    parser.add_argument(
+        "--only", nargs="+", metavar="PART", help="parts that begin so, such as scorer, 'observer sound'"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", action="store_true", help="into pipelines/recipes/costs.json")
     parser.add_argument("--hardware", default=f"one core, {platform.processor() or platform.machine()}")
     args = parser.parse_args()
+    if args.table:
+        print("\n".join(table()))
+        return
+    if args.folder is None:
+        parser.error("give a FOLDER of videos, or --table")
     cv2.setNumThreads(1)
     if installed("torch"):
         import torch
@@ -186,13 +218,14 @@ def main() -> None:
         torch.set_num_threads(1)
     videos = sorted(path for path in args.folder.iterdir() if path.suffix.lower() in SUFFIXES)[: args.first]
     paths = [str(path) for path in videos]
+    wanted = {MEASURED.get(part.split()[0], while_decoding) for part in args.only or ()}
     stamp = {"command": "python -m benchmarks.costs FOLDER", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     rows = []
     for measured in (while_decoding, of_clips, extracting):
-        if args.only and measured is not MEASURED.get(args.only, while_decoding):
+        if args.only and measured not in wanted:
             continue
         for each in measured(paths):
-            if each["part"].startswith(args.only):
+            if each["part"].startswith(tuple(args.only or ("",))):
                 rows.append(each | stamp)
                 if not args.json:
                     settings = ", ".join(f"{key}={value}" for key, value in each["settings"].items())

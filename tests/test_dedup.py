@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -595,7 +596,11 @@ def test_what_a_manifest_holds_out_stays_held_out_and_takes_copies_along() -> No
 def test_the_command_prints_groups_and_what_follows(copied: tuple[Path, Path, Summary], dailies: Dailies) -> None:
     _, data, _ = copied
     printed = dailies("dedup", str(data), "--workers", "1").stdout
-    assert "16 clips in 3 groups (2 exact, 14 perceptual), of which 13 would go if one of each stayed" in printed
+    rows = dict(re.findall(r"^ (\S[^│\n]*?)  +(\d+) +\d+%$", printed, re.M))
+    assert (rows["copies: exact"], rows["copies: perceptual"], rows["without a copy"]) == ("2", "14", "7")
+    assert rows["would go if one of each group stayed"] == "13"
+    assert f"3 groups, the largest of {len(KINDS)} clips" in printed
+    assert max(map(len, printed.partition("next:")[0].splitlines())) <= 80
     assert f"dailies select {data}" in printed
     report = json.loads(dailies("dedup", str(data), "--json").stdout)
     assert (report["groups"], report["largest_group"]) == (3, len(KINDS))

@@ -14,7 +14,8 @@ import yaml
 
 from dailies.curation import packages
 from dailies.curation.errors import NotInstalled
-from dailies.curation.packages import EXTRAS, install_line, need
+from dailies.curation.packages import COPYLEFT, EXTRAS, install_line, need, package_folder
+from dailies.curation.scorers import SafetyScorer
 from tests.conftest import Dailies
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,13 +107,25 @@ def test_as_few_extras_are_named_as_bring_all() -> None:
         need(["re", "nothing.at_all"], by="x")
 
 
+@pytest.mark.usefixtures("core")
+def test_what_is_under_another_kind_of_licence_is_asked_for_by_name_and_says_so() -> None:
+    """Of what ``safety`` needs, nothing is; what brings faces is under the AGPL, and the message that names it says it."""
+    assert "nudenet" not in SafetyScorer().requires
+    for spec, said in ((SafetyScorer(), ""), (SafetyScorer(faces="nudenet"), " (licence: AGPL-3.0)")):
+        with pytest.raises(NotInstalled) as error:
+            need(spec.requires, by="step safety")
+        assert str(error.value).startswith(f"step safety needs {', '.join(spec.requires)}{said}: pip install")
+    with pytest.raises(NotInstalled, match=r"nudenet \(licence: AGPL-3.0\) is not installed: pip .*dailies\[faces\]"):
+        package_folder("nudenet")
+
+
 def test_extras_are_those_of_the_distribution() -> None:
     """Every requirement of an extra is in the table, and nothing else is."""
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     distributions = packages_distributions() | {"tensorboard": ["tensorboard"], "decord": ["decord"], "s3fs": ["s3fs"]}
     assert {*EXTRAS, "dev", "all"} == set(extras)
-    assert set(EXTRAS) == set(re.findall(r"[a-z0-9]+", extras["all"][0].removeprefix("dailies")))
+    assert set(EXTRAS) - {*COPYLEFT} == set(re.findall(r"[a-z0-9]+", extras["all"][0].removeprefix("dailies")))
     for extra, modules in EXTRAS.items():
         required = {re.split(r"[<>=;\[ ]", line)[0].lower().replace("_", "-") for line in extras[extra]}
         brought = {distributions[module.split(".")[0]][0].lower().replace("_", "-") for module in modules}

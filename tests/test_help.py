@@ -29,7 +29,7 @@ from tests.conftest import Dailies
 from tests.test_cli import COMMANDS
 from tests.test_docs import command_of
 
-PAGES = ["", "zoo", *COMMANDS]
+PAGES = ["", "zoo", "recipe", *COMMANDS]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -76,6 +76,7 @@ def completed(words: str) -> list[str]:
     [
         ("dailies cu", ["curate", "cuts"]),
         ("dailies curate --recipe q", ["quickstart"]),
+        ("dailies recipe explain boun", ["boundary"]),
         ("dailies train l", ["lora"]),
         ("dailies train tiny --phase i", ["image"]),
         ("dailies zoo show coca", ["coca-world"]),
@@ -96,7 +97,8 @@ def test_a_shell_completes_names(words: str, offered: list[str]) -> None:
         ("zoo lst", "list"),
         ("--hlp", "--help"),
         ("curate x --ot y", "--out"),
-        ("recipes motoin", "motion"),
+        ("recipe explain motoin", "motion"),
+        ("recipe shw cpu", "show"),
         ("curate x --out y --recipe defalt", "default"),
         ("train tinny --data x --out y", "tiny"),
         ("train tiny --phase imge --dry-run", "image"),

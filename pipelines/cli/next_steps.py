@@ -58,9 +58,9 @@ def after_curate(summary: Summary, sources: Sequence[str]) -> list[str]:
 def after_dedup(dataset: str, report: DuplicatesReport) -> list[str]:
     if not report.groups:
         return []
-    columns = "duplicate_group, duplicate_kind, duplicate_distance, uri, start_seconds"
-    groups = f"from duplicates_{report.name} join clips using (clip_id) where duplicate_group is not null"
-    return [command("sql", dataset, f"select {columns} {groups} order by 1, 3"), command("select", dataset)]
+    columns = "duplicate_group, duplicate_kind, duplicate_distance, uri"
+    groups = f"duplicates_{report.name} join clips using (clip_id) where duplicate_size > 1"
+    return [command("sql", dataset, f"select {columns} from {groups} order by 1, 3"), command("select", dataset)]
 
 
 def after_select(dataset: str, selection: SelectionReport) -> list[str]:

@@ -24,7 +24,7 @@ RecipeName = Annotated[
         "--recipe",
         "-r",
         metavar="NAME|FILE",
-        help="Built-in recipe (dailies recipes lists them), or a YAML file; a FILE.py that it names is run.",
+        help="Built-in recipe (dailies recipe list), or a YAML file; a FILE.py that it names is run.",
         rich_help_panel=WORK,
         **named(curation_recipes),
     ),
@@ -35,7 +35,7 @@ Overrides = Annotated[
         "--set",
         "-s",
         metavar="STEP.KEY=VALUE",
-        help="Change one value of the recipe; repeatable. dailies recipes NAME lists the keys.",
+        help="Change one value of the recipe; repeatable. dailies recipe explain NAME lists the keys.",
         rich_help_panel=WORK,
     ),
 ]

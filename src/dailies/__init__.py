@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dailies.api import Dataset, TrainReport, curate, detect_cuts, train
     from dailies.curation.errors import DailiesError, SourceError, UsageError
     from dailies.curation.progress import silent
+    from dailies.pipelines.recipes.compare import compare_recipes
+    from dailies.pipelines.recipes.preflight import check_recipe, show_recipe
     from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
     from dailies.pipelines.recipes.steps import (
         CaptionStep,
@@ -51,11 +53,14 @@ __all__ = [
     "SourceError",
     "TrainReport",
     "UsageError",
+    "check_recipe",
+    "compare_recipes",
     "curate",
     "curation",
     "detect_cuts",
     "load_recipe",
     "pipelines",
+    "show_recipe",
     "silent",
     "train",
     "training",
@@ -66,6 +71,8 @@ _HOMES = {
     "api": ("Dataset", "TrainReport", "curate", "detect_cuts", "train"),
     "curation.errors": ("DailiesError", "SourceError", "UsageError"),
     "curation.progress": ("silent",),
+    "pipelines.recipes.compare": ("compare_recipes",),
+    "pipelines.recipes.preflight": ("check_recipe", "show_recipe"),
     "pipelines.recipes": (
         *("CurationRecipe", "load_recipe"),
         *("CaptionStep", "CutStep", "DedupStep", "ExportStep", "ObserveStep", "ScoreStep", "SelectStep"),
