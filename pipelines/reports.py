@@ -124,11 +124,10 @@ def broken_limit(reason: str, limits: Mapping[str, Mapping[str, Any]], values: M
     for column, limit in limits.items():
         word = column.replace(".", "_")
         value = values.get(column)
-        measured = limit.get("expression", column) if value is None else f"{column} {value:.4g}"
-        if reason == f"{word}_low":
-            return f"{measured} < {limit['min']:.4g}"
-        if reason == f"{word}_high":
-            return f"{measured} > {limit['max']:.4g}"
+        for side, sign, bound in (("low", "<", "min"), ("high", ">", "max")):
+            if reason == f"{word}_{side}":
+                measured = limit.get("expression", column) if value is None else f"{column} {value:.4g}"
+                return f"{measured} {sign} {limit[bound]:.4g}"
         if reason == f"{word}_unmet":
             return f"not: {limit['holds']}"
     for column, cap in limits.get("at_most", {}).items():

@@ -61,7 +61,7 @@ def test_every_built_in_recipe_holds_together(name: str) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (changed(0, {"observers": ["chnge"]}), "unknown observer 'chnge'; allowed: artifacts, borders, boundary, .*did you mean change"),
+        (changed(0, {"observers": ["chnge"]}), "unknown observer 'chnge'; allowed: artifacts, borders, .*did you mean change"),
         (changed(0, {"observers": [{"change": {"fsp": 2}}]}), "unknown parameter 'fsp' of observer change; allowed: fps"),
         (changed(0, {"observers": ["change", "change"]}), "'change' is listed twice; leave one out"),
         (changed(0, {"observers": ["change"], "evidnce": {}}), "unknown key 'evidnce' in step observe; allowed: "),
