@@ -359,7 +359,7 @@ def test_all_failed_is_exit_code_one(tmp_path: Path, dailies: Dailies) -> None:
     [
         (["nowhere"], "nowhere: no such file or folder"),
         (["."], ".: no video in this folder"),
-        ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, default, "),
+        ([".", "--recipe", "sdv"], "no recipe 'sdv'; allowed: captioned, cosmos, cpu, "),
         ([".", "--set", "cut.minimum=3"], "unknown key 'minimum' in step cut; allowed: detector, min_seconds, "),
         ([".", "--set", "main.rules.beauty.min=3"], "unknown column 'beauty'; allowed:"),
         ([".", "--engine", "spark"], "engine=spark: no such engine; allowed: auto, local, ray"),

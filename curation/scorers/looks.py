@@ -19,6 +19,7 @@ from dailies.curation.scorers.dbnet import Box
 
 GLANCE = 320  # px of the longer side of a frame at a glance
 HINT = 0.3  # least score at a glance: what it says is looked at again
+CLEAR = 0.7  # least score of a line in a close look, where letters are of the size that it knows: a lone heart has 0.68
 LINE = 66  # px of a line's height in a close look
 CLOSEST = 2.0  # most zoom of a close look over that of a whole frame
 SMALL = 0.005  # share of the frame: smaller lines are looked at no closer, as little hangs on their area
@@ -189,4 +190,4 @@ def close(detector: TextDetector, rgb: NDArray[np.uint8], part: FramePart, zoom:
     """Return what is found in a part, in px of the whole frame."""
     cut = np.ascontiguousarray(rgb[part.top : part.bottom, part.left : part.right])
     at = np.array([part.left, part.top], np.float32)
-    return [Box(box.corners_42 + at, box.score) for box in detector.boxes(cut, zoom)]
+    return [Box(box.corners_42 + at, box.score) for box in detector.boxes(cut, zoom, CLEAR)]
