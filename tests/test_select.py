@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation.errors import RecipeError, UsageError
-from dailies.curation.select import Rule, check_manifest_columns, select
+from dailies.curation.select import ClipRows, Criteria, Rule, check_manifest_columns, judging, select
 
 
 def clips(**columns: list[Any]) -> pa.Table:
@@ -36,6 +39,18 @@ def reasons(table: pa.Table, **rules: Rule) -> list[str | None]:
 def test_limits_are_inclusive_and_name_the_side() -> None:
     table = clips(motion=[0.5, 1.0, 2.0, 2.5])
     assert reasons(table, motion=Rule(min=1, max=2)) == ["motion_low", None, None, "motion_high"]
+
+
+def test_a_folder_named_like_a_column_and_its_value_says_nothing_of_clips(tmp_path: Path) -> None:
+    folder = tmp_path / "status=failed" / "split=test" / "motion=9"
+    folder.mkdir(parents=True)
+    table = clips(motion=[0.5, 1.0])
+    pq.write_table(table, folder / "part.parquet")
+    lazy = pads.dataset(folder / "part.parquet", schema=table.schema, format="parquet")
+    with judging(ClipRows(rows=lazy), Criteria(rules={"motion": Rule(max=0.7)})) as judged:
+        verdicts = pa.concat_tables(judged.verdicts())
+    assert verdicts["reason"].to_pylist() == [None, "motion_high"]
+    assert verdicts["split"].to_pylist() == ["train", "train"]
 
 
 def test_sources_that_could_not_be_cut_are_no_copies_of_each_other() -> None:
