@@ -21,7 +21,7 @@ from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
 from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.footage import WorldOnly
-from dailies.pipelines.grouping import with_groups
+from dailies.pipelines.grouping import check_grouped, with_groups
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
 from dailies.pipelines.recipes.steps import ExportStep, ObserveStep, SelectStep, plain_columns
 from dailies.pipelines.reports import (
@@ -132,6 +132,7 @@ def judged_by(
         shown = {field.name: stored for stored, field in earlier.shown.items()}
         scores.append(ClipRows(rows=table.arrow(bounded=True), shown=shown))
     if (dedup := recipe.dedup(step)) is not None:
+        check_grouped(dataset, recipe, dedup)
         table = dataset.table(recipe.duplicates(dedup), schema.DUPLICATES)
         known = {name: name for name in dedup.shown}
         scores.append(ClipRows(rows=table.arrow(bounded=True), shown={**known, SPLIT: "duplicate_split"}))
@@ -205,6 +206,8 @@ def export_step(
     private_sources: bool = False,
 ) -> ExportReport:
     """Export the selected clips, unless this very export exists already: see ``export_selection``."""
+    if (dedup := recipe.dedup(step)) is not None:
+        check_grouped(dataset, recipe, dedup)
     clips = joined(dataset, recipe, before=step)
     selection = dataset.table(f"selections/{step.select}")
     kept = selection.read(["clip_id"], equals={"keep": True})
@@ -216,7 +219,6 @@ def export_step(
     columns = measures(recipe) + [
         column for earlier in recipe.before(step) for column in plain_columns(earlier).values()
     ]
-    dedup = recipe.dedup(step)
     columns += [] if dedup is None else dedup.shown.values()
     report = export_selection(
         dataset,
