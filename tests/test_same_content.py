@@ -189,6 +189,8 @@ def test_only_where_two_share_an_id_is_a_store_asked_for_all_bytes(
     observations = dataset.table("observations@00000000", schema.OBSERVATIONS)
     uris = {name: f"s3://bucket/{name}.mp4" for name in ("a", "b", "c", "small", "small-copy")}
     ids = {"a": "k1", "b": "k1", "c": "k2", "small": "k3", "small-copy": "k3"}
+    by_uri = {uris[name]: (ids[name], 5 << 20) for name in ids}
+    monkeypatch.setattr(contents.video, "content_id", by_uri.__getitem__)
     observations.append(
         [
             observation(
