@@ -17,7 +17,7 @@ from dailies.curation.tables import DatasetTables, Table, with_places
 
 THREADS = 4  # files that are read whole at once
 MADE_FROM = ("selections/", "duplicates/", "signatures/", "captions/", "scores/", "clips/")
-"""Beginnings of the names of tables whose clip ids follow from content ids."""
+"""Beginnings of the names of tables whose clip ids follow from content ids, those that follow from others first."""
 
 log = logging.getLogger("dailies")
 
@@ -42,15 +42,28 @@ def tell_apart(dataset: DatasetTables, observations: Table, clips: Table, addres
     ids = dict(_ids(sources, hashes, cut))
     stale = [source["source_id"] for source in sources if ids[source["source_id"]] != source["content_id"]]
     fresh = {source["source_id"] for source in sources if hashes.get(source["source_id"]) != source["sha256"]}
-    if stale or fresh:
-        _rewrite(observations, {name: (ids[name], hashes.get(name)) for name in fresh.union(stale)})
     if stale:
         log.warning(
             f"{len(stale)} of the sources have size and sampled bytes of another, and differ elsewhere; told apart"
         )
-        for name in dataset.tables():
-            if name.startswith(MADE_FROM):
-                dataset.table(name).delete(stale)
+        for name in sorted(filter(lambda name: name.startswith(MADE_FROM), dataset.tables()), key=_order):
+            dataset.table(name).delete(stale)
+    if stale or fresh:  # last: it is by these that a run after one that was killed knows what there is to do
+        _rewrite(observations, {name: (ids[name], hashes.get(name)) for name in fresh.union(stale)})
+
+
+def _order(table: str) -> int:
+    """Return where among ``MADE_FROM`` the name of a table is."""
+    return next(at for at, start in enumerate(MADE_FROM) if table.startswith(start))
+
+
+def _hash_now(address: str, content: str) -> str | None:
+    """Return the sha256 of all bytes at an address, None where something else than ``content`` lies there by now, or nothing
+    that can be read."""
+    try:
+        return video.whole_hash(address) if video.content_id(address)[0] == video.sampled_id(content) else None
+    except SourceError:
+        return None
 
 
 def _hashes(sources: list[dict[str, Any]], addresses: Mapping[str, str]) -> dict[str, str]:
@@ -59,10 +72,7 @@ def _hashes(sources: list[dict[str, Any]], addresses: Mapping[str, str]) -> dict
 
     def read(source: Mapping[str, Any]) -> str | None:
         with opening_by(policy):
-            try:
-                return video.whole_hash(addresses.get(source["source_id"], source["uri"]))
-            except SourceError:
-                return None
+            return _hash_now(addresses.get(source["source_id"], source["uri"]), source["content_id"])
 
     unknown = [source for source in sources if source["sha256"] is None]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -128,8 +138,5 @@ def _same_bytes(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether two sources of one content id hold the same, as far as can be told."""
     if row["source_id"] == other["source_id"] or (row["bytes"] or 0) <= video.READ_WHOLE:
         return True
-    try:
-        hashes = [source.get("sha256") or video.whole_hash(source["uri"]) for source in (row, other)]
-    except SourceError:
-        return True
-    return hashes[0] == hashes[1]
+    first, second = (source.get("sha256") or _hash_now(source["uri"], source["content_id"]) for source in (row, other))
+    return None in (first, second) or first == second

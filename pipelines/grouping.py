@@ -17,6 +17,8 @@ from dailies.curation.duplicates import (
     read_embeddings,
     read_signatures,
 )
+from dailies.curation.errors import UsageError
+from dailies.curation.plain_text import counted
 from dailies.curation.schema import CONTENT_KEY
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.recipes.recipe import CurationRecipe
@@ -66,6 +68,27 @@ def group_step(dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep) 
     table.replace(groups, properties=properties)
     moved = pc.sum(pc.not_equal(groups["duplicate_split"], clips["split"])).as_py() or 0
     return DuplicatesReport.of(step.name, groups, moved=moved, overruled=splits.overruled, largest=splits.largest)
+
+
+def check_grouped(dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep) -> None:
+    """Raise ``UsageError`` where there are usable clips that no table of groups has: their copies may lie on the other side of
+    a split, and no cap would count them.
+    """
+    groups = dataset.table(recipe.duplicates(step), schema.DUPLICATES)
+    clips = dataset.table(recipe.clips, schema.clips([]))
+    if groups.exists() and groups.properties().get("tables", {}).get(clips.name) == clips.version():
+        return
+    known = groups.keys()
+    came = sum(
+        name not in known
+        for batch in clips.batches(["clip_id"], equals={"status": "ok"})
+        for name in batch.column(0).to_pylist()
+    )
+    if came:
+        raise UsageError(
+            f"{counted(came, 'clip')} came since clips were grouped, and may be copies of others; "
+            f"run dailies dedup {dataset.url}"
+        )
 
 
 def with_groups(dataset: DatasetTables, recipe: CurationRecipe, clips: pa.Table, before: object = None) -> pa.Table:

@@ -21,7 +21,7 @@ from dailies.pipelines import engine as engines
 from dailies.pipelines import footage, places
 from dailies.pipelines.exporting import export_selection
 from dailies.pipelines.footage import WorldOnly
-from dailies.pipelines.grouping import with_groups
+from dailies.pipelines.grouping import check_grouped, with_groups
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
 from dailies.pipelines.recipes.steps import ExportStep, ObserveStep, SelectStep, plain_columns
 from dailies.pipelines.reports import (
@@ -132,6 +132,7 @@ def judged_by(
         shown = {field.name: stored for stored, field in earlier.shown.items()}
         scores.append(ClipRows(rows=table.arrow(bounded=True), shown=shown))
     if (dedup := recipe.dedup(step)) is not None:
+        check_grouped(dataset, recipe, dedup)
         table = dataset.table(recipe.duplicates(dedup), schema.DUPLICATES)
         known = {name: name for name in dedup.shown}
         scores.append(ClipRows(rows=table.arrow(bounded=True), shown={**known, SPLIT: "duplicate_split"}))
@@ -144,6 +145,13 @@ def judged_by(
         moved=moved_sources(dataset),
     ) as judged:
         yield judged
+
+
+def read_by(recipe: CurationRecipe, step: SelectStep) -> list[str]:
+    """Return the tables that a selection is made from: the clips, and what the steps before it say of them."""
+    dedup = recipe.dedup(step)
+    read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
+    return read if dedup is None else [*read, recipe.duplicates(dedup)]
 
 
 def select_step(
@@ -162,16 +170,13 @@ def select_step(
       ``_missing`` or ``_unmet`` of a rule's name, ``COLUMN_cap``, ``balance``, ``sample``, or a word without a limit;
     - ``duplicates``, ``overlaps``; ``tables``: those that were read, with their versions; ``recipe``, ``recipe_hash``.
     """
-    dedup = recipe.dedup(step)
     with judged_by(dataset, recipe, step, addresses) as judged:
-        read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
-        read += [] if dedup is None else [recipe.duplicates(dedup)]
         properties = {
             "rules": step.criteria.told(),
             "duplicates": step.duplicates,
             "overlaps": step.overlaps,
             "limits": judged.limits,
-            "tables": {name: dataset.table(name).version() for name in read},
+            "tables": {name: dataset.table(name).version() for name in read_by(recipe, step)},
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
         }
@@ -201,6 +206,8 @@ def export_step(
     private_sources: bool = False,
 ) -> ExportReport:
     """Export the selected clips, unless this very export exists already: see ``export_selection``."""
+    if (dedup := recipe.dedup(step)) is not None:
+        check_grouped(dataset, recipe, dedup)
     clips = joined(dataset, recipe, before=step)
     selection = dataset.table(f"selections/{step.select}")
     kept = selection.read(["clip_id"], equals={"keep": True})
@@ -212,7 +219,6 @@ def export_step(
     columns = measures(recipe) + [
         column for earlier in recipe.before(step) for column in plain_columns(earlier).values()
     ]
-    dedup = recipe.dedup(step)
     columns += [] if dedup is None else dedup.shown.values()
     report = export_selection(
         dataset,

@@ -20,7 +20,8 @@ import pytest
 from dailies import Dataset
 from dailies.curation import schema, world
 from dailies.curation.clips import split_of
-from dailies.curation.duplicates import Embeddings, Search, Signatures, group_clips, neighbours
+from dailies.curation.duplicates import Embeddings, Search, Signatures, find, group_clips, neighbours, read_embeddings
+from dailies.curation.duplicates.alike import all_offsets
 from dailies.curation.duplicates.candidates import TABLES, WINDOW, candidates
 from dailies.curation.duplicates.groups import components, stars
 from dailies.curation.duplicates.signatures import bars, inside
@@ -28,10 +29,15 @@ from dailies.curation.duplicates.splits import splits_of
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.tables import DatasetTables, verify
 from dailies.curation.world import Background, Camera, Script, Shape, Shot
-from dailies.pipelines import again, run
+from dailies.pipelines import again, overview, run
+from dailies.pipelines.grouping import group_step
 from dailies.pipelines.recipes.describe import describe
 from dailies.pipelines.recipes.recipe import parse_recipe
+from dailies.pipelines.recipes.steps import DedupStep, SelectStep
 from dailies.pipelines.reports import Summary
+from dailies.pipelines.run_rows import record_run
+from dailies.pipelines.selecting import select_step
+from tests import report_dataset
 from tests.conftest import Dailies
 
 FPS, SIZE = 12, (192, 108)
@@ -613,3 +619,71 @@ def test_recipes_show_the_keys_of_the_step(tmp_path: Path) -> None:
     assert keys["dedup.perceptual.distance"].value == 0.25
     assert (keys["dedup.perceptual"].value, keys["dedup.semantic"].value) == (True, False)
     assert all(key.about for name, key in keys.items() if name.startswith("dedup."))
+
+
+# ---- a dataset of rows alone -----------------------------------------------------------------------------------------
+
+
+def grouped(path: Path) -> tuple[DatasetTables, Any]:
+    """Return a dataset with groups and a selection, and its recipe; nothing is decoded for it."""
+    report_dataset.build(path, 40)
+    at = next(n for n, step in enumerate(report_dataset.STEPS) if "select" in step)
+    steps = [*report_dataset.STEPS[:at], {"dedup": {"perceptual": False}}, *report_dataset.STEPS[at:]]
+    grouping = parse_recipe({"name": "grouped", "steps": steps})
+    dataset = DatasetTables.open(str(path))
+    record_run(dataset, grouping)
+    group_step(dataset, grouping, grouping.step(DedupStep))
+    select_step(dataset, grouping, grouping.step(SelectStep))
+    return dataset, grouping
+
+
+def test_a_selection_after_groups_is_up_to_date_until_they_are_made_anew(tmp_path: Path) -> None:
+    dataset, grouping = grouped(tmp_path / "ds")
+    assert [each.what for each in overview.overview(dataset.url).missing] == []
+    group_step(dataset, grouping, grouping.step(DedupStep))
+    assert ["select" in each.what for each in overview.overview(dataset.url).missing] == [True]
+
+
+def test_clips_that_came_since_they_were_grouped_are_refused(tmp_path: Path) -> None:
+    dataset, grouping = grouped(tmp_path / "ds")
+    clips = dataset.table(grouping.clips)
+    row = clips.read(equals={"status": "ok"}).slice(0, 1).to_pylist()[0]
+    clips.append([{**row, "clip_id": "f" * 24, "source_id": "e" * 24, "status": "too_short"}], keys=())
+    select_step(dataset, grouping, grouping.step(SelectStep))  # one that is not usable is in no group
+    clips.append([{**row, "clip_id": "f" * 24, "source_id": "f" * 24, "split": "test"}], keys=())
+    with pytest.raises(UsageError, match=r"1 clip came since clips were grouped.*run dailies dedup"):
+        select_step(dataset, grouping, grouping.step(SelectStep))
+    group_step(dataset, grouping, grouping.step(DedupStep))
+    select_step(dataset, grouping, grouping.step(SelectStep))
+
+
+def test_an_embedding_without_direction_takes_no_copies_from_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vectors = directions(4).astype(np.float32)
+    vectors[1], vectors[2, 0], vectors[3] = vectors[0], np.nan, 0
+    ids = pa.array([f"c{n}" for n in range(4)])
+    batch = pa.record_batch({"clip_id": ids, "embedding": pa.array(list(vectors), pa.list_(pa.float32()))})
+    found = read_embeddings([batch], ids, 4, tmp_path / "vectors")
+    assert found.clips.tolist() == [0, 1]
+    assert neighbours.near_pairs(found.vectors, 0.99)[0].tolist() == [[0, 1]]
+    assert "2 of the embeddings have no direction" in caplog.text
+
+
+def test_pairs_are_asked_about_by_the_frames_that_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = scenes(40 * 8).reshape(40, 8, 256)
+    pictures[20:] = pictures[:20]
+    asked: list[int] = []
+
+    def noted(signatures: Signatures, left: np.ndarray, right: np.ndarray) -> Any:
+        asked.append(len(left))
+        return all_offsets(signatures, left, right)
+
+    monkeypatch.setattr(find, "all_offsets", noted)
+    monkeypatch.setattr(find, "FRAME_PAIRS", 5 * 64)
+    clips = clip_rows(40)
+    near = Search(clips, exact=False, signatures=signatures_of(pictures)).near(
+        np.arange(39), np.r_[np.arange(20, 40), np.arange(1, 20)]
+    )
+    assert asked == [5] * 7 + [4]
+    assert near.tolist() == [True] * 20 + [False] * 19

@@ -15,7 +15,7 @@ import yaml
 from dailies import Dataset
 from dailies.curation import schema, video, world
 from dailies.curation.errors import Changed
-from dailies.curation.tables import DatasetTables, verify
+from dailies.curation.tables import DatasetTables, Table, verify
 from dailies.pipelines import contents
 from dailies.pipelines.contents import tell_apart
 from dailies.pipelines.maintenance import take_down
@@ -189,6 +189,8 @@ def test_only_where_two_share_an_id_is_a_store_asked_for_all_bytes(
     observations = dataset.table("observations@00000000", schema.OBSERVATIONS)
     uris = {name: f"s3://bucket/{name}.mp4" for name in ("a", "b", "c", "small", "small-copy")}
     ids = {"a": "k1", "b": "k1", "c": "k2", "small": "k3", "small-copy": "k3"}
+    by_uri = {uris[name]: (ids[name], 5 << 20) for name in ids}
+    monkeypatch.setattr(contents.video, "content_id", by_uri.__getitem__)
     observations.append(
         [
             observation(
@@ -206,3 +208,55 @@ def test_only_where_two_share_an_id_is_a_store_asked_for_all_bytes(
     assert rows["a"]["sha256"] == "5" * 64
     assert rows["c"]["sha256"] is None
     assert place_sources(dataset, []).rows == []
+
+
+def pair(tmp_path: Path) -> tuple[DatasetTables, Table, Table, dict[str, Path]]:
+    """A dataset of two files of one size and sampled bytes that differ elsewhere, taken for one, with a clip of each."""
+    files = {name: tmp_path / f"{name}.mp4" for name in ("a", "b")}
+    for number, path in enumerate(files.values()):
+        data = bytearray(3 << 20)
+        data[100_000] = number
+        path.write_bytes(data)
+    content, size = video.content_id(str(files["a"]))
+    assert video.content_id(str(files["b"])) == (content, size)
+    dataset = DatasetTables.create(tmp_path / "data")
+    observations = dataset.table("observations@00000000", schema.OBSERVATIONS)
+    observations.append(
+        [
+            observation(name, uri=str(path), unit=f"{name}/0", content_id=content, bytes=size)
+            for name, path in files.items()
+        ]
+    )
+    clips = dataset.table("clips/shots@00000000", schema.clips([]))
+    empty = schema.empty_row(schema.clips([]))
+    clips.append([{**empty, "clip_id": f"clip-{name}", "source_id": name, "status": "ok"} for name in files], keys=())
+    return dataset, observations, clips, files
+
+
+@pytest.mark.parametrize("method", ["delete", "rewrite"])
+def test_a_run_that_is_killed_while_it_tells_apart_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    dataset, observations, clips, _ = pair(tmp_path)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, method, killed)
+        with pytest.raises(KeyboardInterrupt):
+            tell_apart(dataset, observations, clips, {})
+    tell_apart(dataset, observations, clips, {})
+    assert clips.read(["source_id"])["source_id"].to_pylist() == ["a"]
+    assert len(set(observations.read(["content_id"])["content_id"].to_pylist())) == 2
+
+
+def test_what_lies_there_since_tells_nothing_of_what_was_observed(tmp_path: Path) -> None:
+    dataset, observations, clips, files = pair(tmp_path)
+    files["b"].write_bytes(b"x" * (3 << 20))
+    tell_apart(dataset, observations, clips, {})
+    rows = {row["source_id"]: row for row in observations.read(["source_id", "content_id", "sha256"]).to_pylist()}
+    assert rows["b"]["sha256"] is None
+    assert rows["a"]["content_id"] == rows["b"]["content_id"]
+    known = {row["source_id"]: row for row in observations.read().to_pylist()}
+    assert contents.copies_of(known, ["a"]) == ["a", "b"]  # nothing says that it was another one

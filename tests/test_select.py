@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 
-from dailies.curation.errors import RecipeError, UsageError
-from dailies.curation.select import Rule, check_manifest_columns, select
+from dailies.curation.errors import Damaged, RecipeError, UsageError
+from dailies.curation.select import ClipRows, Criteria, Rule, check_manifest_columns, judging, preview, select
 
 
 def clips(**columns: list[Any]) -> pa.Table:
@@ -36,6 +42,18 @@ def reasons(table: pa.Table, **rules: Rule) -> list[str | None]:
 def test_limits_are_inclusive_and_name_the_side() -> None:
     table = clips(motion=[0.5, 1.0, 2.0, 2.5])
     assert reasons(table, motion=Rule(min=1, max=2)) == ["motion_low", None, None, "motion_high"]
+
+
+def test_a_folder_named_like_a_column_and_its_value_says_nothing_of_clips(tmp_path: Path) -> None:
+    folder = tmp_path / "status=failed" / "split=test" / "motion=9"
+    folder.mkdir(parents=True)
+    table = clips(motion=[0.5, 1.0])
+    pq.write_table(table, folder / "part.parquet")
+    lazy = pads.dataset(folder / "part.parquet", schema=table.schema, format="parquet")
+    with judging(ClipRows(rows=lazy), Criteria(rules={"motion": Rule(max=0.7)})) as judged:
+        verdicts = pa.concat_tables(judged.verdicts())
+    assert verdicts["reason"].to_pylist() == [None, "motion_high"]
+    assert verdicts["split"].to_pylist() == ["train", "train"]
 
 
 def test_sources_that_could_not_be_cut_are_no_copies_of_each_other() -> None:
@@ -298,3 +316,46 @@ def test_no_clips_is_no_error() -> None:
     verdicts, limits = select(table, {"motion": Rule(min_quantile=0.5)})
     assert len(verdicts) == 0
     assert limits == {"motion": {}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "limits", "fell"),
+    [
+        (Rule(min_quantile=0.75), {"min": sys.float_info.max}, ["motion_low"] * 6 + [None] * 2),
+        (Rule(max_quantile=0.9), {}, [None] * 8),
+        (Rule(min_quantile=0.0), {}, [None] * 8),
+        (Rule(max_quantile=0.1), {"max": -sys.float_info.max}, [None] * 2 + ["motion_high"] * 6),
+    ],
+)
+def test_an_infinite_value_is_a_number_and_a_limit_stays_json(
+    rule: Rule, limits: dict[str, float], fell: list[str | None]
+) -> None:
+    table = clips(motion=[-math.inf, -math.inf, 1.0, 2.0, 3.0, 4.0, math.inf, math.inf])
+    with judging(ClipRows(rows=table), Criteria(rules={"motion": rule})) as judged:
+        assert pa.concat_tables(judged.verdicts())["reason"].to_pylist() == fell
+        assert json.loads(json.dumps(judged.limits["motion"], allow_nan=False)) == limits
+        for limit in preview(judged, Criteria(rules={"motion": rule})).limits:
+            assert all(map(math.isfinite, limit.at.values()))
+
+
+@pytest.mark.parametrize("damage", ["footer", "gone", "values"])
+def test_a_damaged_part_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "part.parquet"
+    table = clips(motion=[float(n) for n in range(50)])
+    pq.write_table(table, path, compression="zstd")
+    rows = ClipRows(rows=pads.dataset(path, schema=table.schema, format="parquet"))
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-20] if damage == "footer" else b"PAR1" + b"\xff" * 400 + sound[404:])
+    if damage == "gone":
+        path.unlink()
+    with (
+        pytest.raises(Damaged, match=r"cannot be read.*dailies verify"),
+        judging(rows, Criteria(rules={"motion": Rule(min=1)})) as judged,
+    ):
+        list(judged.verdicts())
+
+
+def test_a_manifests_nan_is_no_number() -> None:
+    table = clips(manifest=['{"stars": "4"}', '{"stars": "nan"}'])
+    with pytest.raises(UsageError, match=r"manifest\.stars"):
+        reasons(table, **{"manifest.stars": Rule(min=3, nulls="keep")})

@@ -144,6 +144,12 @@ def all_offsets(
     return laid_over(signatures, frames[begins[first] + number // width], frames[begins[second] + number % width])
 
 
+def frame_pairs(signatures: Signatures, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many pairs of frames ``all_offsets`` looks at for each pair of clips, at least 1."""
+    counts = np.bincount(signatures.owners, minlength=max(left.max(initial=-1), right.max(initial=-1)) + 1)
+    return np.asarray(np.maximum(counts[left] * counts[right], 1), np.int64)
+
+
 def clip_distances(
     signatures: Signatures, left: NDArray[np.int64], right: NDArray[np.int64], ahead: NDArray[np.float64], most: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

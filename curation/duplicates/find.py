@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from dailies.curation.duplicates.alike import (
     all_offsets,
     clip_distances,
     frame_distances,
+    frame_pairs,
     laid_over,
 )
 from dailies.curation.duplicates.candidates import candidates
@@ -23,7 +25,8 @@ from dailies.curation.duplicates.neighbours import near_pairs
 from dailies.curation.duplicates.splits import Splits, splits_of
 
 KINDS = ("exact", "perceptual", "semantic")
-ASKED = 8192  # pairs of clips that are compared at once
+ASKED = 8192  # pairs of clips whose embeddings are compared at once
+FRAME_PAIRS = 1 << 19  # pairs of frames of clips that are compared at once: memory grows with these, and not with clips
 FARTHER = 1.5  # times the limit on clips that two of their frames may be apart to be looked at
 
 
@@ -91,8 +94,7 @@ class Search:
         near = self.content[left] == self.content[right]
         if self.signatures is not None:
             asked = np.flatnonzero(~near & (self.source[left] != self.source[right]))
-            for start in range(0, len(asked), ASKED):
-                some = asked[start : start + ASKED]
+            for some in in_batches(asked, frame_pairs(self.signatures, left[asked], right[asked]), FRAME_PAIRS):
                 rows = all_offsets(self.signatures, left[some], right[some])
                 close, _ = clip_distances(self.signatures, *rows, most=self.distance)
                 keys = np.minimum(left[some], right[some]) * self.count + np.maximum(left[some], right[some])
@@ -165,6 +167,17 @@ def group_clips(clips: pa.Table, search: Search) -> tuple[pa.Table, Splits]:
         ),
         splits,
     )
+
+
+def in_batches(rows: NDArray[np.int64], sizes: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
+    """Yield ``rows`` in order, in batches whose ``sizes`` come to ``most`` at the most, or of one row."""
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(rows):
+        before = ends[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + most, "right")))
+        yield rows[start:end]
+        start = end
 
 
 def _nearest(count: int, pairs: Pairs, inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

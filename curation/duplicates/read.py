@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from dailies.curation.duplicates.alike import Signatures
 from dailies.curation.duplicates.find import Embeddings
 from dailies.curation.duplicates.signatures import PIXELS, inside
 from dailies.curation.errors import DatasetError
+
+log = logging.getLogger("dailies")
 
 EMBEDDING = "embedding"
 """The column of a scorer's table by whose likeness clips are semantic duplicates."""
@@ -78,10 +81,12 @@ def _places(ids: pa.ChunkedArray, clip_ids: pa.Array) -> NDArray[np.int64]:
 def read_embeddings(batches: Iterable[pa.RecordBatch], clip_ids: pa.Array, count: int, file: Path) -> Embeddings:
     """Return those of ``clip_ids`` that ``batches``, of ``count`` rows at most, have an embedding of, brought to length 1.
 
-    They are written to ``file`` in half precision, and read from there. Raises ``DatasetError`` where they differ in length.
+    They are written to ``file`` in half precision, and read from there. One that is not finite or all 0 has no direction: it is
+    left out, and a warning says of how many, for a single NaN would be the nearest of every other. Raises ``DatasetError``
+    where they differ in length.
     """
     vectors: NDArray[np.float16] | None = None
-    ids, filled = [pa.array([], pa.string())], 0
+    ids, filled, left_out = [pa.array([], pa.string())], 0, 0
     for batch in batches:
         rows = batch.filter(pc.is_valid(batch[EMBEDDING]))
         if not len(rows):
@@ -95,10 +100,17 @@ def read_embeddings(batches: Iterable[pa.RecordBatch], clip_ids: pa.Array, count
         if vectors is None:
             vectors = np.memmap(file, np.float16, "w+", shape=(count, channels))
         part = np.asarray(rows[EMBEDDING].flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, channels)
-        part = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
+        norms = np.linalg.norm(part, axis=1, keepdims=True)
+        sound = np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)
+        left_out += int((~sound).sum())
+        part = part[sound] / norms[sound]
         vectors[filled : filled + len(part)] = part
-        ids.append(rows["clip_id"])
+        ids.append(rows["clip_id"].filter(pa.array(sound)))
         filled += len(part)
+    if left_out:
+        log.warning(
+            f"{left_out} of the embeddings have no direction (not finite, or all 0); these clips have no semantic copies"
+        )
     if vectors is None:
         return Embeddings(clips=np.empty(0, np.int64), vectors=np.empty((0, 1), np.float16))
     return Embeddings(clips=_places(pa.chunked_array(ids), clip_ids), vectors=vectors[:filled])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from dailies.curation.errors import UsageError
-from dailies.curation.select.expressions import literal
+from dailies.curation.select.expressions import double, literal
 from dailies.curation.select.facts import FACTS, Facts, Unjudged, Value
 from dailies.curation.select.rules import UNUSABLE, Rule, columns_of, needs_numbers
 from dailies.curation.select.source import answer
@@ -196,7 +197,11 @@ def _resolve(facts: Facts, leaves: Sequence[_Leaf]) -> None:
     if wanted:
         (row,) = answer(facts.connection, f"select {', '.join(sql for _, _, sql in wanted)} from {FACTS}")
         for (leaf, side, _), limit in zip(wanted, row, strict=True):
-            leaf.limits[side] = float(limit)
+            within = max(-sys.float_info.max, min(float(limit), sys.float_info.max))  # JSON has no infinity
+            if math.isinf(limit) and (limit < 0) == (side == "min"):  # no value lies beyond
+                del leaf.limits[side]
+            else:
+                leaf.limits[side] = within
 
 
 # ---- SQL -------------------------------------------------------------------------------------------------------------
@@ -218,9 +223,9 @@ def _tests(leaf: _Leaf) -> list[tuple[str, str]]:
         return [("other", _among(leaf))]
     tests = []
     if leaf.limits.get("min") is not None:
-        tests.append(("low", f"{leaf.value.number} >= {leaf.limits['min']!r}::double"))
+        tests.append(("low", f"{leaf.value.number} >= {double(leaf.limits['min'])}"))
     if leaf.limits.get("max") is not None:
-        tests.append(("high", f"{leaf.value.number} <= {leaf.limits['max']!r}::double"))
+        tests.append(("high", f"{leaf.value.number} <= {double(leaf.limits['max'])}"))
     if not leaf.rule.limited:
         tests.append(("unmet", leaf.value.sql))
     return tests

@@ -95,6 +95,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def double(value: float) -> str:
+    """Return a number as SQL has it, an infinite one too."""
+    return f"'{float(value)!r}'::double"
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     sql: str

@@ -58,7 +58,8 @@ class Value:
     def number(self) -> str:
         """SQL of it as a 64-bit float."""
         if self.kind == "text":  # a manifest's, of which each may be a number
-            return f"try_cast({self.sql} as double)"
+            number = f"try_cast({self.sql} as double)"
+            return f"(case when isnan({number}) then null else {number} end)"  # of "nan", which would pass any min
         return f"{self.sql}::int::double" if self.kind == "bool" else f"{self.sql}::double"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dailies.curation.select.conditions import at_rank, rank_high, rank_low
+from dailies.curation.select.expressions import double
 from dailies.curation.select.facts import FACTS
 from dailies.curation.select.judge import MASK_BITS, Judgement
 from dailies.curation.select.rules import Criteria, Rule
@@ -27,7 +29,7 @@ class Falling:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitPreview:
     """One side of a rule over numbers. ``limit``: where it lies, None without values; ``keeps``: the share of the clips with
-    a value that it keeps; ``at``: what limit would keep 0.95, 0.9, … of them, by that share as text."""
+    a value that it keeps; ``at``: what limit would keep 0.95, 0.9, … of them, by that share as text, where it is finite."""
 
     rule: str
     side: str
@@ -87,6 +89,8 @@ def _limits(judged: Judgement, name: str, rule: Rule) -> Sequence[LimitPreview]:
     known = f"usable and {value.number} is not null"
     known += f" and not {facts.apart[name]}" if name in facts.apart else ""
     sides = [side for side in ("min", "max") if side in judged.limits[name]]
+    if not sides:  # a quantile that is infinite limits nothing
+        return []
     ((count,),) = answer(facts.connection, f"select count(*) from {FACTS} where {known}")
     if not count:
         return [LimitPreview(rule=name, side=side, limit=judged.limits[name][side], keeps=0.0, at={}) for side in sides]
@@ -106,11 +110,11 @@ def _limits(judged: Judgement, name: str, rule: Rule) -> Sequence[LimitPreview]:
             side=side,
             limit=judged.limits[name][side],
             keeps=row[len(ranks) + number] / count,
-            at={f"{share:g}": limits_at[side, share] for share in SHARES},
+            at={f"{share:g}": limits_at[side, share] for share in SHARES if math.isfinite(limits_at[side, share])},
         )
         for number, side in enumerate(sides)
     ]
 
 
 def _passes(number: str, side: str, limits: Mapping[str, Any]) -> str:
-    return f"{number} {'>=' if side == 'min' else '<='} {limits[side]!r}::double"
+    return f"{number} {'>=' if side == 'min' else '<='} {double(limits[side])}"

@@ -38,7 +38,8 @@ class ClipRows:
     def register(self, connection: Connection, view: str, columns: Sequence[str]) -> None:
         """Make a view of these columns, by their names there.
 
-        Parquet on a disk is read by DuckDB itself: through Arrow, reading alone takes several times as long.
+        Parquet on a disk is read by DuckDB itself: through Arrow, reading alone takes several times as long. It would take
+        columns out of the names of folders, such as ``status=failed``, if it was not told to leave them.
         """
         files = self.files()
         if not files:
@@ -51,7 +52,7 @@ class ClipRows:
         answer(
             connection,
             f"create temp view {quoted(view)} as select {', '.join(map(quoted, columns))} from ("
-            f"select * from read_parquet([{listed}], union_by_name = true) "
+            f"select * from read_parquet([{listed}], union_by_name = true, hive_partitioning = false) "
             f"union all by name select * from {quoted(f'{view} of no rows')})",
         )
 

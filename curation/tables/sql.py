@@ -51,6 +51,8 @@ LOOKS_AT_MANIFESTS = re.compile("manifest|show|describe|summarize|information_sc
 """What stands in any statement that sees the view of manifests, which is made for such alone: it reads every clip's."""
 SPILL_LEAST, SPILL_RATIO = 8 << 30, 20
 """Bytes that may go to the disk: in any case, and as many times the size of what is read, which is compressed."""
+OUR_FAULT = duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.InternalException
+"""What DuckDB says of a statement of our own that is wrong, and not of the rows."""
 RESTRICTED = ("set enable_external_access = false", "set lock_configuration = true")  # the lock comes last
 
 
@@ -140,7 +142,9 @@ def confined(*, memory: int, files: Sequence[str] = ()) -> Iterator[duckdb.DuckD
                 f"the rows come to over {min(memory, half) / 1e9:.1f} GB in memory and {most / 1e9:.1f} GB in {spill}; "
                 f"ask fewer columns of text, or give that disk room: {str(error).splitlines()[0]}"
             ) from error
-        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException) as error:
+        except OUR_FAULT:
+            raise
+        except duckdb.Error as error:  # of damaged bytes there are some of no class of their own
             raise _unreadable(error, spill) from error
 
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, PngImagePlugin
 
-from dailies.curation import inside, parquet_files, pictures
+from dailies.curation import inside, parquet_files, pictures, schema
 from dailies.curation.config import read_json, read_yaml
 from dailies.curation.errors import Damaged, ExportError, ModelError, RecipeError, Unreadable, Unsafe, UsageError
 from dailies.curation.model_folders import refuse_code
@@ -442,6 +442,23 @@ def test_a_part_of_a_table_that_comes_to_more_than_it_may(tmp_path: Path) -> Non
     assert _peak_grows_by(read) < 1000
     part.write_bytes(sound)
     assert query(DatasetTables.open(dataset.url), "select * from clips").num_rows
+
+
+def test_a_part_with_bounds_of_its_key_is_held_against_what_it_comes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    columns = schema.scores([schema.field("said", pa.string(), "A text.")])
+    base = {**schema.empty_row(columns), "source_id": "s", "status": "ok", "said": "x" * 1000}
+    dataset.table("captions/x@ab", columns).append([{**base, "clip_id": f"c{n:04}"} for n in range(3000)])
+    monkeypatch.setattr(parquet_files, "MOST_GROUP", 1 << 20)
+    monkeypatch.setattr(parquet_files, "MOST_RATIO", 0)
+    table = dataset.table("captions/x@ab")
+    assert "min.clip_id" in table._parts(table._open()).column_names
+    for read in (table.read, table.keys, lambda: list(table.batches(["said"])), lambda: table.located(["said"])):
+        with pytest.raises(Damaged, match="row group 0 comes to over"):
+            read()
+    assert table.arrow(bounded=True).count_rows() == 3000
 
 
 def test_lengths_are_added_up_without_writing_the_values_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
