@@ -7,9 +7,10 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from PIL import Image
 import dailies as door
 from dailies.curation import schema
 from dailies.curation.errors import UsageError
+from dailies.curation.select.conditions import rank_high, rank_low
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
 from dailies.pipelines.maintenance import take_down
@@ -180,6 +182,42 @@ def test_a_limit_moves_neither_clips_without_a_value_nor_those_that_it_was_not_a
     (limit,) = score(high, "x", "", "").thresholds  # type: ignore[union-attr]
     counted = dict(zip(limit.positions, limit.clips, strict=True))
     assert [counted[float(place)] for place in (1, 2, 4)] == [3, 5, 7]
+
+
+@pytest.mark.parametrize("count", [7, 13])
+@pytest.mark.parametrize("side", ["min", "max"])
+def test_a_share_that_is_told_keeps_what_it_says(side: Literal["min", "max"], count: int) -> None:
+    """Sevenths and thirteenths end in no decimal. Infinity has a rank; clips that the rule was not asked of have none."""
+    x = [*map(float, range(count - 1)), np.inf if side == "min" else -np.inf, -5.0, 99.0, None, None]
+    asked = np.sort(np.asarray(x[:count]))
+    limit = float(asked[count // 2])
+    low, fell = (
+        side == "min",
+        np.asarray([value is not None and (value < limit if side == "min" else value > limit) for value in x]),
+    )
+    fell[count:] = False
+    clips = verdicts(
+        clip_id=[f"c{n:02}" for n in range(len(x))],
+        source_id=["mine"] * count + ["other"] * 3 + ["mine"],
+        x=x,
+        why=[f"x_{'low' if low else 'high'}" if yes else "" for yes in fell],
+        keep=(~fell).tolist(),
+    )
+    told = {
+        "limits": {"x": {side: limit, "not_applied": "3 clips"}},
+        "properties": {"rules": {"x": {f"{side}_quantile": 0.5}}},
+    }
+    its = score(replace(clips, **told, apart={"x": pa.array(["other"])}), "x", "", "")
+    assert its is not None
+    assert its.missing == 2
+    (moved,) = its.thresholds
+    assert moved.quantile
+    assert len(moved.shares) == len(moved.positions) > 1
+    rank = rank_low if low else rank_high
+    for share, kept in zip(moved.shares, moved.clips, strict=True):
+        value = asked[rank(share, count)]
+        assert kept == (asked >= value if low else asked <= value).sum() + 4, share
+    assert rank_low(1.5e-7, 10_000_000) == 1
 
 
 def test_what_a_rule_dropped_stands_beside_what_was_kept(truth: Truth, data: ReportData) -> None:

@@ -159,7 +159,7 @@ def rank_high(quantile: float, count: int) -> int:
 
 def exact(quantile: float) -> Fraction:
     """Return the decimal as it was written: as floats, 0.07 · 100 is over 7, and keeps one clip too many."""
-    return Fraction(quantile).limit_denominator(1_000_000)
+    return Fraction(quantile).limit_denominator(10**8)
 
 
 def at_rank(number: str, asked: str, rank: int, count: int) -> str:

@@ -106,8 +106,8 @@ class Threshold:
 
     ``positions``: values in order, one of them the limit itself, at ``at``; ``clips`` and ``seconds``: what is kept with the
     limit at each. ``setting``: how ``dailies select`` sets it, with ``{}`` for the value. ``quantile``: the limit is set as a
-    share, which is ``shares`` at each position. ``inside``, ``outside``: clips nearest to it on the side that it keeps, and
-    on the other.
+    share, which is ``shares`` at each position, and empty where it is not. ``inside``, ``outside``: clips nearest to it on
+    the side that it keeps, and on the other.
     """
 
     column: str

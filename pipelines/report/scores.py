@@ -33,29 +33,41 @@ def score(clips: JudgedClips, column: str, doc: str, unit: str) -> Score | None:
         return None
     value = numbers(values)
     usable = clips.usable
-    known = usable & np.isfinite(value)
-    if not known.any():
+    known = usable & ~np.isnan(value)
+    finite = value[known & np.isfinite(value)]
+    if not len(finite):
         return None
     limit = clips.limits[column] if column in clips.limited else {}
     limits = {side: float(limit[side]) for side in SIDES if is_finite(limit.get(side))}
-    low, high = spread_of(value[known], list(limits.values()))
+    low, high = spread_of(finite, list(limits.values()))
     word = column.replace(".", "_")
     by_rule = np.zeros(len(value), dtype=bool)
     for side in SIDES:
         by_rule |= clips.fell(f"{word}_{SIDES[side]}")
-    least, low5, median, high5, most = (float(q) for q in np.quantile(value[known], [0, 0.05, 0.5, 0.95, 1]))
     return Score(
         column=column,
         doc=doc,
         unit=unit,
         known=int(known.sum()),
         missing=int((usable & ~known).sum()),
-        quantiles=(least, low5, median, high5, most),
+        quantiles=quantiles(value[known]),
         histogram=histogram(value, known, clips.keep, by_rule, low, high),
         thresholds=tuple(
             threshold(clips, column, side, limits[side], value, known, low, high) for side in SIDES if side in limits
         ),
     )
+
+
+def quantiles(values: NDArray[np.float64]) -> tuple[float, float, float, float, float]:
+    """Return the least, 5 %, median, 95 % and greatest of numbers, infinite ones among them; see ``Score``."""
+    ordered = np.sort(values)
+    place = np.array([0, 0.05, 0.5, 0.95, 1]) * (len(ordered) - 1)
+    lower, upper = ordered[np.floor(place).astype(int)], ordered[np.ceil(place).astype(int)]
+    part = place - np.floor(place)
+    with np.errstate(invalid="ignore"):  # infinity times nothing, and infinities of both signs, are no number
+        between = lower * (1 - part) + upper * part
+    least, low, median, high, most = np.where((part == 0) | np.isnan(between), lower, between).tolist()
+    return least, low, median, high, most
 
 
 def is_finite(value: Any) -> bool:
@@ -117,13 +129,17 @@ def threshold(
     reason = f"{column.replace('.', '_')}_{SIDES[side]}"
     keep, alone = clips.keep & clips.usable, clips.only(reason) & known
     beyond = value < limit if side == "min" else value > limit
-    always = keep & (~known | beyond)
+    asked = known & clips.asked(column)
+    always = keep & (~asked | beyond)
     moving = (keep & ~always) | alone
     seconds = clips.seconds
     order = np.argsort(value[moving], kind="stable")
     ordered, lengths = value[moving][order], np.concatenate([[0.0], np.cumsum(seconds[moving][order])])
     digits = int(np.ceil(-np.log10((high - low) / STEPS))) + 1  # people read them, and set what they read
     positions = np.unique(np.append(np.round(np.linspace(low, high, STEPS + 1), digits), limit))
+    quantile, setting = _setting(clips, column, side)
+    if quantile:
+        positions, shares = _as_shares(np.sort(value[asked]), positions, side, limit)
     if side == "min":
         first = np.searchsorted(ordered, positions, side="left")
         counts, sums = len(ordered) - first, lengths[-1] - lengths[first]
@@ -131,9 +147,6 @@ def threshold(
         first = np.searchsorted(ordered, positions, side="right")
         counts, sums = first, lengths[first]
     counts, sums = counts + int(always.sum()), sums + float(seconds[always].sum())
-    every = np.sort(value[known])
-    under = np.searchsorted(every, positions, side="left" if side == "min" else "right") / len(every)
-    quantile, setting = _setting(clips, column, side)
     inside, outside = _nearest(clips, column, side, limit, value, known)
     return Threshold(
         column=column,
@@ -146,10 +159,27 @@ def threshold(
         at=int(np.searchsorted(positions, limit)),
         setting=setting,
         quantile=quantile,
-        shares=tuple(round(float(share), 6) for share in under),
+        shares=shares if quantile else (),
         inside=inside,
         outside=outside,
     )
+
+
+def _as_shares(
+    values: NDArray[np.float64], positions: NDArray[np.float64], side: Side, limit: float
+) -> tuple[NDArray[np.float64], tuple[float, ...]]:
+    """Return the positions that a quantile reaches, and the share of each: with it the rule comes to the same clips.
+
+    ``values``: in order, of all clips that the rule was asked of, as ``rank_low`` and ``rank_high`` count them. A share lies
+    between two ranks, in as few digits as tell them apart: at a rank itself, what is rounded keeps one clip more or less.
+    """
+    count = len(values)
+    under = np.searchsorted(values, positions, side="left" if side == "min" else "right")
+    reached = ((under < count) if side == "min" else (under > 0)) | (positions == limit)
+    positions, under = positions[reached], under[reached]
+    ranks = np.clip(under if side == "min" else under - 1, 0, max(0, count - 1))
+    digits = len(str(count))
+    return positions, tuple(round((int(rank) + 0.5) / max(1, count), digits) for rank in ranks)
 
 
 def _setting(clips: JudgedClips, column: str, side: Side) -> tuple[bool, str]:
@@ -190,14 +220,13 @@ def plain(clips: JudgedClips, column: str, doc: str, unit: str, values: NDArray[
     if whole:  # a bin for each number, or for so many of them
         low, high = np.floor(low) - 0.5, np.ceil(high) + 0.5
         bins = min(BINS, int(high - low))
-    least, low5, median, high5, most = (float(q) for q in np.quantile(values[known], [0, 0.05, 0.5, 0.95, 1]))
     return Score(
         column=column,
         doc=doc,
         unit=unit,
         known=int(known.sum()),
         missing=int((clips.usable & ~known).sum()),
-        quantiles=(least, low5, median, high5, most),
+        quantiles=quantiles(values[known]),
         histogram=histogram(values, known, clips.keep, np.zeros(len(values), bool), float(low), float(high), bins),
     )
 
