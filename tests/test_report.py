@@ -25,10 +25,10 @@ from dailies.curation.select.conditions import rank_high, rank_low
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
 from dailies.pipelines.maintenance import take_down
-from dailies.pipelines.report import gather, render, samples, stats, write_report
+from dailies.pipelines.report import charts, gather, render, samples, stats, write_report
 from dailies.pipelines.report.data import ReportData, Threshold
 from dailies.pipelines.report.funnel import reason_order
-from dailies.pipelines.report.judged import JudgedClips, judged
+from dailies.pipelines.report.judged import BETWEEN, JudgedClips, judged
 from dailies.pipelines.report.samples import duplicates
 from dailies.pipelines.report.scores import plain, score, words_in
 from dailies.pipelines.run_rows import record_run
@@ -164,7 +164,7 @@ def test_a_limit_moves_neither_clips_without_a_value_nor_those_that_it_was_not_a
     clips = verdicts(
         clip_id=list("abcdefg"),
         x=[1, 2, 2, 3, 4, None, 1],
-        why=["x_low", "", "other", "", "other,x_low", "", ""],
+        why=["x_low", "", "other", "", BETWEEN.join(["other", "x_low"]), "", ""],
         keep=[False, True, False, True, False, True, True],
     )
     asked = JudgedClips(clips.rows, "main", {"x": {"min": 2.0}}, {"rules": {"x": {"min": 2}}})
@@ -218,6 +218,51 @@ def test_a_share_that_is_told_keeps_what_it_says(side: Literal["min", "max"], co
         value = asked[rank(share, count)]
         assert kept == (asked >= value if low else asked <= value).sum() + 4, share
     assert rank_low(1.5e-7, 10_000_000) == 1
+
+
+@pytest.mark.parametrize(
+    ("x", "limit", "off"),
+    [
+        ([-1e308, 0.0, 1e308], 1e308, True),
+        ([1.0, 2.0, 3.0], 1e308, True),
+        ([0.1, 0.2, 0.9], 1e6, True),
+        ([0.1, 0.2, 0.9], 1.5, False),
+        ([1e17] * 3, 1e17, False),
+        ([-1e25, -1e25, -1e25], 3.0, False),
+        ([0.0, 0.0, 0.0], 0.07, False),
+        ([0.0, 5e-324, 1e-310], 1e-310, False),
+        ([np.inf, 1.0, 2.0], 2.0, False),
+        ([0.1, 0.2, 0.9], 10**400, None),
+    ],
+)
+def test_a_chart_of_any_numbers_has_places(x: list[float], limit: float, off: bool | None) -> None:
+    clips = verdicts(clip_id=list("abc"), x=x, seconds=[np.inf, 1.0, np.nan])
+    asked = replace(clips, limits={"x": {"max": limit}}, properties={"rules": {"x": {"max": limit}}})
+    its = score(asked, "x", "", "")
+    assert its is not None
+    edges = its.histogram.edges
+    assert np.isfinite(edges).all()
+    assert (np.diff(edges) > 0).all()
+    assert sum(its.histogram.kept) == 3
+    json.dumps([[each.positions, each.clips, each.seconds] for each in its.thresholds], allow_nan=False)
+    if off is None:
+        assert its.thresholds == ()
+        return
+    (moved,) = its.thresholds
+    assert moved.positions[moved.at] == limit
+    assert (limit > edges[-1]) == off
+    chart = str(charts.histogram(its.histogram, "", [("max", limit)]))
+    assert ('x1="40.000"' in chart) >= off
+    assert ('class="limit off"' in chart) == off
+    assert plain(clips, "x", "", "", np.asarray(x)) is not None
+
+
+def test_a_limit_far_away_leaves_the_clips_a_chart() -> None:
+    clips = verdicts(clip_id=[f"{n:03}" for n in range(100)], x=[n / 100 for n in range(100)])
+    its = score(replace(clips, limits={"x": {"max": 1e6}}), "x", "", "")
+    assert its is not None
+    assert max(its.histogram.kept) < 10
+    assert its.thresholds[0].at == len(its.thresholds[0].positions) - 1
 
 
 def test_what_a_rule_dropped_stands_beside_what_was_kept(truth: Truth, data: ReportData) -> None:
@@ -345,7 +390,8 @@ def verdicts(**columns: list[Any]) -> JudgedClips:
 
 
 def test_a_reason_is_a_whole_word() -> None:
-    clips = verdicts(clip_id=list("abcd"), why=["x_low", "max_x_low", "a,x_low,b", "x_low_b"])
+    several = BETWEEN.join(["a", "x_low", "b"])
+    clips = verdicts(clip_id=list("abcd"), why=["x_low", "max_x_low", several, "x_low_b"])
     assert clips.fell("x_low").tolist() == [True, False, True, False]
     assert clips.only("x_low").tolist() == [True, False, False, False]
 

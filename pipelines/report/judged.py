@@ -57,7 +57,8 @@ class JudgedClips:
 
     @property
     def seconds(self) -> NDArray[np.float64]:
-        return numbers(self.rows["seconds"], 0.0)
+        seconds = numbers(self.rows["seconds"], 0.0)
+        return np.where(np.isfinite(seconds), seconds, 0.0)
 
     def asked(self, column: str) -> NDArray[np.bool_]:
         """Clips that a rule over this column is asked about, if they are usable."""

@@ -208,4 +208,4 @@ def _sliders(data: ReportData) -> str:
         for score in data.scores
         for limit in score.thresholds
     ]
-    return json.dumps(rows)
+    return json.dumps(rows, allow_nan=False)

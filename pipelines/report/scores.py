@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ STEPS = 160  # places where a limit can be moved to
 NEAREST = 6  # clips shown on each side of a limit
 WORDS = 16  # bars of a chart at most
 TAIL = 0.005  # share of the clips at either end that a histogram may put into its last bin
+FARTHEST = 1e300  # where a chart ends: the distance of two such numbers is one too
 SIDES: Mapping[Side, str] = {"min": "low", "max": "high"}
 
 
@@ -71,18 +73,29 @@ def quantiles(values: NDArray[np.float64]) -> tuple[float, float, float, float, 
 
 
 def is_finite(value: Any) -> bool:
-    """Return whether a limit is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    """Return whether a limit is a number that a chart can have: an integer of a rule may be larger than any float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def spread_of(values: NDArray[np.float64], limits: Sequence[float]) -> tuple[float, float]:
-    """Return the range of a histogram: all but the far ends of long tails, and every limit within it."""
+    """Return the range of a histogram: all but the far ends of long tails, and the limits that are not far from it.
+
+    Of a limit that lies farther away than the clips are wide, the chart would show one bar: it ends before, see ``charts``.
+    """
+    values = np.clip(values, -FARTHEST, FARTHEST)
     low, near_low, near_high, high = (float(q) for q in np.quantile(values, [0, TAIL, 1 - TAIL, 1]))
     width = near_high - near_low
     if width > 0:
         low, high = max(low, near_low - width / 4), min(high, near_high + width / 4)
-    low, high = min([low, *limits]), max([high, *limits])
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    width = high - low
+    near = [limit for limit in limits if abs(limit) <= FARTHEST]
+    if width > 0:
+        near = [limit for limit in near if low - width <= limit <= high + width]
+    low, high = min([low, *near]), max([high, *near])
+    narrow = max(1e-290, 1e-12 * max(abs(low), abs(high)))  # floats so close have no places between them
+    if high - low < narrow:
+        low, high = low - max(0.5, narrow), high + max(0.5, narrow)
+    return low, high
 
 
 def histogram(
@@ -198,7 +211,8 @@ def _nearest(
     ids = clips.rows["clip_id"]
     for among in (known & passes, known & ~passes):
         rows = np.flatnonzero(among)
-        chosen = rows[np.argsort(np.abs(value[rows] - limit), kind="stable")[:NEAREST]]
+        with np.errstate(over="ignore"):  # what is too far to be a number is far
+            chosen = rows[np.argsort(np.abs(value[rows] - limit), kind="stable")[:NEAREST]]
         chosen = chosen[np.argsort(value[chosen], kind="stable")]
         sides.append(
             tuple(ClipNote(clip_id=ids[int(row)].as_py(), note=f"{column} {value[row]:.4g}") for row in chosen)
@@ -215,11 +229,10 @@ def plain(clips: JudgedClips, column: str, doc: str, unit: str, values: NDArray[
     if not known.any():
         return None
     low, high = spread_of(values[known], [])
-    whole = bool((values[known] == np.floor(values[known])).all())
-    bins = min(BINS, round(high - low) + 1) if whole else BINS
-    if whole:  # a bin for each number, or for so many of them
+    bins = BINS
+    if bool((values[known] == np.floor(values[known])).all()):  # a bin for each number, or for so many of them
         low, high = np.floor(low) - 0.5, np.ceil(high) + 0.5
-        bins = min(BINS, int(high - low))
+        bins = int(min(BINS, high - low))
     return Score(
         column=column,
         doc=doc,

@@ -16,7 +16,8 @@
     input.parentElement.hidden = false;
     const show = () => {
       const at = Number(input.value), value = its.positions[at];
-      const x = (value - its.low) / (its.high - its.low) * its.bins;
+      const x = Math.min(Math.max(0, (value - its.low) / (its.high - its.low)), 1) * its.bins;
+      line.classList.toggle("off", value < its.low || value > its.high);
       line.setAttribute("x1", x);
       line.setAttribute("x2", x);
       const limit = `${column} ${side === "min" ? "≥" : "≤"} ${figure(value)}`, more = its.clips[at] - its.clips[start];
