@@ -391,9 +391,20 @@ def verdicts(**columns: list[Any]) -> JudgedClips:
 
 def test_a_reason_is_a_whole_word() -> None:
     several = BETWEEN.join(["a", "x_low", "b"])
-    clips = verdicts(clip_id=list("abcd"), why=["x_low", "max_x_low", several, "x_low_b"])
-    assert clips.fell("x_low").tolist() == [True, False, True, False]
-    assert clips.only("x_low").tolist() == [True, False, False, False]
+    clips = verdicts(clip_id=list("abcde"), why=["x_low", "max_x_low", several, "x_low_b", "manifest_a,x_low,b_low"])
+    assert clips.fell("x_low").tolist() == [True, False, True, False, False]
+    assert clips.only("x_low").tolist() == [True, False, False, False, False]
+
+
+def test_a_column_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
+    truth = build(tmp_path / "dataset", 40)
+    again.select_again(str(truth.path), "main", ['main.rules={"manifest.a,luma_low, b": {min: 3, nulls: drop}}'])
+    data = gather(str(truth.path))
+    reasons = [step.reason for step in data.funnel.steps]
+    assert reasons == ["too_short", "manifest_a,luma_low, b_missing"]
+    assert [pair.step.reason for pair in data.beside] == reasons
+    assert all(pair.dropped for pair in data.beside)
+    assert {reason for clip in data.clips.values() for reason in clip.reasons} == {*reasons}
 
 
 def test_groups_of_duplicates_are_those_of_the_step_and_copies_beside_them() -> None:

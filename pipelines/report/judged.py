@@ -20,7 +20,7 @@ from dailies.pipelines.footage import WorldOnly, other_footage
 from dailies.pipelines.recipes import CurationRecipe, SelectStep
 from dailies.pipelines.selecting import clips_table
 
-BETWEEN = ","  # of reasons, which are words without it
+BETWEEN = "\x1f"  # of reasons: names of columns, which they begin with, may hold a comma
 
 
 @dataclass(frozen=True, slots=True)
