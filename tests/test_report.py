@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,12 +21,13 @@ from PIL import Image
 
 import dailies as door
 from dailies.curation import schema
+from dailies.curation.config import parse_assignment
 from dailies.curation.errors import UsageError
 from dailies.curation.select.conditions import rank_high, rank_low
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
 from dailies.pipelines.maintenance import take_down
-from dailies.pipelines.report import charts, gather, render, samples, stats, write_report
+from dailies.pipelines.report import charts, gather, page, render, samples, stats, write_report
 from dailies.pipelines.report.data import ReportData, Threshold
 from dailies.pipelines.report.funnel import reason_order
 from dailies.pipelines.report.judged import BETWEEN, JudgedClips, judged
@@ -132,8 +134,22 @@ def test_what_the_page_says_to_set_keeps_what_it_says(
     limit = limit_of(data, column)
     assert limit.quantile == (column == "luma")
     for at in (limit.at // 2, (limit.at + len(limit.positions)) // 2):
-        setting = limit.setting.format(limit.shares[at] if limit.quantile else limit.positions[at])
+        setting = f"{limit.setting}={limit.shares[at] if limit.quantile else limit.positions[at]}"
         assert again.select_again(str(other.path), "main", [setting]).kept == limit.clips[at]
+
+
+@pytest.mark.parametrize("name", ["$(touch owned)", "it's; {}", 'a="b" {}', "größe . 'ü'", "plain"])
+def test_the_command_that_a_page_tells_holds_its_words_together(name: str) -> None:
+    column = f"manifest.{name}"
+    clips = verdicts(clip_id=list("abc"), manifest=[json.dumps({name: n}) for n in range(3)])
+    its = score(replace(clips, limits={column: {"min": 1.0}}), column, "", "")
+    assert its is not None
+    (limit,) = its.thresholds
+    before, after = page.around(limit.setting)
+    (word,) = shlex.split(f"{before}0.25{after}")
+    (step, rules, *keys, side), value = parse_assignment(word)
+    assert (step, rules, ".".join(keys), side, value) == ("main", "rules", column, "min", 0.25)
+    assert (before, after) == (f"{limit.setting}=", "") or name != "plain"
 
 
 def test_clips_beside_a_limit_are_the_nearest(truth: Truth, data: ReportData) -> None:

@@ -105,7 +105,7 @@ class Threshold:
     """A limit of a rule, and what moving it would keep, with every other rule as it is.
 
     ``positions``: values in order, one of them the limit itself, at ``at``; ``clips`` and ``seconds``: what is kept with the
-    limit at each. ``setting``: how ``dailies select`` sets it, with ``{}`` for the value. ``quantile``: the limit is set as a
+    limit at each. ``setting``: what ``--set`` of ``dailies select`` calls it. ``quantile``: the limit is set as a
     share, which is ``shares`` at each position, and empty where it is not. ``inside``, ``outside``: clips nearest to it on
     the side that it keeps, and on the other.
     """

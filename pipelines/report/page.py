@@ -137,9 +137,10 @@ def environment() -> Environment:
         "size": size,
         "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
         "counted": counted,
+        "quoted": shlex.quote,
         "words": lambda word: word.replace("_", " "),
     }
-    env.globals |= {"share": share, "histogram": _histogram, "bar": charts.bar, "about": about}
+    env.globals |= {"share": share, "histogram": _histogram, "bar": charts.bar, "about": about, "around": around}
     return env
 
 
@@ -191,6 +192,12 @@ def _sprite(number: int, picture: Picture | None) -> str:
         f".s{number}{{--n:{picture.frames};--rest:{rest:.1f}%;aspect-ratio:{picture.width}/{picture.height};"
         f"background-image:url(data:image/jpeg;base64,{data})}}"
     )
+
+
+def around(setting: str) -> tuple[str, str]:
+    """Return what stands in a shell before and after the value of a setting: names of columns come with the footage."""
+    before, _, after = shlex.quote(f"{setting}=0").rpartition("0")
+    return before, after
 
 
 def _sliders(data: ReportData) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dailies.curation.config import joined
 from dailies.pipelines.report.data import Bars, ClipNote, Histogram, Score, Side, Threshold
 from dailies.pipelines.report.judged import JudgedClips, numbers
 
@@ -196,10 +197,10 @@ def _as_shares(
 
 
 def _setting(clips: JudgedClips, column: str, side: Side) -> tuple[bool, str]:
-    """Return whether a rule has this limit as a quantile, and what sets it, with ``{}`` for the value."""
+    """Return whether a rule has this limit as a quantile, and what ``--set`` calls it."""
     rule = (clips.properties.get("rules") or {}).get(column)
     quantile = isinstance(rule, dict) and rule.get(f"{side}_quantile") is not None
-    return quantile, f"{clips.selection}.rules.{column}.{side}{'_quantile' if quantile else ''}={{}}"
+    return quantile, joined([str(clips.selection), "rules", *column.split("."), f"{side}{'_quantile' * quantile}"])
 
 
 def _nearest(

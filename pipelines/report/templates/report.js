@@ -24,7 +24,7 @@
       const change = at === start ? "" : ` (${more > 0 ? "+" : more < 0 ? "−" : "±"}${counted(Math.abs(more))})`;
       out.replaceChildren(bold(limit), " keeps ", bold(counted(its.clips[at])), ` clips${change}, ${length(its.seconds[at])}`);
       input.setAttribute("aria-valuetext", `${limit}: ${counted(its.clips[at])} clips`);
-      set.textContent = input.dataset.setting.replace("{}", its.shares ? its.shares[at] : value);
+      set.textContent = input.dataset.before + (its.shares ? its.shares[at] : value) + input.dataset.after;
       set.closest(".command").hidden = at === start;
     };
     input.addEventListener("input", show);
