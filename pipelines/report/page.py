@@ -43,8 +43,8 @@ def write_report(
     """Write a report on the dataset at ``url`` as one file of HTML, which appears whole; return its path.
 
     ``out``: a file ``.html``; by default ``report.html`` in the dataset's folder, or ``report-SELECTION.html`` for a
-    ``selection`` that is named; of a dataset in a store, in the working directory. Raises ``UsageError`` for another kind of
-    file, a folder that does not exist, and a selection that there is not.
+    ``selection`` that is named; of a dataset in a store, in the working directory, where it replaces no file. Raises
+    ``UsageError`` for another kind of file, a folder that does not exist, and a selection that there is not.
     """
     dataset = DatasetTables.open(url)
     path = Path(out) if out is not None else default_path(dataset, selection)
@@ -52,6 +52,8 @@ def write_report(
         raise UsageError(f"--out={path}: a report is a page; name a file that ends in .html")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--out={path}: there is no folder {path.parent}; make it, or name another")
+    if out is None and not dataset.is_local and path.exists():
+        raise UsageError(f"{path} is there already, maybe of another dataset; --out {path} replaces it")
     text = render(gather(url, selection=selection, progress=progress)).encode()
     if out is None and dataset.is_local:
         Folder.at(url).write(path.name, text)
