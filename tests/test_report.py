@@ -22,7 +22,7 @@ from PIL import Image
 import dailies as door
 from dailies.curation import schema
 from dailies.curation.config import parse_assignment
-from dailies.curation.errors import UsageError
+from dailies.curation.errors import DatasetError, UsageError
 from dailies.curation.select.conditions import rank_high, rank_low
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
@@ -31,6 +31,7 @@ from dailies.pipelines.report import charts, gather, page, render, samples, stat
 from dailies.pipelines.report.data import ReportData, Threshold
 from dailies.pipelines.report.funnel import reason_order
 from dailies.pipelines.report.judged import BETWEEN, JudgedClips, judged
+from dailies.pipelines.report.lineage import times
 from dailies.pipelines.report.samples import duplicates
 from dailies.pipelines.report.scores import plain, score, words_in
 from dailies.pipelines.run_rows import record_run
@@ -517,6 +518,39 @@ def test_nested_rules_caps_and_samples_are_shown(tmp_path: Path) -> None:
     text = render(data)
     assert "luma * 2 &lt; 100" in text
     assert "over 2 per source_id" in text
+
+
+@pytest.mark.parametrize(
+    "text", ['{"observe": "long"}', "[]", "not JSON", '{"observe": NaN}', '{"observe": [1]}', '{"observe": 1e400}']
+)
+def test_times_that_are_none_are_one_line(text: str, small: Truth) -> None:
+    dataset = DatasetTables.open(small.path)
+    rows = dataset.table("runs").read().to_pylist()
+    dataset.table("runs").put([{**rows[-1], "stage_seconds": text}], equals={"run_id": rows[-1]["run_id"]})
+    with pytest.raises(DatasetError, match="stage_seconds of a run"):
+        times(dataset, small.recipe)
+
+
+def test_a_run_need_not_say_when_it_was(small: Truth) -> None:
+    dataset = DatasetTables.open(small.path)
+    row = dataset.table("runs").read().to_pylist()[-1]
+    dataset.table("runs").put([{**row, "started": None, "stage_seconds": None}], equals={"run_id": row["run_id"]})
+    data = gather(str(small.path))
+    assert data.lineage.runs[-1].started == ""
+    assert data.times == ()
+
+
+def test_the_page_of_a_dataset_in_a_store_replaces_no_file(
+    small: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DatasetTables, "is_local", False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report.html").write_text("of another dataset")
+    with pytest.raises(UsageError, match=r"report\.html is there already, .*; --out report\.html replaces it"):
+        write_report(str(small.path))
+    assert (tmp_path / "report.html").read_text() == "of another dataset"
+    assert write_report(str(small.path), "report.html") == "report.html"
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
 @pytest.fixture

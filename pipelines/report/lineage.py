@@ -22,6 +22,7 @@ from dailies.pipelines.report.judged import JudgedClips
 from dailies.pipelines.selecting import clips_table
 
 RUNS_SHOWN = 12
+MOST_SECONDS = 1e12
 
 
 def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) -> Lineage:
@@ -30,7 +31,7 @@ def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) 
     last = rows.slice(max(0, len(rows) - RUNS_SHOWN)).to_pylist()
     runs = [
         RunNoted(
-            started=f"{row['started']:%Y-%m-%d %H:%M:%S}",
+            started="" if row["started"] is None else f"{row['started']:%Y-%m-%d %H:%M:%S}",
             command=scrub(row["command"] or ""),
             version=row["version"] or "",
             recipe_hash=row["recipe_hash"] or "",
@@ -156,7 +157,10 @@ def times(dataset: DatasetTables, recipe: CurationRecipe) -> tuple[StageTime, ..
     now: Mapping[str, Any] = recipe.tables()
     for row in dataset.runs(["tables", "stage_seconds"]).to_pylist():
         tables = read_object(row["tables"] or "{}", "tables of a run", DatasetError)
-        for step, seconds in read_object(row["stage_seconds"] or "{}", "times of a run", DatasetError).items():
+        noted = read_object(row["stage_seconds"] or "{}", "stage_seconds of a run", DatasetError)
+        for step, seconds in noted.items():
+            if not isinstance(seconds, int | float) or not 0 <= seconds <= MOST_SECONDS:
+                raise DatasetError(f"stage_seconds of a run: {step} took {str(seconds)[:60]}, which is no time")
             if step not in now or tables.get(step) == now[step]:
                 totals.setdefault(step, []).append(float(seconds))
     order = [*now, *(step for step in totals if step not in now)]
