@@ -20,7 +20,7 @@ from dailies.pipelines.places import withdrawn_table
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import Annotation, ExportStep, SelectStep
 from dailies.pipelines.reports import AnnotationReport, ClipsReport, ExportReport, SelectionReport
-from dailies.pipelines.selecting import clips_table, last_recipe
+from dailies.pipelines.selecting import clips_table, last_recipe, read_by
 from dailies.pipelines.spans import cut_units, stored_spans
 from dailies.pipelines.units import observed_sources
 
@@ -225,8 +225,7 @@ def _outdated(dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep) 
     properties = table.properties()
     if properties.get("rules") != step.criteria.told():
         return "made by other rules"
-    read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
-    if properties.get("tables") != {name: dataset.table(name).version() for name in read}:
+    if properties.get("tables") != {name: dataset.table(name).version() for name in read_by(recipe, step)}:
         return "clips or scores came or went since it was made"
     return None
 

@@ -146,6 +146,13 @@ def judged_by(
         yield judged
 
 
+def read_by(recipe: CurationRecipe, step: SelectStep) -> list[str]:
+    """Return the tables that a selection is made from: the clips, and what the steps before it say of them."""
+    dedup = recipe.dedup(step)
+    read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
+    return read if dedup is None else [*read, recipe.duplicates(dedup)]
+
+
 def select_step(
     dataset: DatasetTables, recipe: CurationRecipe, step: SelectStep, addresses: Mapping[str, str] = {}
 ) -> SelectionReport:
@@ -162,16 +169,13 @@ def select_step(
       ``_missing`` or ``_unmet`` of a rule's name, ``COLUMN_cap``, ``balance``, ``sample``, or a word without a limit;
     - ``duplicates``, ``overlaps``; ``tables``: those that were read, with their versions; ``recipe``, ``recipe_hash``.
     """
-    dedup = recipe.dedup(step)
     with judged_by(dataset, recipe, step, addresses) as judged:
-        read = [recipe.clips, *(recipe.annotations(earlier) for earlier in recipe.before(step))]
-        read += [] if dedup is None else [recipe.duplicates(dedup)]
         properties = {
             "rules": step.criteria.told(),
             "duplicates": step.duplicates,
             "overlaps": step.overlaps,
             "limits": judged.limits,
-            "tables": {name: dataset.table(name).version() for name in read},
+            "tables": {name: dataset.table(name).version() for name in read_by(recipe, step)},
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
         }

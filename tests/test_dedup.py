@@ -28,10 +28,15 @@ from dailies.curation.duplicates.splits import splits_of
 from dailies.curation.errors import RecipeError, UsageError
 from dailies.curation.tables import DatasetTables, verify
 from dailies.curation.world import Background, Camera, Script, Shape, Shot
-from dailies.pipelines import again, run
+from dailies.pipelines import again, overview, run
+from dailies.pipelines.grouping import group_step
 from dailies.pipelines.recipes.describe import describe
 from dailies.pipelines.recipes.recipe import parse_recipe
+from dailies.pipelines.recipes.steps import DedupStep, SelectStep
 from dailies.pipelines.reports import Summary
+from dailies.pipelines.run_rows import record_run
+from dailies.pipelines.selecting import select_step
+from tests import report_dataset
 from tests.conftest import Dailies
 
 FPS, SIZE = 12, (192, 108)
@@ -613,3 +618,26 @@ def test_recipes_show_the_keys_of_the_step(tmp_path: Path) -> None:
     assert keys["dedup.perceptual.distance"].value == 0.25
     assert (keys["dedup.perceptual"].value, keys["dedup.semantic"].value) == (True, False)
     assert all(key.about for name, key in keys.items() if name.startswith("dedup."))
+
+
+# ---- a dataset of rows alone -----------------------------------------------------------------------------------------
+
+
+def grouped(path: Path) -> tuple[DatasetTables, Any]:
+    """Return a dataset with groups and a selection, and its recipe; nothing is decoded for it."""
+    report_dataset.build(path, 40)
+    at = next(n for n, step in enumerate(report_dataset.STEPS) if "select" in step)
+    steps = [*report_dataset.STEPS[:at], {"dedup": {"perceptual": False}}, *report_dataset.STEPS[at:]]
+    grouping = parse_recipe({"name": "grouped", "steps": steps})
+    dataset = DatasetTables.open(str(path))
+    record_run(dataset, grouping)
+    group_step(dataset, grouping, grouping.step(DedupStep))
+    select_step(dataset, grouping, grouping.step(SelectStep))
+    return dataset, grouping
+
+
+def test_a_selection_after_groups_is_up_to_date_until_they_are_made_anew(tmp_path: Path) -> None:
+    dataset, grouping = grouped(tmp_path / "ds")
+    assert [each.what for each in overview.overview(dataset.url).missing] == []
+    group_step(dataset, grouping, grouping.step(DedupStep))
+    assert ["select" in each.what for each in overview.overview(dataset.url).missing] == [True]
