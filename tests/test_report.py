@@ -27,6 +27,7 @@ from dailies.curation.select.conditions import rank_high, rank_low
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
 from dailies.pipelines.maintenance import take_down
+from dailies.pipelines.recipes.recipe import parse_recipe
 from dailies.pipelines.report import charts, gather, page, render, samples, stats, write_report
 from dailies.pipelines.report.data import ReportData, Threshold
 from dailies.pipelines.report.funnel import reason_order
@@ -36,7 +37,7 @@ from dailies.pipelines.report.samples import duplicates
 from dailies.pipelines.report.scores import plain, score, words_in
 from dailies.pipelines.run_rows import record_run
 from tests.conftest import Dailies
-from tests.report_dataset import HOSTILE, SECRET, UNLICENSED, Truth, build, picture
+from tests.report_dataset import HOSTILE, SECRET, STEPS, UNLICENSED, Truth, build, picture
 
 Flags = NDArray[np.bool_]
 
@@ -483,6 +484,28 @@ def test_a_selection_that_was_made_before_says_so(tmp_path: Path) -> None:
     assert truth.recipe.clips in str(data.lineage.stale)
     step = next(step for step in data.funnel.steps if step.reason == "not_judged")
     assert step.dropped.clips == 1
+
+
+def test_a_selection_is_no_older_for_what_another_was_made_by(tmp_path: Path) -> None:
+    truth = build(tmp_path / "dataset", 24)
+    other: dict[str, Any] = {"select": {"name": "other", "rules": {"motion": {"min": 1.0, "nulls": "drop"}}}}
+    recipe = parse_recipe({"name": "reported", "steps": [*STEPS, other]})
+    dataset = DatasetTables.open(truth.path)
+    record_run(dataset, recipe)
+    again.select_again(str(truth.path), "other", ["other.rules.motion.min=2"])
+    assert gather(str(truth.path), selection="main").lineage.stale is None
+    for now, why in (
+        (recipe, None),
+        (parse_recipe({"name": "other name", "steps": STEPS}), None),
+        (parse_recipe({"name": "reported", "steps": STEPS}, ["main.rules.motion.min=2"]), "other rules"),
+        (parse_recipe({"name": "reported", "steps": STEPS}, ["main.overlaps=keep"]), "copies and overlaps"),
+        (parse_recipe({"name": "reported", "steps": STEPS}, ["text.side=512"]), "other tables"),
+        (parse_recipe({"name": "reported", "steps": [*STEPS[:-1], other]}), "no selection of this name"),
+    ):
+        record_run(dataset, now)
+        data = gather(str(truth.path), selection="main")
+        assert (data.lineage.stale is None) if why is None else (why in str(data.lineage.stale))
+        assert ("makes it anew" in render(data)) == (why not in (None, "no selection of this name"))
 
 
 def test_the_page_says_what_was_chosen_by_what(truth: Truth, data: ReportData) -> None:

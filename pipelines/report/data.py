@@ -254,8 +254,9 @@ class ExportNoted:
 class Lineage:
     """Enough to say later what was chosen and why.
 
-    ``recipe``: as YAML, overrides applied. ``selected``: what the selection was made by: its rules, the numbers that they
-    came to, and the versions of the tables that it read. ``stale``: why these are no longer the recipe's, None where they are.
+    ``recipe``: as YAML, overrides applied; ``in_recipe``: it has a selection of this name. ``selected``: what the selection
+    was made by: its rules, the numbers that they came to, and the versions of the tables that it read. ``stale``: why these
+    are no longer the recipe's, None where they are.
     """
 
     recipe: str
@@ -263,6 +264,7 @@ class Lineage:
     recipe_hash: str
     selected: Mapping[str, Any]
     stale: str | None
+    in_recipe: bool
     steps: tuple[MadeBy, ...]
     runs: tuple[RunNoted, ...]
     more_runs: int

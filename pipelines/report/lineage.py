@@ -16,10 +16,10 @@ from dailies.curation.errors import DailiesError, DatasetError
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.exporting import report as report_export
 from dailies.pipelines.footage import notes
-from dailies.pipelines.recipes import CurationRecipe, CutStep, ObserveStep, kind_of_step, resolved
+from dailies.pipelines.recipes import CurationRecipe, CutStep, ObserveStep, SelectStep, kind_of_step, resolved
 from dailies.pipelines.report.data import ExportNoted, Failures, Lineage, MadeBy, RunNoted, StageTime
 from dailies.pipelines.report.judged import JudgedClips
-from dailies.pipelines.selecting import clips_table
+from dailies.pipelines.selecting import clips_table, read_by
 
 RUNS_SHOWN = 12
 MOST_SECONDS = 1e12
@@ -45,6 +45,7 @@ def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) 
         recipe_hash=recipe.hash,
         selected=scrub_data(dict(clips.properties)),
         stale=_stale(dataset, recipe, clips),
+        in_recipe=_step(recipe, clips) is not None,
         steps=tuple(_made_by(dataset, recipe)),
         runs=tuple(runs),
         more_runs=len(rows) - len(runs),
@@ -62,8 +63,21 @@ def _stale(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) -
     changed = [name for name, version in read.items() if name not in there or dataset.table(name).version() != version]
     if changed:
         return f"clips or scores came or went since it was made: {', '.join(sorted(changed))}"
-    made_by = clips.properties.get("recipe_hash")
-    return None if made_by in (None, recipe.hash) else f"it was made by recipe {made_by}, and not by {recipe.hash}"
+    step = _step(recipe, clips)
+    if step is None:
+        return "the recipe of the last run has no selection of this name"
+    if clips.properties.get("rules") != step.criteria.told():
+        return "it was made by other rules than the recipe's"
+    if any(clips.properties.get(name) not in (None, getattr(step, name)) for name in ("duplicates", "overlaps")):
+        return "it was made by another choice of copies and overlaps than the recipe's"
+    if set(read) != set(read_by(recipe, step)):
+        return "it was made from other tables than the recipe's"
+    return None
+
+
+def _step(recipe: CurationRecipe, clips: JudgedClips) -> SelectStep | None:
+    steps = (step for step in recipe.steps if isinstance(step, SelectStep))
+    return next((step for step in steps if step.name == clips.selection), None)
 
 
 def _made_by(dataset: DatasetTables, recipe: CurationRecipe) -> Iterator[MadeBy]:
