@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shlex
+import tracemalloc
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,18 +24,20 @@ import dailies as door
 from dailies.curation import schema
 from dailies.curation.config import parse_assignment
 from dailies.curation.errors import DatasetError, UsageError
+from dailies.curation.select import column_values
 from dailies.curation.select.conditions import rank_high, rank_low
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
 from dailies.pipelines.maintenance import take_down
 from dailies.pipelines.recipes.recipe import parse_recipe
 from dailies.pipelines.report import charts, gather, page, render, samples, stats, write_report
-from dailies.pipelines.report.data import ReportData, Threshold
+from dailies.pipelines.report import judged as judging
+from dailies.pipelines.report.data import Amount, FunnelStep, ReportData, Threshold
 from dailies.pipelines.report.funnel import reason_order
-from dailies.pipelines.report.judged import BETWEEN, JudgedClips, judged
+from dailies.pipelines.report.judged import BETWEEN, JudgedClips, judged, numbers
 from dailies.pipelines.report.lineage import times
 from dailies.pipelines.report.samples import duplicates
-from dailies.pipelines.report.scores import plain, score, words_in
+from dailies.pipelines.report.scores import bars, plain, score, words_in
 from dailies.pipelines.run_rows import record_run
 from tests.conftest import Dailies
 from tests.report_dataset import HOSTILE, SECRET, STEPS, UNLICENSED, Truth, build, picture
@@ -444,6 +447,39 @@ def test_groups_of_duplicates_are_those_of_the_step_and_copies_beside_them() -> 
     ]
     assert seen.shown[0].clips[1].note == "1.0 s, distance 0.125"
     assert duplicates(verdicts(clip_id=["a"])).groups == 0
+
+
+def test_of_many_clips_few_become_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays are of 8 bytes a clip and column; lists of lists, and a word of each clip, are of ten times that."""
+    count = 100_000
+    clips = verdicts(
+        clip_id=[f"{n:06}" for n in range(count)],
+        why=["", "x_low"] * (count // 2),
+        keep=[True, False] * (count // 2),
+        x=list(range(count)),
+        word=[str(n) for n in range(count)],
+        duplicate_group=[n // 2 for n in range(count)],
+        manifest=['{"x": 1, "y": 2}', '{"x": 2}'] * (count // 2),
+    )
+    ruled = replace(clips, limits={"x": {"min": 3}})
+    (step,) = (FunnelStep(reason="x_low", limit="", dropped=Amount(), fell=Amount(), alone=Amount(), left=Amount()),)
+    tracemalloc.start()
+    assert bars(clips, "word", "") is None
+    assert [len(pair.dropped) for pair in samples.beside(ruled, [step])] == [6]
+    found = duplicates(clips)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.groups, found.clips, len(found.shown)) == (count // 2, count, 12)
+    assert [each.clip_id for each in found.shown[0].clips] == ["004166", "004167"]
+    assert peak < 60 * count
+    read: list[int] = []
+    monkeypatch.setattr(
+        judging, "column_values", lambda rows, name: read.append(len(rows)) or column_values(rows, name)
+    )
+    for _ in range(2):
+        assert numbers(clips.column("manifest.x"))[:3].tolist() == [1, 2, 1]
+        assert np.isnan(numbers(clips.column("manifest.y"))[1])
+    assert read == [2, 2]
 
 
 def test_captions_are_as_long_as_their_words() -> None:

@@ -36,6 +36,7 @@ class JudgedClips:
     limits: Mapping[str, Any]
     properties: Mapping[str, Any]
     apart: Mapping[str, pa.Array] = field(default_factory=dict)
+    _parsed: dict[str, pa.ChunkedArray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def limited(self) -> list[str]:
@@ -78,7 +79,11 @@ class JudgedClips:
     def column(self, name: str) -> pa.ChunkedArray | None:
         """Return a column by the name that rules call it, None where there is none."""
         if name.startswith("manifest."):
-            return column_values(self.rows, name)
+            if name not in self._parsed:  # clips of one source share a manifest: each is parsed once
+                texts = pc.unique(self.rows["manifest"])
+                values = column_values(pa.table({"manifest": texts}), name)
+                self._parsed[name] = values.take(pc.index_in(self.rows["manifest"], value_set=texts))
+            return self._parsed[name]
         return self.rows[name] if name in self.rows.column_names else None
 
 

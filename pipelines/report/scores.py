@@ -247,15 +247,16 @@ def plain(clips: JudgedClips, column: str, doc: str, unit: str, values: NDArray[
 
 def bars(clips: JudgedClips, column: str, doc: str) -> Bars | None:
     """Return the usable clips by a column of words; None where there are none, or as good as one for each clip."""
-    rows = clips.rows.filter(pa.array(clips.usable))
-    if not len(rows):
+    usable = clips.usable
+    words = clips.rows[column].filter(pa.array(usable))
+    if pc.count_distinct(words).as_py() > max(WORDS, (len(words) - words.null_count) // 4):
         return None
-    table = pa.table({"word": rows[column], "keep": pa.array(clips.keep[clips.usable])}).drop_null()
+    table = pa.table({"word": words, "keep": pa.array(clips.keep[usable])}).drop_null()
     sums = table.group_by(["word", "keep"]).aggregate([([], "count_all")]).to_pylist()
     counts: dict[str, list[int]] = {}
     for row in sums:
         counts.setdefault(str(row["word"]), [0, 0])[0 if row["keep"] else 1] += row["count_all"]
-    if not counts or len(counts) > max(WORDS, len(table) // 4):
+    if not counts:
         return None
     order = sorted(counts, key=lambda word: (-sum(counts[word]), word))
     others = sum(sum(counts[word]) for word in order[WORDS:])
