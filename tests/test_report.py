@@ -29,6 +29,7 @@ from dailies.curation.select.conditions import rank_high, rank_low
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
 from dailies.pipelines.maintenance import take_down
+from dailies.pipelines.recipes import CaptionStep, SelectStep
 from dailies.pipelines.recipes.recipe import parse_recipe
 from dailies.pipelines.report import charts, gather, page, render, samples, stats, write_report
 from dailies.pipelines.report import judged as judging
@@ -39,6 +40,7 @@ from dailies.pipelines.report.lineage import times
 from dailies.pipelines.report.samples import duplicates
 from dailies.pipelines.report.scores import bars, plain, score, words_in
 from dailies.pipelines.run_rows import record_run
+from dailies.pipelines.selecting import select_step
 from tests.conftest import Dailies
 from tests.report_dataset import HOSTILE, SECRET, STEPS, UNLICENSED, Truth, build, picture
 
@@ -419,7 +421,11 @@ def test_a_reason_is_a_whole_word() -> None:
 
 def test_a_column_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
     truth = build(tmp_path / "dataset", 40)
-    again.select_again(str(truth.path), "main", ['main.rules={"manifest.a,luma_low, b": {min: 3, nulls: drop}}'])
+    rules = {"manifest.a,luma_low, b": {"min": 3, "nulls": "drop"}}
+    recipe = parse_recipe({"name": "reported", "steps": [*STEPS[:-1], {"select": {"rules": rules}}]})
+    dataset = DatasetTables.open(truth.path)
+    record_run(dataset, recipe)
+    select_step(dataset, recipe, recipe.step(SelectStep))
     data = gather(str(truth.path))
     reasons = [step.reason for step in data.funnel.steps]
     assert reasons == ["too_short", "manifest_a,luma_low, b_missing"]
@@ -577,6 +583,26 @@ def test_nested_rules_caps_and_samples_are_shown(tmp_path: Path) -> None:
     text = render(data)
     assert "luma * 2 &lt; 100" in text
     assert "over 2 per source_id" in text
+
+
+def test_long_texts_leave_the_page_small(small: Truth) -> None:
+    """Ten million characters of a model's caption, of what a tool said, and of a recipe."""
+    long = "x" * 10_000_000
+    dataset = DatasetTables.open(small.path)
+    step = next(step for step in small.recipe.steps if isinstance(step, CaptionStep))
+    table = dataset.table(small.recipe.annotations(step), schema.scores(step.spec.columns))
+    row = table.read().to_pylist()[0]
+    table.put([{**row, "text": long}], equals={"clip_id": row["clip_id"]})
+    failed = schema.failed("score", "unreadable", long)
+    table = dataset.table(small.recipe.annotations(small.recipe.before(None)[0]))
+    row = table.read().to_pylist()[0]
+    table.put([{**row, **failed}], equals={"clip_id": row["clip_id"]})
+    data = gather(str(small.path))
+    lengths = [len(text) for clip in data.clips.values() for text in clip.captions.values()]
+    assert max(lengths) == 4000
+    assert max(len(each.message) for each in data.failures) == 2000
+    whole = replace(data, lineage=replace(data.lineage, recipe=long, selected={"rules": long}))
+    assert len(render(whole)) < len(render(data)) + 250_000
 
 
 @pytest.mark.parametrize(

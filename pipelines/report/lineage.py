@@ -13,6 +13,7 @@ from dailies.curation import schema
 from dailies.curation.addresses import name_of, scrub, scrub_data
 from dailies.curation.config import read_object
 from dailies.curation.errors import DailiesError, DatasetError
+from dailies.curation.plain_text import shortened
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.exporting import report as report_export
 from dailies.pipelines.footage import notes
@@ -23,6 +24,7 @@ from dailies.pipelines.selecting import clips_table, read_by
 
 RUNS_SHOWN = 12
 MOST_SECONDS = 1e12
+LONGEST = 2000  # characters of a message or a command
 
 
 def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) -> Lineage:
@@ -32,7 +34,7 @@ def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) 
     runs = [
         RunNoted(
             started="" if row["started"] is None else f"{row['started']:%Y-%m-%d %H:%M:%S}",
-            command=scrub(row["command"] or ""),
+            command=shortened(scrub(row["command"] or ""), LONGEST),
             version=row["version"] or "",
             recipe_hash=row["recipe_hash"] or "",
         )
@@ -152,11 +154,15 @@ def _by_kind(stage: str, rows: pa.Table) -> list[Failures]:
         failure = row["failure"] or {"kind": "unknown", "message": ""}
         kind = failure["kind"]
         counts[kind] = counts.get(kind, 0) + 1
-        first.setdefault(kind, (scrub(failure["message"] or ""), name_of(row[where] or "")))
+        first.setdefault(kind, _message(failure["message"], row[where]))
     return [
         Failures(stage=stage, kind=kind, count=count, message=first[kind][0], where=first[kind][1])
         for kind, count in counts.items()
     ]
+
+
+def _message(message: str | None, where: str | None) -> tuple[str, str]:
+    return shortened(scrub(message or ""), LONGEST), shortened(name_of(where or ""), LONGEST)
 
 
 # ---- how long it took -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dailies.curation.addresses import public, scrub
 from dailies.curation.atomic import new_file
 from dailies.curation.errors import UsageError
-from dailies.curation.plain_text import clean, counted, length, share
+from dailies.curation.plain_text import clean, counted, length, share, shortened
 from dailies.curation.progress import Progress, silent
 from dailies.curation.tables import DatasetTables, Folder
 from dailies.pipelines.report import charts
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = "report"
+LONGEST = 100_000  # characters of a text, such as a recipe
 
 
 def write_report(
@@ -150,7 +151,9 @@ def _plain(value: object) -> object:
     """Jinja passes the value of every ``{{ }}`` through here."""
     from markupsafe import Markup
 
-    return clean(scrub(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return shortened(clean(scrub(value)), LONGEST)
 
 
 def figure(value: float, digits: int = 4) -> str:

@@ -18,7 +18,7 @@ from dailies.curation import pictures, schema
 from dailies.curation.addresses import name_of, scrub
 from dailies.curation.contact_sheet import spread
 from dailies.curation.errors import SourceError
-from dailies.curation.plain_text import one_line
+from dailies.curation.plain_text import one_line, shortened
 from dailies.curation.tables import DatasetTables, Table, read_part, with_places
 from dailies.pipelines.recipes import CurationRecipe
 from dailies.pipelines.report.data import AlikeClips, Beside, Clip, ClipNote, Duplicates, FunnelStep, Picture
@@ -31,6 +31,7 @@ GROUPS, MEMBERS = 12, 4  # groups of duplicates, and clips of each
 CAPTIONED = 12
 FRAMES, HEIGHT, WIDEST = 6, 144, 320  # of a clip's picture; px of each frame
 QUALITY = 60
+LONGEST, LONGEST_NAME = 4000, 300  # characters of a caption, and of a file's name
 MOST_BYTES = 9_000_000  # of all pictures together: a third more in the page, which stays under 15 MB
 
 
@@ -180,12 +181,12 @@ def clips_shown(
         size += 0 if picture is None else len(picture.jpeg)
         shown[row["clip_id"]] = Clip(
             clip_id=row["clip_id"],
-            source=name_of(row["uri"] or ""),
+            source=shortened(name_of(row["uri"] or ""), LONGEST_NAME),
             place=_place(row),
             seconds=row["seconds"] or 0.0,
             keep=row["keep"],
             reasons=tuple(filter(None, row["why"].split(BETWEEN))),
-            captions={name: scrub(one_line(row[name])) for name in captions if row[name]},
+            captions={name: shortened(scrub(one_line(row[name])), LONGEST) for name in captions if row[name]},
             picture=picture,
         )
     return shown

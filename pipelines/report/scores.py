@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dailies.curation.config import joined
+from dailies.curation.plain_text import shortened
 from dailies.pipelines.report.data import Bars, ClipNote, Histogram, Score, Side, Threshold
 from dailies.pipelines.report.judged import JudgedClips, numbers
 
 BINS = 40
 STEPS = 160  # places where a limit can be moved to
 NEAREST = 6  # clips shown on each side of a limit
-WORDS = 16  # bars of a chart at most
+WORDS, LONGEST = 16, 200  # bars of a chart at most, and characters of a word
 TAIL = 0.005  # share of the clips at either end that a histogram may put into its last bin
 FARTHEST = 1e300  # where a chart ends: the distance of two such numbers is one too
 SIDES: Mapping[Side, str] = {"min": "low", "max": "high"}
@@ -263,7 +264,7 @@ def bars(clips: JudgedClips, column: str, doc: str) -> Bars | None:
     return Bars(
         column=column,
         doc=doc,
-        rows=tuple((word, counts[word][0], counts[word][1]) for word in order[:WORDS]),
+        rows=tuple((shortened(word, LONGEST), counts[word][0], counts[word][1]) for word in order[:WORDS]),
         others=others,
     )
 
