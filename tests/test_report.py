@@ -428,7 +428,7 @@ def test_a_column_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
     select_step(dataset, recipe, recipe.step(SelectStep))
     data = gather(str(truth.path))
     reasons = [step.reason for step in data.funnel.steps]
-    assert reasons == ["too_short", "manifest_a,luma_low, b_missing"]
+    assert reasons == ["too_short", "duplicate", "manifest_a,luma_low, b_missing"]
     assert [pair.step.reason for pair in data.beside] == reasons
     assert all(pair.dropped for pair in data.beside)
     assert {reason for clip in data.clips.values() for reason in clip.reasons} == {*reasons}
