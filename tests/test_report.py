@@ -255,7 +255,7 @@ def test_a_share_that_is_told_keeps_what_it_says(side: Literal["min", "max"], co
         ([0.0, 0.0, 0.0], 0.07, False),
         ([0.0, 5e-324, 1e-310], 1e-310, False),
         ([np.inf, 1.0, 2.0], 2.0, False),
-        ([0.1, 0.2, 0.9], 10**400, None),
+        pytest.param([0.1, 0.2, 0.9], 10**400, None, id="larger than any float"),
     ],
 )
 def test_a_chart_of_any_numbers_has_places(x: list[float], limit: float, off: bool | None) -> None:

@@ -66,8 +66,8 @@ class Live:
             if self._made != state:
                 data = gather(self.url, selection=self.selection)
                 shown = pa.array(list(data.clips), pa.string())
-                held = pc.is_in(shown, value_set=places["clip_id"].combine_chunks())
-                playable = set(shown.filter(held).to_pylist())
+                in_export = pc.is_in(shown, value_set=places["clip_id"].combine_chunks())
+                playable = set(shown.filter(in_export).to_pylist())
                 self._page = render(data, live=True, playable=playable).encode()
                 self._made = state
             return self._page

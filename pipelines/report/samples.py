@@ -102,23 +102,23 @@ def duplicates(clips: JudgedClips) -> Duplicates:
     Of the groups, whose number has no bound, only those that are shown become Python's.
     """
     rows, keep, seconds = clips.rows, clips.keep, clips.seconds
-    found: list[tuple[str, Any]] = []  # column of kinds, and lists of row numbers
+    groups: list[tuple[str, Any]] = []  # column of kinds, and lists of row numbers
     told = np.zeros(len(rows), dtype=bool)
     for name in (name for name in rows.column_names if name.endswith("duplicate_group")):
         lists = _alike(clips, [name], pc.is_valid(rows[name]))
         told[lists.flatten().to_numpy()] = True
-        found.append((f"{name.removesuffix('group')}kind", lists))
+        groups.append((f"{name.removesuffix('group')}kind", lists))
     copies = rows["content_id"].filter(pa.array(clips.fell("duplicate")))
     alike = pc.and_(pc.is_in(rows["content_id"], value_set=pc.unique(copies)), pc.equal(rows["status"], "ok"))
     lists = _alike(clips, ["content_id", "stream", "start", "end"], alike)
     if len(lists):
         starts = np.cumsum([0, *pc.list_value_length(lists).to_numpy()[:-1]])
         known = np.logical_and.reduceat(told[lists.flatten().to_numpy()], starts)
-        found.append(("", lists.filter(pa.array(~known))))
+        groups.append(("", lists.filter(pa.array(~known))))
     shown = []
-    total = sum(len(lists) for _, lists in found)
+    total = sum(len(lists) for _, lists in groups)
     for place in spread(range(total), GROUPS):
-        kinds, group = _group(found, place)
+        kinds, group = _group(groups, place)
         chosen = sorted(group, key=lambda row: not keep[row])[:MEMBERS]
         shown.append(
             AlikeClips(
@@ -127,7 +127,7 @@ def duplicates(clips: JudgedClips) -> Duplicates:
                 clips=tuple(_member(rows, seconds, row) for row in chosen),
             )
         )
-    return Duplicates(groups=total, clips=sum(len(lists.flatten()) for _, lists in found), shown=tuple(shown))
+    return Duplicates(groups=total, clips=sum(len(lists.flatten()) for _, lists in groups), shown=tuple(shown))
 
 
 def _alike(clips: JudgedClips, columns: Sequence[str], among: Any) -> pa.ListArray:
@@ -138,9 +138,9 @@ def _alike(clips: JudgedClips, columns: Sequence[str], among: Any) -> pa.ListArr
     return lists.filter(pc.greater(pc.list_value_length(lists), 1))
 
 
-def _group(found: Sequence[tuple[str, Any]], place: int) -> tuple[str, list[int]]:
+def _group(groups: Sequence[tuple[str, Any]], place: int) -> tuple[str, list[int]]:
     """Return the group at a place among all of them, with the column of its kind."""
-    for kinds, lists in found:
+    for kinds, lists in groups:
         if place < len(lists):
             return kinds, lists[place].as_py()
         place -= len(lists)
@@ -151,8 +151,8 @@ def _kind(rows: pa.Table, kinds: str, group: Sequence[int]) -> str:
     """Return how the clips of a group are alike, in a word."""
     if not kinds:
         return "exact"
-    said = rows[kinds].take(pa.array(group)).drop_null() if kinds in rows.column_names else []
-    return str(said[0]) if len(said) else ""
+    names = rows[kinds].take(pa.array(group)).drop_null() if kinds in rows.column_names else []
+    return str(names[0]) if len(names) else ""
 
 
 def _member(rows: pa.Table, seconds: NDArray[np.float64], row: int) -> ClipNote:

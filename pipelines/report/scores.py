@@ -249,10 +249,10 @@ def plain(clips: JudgedClips, column: str, doc: str, unit: str, values: NDArray[
 def bars(clips: JudgedClips, column: str, doc: str) -> Bars | None:
     """Return the usable clips by a column of words; None where there are none, or as good as one for each clip."""
     usable = clips.usable
-    words = clips.rows[column].filter(pa.array(usable))
-    if pc.count_distinct(words).as_py() > max(WORDS, (len(words) - words.null_count) // 4):
+    texts = clips.rows[column].filter(pa.array(usable))
+    if pc.count_distinct(texts).as_py() > max(WORDS, (len(texts) - texts.null_count) // 4):
         return None
-    table = pa.table({"word": words, "keep": pa.array(clips.keep[usable])}).drop_null()
+    table = pa.table({"word": texts, "keep": pa.array(clips.keep[usable])}).drop_null()
     sums = table.group_by(["word", "keep"]).aggregate([([], "count_all")]).to_pylist()
     counts: dict[str, list[int]] = {}
     for row in sums:
