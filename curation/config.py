@@ -116,7 +116,9 @@ def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
 def joined(keys: Iterable[str]) -> str:
     """Return keys as a path of ``--set``: those that ``parse_assignment`` would part stand in quotes."""
     plain = re.compile(r"[^.=\"'\s][^.=]*")
-    return ".".join(key if plain.fullmatch(key) and key == key.strip() else json.dumps(key) for key in keys)
+    return ".".join(
+        key if plain.fullmatch(key) and key == key.strip() else json.dumps(key, ensure_ascii=False) for key in keys
+    )
 
 
 WORDS = {

@@ -27,6 +27,11 @@ def one_line(text: object) -> str:
     return clean(" ".join(str(text).split()))
 
 
+def shortened(text: str, most: int) -> str:
+    """Return ``text`` of at most ``most`` characters: a longer one ends in an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def spreadsheet(text: str) -> str:
     """Return a cell of CSV that no spreadsheet takes for a formula: such a text begins with a quote."""
     return f"'{text}" if _FORMULA.match(text) else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from dailies.curation import schema
 from dailies.curation.config import offered
@@ -23,8 +24,9 @@ def compare_selections(url: str, a: str, b: str) -> SelectionDiff:
     parts: dict[str, Held] = defaultdict(Held)
     drops: dict[str, dict[str, Held]] = {"only_a": defaultdict(Held), "only_b": defaultdict(Held)}
     splits: dict[str, dict[str, Held]] = defaultdict(lambda: {name: Held() for name in ("both", "only_a", "only_b")})
-    with connect(dataset, manifest=False) as connection:
-        rows = connection.execute(_statement(dataset, a, b)).fetchall()
+    clips = _clips_tables(dataset, a, b)
+    with connect(dataset, manifest=False, only=[f"selections/{a}", f"selections/{b}", *clips]) as connection:
+        rows = connection.execute(_statement(a, b, clips)).fetchall()
     for part, split, reason, clips, seconds in rows:
         some = Held(clips=clips, seconds=seconds)
         parts[part] += some
@@ -46,12 +48,18 @@ def compare_selections(url: str, a: str, b: str) -> SelectionDiff:
     )
 
 
-def _statement(dataset: DatasetTables, a: str, b: str) -> str:
-    """Return SQL of how many clips, and seconds, there are by part, split and the reason of the one that drops them."""
+def _clips_tables(dataset: DatasetTables, a: str, b: str) -> list[str]:
+    """Return the tables of clips that these selections are of."""
     read: dict[str, None] = {}
     for name in (a, b):
-        read |= dict.fromkeys(dataset.table(f"selections/{name}").properties().get("tables", {}))
-    clips = [name for name in read if name.startswith("clips/") and name in dataset.tables()]
+        tables = dataset.table(f"selections/{name}").properties().get("tables")
+        read |= dict.fromkeys(tables if isinstance(tables, dict) else {})
+    there = dataset.tables()
+    return [name for name in read if name.startswith("clips/") and name in there]
+
+
+def _statement(a: str, b: str, clips: Sequence[str]) -> str:
+    """Return SQL of how many clips, and seconds, there are by part, split and the reason of the one that drops them."""
     lengths = " union ".join(f'select clip_id, seconds from "{name}"' for name in clips) or "select '', 0.0 where false"
     return f"""
         select

@@ -7,9 +7,12 @@ import hashlib
 import io
 import json
 import re
+import shlex
+import tracemalloc
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,19 +22,27 @@ from PIL import Image
 
 import dailies as door
 from dailies.curation import schema
-from dailies.curation.errors import UsageError
+from dailies.curation.config import parse_assignment
+from dailies.curation.errors import DatasetError, UsageError
+from dailies.curation.select import column_values
+from dailies.curation.select.conditions import rank_high, rank_low
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
 from dailies.pipelines.maintenance import take_down
-from dailies.pipelines.report import gather, render, samples, stats, write_report
-from dailies.pipelines.report.data import ReportData, Threshold
+from dailies.pipelines.recipes import CaptionStep, SelectStep
+from dailies.pipelines.recipes.recipe import parse_recipe
+from dailies.pipelines.report import charts, gather, page, render, samples, stats, write_report
+from dailies.pipelines.report import judged as judging
+from dailies.pipelines.report.data import Amount, FunnelStep, ReportData, Threshold
 from dailies.pipelines.report.funnel import reason_order
-from dailies.pipelines.report.judged import JudgedClips, judged
+from dailies.pipelines.report.judged import BETWEEN, JudgedClips, judged, numbers
+from dailies.pipelines.report.lineage import times
 from dailies.pipelines.report.samples import duplicates
-from dailies.pipelines.report.scores import plain, score, words_in
+from dailies.pipelines.report.scores import bars, plain, score, words_in
 from dailies.pipelines.run_rows import record_run
+from dailies.pipelines.selecting import select_step
 from tests.conftest import Dailies
-from tests.report_dataset import HOSTILE, SECRET, UNLICENSED, Truth, build, picture
+from tests.report_dataset import HOSTILE, SECRET, STEPS, UNLICENSED, Truth, build, picture
 
 Flags = NDArray[np.bool_]
 
@@ -130,8 +141,22 @@ def test_what_the_page_says_to_set_keeps_what_it_says(
     limit = limit_of(data, column)
     assert limit.quantile == (column == "luma")
     for at in (limit.at // 2, (limit.at + len(limit.positions)) // 2):
-        setting = limit.setting.format(limit.shares[at] if limit.quantile else limit.positions[at])
+        setting = f"{limit.setting}={limit.shares[at] if limit.quantile else limit.positions[at]}"
         assert again.select_again(str(other.path), "main", [setting]).kept == limit.clips[at]
+
+
+@pytest.mark.parametrize("name", ["$(touch owned)", "it's; {}", 'a="b" {}', "größe . 'ü'", "plain"])
+def test_the_command_that_a_page_tells_holds_its_words_together(name: str) -> None:
+    column = f"manifest.{name}"
+    clips = verdicts(clip_id=list("abc"), manifest=[json.dumps({name: n}) for n in range(3)])
+    its = score(replace(clips, limits={column: {"min": 1.0}}), column, "", "")
+    assert its is not None
+    (limit,) = its.thresholds
+    before, after = page.around(limit.setting)
+    (word,) = shlex.split(f"{before}0.25{after}")
+    (step, rules, *keys, side), value = parse_assignment(word)
+    assert (step, rules, ".".join(keys), side, value) == ("main", "rules", column, "min", 0.25)
+    assert (before, after) == (f"{limit.setting}=", "") or name != "plain"
 
 
 def test_clips_beside_a_limit_are_the_nearest(truth: Truth, data: ReportData) -> None:
@@ -162,7 +187,7 @@ def test_a_limit_moves_neither_clips_without_a_value_nor_those_that_it_was_not_a
     clips = verdicts(
         clip_id=list("abcdefg"),
         x=[1, 2, 2, 3, 4, None, 1],
-        why=["x_low", "", "other", "", "other,x_low", "", ""],
+        why=["x_low", "", "other", "", BETWEEN.join(["other", "x_low"]), "", ""],
         keep=[False, True, False, True, False, True, True],
     )
     asked = JudgedClips(clips.rows, "main", {"x": {"min": 2.0}}, {"rules": {"x": {"min": 2}}})
@@ -180,6 +205,87 @@ def test_a_limit_moves_neither_clips_without_a_value_nor_those_that_it_was_not_a
     (limit,) = score(high, "x", "", "").thresholds  # type: ignore[union-attr]
     counted = dict(zip(limit.positions, limit.clips, strict=True))
     assert [counted[float(place)] for place in (1, 2, 4)] == [3, 5, 7]
+
+
+@pytest.mark.parametrize("count", [7, 13])
+@pytest.mark.parametrize("side", ["min", "max"])
+def test_a_share_that_is_told_keeps_what_it_says(side: Literal["min", "max"], count: int) -> None:
+    """Sevenths and thirteenths end in no decimal. Infinity has a rank; clips that the rule was not asked of have none."""
+    x = [*map(float, range(count - 1)), np.inf if side == "min" else -np.inf, -5.0, 99.0, None, None]
+    asked = np.sort(np.asarray(x[:count]))
+    limit = float(asked[count // 2])
+    low, fell = (
+        side == "min",
+        np.asarray([value is not None and (value < limit if side == "min" else value > limit) for value in x]),
+    )
+    fell[count:] = False
+    clips = verdicts(
+        clip_id=[f"c{n:02}" for n in range(len(x))],
+        source_id=["mine"] * count + ["other"] * 3 + ["mine"],
+        x=x,
+        why=[f"x_{'low' if low else 'high'}" if yes else "" for yes in fell],
+        keep=(~fell).tolist(),
+    )
+    told = {
+        "limits": {"x": {side: limit, "not_applied": "3 clips"}},
+        "properties": {"rules": {"x": {f"{side}_quantile": 0.5}}},
+    }
+    its = score(replace(clips, **told, apart={"x": pa.array(["other"])}), "x", "", "")
+    assert its is not None
+    assert its.missing == 2
+    (moved,) = its.thresholds
+    assert moved.quantile
+    assert len(moved.shares) == len(moved.positions) > 1
+    rank = rank_low if low else rank_high
+    for share, kept in zip(moved.shares, moved.clips, strict=True):
+        value = asked[rank(share, count)]
+        assert kept == (asked >= value if low else asked <= value).sum() + 4, share
+    assert rank_low(1.5e-7, 10_000_000) == 1
+
+
+@pytest.mark.parametrize(
+    ("x", "limit", "off"),
+    [
+        ([-1e308, 0.0, 1e308], 1e308, True),
+        ([1.0, 2.0, 3.0], 1e308, True),
+        ([0.1, 0.2, 0.9], 1e6, True),
+        ([0.1, 0.2, 0.9], 1.5, False),
+        ([1e17] * 3, 1e17, False),
+        ([-1e25, -1e25, -1e25], 3.0, False),
+        ([0.0, 0.0, 0.0], 0.07, False),
+        ([0.0, 5e-324, 1e-310], 1e-310, False),
+        ([np.inf, 1.0, 2.0], 2.0, False),
+        pytest.param([0.1, 0.2, 0.9], 10**400, None, id="larger than any float"),
+    ],
+)
+def test_a_chart_of_any_numbers_has_places(x: list[float], limit: float, off: bool | None) -> None:
+    clips = verdicts(clip_id=list("abc"), x=x, seconds=[np.inf, 1.0, np.nan])
+    asked = replace(clips, limits={"x": {"max": limit}}, properties={"rules": {"x": {"max": limit}}})
+    its = score(asked, "x", "", "")
+    assert its is not None
+    edges = its.histogram.edges
+    assert np.isfinite(edges).all()
+    assert (np.diff(edges) > 0).all()
+    assert sum(its.histogram.kept) == 3
+    json.dumps([[each.positions, each.clips, each.seconds] for each in its.thresholds], allow_nan=False)
+    if off is None:
+        assert its.thresholds == ()
+        return
+    (moved,) = its.thresholds
+    assert moved.positions[moved.at] == limit
+    assert (limit > edges[-1]) == off
+    chart = str(charts.histogram(its.histogram, "", [("max", limit)]))
+    assert ('x1="40.000"' in chart) >= off
+    assert ('class="limit off"' in chart) == off
+    assert plain(clips, "x", "", "", np.asarray(x)) is not None
+
+
+def test_a_limit_far_away_leaves_the_clips_a_chart() -> None:
+    clips = verdicts(clip_id=[f"{n:03}" for n in range(100)], x=[n / 100 for n in range(100)])
+    its = score(replace(clips, limits={"x": {"max": 1e6}}), "x", "", "")
+    assert its is not None
+    assert max(its.histogram.kept) < 10
+    assert its.thresholds[0].at == len(its.thresholds[0].positions) - 1
 
 
 def test_what_a_rule_dropped_stands_beside_what_was_kept(truth: Truth, data: ReportData) -> None:
@@ -307,9 +413,25 @@ def verdicts(**columns: list[Any]) -> JudgedClips:
 
 
 def test_a_reason_is_a_whole_word() -> None:
-    clips = verdicts(clip_id=list("abcd"), why=["x_low", "max_x_low", "a,x_low,b", "x_low_b"])
-    assert clips.fell("x_low").tolist() == [True, False, True, False]
-    assert clips.only("x_low").tolist() == [True, False, False, False]
+    several = BETWEEN.join(["a", "x_low", "b"])
+    clips = verdicts(clip_id=list("abcde"), why=["x_low", "max_x_low", several, "x_low_b", "manifest_a,x_low,b_low"])
+    assert clips.fell("x_low").tolist() == [True, False, True, False, False]
+    assert clips.only("x_low").tolist() == [True, False, False, False, False]
+
+
+def test_a_column_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
+    truth = build(tmp_path / "dataset", 40)
+    rules = {"manifest.a,luma_low, b": {"min": 3, "nulls": "drop"}}
+    recipe = parse_recipe({"name": "reported", "steps": [*STEPS[:-1], {"select": {"rules": rules}}]})
+    dataset = DatasetTables.open(truth.path)
+    record_run(dataset, recipe)
+    select_step(dataset, recipe, recipe.step(SelectStep))
+    data = gather(str(truth.path))
+    reasons = [step.reason for step in data.funnel.steps]
+    assert reasons == ["too_short", "duplicate", "manifest_a,luma_low, b_missing"]
+    assert [pair.step.reason for pair in data.beside] == reasons
+    assert all(pair.dropped for pair in data.beside)
+    assert {reason for clip in data.clips.values() for reason in clip.reasons} == {*reasons}
 
 
 def test_groups_of_duplicates_are_those_of_the_step_and_copies_beside_them() -> None:
@@ -331,6 +453,39 @@ def test_groups_of_duplicates_are_those_of_the_step_and_copies_beside_them() -> 
     ]
     assert seen.shown[0].clips[1].note == "1.0 s, distance 0.125"
     assert duplicates(verdicts(clip_id=["a"])).groups == 0
+
+
+def test_of_many_clips_few_become_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays are of 8 bytes a clip and column; lists of lists, and a word of each clip, are of ten times that."""
+    count = 100_000
+    clips = verdicts(
+        clip_id=[f"{n:06}" for n in range(count)],
+        why=["", "x_low"] * (count // 2),
+        keep=[True, False] * (count // 2),
+        x=list(range(count)),
+        word=[str(n) for n in range(count)],
+        duplicate_group=[n // 2 for n in range(count)],
+        manifest=['{"x": 1, "y": 2}', '{"x": 2}'] * (count // 2),
+    )
+    ruled = replace(clips, limits={"x": {"min": 3}})
+    (step,) = (FunnelStep(reason="x_low", limit="", dropped=Amount(), fell=Amount(), alone=Amount(), left=Amount()),)
+    tracemalloc.start()
+    assert bars(clips, "word", "") is None
+    assert [len(pair.dropped) for pair in samples.beside(ruled, [step])] == [6]
+    found = duplicates(clips)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.groups, found.clips, len(found.shown)) == (count // 2, count, 12)
+    assert [each.clip_id for each in found.shown[0].clips] == ["004166", "004167"]
+    assert peak < 60 * count
+    read: list[int] = []
+    monkeypatch.setattr(
+        judging, "column_values", lambda rows, name: read.append(len(rows)) or column_values(rows, name)
+    )
+    for _ in range(2):
+        assert numbers(clips.column("manifest.x"))[:3].tolist() == [1, 2, 1]
+        assert np.isnan(numbers(clips.column("manifest.y"))[1])
+    assert read == [2, 2]
 
 
 def test_captions_are_as_long_as_their_words() -> None:
@@ -373,6 +528,28 @@ def test_a_selection_that_was_made_before_says_so(tmp_path: Path) -> None:
     assert step.dropped.clips == 1
 
 
+def test_a_selection_is_no_older_for_what_another_was_made_by(tmp_path: Path) -> None:
+    truth = build(tmp_path / "dataset", 24)
+    other: dict[str, Any] = {"select": {"name": "other", "rules": {"motion": {"min": 1.0, "nulls": "drop"}}}}
+    recipe = parse_recipe({"name": "reported", "steps": [*STEPS, other]})
+    dataset = DatasetTables.open(truth.path)
+    record_run(dataset, recipe)
+    again.select_again(str(truth.path), "other", ["other.rules.motion.min=2"])
+    assert gather(str(truth.path), selection="main").lineage.stale is None
+    for now, why in (
+        (recipe, None),
+        (parse_recipe({"name": "other name", "steps": STEPS}), None),
+        (parse_recipe({"name": "reported", "steps": STEPS}, ["main.rules.motion.min=2"]), "other rules"),
+        (parse_recipe({"name": "reported", "steps": STEPS}, ["main.overlaps=keep"]), "copies and overlaps"),
+        (parse_recipe({"name": "reported", "steps": STEPS}, ["text.side=512"]), "other tables"),
+        (parse_recipe({"name": "reported", "steps": [*STEPS[:-1], other]}), "no selection of this name"),
+    ):
+        record_run(dataset, now)
+        data = gather(str(truth.path), selection="main")
+        assert (data.lineage.stale is None) if why is None else (why in str(data.lineage.stale))
+        assert ("makes it anew" in render(data)) == (why not in (None, "no selection of this name"))
+
+
 def test_the_page_says_what_was_chosen_by_what(truth: Truth, data: ReportData) -> None:
     lineage = data.lineage
     assert "min: 0.5" in lineage.recipe
@@ -406,6 +583,59 @@ def test_nested_rules_caps_and_samples_are_shown(tmp_path: Path) -> None:
     text = render(data)
     assert "luma * 2 &lt; 100" in text
     assert "over 2 per source_id" in text
+
+
+def test_long_texts_leave_the_page_small(small: Truth) -> None:
+    """Ten million characters of a model's caption, of what a tool said, and of a recipe."""
+    long = "x" * 10_000_000
+    dataset = DatasetTables.open(small.path)
+    step = next(step for step in small.recipe.steps if isinstance(step, CaptionStep))
+    table = dataset.table(small.recipe.annotations(step), schema.scores(step.spec.columns))
+    row = table.read().to_pylist()[0]
+    table.put([{**row, "text": long}], equals={"clip_id": row["clip_id"]})
+    failed = schema.failed("score", "unreadable", long)
+    table = dataset.table(small.recipe.annotations(small.recipe.before(None)[0]))
+    row = table.read().to_pylist()[0]
+    table.put([{**row, **failed}], equals={"clip_id": row["clip_id"]})
+    data = gather(str(small.path))
+    lengths = [len(text) for clip in data.clips.values() for text in clip.captions.values()]
+    assert max(lengths) == 4000
+    assert max(len(each.message) for each in data.failures) == 2000
+    whole = replace(data, lineage=replace(data.lineage, recipe=long, selected={"rules": long}))
+    assert len(render(whole)) < len(render(data)) + 250_000
+
+
+@pytest.mark.parametrize(
+    "text", ['{"observe": "long"}', "[]", "not JSON", '{"observe": NaN}', '{"observe": [1]}', '{"observe": 1e400}']
+)
+def test_times_that_are_none_are_one_line(text: str, small: Truth) -> None:
+    dataset = DatasetTables.open(small.path)
+    rows = dataset.table("runs").read().to_pylist()
+    dataset.table("runs").put([{**rows[-1], "stage_seconds": text}], equals={"run_id": rows[-1]["run_id"]})
+    with pytest.raises(DatasetError, match="stage_seconds of a run"):
+        times(dataset, small.recipe)
+
+
+def test_a_run_need_not_say_when_it_was(small: Truth) -> None:
+    dataset = DatasetTables.open(small.path)
+    row = dataset.table("runs").read().to_pylist()[-1]
+    dataset.table("runs").put([{**row, "started": None, "stage_seconds": None}], equals={"run_id": row["run_id"]})
+    data = gather(str(small.path))
+    assert data.lineage.runs[-1].started == ""
+    assert data.times == ()
+
+
+def test_the_page_of_a_dataset_in_a_store_replaces_no_file(
+    small: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DatasetTables, "is_local", False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report.html").write_text("of another dataset")
+    with pytest.raises(UsageError, match=r"report\.html is there already, .*; --out report\.html replaces it"):
+        write_report(str(small.path))
+    assert (tmp_path / "report.html").read_text() == "of another dataset"
+    assert write_report(str(small.path), "report.html") == "report.html"
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
 @pytest.fixture

@@ -235,6 +235,21 @@ def test_numbers_that_were_stored_as_text_stand_beside_numbers() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["nan", "NaN", "-nan"])
+def test_a_text_that_says_there_is_no_number_is_none(text: str) -> None:
+    """DuckDB takes NaN for greater than any number, so that it would pass each lower limit."""
+    table = clips(manifest=['{"score": "4"}', '{"score": "2"}', f'{{"score": "{text}"}}', '{"score": "inf"}'])
+    name, word = "manifest.score", "manifest_score"
+    found = [None, f"{word}_low", f"{word}_missing", None]
+    assert reasons(table, **{name: Rule(min=3, nulls="drop")}) == found
+    assert reasons(table, **{name: Rule(max=3, nulls="keep")}) == [f"{word}_high", None, None, f"{word}_high"]
+    assert reasons(table, **{name: Rule(min_quantile=0.34, nulls="drop")}) == found
+    both = Rule(any=({name: Rule(min=3, nulls="drop")},))
+    assert reasons(table, both=both) == [None, "both_unmet", "both_unmet", None]
+    with pytest.raises(UsageError, match="is null for 1 of 4 clips"):
+        reasons(table, **{name: Rule(min=3)})
+
+
 def test_a_rule_over_a_column_that_no_manifest_has_is_refused() -> None:
     rules = {"motion": Rule(min=1), "manifest.licence": Rule(one_of=("CC0",), nulls="drop")}
     with pytest.raises(UsageError, match=r"select main: unknown column 'manifest.licence'.*did you mean license\?"):

@@ -21,11 +21,16 @@ from dailies.curation import schema
 from dailies.curation.errors import UsageError
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
+from dailies.pipelines.maintenance import take_down
 from dailies.pipelines.report import Serving, serve
 from tests.conftest import Dailies
 from tests.report_dataset import Truth, build
 
 MP4 = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 4
+
+
+def source(truth: Truth, clip: str) -> str:
+    return schema.digest("source", truth.ids.index(clip) // 4)
 
 
 def export(truth: Truth, ids: list[str]) -> None:
@@ -34,7 +39,8 @@ def export(truth: Truth, ids: list[str]) -> None:
     folder = dataset.folder / "exports" / "export@12345678"
     shape, listed = schema.export([]), schema.export_index([])
     media = [
-        {**schema.empty_row(shape), "clip_id": clip, "video": MP4 + bytes([number])} for number, clip in enumerate(ids)
+        {**schema.empty_row(shape), "clip_id": clip, "source_id": source(truth, clip), "video": MP4 + bytes([number])}
+        for number, clip in enumerate(ids)
     ]
     with folder.new_file("data/train-00000-of-00001.parquet") as sink:
         pq.write_table(pa.Table.from_pylist(media, schema=shape), sink, row_group_size=2)
@@ -42,6 +48,7 @@ def export(truth: Truth, ids: list[str]) -> None:
         {
             **schema.empty_row(listed),
             "clip_id": clip,
+            "source_id": source(truth, clip),
             "split": "train",
             "status": "ok",
             "seconds": 1.0,
@@ -174,6 +181,21 @@ def test_the_page_follows_the_dataset(tmp_path: Path) -> None:
         again.select_again(str(truth.path), "main", ["main.rules.motion.min=2"])
         assert b"motion &lt; 2" in ask(live, "")[1]
         assert b"motion &lt; 2" not in first
+    finally:
+        live.stop()
+
+
+def test_a_withdrawn_clip_plays_no_more(tmp_path: Path) -> None:
+    truth = build(tmp_path / "dataset", 12)
+    export(truth, truth.ids[:8])
+    live = serve(str(truth.path))
+    Thread(target=live.run, daemon=True).start()
+    try:
+        path = f"clip/{truth.ids[1]}"
+        assert ask(live, path)[1] == MP4 + bytes([1])
+        take_down(str(truth.path), [schema.digest("source", 0)])
+        assert ask(live, path)[:2] == (404, b"no such clip\n")
+        assert ask(live, f"clip/{truth.ids[5]}")[1] == MP4 + bytes([5])  # which lies at another row since
     finally:
         live.stop()
 

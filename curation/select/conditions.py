@@ -37,6 +37,12 @@ class _Leaf:
     known: int = 0
     limits: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def absent(self) -> str:
+        """SQL of whether there is no value: where a number is needed, the text ``nan`` is none."""
+        sql = f"{self.value.sql} is null"
+        return f"({sql} or {self.value.nan})" if self.rule.limited and self.value.kind == "text" else sql
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
@@ -112,10 +118,10 @@ def _count(facts: Facts, leaves: Sequence[_Leaf]) -> None:
     for leaf in leaves:
         wanted += [
             f"count(*) filter (where {leaf.asked})",
-            f"count(*) filter (where {leaf.asked} and {leaf.value.sql} is null)",
+            f"count(*) filter (where {leaf.asked} and {leaf.absent})",
         ]
         if leaf.rule.limited and leaf.value.kind == "text":
-            wanted.append(f"count(*) filter (where {leaf.value.sql} is not null and {leaf.value.number} is null)")
+            wanted.append(f"count(*) filter (where not {leaf.absent} and {leaf.value.number} is null)")
         else:
             wanted.append("0")
     (row,) = answer(facts.connection, f"select {', '.join(wanted)} from {FACTS}")
@@ -160,7 +166,7 @@ def rank_high(quantile: float, count: int) -> int:
 
 def exact(quantile: float) -> Fraction:
     """Return the decimal as it was written: as floats, 0.07 · 100 is over 7, and keeps one clip too many."""
-    return Fraction(quantile).limit_denominator(1_000_000)
+    return Fraction(quantile).limit_denominator(10**8)
 
 
 def at_rank(number: str, asked: str, rank: int, count: int) -> str:
@@ -209,9 +215,8 @@ def _resolve(facts: Facts, leaves: Sequence[_Leaf]) -> None:
 
 def _falls(word: str, leaf: _Leaf) -> list[Fall]:
     out = []
-    missing = f"{leaf.value.sql} is null"
     if leaf.rule.nulls == "drop":
-        out.append(Fall(reason=f"{word}_missing", sql=f"({leaf.asked} and {missing})"))
+        out.append(Fall(reason=f"{word}_missing", sql=f"({leaf.asked} and {leaf.absent})"))
     for suffix, passes in _tests(leaf):
         out.append(Fall(reason=f"{word}_{suffix}", sql=f"({leaf.asked} and not coalesce({passes}, true))"))
     return out
@@ -249,7 +254,7 @@ def _holds(node: _Node) -> str:
     """Return SQL of whether a rule holds, never null."""
     if isinstance(node, _Leaf):
         tests = " and ".join(f"({passes})" for _, passes in _tests(node)) or "true"
-        return f"(case when {node.value.sql} is null then {str(node.rule.nulls == 'keep').lower()} else {tests} end)"
+        return f"(case when {node.absent} then {str(node.rule.nulls == 'keep').lower()} else {tests} end)"
     groups = [" and ".join(_holds(each) for each in group) for group in node.groups]
     return f"({(' or ' if node.either else ' and ').join(f'({group})' for group in groups)})"
 

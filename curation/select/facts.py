@@ -57,10 +57,14 @@ class Value:
     @property
     def number(self) -> str:
         """SQL of it as a 64-bit float."""
-        if self.kind == "text":  # a manifest's, of which each may be a number
-            number = f"try_cast({self.sql} as double)"
-            return f"(case when isnan({number}) then null else {number} end)"  # of "nan", which would pass any min
+        if self.kind == "text":  # a manifest's, of which each may be a number, and "nan" is none
+            return f"(case when {self.nan} then null else try_cast({self.sql} as double) end)"
         return f"{self.sql}::int::double" if self.kind == "bool" else f"{self.sql}::double"
+
+    @property
+    def nan(self) -> str:
+        """SQL of whether a text says that there is no number, as tables of others do."""
+        return f"coalesce(isnan(try_cast({self.sql} as double)), false)" if self.kind == "text" else "false"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import duckdb
@@ -87,11 +87,12 @@ def _fetched(rows: pa.RecordBatchReader, unrestricted: bool) -> pa.Table:
 
 @contextmanager
 def connect(
-    dataset: DatasetTables, *, unrestricted: bool = False, manifest: bool = True
+    dataset: DatasetTables, *, unrestricted: bool = False, manifest: bool = True, only: Collection[str] | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection with a view for each table, as of now: later commits are not seen.
 
-    ``manifest``: whether there is the view of manifests too.
+    ``manifest``: whether there is the view of manifests too. ``only``: full names of tables, for a statement of our own that
+    reads no others: what is damaged elsewhere is nothing to it.
 
     Only the columns that a statement names are read, and ``count(*)`` reads footers alone, or source ids where sources
     were moved; but a field of a struct in a list brings its neighbours along, so that ``evidence[1].pts`` reads the JPEGs
@@ -103,7 +104,9 @@ def connect(
         connection = stack.enter_context(
             duckdb.connect(config={**OFFLINE, "temp_directory": spill, "memory_limit": MEMORY})
         )
-        _register(connection, dataset, manifest)
+        _register_tables(connection, dataset, dataset.tables() if only is None else only)
+        if only is None:
+            _register_others(connection, dataset, manifest)
         for statement in () if unrestricted else RESTRICTED:
             connection.execute(statement)
         yield connection
@@ -172,18 +175,22 @@ def _literal(text: str) -> str:
     return text.replace("'", "''")
 
 
-def _register(connection: duckdb.DuckDBPyConnection, dataset: DatasetTables, manifest: bool) -> None:
-    """Make the views."""
+def _register_tables(connection: duckdb.DuckDBPyConnection, dataset: DatasetTables, names: Iterable[str]) -> None:
+    """Make a view of each of these tables."""
     moved = moved_sources(dataset)
     if len(moved):
         connection.execute(f"create schema {MOVED}")
         connection.from_arrow(moved).create(f"{MOVED}.sources")
-    for name in dataset.tables():
+    for name in names:
         rows = dataset.table(name).arrow()
         if len(moved) and has_places(name):
             connection.from_arrow(rows).set_alias("stored").project(PLACED).create_view(name)
         else:
             connection.register(name, rows)
+
+
+def _register_others(connection: duckdb.DuckDBPyConnection, dataset: DatasetTables, manifest: bool) -> None:
+    """Make the views of exports, of manifests, and those with short names."""
     for name in dataset.exports():
         connection.register(f"exports/{name}", _index(dataset, name))
     shorts = current(dataset)

@@ -25,7 +25,10 @@ def _svg(body: str, box: str, label: str, kind: str) -> Markup:
 
 
 def histogram(chart: Histogram, label: str, limits: Sequence[tuple[str, float]] = ()) -> Markup:
-    """Return the bars of a histogram: kept at the bottom, above them what was dropped. ``limits``: side and value."""
+    """Return the bars of a histogram: kept at the bottom, above them what was dropped.
+
+    ``limits``: side and value; of one off the chart the line is dashed, at that end of it.
+    """
     bins = len(chart.kept)
     stacks = list(zip(chart.kept, chart.by_rule, chart.by_others, strict=True))
     most = max((sum(stack) for stack in stacks), default=0) or 1
@@ -42,8 +45,9 @@ def histogram(chart: Histogram, label: str, limits: Sequence[tuple[str, float]] 
                 )
     low, high = chart.edges[0], chart.edges[-1]
     for side, value in limits:
-        at = (value - low) / (high - low) * bins
-        body.append(f'<line class="limit" data-side="{side}" x1="{at:.3f}" x2="{at:.3f}" y1="0" y2="{HEIGHT}"/>')
+        at = min(max(0.0, (value - low) / (high - low)), 1.0) * bins
+        off = "" if low <= value <= high else " off"
+        body.append(f'<line class="limit{off}" data-side="{side}" x1="{at:.3f}" x2="{at:.3f}" y1="0" y2="{HEIGHT}"/>')
     return _svg("".join(body), f"0 0 {bins} {HEIGHT}", label, "histogram")
 
 

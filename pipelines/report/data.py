@@ -105,9 +105,9 @@ class Threshold:
     """A limit of a rule, and what moving it would keep, with every other rule as it is.
 
     ``positions``: values in order, one of them the limit itself, at ``at``; ``clips`` and ``seconds``: what is kept with the
-    limit at each. ``setting``: how ``dailies select`` sets it, with ``{}`` for the value. ``quantile``: the limit is set as a
-    share, which is ``shares`` at each position. ``inside``, ``outside``: clips nearest to it on the side that it keeps, and
-    on the other.
+    limit at each. ``setting``: what ``--set`` of ``dailies select`` calls it. ``quantile``: the limit is set as a
+    share, which is ``shares`` at each position, and empty where it is not. ``inside``, ``outside``: clips nearest to it on
+    the side that it keeps, and on the other.
     """
 
     column: str
@@ -254,8 +254,9 @@ class ExportNoted:
 class Lineage:
     """Enough to say later what was chosen and why.
 
-    ``recipe``: as YAML, overrides applied. ``selected``: what the selection was made by: its rules, the numbers that they
-    came to, and the versions of the tables that it read. ``stale``: why these are no longer the recipe's, None where they are.
+    ``recipe``: as YAML, overrides applied; ``in_recipe``: it has a selection of this name. ``selected``: what the selection
+    was made by: its rules, the numbers that they came to, and the versions of the tables that it read. ``stale``: why these
+    are no longer the recipe's, None where they are.
     """
 
     recipe: str
@@ -263,6 +264,7 @@ class Lineage:
     recipe_hash: str
     selected: Mapping[str, Any]
     stale: str | None
+    in_recipe: bool
     steps: tuple[MadeBy, ...]
     runs: tuple[RunNoted, ...]
     more_runs: int

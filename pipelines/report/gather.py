@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -15,7 +16,7 @@ from dailies.pipelines.recipes import CaptionStep, CurationRecipe
 from dailies.pipelines.report import samples, scores
 from dailies.pipelines.report.data import Bars, Beside, Duplicates, ReportData, Score
 from dailies.pipelines.report.funnel import DRAWS, funnel
-from dailies.pipelines.report.judged import JudgedClips, judged, numbers, selection_named, selections
+from dailies.pipelines.report.judged import JudgedClips, judged, not_asked, numbers, selection_named, selections
 from dailies.pipelines.report.lineage import failures, lineage, times
 from dailies.pipelines.selecting import clips_table, joined, last_recipe
 
@@ -33,6 +34,7 @@ def gather(url: str, *, selection: str | None = None, progress: Progress = silen
         recipe = last_recipe(dataset, ())
         name = selection_named(dataset, recipe, selection)
         clips = judged(dataset, joined(dataset, recipe), name)
+        clips = replace(clips, apart=not_asked(dataset, recipe, clips))
         way = funnel(dataset, recipe, clips)
         fields = documented(dataset, recipe)
         captions = [column for column in _captions(recipe) if column in clips.rows.column_names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,23 +16,27 @@ from dailies.curation.config import did_you_mean
 from dailies.curation.errors import UsageError
 from dailies.curation.select import column_values
 from dailies.curation.tables import DatasetTables
+from dailies.pipelines.footage import WorldOnly, other_footage
 from dailies.pipelines.recipes import CurationRecipe, SelectStep
 from dailies.pipelines.selecting import clips_table
 
-BETWEEN = ","  # of reasons, which are words without it
+BETWEEN = "\x1f"  # of reasons: names of columns, which they begin with, may hold a comma
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedClips:
     """Rows of clips in the order of their ids, with ``keep`` (null without a selection) and ``why``, their reasons as one text.
 
-    ``limits`` and ``properties``: of the selection.
+    ``limits`` and ``properties``: of the selection. ``apart``: by column, the sources whose clips no rule over it is asked
+    about, see ``WorldOnly``.
     """
 
     rows: pa.Table
     selection: str | None
     limits: Mapping[str, Any]
     properties: Mapping[str, Any]
+    apart: Mapping[str, pa.Array] = field(default_factory=dict)
+    _parsed: dict[str, pa.ChunkedArray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def limited(self) -> list[str]:
@@ -54,7 +58,14 @@ class JudgedClips:
 
     @property
     def seconds(self) -> NDArray[np.float64]:
-        return numbers(self.rows["seconds"], 0.0)
+        seconds = numbers(self.rows["seconds"], 0.0)
+        return np.where(np.isfinite(seconds), seconds, 0.0)
+
+    def asked(self, column: str) -> NDArray[np.bool_]:
+        """Clips that a rule over this column is asked about, if they are usable."""
+        if column not in self.apart:
+            return np.ones(len(self.rows), dtype=bool)
+        return ~flags(pc.is_in(self.rows["source_id"], value_set=self.apart[column]))
 
     def only(self, reason: str) -> NDArray[np.bool_]:
         """Clips that fell by this reason and no other."""
@@ -68,7 +79,11 @@ class JudgedClips:
     def column(self, name: str) -> pa.ChunkedArray | None:
         """Return a column by the name that rules call it, None where there is none."""
         if name.startswith("manifest."):
-            return column_values(self.rows, name)
+            if name not in self._parsed:  # clips of one source share a manifest: each is parsed once
+                texts = pc.unique(self.rows["manifest"])
+                values = column_values(pa.table({"manifest": texts}), name)
+                self._parsed[name] = values.take(pc.index_in(self.rows["manifest"], value_set=texts))
+            return self._parsed[name]
         return self.rows[name] if name in self.rows.column_names else None
 
 
@@ -106,6 +121,16 @@ def bare_clips(dataset: DatasetTables, recipe: CurationRecipe) -> pa.Table:
     """Return all clips with no more than a funnel needs: ``clip_id``, ``status`` and ``seconds``."""
     rows: pa.Table = clips_table(dataset, recipe).read(["clip_id", "status", "seconds"])
     return rows
+
+
+def not_asked(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) -> dict[str, pa.Array]:
+    """Return by column the sources whose clips the selection did not ask its rule about; see ``JudgedClips.apart``."""
+    columns = [name for name in clips.limited if clips.limits[name].get("not_applied")]
+    if not columns:
+        return {}
+    known = WorldOnly.of(recipe).scores
+    other = other_footage(dataset, recipe)
+    return {name: other for name in columns if name in known}
 
 
 def judged(dataset: DatasetTables, clips: pa.Table, selection: str | None) -> JudgedClips:

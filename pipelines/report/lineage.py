@@ -13,15 +13,18 @@ from dailies.curation import schema
 from dailies.curation.addresses import name_of, scrub, scrub_data
 from dailies.curation.config import read_object
 from dailies.curation.errors import DailiesError, DatasetError
+from dailies.curation.plain_text import shortened
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.exporting import report as report_export
 from dailies.pipelines.footage import notes
-from dailies.pipelines.recipes import CurationRecipe, CutStep, ObserveStep, kind_of_step, resolved
+from dailies.pipelines.recipes import CurationRecipe, CutStep, ObserveStep, SelectStep, kind_of_step, resolved
 from dailies.pipelines.report.data import ExportNoted, Failures, Lineage, MadeBy, RunNoted, StageTime
 from dailies.pipelines.report.judged import JudgedClips
-from dailies.pipelines.selecting import clips_table
+from dailies.pipelines.selecting import clips_table, read_by
 
 RUNS_SHOWN = 12
+MOST_SECONDS = 1e12
+LONGEST = 2000  # characters of a message or a command
 
 
 def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) -> Lineage:
@@ -30,8 +33,8 @@ def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) 
     last = rows.slice(max(0, len(rows) - RUNS_SHOWN)).to_pylist()
     runs = [
         RunNoted(
-            started=f"{row['started']:%Y-%m-%d %H:%M:%S}",
-            command=scrub(row["command"] or ""),
+            started="" if row["started"] is None else f"{row['started']:%Y-%m-%d %H:%M:%S}",
+            command=shortened(scrub(row["command"] or ""), LONGEST),
             version=row["version"] or "",
             recipe_hash=row["recipe_hash"] or "",
         )
@@ -44,6 +47,7 @@ def lineage(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) 
         recipe_hash=recipe.hash,
         selected=scrub_data(dict(clips.properties)),
         stale=_stale(dataset, recipe, clips),
+        in_recipe=_step(recipe, clips) is not None,
         steps=tuple(_made_by(dataset, recipe)),
         runs=tuple(runs),
         more_runs=len(rows) - len(runs),
@@ -61,8 +65,21 @@ def _stale(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips) -
     changed = [name for name, version in read.items() if name not in there or dataset.table(name).version() != version]
     if changed:
         return f"clips or scores came or went since it was made: {', '.join(sorted(changed))}"
-    made_by = clips.properties.get("recipe_hash")
-    return None if made_by in (None, recipe.hash) else f"it was made by recipe {made_by}, and not by {recipe.hash}"
+    step = _step(recipe, clips)
+    if step is None:
+        return "the recipe of the last run has no selection of this name"
+    if clips.properties.get("rules") != step.criteria.told():
+        return "it was made by other rules than the recipe's"
+    if any(clips.properties.get(name) not in (None, getattr(step, name)) for name in ("duplicates", "overlaps")):
+        return "it was made by another choice of copies and overlaps than the recipe's"
+    if set(read) != set(read_by(recipe, step)):
+        return "it was made from other tables than the recipe's"
+    return None
+
+
+def _step(recipe: CurationRecipe, clips: JudgedClips) -> SelectStep | None:
+    steps = (step for step in recipe.steps if isinstance(step, SelectStep))
+    return next((step for step in steps if step.name == clips.selection), None)
 
 
 def _made_by(dataset: DatasetTables, recipe: CurationRecipe) -> Iterator[MadeBy]:
@@ -137,11 +154,15 @@ def _by_kind(stage: str, rows: pa.Table) -> list[Failures]:
         failure = row["failure"] or {"kind": "unknown", "message": ""}
         kind = failure["kind"]
         counts[kind] = counts.get(kind, 0) + 1
-        first.setdefault(kind, (scrub(failure["message"] or ""), name_of(row[where] or "")))
+        first.setdefault(kind, _message(failure["message"], row[where]))
     return [
         Failures(stage=stage, kind=kind, count=count, message=first[kind][0], where=first[kind][1])
         for kind, count in counts.items()
     ]
+
+
+def _message(message: str | None, where: str | None) -> tuple[str, str]:
+    return shortened(scrub(message or ""), LONGEST), shortened(name_of(where or ""), LONGEST)
 
 
 # ---- how long it took -----------------------------------------------------------------------------------------------
@@ -156,7 +177,10 @@ def times(dataset: DatasetTables, recipe: CurationRecipe) -> tuple[StageTime, ..
     now: Mapping[str, Any] = recipe.tables()
     for row in dataset.runs(["tables", "stage_seconds"]).to_pylist():
         tables = read_object(row["tables"] or "{}", "tables of a run", DatasetError)
-        for step, seconds in read_object(row["stage_seconds"] or "{}", "times of a run", DatasetError).items():
+        noted = read_object(row["stage_seconds"] or "{}", "stage_seconds of a run", DatasetError)
+        for step, seconds in noted.items():
+            if not isinstance(seconds, int | float) or not 0 <= seconds <= MOST_SECONDS:
+                raise DatasetError(f"stage_seconds of a run: {step} took {str(seconds)[:60]}, which is no time")
             if step not in now or tables.get(step) == now[step]:
                 totals.setdefault(step, []).append(float(seconds))
     order = [*now, *(step for step in totals if step not in now)]

@@ -49,32 +49,51 @@ class Live:
 
     def __init__(self, url: str, selection: str | None = None) -> None:
         self.url, self.selection = url, selection
-        self._lock = threading.Lock()
-        self._state: Any = None
+        self._making, self._looking = threading.Lock(), threading.Lock()
+        self._placed: Any = None  # the state of the dataset that ``_places`` is of
+        self._made: Any = None  # and that ``_page`` is of
+        self._looks = 0
         self._page = b""
         self._places = pa.table({})
-        self.video = lru_cache(CACHED)(self._video)
+        self._read = lru_cache(CACHED)(self._video)
         self.page()
 
     def page(self) -> bytes:
         """Return the page of the dataset as it is now."""
-        with self._lock:
+        with self._making:
+            self._look()
+            state, places = self._placed, self._places
+            if self._made != state:
+                data = gather(self.url, selection=self.selection)
+                shown = pa.array(list(data.clips), pa.string())
+                in_export = pc.is_in(shown, value_set=places["clip_id"].combine_chunks())
+                playable = set(shown.filter(in_export).to_pylist())
+                self._page = render(data, live=True, playable=playable).encode()
+                self._made = state
+            return self._page
+
+    def video(self, clip_id: str) -> bytes | None:
+        """Return the bytes of a clip that an export holds now, None for any other: one that was withdrawn plays no more.
+
+        Raises ``Damaged``.
+        """
+        return self._read(clip_id, self._look())
+
+    def _look(self) -> int:
+        """Find the exported clips anew where the dataset is another than it was; return how often that was so."""
+        with self._looking:
             dataset = DatasetTables.open(self.url)
-            state = {name: dataset.table(name).version() for name in dataset.tables()} | {"": dataset.exports()}
-            if state != self._state:
+            state = _state(dataset)
+            if state != self._placed:
                 ids = clips_table(dataset, last_recipe(dataset, ())).read(["clip_id"])["clip_id"]
                 exports = [dataset.folder / "exports" / name for name in reversed(dataset.exports_by_age())]
                 places, _ = find_clips(exports, ids)
-                self._places = places.filter(pc.is_valid(places["shard"]))
-                self.video.cache_clear()
-                data = gather(self.url, selection=self.selection)
-                playable = set(self._places["clip_id"].to_pylist()) & data.clips.keys()
-                self._page = render(data, live=True, playable=playable).encode()
-                self._state = state
-            return self._page
+                self._places, self._placed = places.filter(pc.is_valid(places["shard"])), state
+                self._looks += 1
+                self._read.cache_clear()
+            return self._looks
 
-    def _video(self, clip_id: str) -> bytes | None:
-        """Return the bytes of an exported clip, None for one that no export holds. Raises ``Damaged``."""
+    def _video(self, clip_id: str, _look: int) -> bytes | None:
         places = self._places
         at = pc.index(places["clip_id"], clip_id).as_py()
         if at < 0:
@@ -87,6 +106,14 @@ class Live:
             raise Damaged(f"{export.url}/{place['shard']}: holds another clip than its index says")
         video: bytes | None = rows["video"][place["row"]].as_py()
         return video
+
+
+def _state(dataset: DatasetTables) -> Any:
+    """Return what differs whenever the dataset does: versions of tables, and exports' indexes, which withdrawing rewrites."""
+    tables = {name: dataset.table(name).version() for name in dataset.tables()}
+    folders = [dataset.folder / "exports" / name for name in dataset.exports()]
+    indexes = [each.fs.get_file_info(each.file("index.parquet")) for each in folders]
+    return tables, [(info.path, info.mtime_ns, info.size) for info in indexes]
 
 
 class _Handler(BaseHTTPRequestHandler):

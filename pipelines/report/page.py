@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dailies.curation.addresses import public, scrub
 from dailies.curation.atomic import new_file
 from dailies.curation.errors import UsageError
-from dailies.curation.plain_text import clean, counted, length, share
+from dailies.curation.plain_text import clean, counted, length, share, shortened
 from dailies.curation.progress import Progress, silent
 from dailies.curation.tables import DatasetTables, Folder
 from dailies.pipelines.report import charts
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = "report"
+LONGEST = 100_000  # characters of a text, such as a recipe
 
 
 def write_report(
@@ -43,8 +44,8 @@ def write_report(
     """Write a report on the dataset at ``url`` as one file of HTML, which appears whole; return its path.
 
     ``out``: a file ``.html``; by default ``report.html`` in the dataset's folder, or ``report-SELECTION.html`` for a
-    ``selection`` that is named; of a dataset in a store, in the working directory. Raises ``UsageError`` for another kind of
-    file, a folder that does not exist, and a selection that there is not.
+    ``selection`` that is named; of a dataset in a store, in the working directory, where it replaces no file. Raises
+    ``UsageError`` for another kind of file, a folder that does not exist, and a selection that there is not.
     """
     dataset = DatasetTables.open(url)
     path = Path(out) if out is not None else default_path(dataset, selection)
@@ -52,6 +53,8 @@ def write_report(
         raise UsageError(f"--out={path}: a report is a page; name a file that ends in .html")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--out={path}: there is no folder {path.parent}; make it, or name another")
+    if out is None and not dataset.is_local and path.exists():
+        raise UsageError(f"{path} is there already, maybe of another dataset; --out {path} replaces it")
     text = render(gather(url, selection=selection, progress=progress)).encode()
     if out is None and dataset.is_local:
         Folder.at(url).write(path.name, text)
@@ -137,9 +140,10 @@ def environment() -> Environment:
         "size": size,
         "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
         "counted": counted,
+        "quoted": shlex.quote,
         "words": lambda word: word.replace("_", " "),
     }
-    env.globals |= {"share": share, "histogram": _histogram, "bar": charts.bar, "about": about}
+    env.globals |= {"share": share, "histogram": _histogram, "bar": charts.bar, "about": about, "around": around}
     return env
 
 
@@ -147,7 +151,9 @@ def _plain(value: object) -> object:
     """Jinja passes the value of every ``{{ }}`` through here."""
     from markupsafe import Markup
 
-    return clean(scrub(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return shortened(clean(scrub(value)), LONGEST)
 
 
 def figure(value: float, digits: int = 4) -> str:
@@ -193,6 +199,12 @@ def _sprite(number: int, picture: Picture | None) -> str:
     )
 
 
+def around(setting: str) -> tuple[str, str]:
+    """Return what stands in a shell before and after the value of a setting: names of columns come with the footage."""
+    before, _, after = shlex.quote(f"{setting}=0").rpartition("0")
+    return before, after
+
+
 def _sliders(data: ReportData) -> str:
     """Return what the sliders show at each place, as JSON of numbers alone."""
     rows = [
@@ -208,4 +220,4 @@ def _sliders(data: ReportData) -> str:
         for score in data.scores
         for limit in score.thresholds
     ]
-    return json.dumps(rows)
+    return json.dumps(rows, allow_nan=False)

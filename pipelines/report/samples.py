@@ -18,7 +18,7 @@ from dailies.curation import pictures, schema
 from dailies.curation.addresses import name_of, scrub
 from dailies.curation.contact_sheet import spread
 from dailies.curation.errors import SourceError
-from dailies.curation.plain_text import one_line
+from dailies.curation.plain_text import one_line, shortened
 from dailies.curation.tables import DatasetTables, Table, read_part, with_places
 from dailies.pipelines.recipes import CurationRecipe
 from dailies.pipelines.report.data import AlikeClips, Beside, Clip, ClipNote, Duplicates, FunnelStep, Picture
@@ -31,6 +31,7 @@ GROUPS, MEMBERS = 12, 4  # groups of duplicates, and clips of each
 CAPTIONED = 12
 FRAMES, HEIGHT, WIDEST = 6, 144, 320  # of a clip's picture; px of each frame
 QUALITY = 60
+LONGEST, LONGEST_NAME = 4000, 300  # characters of a caption, and of a file's name
 MOST_BYTES = 9_000_000  # of all pictures together: a third more in the page, which stays under 15 MB
 
 
@@ -48,7 +49,7 @@ def beside(clips: JudgedClips, steps: Sequence[FunnelStep]) -> tuple[Beside, ...
             fell = np.flatnonzero(flags(pc.equal(clips.rows["status"], step.reason)))
         column = by_reason.get(step.reason)
         value = None if column is None else _values(clips, column)
-        chosen = [_shown(clips, spread(_ordered(rows, value), EACH), column, value) for rows in (fell, kept)]
+        chosen = [_shown(clips, _some(rows, value, EACH), column, value) for rows in (fell, kept)]
         out.append(Beside(step=step, dropped=chosen[0], kept=chosen[1]))
     return tuple(out)
 
@@ -58,11 +59,10 @@ def _values(clips: JudgedClips, column: str) -> NDArray[np.float64] | None:
     return None if values is None or not is_number(values.type) else numbers(values)
 
 
-def _ordered(rows: NDArray[np.intp], value: NDArray[np.float64] | None) -> list[int]:
-    """Return row numbers by their value, so that a sample of them goes from the least to the greatest."""
-    if value is None:
-        return [int(row) for row in rows]
-    return [int(row) for row in rows[np.argsort(value[rows], kind="stable")]]
+def _some(rows: NDArray[np.intp], value: NDArray[np.float64] | None, most: int) -> list[int]:
+    """Return at most ``most`` of these row numbers, from the least ``value`` to the greatest where it is given."""
+    ordered = rows if value is None else rows[np.argsort(value[rows], kind="stable")]
+    return [int(ordered[place]) for place in spread(range(len(ordered)), most)]
 
 
 def _shown(
@@ -90,54 +90,76 @@ def captioned(clips: JudgedClips, captions: Sequence[str]) -> tuple[str, ...]:
     rows = np.flatnonzero(told & clips.keep)
     if not len(rows):
         rows = np.flatnonzero(told)
-    return tuple(clips.rows["clip_id"][row].as_py() for row in spread([int(row) for row in rows], CAPTIONED))
+    return tuple(clips.rows["clip_id"][row].as_py() for row in _some(rows, None, CAPTIONED))
 
 
 # ---- duplicates -----------------------------------------------------------------------------------------------------
 
 
 def duplicates(clips: JudgedClips) -> Duplicates:
-    """Return groups of clips that are alike: those that a step of the recipe found, and copies of one content and span."""
-    groups: list[tuple[str, list[int]]] = []
-    names = clips.rows.column_names
-    for name in (name for name in names if name.endswith("duplicate_group")):
-        kinds = f"{name.removesuffix('group')}kind"
-        kind = clips.rows[kinds] if kinds in names else None
-        rows = _alike(clips, [name], pc.is_valid(clips.rows[name]))
-        groups += [
-            (next((kind[at].as_py() for at in group if kind[at].is_valid), "") if kind else "", group) for group in rows
-        ]
-    told = {row for _, group in groups for row in group}
-    copies = clips.rows["content_id"].filter(pa.array(clips.fell("duplicate")))
-    alike = pc.and_(
-        pc.is_in(clips.rows["content_id"], value_set=pc.unique(copies)), pc.equal(clips.rows["status"], "ok")
-    )
-    for group in _alike(clips, ["content_id", "stream", "start", "end"], alike):
-        if not told.issuperset(group):
-            groups.append(("exact", group))
-    groups = [(kind, group) for kind, group in groups if len(group) > 1]
+    """Return groups of clips that are alike: those that a step of the recipe found, and copies of one content and span.
+
+    Of the groups, whose number has no bound, only those that are shown become Python's.
+    """
+    rows, keep, seconds = clips.rows, clips.keep, clips.seconds
+    groups: list[tuple[str, Any]] = []  # column of kinds, and lists of row numbers
+    told = np.zeros(len(rows), dtype=bool)
+    for name in (name for name in rows.column_names if name.endswith("duplicate_group")):
+        lists = _alike(clips, [name], pc.is_valid(rows[name]))
+        told[lists.flatten().to_numpy()] = True
+        groups.append((f"{name.removesuffix('group')}kind", lists))
+    copies = rows["content_id"].filter(pa.array(clips.fell("duplicate")))
+    alike = pc.and_(pc.is_in(rows["content_id"], value_set=pc.unique(copies)), pc.equal(rows["status"], "ok"))
+    lists = _alike(clips, ["content_id", "stream", "start", "end"], alike)
+    if len(lists):
+        starts = np.cumsum([0, *pc.list_value_length(lists).to_numpy()[:-1]])
+        known = np.logical_and.reduceat(told[lists.flatten().to_numpy()], starts)
+        groups.append(("", lists.filter(pa.array(~known))))
     shown = []
-    for kind, group in spread(groups, GROUPS):
-        chosen = sorted(group, key=lambda row: not clips.keep[row])[:MEMBERS]
-        shown.append(AlikeClips(kind=kind, size=len(group), clips=tuple(_member(clips, row) for row in chosen)))
-    return Duplicates(groups=len(groups), clips=sum(len(group) for _, group in groups), shown=tuple(shown))
+    total = sum(len(lists) for _, lists in groups)
+    for place in spread(range(total), GROUPS):
+        kinds, group = _group(groups, place)
+        chosen = sorted(group, key=lambda row: not keep[row])[:MEMBERS]
+        shown.append(
+            AlikeClips(
+                kind=_kind(rows, kinds, group),
+                size=len(group),
+                clips=tuple(_member(rows, seconds, row) for row in chosen),
+            )
+        )
+    return Duplicates(groups=total, clips=sum(len(lists.flatten()) for _, lists in groups), shown=tuple(shown))
 
 
-def _alike(clips: JudgedClips, columns: Sequence[str], among: Any) -> list[list[int]]:
-    """Return the row numbers of clips that share what these columns hold, group by group."""
-    rows = np.flatnonzero(flags(among))
-    if not len(rows):
-        return []
-    table = clips.rows.select(list(columns)).take(pa.array(rows)).append_column("row", pa.array(rows))
-    lists = table.group_by(list(columns)).aggregate([("row", "list")])["row_list"].to_pylist()
-    return sorted(sorted(group) for group in lists)
+def _alike(clips: JudgedClips, columns: Sequence[str], among: Any) -> pa.ListArray:
+    """Return the row numbers of clips that share what these columns hold, where several do, in the order of the first."""
+    rows = pa.array(np.flatnonzero(flags(among)))
+    table = clips.rows.select(list(columns)).take(rows).append_column("row", rows)
+    lists = table.group_by(list(columns), use_threads=False).aggregate([("row", "list")])["row_list"].combine_chunks()
+    return lists.filter(pc.greater(pc.list_value_length(lists), 1))
 
 
-def _member(clips: JudgedClips, row: int) -> ClipNote:
-    distance = next((name for name in clips.rows.column_names if name.endswith("duplicate_distance")), None)
-    far = None if distance is None else clips.rows[distance][row].as_py()
-    note = f"{clips.seconds[row]:.1f} s" + ("" if far is None else f", distance {far:.3g}")
-    return ClipNote(clip_id=clips.rows["clip_id"][row].as_py(), note=note)
+def _group(groups: Sequence[tuple[str, Any]], place: int) -> tuple[str, list[int]]:
+    """Return the group at a place among all of them, with the column of its kind."""
+    for kinds, lists in groups:
+        if place < len(lists):
+            return kinds, lists[place].as_py()
+        place -= len(lists)
+    raise IndexError(place)
+
+
+def _kind(rows: pa.Table, kinds: str, group: Sequence[int]) -> str:
+    """Return how the clips of a group are alike, in a word."""
+    if not kinds:
+        return "exact"
+    names = rows[kinds].take(pa.array(group)).drop_null() if kinds in rows.column_names else []
+    return str(names[0]) if len(names) else ""
+
+
+def _member(rows: pa.Table, seconds: NDArray[np.float64], row: int) -> ClipNote:
+    distance = next((name for name in rows.column_names if name.endswith("duplicate_distance")), None)
+    far = None if distance is None else rows[distance][row].as_py()
+    note = f"{seconds[row]:.1f} s" + ("" if far is None else f", distance {far:.3g}")
+    return ClipNote(clip_id=rows["clip_id"][row].as_py(), note=note)
 
 
 # ---- the clips themselves -------------------------------------------------------------------------------------------
@@ -159,12 +181,12 @@ def clips_shown(
         size += 0 if picture is None else len(picture.jpeg)
         shown[row["clip_id"]] = Clip(
             clip_id=row["clip_id"],
-            source=name_of(row["uri"] or ""),
+            source=shortened(name_of(row["uri"] or ""), LONGEST_NAME),
             place=_place(row),
             seconds=row["seconds"] or 0.0,
             keep=row["keep"],
             reasons=tuple(filter(None, row["why"].split(BETWEEN))),
-            captions={name: scrub(one_line(row[name])) for name in captions if row[name]},
+            captions={name: shortened(scrub(one_line(row[name])), LONGEST) for name in captions if row[name]},
             picture=picture,
         )
     return shown

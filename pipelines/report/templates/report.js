@@ -16,14 +16,15 @@
     input.parentElement.hidden = false;
     const show = () => {
       const at = Number(input.value), value = its.positions[at];
-      const x = (value - its.low) / (its.high - its.low) * its.bins;
+      const x = Math.min(Math.max(0, (value - its.low) / (its.high - its.low)), 1) * its.bins;
+      line.classList.toggle("off", value < its.low || value > its.high);
       line.setAttribute("x1", x);
       line.setAttribute("x2", x);
       const limit = `${column} ${side === "min" ? "≥" : "≤"} ${figure(value)}`, more = its.clips[at] - its.clips[start];
       const change = at === start ? "" : ` (${more > 0 ? "+" : more < 0 ? "−" : "±"}${counted(Math.abs(more))})`;
       out.replaceChildren(bold(limit), " keeps ", bold(counted(its.clips[at])), ` clips${change}, ${length(its.seconds[at])}`);
       input.setAttribute("aria-valuetext", `${limit}: ${counted(its.clips[at])} clips`);
-      set.textContent = input.dataset.setting.replace("{}", its.shares ? its.shares[at] : value);
+      set.textContent = input.dataset.before + (its.shares ? its.shares[at] : value) + input.dataset.after;
       set.closest(".command").hidden = at === start;
     };
     input.addEventListener("input", show);
