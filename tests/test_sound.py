@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,14 +17,10 @@ from dailies.curation.observe import Observation, Segment, observe
 from dailies.curation.observers import SoundObserver
 from dailies.curation.observers.loudness import coefficients, integrated
 from dailies.curation.timing import Span
-from dailies.curation.types import Probe, SoundBlock, Track
+from dailies.curation.types import SoundBlock, Track
 from tests.test_clip_sound import Sound, film, noise
 
 BASE = Fraction(1, 12800)
-PROBE = Probe(
-    container="mp4", codec="h264", stream=0, width=64, height=48, rotation=0, pixel_format="yuv420p", pixel_aspect=1.0,
-    interlaced=False, hdr=False, time_base=BASE, start=0, duration=None, frames=None, fps=None, has_audio=True,
-)  # fmt: skip
 STEREO, SURROUND = ("FL", "FR"), ("FL", "FR", "FC", "LFE", "BL", "BR")
 
 
@@ -35,7 +32,7 @@ def tone(decibels: float, seconds: float, rate: int = 48000, frequency: float = 
 
 def tracks_of(sound: Sound, rate: int = 48000, names: Sequence[str] = STEREO, **settings: Any) -> dict[str, Track]:
     """What the observer keeps of sound that comes in pieces of 1024 samples."""
-    going = SoundObserver(**settings).start(PROBE)
+    going = SoundObserver(**settings).start(BASE)
     for start in range(0, sound.shape[1], 1024):
         piece = sound[:, start : start + 1024]
         going.hear(SoundBlock(start=start, rate=rate, channels=tuple(names), samples=piece))
@@ -147,7 +144,7 @@ def test_a_clip_is_measured_by_what_lies_in_it_alone() -> None:
 
 @pytest.mark.parametrize("base", [Fraction(1, 25), Fraction(1, 8), Fraction(1, 2), Fraction(1, 90000)])
 def test_coarse_ticks_have_a_value_each(base: Fraction) -> None:
-    going = SoundObserver().start(__import__("dataclasses").replace(PROBE, time_base=base))
+    going = SoundObserver().start(base)
     sound = tone(-23, 8)
     going.hear(SoundBlock(start=0, rate=48000, channels=STEREO, samples=sound))
     tracks = {track.name: track for track in going.finish()}
@@ -214,6 +211,50 @@ def test_segments_joined_are_the_whole(suffix: str, tmp_path: Path) -> None:
         values = np.concatenate([part.tracks[number].values for part in parts])
         # AAC has noise that each decoder makes up as it goes.
         np.testing.assert_allclose(values, track.values, rtol=2e-3, atol=1e-7)
+
+
+def test_sound_that_is_far_ahead_of_the_pictures_is_heard_as_it_comes(tmp_path: Path) -> None:
+    """All of it stands before the first picture: it is not kept until then, and a watcher sees that work goes on."""
+    seconds, rate = 400, 8000
+    path, beats = badly_interleaved(tmp_path / "a.mkv", tone(-23, seconds, rate, channels=1), rate), [0]
+
+    def heartbeat() -> None:
+        beats[0] += 1
+
+    tracemalloc.start()
+    try:
+        seen = observe(path, [SoundObserver()], None, heartbeat)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < seconds * rate * 4 / 2  # bytes: half of what the samples take
+    assert beats[0] > 2 * len(seen.pts)
+    (energies,) = (track.values for track in seen.tracks if track.name == "sound")
+    assert len(energies) == seconds * 10
+    assert integrated(energies.astype(np.float64)) == pytest.approx(-26, abs=0.1)
+
+
+def badly_interleaved(path: Path, sound: Sound, rate: int) -> str:
+    """A picture a second for as long as the sound lasts, all of which stands before the first of them."""
+    with av.open(path, "w", options={"max_interleave_delta": "1"}) as container:
+        stream = container.add_stream("mpeg4", rate=1, width=32, height=32, options={"g": "10"})
+        stream.pix_fmt, out = "yuv420p", container.add_stream("flac", rate=rate, layout="mono")
+        for start in range(0, sound.shape[1], 4096):
+            samples = (sound[:, start : start + 4096] * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            container.mux(out.encode(frame))
+        container.mux(out.encode(None))
+        for index in range(sound.shape[1] // rate):
+            picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), index % 200, np.uint8), format="rgb24")
+            picture.pts, picture.time_base = index, Fraction(1, 1)
+            container.mux(stream.encode(picture.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    with av.open(path) as container:
+        assert [packet.stream_index for packet in container.demux() if packet.size][: sound.shape[1] // 4096] == [1] * (
+            sound.shape[1] // 4096
+        )
+    return str(path)
 
 
 # ---- speech ---------------------------------------------------------------------------------------------------------

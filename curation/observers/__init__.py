@@ -8,6 +8,7 @@ keeps of those tracks. One that hears sound and sees no frames is a ``Listener``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -84,7 +85,8 @@ class Listener(Protocol):
     @property
     def lookback(self) -> float: ...
 
-    def start(self, probe: Probe) -> ListenerPass: ...
+    def start(self, time_base: Fraction) -> ListenerPass:
+        """Begin a pass over one source, of whose pictures no more is known yet than ``time_base``, seconds per tick."""
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]: ...
 

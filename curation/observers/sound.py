@@ -7,7 +7,6 @@ that has sound, in the ticks of the pictures, so that a clip's measures follow f
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import ClassVar
@@ -23,7 +22,7 @@ from dailies.curation.observers.loudness import BLOCK, GATING, Filter
 from dailies.curation.observers.speech import PACKAGE, SECONDS, SpeechPass, by_block
 from dailies.curation.schema import field
 from dailies.curation.timing import Span
-from dailies.curation.types import Probe, Samples, SoundBlock, Track
+from dailies.curation.types import Samples, SoundBlock, Track
 
 SILENCE = 1e-6  # mean square of the samples of a silent block: -60 dBFS
 FULL = 1 - 2**-14  # a sample from here on is at full scale: of 16 bits, the last two steps
@@ -74,8 +73,8 @@ class SoundObserver:
     def lookback(self) -> float:
         return max(2.0, SECONDS + 1 if self.speech else 0.0)
 
-    def start(self, probe: Probe) -> _SoundPass:
-        return _SoundPass(probe.time_base, SpeechPass() if self.speech else None)
+    def start(self, time_base: Fraction) -> _SoundPass:
+        return _SoundPass(time_base, SpeechPass() if self.speech else None)
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
         energies, levels, clipped, spoken = (_within(tracks.get(name), span) for name in TRACKS)
@@ -123,7 +122,7 @@ class _SoundPass:
         self._before = np.zeros((0, AHEAD), bool)  # whether the samples before those are at full scale
         self._filter: Filter | None = None
         self._weights = np.zeros(0)
-        self._sums: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))  # by block, as ``TRACKS``
+        self._sums: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []  # blocks, and by each as ``TRACKS``
         self._rate = 1
 
     def hear(self, block: SoundBlock) -> None:
@@ -155,8 +154,7 @@ class _SoundPass:
         energies = self._weights @ np.square(self._filter(samples), dtype=np.float64)
         values = np.stack([energies, np.square(samples, dtype=np.float64).mean(axis=0), clipped.mean(axis=0)])
         starts = self._starts(count)
-        for number, sums in zip(self._numbers(starts), np.add.reduceat(values, starts, axis=1).T, strict=True):
-            self._sums[number] += sums
+        self._sums.append((self._numbers(starts), np.add.reduceat(values, starts, axis=1).T))
         if self._speech:
             self._speech.hear(self._start, self._rate, samples)
         self._before = full[:, count : count + AHEAD]
@@ -171,24 +169,25 @@ class _SoundPass:
         edges = [math.ceil(number * length) - self._start for number in range(first + 1, last + 1)]
         return np.array([0, *edges], np.int64)
 
-    def _numbers(self, starts: NDArray[np.int64]) -> list[int]:
+    def _numbers(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
         length = self._block * self._rate
-        return [math.floor((self._start + int(at)) / length) for at in starts]
+        return np.array([math.floor((self._start + int(at)) / length) for at in starts], np.int64)
 
     def finish(self) -> Sequence[Track]:
         """Return the tracks; none of a source without sound."""
         self._measure(last=True)
         if not self._sums:
             return ()
-        numbers = sorted(self._sums)
-        # A block that a sound begins or ends in is silent for the rest of it.
-        values = np.stack([self._sums[number] for number in numbers]) / float(self._block * self._rate)
+        numbers, places = np.unique(np.concatenate([numbers for numbers, _ in self._sums]), return_inverse=True)
+        values = np.zeros((len(numbers), 3))
+        np.add.at(values, places, np.concatenate([sums for _, sums in self._sums]))
+        values /= float(self._block * self._rate)  # a block that a sound begins or ends in is silent for the rest of it
         columns = [*np.clip(values, 0, [np.inf, np.inf, 1]).T]
         if self._speech:
             self._speech.finish()
             spoken = dict(by_block(self._speech.windows, float(self._block)))
-            columns.append(np.array([spoken.get(number, 0.0) for number in numbers]))
-        pts = np.array([round(number * self._block / self._base) for number in numbers], np.int64)
+            columns.append(np.array([spoken.get(int(number), 0.0) for number in numbers]))
+        pts = np.array([round(int(number) * self._block / self._base) for number in numbers], np.int64)
         return [
             Track(name=name, pts=pts, values=column.astype(np.float32))
             for name, column in zip(TRACKS, columns, strict=False)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -49,6 +49,16 @@ def choose_sound(container: Any, video: Any) -> Any | None:
 def is_decoded(stream: Any) -> bool:
     """Tell whether a stream is of a codec of ``DECODED`` that libav has a decoder of."""
     return stream.codec_context is not None and stream.codec_context.codec.canonical_name in DECODED
+
+
+class SoundListener(Protocol):
+    """Hears a source's sound as it is decoded, which may be long before the first picture, or behind the last."""
+
+    def begin(self, time_base: Fraction) -> None:
+        """Begin anew, where a source is opened for it. ``time_base``: seconds per tick of its pictures."""
+
+    def hear(self, block: SoundBlock) -> None:
+        """Take the next piece."""
 
 
 class SoundDecoder:
