@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from dailies.curation.config import SPEC
-from dailies.curation.observers import loudness
+from dailies.curation.observers import loudness, speech
 from dailies.curation.observers.loudness import BLOCK, GATING, Filter
 from dailies.curation.observers.speech import PACKAGE, SECONDS, SpeechPass, by_block
 from dailies.curation.schema import field
@@ -64,6 +64,10 @@ class SoundObserver:
     def packages(self) -> tuple[str, ...]:
         """Importable names of the packages that its parameters ask for."""
         return (PACKAGE,) if self.speech else ()
+
+    def weights(self) -> str | None:
+        """Return the sha256 of the network that tells speech, where it is asked for."""
+        return speech.weights() if self.speech else None
 
     @property
     def name(self) -> str:
