@@ -84,6 +84,27 @@ def test_surround_counts_more_and_low_effects_not_at_all() -> None:
     assert measured(sound.astype(np.float32), names=SURROUND)["loudness"] == pytest.approx(-23.0, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        (("FL", "FR", "FC", "LFE", "SL", "SR"), {"FL": 1, "FR": 1, "FC": 1, "LFE": 0, "SL": 1.41, "SR": 1.41}),
+        (SURROUND, {"FL": 1, "FR": 1, "FC": 1, "LFE": 0, "BL": 1.41, "BR": 1.41}),
+        ((*SURROUND, "SL", "SR"), {"FL": 1, "FR": 1, "FC": 1, "LFE": 0, "BL": 1, "BR": 1, "SL": 1.41, "SR": 1.41}),
+        (("FL", "FR", "FC", "BC"), {"FL": 1, "FR": 1, "FC": 1, "BC": 1}),
+    ],
+)
+def test_where_a_channel_stands_tells_how_much_it_counts(layout: Sequence[str], expected: dict[str, float]) -> None:
+    """ITU-R BS.1770-4, table 4: more between 60 and 120 degrees alone; in 7.1 the back ones are farther round."""
+    for number, name in enumerate(layout):
+        sound = np.zeros((len(layout), 48000), np.float32)
+        sound[number] = tone(-20, 1, channels=1)[0]
+        loud = measured(sound, names=layout)["loudness"]
+        if expected[name]:
+            assert loud == pytest.approx(-23 + 10 * np.log10(expected[name]), abs=0.05)
+        else:
+            assert loud is None or loud == -70
+
+
 def by_libav(sound: Sound, rate: int) -> float:
     """Integrated loudness by libav's filter, which resamples to 48 kHz where it must."""
     graph = av.filter.Graph()

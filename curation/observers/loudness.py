@@ -7,6 +7,7 @@ span follows from them without the sound.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -23,11 +24,15 @@ RESPONSE = Fraction(1, 10)  # seconds after which the filter's response is below
 SIZE = 1 << 15  # of the Fourier transforms
 
 
-def weight(channel: str) -> float:
-    """Return by how much a channel's energy counts: those beside and behind the listener more, low effects not at all."""
-    if channel.startswith("LFE"):
-        return 0.0
-    return 1.41 if channel in ("BL", "BR", "BC", "SL", "SR") else 1.0
+def weights(channels: Sequence[str]) -> Floats:
+    """Return by how much the energy of each of a layout's channels counts; low effects do not.
+
+    BS.1770-4, table 4: 1.41 at 60 to 120 degrees from the front, 1 elsewhere. The surrounds of 5.1 stand at 110, whether
+    a file calls them back or side; where there are both, as in 7.1, those in the back are at 135 and beyond (BS.2051). A
+    single one behind is at 180.
+    """
+    beside = {"SL", "SR"} if {"SL", "SR"} & set(channels) else {"BL", "BR"}
+    return np.array([0.0 if name.startswith("LFE") else 1.41 if name in beside else 1.0 for name in channels])
 
 
 def coefficients(rate: int) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:

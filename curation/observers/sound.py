@@ -135,7 +135,7 @@ class _SoundPass:
             self._measure(last=True)
             self._run, self._rate, self._start = (block.rate, block.channels), block.rate, block.start
             self._filter = Filter(loudness.response(block.rate), len(block.channels))
-            self._weights = np.array([loudness.weight(name) for name in block.channels])
+            self._weights = loudness.weights(block.channels)
             self._before = np.zeros((len(block.channels), AHEAD), bool)
             if self._speech:
                 self._speech.begin(block.rate)
