@@ -311,7 +311,7 @@ name: sounding
 steps:
   - observe: {observers: [boundary, luma, sound], evidence: {fps: 2, short_side: 48}}
   - cut: {detector: boundary, min_seconds: 1, max_seconds: 2, validation_share: 0, test_share: 0}
-  - select: {rules: {loudness: {min: -40, nulls: keep}}}
+  - select: {rules: {loudness: {min: -40, nulls: keep}, silence_share: {max: 0.5, nulls: keep}}}
   - export: {audio: keep, preset: ultrafast}
 """
 

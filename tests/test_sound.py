@@ -102,7 +102,7 @@ def test_where_a_channel_stands_tells_how_much_it_counts(layout: Sequence[str], 
         if expected[name]:
             assert loud == pytest.approx(-23 + 10 * np.log10(expected[name]), abs=0.05)
         else:
-            assert loud is None or loud == -70
+            assert loud is None
 
 
 def by_libav(sound: Sound, rate: int) -> float:
@@ -135,11 +135,11 @@ def test_loudness_agrees_with_another_implementation(rate: int, channels: int) -
     assert measured(sound, rate, names)["loudness"] == pytest.approx(by_libav(sound, rate), abs=0.1)
 
 
-def test_too_short_has_no_loudness_and_nothing_has_the_least() -> None:
+def test_what_is_too_short_or_not_heard_has_no_loudness() -> None:
     assert measured(tone(-20, 0.3))["loudness"] is None
     assert measured(tone(-20, 0.3))["silence_share"] == 0
     assert measured(tone(-200, 2)) == {
-        "loudness": -70.0, "silence_share": 1.0, "clipping_share": 0.0, "speech_share": None,
+        "loudness": None, "silence_share": 1.0, "clipping_share": 0.0, "speech_share": None,
     }  # fmt: skip
     assert integrated(np.zeros(0)) is None
 

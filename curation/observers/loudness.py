@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 BLOCK = Fraction(1, 10)  # seconds: gating blocks of 400 ms overlap by three quarters
 GATING = 4  # blocks in one of them
 OFFSET = -0.691  # LUFS of a full-scale sine of 997 Hz in one front channel, with the filter's gain there: -3.01
-SILENT = -70.0  # LUFS: blocks below it do not count; nothing that counts is reported as this
+SILENT = -70.0  # LUFS: blocks below it do not count
 RELATIVE = 10.0  # LU below the loudness of the blocks above, where the second gate lies
 RESPONSE = Fraction(1, 10)  # seconds after which the filter's response is below 1e-9 of its beginning
 SIZE = 1 << 15  # of the Fourier transforms
@@ -89,8 +89,8 @@ class Filter:
 def integrated(energies: Floats, gating: int = GATING) -> float | None:
     """Return the integrated loudness (LUFS) of consecutive blocks, of which ``gating`` make a gating block.
 
-    ``energies``: mean squares of K-weighted sound, weighted and summed over the channels. ``None`` where they are too few;
-    ``SILENT`` where nothing passes the gate.
+    ``energies``: mean squares of K-weighted sound, weighted and summed over the channels. ``None`` where they are too few
+    or none passes the gate: what is not heard has no loudness.
     """
     if len(energies) < gating:
         return None
@@ -98,9 +98,9 @@ def integrated(energies: Floats, gating: int = GATING) -> float | None:
     powers = np.maximum(total[gating:] - total[:-gating], 0) / gating
     loud = powers[powers > _power(SILENT)]
     if not len(loud):
-        return SILENT
+        return None
     gate = loudness(float(loud.mean())) - RELATIVE
-    return max(SILENT, loudness(float(loud[loud > _power(gate)].mean())))
+    return loudness(float(loud[loud > _power(gate)].mean()))
 
 
 def loudness(power: float) -> float:

@@ -48,7 +48,7 @@ class SoundObserver:
     identity: ClassVar[str] = "curation.observers.sound.Sound"
     meaning: ClassVar[int] = 1
     measures: ClassVar[tuple[pa.Field, ...]] = (
-        field("loudness", pa.float64(), "integrated loudness by EBU R 128; -70 where nothing is loud enough", "LUFS"),
+        field("loudness", pa.float64(), "integrated loudness by EBU R 128; null where nothing is above -70", "LUFS"),
         field("silence_share", pa.float64(), "share of blocks of 0.1 s below -60 dBFS (RMS over all channels)", "0-1"),
         field("clipping_share", pa.float64(), "share of samples at full scale, in threes and more", "0-1"),
         field(
