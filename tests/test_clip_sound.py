@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Sequence
@@ -236,6 +237,22 @@ def test_damaged_sound_costs_no_picture(tmp_path: Path) -> None:
     assert clip.frames == 80
     assert clip.sound.missing == pytest.approx(3 * 4608 / 48000, abs=0.15)
     assert abs(lag(sound[0][-38400:], truth[0, 10 * 1920 : 90 * 1920][-38400:])) <= 8
+
+
+def test_what_the_machine_lacks_does_not_pass_for_the_end_of_the_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without memory a clip would be silent, and another one the next time."""
+    path = film(tmp_path / "a.mkv", noise(48000), codec="flac")
+
+    def out_of_memory(_decoder: object, packet: object) -> tuple[()]:
+        if packet is not None:
+            av.error.err_check(-errno.ENOMEM)
+        return ()
+
+    monkeypatch.setattr(audio.SoundDecoder, "decode", out_of_memory)
+    with pytest.raises(MemoryError):
+        cut(path, 10, 30)
 
 
 def test_six_channels_are_mixed_to_two(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from dailies.curation.errors import machine_raised
 from dailies.curation.timing import Span
 from dailies.curation.types import Samples, SoundBlock
 from dailies.curation.video.audio import SoundDecoder, choose_sound, filled
@@ -94,8 +95,8 @@ class _SoundFile(OpenFile):
                     yield block
                     if block.end >= (ends + 1) * block.rate:
                         return
-        except (av.FFmpegError, IndexError):  # as far as it can be read; PyAV stumbles over streams that came up late
-            pass
+        except (av.FFmpegError, IndexError) as error:
+            machine_raised(error)  # else it is read as far as it can be; PyAV stumbles over streams that came up late
         yield from decoder.decode(None)
         if self._remote is not None:
             self._remote.check()
