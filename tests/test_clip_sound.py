@@ -239,6 +239,30 @@ def test_damaged_sound_costs_no_picture(tmp_path: Path) -> None:
     assert abs(lag(sound[0][-38400:], truth[0, 10 * 1920 : 90 * 1920][-38400:])) <= 8
 
 
+@pytest.mark.parametrize("starts", [0, 38])
+def test_where_a_source_has_no_sound_its_clips_are_not_looked_for_from_its_start(starts: int, tmp_path: Path) -> None:
+    """Behind the end of its sound, or before its beginning: a clip late in a file costs no more than an early one."""
+    truth = noise(48000, seconds=2)
+    path = film(tmp_path / "a.mkv", truth, codec="flac", starts=starts, seconds=40)
+    told, costs, clips = probe(path), [], []
+    with Extractor(path) as extractor:
+        for second in (13, 17, 22, 35):
+            beats = [0]
+
+            def heartbeat(beats: list[int] = beats) -> None:
+                beats[0] += 1
+
+            span = Span(start=second * 1000, end=second * 1000 + 400, time_base=told.time_base)
+            clips.append(extractor.extract(span, audio="keep", heartbeat=heartbeat))
+            costs.append(beats[0])
+            if second < 35:
+                assert clips[-1].sound.missing == pytest.approx(0.4)
+    assert told.time_base == Fraction(1, 1000)
+    assert max(costs[1:3]) < 15 * (FPS + 12)  # packets and frames of ten seconds, and a few more
+    alone = extract_clip(path, clips[2].span, audio="keep")
+    assert (alone.data, alone.sound) == (clips[2].data, clips[2].sound)
+
+
 def test_what_the_machine_lacks_does_not_pass_for_the_end_of_the_sound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
