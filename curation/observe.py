@@ -341,6 +341,11 @@ class _Ears:
         for going in self._passes:
             going.hear(block)
 
+    def lose(self, start: Fraction, end: Fraction) -> None:
+        self._heartbeat()
+        for going in self._passes:
+            going.lose(start, end)
+
     def finish(self) -> list[Track]:
         return [track for going in self._passes for track in going.finish()]
 

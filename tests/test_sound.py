@@ -140,6 +140,7 @@ def test_what_is_too_short_or_not_heard_has_no_loudness() -> None:
     assert measured(tone(-20, 0.3))["silence_share"] == 0
     assert measured(tone(-200, 2)) == {
         "loudness": None, "silence_share": 1.0, "clipping_share": 0.0, "speech_share": None,
+        "sound_broken": 0.0,
     }  # fmt: skip
     assert integrated(np.zeros(0)) is None
 
@@ -232,6 +233,26 @@ def test_segments_joined_are_the_whole(suffix: str, tmp_path: Path) -> None:
         values = np.concatenate([part.tracks[number].values for part in parts])
         # AAC has noise that each decoder makes up as it goes.
         np.testing.assert_allclose(values, track.values, rtol=2e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("damaged", [0.5, 1.0])
+def test_sound_that_does_not_decode_is_not_silence(damaged: float, tmp_path: Path) -> None:
+    """What fails its checksum is counted, and the other measures are of the rest: there are none where nothing is left."""
+    path = Path(film(tmp_path / "a.mkv", tone(-20, 4, channels=1), codec="flac"))
+    assert of_file(str(path))["sound_broken"] == 0
+    data = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    for place, size in places[: round(damaged * len(places))]:
+        data[place + 8 : place + size] = bytes(255 - byte for byte in data[place + 8 : place + size])
+    path.write_bytes(data)
+    measures = of_file(str(path))
+    assert measures["sound_broken"] == pytest.approx(damaged, abs=0.06)
+    if damaged == 1:
+        assert {measures[name] for name in ("loudness", "silence_share", "clipping_share")} == {None}
+    else:
+        assert measures["silence_share"] == 0
+        assert measures["loudness"] == pytest.approx(-23, abs=0.1)
 
 
 def test_sound_that_is_far_ahead_of_the_pictures_is_heard_as_it_comes(tmp_path: Path) -> None:

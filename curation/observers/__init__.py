@@ -67,6 +67,9 @@ class ListenerPass(Protocol):
     def hear(self, block: SoundBlock) -> None:
         """Take the next piece of sound, which is read along with the frames."""
 
+    def lose(self, start: Fraction, end: Fraction) -> None:
+        """Take note that there is sound from ``start`` to ``end``, seconds, that does not decode."""
+
     def finish(self) -> Sequence[Track]:
         """Return the tracks, once the source has ended; none of one without sound."""
 

@@ -89,13 +89,16 @@ class Filter:
 def integrated(energies: Floats, gating: int = GATING) -> float | None:
     """Return the integrated loudness (LUFS) of consecutive blocks, of which ``gating`` make a gating block.
 
-    ``energies``: mean squares of K-weighted sound, weighted and summed over the channels. ``None`` where they are too few
+    ``energies``: mean squares of K-weighted sound, weighted and summed over the channels; NaN where it is not known: a
+    gating block with such a one does not count. ``None`` where they are too few
     or none passes the gate: what is not heard has no loudness.
     """
     if len(energies) < gating:
         return None
-    total = np.concatenate([[0.0], np.cumsum(energies, dtype=np.float64)])
+    known = np.isfinite(energies)
+    total, count = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(known, energies, 0.0), known))
     powers = np.maximum(total[gating:] - total[:-gating], 0) / gating
+    powers = powers[count[gating:] - count[:-gating] == gating]
     loud = powers[powers > _power(SILENT)]
     if not len(loud):
         return None

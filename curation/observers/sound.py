@@ -30,6 +30,7 @@ RUN = 3  # samples at full scale in a row, in one channel, that are clipped: a p
 SPOKEN = 0.5  # probability from which on a block is speech
 AHEAD = RUN - 1  # samples to either side that tell whether one is clipped
 TRACKS = ("sound", "sound_level", "sound_clipped", "sound_speech")
+LOST = "sound_lost"  # the track of the blocks in which there is sound that does not decode
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
@@ -37,7 +38,7 @@ class SoundObserver:
     """How loud the sound is, and how much of it is silent, clipped or speech.
 
     A clip's measures are of the blocks of 0.1 seconds that lie wholly in it; where the source has no sound for a while, it
-    is silent. A source without sound has none.
+    is silent. A source without sound has none. What does not decode is not known, and left out of all but its own share.
 
     Args:
         speech: tell speech too, by Silero VAD, which comes with dailies[sound].
@@ -46,7 +47,7 @@ class SoundObserver:
     speech: bool = False
 
     identity: ClassVar[str] = "curation.observers.sound.Sound"
-    meaning: ClassVar[int] = 1
+    meaning: ClassVar[int] = 2
     measures: ClassVar[tuple[pa.Field, ...]] = (
         field("loudness", pa.float64(), "integrated loudness by EBU R 128; null where nothing is above -70", "LUFS"),
         field("silence_share", pa.float64(), "share of blocks of 0.1 s below -60 dBFS (RMS over all channels)", "0-1"),
@@ -55,6 +56,12 @@ class SoundObserver:
             "speech_share",
             pa.float64(),
             "share of blocks of 0.1 s in which someone likely speaks; null unless asked",
+            "0-1",
+        ),
+        field(
+            "sound_broken",
+            pa.float64(),
+            "share of blocks of 0.1 s with sound that does not decode; left out of the other measures of sound",
             "0-1",
         ),
     )
@@ -82,15 +89,22 @@ class SoundObserver:
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | None]:
         energies, levels, clipped, spoken = (_within(tracks.get(name), span) for name in TRACKS)
+        broken = _within(tracks.get(LOST), span)
+        measures: dict[str, float | None] = {column.name: None for column in self.measures}
+        measures["sound_broken"] = None if broken is None else float(broken.mean())
         if energies is None or levels is None or clipped is None:
-            return {column.name: None for column in self.measures}
+            return measures
+        known = np.ones(len(levels), bool) if broken is None else broken == 0
         gating = max(1, int(GATING * BLOCK / block_seconds(span.time_base)))
-        return {
-            "loudness": loudness.integrated(energies, gating),
-            "silence_share": float((levels <= SILENCE).mean()),
-            "clipping_share": float(clipped.mean()),
-            "speech_share": None if spoken is None else float((spoken >= SPOKEN).mean()),
+        measures |= {
+            "loudness": loudness.integrated(np.where(known, energies, np.nan), gating),
+            "sound_broken": float((~known).mean()),
         }
+        if known.any():
+            measures["silence_share"] = float((levels[known] <= SILENCE).mean())
+            measures["clipping_share"] = float(clipped[known].mean())
+            measures["speech_share"] = None if spoken is None else float((spoken[known] >= SPOKEN).mean())
+        return measures
 
 
 def block_seconds(time_base: Fraction) -> Fraction:
@@ -128,6 +142,11 @@ class _SoundPass:
         self._weights = np.zeros(0)
         self._sums: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []  # blocks, and by each as ``TRACKS``
         self._rate = 1
+        self._lost: list[NDArray[np.int64]] = []  # numbers of blocks
+
+    def lose(self, start: Fraction, end: Fraction) -> None:
+        """Take note of sound that does not decode, seconds."""
+        self._lost.append(np.arange(math.floor(start / self._block), math.ceil(end / self._block), dtype=np.int64))
 
     def hear(self, block: SoundBlock) -> None:
         """Take the next piece of sound."""
@@ -178,10 +197,12 @@ class _SoundPass:
         return np.array([math.floor((self._start + int(at)) / length) for at in starts], np.int64)
 
     def finish(self) -> Sequence[Track]:
-        """Return the tracks; none of a source without sound."""
+        """Return the tracks; none of a source without sound, and of what is lost only where something is."""
         self._measure(last=True)
+        lost = np.unique(np.concatenate(self._lost)) if self._lost else np.zeros(0, np.int64)
+        broken = [Track(name=LOST, pts=self._pts(lost), values=np.ones(len(lost), np.float32))] if len(lost) else []
         if not self._sums:
-            return ()
+            return broken
         numbers, places = np.unique(np.concatenate([numbers for numbers, _ in self._sums]), return_inverse=True)
         values = np.zeros((len(numbers), 3))
         np.add.at(values, places, np.concatenate([sums for _, sums in self._sums]))
@@ -191,11 +212,16 @@ class _SoundPass:
             self._speech.finish()
             spoken = dict(by_block(self._speech.windows, float(self._block)))
             columns.append(np.array([spoken.get(int(number), 0.0) for number in numbers]))
-        pts = np.array([round(int(number) * self._block / self._base) for number in numbers], np.int64)
-        return [
+        pts = self._pts(numbers)
+        measured = [
             Track(name=name, pts=pts, values=column.astype(np.float32))
             for name, column in zip(TRACKS, columns, strict=False)
         ]
+        return [*measured, *broken]
+
+    def _pts(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ticks of the pictures at which blocks begin."""
+        return np.array([round(int(number) * self._block / self._base) for number in numbers], np.int64)
 
 
 def _clipped(full: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:

@@ -182,6 +182,8 @@ class FrameDecoder:
         if packet is None or (packet.stream_index == self._sound.index and packet.size):
             for block in self._sound.decode(packet):
                 self._listener.hear(block)
+            while self._sound.lost:
+                self._listener.lose(*self._sound.lost.pop(0))
 
     @property
     def hears_until(self) -> Fraction | None:
