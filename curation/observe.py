@@ -20,7 +20,7 @@ from dailies.curation import video
 from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.geometry import Geometry, shape_change
-from dailies.curation.observers import Listener, Observer, listening, watching
+from dailies.curation.observers import Listener, ListenerPass, Observer, listening, watching
 from dailies.curation.observers.tracking import FULL_SIZE, Fps, ShortSide
 from dailies.curation.timing import LATELY, Grid, Pause, Span, ticks
 from dailies.curation.types import EvidenceFrame, Frame, Probe, SoundBlock, Track
@@ -124,19 +124,19 @@ def _decode(
     skip_nonref: bool,
 ) -> Observation | None:
     """Make one pass; ``None`` where one that skips frames cannot be trusted: only a full decode shows every fault."""
-    with _open(uri, observers, segment, skip_nonref=skip_nonref) as source:
+    ears = _Ears(listening(observers), heartbeat)
+    with _open(uri, observers, ears, segment, skip_nonref=skip_nonref) as source:
         probe, lookback = source.probe, _lookback(observers, source.time_base)
         if segment is None:
             count = _segments(probe, segment_seconds)
             segment = Segment(number=0, count=count, origin=source.first_pts)
         low, high = _bounds(segment, probe)
-        fan, ended = _FanOut(probe, observers, evidence, segment.origin), True
+        fan, ended = _FanOut(probe, observers, ears, evidence, segment.origin), True
         earlier: deque[int] = deque(maxlen=LATELY + 1)  # frames before those that are seen: a hole may lie between
         for picture in source.frames():
             heartbeat()
             if skip_nonref and source.decoder.faulty:
                 return None
-            fan.hear(source.decoder.heard())
             if high is not None and picture.pts >= high + lookback:
                 if not _lags(source, picture.pts - lookback, high):
                     ended = False
@@ -145,7 +145,6 @@ def _decode(
                 fan.see(picture)
             else:
                 earlier.append(picture.pts)
-        fan.hear(source.decoder.heard())
         _check(source, segment, ended=ended)
         if not source.decoder.trusted(fan.pts):
             return None
@@ -168,20 +167,19 @@ def _lookback(observers: Sequence[Observer | Listener], time_base: Fraction) -> 
 
 
 def _open(
-    uri: str, observers: Sequence[Observer | Listener], segment: Segment | None, *, skip_nonref: bool
+    uri: str, observers: Sequence[Observer | Listener], ears: _Ears, segment: Segment | None, *, skip_nonref: bool
 ) -> video.Source:
     """Open the source early enough before the segment."""
-    listens = bool(listening(observers))
-    source = video.open_source(uri, skip_nonref=skip_nonref, listens=listens)
+    listener = ears if listening(observers) else None
     if segment is None or segment.number == 0:
-        return source
-    with source:
+        return video.open_source(uri, skip_nonref=skip_nonref, listener=listener)
+    with video.open_source(uri, skip_nonref=skip_nonref) as source:
         low, _ = _bounds(segment, source.probe)
         assert low is not None
         start = max(segment.origin, low - _lookback(observers, source.time_base))
         span = Span(start=start, end=low + 1, time_base=source.time_base)
         canvas = source.canvas
-    return video.open_before(uri, span, skip_nonref=skip_nonref, canvas=canvas, listens=listens)
+    return video.open_before(uri, span, skip_nonref=skip_nonref, canvas=canvas, listener=listener)
 
 
 SEGMENTED_FPS = 12  # a slower source is small, and what its observers need around a segment would be long
@@ -295,14 +293,19 @@ class _FanOut:
     """
 
     def __init__(
-        self, probe: Probe, observers: Sequence[Observer | Listener], evidence: EvidenceGrid | None, origin: int
+        self,
+        probe: Probe,
+        observers: Sequence[Observer | Listener],
+        ears: _Ears,
+        evidence: EvidenceGrid | None,
+        origin: int,
     ) -> None:
         self.pts: list[int] = []
         self.evidence: list[EvidenceFrame] = []
         self.geometries: list[Geometry] = []
         self._probe = probe
         self._observers = [_Observing(observer, probe, origin) for observer in watching(observers)]
-        self._listening = [observer.start(probe) for observer in listening(observers)]
+        self._ears = ears
         self._spec = evidence
         self._evidence_grid = Grid(evidence.fps, probe.time_base, origin) if evidence else None
         self._canvas: video.Canvas | None = None
@@ -318,15 +321,33 @@ class _FanOut:
             rgb = picture.rgb(self._spec.short_side)
             self.evidence.append(EvidenceFrame(pts=picture.pts, jpeg=video.jpeg(rgb, self._spec.quality)))
 
-    def hear(self, blocks: Sequence[SoundBlock]) -> None:
-        """Hand sound to the observers that listen."""
-        for block in blocks:
-            for going in self._listening:
-                going.hear(block)
-
     def finish(self) -> list[Track]:
         of_pictures = [track for observing in self._observers for track in observing.finish()]
-        return [*of_pictures, *(track for going in self._listening for track in going.finish())]
+        return [*of_pictures, *self._ears.finish()]
+
+
+class _Ears:
+    """Hands each piece of sound to the observers that listen, with a heartbeat: much of it may come before any picture."""
+
+    def __init__(self, observers: Sequence[Listener], heartbeat: Callable[[], None]) -> None:
+        self._observers, self._heartbeat = observers, heartbeat
+        self._passes: list[ListenerPass] = []
+
+    def begin(self, time_base: Fraction) -> None:
+        self._passes = [observer.start(time_base) for observer in self._observers]
+
+    def hear(self, block: SoundBlock) -> None:
+        self._heartbeat()
+        for going in self._passes:
+            going.hear(block)
+
+    def lose(self, start: Fraction, end: Fraction) -> None:
+        self._heartbeat()
+        for going in self._passes:
+            going.lose(start, end)
+
+    def finish(self) -> list[Track]:
+        return [track for going in self._passes for track in going.finish()]
 
 
 def _geometry(picture: video.DecodedFrame) -> Geometry:

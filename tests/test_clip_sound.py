@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Sequence
@@ -238,6 +239,46 @@ def test_damaged_sound_costs_no_picture(tmp_path: Path) -> None:
     assert abs(lag(sound[0][-38400:], truth[0, 10 * 1920 : 90 * 1920][-38400:])) <= 8
 
 
+@pytest.mark.parametrize("starts", [0, 38])
+def test_where_a_source_has_no_sound_its_clips_are_not_looked_for_from_its_start(starts: int, tmp_path: Path) -> None:
+    """Behind the end of its sound, or before its beginning: a clip late in a file costs no more than an early one."""
+    truth = noise(48000, seconds=2)
+    path = film(tmp_path / "a.mkv", truth, codec="flac", starts=starts, seconds=40)
+    told, costs, clips = probe(path), [], []
+    with Extractor(path) as extractor:
+        for second in (13, 17, 22, 35):
+            beats = [0]
+
+            def heartbeat(beats: list[int] = beats) -> None:
+                beats[0] += 1
+
+            span = Span(start=second * 1000, end=second * 1000 + 400, time_base=told.time_base)
+            clips.append(extractor.extract(span, audio="keep", heartbeat=heartbeat))
+            costs.append(beats[0])
+            if second < 35:
+                assert clips[-1].sound.missing == pytest.approx(0.4)
+    assert told.time_base == Fraction(1, 1000)
+    assert max(costs[1:3]) < 15 * (FPS + 12)  # packets and frames of ten seconds, and a few more
+    alone = extract_clip(path, clips[2].span, audio="keep")
+    assert (alone.data, alone.sound) == (clips[2].data, clips[2].sound)
+
+
+def test_what_the_machine_lacks_does_not_pass_for_the_end_of_the_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without memory a clip would be silent, and another one the next time."""
+    path = film(tmp_path / "a.mkv", noise(48000), codec="flac")
+
+    def out_of_memory(_decoder: object, packet: object) -> tuple[()]:
+        if packet is not None:
+            av.error.err_check(-errno.ENOMEM)
+        return ()
+
+    monkeypatch.setattr(audio.SoundDecoder, "decode", out_of_memory)
+    with pytest.raises(MemoryError):
+        cut(path, 10, 30)
+
+
 def test_six_channels_are_mixed_to_two(tmp_path: Path) -> None:
     """Front left goes left, the centre to both sides, and low effects nowhere."""
     channels = np.zeros((6, 4 * 48000), np.float32)
@@ -311,7 +352,7 @@ name: sounding
 steps:
   - observe: {observers: [boundary, luma, sound], evidence: {fps: 2, short_side: 48}}
   - cut: {detector: boundary, min_seconds: 1, max_seconds: 2, validation_share: 0, test_share: 0}
-  - select: {rules: {loudness: {min: -40, nulls: keep}}}
+  - select: {rules: {loudness: {min: -40, nulls: keep}, silence_share: {max: 0.5, nulls: keep}}}
   - export: {audio: keep, preset: ultrafast}
 """
 

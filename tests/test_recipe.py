@@ -288,3 +288,19 @@ def test_specs_say_what_they_need_and_which_models_they_name() -> None:
     text = TextScorer()
     assert resolved(text) is text
     assert resolved(ClipScorer(model="ViT-B-32")).model == "ViT-B-32"
+
+
+def test_an_observers_weights_name_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other weights in the package that brings them are other observations; an observer without them keeps its name."""
+    from dailies.curation.observers import speech
+
+    def observed(observer: Any) -> str:
+        return parse_recipe(changed(0, {"observers": ["change", "motion", observer]})).observations
+
+    names = []
+    for weights in ("a" * 64, "b" * 64):
+        monkeypatch.setattr(speech, "weights", lambda weights=weights: weights)
+        names.append((observed({"sound": {"speech": True}}), observed("sound"), observed("luma")))
+    (spoken, sound, luma), (other, same, still) = names
+    assert spoken != other
+    assert (sound, luma) == (same, still)

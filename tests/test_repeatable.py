@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ import pytest
 from dailies.curation import video, world
 from dailies.curation.timing import Span
 from dailies.curation.video import repeatable
-from dailies.curation.video.encode import CODECS
+from dailies.curation.video.encode import CODECS, Codec
 from dailies.curation.video.repeatable import encoder_options
 from dailies.curation.world.render import Pixels
 
@@ -30,14 +33,19 @@ def source(frames: list[Pixels], tmp_path_factory: pytest.TempPathFactory) -> st
     return str(world.encode(frames, tmp_path_factory.mktemp("source") / "a.mp4", gop=12))
 
 
-@pytest.fixture
-def on_one_core() -> Iterator[Callable[[], None]]:
-    """A function that leaves this process one core, until the test is over."""
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("this system does not bind processes to cores")
-    cores = os.sched_getaffinity(0)
-    yield lambda: os.sched_setaffinity(0, {min(cores)})
-    os.sched_setaffinity(0, cores)
+def on_one_core() -> None:
+    """Leave this process one core, where the system binds processes to cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+@pytest.fixture(autouse=True)
+def all_cores_again() -> Iterator[None]:
+    """This process's cores are as before once a test is over."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    yield
+    if cores:
+        os.sched_setaffinity(0, cores)
 
 
 def disturb(seed: int) -> list[bytes]:
@@ -47,7 +55,7 @@ def disturb(seed: int) -> list[bytes]:
     return pieces[::2]
 
 
-def all_same(encode: Callable[[], bytes], on_one_core: Callable[[], None]) -> bool:
+def all_same(encode: Callable[[], bytes]) -> bool:
     made, taken = [encode()], []
     for seed in range(4):
         taken.append(disturb(seed))
@@ -58,6 +66,28 @@ def all_same(encode: Callable[[], bytes], on_one_core: Callable[[], None]) -> bo
     return len(set(made)) == 1
 
 
+HUNG = 90  # seconds after which a child process is taken to hang: it needs a few
+
+
+def in_child(test: Callable[..., None], *values: Any) -> None:
+    """Run ``test`` in a child process, once more if it hangs.
+
+    SVT-AV1 hung once for good within an encoder's flush (``svt_av1_enc_get_packet``), while all of its threads waited.
+    Hundreds of encodes on one core and on two did not show it again, and no setting is known that avoids it. Nothing within
+    the process could end it: pipelines, too, encode in a child, which is killed when it stalls.
+    """
+    for tries in (1, 0):
+        child = multiprocessing.get_context("spawn").Process(target=test, args=values, daemon=True)
+        child.start()
+        child.join(HUNG)
+        if child.exitcode is not None:
+            assert child.exitcode == 0  # what it raised stands on stderr
+            return
+        child.kill()
+        child.join()
+        assert tries, f"hangs each time: {test.__name__}{values}"
+
+
 @pytest.mark.parametrize(
     ("codec", "suffix"),
     [
@@ -66,50 +96,57 @@ def all_same(encode: Callable[[], bytes], on_one_core: Callable[[], None]) -> bo
     ],
 )
 def test_the_rendered_world_is_the_same_file_again(
-    codec: str, suffix: str, frames: list[Pixels], tmp_path: Path, on_one_core: Callable[[], None]
+    codec: str, suffix: str, frames: list[Pixels], tmp_path: Path
 ) -> None:
-    options = {"cpu-used": "8", "deadline": "realtime"} if codec == "libvpx-vp9" else None
     pictures = frames if codec == "libx264" else frames[:40]
-    tone = 440.0 if suffix in (".mp4", ".ts") else None
+    run = in_child if codec == "libsvtav1" else _run
+    run(rendered_again, codec, pictures, tmp_path / f"a{suffix}")
 
-    def encode() -> bytes:
-        path = world.encode(pictures, tmp_path / f"a{suffix}", codec=codec, tone=tone, options=options)
-        return path.read_bytes()
 
-    assert all_same(encode, on_one_core)
+def rendered_again(codec: str, pictures: list[Pixels], path: Path) -> None:
+    options = {"cpu-used": "8", "deadline": "realtime"} if codec == "libvpx-vp9" else None
+    tone = 440.0 if path.suffix in (".mp4", ".ts") else None
+    assert all_same(lambda: world.encode(pictures, path, codec=codec, tone=tone, options=options).read_bytes())
+
+
+def _run(test: Callable[..., None], *values: Any) -> None:
+    test(*values)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("codec", CODECS)
-def test_an_encoded_clip_is_the_same_file_again(
-    codec: str, threads: int, source: str, on_one_core: Callable[[], None]
-) -> None:
+def test_an_encoded_clip_is_the_same_file_again(codec: Codec, threads: int, source: str) -> None:
     settings = video.Encoding(codec=codec, threads=threads)
-    assert all_same(lambda: extracted(source, "encode", settings), on_one_core)
+    run = in_child if codec == "av1" else _run
+    run(extracted_again, source, "encode", settings)
+
+
+def extracted_again(source: str, mode: video.Mode, encoding: video.Encoding) -> None:
+    assert all_same(lambda: extracted(source, mode, encoding))
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
-def test_a_smart_clip_is_the_same_file_again(
-    codec: str, frames: list[Pixels], tmp_path: Path, on_one_core: Callable[[], None]
-) -> None:
-    source = str(world.encode(frames[:40], tmp_path / "a.mp4", codec=codec, gop=12))
-    assert all_same(lambda: extracted(source, "smart", video.Encoding()), on_one_core)
+def test_a_smart_clip_is_the_same_file_again(codec: str, frames: list[Pixels], tmp_path: Path) -> None:
+    run = in_child if codec == "libsvtav1" else _run
+    run(spliced_again, codec, frames[:40], tmp_path / "a.mp4")
 
 
-def test_a_copy_in_matroska_is_the_same_file_again(
-    frames: list[Pixels], tmp_path: Path, on_one_core: Callable[[], None]
-) -> None:
+def spliced_again(codec: str, pictures: list[Pixels], path: Path) -> None:
+    extracted_again(str(world.encode(pictures, path, codec=codec, gop=12)), "smart", video.Encoding())
+
+
+def test_a_copy_in_matroska_is_the_same_file_again(frames: list[Pixels], tmp_path: Path) -> None:
     source = str(world.encode(frames[:40], tmp_path / "a.mkv", codec="ffv1"))
-    assert all_same(lambda: extracted(source, "copy", video.Encoding()), on_one_core)
+    assert all_same(lambda: extracted(source, "copy", video.Encoding()))
 
 
 @pytest.mark.parametrize(("suffix", "codec", "mode"), [("mp4", "libx264", "encode"), ("mkv", "ffv1", "copy")])
 def test_a_clip_with_sound_is_the_same_file_again(
-    suffix: str, codec: str, mode: video.Mode, frames: list[Pixels], tmp_path: Path, on_one_core: Callable[[], None]
+    suffix: str, codec: str, mode: video.Mode, frames: list[Pixels], tmp_path: Path
 ) -> None:
     """AAC in mp4, and Opus in Matroska."""
     source = str(world.encode(frames[:40], tmp_path / f"a.{suffix}", codec=codec, gop=12, tone=440.0))
-    assert all_same(lambda: extracted(source, mode, video.Encoding(), "keep"), on_one_core)
+    assert all_same(lambda: extracted(source, mode, video.Encoding(), "keep"))
 
 
 def extracted(source: str, mode: video.Mode, encoding: video.Encoding, audio: video.Audio = "drop") -> bytes:
@@ -120,6 +157,17 @@ def extracted(source: str, mode: video.Mode, encoding: video.Encoding, audio: vi
     assert (clip.sound.audio == "kept") == (audio == "keep")
     assert clip.data is not None
     return clip.data
+
+
+def _hang_at_first(path: Path) -> None:
+    if not path.exists():
+        path.touch()
+        time.sleep(1000)
+
+
+def test_a_child_that_hangs_is_tried_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.test_repeatable.HUNG", 10)
+    in_child(_hang_at_first, tmp_path / "begun")
 
 
 def test_what_a_caller_sets_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,14 +17,10 @@ from dailies.curation.observe import Observation, Segment, observe
 from dailies.curation.observers import SoundObserver
 from dailies.curation.observers.loudness import coefficients, integrated
 from dailies.curation.timing import Span
-from dailies.curation.types import Probe, SoundBlock, Track
+from dailies.curation.types import SoundBlock, Track
 from tests.test_clip_sound import Sound, film, noise
 
 BASE = Fraction(1, 12800)
-PROBE = Probe(
-    container="mp4", codec="h264", stream=0, width=64, height=48, rotation=0, pixel_format="yuv420p", pixel_aspect=1.0,
-    interlaced=False, hdr=False, time_base=BASE, start=0, duration=None, frames=None, fps=None, has_audio=True,
-)  # fmt: skip
 STEREO, SURROUND = ("FL", "FR"), ("FL", "FR", "FC", "LFE", "BL", "BR")
 
 
@@ -35,7 +32,7 @@ def tone(decibels: float, seconds: float, rate: int = 48000, frequency: float = 
 
 def tracks_of(sound: Sound, rate: int = 48000, names: Sequence[str] = STEREO, **settings: Any) -> dict[str, Track]:
     """What the observer keeps of sound that comes in pieces of 1024 samples."""
-    going = SoundObserver(**settings).start(PROBE)
+    going = SoundObserver(**settings).start(BASE)
     for start in range(0, sound.shape[1], 1024):
         piece = sound[:, start : start + 1024]
         going.hear(SoundBlock(start=start, rate=rate, channels=tuple(names), samples=piece))
@@ -87,6 +84,27 @@ def test_surround_counts_more_and_low_effects_not_at_all() -> None:
     assert measured(sound.astype(np.float32), names=SURROUND)["loudness"] == pytest.approx(-23.0, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        (("FL", "FR", "FC", "LFE", "SL", "SR"), {"FL": 1, "FR": 1, "FC": 1, "LFE": 0, "SL": 1.41, "SR": 1.41}),
+        (SURROUND, {"FL": 1, "FR": 1, "FC": 1, "LFE": 0, "BL": 1.41, "BR": 1.41}),
+        ((*SURROUND, "SL", "SR"), {"FL": 1, "FR": 1, "FC": 1, "LFE": 0, "BL": 1, "BR": 1, "SL": 1.41, "SR": 1.41}),
+        (("FL", "FR", "FC", "BC"), {"FL": 1, "FR": 1, "FC": 1, "BC": 1}),
+    ],
+)
+def test_where_a_channel_stands_tells_how_much_it_counts(layout: Sequence[str], expected: dict[str, float]) -> None:
+    """ITU-R BS.1770-4, table 4: more between 60 and 120 degrees alone; in 7.1 the back ones are farther round."""
+    for number, name in enumerate(layout):
+        sound = np.zeros((len(layout), 48000), np.float32)
+        sound[number] = tone(-20, 1, channels=1)[0]
+        loud = measured(sound, names=layout)["loudness"]
+        if expected[name]:
+            assert loud == pytest.approx(-23 + 10 * np.log10(expected[name]), abs=0.05)
+        else:
+            assert loud is None
+
+
 def by_libav(sound: Sound, rate: int) -> float:
     """Integrated loudness by libav's filter, which resamples to 48 kHz where it must."""
     graph = av.filter.Graph()
@@ -117,11 +135,12 @@ def test_loudness_agrees_with_another_implementation(rate: int, channels: int) -
     assert measured(sound, rate, names)["loudness"] == pytest.approx(by_libav(sound, rate), abs=0.1)
 
 
-def test_too_short_has_no_loudness_and_nothing_has_the_least() -> None:
+def test_what_is_too_short_or_not_heard_has_no_loudness() -> None:
     assert measured(tone(-20, 0.3))["loudness"] is None
     assert measured(tone(-20, 0.3))["silence_share"] == 0
     assert measured(tone(-200, 2)) == {
-        "loudness": -70.0, "silence_share": 1.0, "clipping_share": 0.0, "speech_share": None,
+        "loudness": None, "silence_share": 1.0, "clipping_share": 0.0, "speech_share": None,
+        "sound_broken": 0.0,
     }  # fmt: skip
     assert integrated(np.zeros(0)) is None
 
@@ -147,7 +166,7 @@ def test_a_clip_is_measured_by_what_lies_in_it_alone() -> None:
 
 @pytest.mark.parametrize("base", [Fraction(1, 25), Fraction(1, 8), Fraction(1, 2), Fraction(1, 90000)])
 def test_coarse_ticks_have_a_value_each(base: Fraction) -> None:
-    going = SoundObserver().start(__import__("dataclasses").replace(PROBE, time_base=base))
+    going = SoundObserver().start(base)
     sound = tone(-23, 8)
     going.hear(SoundBlock(start=0, rate=48000, channels=STEREO, samples=sound))
     tracks = {track.name: track for track in going.finish()}
@@ -214,6 +233,70 @@ def test_segments_joined_are_the_whole(suffix: str, tmp_path: Path) -> None:
         values = np.concatenate([part.tracks[number].values for part in parts])
         # AAC has noise that each decoder makes up as it goes.
         np.testing.assert_allclose(values, track.values, rtol=2e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("damaged", [0.5, 1.0])
+def test_sound_that_does_not_decode_is_not_silence(damaged: float, tmp_path: Path) -> None:
+    """What fails its checksum is counted, and the other measures are of the rest: there are none where nothing is left."""
+    path = Path(film(tmp_path / "a.mkv", tone(-20, 4, channels=1), codec="flac"))
+    assert of_file(str(path))["sound_broken"] == 0
+    data = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    for place, size in places[: round(damaged * len(places))]:
+        data[place + 8 : place + size] = bytes(255 - byte for byte in data[place + 8 : place + size])
+    path.write_bytes(data)
+    measures = of_file(str(path))
+    assert measures["sound_broken"] == pytest.approx(damaged, abs=0.06)
+    if damaged == 1:
+        assert {measures[name] for name in ("loudness", "silence_share", "clipping_share")} == {None}
+    else:
+        assert measures["silence_share"] == 0
+        assert measures["loudness"] == pytest.approx(-23, abs=0.1)
+
+
+def test_sound_that_is_far_ahead_of_the_pictures_is_heard_as_it_comes(tmp_path: Path) -> None:
+    """All of it stands before the first picture: it is not kept until then, and a watcher sees that work goes on."""
+    seconds, rate = 400, 8000
+    path, beats = badly_interleaved(tmp_path / "a.mkv", tone(-23, seconds, rate, channels=1), rate), [0]
+
+    def heartbeat() -> None:
+        beats[0] += 1
+
+    tracemalloc.start()
+    try:
+        seen = observe(path, [SoundObserver()], None, heartbeat)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < seconds * rate * 4 / 2  # bytes: half of what the samples take
+    assert beats[0] > 2 * len(seen.pts)
+    (energies,) = (track.values for track in seen.tracks if track.name == "sound")
+    assert len(energies) == seconds * 10
+    assert integrated(energies.astype(np.float64)) == pytest.approx(-26, abs=0.1)
+
+
+def badly_interleaved(path: Path, sound: Sound, rate: int) -> str:
+    """A picture a second for as long as the sound lasts, all of which stands before the first of them."""
+    with av.open(path, "w", options={"max_interleave_delta": "1"}) as container:
+        stream = container.add_stream("mpeg4", rate=1, width=32, height=32, options={"g": "10"})
+        stream.pix_fmt, out = "yuv420p", container.add_stream("flac", rate=rate, layout="mono")
+        for start in range(0, sound.shape[1], 4096):
+            samples = (sound[:, start : start + 4096] * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            container.mux(out.encode(frame))
+        container.mux(out.encode(None))
+        for index in range(sound.shape[1] // rate):
+            picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), index % 200, np.uint8), format="rgb24")
+            picture.pts, picture.time_base = index, Fraction(1, 1)
+            container.mux(stream.encode(picture.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    with av.open(path) as container:
+        assert [packet.stream_index for packet in container.demux() if packet.size][: sound.shape[1] // 4096] == [1] * (
+            sound.shape[1] // 4096
+        )
+    return str(path)
 
 
 # ---- speech ---------------------------------------------------------------------------------------------------------

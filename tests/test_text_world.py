@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,11 +16,13 @@ from benchmarks.text import errors
 from dailies.curation import world
 from dailies.curation.observe import EvidenceGrid, observe
 from dailies.curation.observers.motion import MotionObserver
+from dailies.curation.scorers import text
 from dailies.curation.scorers.dbnet import boxes_in, grown
 from dailies.curation.scorers.looks import FramePart, look, merged
 from dailies.curation.scorers.overlay import static_share
 from dailies.curation.scorers.text import TextScorer, border_area
 from dailies.curation.timing import Span
+from dailies.curation.types import Evidence, EvidenceFrame
 from dailies.curation.video import jpeg, unjpeg
 from dailies.curation.world.script import Background, Camera, Script, Shape, Shot
 
@@ -164,21 +169,48 @@ def subtitle(picture: np.ndarray, number: int) -> None:
 
 
 def test_a_logo_stays_in_place_over_footage_that_moves(tmp_path: Path) -> None:
-    assert static_share(evidence(MOVING, logo, tmp_path)) == pytest.approx(60 * 60 / (640 * 360), rel=0.3)
+    assert shown_static(evidence(MOVING, logo, tmp_path)) == pytest.approx(60 * 60 / (640 * 360), rel=0.3)
 
 
 def test_a_watermark_that_shows_the_footage_through_stays_in_place(tmp_path: Path) -> None:
     (width, height), _ = cv2.getTextSize("SAMPLE", cv2.FONT_HERSHEY_SIMPLEX, 1.1, 4)
-    assert static_share(evidence(MOVING, watermark, tmp_path)) == pytest.approx(width * height / (640 * 360), rel=0.4)
+    assert shown_static(evidence(MOVING, watermark, tmp_path)) == pytest.approx(width * height / (640 * 360), rel=0.4)
 
 
 @pytest.mark.parametrize("draw", [lambda picture, number: None, subtitle], ids=["nothing", "subtitles that change"])
 def test_nothing_stays_in_place(draw: Callable[[np.ndarray, int], object], tmp_path: Path) -> None:
-    assert static_share(evidence(MOVING, draw, tmp_path)) == pytest.approx(0, abs=0.002)
+    assert shown_static(evidence(MOVING, draw, tmp_path)) == pytest.approx(0, abs=0.002)
 
 
 def test_where_the_picture_stays_nothing_can_be_told(tmp_path: Path) -> None:
     static = evidence(Camera(), logo, tmp_path)
-    assert static_share(static) is None
-    assert static_share(evidence(MOVING, logo, tmp_path)[:2]) is None
-    assert static_share([jpeg(np.zeros((90, 160, 3), np.uint8), 80)] * 4) is None
+    assert shown_static(static) is None
+    assert shown_static(evidence(MOVING, logo, tmp_path)[:2]) is None
+    assert shown_static([jpeg(np.zeros((90, 160, 3), np.uint8), 80)] * 4) is None
+
+
+def shown_static(jpegs: Sequence[bytes]) -> float | None:
+    return static_share(map(unjpeg, jpegs))
+
+
+def test_a_long_clip_takes_no_more_memory_and_each_frame_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    tracemalloc.start()
+    try:
+        static_share(rng.integers(0, 255, (180, 320, 3), np.uint8) for _ in range(100))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 30 * 180 * 320 * 4  # bytes: gradients of ten frames
+    decoded: list[bytes] = []
+
+    def counted(data: bytes) -> Any:
+        decoded.append(data)
+        return unjpeg(data)
+
+    monkeypatch.setattr(text.video, "unjpeg", counted)
+    monkeypatch.setattr(text, "look", lambda _detector, pictures, *_: [[] for _ in pictures])
+    frames = [EvidenceFrame(pts=at, jpeg=jpeg(rng.integers(0, 255, (48, 64, 3), np.uint8), 80)) for at in range(7)]
+    span = Span(start=0, end=7, time_base=Fraction(1))
+    TextScorer()._clip(None, Evidence(clip_id="a", span=span, frames=tuple(frames)))  # type: ignore[arg-type]
+    assert sorted(decoded) == sorted(frame.jpeg for frame in frames)

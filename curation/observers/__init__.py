@@ -8,6 +8,7 @@ keeps of those tracks. One that hears sound and sees no frames is a ``Listener``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -66,6 +67,9 @@ class ListenerPass(Protocol):
     def hear(self, block: SoundBlock) -> None:
         """Take the next piece of sound, which is read along with the frames."""
 
+    def lose(self, start: Fraction, end: Fraction) -> None:
+        """Take note that there is sound from ``start`` to ``end``, seconds, that does not decode."""
+
     def finish(self) -> Sequence[Track]:
         """Return the tracks, once the source has ended; none of one without sound."""
 
@@ -84,7 +88,8 @@ class Listener(Protocol):
     @property
     def lookback(self) -> float: ...
 
-    def start(self, probe: Probe) -> ListenerPass: ...
+    def start(self, time_base: Fraction) -> ListenerPass:
+        """Begin a pass over one source, of whose pictures no more is known yet than ``time_base``, seconds per tick."""
 
     def reduce(self, tracks: Mapping[str, Track], span: Span) -> Mapping[str, float | str | None]: ...
 

@@ -7,6 +7,7 @@ span follows from them without the sound.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -17,17 +18,21 @@ Floats = NDArray[np.float64]
 BLOCK = Fraction(1, 10)  # seconds: gating blocks of 400 ms overlap by three quarters
 GATING = 4  # blocks in one of them
 OFFSET = -0.691  # LUFS of a full-scale sine of 997 Hz in one front channel, with the filter's gain there: -3.01
-SILENT = -70.0  # LUFS: blocks below it do not count; nothing that counts is reported as this
+SILENT = -70.0  # LUFS: blocks below it do not count
 RELATIVE = 10.0  # LU below the loudness of the blocks above, where the second gate lies
 RESPONSE = Fraction(1, 10)  # seconds after which the filter's response is below 1e-9 of its beginning
 SIZE = 1 << 15  # of the Fourier transforms
 
 
-def weight(channel: str) -> float:
-    """Return by how much a channel's energy counts: those beside and behind the listener more, low effects not at all."""
-    if channel.startswith("LFE"):
-        return 0.0
-    return 1.41 if channel in ("BL", "BR", "BC", "SL", "SR") else 1.0
+def weights(channels: Sequence[str]) -> Floats:
+    """Return by how much the energy of each of a layout's channels counts; low effects do not.
+
+    BS.1770-4, table 4: 1.41 at 60 to 120 degrees from the front, 1 elsewhere. The surrounds of 5.1 stand at 110, whether
+    a file calls them back or side; where there are both, as in 7.1, those in the back are at 135 and beyond (BS.2051). A
+    single one behind is at 180.
+    """
+    beside = {"SL", "SR"} if {"SL", "SR"} & set(channels) else {"BL", "BR"}
+    return np.array([0.0 if name.startswith("LFE") else 1.41 if name in beside else 1.0 for name in channels])
 
 
 def coefficients(rate: int) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
@@ -84,18 +89,21 @@ class Filter:
 def integrated(energies: Floats, gating: int = GATING) -> float | None:
     """Return the integrated loudness (LUFS) of consecutive blocks, of which ``gating`` make a gating block.
 
-    ``energies``: mean squares of K-weighted sound, weighted and summed over the channels. ``None`` where they are too few;
-    ``SILENT`` where nothing passes the gate.
+    ``energies``: mean squares of K-weighted sound, weighted and summed over the channels; NaN where it is not known: a
+    gating block with such a one does not count. ``None`` where they are too few
+    or none passes the gate: what is not heard has no loudness.
     """
     if len(energies) < gating:
         return None
-    total = np.concatenate([[0.0], np.cumsum(energies, dtype=np.float64)])
+    known = np.isfinite(energies)
+    total, count = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(known, energies, 0.0), known))
     powers = np.maximum(total[gating:] - total[:-gating], 0) / gating
+    powers = powers[count[gating:] - count[:-gating] == gating]
     loud = powers[powers > _power(SILENT)]
     if not len(loud):
-        return SILENT
+        return None
     gate = loudness(float(loud.mean())) - RELATIVE
-    return max(SILENT, loudness(float(loud[loud > _power(gate)].mean())))
+    return loudness(float(loud[loud > _power(gate)].mean()))
 
 
 def loudness(power: float) -> float:

@@ -7,8 +7,10 @@ wherever a source is entered; and so that many such chunks go through it at once
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,8 +112,16 @@ def _session() -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # it warns of its weights
-    path = package_folder(PACKAGE) / "data" / "silero_vad.onnx"
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(_file()), options, providers=["CPUExecutionProvider"])
+
+
+def weights() -> str:
+    """Return the sha256 of the network's file. Raises ``NotInstalled``."""
+    return hashlib.sha256(_file().read_bytes()).hexdigest()
+
+
+def _file() -> Path:
+    return package_folder(PACKAGE) / "data" / "silero_vad.onnx"
 
 
 DELAY = 128  # samples by which the low pass is late

@@ -6,13 +6,11 @@ stays, so most must change for anything to be told. The borders of black bars st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from dailies.curation import video
 
 FRAMES = 3  # fewer are alike by chance
 SIDE = 320  # px of the longer side at which frames are compared
@@ -29,29 +27,49 @@ THIN = 4  # px: a cluster that is no higher, or no wider, is a line
 MOST = 0.25  # share of the frame in one cluster, above which it is no overlay
 
 
-def static_share(jpegs: Sequence[bytes]) -> float | None:
-    """Return the share of the frame under what stays in place in all frames of a clip.
+def static_share(pictures: Iterable[NDArray[np.uint8]]) -> float | None:
+    """Return the share of the frame under what stays in place in all ``pictures`` of a clip, (h, w, 3), seen one by one.
 
-    None where nothing can be told: of fewer than three frames, and where most of the picture stays.
+    None where nothing can be told: of fewer than three pictures, or of several sizes, and where most of the picture stays.
     """
-    if len(jpegs) < FRAMES:
+    gradients: _Gradients | None = None
+    for picture in pictures:
+        gray = _gray(picture)
+        if gradients is None:
+            gradients = _Gradients(gray.shape)
+        if gray.shape != gradients.least.shape:
+            return None
+        gradients.add(gray)
+    if gradients is None or gradients.count < FRAMES:
         return None
-    grays = [_gray(jpeg) for jpeg in jpegs]
-    if len({gray.shape for gray in grays}) > 1:
-        return None
-    across = np.stack([cv2.Sobel(gray, cv2.CV_32F, 1, 0, scale=1 / 8) for gray in grays])
-    down = np.stack([cv2.Sobel(gray, cv2.CV_32F, 0, 1, scale=1 / 8) for gray in grays])
-    lengths = np.hypot(across, down)
-    mean = np.hypot(across.mean(0), down.mean(0))
-    edges = lengths.max(0) >= EDGE
-    staying = edges & (mean >= EDGE) & (mean >= STEADY * lengths.mean(0)) & (lengths.min(0) >= mean / 2)
+    mean, lengths = np.hypot(*(gradients.sums[:2] / gradients.count)), gradients.sums[2] / gradients.count
+    edges = gradients.most >= EDGE
+    staying = edges & (mean >= EDGE) & (mean >= STEADY * lengths) & (gradients.least >= mean / 2)
     if not _most_change(edges, staying):
         return None
     return _covered(edges, staying)
 
 
-def _gray(jpeg: bytes) -> NDArray[np.uint8]:
-    gray = cv2.cvtColor(video.unjpeg(jpeg), cv2.COLOR_RGB2GRAY)
+class _Gradients:
+    """Gradients of the pictures so far: ``sums`` (3, h, w) across, down and of their lengths, ``least`` and ``most`` length."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.count = 0
+        self.sums = np.zeros((3, *shape), np.float32)
+        self.least, self.most = np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32)
+
+    def add(self, gray: NDArray[np.uint8]) -> None:
+        across, down = (cv2.Sobel(gray, cv2.CV_32F, *way, scale=1 / 8) for way in ((1, 0), (0, 1)))
+        length = np.hypot(across, down)
+        for total, each in zip(self.sums, (across, down, length), strict=True):
+            total += each
+        np.minimum(self.least, length, out=self.least)
+        np.maximum(self.most, length, out=self.most)
+        self.count += 1
+
+
+def _gray(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     scale = SIDE / max(gray.shape)
     size = (max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale)))
     return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8)

@@ -149,7 +149,9 @@ class TextScorer:
         texts = dict(zip(pictures, self._texts_of(detector, list(pictures.values())), strict=True))
         return {
             **_row([pictures[frame.pts].shape[:2] for frame in looked], [texts[frame.pts] for frame in looked]),
-            "text_static": static_share([frame.jpeg for frame in clip.frames]),
+            "text_static": static_share(
+                pictures[frame.pts] if frame.pts in pictures else video.unjpeg(frame.jpeg) for frame in clip.frames
+            ),
         }
 
     def _texts_of(

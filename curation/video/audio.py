@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,6 +25,7 @@ DECODED = frozenset(
     }
 )
 """Codecs of sound that are decoded. libav knows many more, of games and of old telephones; what it reads is not trusted."""
+LONGEST = Fraction(1)  # seconds of sound that a packet that does not decode is believed to have had
 MOST_CHANNELS = 64  # more are a damaged header
 RATES = range(4000, 768_001)  # samples a second that are believed
 ASKED = 64  # pieces whose times are looked at before the first is placed
@@ -51,13 +52,27 @@ def is_decoded(stream: Any) -> bool:
     return stream.codec_context is not None and stream.codec_context.codec.canonical_name in DECODED
 
 
+class SoundListener(Protocol):
+    """Hears a source's sound as it is decoded, which may be long before the first picture, or behind the last."""
+
+    def begin(self, time_base: Fraction) -> None:
+        """Begin anew, where a source is opened for it. ``time_base``: seconds per tick of its pictures."""
+
+    def hear(self, block: SoundBlock) -> None:
+        """Take the next piece."""
+
+    def lose(self, start: Fraction, end: Fraction) -> None:
+        """Take note that there is sound from ``start`` to ``end``, seconds, that does not decode."""
+
+
 class SoundDecoder:
     """Decodes the packets of one ``stream``, in coded order, to blocks whose starts rise and that do not overlap.
 
     Where a packet does not decode, or the container leaves time out, the next block starts later. Samples are taken to
     follow each other without a gap as long as the times agree within what the container rounds them to, and a container
     whose ticks are longer than a sample is asked for many times before the first sample is placed. A block at another rate
-    than the first is left out.
+    than the first is left out. ``lost`` has the (start, end), seconds, of what did not decode, to be emptied by who reads
+    it.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -72,6 +87,7 @@ class SoundDecoder:
             _Unplaced
         ] = []  # pieces that follow each other, whose first sample's number is not settled
         self._due: int | None = None  # number of the sample that is next where that is settled
+        self.lost: list[tuple[Fraction, Fraction]] = []
 
     @property
     def until(self) -> Fraction | None:
@@ -86,12 +102,23 @@ class SoundDecoder:
             frames = list(self._codec.decode(packet))
         except (av.FFmpegError, ValueError):  # PyAV's for a layout that it cannot name
             frames = []
+            if packet is not None:
+                self._lose(packet.pts, packet.duration)
         for frame in frames:
             piece = self._piece(frame)
             if piece is not None:
                 yield from self._take(piece)
+            else:
+                self._lose(frame.pts, Fraction(frame.samples, max(1, frame.sample_rate)) / self._base)
         if packet is None:
             yield from self._settle()
+
+    def _lose(self, pts: int | None, duration: Fraction | int | None) -> None:
+        """Note what does not decode, in ticks; of a length that is not known or not believed, at least where it begins."""
+        if pts is not None:
+            start = pts * self._base
+            length = min(Fraction(duration or 0) * self._base, LONGEST)
+            self.lost.append((start, start + max(self._base, length)))
 
     def _piece(self, frame: Any) -> _Unplaced | None:
         rate, channels = int(frame.sample_rate), tuple(channel.name for channel in frame.layout.channels)

@@ -14,9 +14,8 @@ from typing import Any
 from dailies.curation.errors import Broken, TooFewFrames, Truncated
 from dailies.curation.geometry import Size
 from dailies.curation.timing import end_of, ticks
-from dailies.curation.types import SoundBlock
 from dailies.curation.video import ebml, nal
-from dailies.curation.video.audio import SoundDecoder, choose_sound
+from dailies.curation.video.audio import SoundDecoder, SoundListener, choose_sound
 from dailies.curation.video.bytes_io import Remote, one_line
 from dailies.curation.video.clock import ROUNDING, PacketTimes
 from dailies.curation.video.pixels import UNSPECIFIED, Upright
@@ -46,7 +45,7 @@ class FrameDecoder:
     their times are still known from their packets. ``shown`` are the times of all frames, decoded or not, and ``trusted`` says
     whether that is all there is to know of those left out: if not, the source is to be read again without.
 
-    ``listens``: decode the sound that goes with the pictures too, see ``heard``.
+    ``listener``: hears the sound that goes with the pictures, each piece when its packet is read: none is kept.
 
     Figures of the header, ``None`` where it does not say: ``start``, ``duration`` (ticks), ``declared`` (frames),
     ``rate`` (frames per second), ``aspect`` (width of a pixel over its height); ``aspect_at`` knows it of each frame.
@@ -60,11 +59,11 @@ class FrameDecoder:
         *,
         threads: int,
         skip_nonref: bool = False,
-        listens: bool = False,
+        listener: SoundListener | None = None,
     ) -> None:
-        sound = choose_sound(container, stream) if listens else None
+        sound = None if listener is None else choose_sound(container, stream)
         self._sound = None if sound is None else SoundDecoder(sound)
-        self._heard: list[SoundBlock] = []
+        self._listener = listener
         self.packets = self.packets_broken = self.demux_errors = 0
         self.frames = self.frames_corrupt = self.frames_dropped = self.frames_guessed = self.packets_marked = 0
         self.faults_at: list[tuple[str, int | None]] = []  # which counter, and the pts of the packet or frame
@@ -103,6 +102,8 @@ class FrameDecoder:
         )  # seconds at which the packets so far end, of any stream, of others
         self._last_error = ""  # the demuxer's, as a message in brackets
         self._read_header()
+        if listener is not None:
+            listener.begin(self.time_base)
 
     def _read_header(self) -> None:
         """Take the header's figures, and let the demuxer skip what is not needed."""
@@ -174,10 +175,15 @@ class FrameDecoder:
         heard = [] if self._sound is None else [self._container.streams[self._sound.index]]
         return [*heard, *(stream for stream in self.times.sound.demuxed if stream not in heard)]
 
-    def heard(self) -> list[SoundBlock]:
-        """Return the sound of the packets read since this was last asked."""
-        heard, self._heard = self._heard, []
-        return heard
+    def _hear(self, packet: Any) -> None:
+        """Hand on the sound of a packet, if it is of the stream that is heard; ``None`` is the end."""
+        if self._sound is None or self._listener is None:
+            return
+        if packet is None or (packet.stream_index == self._sound.index and packet.size):
+            for block in self._sound.decode(packet):
+                self._listener.hear(block)
+            while self._sound.lost:
+                self._listener.lose(*self._sound.lost.pop(0))
 
     @property
     def hears_until(self) -> Fraction | None:
@@ -239,8 +245,7 @@ class FrameDecoder:
                         self._others_reach = self._others_reach if ours else max(self._others_reach, reach)
                     if not ours:
                         self.times.sound.note(packet)
-                        if self._sound is not None and packet.stream_index == self._sound.index and packet.size:
-                            self._heard += self._sound.decode(packet)
+                        self._hear(packet)
                     # An empty packet would tell the decoder that the stream is over.
                     if packet.size and ours:
                         if self.seeking and not packet.is_keyframe:
@@ -258,8 +263,7 @@ class FrameDecoder:
                 errors_in_a_row += 1
                 self.demux_errors += 1
                 self._last_error = f" ({one_line(error)})"
-        if self._sound is not None:
-            self._heard += self._sound.decode(None)
+        self._hear(None)
         if self._remote is not None:
             self._remote.check()
 

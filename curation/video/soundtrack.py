@@ -14,14 +14,21 @@ from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dailies.curation.errors import machine_raised
 from dailies.curation.timing import Span
 from dailies.curation.types import Samples, SoundBlock
 from dailies.curation.video.audio import SoundDecoder, choose_sound, filled
 from dailies.curation.video.opening import OpenFile
 
 Audio = Literal["drop", "keep"]
-PREROLL = (2, 10, None)  # seconds before a span at which to begin, None for the start: codecs need what was before
+FARTHEST = 10  # seconds before a span from which on what sounds may reach into it
+PREROLL = (
+    2,
+    FARTHEST,
+    None,
+)  # seconds before a span at which to begin, None for the start: codecs need what was before
 BEYOND = 10  # seconds of pictures without sound behind a span, after which there is none to wait for
 AAC_RATES = frozenset((96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000))
 USUAL_RATE = 48000  # samples a second of Opus, and where AAC does not take the source's rate
@@ -69,6 +76,21 @@ class _SoundFile(OpenFile):
         self._video = self.stream = None
         super().close()
 
+    def starts(self, heartbeat: Callable[[], None]) -> Iterator[float]:
+        """Read a fresh file through, and yield when each packet of its sound begins, seconds."""
+        import av
+
+        try:
+            for packet in self._container.demux(self.stream):
+                heartbeat()
+                at = packet.dts if packet.pts is None else packet.pts
+                if packet.size and at is not None:
+                    yield float(at * packet.time_base)
+        except (av.FFmpegError, IndexError) as error:
+            machine_raised(error)
+        if self._remote is not None:
+            self._remote.check()
+
     def blocks(self, span: Span, back: int | None, heartbeat: Callable[[], None]) -> Iterator[SoundBlock]:
         """Decode a fresh file from about ``back`` seconds before the span on, ``None`` for its start, until past its end."""
         import av
@@ -78,7 +100,7 @@ class _SoundFile(OpenFile):
         begins, ends = span.start * span.time_base, span.end * span.time_base
         decoder = SoundDecoder(sound)
         streams = [sound] if self.is_indexed else [sound, self._video]  # which tells how far the file is read
-        skipped = begins - max(back or 0, *filter(None, PREROLL))
+        skipped = begins - max(back or 0, FARTHEST)
         try:
             if back is not None:
                 container.seek(int((begins - back) / sound.time_base), stream=sound)
@@ -94,28 +116,51 @@ class _SoundFile(OpenFile):
                     yield block
                     if block.end >= (ends + 1) * block.rate:
                         return
-        except (av.FFmpegError, IndexError):  # as far as it can be read; PyAV stumbles over streams that came up late
-            pass
+        except (av.FFmpegError, IndexError) as error:
+            machine_raised(error)  # else it is read as far as it can be; PyAV stumbles over streams that came up late
         yield from decoder.decode(None)
         if self._remote is not None:
             self._remote.check()
+
+
+class SoundPlaces:
+    """When the packets of one source's sound begin: read once, as soon as a span has none of its own."""
+
+    def __init__(self) -> None:
+        self._starts: NDArray[np.float64] | None = None
+
+    def any_before(self, uri: str, video: int, at: Fraction, heartbeat: Callable[[], None]) -> bool:
+        """Tell whether sound begins in the seconds before ``at`` from which on a span is decoded."""
+        if self._starts is None:
+            with _SoundFile(uri, video) as file:
+                self._starts = np.sort(np.fromiter(file.starts(heartbeat), np.float64))
+        last = np.searchsorted(self._starts, float(at), side="right")
+        return bool(last and self._starts[last - 1] >= float(at - FARTHEST))
+
+    def ends_before(self, at: Fraction) -> bool:
+        """Tell whether it is known that no sound begins in those seconds before ``at``, nor later."""
+        return self._starts is not None and not (self._starts >= float(at - FARTHEST)).any()
 
 
 class Soundtrack:
     """The sound of one span, to be encoded once. A context manager.
 
     Each span's file is opened anew: what a decoder gives may hang on what it decoded before, and a clip's bytes must not.
-    ``facts`` are whole once it is encoded. ``video``: the index of the pictures' stream. Raises ``SourceError``.
+    ``facts`` are whole once it is encoded. ``video``: the index of the pictures' stream. ``places``: to be shared by the
+    spans of one source. Raises ``SourceError``.
     """
 
-    def __init__(self, uri: str, span: Span, video: int, heartbeat: Callable[[], None] = lambda: None) -> None:
-        self._span = span
+    def __init__(
+        self, uri: str, span: Span, video: int, heartbeat: Callable[[], None] = lambda: None, *, places: SoundPlaces
+    ) -> None:
+        self._span, self._places, begins = span, places, span.start * span.time_base
         self._blocks: Iterator[SoundBlock] = iter(())
         self._first: SoundBlock | None = None
         for back in PREROLL:
             self._file = _SoundFile(uri, video)
             try:
-                if self._begin(back, heartbeat):
+                # Behind the end of a sound, or far before its start, nothing comes of looking at all that was before.
+                if self._begin(back, heartbeat) or not places.any_before(uri, video, begins, heartbeat):
                     break
             except BaseException:
                 self.close()
@@ -128,14 +173,14 @@ class Soundtrack:
         if stream is None:
             self.facts = ClipSound(audio="absent" if self._file.absent else "unreadable")
             return True
-        self._blocks = self._file.blocks(self._span, back, heartbeat)
+        begins = self._span.start * self._span.time_base
+        self._blocks = iter(()) if self._places.ends_before(begins) else self._file.blocks(self._span, back, heartbeat)
         self._first = next(self._blocks, None)
         rate = self._first.rate if self._first else USUAL_RATE
         self._rate = rate
         channels = min(2, len(self._first.channels)) if self._first else 1
         self.facts = ClipSound(audio="kept", rate=rate, channels=channels, stream=stream.index)
-        begins = self._span.start * self._span.time_base * rate
-        early = self._first is not None and self._first.start <= begins
+        early = self._first is not None and self._first.start <= begins * rate
         return early or back is None or self._file.is_indexed
 
     def __enter__(self) -> Soundtrack:

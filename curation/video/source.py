@@ -15,6 +15,7 @@ from dailies.curation.geometry import Size
 from dailies.curation.policy import local_path
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import RENDERED, Probe
+from dailies.curation.video.audio import SoundListener
 from dailies.curation.video.boxes import described_aspects
 from dailies.curation.video.decode import FrameDecoder
 from dailies.curation.video.opening import OpenFile
@@ -30,8 +31,7 @@ class Source(OpenFile):
     ``stream`` is an index in the container; by default the best video stream (cover art is not video). ``threads``:
     decoder threads, 0 for one per core. ``skip_nonref``: skip frames that no other refers to. ``decoder`` counts, and can
     be read after closing. ``canvas``: of the same source's first frame, for one that is entered elsewhere: its probe
-    tells the size and turn of that. ``listens``: decode its sound too, for ``decoder.heard``. Raises ``Unreadable``,
-    ``NoVideo``.
+    tells the size and turn of that. ``listener``: hears its sound as it is read. Raises ``Unreadable``, ``NoVideo``.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Source(OpenFile):
         skip_nonref: bool = False,
         file: Any = None,
         canvas: Canvas | None = None,
-        listens: bool = False,
+        listener: SoundListener | None = None,
     ) -> None:
         super().__init__(uri, file)
         self._left: Generator[tuple[int, Any], None, None] | None = None
@@ -56,7 +56,7 @@ class Source(OpenFile):
         try:
             self._stream = self._choose(stream)
             self.decoder = FrameDecoder(
-                self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref, listens=listens
+                self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref, listener=listener
             )
             if self.decoder.overrules and "mp4" in self._container.format.name.split(","):
                 self.decoder.described = self._described()
@@ -279,10 +279,15 @@ class Source(OpenFile):
 
 
 def open_source(
-    uri: str, *, stream: int | None = None, threads: int = 1, skip_nonref: bool = False, listens: bool = False
+    uri: str,
+    *,
+    stream: int | None = None,
+    threads: int = 1,
+    skip_nonref: bool = False,
+    listener: SoundListener | None = None,
 ) -> Source:
     """Open a local path or any fsspec URL: see ``Source``."""
-    return Source(uri, stream=stream, threads=threads, skip_nonref=skip_nonref, listens=listens)
+    return Source(uri, stream=stream, threads=threads, skip_nonref=skip_nonref, listener=listener)
 
 
 def open_before(
@@ -292,7 +297,7 @@ def open_before(
     stream: int | None = None,
     skip_nonref: bool = False,
     canvas: Canvas | None = None,
-    listens: bool = False,
+    listener: SoundListener | None = None,
 ) -> Source:
     """Open a source at or before the first frame of ``span``: seek, look where it landed, try further back if need be.
 
@@ -303,7 +308,7 @@ def open_before(
         with Source(uri, stream=stream) as whole:
             canvas = whole.canvas
     for seconds in SEEK_BACK:
-        source = Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas, listens=listens)
+        source = Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas, listener=listener)
         try:
             if source.enter_before(span, seconds):
                 return source
@@ -311,4 +316,4 @@ def open_before(
             source.close()
             raise
         source.close()
-    return Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas, listens=listens)
+    return Source(uri, stream=stream, skip_nonref=skip_nonref, canvas=canvas, listener=listener)

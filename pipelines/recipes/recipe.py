@@ -31,7 +31,7 @@ from dailies.pipelines.recipes.checks import check_steps
 from dailies.pipelines.recipes.linking import linked
 from dailies.pipelines.recipes.overrides import apply_override
 from dailies.pipelines.recipes.own import OwnSpec
-from dailies.pipelines.recipes.specs import kind_of, meaning_of, resolved
+from dailies.pipelines.recipes.specs import kind_of, meaning_of, observer_meaning, resolved
 from dailies.pipelines.recipes.steps import (
     STEPS,
     Annotation,
@@ -84,7 +84,7 @@ class CurationRecipe(StrictModel):
     @property
     def observations(self) -> str:
         step = self.step(ObserveStep)
-        meaning = [meaning_of(observer) for observer in step.observers] + [meaning_of(step.evidence)]
+        meaning = [observer_meaning(observer) for observer in step.observers] + [meaning_of(step.evidence)]
         return f"observations@{fingerprint(meaning)}"
 
     @property

@@ -94,6 +94,12 @@ def meaning_of(spec: Any) -> list[Any]:
     return [*spec.identity.rsplit(".", 1), spec.meaning, values, *code]
 
 
+def observer_meaning(observer: Any) -> list[Any]:
+    """Return what an observer's numbers depend on. Few have weights of their own; the names of all others stay."""
+    weights = observer.weights() if hasattr(observer, "weights") else None
+    return meaning_of(observer) + ([] if weights is None else [weights])
+
+
 def built_in_models(spec: Any) -> dict[str, str]:
     """Return those parameters of a spec that name a model built in, each as ``zoo:NAME``."""
     from dailies.zoo.formats.references import SCHEME, as_reference
