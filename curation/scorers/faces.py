@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dailies.curation.errors import UsageError
+from dailies.curation.errors import UsageError, first_line
 
 LEAST, OVERLAP = 0.25, 0.45  # nudenet's least score, and the share (IoU) above which two boxes are one thing
 SIDE = 320  # px of the input where the network's file does not say
@@ -64,7 +64,7 @@ def load_onnx(path: Path, parameter: str) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
-        raise UsageError(f"{parameter}={path}: not an ONNX file that loads: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{parameter}={path}: not an ONNX file that loads: {first_line(error)}") from error
 
 
 def _mapping(text: str) -> dict[int, Any]:

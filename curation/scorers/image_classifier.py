@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dailies.curation.config import offered, read_object
 from dailies.curation.downloads import download_snapshot
-from dailies.curation.errors import Damaged, UsageError
+from dailies.curation.errors import Damaged, UsageError, first_line
 from dailies.curation.litter import without_litter
 from dailies.curation.model_folders import CLASSES, refuse_code
 
@@ -64,8 +64,7 @@ def load_classifier(name: str, *, gpu: bool = False) -> ImageClassifier:
             str(folder), use_safetensors=True, output_loading_info=True, **safe
         )
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"classifier={name!r}: does not load as an image classifier: {first}") from error
+        raise UsageError(f"classifier={name!r}: does not load as an image classifier: {first_line(error)}") from error
     if missing := sorted(map(str, report.get("missing_keys", ()))):
         raise UsageError(f"classifier={name!r}: {len(missing)} tensors are missing, {missing[0]} first; get it whole")
     apart = len(labels) == 1 or model.config.problem_type == "multi_label_classification"

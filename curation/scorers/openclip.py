@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from dailies.curation import video
 from dailies.curation.config import SPEC, did_you_mean, offered
 from dailies.curation.downloads import download_snapshot, quiet_hub
-from dailies.curation.errors import UsageError
+from dailies.curation.errors import UsageError, first_line
 from dailies.curation.progress import progress_in_force
 from dailies.curation.scorers import openclip_folder
 from dailies.curation.scorers.openclip_activation import activation, pinned
@@ -121,7 +121,7 @@ def load(name: str, *, gpu: bool = False) -> Loaded:
         )
         tokenize = open_clip.get_tokenizer(model_name, **untrusted)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
-        raise UsageError(f"model={name!r}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"model={name!r}: {first_line(error)}") from error
     return Loaded(
         model=model.eval(), prepare=prepare, tokenize=tokenize, special_tokens=_special_tokens(tokenize), device=device
     )

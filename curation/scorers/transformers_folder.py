@@ -18,7 +18,7 @@ from typing import Any
 from dailies.curation import inside
 from dailies.curation.config import read_json
 from dailies.curation.downloads import download_snapshot
-from dailies.curation.errors import Damaged, UsageError
+from dailies.curation.errors import Damaged, UsageError, first_line
 from dailies.curation.litter import without_litter
 from dailies.curation.model_folders import refuse_code
 
@@ -132,8 +132,7 @@ def load(folder: Path, device: str) -> Parts:
             processor = transformers.AutoImageProcessor.from_pretrained(str(folder), **options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, StrictDataclassError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"model={str(folder)!r}: cannot be loaded: {first}") from error
+        raise UsageError(f"model={str(folder)!r}: cannot be loaded: {first_line(error)}") from error
     if missing := sorted(report.get("missing_keys", ())):
         raise Damaged(f"{folder}: {len(missing)} of its tensors are missing, {missing[0]} first; get it whole")
     text = model.config.text_config
