@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from dailies.curation.progress import Bar, progress_in_force
 
 MB = 1e6
+_local: ContextVar[bool] = ContextVar("local", default=False)
 
 
 def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
     """Return the folder of ``repository``'s files that match ``wanted`` and not ``unwanted``; what is there is not fetched.
 
-    Raises what ``huggingface_hub.snapshot_download`` raises.
+    Raises what ``huggingface_hub.snapshot_download`` raises, and inside ``local_only`` its ``LocalEntryNotFoundError`` for
+    one that was not fetched before.
     """
     from huggingface_hub import snapshot_download
 
@@ -28,8 +31,19 @@ def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Seque
                 allow_patterns=list(wanted),
                 ignore_patterns=list(unwanted) or None,
                 tqdm_class=download.bar_class(),
+                local_files_only=_local.get(),
             )
         )
+
+
+@contextmanager
+def local_only() -> Iterator[None]:
+    """Take models as they are on this machine: inside, no hub is asked."""
+    before = _local.set(True)
+    try:
+        yield
+    finally:
+        _local.reset(before)
 
 
 @contextmanager

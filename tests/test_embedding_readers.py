@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -198,13 +199,15 @@ def test_a_damaged_file_is_one_line_and_in_our_own_words(tmp_path: Path) -> None
     whole = path.read_bytes()
     for content in (b"", b"no weights\n", b"e", b"\x80\x02}", whole[:-5], whole[: len(whole) // 2], b"PK\x03\x04"):
         path.write_bytes(content)
-        with pytest.raises(UsageError, match=r"^head=.*holds no weights that can be read \(\w+\): it is not whole") as caught:
+        with pytest.raises(
+            UsageError, match=r"^head=.*holds no weights that can be read \(\w+\): it is not whole"
+        ) as caught:
             AestheticScorer(head=str(path)).check()
-        assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+        assert not re.search("weights_only|\n", str(caught.value))
     torch.save({"weight": Path("code"), "bias": 1}, path)
     with pytest.raises(UsageError, match="holds no weights") as caught:
         AestheticScorer(head=str(path)).check()
-    assert "trust" not in str(caught.value) and "\x1b" not in str(caught.value)
+    assert not re.search("trust|\x1b", str(caught.value))
 
 
 def test_a_head_is_no_larger_than_its_file_and_of_laions_widths(tmp_path: Path) -> None:

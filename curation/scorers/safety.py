@@ -31,8 +31,8 @@ from pydantic.dataclasses import dataclass
 
 from dailies.curation import schema, video
 from dailies.curation.config import SPEC
-from dailies.curation.errors import UsageError
-from dailies.curation.packages import package_folder
+from dailies.curation.errors import NotInstalled, UsageError
+from dailies.curation.packages import install_line, package_folder
 from dailies.curation.scorers import image_classifier
 from dailies.curation.scorers.faces import load_detector, load_onnx, share_under
 from dailies.curation.scorers.text import first_middle_last
@@ -163,7 +163,10 @@ def weights_file(name: str, parameter: str) -> Path:
     """Return the file that ``name`` stands for. Raises ``UsageError`` where there is none, ``NotInstalled`` for a package."""
     if name in PACKAGES:
         package, file = PACKAGES[name]
-        return package_folder(package) / file
+        path = package_folder(package) / file
+        if not path.is_file():
+            raise NotInstalled(f"{path}: is not there; install it anew: {install_line([package])}")
+        return path
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"{parameter}={name!r}: no such file; give an ONNX file, or one of {', '.join(PACKAGES)}")
