@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,9 +10,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from dailies.curation.errors import UsageError
 from dailies.curation.progress import Bar, progress_in_force
 
 MB = 1e6
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+"""``OWNER/NAME`` of a hub's repository."""
+
 _local: ContextVar[bool] = ContextVar("local", default=False)
 
 
@@ -34,6 +39,19 @@ def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Seque
                 local_files_only=_local.get(),
             )
         )
+
+
+def hub_folder(repository: str, *, named: str, wanted: Sequence[str], because: str = "") -> Path:
+    """Return the folder of a hub's repository, of which what is ``wanted`` is fetched, and nothing of its folders.
+
+    ``named``: the parameter that names it, as errors say it, after which ``because`` comes. Raises ``UsageError``.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return download_snapshot(repository, wanted=wanted, unwanted=["*/*"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UsageError(f"{named}: {because}the hub cannot deliver it: {type(error).__name__}") from error
 
 
 @contextmanager
