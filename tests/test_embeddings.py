@@ -275,7 +275,7 @@ def test_what_changes_values_changes_the_fingerprint(tmp_path: Path) -> None:
 
 
 def test_a_hub_id_is_fetched_as_data_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dailies.curation.scorers import transformers_folder
+    from dailies.curation import downloads
 
     folder = tiny.transformers_folder(tmp_path / "fetched")
     asked: list[tuple[str, list[str]]] = []
@@ -284,7 +284,7 @@ def test_a_hub_id_is_fetched_as_data_alone(tmp_path: Path, monkeypatch: pytest.M
         asked.append((repository, wanted))
         return folder
 
-    monkeypatch.setattr(transformers_folder, "download_snapshot", snapshot)
+    monkeypatch.setattr(downloads, "download_snapshot", snapshot)
     spec = EmbedScorer(model="owner/tiny")
     assert spec.weights() == EmbedScorer(model=str(folder)).weights()
     with spec.open() as score:
