@@ -28,8 +28,7 @@ from dailies.pipelines import footage, places
 from dailies.pipelines.contents import tell_apart
 from dailies.pipelines.exporting import check_private
 from dailies.pipelines.grouping import group_step
-from dailies.pipelines.recipes import fetch_models, kind_of_step
-from dailies.pipelines.recipes.obstacles import obstacles, packages_of
+from dailies.pipelines.recipes import fetch_models, kind_of_step, obstacles, packages_of
 from dailies.pipelines.recipes.recipe import CurationRecipe, resolved
 from dailies.pipelines.recipes.steps import Annotation, CutStep, DedupStep, ExportStep, ObserveStep, SelectStep
 from dailies.pipelines.reports import (
