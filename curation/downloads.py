@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from dailies.curation.errors import UsageError
 from dailies.curation.progress import Bar, progress_in_force
 
 MB = 1e6
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+"""``OWNER/NAME`` of a hub's repository."""
+
+_local: ContextVar[bool] = ContextVar("local", default=False)
 
 
 def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
     """Return the folder of ``repository``'s files that match ``wanted`` and not ``unwanted``; what is there is not fetched.
 
-    Raises what ``huggingface_hub.snapshot_download`` raises.
+    Raises what ``huggingface_hub.snapshot_download`` raises, and inside ``local_only`` its ``LocalEntryNotFoundError`` for
+    one that was not fetched before.
     """
     from huggingface_hub import snapshot_download
 
@@ -28,8 +36,32 @@ def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Seque
                 allow_patterns=list(wanted),
                 ignore_patterns=list(unwanted) or None,
                 tqdm_class=download.bar_class(),
+                local_files_only=_local.get(),
             )
         )
+
+
+def hub_folder(repository: str, *, named: str, wanted: Sequence[str], because: str = "") -> Path:
+    """Return the folder of a hub's repository, of which what is ``wanted`` is fetched, and nothing of its folders.
+
+    ``named``: the parameter that names it, as errors say it, after which ``because`` comes. Raises ``UsageError``.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return download_snapshot(repository, wanted=wanted, unwanted=["*/*"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UsageError(f"{named}: {because}the hub cannot deliver it: {type(error).__name__}") from error
+
+
+@contextmanager
+def local_only() -> Iterator[None]:
+    """Take models as they are on this machine: inside, no hub is asked."""
+    before = _local.set(True)
+    try:
+        yield
+    finally:
+        _local.reset(before)
 
 
 @contextmanager

@@ -202,6 +202,8 @@ MACHINE = FULL | {errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """CUDA's words, and those of torch's allocator on Linux and on Windows, all of them of a ``RuntimeError``."""
 
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
 RUST = re.compile(r"\(os error (\d+)\)")  # how safetensors and deltalake say it, in their text alone
 
 
@@ -268,6 +270,12 @@ def item_error(error: Exception) -> SourceError:
     if (stopping := stopping_error(error)) is not None:
         raise stopping from error
     return Defect(located(error))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says, without colours; where it says nothing, the kind of its error."""
+    lines = COLOURS.sub("", str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def located(error: BaseException, file: str | None = None) -> str:

@@ -88,6 +88,14 @@ INDEX = ".safetensors.index.json"
 LARGEST = 256 << 20  # bytes of a file that is read at once
 READ_AT_ONCE = frozenset({".json", ".txt", ".model", ".safetensors"})
 MOST_LAYERS, MOST_WIDE = 1000, 1 << 21  # words of a vocabulary, positions, channels
+MOST_SIDE = 4096  # px of a picture that a model looks at, and patches
+SIZES = frozenset(
+    {
+        *("size", "crop_size", "pad_size", "patch_size", "max_num_patches", "size_divisor"),
+        *("shortest_edge", "longest_edge", "height", "width", "max_height", "max_width"),
+    }
+)
+"""Keys of what makes pictures ready that say how large these become."""
 WORDS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})  # a vocabulary's keys are words
 
 
@@ -143,6 +151,8 @@ def refuse_settings(path: Path, classes: Mapping[str, frozenset[str]] = CLASSES)
             raise Damaged(f"{path}: {key}={_short(value)}: is no class that dailies loads")
     if path.name == "config.json":
         refuse_vast(row, path)
+    if path.name in ("preprocessor_config.json", "processor_config.json"):
+        _refuse_large(row, path)
     if path.name.endswith(INDEX):
         _refuse_shards(path, row)
 
@@ -172,6 +182,13 @@ def refuse_vast(row: Any, path: Path) -> None:
         number = max(_numbers(value), default=0)
         if number > most and "theta" not in key:  # an angle's
             raise Damaged(f"{path}: {key}={number}: is more than any model has; get it whole, from whom you trust")
+
+
+def _refuse_large(row: Any, path: Path) -> None:
+    """Raise ``Damaged`` if pictures are to be made larger than any model looks at: each would take gigabytes."""
+    for key, value in _pairs(row):
+        if key in SIZES and (number := max(_numbers(value), default=0)) > MOST_SIDE:
+            raise Damaged(f"{path}: {key}={number}: is more than {MOST_SIDE} px; get it whole, from whom you trust")
 
 
 def _numbers(value: Any) -> Iterator[int | float]:

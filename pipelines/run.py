@@ -18,7 +18,6 @@ from dailies.curation import schema
 from dailies.curation.addresses import address_of
 from dailies.curation.clips import ClipRules
 from dailies.curation.observations import unit_of
-from dailies.curation.packages import need
 from dailies.curation.policy import SourcePolicy, opening_by, policy_in_force
 from dailies.curation.progress import Progress, reporting, silent
 from dailies.curation.select import column_values
@@ -29,7 +28,7 @@ from dailies.pipelines import footage, places
 from dailies.pipelines.contents import tell_apart
 from dailies.pipelines.exporting import check_private
 from dailies.pipelines.grouping import group_step
-from dailies.pipelines.recipes import fetch_models, kind_of_step
+from dailies.pipelines.recipes import fetch_models, kind_of_step, obstacles, packages_of
 from dailies.pipelines.recipes.recipe import CurationRecipe, resolved
 from dailies.pipelines.recipes.steps import Annotation, CutStep, DedupStep, ExportStep, ObserveStep, SelectStep
 from dailies.pipelines.reports import (
@@ -92,7 +91,8 @@ def curate(
     lie. Raises ``UsageError`` before any work when the request cannot be met; a source that cannot be used becomes a row.
     """
     engines.check_engine(engine)
-    _check_installed(recipe)
+    with reporting(progress):
+        _check_installed(recipe)
     for step in recipe.steps:
         if isinstance(step, ExportStep):
             check_private(step, private_sources)
@@ -145,25 +145,14 @@ def curate(
 
 
 def _check_installed(recipe: CurationRecipe) -> None:
-    """Raise ``NotInstalled`` for a step that requires a package which only an extra brings, and what its own check raises."""
-    for step in recipe.steps:
-        if isinstance(step, Annotation):
-            need(step.spec.requires, by=f"step {step.name}")
-            if (check := getattr(resolved(step.spec), "check", None)) is not None:
-                check()
-        elif isinstance(step, DedupStep):
-            need(step.requires, by=f"step {step.name}")
-    need(_observers_packages(recipe), by="step observe")
+    """Raise what keeps a step from running: a package that only an extra brings, or what its own check finds."""
+    for _, error in obstacles(recipe):
+        raise error
 
 
 def _required(recipe: CurationRecipe) -> list[str]:
     """Return the packages that workers need for the recipe's observers, scorers and captioners."""
-    annotations = [name for step in recipe.steps if isinstance(step, Annotation) for name in step.spec.requires]
-    return [*_observers_packages(recipe), *annotations]
-
-
-def _observers_packages(recipe: CurationRecipe) -> list[str]:
-    return [name for observer in recipe.step(ObserveStep).observers for name in getattr(observer, "packages", ())]
+    return [name for step in recipe.steps if isinstance(step, Annotation | ObserveStep) for name in packages_of(step)]
 
 
 def dedup_step(

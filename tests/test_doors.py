@@ -91,7 +91,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/errors": ("curation/addresses",),
     "curation/policy": ("curation/errors",),
     "curation/progress": (),
-    "curation/downloads": ("curation/progress",),
+    "curation/downloads": ("curation/errors", "curation/progress"),
     "curation/timing": (),
     "curation/schema": ("curation/addresses",),
     "curation/atomic": (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,44 @@ def test_a_file_that_is_no_head_is_refused(tmp_path: Path) -> None:
         AestheticScorer(head=str(tmp_path / "absent.pth")).check()
     with pytest.raises(ValueError, match="no file of weights"):
         AestheticScorer(head="absent")
+
+
+def test_a_damaged_file_is_one_line_and_in_our_own_words(tmp_path: Path) -> None:
+    """torch raises whatever it happens to meet, and its advice is to trust the file."""
+    path = tmp_path / "head.pth"
+    torch.save(linear(8).state_dict(), path)
+    whole = path.read_bytes()
+    for content in (b"", b"no weights\n", b"e", b"\x80\x02}", whole[:-5], whole[: len(whole) // 2], b"PK\x03\x04"):
+        path.write_bytes(content)
+        with pytest.raises(
+            UsageError, match=r"^head=.*holds no weights that can be read \(\w+\): it is not whole"
+        ) as caught:
+            AestheticScorer(head=str(path)).check()
+        assert not re.search("weights_only|\n", str(caught.value))
+    torch.save({"weight": Path("code"), "bias": 1}, path)
+    with pytest.raises(UsageError, match="holds no weights") as caught:
+        AestheticScorer(head=str(path)).check()
+    assert not re.search("trust|\x1b", str(caught.value))
+
+
+def test_a_head_is_no_larger_than_its_file_and_of_laions_widths(tmp_path: Path) -> None:
+    vast = {"weight": torch.zeros(1, dtype=torch.float64).expand(1, 1 << 40), "bias": torch.zeros(1)}
+    narrow = {name: each[:512] if name == "layers.0.bias" else each for name, each in mlp(8).state_dict().items()}
+    turned = {"weight": torch.zeros(16, 2)[:, :1].T, "bias": torch.zeros(1)}
+    whole_numbers = {"weight": torch.zeros(1, 8, dtype=torch.int64), "bias": torch.zeros(1)}
+    number = {"weight": torch.zeros(()), "bias": torch.zeros(1)}
+    sparse = {"weight": torch.zeros(1, 8).to_sparse(), "bias": torch.zeros(1)}
+    for content, said in (
+        (vast, "weight is larger than what the file holds"),
+        (narrow, "LAION's go from the embedding to a single number, at once or by 1024, 128, 64, 16"),
+        (turned, "not plain ones"),
+        (whole_numbers, "not plain ones"),
+        (number, "single number"),
+        (sparse, "larger than what the file holds"),
+    ):
+        torch.save(content, tmp_path / "head.pth")
+        with pytest.raises(UsageError, match=said):
+            AestheticScorer(head=str(tmp_path / "head.pth")).check()
 
 
 def test_an_embedding_of_another_width_is_refused(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_what_changes_values_changes_the_fingerprint(tmp_path: Path) -> None:
 
 
 def test_a_hub_id_is_fetched_as_data_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dailies.curation.scorers import transformers_folder
+    from dailies.curation import downloads
 
     folder = tiny.transformers_folder(tmp_path / "fetched")
     asked: list[tuple[str, list[str]]] = []
@@ -284,7 +284,7 @@ def test_a_hub_id_is_fetched_as_data_alone(tmp_path: Path, monkeypatch: pytest.M
         asked.append((repository, wanted))
         return folder
 
-    monkeypatch.setattr(transformers_folder, "download_snapshot", snapshot)
+    monkeypatch.setattr(downloads, "download_snapshot", snapshot)
     spec = EmbedScorer(model="owner/tiny")
     assert spec.weights() == EmbedScorer(model=str(folder)).weights()
     with spec.open() as score:
@@ -336,3 +336,25 @@ def test_a_worker_takes_a_share_of_a_gpu_or_whole_ones() -> None:
     assert EmbedScorer(gpus=2).gpus == 2
     with pytest.raises(ValueError, match="share of one GPU"):
         EmbedScorer(gpus=1.5)
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "transformers"])
+def test_a_folder_that_cannot_work_is_refused_before_any_work(kind: str, tmp_path: Path) -> None:
+    """Its pictures are no larger than any model's, it is whole, and none of its code would run."""
+    folder = tmp_path / "model"
+    (tiny.open_clip_folder if kind == "open_clip" else tiny.transformers_folder)(folder)
+    spec = EmbedScorer(model=str(folder))
+    spec.check()
+    path = folder / ("open_clip_config.json" if kind == "open_clip" else "preprocessor_config.json")
+    row = json.loads(path.read_text())
+    vast = {"preprocess_cfg": {"size": 200000}} if kind == "open_clip" else {"size": {"shortest_edge": 200000}}
+    path.write_text(json.dumps(row | vast))
+    with pytest.raises(Damaged, match="4096"):
+        spec.check()
+    path.write_text(json.dumps(row))
+    next(folder.glob("*.safetensors")).unlink()
+    with pytest.raises(UsageError, match=r"safetensors|no weights"):
+        spec.check()
+    (folder / "evil.py").write_text("")
+    with pytest.raises(Damaged, match="may hold code"):
+        spec.check()

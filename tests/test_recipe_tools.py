@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from benchmarks.costs import table
-from dailies.curation.scorers import SafetyScorer, TextScorer
+from dailies.curation import packages
+from dailies.curation.errors import NotInstalled
+from dailies.curation.scorers import SafetyScorer, TextScorer, dbnet
 from dailies.curation.scorers.raft import RaftScorer
 from dailies.pipelines.cli.recipe_tables import shown
 from dailies.pipelines.recipes import costs, weights
@@ -20,6 +22,8 @@ from dailies.pipelines.recipes.preflight import check_recipe, show_recipe
 from dailies.pipelines.recipes.recipe import load_recipe, parse_recipe, recipe_names
 from dailies.pipelines.recipes.resolve import full_data
 from dailies.pipelines.recipes.steps import CaptionStep, DedupStep, ObserveStep, ScoreStep, SelectStep
+from dailies.pipelines.run import curate
+from tests import tiny_clips as tiny
 from tests.conftest import Dailies
 
 STEPS = """
@@ -253,7 +257,7 @@ def test_check_names_every_problem_and_not_the_first_alone(tmp_path: Path, monke
     )
     checked = check_recipe(name)
     assert not checked.ok
-    first, second = checked.problems
+    second, first = checked.problems
     assert "step text needs a_package_that_is_not_there" in first
     assert second == f"safety.nsfw={tmp_path}/none.onnx: no such file or folder"
 
@@ -278,6 +282,51 @@ def test_check_looks_into_weights_that_are_here(tmp_path: Path) -> None:
     (problem,) = check_recipe(name).problems
     assert "not the state dict of torchvision's" in problem
     assert RaftScorer(model=str(tmp_path / "raft.pth")).model.endswith("raft.pth")
+
+
+def test_check_asks_for_what_curating_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages of observers and of a dedup step, and weights that a wheel should have."""
+    there = packages.installed
+    monkeypatch.setattr(packages, "installed", lambda name: name not in ("silero_vad", "faiss") and there(name))
+    wheel = tmp_path / "rapidocr"
+    wheel.mkdir()
+    monkeypatch.setattr(dbnet, "package_folder", lambda name: wheel)
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nsteps: [{observe: {observers: [boundary, {sound: {speech: true}}]}}, {cut: {detector: boundary}}, "
+        "{score: {scorer: embed}}, {score: {scorer: text}}, {dedup: {semantic: {}}}]\n"
+    )
+    problems = check_recipe(str(path)).problems
+    assert [said for problem in problems for said in re.findall("step (?:observe|dedup) needs [a-z_]*", problem)] == [
+        "step observe needs silero_vad",
+        "step dedup needs faiss",
+    ]
+    assert [problem for problem in problems if "holds 0 text detectors" in problem]
+    assert len(problems) == 3
+    with pytest.raises(NotInstalled, match="step observe needs silero_vad"):
+        curate([], str(tmp_path / "out"), load_recipe(str(path)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["hf-hub:someone/model", "someone/model"])
+def test_check_asks_no_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is in the hub's cache is looked into as it is there."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    snapshot = tmp_path / "models--someone--model" / "snapshots" / "1"
+    (tiny.open_clip_folder if name.startswith("hf-hub:") else tiny.transformers_folder)(snapshot)
+    asked = []
+
+    def download(repository: str, *, local_files_only: bool = False, **_: Any) -> str:
+        asked.append((repository, local_files_only))
+        return str(snapshot)
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    path = recipe_file(tmp_path, f"score: {{scorer: {{embed: {{model: {name}}}}}}}")
+    assert check_recipe(path).problems == ()
+    assert set(asked) == {("someone/model", True)}
 
 
 # ---- diff -----------------------------------------------------------------------------------------------------------

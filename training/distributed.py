@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dailies.curation.errors import DeviceError
+from dailies.curation.errors import DeviceError, first_line
 from dailies.training.data.world import World
 
 
@@ -26,7 +26,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device("cpu" if name == "auto" else name)
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise DeviceError(f"device={name}: is not available: {str(error).splitlines()[0]}") from error
+        raise DeviceError(f"device={name}: is not available: {first_line(error)}") from error
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

@@ -22,6 +22,7 @@ from dailies.curation.scorers import state_dict
 from dailies.curation.scorers.state_dict import SUFFIXES, read_state
 
 MLP = ("layers.0", "layers.2", "layers.4", "layers.6", "layers.7")
+WIDTHS = (1024, 128, 64, 16, 1)  # of what the MLP's layers make
 
 
 def head_file(name: str) -> Path:
@@ -46,12 +47,18 @@ class Head:
         layers = [""] if set(state) == {"weight", "bias"} else [f"{layer}." for layer in MLP]
         if set(state) != {f"{layer}{part}" for layer in layers for part in ("weight", "bias")}:
             raise UsageError(f"head={name!r}: not a head that is known, LAION's linear one or its MLP")
-        self._layers = [(state[f"{layer}weight"].float(), state[f"{layer}bias"].float()) for layer in layers]
-        widths = [(int(weight.shape[1]), int(weight.shape[0])) for weight, _ in self._layers if weight.ndim == 2]
-        fit = len(widths) == len(layers) and all(before[1] == after[0] for before, after in pairwise(widths))
-        if not fit or widths[-1][1] != 1:
-            raise UsageError(f"head={name!r}: its layers do not follow on one another to a single number")
-        self.width = widths[0][0]
+        read = [(state[f"{layer}weight"], state[f"{layer}bias"]) for layer in layers]
+        shapes = [tuple(tensor.shape) for pair in read for tensor in pair]
+        self.width = int(shapes[0][-1]) if shapes[0] else 0
+        widths = (self.width, *(WIDTHS if len(layers) > 1 else (1,)))
+        if shapes != [shape for into, out in pairwise(widths) for shape in ((out, into), (out,))]:
+            raise UsageError(
+                f"head={name!r}: its tensors are {', '.join(map(str, shapes))}; LAION's go from the embedding to a single "
+                f"number, at once or by {', '.join(map(str, WIDTHS[:-1]))}"
+            )
+        if not all(tensor.is_floating_point() and tensor.is_contiguous() for pair in read for tensor in pair):
+            raise UsageError(f"head={name!r}: its tensors are not plain ones of floating point; save it in float32")
+        self._layers = [(weight.float(), bias.float()) for weight, bias in read]
 
     def __call__(self, unit_ND: NDArray[np.float32]) -> NDArray[np.float64]:  # noqa: N803
         import torch

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dailies.curation.packages import package_folder
+from dailies.curation.errors import NotInstalled
+from dailies.curation.packages import install_line, package_folder
 
 CORE = 0.3  # least probability of a core's pixel
 SCORE = 0.6  # least mean probability in the rectangle about a core
@@ -137,11 +138,11 @@ def union_area(boxes_n42: Sequence[NDArray[Any]], height: int, width: int) -> fl
 
 
 def model_path() -> Path:
-    """Return the detector's weights, inside RapidOCR's wheel."""
+    """Return the detector's weights, inside RapidOCR's wheel. Raises ``NotInstalled`` where they are not there."""
     folder = package_folder("rapidocr") / "models"
     models = sorted(folder.glob("*_det_*.onnx"))
     if len(models) != 1:
-        raise FileNotFoundError(
-            f"{folder}: holds {len(models)} text detectors, not one: {[path.name for path in models]}"
+        raise NotInstalled(
+            f"{folder}: holds {len(models)} text detectors, not one; install it anew: {install_line(['rapidocr'])}"
         )
     return models[0]

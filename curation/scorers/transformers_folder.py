@@ -8,8 +8,7 @@ without which a folder is refused: transformers would take its own defaults.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 
 from dailies.curation import inside
 from dailies.curation.config import read_json
-from dailies.curation.downloads import download_snapshot
-from dailies.curation.errors import Damaged, UsageError
+from dailies.curation.downloads import hub_folder
+from dailies.curation.errors import Damaged, UsageError, first_line
 from dailies.curation.litter import without_litter
 from dailies.curation.model_folders import refuse_code
 
@@ -32,7 +31,6 @@ SETTINGS = (
     *(CONFIG, *PROCESSORS, *VOCABULARIES, "merges.txt"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
 )
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +48,8 @@ def fetched(name: str) -> Path:
 
     Raises ``UsageError`` where it cannot be had.
     """
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return download_snapshot(name, wanted=["*.safetensors", *SETTINGS], unwanted=["*/*"])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UsageError(
-            f"model={name!r}: no such folder, and the hub cannot deliver it: {type(error).__name__}"
-        ) from error
+    wanted = ["*.safetensors", *SETTINGS]
+    return hub_folder(name, named=f"model={name!r}", wanted=wanted, because="no such folder, and ")
 
 
 def check(folder: Path) -> Mapping[str, Any]:
@@ -90,11 +82,11 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return row
 
 
-def fingerprint(folder: Path) -> str:
-    """Return the sha256 of all that changes what the model in ``folder`` says."""
+def fingerprint(folder: Path, settings: Collection[str] = SETTINGS) -> str:
+    """Return the sha256 of all that changes what the model in ``folder`` says: its weights, and files called ``settings``."""
     hasher = hashlib.sha256()
     for path in without_litter(folder, "*"):
-        if path.suffix == ".safetensors" or path.name in SETTINGS:
+        if path.suffix == ".safetensors" or path.name in settings:
             with path.open("rb") as file:
                 hasher.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return hasher.hexdigest()
@@ -132,8 +124,7 @@ def load(folder: Path, device: str) -> Parts:
             processor = transformers.AutoImageProcessor.from_pretrained(str(folder), **options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, StrictDataclassError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"model={str(folder)!r}: cannot be loaded: {first}") from error
+        raise UsageError(f"model={str(folder)!r}: cannot be loaded: {first_line(error)}") from error
     if missing := sorted(report.get("missing_keys", ())):
         raise Damaged(f"{folder}: {len(missing)} of its tensors are missing, {missing[0]} first; get it whole")
     text = model.config.text_config

@@ -3,6 +3,7 @@
 The YAML files beside this one are the built-in recipes.
 """
 
+from dailies.pipelines.recipes.obstacles import obstacles, packages_of
 from dailies.pipelines.recipes.overrides import step_of
 from dailies.pipelines.recipes.own import OwnSpec
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names
@@ -38,6 +39,8 @@ __all__ = [
     "fetch_models",
     "kind_of_step",
     "load_recipe",
+    "obstacles",
+    "packages_of",
     "parse_recipe",
     "plain_columns",
     "preflight",

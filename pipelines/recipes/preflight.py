@@ -9,14 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dailies.curation.errors import DailiesError, NotInstalled, RecipeError
-from dailies.curation.packages import extras_for, installed, need
+from dailies.curation.downloads import local_only
+from dailies.curation.errors import NotInstalled, RecipeError
+from dailies.curation.packages import extras_for, installed
 from dailies.pipelines.recipes.costs import TYPICAL, StepCost, cost_of
 from dailies.pipelines.recipes.describe import comment_of, first_sentence
+from dailies.pipelines.recipes.obstacles import obstacles, packages_of
 from dailies.pipelines.recipes.own import OwnSpec
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
 from dailies.pipelines.recipes.resolve import full_data
-from dailies.pipelines.recipes.specs import resolved
 from dailies.pipelines.recipes.steps import Annotation, Step, kind_of_step
 from dailies.pipelines.recipes.weights import WeightsState, weights_of
 
@@ -106,17 +107,18 @@ def show_recipe(named: str | CurationRecipe, overrides: Sequence[str] = ()) -> R
 
 
 def check_recipe(named: str | CurationRecipe, overrides: Sequence[str] = ()) -> RecipeCheck:
-    """Check all that curating checks of a recipe before work; of a recipe that holds together, every problem and not one."""
+    """Check the packages and weights that curating checks before work.
+
+    Of a recipe that holds together, every problem is named and not the first alone.
+    """
     name = named if isinstance(named, str) else named.name
     try:
         recipe = load_recipe(named, overrides)
     except RecipeError as error:
         return RecipeCheck(name=name, problems=(str(error),), report=None)
     report = _report(recipe, named)
-    problems = [
-        problem for step, needs in zip(recipe.steps, report.steps, strict=True) for problem in _problems(step, needs)
-    ]
-    return RecipeCheck(name=recipe.name, problems=tuple(dict.fromkeys(problems)), report=report)
+    problems = dict.fromkeys(_problems(recipe, report.steps))
+    return RecipeCheck(name=recipe.name, problems=tuple(problems), report=report)
 
 
 def _report(recipe: CurationRecipe, named: str | CurationRecipe) -> RecipeReport:
@@ -128,7 +130,7 @@ def _report(recipe: CurationRecipe, named: str | CurationRecipe) -> RecipeReport
 def _needs(step: Step) -> StepNeeds:
     cost = cost_of(step)
     spec = step.spec if isinstance(step, Annotation) else None
-    requires = _requires(step)
+    requires = packages_of(step)
     return StepNeeds(
         name=step.name,
         kind=kind_of_step(step),
@@ -143,27 +145,15 @@ def _needs(step: Step) -> StepNeeds:
     )
 
 
-def _requires(step: Step) -> tuple[str, ...]:
-    """Return the importable names of the packages that a step needs."""
-    required: tuple[str, ...] = getattr(step.spec if isinstance(step, Annotation) else step, "requires", ())
-    return required
+def _problems(recipe: CurationRecipe, needs: Sequence[StepNeeds]) -> Iterator[str]:
+    """Yield what keeps steps from running; weights that are yet to be downloaded are not looked into."""
+    states = {(each.kind, each.name): each.weights for each in needs}
+    for weights in states.values():
+        yield from (f"{state.key}={state.name}: {state.problem}" for state in weights if state.problem)
+    with local_only():
+        for step, error in obstacles(recipe, weights=lambda step: all(state.here for state in states[_key(step)])):
+            yield str(error) if isinstance(error, NotInstalled) else f"step {step.name}: {error}"
 
 
-def _problems(step: Step, needs: StepNeeds) -> Iterator[str]:
-    try:
-        need(_requires(step), by=f"step {step.name}")
-    except NotInstalled as error:
-        yield str(error)
-        return
-    if not isinstance(step, Annotation):
-        return
-    bad = [state for state in needs.weights if state.problem]
-    yield from (f"{state.key}={state.name}: {state.problem}" for state in bad)
-    if not bad and all(state.here for state in needs.weights):
-        try:
-            spec = resolved(step.spec)
-            spec.weights()  # as the name of its table needs it
-            if (check := getattr(spec, "check", None)) is not None:
-                check()
-        except DailiesError as error:
-            yield f"step {step.name}: {error}"
+def _key(step: Step) -> tuple[str, str]:
+    return kind_of_step(step), step.name

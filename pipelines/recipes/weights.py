@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dailies.curation.downloads import HUB_ID
 from dailies.curation.errors import DailiesError, NotInstalled
 from dailies.curation.packages import installed
 from dailies.curation.scorers.encoders import ImageTextModel
@@ -30,7 +31,6 @@ WAYS: Mapping[str, Way] = {
 }
 """Parameter that names weights → what a name is that is neither of the zoo, nor a path or package that is there."""
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 FILE = re.compile(r".*\.(pth|pt|onnx|safetensors|ckpt|bin)")
 
 Place = Literal["built-in", "zoo", "file", "package", "hub", "open_clip"]

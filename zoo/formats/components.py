@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dailies.curation.errors import ModelError
+from dailies.curation.errors import ModelError, first_line
 from dailies.curation.litter import without_litter
 from dailies.curation.model_folders import INDEX, refuse_settings, refuse_settings_in
 from dailies.zoo.formats.clip_folders import (
@@ -78,8 +78,7 @@ def load_model(cls: Any, folder: str | PathLike[str], **options: Any) -> Any:
         StrictDataclassError,
         SafetensorError,
     ) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{folder}: does not load as {cls.__name__}: {first}") from error
+        raise ModelError(f"{folder}: does not load as {cls.__name__}: {first_line(error)}") from error
     unused = [name for name in map(str, report.get("unexpected_keys", ())) if not _of_other_half(cls, name)]
     odd = [key if isinstance(key, str) else key[0] for key in report.get("mismatched_keys", ())]
     wrong = {
@@ -141,7 +140,7 @@ def load_tokenizer(folder: str | PathLike[str]) -> Any:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise ModelError(f"{place}: its tokenizer does not load: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(f"{place}: its tokenizer does not load: {first_line(error)}") from error
     check_vocabulary(tokenizer, text_row(read_config(folder)).get("vocab_size"), place)
     return tokenizer
 
@@ -165,4 +164,4 @@ def load_processor(folder: str | PathLike[str]) -> Any:
     try:
         return CLIPImageProcessor.from_pretrained(str(place), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{place}: has no image processor: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(f"{place}: has no image processor: {first_line(error)}") from error
