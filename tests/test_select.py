@@ -368,9 +368,3 @@ def test_a_damaged_part_is_named(tmp_path: Path, damage: str) -> None:
         judging(rows, Criteria(rules={"motion": Rule(min=1)})) as judged,
     ):
         list(judged.verdicts())
-
-
-def test_a_manifests_nan_is_no_number() -> None:
-    table = clips(manifest=['{"stars": "4"}', '{"stars": "nan"}'])
-    with pytest.raises(UsageError, match=r"manifest\.stars"):
-        reasons(table, **{"manifest.stars": Rule(min=3, nulls="keep")})
