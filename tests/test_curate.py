@@ -399,7 +399,9 @@ def test_misuse_of_any_command_is_one_line_and_exit_code_two(arguments: list[str
 def test_a_step_whose_packages_are_missing_is_refused_before_work_starts(
     tmp_path: Path, small_world: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packages, "find_spec", lambda name: None if name in packages.EXTRAS["models"] else name)
+    find_spec = packages.find_spec
+    hidden = packages.EXTRAS["models"]
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name in hidden else find_spec(name))
     done = dailies("curate", small_world, "--out", tmp_path / "dataset", "--recipe", "captioned")
     assert done.returncode == 2
     assert (
