@@ -74,7 +74,12 @@ class SafetyScorer:
     columns: ClassVar[tuple[pa.Field, ...]] = (
         schema.field("nsfw", pa.float64(), "probability of not safe for work, highest of three frames", "0-1"),
         schema.field("faces", pa.int32(), "most faces on one of three frames; null where none are looked for", "face"),
-        schema.field("face_area", pa.float64(), "largest share of a frame that is under faces; null where none are looked for", "share of frame"),
+        schema.field(
+            "face_area",
+            pa.float64(),
+            "largest share of a frame that is under faces; null where none are looked for",
+            "share of frame",
+        ),
     )
     needs: ClassVar[tuple[str, ...]] = ()
     models: ClassVar[tuple[str, ...]] = ()
