@@ -159,8 +159,8 @@ class TextScorer:
     ) -> list[list[NDArray[np.float32]]]:
         """Return the boxes (4, 2) of text on each of a clip's pictures (h, w, 3), in px."""
         if self.craft:
-            found = [detector.boxes(rgb, self.side / max(rgb.shape[:2])) for rgb in pictures]
-            return [[box.corners_42 for box in boxes] for boxes in found]
+            wholes = [detector.boxes(rgb, self.side / max(rgb.shape[:2])) for rgb in pictures]
+            return [[box.corners_42 for box in boxes] for boxes in wholes]
         boxes_of = look(detector, pictures, self.side, self.height)
         return [self._texts(detector, rgb, boxes) for rgb, boxes in zip(pictures, boxes_of, strict=True)]
 
