@@ -100,9 +100,10 @@ def heard(clip: ExtractedClip | bytes) -> tuple[Sound, int]:
             assert frame.pts is not None
             out[round(frame.pts * sound.time_base * rate)] = frame.to_ndarray().reshape(frame.layout.nb_channels, -1)
         assert (picture.start_time or 0) == 0
-        first, length = min(out), sound.duration
-    whole = np.concatenate([out[at] for at in sorted(out)], axis=1)
-    count = whole.shape[1] if length is None else round(length * sound.time_base * rate)
+        whole = np.concatenate([out[at] for at in sorted(out)], axis=1)
+        # Asked while the container is open: a closed one's time base is what happens to lie there.
+        count = whole.shape[1] if sound.duration is None else round(sound.duration * sound.time_base * rate)
+    first = min(out)
     return np.asarray(whole[:, -first if first < 0 else 0 :][:, :count], np.float32), rate
 
 
