@@ -165,6 +165,7 @@ def _hang_at_first(path: Path) -> None:
         time.sleep(1000)
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_is_tried_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.test_repeatable.HUNG", 10)
     in_child(_hang_at_first, tmp_path / "begun")
