@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dailies.curation.errors import UsageError
 from dailies.curation.progress import Bar, progress_in_force
@@ -77,6 +78,23 @@ def quiet_hub() -> Iterator[None]:
     finally:
         if not before:
             hub.enable_progress_bars()
+
+
+@contextmanager
+def quiet_loading(*libraries: Literal["diffusers", "transformers"]) -> Iterator[None]:
+    """Keep ``libraries`` from drawing bars of their own, and from reports of tensors that are left out on purpose."""
+    logs = [import_module(f"{library}.utils").logging for library in libraries]
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, (level, bars) in zip(logs, before, strict=True):
+            log.set_verbosity(level)
+            if bars:
+                log.enable_progress_bar()
 
 
 class _Download:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +22,7 @@ from dailies.curation.duplicates import (
 from dailies.curation.errors import UsageError
 from dailies.curation.plain_text import counted
 from dailies.curation.schema import CONTENT_KEY
-from dailies.curation.tables import DatasetTables
+from dailies.curation.tables import DatasetTables, Table
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import DedupStep
 from dailies.pipelines.reports import DuplicatesReport
@@ -65,9 +67,17 @@ def group_step(dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep) 
         "recipe": recipe.name,
         "recipe_hash": recipe.hash,
     }
-    table.replace(groups, properties=properties)
+    if not _is_there(table, groups, properties):  # a new version would make selections look outdated
+        table.replace(groups, properties=properties)
     moved = pc.sum(pc.not_equal(groups["duplicate_split"], clips["split"])).as_py() or 0
     return DuplicatesReport.of(step.name, groups, moved=moved, overruled=splits.overruled, largest=splits.largest)
+
+
+def _is_there(table: Table, groups: pa.Table, properties: Mapping[str, Any]) -> bool:
+    """Return whether the table holds these groups already, made from the same versions of the same tables."""
+    if not table.exists() or table.properties().get("tables") != properties["tables"]:
+        return False
+    return bool(table.read(groups.column_names).sort_by("clip_id").equals(groups.sort_by("clip_id")))
 
 
 def check_grouped(dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep) -> None:

@@ -52,13 +52,9 @@ MOVING = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    torch = pytest.importorskip("torch")
+def _installed(one_thread: None) -> None:
+    pytest.importorskip("torch")
     pytest.importorskip("open_clip")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_clip_without_what_is_needed_costs_its_own_row_only() -> None:

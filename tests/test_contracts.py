@@ -13,7 +13,7 @@ import math
 import pickle
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -330,17 +330,7 @@ def test_a_detector_keeps_its_contract(name: str, video: str, together: dict[boo
 # ---- scorers and captioners -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", autouse=True)
-def single_thread() -> Iterator[None]:
-    if find_spec("torch") is None:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 SCENES = ("a red ring", "a small blue square over a grey background", "a green cross")

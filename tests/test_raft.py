@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -27,13 +26,9 @@ COLUMNS = ["raft_motion", "raft_pan", "raft_tilt", "raft_zoom", "raft_roll", "ra
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    torch = pytest.importorskip("torch")
+def _installed(one_thread: None) -> None:
+    pytest.importorskip("torch")
     pytest.importorskip("torchvision")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dailies.curation.downloads import quiet_loading
 from dailies.curation.errors import ModelError
 from dailies.zoo.formats.clip_folders import text_row, vision_row
 from dailies.zoo.formats.components import (
@@ -20,7 +21,6 @@ from dailies.zoo.formats.components import (
 )
 from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.scheduler import scheduler_config
-from dailies.zoo.load import quiet
 from dailies.zoo.pipelines import PipelineSpec
 
 CLIP_SIDE = 224
@@ -105,7 +105,7 @@ def assemble(spec: PipelineSpec, unet: Path, models: Mapping[str, Path], samplin
     from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 
     noise = scheduler_config(sigma_min=sampling.get("sigma_min"), sigma_max=sampling.get("sigma_max"))
-    with quiet():
+    with quiet_loading("diffusers", "transformers"):
         return spec.load_class()(
             vae=load_model(AutoencoderKLTemporalDecoder, models["vae_temporal"]),
             unet=load_model(UNetSpatioTemporalConditionModel, unet),

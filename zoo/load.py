@@ -14,6 +14,7 @@ from typing import Any
 
 from dailies.curation import inside
 from dailies.curation.config import read_object
+from dailies.curation.downloads import quiet_loading
 from dailies.curation.errors import Damaged
 from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import DIFFUSION, need
@@ -80,7 +81,7 @@ def load_pipeline(folder: str | Path, *, device: str | None = None, dtype: Any =
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     large = safetensors_info.size(folder)[0] > HALF_FROM
     dtype = dtype or (torch.float16 if large and device.startswith("cuda") else torch.float32)
-    with quiet():
+    with quiet_loading("diffusers", "transformers"):
         parts = {part: _load_part(folder / part, index[part]) for part in WEIGHTY if part in index}
         pipeline = spec.load_class().from_pretrained(str(folder), use_safetensors=True, local_files_only=True, **parts)
         return pipeline.to(device, dtype)
@@ -95,24 +96,3 @@ def _load_part(folder: Path, row: Sequence[str]) -> Any:
     if folder.name == "tokenizer":
         return load_tokenizer(folder.parent / "text_encoder")
     return load_model(getattr(import_module(library), kind), folder)
-
-
-class quiet:  # noqa: N801
-    """A context in which diffusers and transformers draw no bars and report no keys that are left out on purpose."""
-
-    def __enter__(self) -> None:
-        from diffusers.utils import logging as diffusers_logging
-        from transformers.utils import logging as transformers_logging
-
-        self._logs = (diffusers_logging, transformers_logging)
-        self._levels = tuple(log.get_verbosity() for log in self._logs)
-        self._bars = tuple(log.is_progress_bar_enabled() for log in self._logs)
-        for log in self._logs:
-            log.set_verbosity_error()
-            log.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        for log, level, bar in zip(self._logs, self._levels, self._bars, strict=True):
-            log.set_verbosity(level)
-            if bar:
-                log.enable_progress_bar()

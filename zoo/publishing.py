@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from dailies.curation import inside
 from dailies.curation.config import offered, read_json
+from dailies.curation.downloads import quiet_loading
 from dailies.curation.errors import Damaged, Unsafe, UsageError
 from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import DIFFUSION, need
@@ -27,7 +28,7 @@ from dailies.zoo.card import CARD, CardFacts, card
 from dailies.zoo.catalog import ENTRIES
 from dailies.zoo.entry import SamplingDefaults, Sources, ZooEntry
 from dailies.zoo.formats import safetensors_info
-from dailies.zoo.load import pipeline_spec, quiet
+from dailies.zoo.load import pipeline_spec
 from dailies.zoo.pipelines import BY_TASK, PipelineSpec
 from dailies.zoo.provenance import look_up
 from dailies.zoo.run_record import WEIGHTS, PhaseRecord, RunRecord
@@ -72,7 +73,7 @@ def publish(
     with progress_in_force()("publish", None, "reading weights") as bar, store.adding(name) as folder:
         pipeline = assemble(spec, unet, record.models, record.sampling(chosen))
         bar.advance(0, note="writing weights")
-        with quiet():
+        with quiet_loading("diffusers", "transformers"):
             pipeline.save_pretrained(str(folder), safe_serialization=True)
         _forget_places(folder)
         # An entry that `load_pipeline` would refuse must not be published.

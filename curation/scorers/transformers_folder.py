@@ -8,15 +8,14 @@ without which a folder is refused: transformers would take its own defaults.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dailies.curation import inside
 from dailies.curation.config import read_json
-from dailies.curation.downloads import hub_folder
+from dailies.curation.downloads import hub_folder, quiet_loading
 from dailies.curation.errors import Damaged, UsageError, first_line
 from dailies.curation.litter import without_litter
 from dailies.curation.model_folders import refuse_code
@@ -92,22 +91,6 @@ def fingerprint(folder: Path, settings: Collection[str] = SETTINGS) -> str:
     return hasher.hexdigest()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars of its own, and from reports that ``load`` makes itself."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def load(folder: Path, device: str) -> Parts:
     """Load both towers in single precision, ready for inference. Raises ``Damaged`` or ``UsageError`` naming the folder."""
     import transformers
@@ -117,7 +100,7 @@ def load(folder: Path, device: str) -> Parts:
     config = check(folder)
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet():
+        with quiet_loading("transformers"):
             model, report = getattr(transformers, CLASSES[config["model_type"]]).from_pretrained(
                 str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True
             )

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dailies.curation.downloads import quiet_loading
 from dailies.curation.errors import ModelError
 from dailies.training.models.pixels import Pixels, to_pixels, to_tensor
 from dailies.training.recipes.recipe import EncoderDims
@@ -53,23 +53,6 @@ class Models:
     text: str | None = None
     image: str | None = None
     start: str | None = None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence progress bars and reports of a CLIP's other half while loading."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def inspect_encoders(models: Models) -> EncoderDims:
@@ -108,7 +91,7 @@ class TextEncoder:
     """Captions → last hidden states of a CLIP text model, (B, L, D). Frozen; each caption is run once, by itself."""
 
     def __init__(self, folder: str | PathLike[str], tokens: int, device: torch.device) -> None:
-        with quiet():
+        with quiet_loading("transformers"):
             model = load_text_model(folder, dtype=torch.float32)
             self.tokenizer = load_tokenizer(folder)
         self.model = model.eval().requires_grad_(False).to(device)
@@ -140,7 +123,7 @@ class ImageEncoder:
     does: resized with its antialiasing to the model's size, sides not in proportion, then normalised."""
 
     def __init__(self, folder: str | PathLike[str], device: torch.device) -> None:
-        with quiet():
+        with quiet_loading("transformers"):
             model = load_image_model(folder, dtype=torch.float32)
             processor = load_processor(folder)
         self.model = model.eval().requires_grad_(False).to(device)
