@@ -110,6 +110,7 @@ LATER = frozenset(
     }
     | {f"clips.{name}" for name in ("span_id", "span_start", "span_end", "cuts_inside")}
     | {f"{kind}.failed_version" for kind in ("scores", "captions")}
+    | {f"captions.{name}" for name in ("fields", "flags", "model", "revision", "prompt_hash", "prompt_tokens")}
 )
 """Columns, as ``TABLE.COLUMN``, that tables lack which an older dailies made; the next run that writes adds them."""
 
@@ -288,8 +289,8 @@ def scores(columns: Iterable[pa.Field]) -> pa.Schema:
         [
             field("clip_id", pa.string(), "the clip scored"),
             field("source_id", pa.string(), "its source"),
-            field("status", pa.string(), "ok or failed"),
-            field("failure", FAILURE, "why it failed"),
+            field("status", pa.string(), "ok or failed; of a caption also truncated, blocked or empty"),
+            field("failure", FAILURE, "why it failed, or has no text"),
             FAILED_VERSION,
             *columns,
         ]

@@ -199,7 +199,7 @@ def score_rows(
             raise ValueError(f"{len(rows)} rows came out for {len(clips)} clips")
         for column in columns:  # a value that does not fit is its clip's fault
             pa.array([row.get(column.name) for row in rows], column.type)
-        return [{"status": "ok", "failure": None, **row} for row in rows]
+        return [_stated(name, row) for row in rows]
     except Exception as error:
         stopping = stopping_error(error)
         if stopping is not None and (len(clips) == 1 or not isinstance(stopping, OutOfMemory)):
@@ -210,6 +210,14 @@ def score_rows(
     half = len(clips) // 2
     parts = (clips[:half], clips[half:])
     return [row for part in parts for row in score_rows(name, score, part, columns, blame, looks=looks)]
+
+
+def _stated(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its state: a captioner says one of its own, and why there is no text."""
+    why = row.pop("why", None)
+    if why is None:
+        return {"status": "ok", "failure": None, **row}
+    return row | schema.failed(name, why["kind"], why["message"]) | {"status": row["status"]}
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:

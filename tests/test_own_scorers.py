@@ -55,9 +55,11 @@ class Words:
 
     @contextmanager
     def open(self):
-        from dailies.curation.captioners import caption_table
+        from dailies.curation.captioners import Caption, caption_table
 
-        yield lambda evidence: caption_table([(f"bright {clip.columns['bright']:.0f}", 2) for clip in evidence])
+        yield lambda evidence: caption_table(
+            [Caption(text=f"bright {clip.columns['bright']:.0f}", tokens=2, model="words") for clip in evidence]
+        )
 """
 HEAD: list[dict[str, Any]] = [
     {"observe": {"observers": ["change"], "evidence": {"fps": 2, "short_side": 90}}},

@@ -1,14 +1,24 @@
 """Captioners: text for a clip, one file a captioner. ``CAPTIONERS`` names them all.
 
-A captioner is a scorer whose columns are fixed: ``text`` and ``tokens``. What NAME writes is known to later steps as
-``caption_NAME``, so that one captioner can read another's, as ``fuse`` does.
+A captioner is a scorer whose columns begin with ``COLUMNS``, by ``caption_table``. The text that NAME writes is known to later
+steps as ``caption_NAME``, so that one captioner can read another's, as ``fuse`` does; ``tokens_NAME``, ``status_NAME``,
+``fields_NAME`` and ``flags_NAME`` are what else rules and exports know of it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.captioners.captions import (
+    COLUMNS,
+    ORIGIN,
+    STATE,
+    STATUSES,
+    Caption,
+    Status,
+    caption_table,
+    model_name,
+)
 from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.motion import MotionCaptioner
@@ -26,9 +36,15 @@ CAPTIONERS: dict[str, Any] = {
 __all__ = [
     "CAPTIONERS",
     "COLUMNS",
+    "ORIGIN",
+    "STATE",
+    "STATUSES",
+    "Caption",
     "Captioner",
     "CocaCaptioner",
     "FuseCaptioner",
     "MotionCaptioner",
+    "Status",
     "caption_table",
+    "model_name",
 ]

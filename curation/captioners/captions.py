@@ -1,20 +1,101 @@
-"""Every captioner's table holds these columns."""
+"""A caption as a captioner gives it, and the columns of every captioner's table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
 
 import pyarrow as pa
 
+from dailies.curation.errors import SourceError
 from dailies.curation.schema import field
 
-# A captioner NAME's `text` is known to later steps as `caption_NAME`.
+Status = Literal["ok", "truncated", "blocked", "empty", "failed"]
+STATUSES: dict[Status, str] = {
+    "ok": "whole",
+    "truncated": "its maker reached the most tokens it may write; the text is there as far as it goes",
+    "blocked": "its maker refused, or a filter of contents did; no text",
+    "empty": "its maker answered nothing; no text",
+    "failed": "there is no answer; asked again by the next run that is told to try what failed",
+}
+"""What may come of a caption. The row's ``failure`` says why there is no text."""
+
+# A captioner NAME's `text` is known to later steps as `caption_NAME`, any other of its columns as `COLUMN_NAME`.
 COLUMNS: tuple[pa.Field, ...] = (
-    field("text", pa.string(), "the caption"),
-    field("tokens", pa.int32(), "its length as its maker counts: the model's tokens, or words", "token"),
+    field("text", pa.string(), "the caption, null where there is none"),
+    field(
+        "tokens",
+        pa.int32(),
+        "its length as its maker counts: the model's tokens, or words; null without a text",
+        "token",
+    ),
+    field("fields", pa.string(), "its fields as a JSON object, null for a plain caption"),
+    field("flags", pa.string(), "what speaks against it, as words joined by commas, null where nothing does"),
+    field("model", pa.string(), "its maker: a model's name or address, or the captioner's own where it has none"),
+    field("revision", pa.string(), "revision or sha256 of the model, null where nobody tells"),
+    field("prompt_hash", pa.string(), "first 16 digits of the sha256 of the prompt, null without one"),
+    field("prompt_tokens", pa.int32(), "tokens that its maker read for it, null where it does not count", "token"),
 )
+ORIGIN = frozenset({"model", "revision", "prompt_hash", "prompt_tokens"})
+"""Columns that say where a caption is from: they stay in the captioner's table, where an audit looks."""
 
 
-def caption_table(rows: Sequence[tuple[str, int]]) -> pa.Table:
-    """Return captions and their lengths as a table of ``COLUMNS``."""
-    return pa.Table.from_pylist([{"text": text, "tokens": tokens} for text, tokens in rows], schema=pa.schema(COLUMNS))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """One caption.
+
+    ``text``: None where ``status`` is blocked, empty or failed, and ``error`` says why. ``fields``: a JSON object, see
+    ``COLUMNS`` for it and the others.
+    """
+
+    text: str | None
+    tokens: int | None
+    status: Status = "ok"
+    error: SourceError | None = None
+    fields: str | None = None
+    flags: Sequence[str] = ()
+    model: str
+    revision: str | None = None
+    prompt_hash: str | None = None
+    prompt_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.text is None) != (self.status in ("blocked", "empty", "failed")):
+            raise ValueError(
+                f"status={self.status!r}, text={self.text!r}: a text is there where ok or truncated, only there"
+            )
+
+
+STATE: tuple[pa.Field, ...] = (
+    pa.field("status", pa.string()),
+    pa.field("why", pa.struct([("kind", pa.string()), ("message", pa.string())])),
+)
+"""Two more columns of what a captioner returns, of which a row's own ``status`` and ``failure`` are made."""
+
+
+def caption_table(
+    captions: Sequence[Caption], more: Mapping[pa.Field, Sequence[Any]] = MappingProxyType({})
+) -> pa.Table:
+    """Return captions as a table of ``COLUMNS``, the columns of a captioner's own in ``more`` with their values, and
+    ``STATE``."""
+    rows = pa.Table.from_pylist([_row(caption) for caption in captions], schema=pa.schema([*COLUMNS, *STATE]))
+    for own, values in more.items():
+        rows = rows.add_column(rows.num_columns - len(STATE), own, pa.array(values, own.type))
+    return rows
+
+
+def model_name(model: str) -> str:
+    """Return a model as tables name it: a folder by its last part, for the rest of a path says where somebody works."""
+    return Path(model).name if Path(model).is_dir() else model
+
+
+def _row(caption: Caption) -> dict[str, Any]:
+    row = {column.name: getattr(caption, column.name) for column in COLUMNS}
+    why = None
+    if caption.text is None:
+        kind = caption.error.kind if caption.error is not None and caption.status == "failed" else caption.status
+        why = {"kind": kind, "message": str(caption.error or STATUSES[caption.status])}
+    return row | {"flags": ",".join(caption.flags) or None, "status": caption.status, "why": why}

@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dailies.curation.captioners import decoding
-from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.captioners.captions import COLUMNS, Caption, Status, caption_table, model_name
 from dailies.curation.config import SPEC
 from dailies.curation.errors import UsageError
 from dailies.curation.schema import digest
@@ -60,21 +60,31 @@ class CocaCaptioner(openclip.OpenClip):
         if not hasattr(loaded.model, "text_decoder"):
             raise UsageError(f"model={self.model!r}: not a CoCa, so it cannot write captions; name a model coca_…")
 
+        model, revision = model_name(self.model), self.weights()
+
         def caption(evidence: Sequence[Evidence]) -> pa.Table:
-            rows: list[tuple[str, int]] = []
+            captions: list[Caption] = []
             for first in range(0, len(evidence), self.batch):
-                rows += self._batch(loaded, evidence[first : first + self.batch])
-            return caption_table(rows)
+                for text, tokens, whole in self._batch(loaded, evidence[first : first + self.batch]):
+                    status: Status = "empty" if not text else "ok" if whole else "truncated"
+                    written = Caption(
+                        text=text or None, tokens=tokens or None, status=status, model=model, revision=revision
+                    )
+                    captions.append(written)
+            return caption_table(captions)
 
         yield caption
 
-    def _batch(self, loaded: openclip.Loaded, clips: Sequence[Evidence]) -> list[tuple[str, int]]:
+    def _batch(self, loaded: openclip.Loaded, clips: Sequence[Evidence]) -> list[tuple[str, int, bool]]:
+        """Return each clip's caption, its tokens, and whether it ends by itself."""
         import torch
 
         with torch.inference_mode():
             image = loaded.model._encode_image(loaded.pixels([clip.frames[len(clip.frames) // 2] for clip in clips]))
-            captions = self._decode(loaded, image, clips).without(loaded.special_tokens)
-        return [(loaded.text(ids), len(ids)) for ids in captions]
+            decoded = self._decode(loaded, image, clips)
+        whole = (decoded.ids_BL == loaded.special_tokens.end).any(1).tolist()
+        captions = decoded.without(loaded.special_tokens)
+        return [(loaded.text(ids), len(ids), ended) for ids, ended in zip(captions, whole, strict=True)]
 
     def _decode(self, loaded: openclip.Loaded, image: tuple[Any, Any], clips: Sequence[Evidence]) -> decoding.Decoded:
         import torch

@@ -12,7 +12,7 @@ from typing import ClassVar
 import pyarrow as pa
 from pydantic.dataclasses import dataclass
 
-from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.captioners.captions import COLUMNS, Caption, caption_table
 from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.types import Evidence, Resources
@@ -52,12 +52,12 @@ class FuseCaptioner:
 
         yield caption
 
-    def _clip(self, clip: Evidence) -> tuple[str, int]:
+    def _clip(self, clip: Evidence) -> Caption:
         scene, motion = clip.columns[self.scene], clip.columns[self.motion]
         if not scene or not scene.strip():
             raise SourceError(f"{self.scene} is empty: there is no caption to add motion to")
         text = fuse(scene, motion)
-        return text, len(text.split())
+        return Caption(text=text, tokens=len(text.split()), model="fuse")
 
 
 def fuse(scene: str, motion: str | None) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from dailies.curation.captioners.captions import COLUMNS, caption_table
+from dailies.curation.captioners.captions import COLUMNS, Caption, caption_table
 from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.observers.camera import HANDHELD, STATIC, UNCLEAR, WORDS
@@ -80,13 +80,13 @@ class MotionCaptioner:
 
         yield caption
 
-    def _clip(self, columns: Any) -> tuple[str, int]:
+    def _clip(self, columns: Any) -> Caption:
         values = [columns[name] for name in self.needs]
         if None in values:
             # Shorter than two samples of the flow: nothing is known, which is not the same as nothing moving.
             raise SourceError("the clip holds too few samples of the flow to say how it moves")
         text = self.sentence(*values)
-        return text, len(text.split())
+        return Caption(text=text, tokens=len(text.split()), model="motion")
 
 
 def _verb(label: str) -> str:

@@ -8,8 +8,8 @@ step                                              table                       co
 ================================================  ==========================  ==============================
 ``score: {scorer: clip}``                         ``scores/clip@FP``          ``clip_similarity``
 ``score: {scorer: clip, name: clip_large}``       ``scores/clip_large@FP``    ``clip_large_clip_similarity``
-``caption: {captioner: coca}``                    ``captions/coca@FP``        ``caption_coca``
-``caption: {captioner: coca, name: coca_large}``  ``captions/coca_large@FP``  ``caption_coca_large``
+``caption: {captioner: coca}``                    ``captions/coca@FP``        ``caption_coca``, ``tokens_coca`` …
+``caption: {captioner: coca, name: coca_large}``  ``captions/coca_large@FP``  ``caption_coca_large`` …
 ``dedup: {}``                                     ``duplicates/dedup@FP``     ``duplicate_group`` and others
 ================================================  ==========================  ==============================
 
@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, Self
 import pyarrow as pa
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from dailies.curation.captioners import CAPTIONERS
+from dailies.curation.captioners import CAPTIONERS, ORIGIN, STATUSES
 from dailies.curation.config import StrictModel, format_error
 from dailies.curation.detectors import DETECTORS
 from dailies.curation.duplicates import FrameSignatures
@@ -177,8 +177,14 @@ class CaptionStep(StrictModel):
 
     @property
     def shown(self) -> dict[str, pa.Field]:
-        """The text goes by the step's name, ``caption_NAME``."""
-        return {"text": field(self.name, pa.string(), f"caption by {self.name.removeprefix('caption_')}")}
+        """The text goes by the step's name, ``caption_NAME``, and what else is said of it by ``COLUMN_NAME``."""
+        name = self.name.removeprefix("caption_")
+        others = [column for column in self.captioner.columns if column.name != "text" and column.name not in ORIGIN]
+        status = field("status", pa.string(), f"what came of the caption: {', '.join(STATUSES)}")
+        return {
+            "text": field(self.name, pa.string(), f"caption by {name}"),
+            **{column.name: column.with_name(f"{column.name}_{name}") for column in (status, *others)},
+        }
 
 
 class Perceptual(StrictModel):

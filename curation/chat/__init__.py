@@ -1,0 +1,26 @@
+"""Chat models: text, or text about pictures, out of a prompt; one file a way to a model. ``CHAT_MODELS`` names them all.
+
+Captioners, the summary, scorers that put a question and ``dailies expand`` all ask through these.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dailies.curation.chat.asking import Ask, ChatImage, ChatModel, Outcome, Reply
+from dailies.curation.chat.prompts import Prompt, prompt_hash, prompt_names, prompt_text
+
+CHAT_MODELS: dict[str, Any] = {}
+
+__all__ = [
+    "CHAT_MODELS",
+    "Ask",
+    "ChatImage",
+    "ChatModel",
+    "Outcome",
+    "Prompt",
+    "Reply",
+    "prompt_hash",
+    "prompt_names",
+    "prompt_text",
+]
