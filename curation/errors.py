@@ -165,6 +165,12 @@ class Misshapen(SourceError):
     kind = "misshapen"
 
 
+class Malformed(SourceError):
+    """What a model answered is not in the form that was asked for."""
+
+    kind = "malformed"
+
+
 class NotEncoded(SourceError):
     kind = "not_finite"
 

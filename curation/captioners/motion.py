@@ -14,10 +14,11 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from dailies.curation.camera_words import camera_phrase
 from dailies.curation.captioners.captions import COLUMNS, Caption, caption_table
 from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
-from dailies.curation.observers.camera import HANDHELD, STATIC, UNCLEAR, WORDS
+from dailies.curation.observers.camera import STATIC, UNCLEAR, WORDS
 from dailies.curation.types import Evidence, Resources
 
 STILL, SOME, SLOW, FAST = "nothing moves", "something moves", "slow motion", "fast motion"
@@ -68,7 +69,7 @@ class MotionCaptioner:
         """Return "the camera pans left and zooms in, something moves, fast motion"; in the unit of the thresholds."""
         if motion < self.still:
             return STILL
-        clauses = [] if camera in (STATIC, UNCLEAR) else [f"the camera {' and '.join(map(_verb, camera.split(', ')))}"]
+        clauses = [] if camera in (STATIC, UNCLEAR) else [f"the camera {camera_phrase(camera)}"]
         clauses += [SOME] if not clauses or local >= max(UNSURE, self.apart * motion) else []
         clauses += [SLOW] if motion < self.slow else [FAST] if motion >= self.fast else []
         return ", ".join(clauses)
@@ -87,9 +88,3 @@ class MotionCaptioner:
             raise SourceError("the clip holds too few samples of the flow to say how it moves")
         text = self.sentence(*values)
         return Caption(text=text, tokens=len(text.split()), model="motion")
-
-
-def _verb(label: str) -> str:
-    """Return "pan right" as "pans right"."""
-    name, *way = label.split()
-    return " ".join(["shakes" if name == HANDHELD else f"{name}s", *way])
