@@ -52,7 +52,7 @@ def against_camera(text: str, label: str | None) -> bool:
     told = _told(text)
     if label == STATIC:
         return bool(told) or _SHAKES.search(text) is not None
-    measured = dict(part.split(" ", 1) if " " in part else (part, "") for part in label.split(", "))
+    measured = {name: way for name, _, way in (part.partition(" ") for part in label.split(", "))}
     return any(way and measured.get(name) == _OPPOSITE[way] for name, way in told)
 
 
