@@ -27,6 +27,7 @@ BASE = (
     "curation/types",
     "curation/geometry",
     "curation/schema",
+    "curation/export_schema",
 )
 READING = (
     *BASE,
@@ -97,6 +98,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/downloads": ("curation/errors", "curation/progress"),
     "curation/timing": (),
     "curation/schema": ("curation/addresses",),
+    "curation/export_schema": ("curation/schema",),
     "curation/atomic": (),
     "curation/cards": ("curation/plain_text",),
     "curation/contact_sheet": ("curation/atomic", "curation/plain_text"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dailies.curation import schema
+from dailies.curation import export_schema, schema
 from dailies.curation.config import read_object
 from dailies.curation.errors import DatasetError
 from dailies.curation.tables.dataset import DatasetTables, tables_named
@@ -22,7 +22,7 @@ from dailies.curation.tables.dataset import DatasetTables, tables_named
 KEY = "clip_id"
 MANIFEST = "manifest"
 ROW_STATE = ("status", "failure", "failed_version")
-OF_EXPORTS = frozenset(schema.export_index([]).names) - (frozenset(schema.clips([]).names) - {KEY})
+OF_EXPORTS = frozenset(export_schema.export_index([]).names) - (frozenset(schema.clips([]).names) - {KEY})
 """Columns of an export's index that no other view has."""
 
 
@@ -65,7 +65,7 @@ def column_names(table: str, stored: Iterable[str], prefixes: Mapping[str, str])
     if group == "selections":
         return {name: name for name in stored if name not in ("source_id", "split")}
     if group == "exports":
-        new = {name: schema.RENAMED_COLUMNS.get(name, name) for name in stored}
+        new = {name: export_schema.RENAMED_COLUMNS.get(name, name) for name in stored}
         return {name: as_now if as_now in OF_EXPORTS else f"exported_{as_now}" for name, as_now in new.items()}
     return {name: name for name in stored}
 
