@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -377,26 +377,6 @@ PLACES = pa.schema(
     ]
 )
 """Where sources lie that were moved since they were observed; the ``uri`` of other tables is that of then."""
-
-
-# ---- rows ----------------------------------------------------------------------------------------------------------
-
-
-def typed_column(values: Sequence[Any]) -> pa.ChunkedArray:
-    """Return values of JSON, such as one key of many objects, as a column of one type, of nulls alone if there are no
-    others; values of several types become text.
-
-    Manifests in CSV were stored as text once: beside numbers, text that is a number is one, and empty text is null.
-    """
-    known = {type(value) for value in values if value is not None}
-    try:
-        if known <= {int, float} or len(known) == 1:
-            return pa.chunked_array([pa.array(values)])
-        if known <= {int, float, str}:
-            return pa.chunked_array([pa.array([None if value in (None, "") else float(value) for value in values])])
-    except (ValueError, TypeError, OverflowError):  # texts that are no numbers, lists of mixed values, large integers
-        pass
-    return pa.chunked_array([pa.array([None if value is None else str(value) for value in values], pa.string())])
 
 
 def empty_row(schema: pa.Schema) -> dict[str, Any]:

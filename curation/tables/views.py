@@ -17,6 +17,7 @@ import pyarrow as pa
 from dailies.curation import export_schema, schema
 from dailies.curation.config import read_object
 from dailies.curation.errors import DatasetError
+from dailies.curation.json_columns import typed_column
 from dailies.curation.tables.dataset import DatasetTables, tables_named
 
 KEY = "clip_id"
@@ -115,7 +116,7 @@ def manifest_of(dataset: DatasetTables) -> pa.Table | None:
         while not shown or shown.lower() in taken:
             shown = f"manifest_{shown}"
         taken.add(shown.lower())
-        values = schema.typed_column([row.get(name) for row in rows]).combine_chunks()
+        values = typed_column([row.get(name) for row in rows]).combine_chunks()
         values = values.cast(pa.string()) if pa.types.is_null(values.type) else values
         columns[shown] = values.take(coded.indices)
     return pa.table(columns)
