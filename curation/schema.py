@@ -312,12 +312,14 @@ DUPLICATE_COLUMNS = [
     field(
         "duplicate_kind",
         pa.string(),
-        "the strongest by which it is a copy: exact (the same bytes), perceptual (looks the same), semantic; null if none",
+        "the strongest by which it is a copy: exact (the same bytes), perceptual (looks the same), semantic; null if none, and "
+        "until the next dedup where a clip of its group was withdrawn",
     ),
     field(
         "duplicate_distance",
         pa.float64(),
-        "to the nearest such copy: exact 0; perceptual root mean square of normalised luma; semantic 1 - cosine",
+        "to the nearest such copy: exact 0; perceptual root mean square of normalised luma; semantic 1 - cosine; null as "
+        "duplicate_kind is",
         "0 is the same",
     ),
     field("duplicate_size", pa.int32(), "clips in its group, itself one", "clip"),
