@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dailies.curation import export, schema
+from dailies.curation import export, export_schema
 from dailies.curation.export import ExtractSettings
 from dailies.curation.policy import SourcePolicy
 from dailies.curation.tables import Folder
@@ -101,7 +101,7 @@ class ShardWork:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[pa.Table], Written]]:
-        staging, index_schema = Folder.beneath(self.staging), schema.export_index(self.columns)
+        staging, index_schema = Folder.beneath(self.staging), export_schema.export_index(self.columns)
 
         def call(bundle: pa.Table) -> Written:
             name = bundle["file"][0].as_py()

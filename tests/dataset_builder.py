@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dailies.curation import schema
+from dailies.curation import export_schema, schema
 from dailies.curation.tables import Committer, DatasetTables, Folder, Table
 from dailies.curation.tables.parts import part_name
 from dailies.curation.tables.storage import layout, write_parquet
@@ -90,7 +90,7 @@ def fill(dataset: DatasetTables, sources: Sequence[str]) -> None:
 
 def export(folder: Folder, clips: Sequence[dict[str, Any]], shards: int = 2, group: int = 3) -> None:
     """All clips in two shards, in row groups of three, and one clip more that could not be cut."""
-    shape = schema.export([MOTION])
+    shape = export_schema.export([MOTION])
     index: list[dict[str, Any]] = []
     for number in range(shards):
         name = f"data/train-{number:05d}-of-{shards:05d}.parquet"
@@ -111,7 +111,7 @@ def export(folder: Folder, clips: Sequence[dict[str, Any]], shards: int = 2, gro
                 ]
     failed = {"clip_id": "lost", "source_id": clips[0]["source_id"], "status": "failed"}
     with folder.new_file("index.parquet") as sink:
-        pq.write_table(pa.Table.from_pylist([*index, failed], schema=schema.export_index([MOTION])), sink)
+        pq.write_table(pa.Table.from_pylist([*index, failed], schema=export_schema.export_index([MOTION])), sink)
 
 
 # ---- what the crash tests start, and kill ---------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from dailies.curation import schema
+from dailies.curation import export_schema, schema
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import captions
 from dailies.training.recipes import load_recipe
@@ -32,7 +32,7 @@ def dataset(folder: Path, command: str, columns: list[pa.Field] = MOTION) -> Pat
     made.table("runs", schema.RUNS).append([row, again])
     folder = folder / "my-dataset" / "exports" / "export@12345678"
     export = build_export(folder, clips=2, size=(16, 16), frames=(2, 2), columns=columns)
-    pq.write_table(schema.export_index(columns).empty_table(), export / "index.parquet")
+    pq.write_table(export_schema.export_index(columns).empty_table(), export / "index.parquet")
     return export
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from dailies.curation import schema
+from dailies.curation import export_schema
 from dailies.curation.timing import Span
 from dailies.curation.video import Extractor, audio, count_frames, decode_bytes, extract_clip, probe
 from dailies.curation.video.encode import ExtractedClip
@@ -375,7 +375,7 @@ def test_an_export_has_sound_and_says_so(dailies: Dailies, tmp_path: Path) -> No
         measures = (row["loudness"], row["silence_share"], row["clipping_share"])
         if row["audio"] == "absent":
             assert measures == (None, None, None)
-            assert {row[name] for name in schema.AUDIO_COLUMNS} == {"absent", None}
+            assert {row[name] for name in export_schema.AUDIO_COLUMNS} == {"absent", None}
             continue
         assert (row["audio_codec"], row["audio_stream"], row["audio_rate"], row["audio_channels"]) == (
             "aac",

@@ -27,6 +27,7 @@ BASE = (
     "curation/types",
     "curation/geometry",
     "curation/schema",
+    "curation/export_schema",
 )
 READING = (
     *BASE,
@@ -44,6 +45,7 @@ READING = (
     "curation/progress",
     "curation/downloads",
     "curation/inside",
+    "curation/json_columns",
     "curation/locking",
     "curation/retrying",
     "curation/table_files",
@@ -97,6 +99,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/downloads": ("curation/errors", "curation/progress"),
     "curation/timing": (),
     "curation/schema": ("curation/addresses",),
+    "curation/export_schema": ("curation/schema",),
+    "curation/json_columns": (),
     "curation/atomic": (),
     "curation/cards": ("curation/plain_text",),
     "curation/contact_sheet": ("curation/atomic", "curation/plain_text"),

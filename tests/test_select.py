@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation.errors import Damaged, RecipeError, UsageError
-from dailies.curation.select import ClipRows, Criteria, Rule, check_manifest_columns, judging, preview, select
+from dailies.curation.select import (
+    ClipRows,
+    Criteria,
+    Judgement,
+    Rule,
+    check_manifest_columns,
+    judging,
+    preview,
+    select,
+)
+from dailies.curation.select.source import answer
 
 
 def clips(**columns: list[Any]) -> pa.Table:
@@ -182,6 +193,42 @@ def test_of_copies_the_first_that_can_be_read_stays() -> None:
     for there, kept in (("0123", 0), ("123", 1), ("3", 3), ("", 0)):
         verdicts, _ = select(table, {}, readable=lambda uri, there=there: uri[-5] in there)  # type: ignore[misc]
         assert verdicts["keep"].to_pylist() == [number == kept for number in range(4)]
+
+
+def test_of_many_copies_that_cannot_be_read_the_order_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Excludes ranking all copies again for each that is gone, and asking twice about a source."""
+    count, asked, statements = 200, Counter[str](), list[str]()
+    table = clips(content_id=["k"] * count + ["l"] * 2)
+
+    def there(uri: str) -> bool:
+        asked[uri] += 1
+        return uri in ("/films/150.mp4", "/films/200.mp4")
+
+    def counted(connection: Any, statement: str) -> Any:
+        statements.append(statement)
+        return answer(connection, statement)
+
+    monkeypatch.setattr("dailies.curation.select.copies.answer", counted)
+    verdicts, _ = select(table, {}, readable=there)
+    left = verdicts.filter(verdicts["keep"])["clip_id"].to_pylist()
+    assert left == ["c150", "c200"]
+    assert set(asked.values()) == {1}
+    assert "/films/199.mp4" not in asked, "one that can be read was there before"
+    assert len(statements) < 10
+
+
+def test_verdicts_come_in_batches_whose_texts_cannot_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB refuses a batch whose texts come to 2 GB: rows of ids that long must be few."""
+    rows: list[int] = []
+    judge = Judgement._verdicts
+
+    def noting(self: Judgement, batch: pa.RecordBatch) -> pa.Table:
+        rows.append(len(batch))
+        return judge(self, batch)
+
+    monkeypatch.setattr(Judgement, "_verdicts", noting)
+    assert len(select(clips(x=[0] * 20_000), {})[0]) == sum(rows) == 20_000
+    assert max(rows) <= 8192
 
 
 def test_of_copies_the_first_sources_stays_wherever_it_stands() -> None:

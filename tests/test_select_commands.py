@@ -275,7 +275,7 @@ def test_verdicts_of_several_parts_are_read_back_in_order(
     path: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dailies.curation.select.judge.PART_ROWS", 16)
-    monkeypatch.setattr("dailies.curation.select.judge.BATCH_ROWS", 16)
+    monkeypatch.setattr("dailies.curation.select.source.BATCH_ROWS", 16)
     assert dailies("select", path).returncode == 0
     assert len(DatasetTables.open(path).table("selections/main").files()) > 3
     assert len(verdicts(path)) == 160  # which looks at the order

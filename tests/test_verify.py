@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dailies.curation import schema
+from dailies.curation import export_schema, schema
 from dailies.curation.errors import Unreadable, UsageError
 from dailies.curation.tables import DatasetProblem, DatasetTables, connect, current, move_sources, query, verify
 from tests.dataset_builder import CLIPS, EXPORT, MOTION, OBSERVATIONS, SCORES, SELECTION, fill, observation, python
@@ -61,7 +61,7 @@ def rewrite_index(change: Callable[[list[dict[str, object]]], object]) -> Callab
         path = dataset.folder.file(f"exports/{EXPORT}/index.parquet")
         rows = pq.read_table(path).to_pylist()
         change(rows)
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema.export_index([MOTION])), path)
+        pq.write_table(pa.Table.from_pylist(rows, schema=export_schema.export_index([MOTION])), path)
 
     return act
 
@@ -158,7 +158,7 @@ def test_an_export_from_before_clips_told_how_they_were_extracted_is_as_good(dat
 
 
 def test_an_export_from_before_the_column_was_renamed_is_read_and_says_so_once(dataset, caplog):
-    schema._note_once.cache_clear()
+    export_schema._note_once.cache_clear()
     path = dataset.folder.file(f"exports/{EXPORT}/index.parquet")
     index = pq.read_table(path).drop_columns(["extraction"])
     pq.write_table(index.append_column("cut", pa.array(["none"] * len(index), pa.string())), path)

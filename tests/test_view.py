@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dailies.curation import schema
+from dailies.curation import export_schema, schema
 from dailies.curation.errors import UsageError
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines import again
@@ -37,7 +37,7 @@ def export(truth: Truth, ids: list[str]) -> None:
     """An export of some clips: with bytes that only claim to be a video, which is enough to be served."""
     dataset = DatasetTables.open(truth.path)
     folder = dataset.folder / "exports" / "export@12345678"
-    shape, listed = schema.export([]), schema.export_index([])
+    shape, listed = export_schema.export([]), export_schema.export_index([])
     media = [
         {**schema.empty_row(shape), "clip_id": clip, "source_id": source(truth, clip), "video": MP4 + bytes([number])}
         for number, clip in enumerate(ids)

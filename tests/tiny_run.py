@@ -17,7 +17,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
-from dailies.curation import schema
+from dailies.curation import export_schema, schema
 from dailies.curation.export import ExportManifest, write_card
 from dailies.curation.tables.storage import Folder
 
@@ -93,7 +93,7 @@ def make_export(folder: Path) -> ExportManifest:
     folder.mkdir(parents=True)
     rows = []
     for number, clip in enumerate(CLIPS):
-        row = schema.empty_row(schema.export_index([]))
+        row = schema.empty_row(export_schema.export_index([]))
         row |= {"clip_id": clip, "source_id": f"source{number}", "uri": SOURCE, "split": "train", "status": "ok"}
         row |= {
             "source_start": 512 * number,
@@ -103,7 +103,7 @@ def make_export(folder: Path) -> ExportManifest:
         }
         row |= {"seconds": 2.0, "lost_seconds": 0.0, "extraction": "encode", "bytes": 1000}
         rows.append(row)
-    index = pa.Table.from_pylist(rows, schema=schema.export_index([]))
+    index = pa.Table.from_pylist(rows, schema=export_schema.export_index([]))
     pq.write_table(index, folder / "index.parquet")
     manifest = ExportManifest.of(
         index,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dailies.curation import export, schema, world
+from dailies.curation import export, export_schema, schema, world
 from dailies.curation.export import ExportManifest
 from dailies.training.diffusion.encoders import Models
 
@@ -50,7 +50,7 @@ def build_export(
         path = str(folder / "data" / name)
         index += export.write_shard(path, name, chosen, columns, lambda row: {"video": row["bytes"]})
     manifest = ExportManifest.of(
-        pa.Table.from_pylist(index, schema=schema.export_index(columns)),
+        pa.Table.from_pylist(index, schema=export_schema.export_index(columns)),
         name=folder.name,
         recipe="rendered",
         recipe_hash="00000000",

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dailies.curation import schema
+from dailies.curation import export_schema
 from dailies.curation.errors import DailiesError, Damaged, DatasetError, machine_raised
 from dailies.curation.export.extraction import EXTRACTED, ExtractSettings, audio_row, crop_of
 from dailies.curation.export.manifest import MANIFEST, ExportManifest
@@ -28,14 +28,14 @@ PLACES = pa.schema(
     [
         pa.field("clip_id", pa.string()),
         pa.field("export", pa.string()),
-        *(schema.export_index([]).field(name) for name in ("shard", "row_group", "row")),
+        *(export_schema.export_index([]).field(name) for name in ("shard", "row_group", "row")),
     ]
 )
 """Where the bytes of clips lie: the export's name, and a row of one of its shards."""
 
 STORED = [name for name in EXTRACTED.names if name != "failure"]
 STORED_SCHEMA = pa.schema([EXTRACTED.field(name) for name in STORED])
-NULLABLE = frozenset({"encoder", "video", *schema.AUDIO_COLUMNS})  # columns that a clip may lack a value of
+NULLABLE = frozenset({"encoder", "video", *export_schema.AUDIO_COLUMNS})  # columns that a clip may lack a value of
 AUDIOS: Mapping[str, tuple[str, ...]] = {"drop": ("dropped",), "keep": ("kept", "absent", "unreadable")}
 EXTRACTIONS: Mapping[str, tuple[str, ...]] = {
     "encode": ("encode",),
@@ -86,7 +86,7 @@ def _places(export: Folder) -> pa.Table:
     """Return where an export's clips lie, once each and without those that failed; none of an export from before there were
     the columns of extraction."""
     with export.parquet("index.parquet", whole=True) as file:
-        if not set(file.schema_arrow.names) >= schema.EXTRACTION_COLUMNS:
+        if not set(file.schema_arrow.names) >= export_schema.EXTRACTION_COLUMNS:
             return PLACES.empty_table()
         index = file.read(columns=["clip_id", "status", "shard", "row_group", "row"])
     index = index.filter(pc.equal(index["status"], "ok"))
@@ -112,8 +112,8 @@ def take_clips(
     try:
         with export.parquet(shard, checked=True) as file:
             there = set(file.schema_arrow.names)
-            silent = not there & set(schema.AUDIO_COLUMNS)  # made before clips could have sound
-            if lacking := set(STORED) - there - set(schema.AUDIO_COLUMNS if silent else ()):
+            silent = not there & set(export_schema.AUDIO_COLUMNS)  # made before clips could have sound
+            if lacking := set(STORED) - there - set(export_schema.AUDIO_COLUMNS if silent else ()):
                 raise Damaged(f"{export.url}/{shard}: lacks the column {min(lacking)}")
             stored = [column for column in STORED_SCHEMA if column.name in there]
             names = [column.name for column in stored]

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dailies.curation import schema, video
+from dailies.curation import export_schema, schema, video
 from dailies.curation.addresses import address_of, name_of, scrub
 from dailies.curation.clips import span_of
 from dailies.curation.errors import SourceError, item_error
@@ -55,10 +55,10 @@ EXTRACTED = pa.schema(
         pa.field("failure", schema.FAILURE),
         *(
             column
-            for column in schema.EXPORT_COLUMNS
-            if column.name in {*schema.EXTRACTION_COLUMNS, *schema.AUDIO_COLUMNS}
+            for column in export_schema.EXPORT_COLUMNS
+            if column.name in {*export_schema.EXTRACTION_COLUMNS, *export_schema.AUDIO_COLUMNS}
         ),
-        schema.VIDEO,
+        export_schema.VIDEO,
     ]
 )
 """One clip as it was extracted, or why it could not be."""
@@ -74,7 +74,7 @@ class _ClipExtractor:
     def __call__(
         self, clip: Mapping[str, Any], settings: ExtractSettings, heartbeat: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
-        """Return the columns ``schema.EXTRACTION_COLUMNS`` and ``schema.AUDIO_COLUMNS``, and the bytes of one clip.
+        """Return ``EXTRACTION_COLUMNS`` and ``AUDIO_COLUMNS`` of ``export_schema``, and the bytes of one clip.
 
         A source in which faults showed is encoded, whatever the mode but ``none``: copies would take the faults along.
         Raises ``SourceError``; ``Changed`` if the source is not what was observed.
@@ -117,12 +117,12 @@ def crop_of(clip: Mapping[str, Any]) -> Crop:
 
 
 def extraction_row(clip: Mapping[str, Any], extracted: ExtractedClip, mode: Mode, crop: Crop) -> dict[str, Any]:
-    """Return ``schema.EXTRACTION_COLUMNS`` and ``AUDIO_COLUMNS`` of one clip; ``mode`` is what was asked for."""
+    """Return ``export_schema.EXTRACTION_COLUMNS`` and ``AUDIO_COLUMNS`` of one clip; ``mode`` is what was asked for."""
     if extracted.encoded == extracted.frames:
         mode = "encode"
     elif mode == "smart" and not extracted.encoded:
         mode = "copy"
-    sound = dict.fromkeys(schema.AUDIO_COLUMNS) if mode == "none" else audio_row(extracted.sound)
+    sound = dict.fromkeys(export_schema.AUDIO_COLUMNS) if mode == "none" else audio_row(extracted.sound)
     return {
         **sound,
         "extraction": mode,
@@ -144,7 +144,7 @@ def extraction_row(clip: Mapping[str, Any], extracted: ExtractedClip, mode: Mode
 
 
 def audio_row(sound: ClipSound) -> dict[str, Any]:
-    """Return ``schema.AUDIO_COLUMNS`` of one clip."""
+    """Return ``export_schema.AUDIO_COLUMNS`` of one clip."""
     return {
         "audio": sound.audio,
         "audio_codec": sound.codec,

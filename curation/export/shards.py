@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dailies.curation import schema
+from dailies.curation import export_schema
 from dailies.curation.errors import SourceError
 from dailies.curation.export.extraction import failure_of
 from dailies.curation.tables.storage import ROW_GROUP_BYTES
@@ -29,7 +29,7 @@ def write_shard(
     extract: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Write one shard at the local path or open file ``path``; return its rows of the index, failed clips among them."""
-    shard_schema = schema.export(columns)
+    shard_schema = export_schema.export(columns)
     media = [column.name for column in shard_schema if column.type == pa.binary()]
     plain = [column.name for column in shard_schema if column.name not in media]
     index: list[dict[str, Any]] = []
@@ -76,7 +76,7 @@ def _groups(
 
 
 def _row(clip: Mapping[str, Any], columns: Sequence[pa.Field]) -> dict[str, Any]:
-    same = {name: clip[name] for name in schema.export(columns).names if name in clip}
+    same = {name: clip[name] for name in export_schema.export(columns).names if name in clip}
     return same | {"source_start": clip["start"], "source_end": clip["end"]}
 
 

@@ -9,12 +9,11 @@ import pyarrow as pa
 
 from dailies.curation.select.expressions import quoted
 from dailies.curation.select.facts import CLIPS, CONTENT, FACTS
-from dailies.curation.select.source import ClipRows, answer
+from dailies.curation.select.source import ClipRows, answer, read_batches
 
 if TYPE_CHECKING:
     from dailies.curation.tables import Connection
 
-BATCH = 8192
 GROUP = ", ".join(map(quoted, CONTENT))
 
 
@@ -46,20 +45,48 @@ def drop_copies(
         join {CLIPS} c on c.clip_id = f.clip_id
         qualify count(*) over (partition by {columns}) > 1
     """
-    answer(connection, f"create temp table alike as {alike}")
-    answer(connection, "create temp table unreadable (uri varchar)")
-    order = "uri in (from unreadable), shot, manifest is null, coalesce(manifest, ''), source_id, clip_id"
-    ranked = f"select fact, uri, row_number() over (partition by {GROUP} order by {order}) as place from alike"
-    asked: set[str] = set()
-    while readable is not None:
-        firsts = answer(connection, f"select distinct uri from ({ranked}) where place = 1")
-        new = [uri for (uri,) in firsts if uri not in asked]
-        gone = [uri for uri in new if not readable(uri)]
-        asked.update(new)
-        if not gone:
-            break
-        connection.from_arrow(pa.table({"uri": pa.array(gone, pa.string())})).insert_into("unreadable")
-    answer(connection, f"create temp table {table} as select fact from ({ranked}) where place > 1")
+    # Copies have a number in common, the least of their facts, and a place in the order in which one of them stays.
+    order = "shot, manifest is null, coalesce(manifest, ''), source_id, clip_id"
+    answer(
+        connection,
+        f"create temp table alike as select fact, uri, min(fact) over (partition by {GROUP}) as number, "
+        f"row_number() over (partition by {GROUP} order by {order}) as place from ({alike})",
+    )
+    answer(connection, "create temp table instead (number bigint, fact bigint)")
+    if readable is not None:
+        _stand_in(connection, readable)
+    answer(
+        connection,
+        f"create temp table {table} as select alike.fact from alike left join instead using (number) "
+        "where case when instead.fact is null then place > 1 else alike.fact <> instead.fact end",
+    )
+
+
+def _stand_in(connection: Connection, readable: Callable[[str], bool]) -> None:
+    """Fill ``instead``: of copies whose first cannot be read, the first that can. Each source is asked about once."""
+    asked = {uri: readable(uri) for (uri,) in answer(connection, "select distinct uri from alike where place = 1")}
+    gone = [uri for uri, there in asked.items() if not there]
+    if not gone:
+        return
+    connection.from_arrow(pa.table({"uri": pa.array(gone, pa.string())})).create("unreadable")
+    stand: dict[int, int] = {}
+    for batch in read_batches(
+        connection,
+        """
+        select number, fact, uri from alike
+        where number in (select number from alike where place = 1 and uri in (from unreadable))
+        order by number, place
+    """,
+    ):
+        for number, fact, uri in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if number in stand:
+                continue
+            if uri not in asked:
+                asked[uri] = readable(uri)
+            if asked[uri]:
+                stand[number] = fact
+    table = {"number": pa.array([*stand], pa.int64()), "fact": pa.array([*stand.values()], pa.int64())}
+    connection.from_arrow(pa.table(table)).insert_into("instead")
 
 
 def drop_overlapping(connection: Connection, clips: ClipRows, table: str) -> None:
@@ -107,7 +134,7 @@ def _outrun(connection: Connection) -> Iterator[list[int]]:
     Which stay depends on each other, which no window says; so spans that touch no other are left out by one, and the
     others are walked through in order.
     """
-    rows = connection.sql("""
+    statement = """
         with reached as (
             select *, max("end") over (
                 partition by source_id, stream order by start, "end", clip_id
@@ -125,9 +152,9 @@ def _outrun(connection: Connection) -> Iterator[list[int]]:
         )
         select fact, source_id, stream, number, start, "end" from crowded where many > 1
         order by source_id, stream, number, start, "end", clip_id
-    """).to_arrow_reader(BATCH)
+    """
     group, free = None, 0
-    batches = list(rows)  # a connection answers one question at a time
+    batches = list(read_batches(connection, statement))  # a connection answers one question at a time
     for batch in batches:
         falling = []
         columns = [batch.column(name).to_pylist() for name in batch.schema.names]

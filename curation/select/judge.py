@@ -18,7 +18,7 @@ from dailies.curation.select.copies import drop_copies, drop_overlapping
 from dailies.curation.select.draws import Drop, draw
 from dailies.curation.select.facts import FACTS, Facts, Unjudged, gather
 from dailies.curation.select.rules import Balance, Cap, ClipSample, Criteria, Rule
-from dailies.curation.select.source import ClipRows
+from dailies.curation.select.source import ClipRows, read_batches
 
 T = TypeVar("T")
 
@@ -28,7 +28,6 @@ MEMORY = 5 << 29
 PART_ROWS = 1 << 19
 """Rows of a table of verdicts, and so of a part."""
 
-BATCH_ROWS = 1 << 17
 MASK_BITS = 62
 """Reasons that a whole number has room for."""
 
@@ -55,9 +54,8 @@ class Judgement:
 
     def verdicts(self) -> Iterator[pa.Table]:
         """Yield rows of ``schema.SELECTIONS``, sorted by clip over all of them, ``PART_ROWS`` at a time."""
-        rows = self.facts.connection.sql(self._sql()).to_arrow_reader(BATCH_ROWS)
         waiting: list[pa.Table] = []
-        for batch in _ahead(rows):
+        for batch in _ahead(read_batches(self.facts.connection, self._sql())):
             waiting.append(self._verdicts(batch))
             if sum(map(len, waiting)) >= PART_ROWS:
                 yield pa.concat_tables(waiting)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
 GLOB = frozenset("*?[")
 
+BATCH_ROWS = 8192
+"""Rows of a result at a time: DuckDB itself refuses a batch whose texts come to 2 GB."""
+
 
 def answer(connection: Connection, statement: str) -> list[Any]:
     """Run a statement and return its rows, all of them: a connection answers one question at a time."""
     return list(connection.execute(statement).fetchall())
+
+
+def read_batches(connection: Connection, statement: str) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a statement, ``BATCH_ROWS`` at a time, as they are made: they need not fit in memory."""
+    yield from connection.sql(statement).to_arrow_reader(BATCH_ROWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

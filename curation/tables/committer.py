@@ -33,7 +33,7 @@ class Committer:
         self.table = table
         self.interval = interval
         self.rows = self.parts = self.dropped = 0
-        self._delta = table._open(snapshot=True)
+        self._delta = table.log.open(snapshot=True)
         self._done = table.keys(key) if done is None else done
         self._pending: list[Receipt] = []
         self._last = time.monotonic()
@@ -71,7 +71,7 @@ class Committer:
                     f"{self.table.url}: a worker's part is not here; on several machines the dataset must lie on a disk "
                     "that all of them share, or in an object store"
                 )
-            self._delta = self.table._transact(self._delta, pending)
+            self._delta = self.table.log.commit(self._delta, pending)
             self.parts += len(pending)
             self.rows += sum(receipt.rows for receipt in pending)
         self._last = time.monotonic()

@@ -35,6 +35,7 @@ from dailies.curation.folders import what_lies_at
 from dailies.curation.locking import only_writer
 from dailies.curation.progress import Bar, progress_in_force, silent
 from dailies.curation.retrying import CREDENTIALS, cause_of
+from dailies.curation.tables.regroup import regroup
 from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder
 from dailies.curation.tables.table import Table
@@ -236,6 +237,8 @@ class DatasetTables:
                 for name in self.tables():
                     if name.startswith(start):
                         counts[name] = self.table(name).delete(sources)
+                        if start == "duplicates/":
+                            regroup(self.table(name))
         return counts
 
     def withdraw_spans(self, spans: Iterable[Mapping[str, Any]], *, kept: Collection[str] = ()) -> None:

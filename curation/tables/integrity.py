@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from dailies.curation import schema
+from dailies.curation import export_schema, schema
 from dailies.curation.errors import DatasetError, SourceError, Unsafe, machine_raised
 from dailies.curation.parquet_files import open_parquet
 from dailies.curation.plain_text import counted
@@ -226,7 +226,7 @@ def _export(name: str, folder: Folder, check_media: Callable[[bytes], int] | Non
         _machine_raised(error)
         yield DatasetProblem(table, "index.parquet", f"cannot be read: {first_line(error)}")
         return
-    schema.note_renamed(table, there)
+    export_schema.note_renamed(table, there)
     counts = index.group_by("clip_id").aggregate([([], "count_all")])
     yield from _problems(
         table, counts.filter(pc.field("count_all") > 1)["clip_id"], "stands more than once in the index"
@@ -292,7 +292,7 @@ def _shard(
                     yield DatasetProblem(table, clip, f"{place} is not in the index")
                 elif row["clip_id"] != clip:
                     yield DatasetProblem(table, row["clip_id"], f"{place} holds {clip} instead")
-                elif videos is not None and check_media is not None and schema.extraction_of(row) != "none":
+                elif videos is not None and check_media is not None and export_schema.extraction_of(row) != "none":
                     yield from _media(table, row, videos[number].as_py(), check_media)
     for (group, number), row in expected.items():
         yield DatasetProblem(table, row["clip_id"], f"there is no row {number} in row group {group} of {shard}")

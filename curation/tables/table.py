@@ -6,12 +6,9 @@ What a kill leaves behind is never named by a commit, and ``DatasetTables.gc`` r
 from __future__ import annotations
 
 import json
-import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -19,28 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from dailies.curation.atomic import sync
 from dailies.curation.config import read_object
-from dailies.curation.errors import DatasetError, Unsafe
-from dailies.curation.inside import Stamp
+from dailies.curation.errors import DatasetError
 from dailies.curation.parquet_files import Overclaims, open_parquet
-from dailies.curation.retrying import cause_of
-from dailies.curation.tables.filesystem import called
-from dailies.curation.tables.parts import KeySet, Receipt, check_parts, part_name, write_part
-from dailies.curation.tables.storage import Folder, Unparquet, plain_schema, write_parquet
+from dailies.curation.tables.delta_log import DeltaLog
+from dailies.curation.tables.parts import KeySet, Receipt, part_name, write_part
+from dailies.curation.tables.storage import Folder, Unparquet, write_parquet
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
-
-APP = "dailies"
-"""Names this program's commits in the log: see ``Table._transact``."""
-
-COMMIT_ID = "dailies_commit"
-"""Key of a commit's own id in the log, by which a commit is known whose answer was lost."""
 
 WRITERS = 2
 """Parts of one commit that are written at once: compressing takes one thread a part."""
@@ -55,7 +40,7 @@ class Table:
     Its first column is its key. Every method first reads what was added to the log, and so sees what others committed.
     """
 
-    __slots__ = ("_claims", "_declared", "_delta", "_sound", "folder", "name")
+    __slots__ = ("_claims", "folder", "log", "name")
 
     def __init__(self, name: str, folder: Folder, schema: pa.Schema | None = None) -> None:
         """Open a table; columns of ``schema`` that the stored one lacks are added to it.
@@ -64,12 +49,8 @@ class Table:
         """
         self.name = name
         self.folder = folder
-        self._delta: DeltaTable | None = None
-        self._sound: tuple[Stamp | None, Stamp | None] = None, None  # of the log and the parts, once they held no link
+        self.log = DeltaLog(name, folder, schema)
         self._claims: set[str] = set()  # parts that come to no more than they may
-        self._declared = None if schema is None else plain_schema(schema)
-        if self._declared is not None:
-            self._evolve(self._declared)
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, {self.folder.url!r})"
@@ -81,30 +62,26 @@ class Table:
     @property
     def schema(self) -> pa.Schema:
         """The schema as stored, or as declared while nothing is stored."""
-        return self._schema(self._open())
+        return self.log.schema(self.log.open())
 
     def exists(self) -> bool:
-        try:
-            self._refuse_links()
-        except Unsafe:  # something is there, and whoever reads it learns what
-            return True
-        return bool(self._retried(lambda: DeltaTable.is_deltatable(self.url)))
+        return self.log.exists()
 
     def version(self) -> int | None:
         """Return the number of its last commit, from 0; ``None`` while there is none."""
-        delta = self._open()
+        delta = self.log.open()
         return None if delta is None else int(delta.version())
 
     def committed(self) -> float | None:
         """Return when its last commit was made, in seconds since the epoch."""
-        delta = self._open()
+        delta = self.log.open()
         return None if delta is None else float(delta.history(1)[0]["timestamp"]) / 1000
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Return its current parts by name, relative to the table, with their sizes in bytes and their rows."""
-        parts = self._parts(self._open())
+        parts = self.log.parts(self.log.open())
         sizes = zip(parts["size_bytes"].to_pylist(), parts["num_records"].to_pylist(), strict=True)
         return dict(zip(parts["path"].to_pylist(), sizes, strict=True))
 
@@ -113,8 +90,8 @@ class Table:
 
         ``bounded``: who reads them bounds what they come to, so that parts are held against what their footers claim alone.
         """
-        delta = self._open()
-        return self._arrow(self._schema(delta), self._parts(delta), bounded=bounded)
+        delta = self.log.open()
+        return self._arrow(self.log.schema(delta), self.log.parts(delta), bounded=bounded)
 
     def read(
         self,
@@ -144,11 +121,11 @@ class Table:
 
     def keys(self, column: str | None = None) -> KeySet:
         """Return the values of the key column (by default the first one): what is done. Reads that column alone."""
-        delta = self._open()
+        delta = self.log.open()
         if delta is None:
             return KeySet()
-        schema = self._schema(delta)
-        rows = _stream(self._arrow(schema, self._parts(delta)), [column or schema.names[0]], None)
+        schema = self.log.schema(delta)
+        rows = _stream(self._arrow(schema, self.log.parts(delta)), [column or schema.names[0]], None)
         return KeySet(batch.column(0) for batch in rows)
 
     def properties(self) -> dict[str, Any]:
@@ -162,14 +139,14 @@ class Table:
 
     def write_part(self, rows: pa.Table | Sequence[Mapping[str, Any]], *, keys: Iterable[str] | None = None) -> Receipt:
         """Write one part: ``write_part`` with this table's URL and schema."""
-        return write_part(self.url, self._declared or self.schema, rows, keys=keys)
+        return write_part(self.url, self.log.declared or self.schema, rows, keys=keys)
 
     def commit(self, receipts: Sequence[Receipt]) -> None:
         """Append parts in one transaction, making the table if need be. ``Committer`` also keeps units unique.
 
         Raises ``DatasetError`` where another run has written to the table meanwhile.
         """
-        self._transact(self._open(), receipts)
+        self.log.commit(self.log.open(), receipts)
 
     def append(self, rows: pa.Table | Sequence[Mapping[str, Any]], *, keys: Iterable[str] | None = None) -> None:
         """Write and commit rows at once."""
@@ -181,8 +158,8 @@ class Table:
         They are read back in the order in which they are given, until a source is withdrawn.
         ``properties``, any JSON, stay with the rows: see ``properties``.
         """
-        delta = self._open()
-        schema = self._declared or self._schema(delta)
+        delta = self.log.open()
+        schema = self.log.declared or self.log.schema(delta)
         metadata = {PROPERTIES: json.dumps(dict(properties or {}))}
         tables = [rows] if isinstance(rows, pa.Table) else rows
 
@@ -193,7 +170,7 @@ class Table:
         parts = list(_in_threads(write, enumerate(tables)))
         if not parts:  # properties need a part to lie in
             parts = [write_part(self.url, schema, schema.empty_table(), keys=(), metadata=metadata)]
-        self._transact(delta, parts, removed=self._parts(delta)["path"].to_pylist())
+        self.log.commit(delta, parts, removed=self.log.parts(delta)["path"].to_pylist())
 
     def delete(
         self,
@@ -221,10 +198,10 @@ class Table:
 
         ``change`` returns ``None`` for rows that stay as they are; to decide, it gets ``columns`` alone.
         """
-        delta = self._open()
+        delta = self.log.open()
         if delta is None:
             return []
-        rows = self._arrow(self._schema(delta), self._parts(delta))
+        rows = self._arrow(self.log.schema(delta), self.log.parts(delta))
         changed, parts = [], []
         for fragment in rows.get_fragments():
             part = pads.FileSystemDataset([fragment], rows.schema, rows.format, self.folder.fs)
@@ -233,45 +210,10 @@ class Table:
             changed.append(fragment.path[len(self.folder.path) + 1 :])
             parts += self._rewrite(part, _changed(_stream(part, None, None), change))
         if changed:
-            self._transact(delta, parts, removed=changed)
+            self.log.commit(delta, parts, removed=changed)
         return changed
 
     # ---- underneath -------------------------------------------------------------------------------------------------
-
-    def _open(self, *, snapshot: bool = False) -> DeltaTable | None:
-        """Return the table as of now; a ``snapshot`` is not brought up to date by later calls."""
-        self._refuse_links()
-        try:
-            if snapshot or self._delta is None:
-                fresh = self._retried(lambda: DeltaTable(self.url))
-                self._delta = self._delta if snapshot else fresh
-                return fresh
-            self._retried(self._delta.update_incremental)
-            return self._delta
-        except TableNotFoundError:
-            return None
-        except (DeltaError, OSError) as error:
-            raise DatasetError(f"{self.url}: cannot be read as a table: {cause_of(error)}") from error
-
-    def _refuse_links(self) -> None:
-        """Raise ``Unsafe`` if the log or a part is a link: deltalake and Arrow open what they find by its path."""
-        log, parts = self._sound
-        self._sound = self.folder.refuse_links("_delta_log", log), self.folder.refuse_links("", parts)
-
-    def _parts(self, delta: DeltaTable | None) -> pa.Table:
-        """Return one row per part: ``path``, ``size_bytes``, ``num_records`` and bounds of the key."""
-        if delta is None:
-            return pa.table({"path": pa.array([], pa.string()), "size_bytes": [], "num_records": []})
-        parts = pa.table(delta.get_add_actions(flatten=True)).sort_by("path")
-        check_parts(parts["path"], self.url)
-        return parts
-
-    def _schema(self, delta: DeltaTable | None) -> pa.Schema:
-        if delta is not None:
-            return pa.schema(delta.schema().to_arrow())
-        if self._declared is None:
-            raise DatasetError(f"{self.url}: no such table")
-        return self._declared
 
     def _arrow(self, schema: pa.Schema, parts: pa.Table, *, bounded: bool = False) -> pads.Dataset:
         key = pc.field(schema.names[0])
@@ -306,10 +248,10 @@ class Table:
 
     def _put(self, added: Sequence[Receipt], where: pc.Expression | None) -> int:
         """Commit parts in place of the rows of ``where``; returns the number of these."""
-        delta = self._open()
+        delta = self.log.open()
         if where is None or (delta is None and not added):
             return 0
-        rows = self._arrow(self._schema(delta), self._parts(delta))
+        rows = self._arrow(self.log.schema(delta), self.log.parts(delta))
         counts: dict[str, int] = {}
         for batch in _stream(rows, ["__filename"], where):
             for entry in pc.value_counts(batch.column(0)).to_pylist():
@@ -320,7 +262,7 @@ class Table:
                 part = pads.FileSystemDataset([fragment], rows.schema, rows.format, self.folder.fs)
                 parts += self._rewrite(part, _stream(part, None, ~where | where.is_null()))
         if counts or parts:
-            self._transact(delta, parts, removed=[path[len(self.folder.path) + 1 :] for path in counts])
+            self.log.commit(delta, parts, removed=[path[len(self.folder.path) + 1 :] for path in counts])
         return sum(counts.values())
 
     def _rewrite(self, part: pads.Dataset, batches: Iterator[pa.RecordBatch]) -> list[Receipt]:
@@ -336,104 +278,6 @@ class Table:
         rows, size = write_parquet(self.folder, path, tables, part.schema, metadata)
         stats = json.dumps({"numRecords": rows})
         return [Receipt(path=path, size=size, rows=rows, failed=0, keys=(), stats=stats)]
-
-    def _evolve(self, declared: pa.Schema) -> None:
-        """Append the columns that are new; refuse the ones that are retyped or that the table cannot hold."""
-        for column in declared:
-            try:
-                stored = pa.schema(Schema.from_arrow(pa.schema([column])).to_arrow()).field(0).type
-            except Exception as error:  # deltalake raises just that
-                raise DatasetError(f"{self.name}: column {column.name!r} cannot be stored as {column.type}") from error
-            if stored != column.type:  # unsigned integers silently become signed ones
-                raise DatasetError(
-                    f"{self.name}: column {column.name!r} cannot be stored as {column.type}; use {stored}"
-                )
-        delta = self._open()
-        if delta is None:
-            return
-        present = self._schema(delta)
-        for column in declared:
-            if column.name in present.names and present.field(column.name).type != column.type:
-                raise DatasetError(
-                    f"{self.name}: column {column.name!r} is stored as {present.field(column.name).type}, not as "
-                    f"{column.type}: columns are added, never retyped"
-                )
-
-        def add() -> None:
-            assert self._delta is not None
-            self._delta.update_incremental()  # an earlier try may have added them without an answer
-            present = pa.schema(self._delta.schema().to_arrow()).names
-            if added := [column for column in declared if column.name not in present]:
-                self._delta.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
-
-        with self._explain_errors():
-            self._retried(add)
-
-    def _transact(
-        self, delta: DeltaTable | None, added: Sequence[Receipt], *, removed: Sequence[str] = ()
-    ) -> DeltaTable:
-        """Return one commit on top of ``delta``; returns the table as of it.
-
-        Each commit carries the next number of this program's sequence. Of two runs that write one table at once, which
-        only an object store allows, the second to commit so fails instead of adding the same units again.
-        """
-        now = int(time.time() * 1000)
-        actions: list[AddAction | RemoveAction] = [
-            AddAction(part.path, part.size, {}, modification_time=now, data_change=True, stats=part.stats)
-            for part in added
-            if part.path
-        ]
-        actions += [RemoveAction(path, True, now) for path in removed]
-        sequence = 1 if delta is None else (delta.transaction_version(APP) or 0) + 1
-        commit_id = uuid.uuid4().hex
-        marked = CommitProperties(app_transactions=[Transaction(APP, sequence)], custom_metadata={COMMIT_ID: commit_id})
-        schema = Schema.from_arrow(self._schema(delta))
-        at = -1 if delta is None else delta.version()
-
-        def attempt() -> None:
-            try:
-                if delta is None:
-                    create_table_with_add_actions(self.url, schema, actions, mode="error", commit_properties=marked)
-                else:
-                    delta.create_write_transaction(actions, "append", schema, commit_properties=marked)
-            except (DeltaError, OSError):
-                # Its answer may have been lost on the way, and the store then says that such a commit exists.
-                if self.folder.local or not self._is_ours(at + 1, commit_id):
-                    raise
-
-        with self._explain_errors():
-            self._retried(attempt)
-            if delta is None:
-                delta = self._retried(lambda: DeltaTable(self.url))
-            else:
-                self._retried(delta.update_incremental)
-        if self.folder.local:  # deltalake does not sync its log
-            sync(self.folder.file(f"_delta_log/{delta.version():020}.json"))
-            sync(f"{self.folder.path}/_delta_log")
-        return delta
-
-    def _is_ours(self, version: int, commit_id: str) -> bool:
-        """Return whether the commit of that version was made with ``commit_id``."""
-        name = f"_delta_log/{version:020}.json"
-        return self.folder.holds(name) and commit_id.encode() in self.folder.read(name)
-
-    def _retried(self, work: Callable[[], T]) -> T:
-        """Return ``work()``, tried again where a store, and not a disk, fails: see ``called``."""
-        return work() if self.folder.local else called(self.url, work)
-
-    def _conflict(self) -> DatasetError:
-        return DatasetError(f"{self.url}: another run has written to this table meanwhile; let one run at a time write")
-
-    @contextmanager
-    def _explain_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except CommitFailedError as error:
-            raise self._conflict() from error
-        except DeltaError as error:
-            if "already exists" in str(error):
-                raise self._conflict() from error
-            raise DatasetError(f"{self.url}: cannot be written: {cause_of(error)}") from error
 
 
 def _in_threads(work: Callable[[ItemT], T], items: Iterable[ItemT]) -> Iterator[T]:

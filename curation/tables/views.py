@@ -14,15 +14,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from dailies.curation import schema
+from dailies.curation import export_schema, schema
 from dailies.curation.config import read_object
 from dailies.curation.errors import DatasetError
+from dailies.curation.json_columns import typed_column
 from dailies.curation.tables.dataset import DatasetTables, tables_named
 
 KEY = "clip_id"
 MANIFEST = "manifest"
 ROW_STATE = ("status", "failure", "failed_version")
-OF_EXPORTS = frozenset(schema.export_index([]).names) - (frozenset(schema.clips([]).names) - {KEY})
+OF_EXPORTS = frozenset(export_schema.export_index([]).names) - (frozenset(schema.clips([]).names) - {KEY})
 """Columns of an export's index that no other view has."""
 
 
@@ -65,7 +66,7 @@ def column_names(table: str, stored: Iterable[str], prefixes: Mapping[str, str])
     if group == "selections":
         return {name: name for name in stored if name not in ("source_id", "split")}
     if group == "exports":
-        new = {name: schema.RENAMED_COLUMNS.get(name, name) for name in stored}
+        new = {name: export_schema.RENAMED_COLUMNS.get(name, name) for name in stored}
         return {name: as_now if as_now in OF_EXPORTS else f"exported_{as_now}" for name, as_now in new.items()}
     return {name: name for name in stored}
 
@@ -115,7 +116,7 @@ def manifest_of(dataset: DatasetTables) -> pa.Table | None:
         while not shown or shown.lower() in taken:
             shown = f"manifest_{shown}"
         taken.add(shown.lower())
-        values = schema.typed_column([row.get(name) for row in rows]).combine_chunks()
+        values = typed_column([row.get(name) for row in rows]).combine_chunks()
         values = values.cast(pa.string()) if pa.types.is_null(values.type) else values
         columns[shown] = values.take(coded.indices)
     return pa.table(columns)

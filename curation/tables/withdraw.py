@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dailies.curation.schema import note_renamed
+from dailies.curation.export_schema import note_renamed
 from dailies.curation.tables.shards import shards_of
 from dailies.curation.tables.storage import Folder, layout
 

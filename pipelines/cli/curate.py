@@ -1,4 +1,4 @@
-"""The commands around a dataset: curate, cuts, dedup, select, export, sql, verify, gc and withdraw."""
+"""The commands from videos to training shards: curate, cuts, dedup, select and export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from dailies.curation.errors import UsageError
 from dailies.curation.policy import SourcePolicy, opening_by
-from dailies.curation.progress import progress_in_force, reporting
+from dailies.curation.progress import reporting
 from dailies.pipelines.cli.help import INPUT, OUTPUT, WORK
 from dailies.pipelines.cli.lazy_pandas import keep_pandas_out
 from dailies.pipelines.cli.options import (
@@ -29,7 +29,6 @@ from dailies.pipelines.cli.options import (
     parse_engine,
     print_notes,
 )
-from dailies.pipelines.cli.terminal import say
 
 LATENTS = "With --latents"
 
@@ -336,108 +335,3 @@ def export(
     with reporting(progress), opening_by(policy):
         encoded = export_latents(request, engine=parse_engine(engine), workers=workers, progress=progress)
     print_latents(encoded, as_json)
-
-
-def sql(
-    dataset: Dataset,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="DuckDB SQL; `show tables` lists the views.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print rows as a JSON array.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV.")] = False,
-    unrestricted: Annotated[
-        bool, typer.Option("--unrestricted", help="Let the query read and write files and load extensions.")
-    ] = False,
-) -> None:
-    """Query a dataset in SQL. Views: observations, clips, manifest, scores_*, captions_*, selection_*, export_*, runs."""
-    if as_json and as_csv:
-        raise UsageError("--json, --csv: two formats; give one")
-    keep_pandas_out()
-    from dailies.curation.tables import DatasetTables
-    from dailies.curation.tables import query as run_query
-    from dailies.pipelines.cli.rows import print_rows
-
-    rows = run_query(DatasetTables.open(dataset), query, unrestricted=unrestricted)
-    print_rows(rows, "json" if as_json else "csv" if as_csv else "table")
-
-
-def verify(
-    dataset: Dataset,
-    deep: Annotated[bool, typer.Option("--deep", help="Decode every exported clip too.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Check that a dataset's tables, keys, spans and shards agree. Exit code 1 if they do not.
-
-    Examples:
-    dailies verify data
-    dailies verify data --deep
-    """
-    keep_pandas_out()
-    from dailies.pipelines.cli.curation_tables import print_problems
-    from dailies.pipelines.cli.next_steps import after_verify, print_next
-    from dailies.pipelines.cli.progress import progress_for
-    from dailies.pipelines.maintenance import verify_dataset
-
-    with reporting(progress_for(as_json)), progress_in_force()("verify", None, "tables and exports"):
-        problems = verify_dataset(dataset, deep=deep)
-    print_problems(dataset, problems, as_json)
-    if not as_json:
-        print_next(after_verify(dataset, problems, deep=deep))
-    if problems:
-        raise typer.Exit(1)
-
-
-def gc(
-    dataset: Dataset,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
-    older_than: Annotated[
-        float | None,
-        typer.Option(
-            "--older-than",
-            metavar="HOURS",
-            min=0,
-            help="Keep younger files.",
-            show_default="0; 24 for a URL",
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Remove files that no table refers to: leftovers of killed runs, old versions, unfinished exports.
-
-    Examples:
-    dailies gc data --dry-run
-    """
-    keep_pandas_out()
-    from dailies.pipelines.cli.curation_tables import print_collected
-    from dailies.pipelines.cli.next_steps import after_gc, print_next
-    from dailies.pipelines.cli.progress import progress_for
-    from dailies.pipelines.maintenance import collect
-
-    with reporting(progress_for(as_json)), progress_in_force()("gc", None, "looking for files"):
-        collected = collect(dataset, dry_run=dry_run, older_than=older_than)
-    print_collected(collected, dry_run, as_json)
-    if not as_json:
-        print_next(after_gc(dataset, dry_run=dry_run))
-
-
-def withdraw(
-    dataset: Dataset,
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Paths, URLs or source ids.")],
-    as_json: Json = False,
-) -> None:
-    """Delete sources from every table and export, as for a takedown, and keep them out from then on.
-
-    Examples:
-    dailies withdraw data videos/a.mp4
-    """
-    keep_pandas_out()
-    from dailies.pipelines.cli.curation_tables import print_withdrawn
-    from dailies.pipelines.cli.next_steps import after_withdraw, print_next
-    from dailies.pipelines.cli.progress import progress_for
-    from dailies.pipelines.maintenance import bytes_left, take_down
-
-    with reporting(progress_for(as_json)), progress_in_force()("withdraw", None, "rows"):
-        withdrawn = take_down(dataset, sources)
-    print_withdrawn(withdrawn, as_json)
-    if left := bytes_left(dataset):
-        say(f"dailies: {left}", err=True)
-    if not as_json:
-        print_next(after_withdraw(dataset))

@@ -1,4 +1,4 @@
-"""The commands that look at a dataset: info and show."""
+"""The commands that look at a dataset: info, diff, show and sql."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dailies.curation.errors import UsageError
 from dailies.pipelines.cli.lazy_pandas import keep_pandas_out
 from dailies.pipelines.cli.options import Dataset, Json
 
@@ -78,3 +79,24 @@ def show(
     if out is not None:
         shown.save(out)
     print_shown(shown, out, as_json)
+
+
+def sql(
+    dataset: Dataset,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="DuckDB SQL; `show tables` lists the views.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows as a JSON array.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV.")] = False,
+    unrestricted: Annotated[
+        bool, typer.Option("--unrestricted", help="Let the query read and write files and load extensions.")
+    ] = False,
+) -> None:
+    """Query a dataset in SQL. Views: observations, clips, manifest, scores_*, captions_*, selection_*, export_*, runs."""
+    if as_json and as_csv:
+        raise UsageError("--json, --csv: two formats; give one")
+    keep_pandas_out()
+    from dailies.curation.tables import DatasetTables
+    from dailies.curation.tables import query as run_query
+    from dailies.pipelines.cli.rows import print_rows
+
+    rows = run_query(DatasetTables.open(dataset), query, unrestricted=unrestricted)
+    print_rows(rows, "json" if as_json else "csv" if as_csv else "table")

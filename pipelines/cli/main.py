@@ -10,12 +10,13 @@ import typer
 
 from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, QueryError, UsageError, machine_error
-from dailies.pipelines.cli.curate import curate, cuts, dedup, export, gc, select, sql, verify, withdraw
+from dailies.pipelines.cli.curate import curate, cuts, dedup, export, select
 from dailies.pipelines.cli.doctor import doctor
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.interrupt import stopped_line, telling_of_interrupts
 from dailies.pipelines.cli.lazy_pandas import process_is_ours
-from dailies.pipelines.cli.look import diff, info, show
+from dailies.pipelines.cli.look import diff, info, show, sql
+from dailies.pipelines.cli.maintenance import gc, verify, withdraw
 from dailies.pipelines.cli.quick_help import prepare_help
 from dailies.pipelines.cli.quickstart import quickstart
 from dailies.pipelines.cli.recipe import recipe_app, recipes

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dailies.curation import schema
+from dailies.curation import export_schema
 from dailies.curation.errors import TooShort, item_error
 from dailies.curation.policy import SourcePolicy
 from dailies.curation.tables import Folder
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Samples are read one at a time, in random order, and each takes a whole row group from the disk.
 GROUP_BYTES = 4 << 20
 STALL_SECONDS = 120.0  # a clip that takes longer to decode is given up
-INDEX_SCHEMA = schema.export_index([])
+INDEX_SCHEMA = export_schema.export_index([])
 LOCATION = ("status", "failure", "shard", "row_group", "row", "bytes")  # of its columns
 
 

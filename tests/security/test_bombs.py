@@ -454,7 +454,7 @@ def test_a_part_with_bounds_of_its_key_is_held_against_what_it_comes_to(
     monkeypatch.setattr(parquet_files, "MOST_GROUP", 1 << 20)
     monkeypatch.setattr(parquet_files, "MOST_RATIO", 0)
     table = dataset.table("captions/x@ab")
-    assert "min.clip_id" in table._parts(table._open()).column_names
+    assert "min.clip_id" in table.log.parts(table.log.open()).column_names
     for read in (table.read, table.keys, lambda: list(table.batches(["said"])), lambda: table.located(["said"])):
         with pytest.raises(Damaged, match="row group 0 comes to over"):
             read()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dailies.curation import video
 from dailies.curation.errors import Misshapen, NoVideo, Unreadable
-from dailies.curation.schema import extraction_of
+from dailies.curation.export_schema import extraction_of
 from dailies.training.models.pixels import Pixels, cover
 
 Backend = Literal["pyav", "decord"]
