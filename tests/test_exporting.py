@@ -15,13 +15,14 @@ import pytest
 
 from dailies.curation import schema, video, world
 from dailies.curation.errors import Changed, Damaged, RecipeError
-from dailies.curation.export import ExportManifest, render_card
+from dailies.curation.export import CaptionMaker, ExportManifest, render_card
 from dailies.curation.export.extraction import crop_of
 from dailies.curation.export.plan import BATCH, LONG, Shard, by_source, plan_shards
 from dailies.curation.tables.storage import Folder
 from dailies.curation.types import Crop
 from dailies.pipelines import exporting
 from dailies.pipelines.exporting import _is_done
+from dailies.pipelines.recipes.caption_makers import caption_makers
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.training.data.export import Export
 from dailies.training.data.items import Clips
@@ -33,6 +34,7 @@ name: modes
 steps:
   - observe: {observers: [boundary, motion, borders], evidence: {fps: 2, short_side: 180}}
   - cut: {detector: boundary, min_seconds: 1, max_seconds: 4, validation_share: 0, test_share: 0}
+  - caption: {captioner: motion}
   - select: {rules: {motion: {min: 0.1, nulls: drop}}}
   - export: {preset: ultrafast, shard_mb: 1}
 """
@@ -132,6 +134,25 @@ def test_export_json_says_what_the_index_holds(exported: dict[str, tuple[dict[st
         assert manifest.limits == {"motion": {"min": 0.1}}
         assert f"hash `{manifest.recipe_hash}`" in (folder / "README.md").read_text()
         assert ExportManifest.from_json(manifest.to_json()) == manifest
+
+
+def test_who_wrote_the_captions_is_told(exported: dict[str, tuple[dict[str, Any], Path]]) -> None:
+    """And in what form fields became text: what is trained on them is prompted so."""
+    folder = exported["encode"][1]
+    manifest = ExportManifest.from_json((folder / "export.json").read_text())
+    assert manifest.captions == {"caption_motion": CaptionMaker(captioner="motion")}
+    assert "- `caption_motion` by `motion`\n" in (folder / "README.md").read_text()
+    maker = CaptionMaker(captioner="video", model="a`b", revision="3", prompt_hash="12ab", format=1)
+    text = render_card(replace(manifest, captions={"caption_v": maker}), pq.read_schema(folder / "index.parquet"))
+    told = "by `video`, model ``a`b``, revision `3`, prompt `12ab`, fields as text by format 1 of dailies\n"
+    assert f"- `caption_v` {told}" in text
+    makers = caption_makers(recipe := load_recipe("captioned"), recipe.steps[-1])
+    assert {name: (each.captioner, each.model) for name, each in makers.items()} == {
+        "caption_coca": ("coca", "zoo:coca-world"),
+        "caption_motion": ("motion", None),
+        "caption_fuse": ("fuse", None),
+    }
+    assert makers["caption_coca"].revision
 
 
 def test_a_card_escapes_what_it_is_given(exported: dict[str, tuple[dict[str, Any], Path]]) -> None:

@@ -400,6 +400,12 @@ def test_the_last_done_phase_is_published_with_its_averaged_weights(made: Path) 
     )
 
 
+def test_a_card_says_who_wrote_the_captions_that_it_was_trained_on(made: Path) -> None:
+    card = (made / "zoo" / "tell" / "README.md").read_text()
+    assert "- `caption_told` by `video`, model `zoo:seer`, prompt `12ab`, fields as text by format 1: prompt it" in card
+    assert "caption_other" not in card
+
+
 def test_every_file_is_as_published(made: Path, dailies: Dailies) -> None:
     done = dailies("zoo", "verify", "--zoo", made / "zoo", "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"animate": [], "tell": []})

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
 from dailies.curation import export_schema, schema
-from dailies.curation.export import ExportManifest, write_card
+from dailies.curation.export import CaptionMaker, ExportManifest, write_card
 from dailies.curation.tables.storage import Folder
 
 WIDTH, HEIGHT, FRAMES, FPS = 64, 32, 4, 8
@@ -48,7 +48,12 @@ def make_run(folder: Path) -> Path:
                 unet(channels).save_pretrained(run / one["checkpoint"] / which)
             Image.new("RGB", (WIDTH * 4, HEIGHT * 2), "teal").save(run / one["samples"])
     facts = {
-        "recipe": {"name": "tiny", "text_tokens": 10, "phases": [sampling(one) for one in phases]},
+        "recipe": {
+            "name": "tiny",
+            "text_tokens": 10,
+            "caption": [["caption_told", 1.0]],
+            "phases": [sampling(one) for one in phases],
+        },
         "recipe_hash": "feedc0de",
         "data": str(folder / "export"),
         "export": json.loads(manifest.to_json()),
@@ -110,6 +115,10 @@ def make_export(folder: Path) -> ExportManifest:
         name="export",
         recipe="quickstart",
         recipe_hash="0123abcd",
+        captions={
+            "caption_told": CaptionMaker(captioner="video", model="zoo:seer", prompt_hash="12ab", format=1),
+            "caption_other": CaptionMaker(captioner="fuse"),
+        },
         selection="main",
         rules=RULES,
         limits=LIMITS,

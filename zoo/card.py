@@ -61,6 +61,7 @@ def card(facts: CardFacts) -> str:
         width_height=entry.size or (1024, 576),
         averaged=entry.sources.weights == "ema",
         phase_rows=[_phase_row(phase, facts.phase) for phase in facts.run.phases],
+        captions=_captions(facts),
         rule_rows=_rule_rows(facts.export),
         clip_rows=_clip_rows(facts),
         part_rows=[(name, count(weights), megabytes(size)) for name, (weights, size) in facts.parts.items()],
@@ -87,6 +88,16 @@ def _phase_row(phase: PhaseRecord, published: PhaseRecord) -> list[str]:
 
 def _loss(pair: tuple[int, float] | None) -> str:
     return DASH if pair is None else f"{pair[1]:.4g} ({pair[0]:,})"
+
+
+def _captions(facts: CardFacts) -> Mapping[str, Mapping[str, Any]]:
+    """Return who wrote the captions that the run read, by column."""
+    told = facts.run.recipe.get("caption")
+    columns = (
+        [told] if isinstance(told, str) else [pair[0] for pair in told or () if isinstance(pair, list | tuple) and pair]
+    )
+    captions = {name: maker for name, maker in facts.export.captions.items() if isinstance(maker, Mapping)}
+    return {name: maker for name, maker in captions.items() if name in columns}
 
 
 def _rule_rows(export: SourceExport) -> list[tuple[str, str, str]]:

@@ -25,6 +25,7 @@ class SourceExport:
         version: of dailies.
         rules: column → rule, as the recipe has it.
         limits: column → the numbers that its rule came to.
+        captions: column → who wrote it, as ``export.json`` says it.
         notes: sentences on the footage, such as that it is rendered.
     """
 
@@ -37,6 +38,7 @@ class SourceExport:
     selection: str | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
+    captions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -59,6 +61,7 @@ class SourceExport:
             selection=manifest["selection"],
             rules=manifest["rules"],
             limits=manifest["limits"],
+            captions=manifest.get("captions") or {},
             notes=tuple(manifest.get("notes") or ()),
         )
 

@@ -3,7 +3,7 @@
 from dailies.curation.export.card import CARD, disagreement, recount, render_card, write_card
 from dailies.curation.export.earlier import PLACES, explained, find_clips, made_alike, take_clips
 from dailies.curation.export.extraction import EXTRACTED, ExtractSettings, extract_clip, read_extracted, write_extracted
-from dailies.curation.export.manifest import MANIFEST, ExportManifest
+from dailies.curation.export.manifest import MANIFEST, CaptionMaker, ExportManifest
 from dailies.curation.export.plan import Shard, by_source, plan_shards
 from dailies.curation.export.shards import write_shard
 
@@ -12,6 +12,7 @@ __all__ = [
     "EXTRACTED",
     "MANIFEST",
     "PLACES",
+    "CaptionMaker",
     "ExportManifest",
     "ExtractSettings",
     "Shard",

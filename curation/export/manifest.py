@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,25 @@ class SplitSize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionMaker:
+    """Who wrote a column of captions.
+
+    Args:
+        captioner: its name in the recipe.
+        model, revision: of what wrote them; null where there is none.
+        prompt_hash: first 16 digits of the sha256 of the prompt; null without one.
+        format: version of the serializer by which fields became text (``dailies.curation.caption_fields``); null for plain
+            captions. A model that was trained on them wants its prompts so.
+    """
+
+    captioner: str
+    model: str | None = None
+    revision: str | None = None
+    prompt_hash: str | None = None
+    format: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportManifest:
     """An export's contents and origin.
 
@@ -52,6 +71,7 @@ class ExportManifest:
         seed: of the order of clips.
         version: of dailies.
         private_sources: whether it leaves out where its sources lie.
+        captions: column → who wrote it; empty in exports from before it was noted.
         notes: sentences about the footage, such as that its captions do not describe it, and what people add; cards
             repeat them.
     """
@@ -74,6 +94,7 @@ class ExportManifest:
     seed: int
     version: str
     private_sources: bool = False
+    captions: Mapping[str, CaptionMaker] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @classmethod
