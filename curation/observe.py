@@ -148,6 +148,8 @@ def _decode(
         _check(source, segment, ended=ended)
         if not source.decoder.trusted(fan.pts):
             return None
+        if listening(observers) and _misses(source, low, high, lookback, ended=ended):
+            _hear_apart(uri, source, low, high, lookback, ears)
         return _observation(source, fan, segment, low, high, earlier)
 
 
@@ -159,6 +161,26 @@ def _lags(source: video.Source, pts: int, high: int) -> bool:
     """Tell whether sound up to ``high`` may still come, in a file that keeps it behind the pictures."""
     base, until = source.time_base, source.decoder.hears_until
     return until is not None and until < high * base + BEHIND and pts < high + ticks(LAG, base)
+
+
+def _misses(source: video.Source, low: int | None, high: int | None, lookback: int, *, ended: bool) -> bool:
+    """Tell whether a segment has, or may have, sound that lies elsewhere in the file than its pictures."""
+    if (low is None and high is None) or not source.probe.has_audio or "mp4" in source.probe.container:
+        return False
+    base, decoder = source.time_base, source.decoder
+    begins, ends = decoder.hears_since, decoder.hears_until
+    if low is not None and (begins is None or begins > (low - lookback) * base + BEHIND):
+        return True
+    return high is not None and not ended and (ends is None or ends < high * base + BEHIND)
+
+
+def _hear_apart(uri: str, source: video.Source, low: int | None, high: int | None, lookback: int, ears: _Ears) -> None:
+    """Read the sound of a segment by its own times, in a pass without pictures, in place of what was heard along with them."""
+    start, base = source.probe.start or 0, source.time_base
+    first = start if low is None else low - lookback
+    last = source.decoder.end if high is None else high + lookback
+    span = Span(start=first, end=max(first + 1, last), time_base=base)
+    video.hear_span(uri, source.probe.stream, span, ears, ears.heartbeat)
 
 
 def _lookback(observers: Sequence[Observer | Listener], time_base: Fraction) -> int:
@@ -330,19 +352,19 @@ class _Ears:
     """Hands each piece of sound to the observers that listen, with a heartbeat: much of it may come before any picture."""
 
     def __init__(self, observers: Sequence[Listener], heartbeat: Callable[[], None]) -> None:
-        self._observers, self._heartbeat = observers, heartbeat
+        self._observers, self.heartbeat = observers, heartbeat
         self._passes: list[ListenerPass] = []
 
     def begin(self, time_base: Fraction) -> None:
         self._passes = [observer.start(time_base) for observer in self._observers]
 
     def hear(self, block: SoundBlock) -> None:
-        self._heartbeat()
+        self.heartbeat()
         for going in self._passes:
             going.hear(block)
 
     def lose(self, start: Fraction, end: Fraction) -> None:
-        self._heartbeat()
+        self.heartbeat()
         for going in self._passes:
             going.lose(start, end)
 

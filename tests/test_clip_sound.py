@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +18,13 @@ import pytest
 from numpy.typing import NDArray
 
 from dailies.curation import export_schema
+from dailies.curation.errors import Unreadable
+from dailies.curation.observe import observe
+from dailies.curation.observers import SoundObserver
 from dailies.curation.timing import Span
-from dailies.curation.video import Extractor, audio, count_frames, decode_bytes, extract_clip, probe
+from dailies.curation.video import Extractor, audio, bytes_io, count_frames, decode_bytes, extract_clip, probe
 from dailies.curation.video.encode import ExtractedClip
+from dailies.curation.video.sound_file import SoundFile
 from dailies.curation.video.soundtrack import ClipSound
 from tests.conftest import Dailies
 from tests.rendered_video import numbered
@@ -264,6 +269,21 @@ def test_where_a_source_has_no_sound_its_clips_are_not_looked_for_from_its_start
     assert (alone.data, alone.sound) == (clips[2].data, clips[2].sound)
 
 
+@pytest.mark.parametrize("shift", [13, -13, 100, -100])
+def test_a_clips_sound_is_its_own_wherever_in_the_file_it_lies(shift: int, tmp_path: Path) -> None:
+    """Seconds of pictures by which it lies behind those that it goes with, or before them."""
+    from tests.test_sound import moved_sound
+
+    truth = noise(48000, seconds=40)
+    plain = film(tmp_path / "a.mkv", truth, codec="flac", seconds=40, options={"g": "10", "bf": "0"})
+    path = moved_sound(plain, tmp_path / "b.mkv", shift)
+    for first in (100, 500, 900):
+        clip = cut(path, first, first + 50)
+        sound, _ = heard(clip)
+        assert clip.sound.missing == 0
+        assert abs(lag(sound[0], truth[0, first * 1920 : (first + 50) * 1920])) <= 8
+
+
 def test_what_the_machine_lacks_does_not_pass_for_the_end_of_the_sound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +298,58 @@ def test_what_the_machine_lacks_does_not_pass_for_the_end_of_the_sound(
     monkeypatch.setattr(audio.SoundDecoder, "decode", out_of_memory)
     with pytest.raises(MemoryError):
         cut(path, 10, 30)
+
+
+class BadDisk(io.FileIO):
+    """A file that cannot be read from byte ``bad`` on."""
+
+    def __init__(self, path: str, bad: int) -> None:
+        super().__init__(path)
+        self._bad = bad
+
+    def read(self, size: int | None = -1, /) -> bytes | None:
+        if self.tell() >= self._bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(min(size or 0, self._bad - self.tell()))
+
+
+def fail_from(bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files on the disk fail that are given to libav."""
+
+    def opened(path: str, mode: str, **settings: Any) -> Any:
+        return BadDisk(path, bad) if "buffering" in settings else open(path, mode, **settings)
+
+    monkeypatch.setattr(bytes_io, "open", opened, raising=False)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+def test_a_disk_that_fails_does_not_pass_for_the_end_of_the_sound(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pictures were read, and the clip would be silent; a disk that fails is another time whole."""
+    path = film(tmp_path / f"a.{suffix}", noise(48000), codec="mp2", options={"g": "10", "bf": "0"})
+    size, init = Path(path).stat().st_size, SoundFile.__init__
+
+    def on_a_bad_disk(self: SoundFile, uri: str, video: int) -> None:
+        with monkeypatch.context() as patch:
+            fail_from(size // 2, patch)
+            init(self, uri, video)
+
+    monkeypatch.setattr(SoundFile, "__init__", on_a_bad_disk)
+    for first, last in ((40, 70), (80, 99)):  # it fails within the one, and before the other
+        with pytest.raises(Unreadable, match=r"^(reading stopped: )?Input/output error$"):
+            cut(path, first, last)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+def test_a_disk_that_fails_does_not_pass_for_the_end_of_a_source(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a Matroska file that has all its bytes, the last frame that could be read would last until the end, in silence."""
+    path = film(tmp_path / f"a.{suffix}", noise(48000), codec="mp2")
+    fail_from(Path(path).stat().st_size * 2 // 3, monkeypatch)
+    with pytest.raises(Unreadable, match="Input/output error"):
+        observe(path, [SoundObserver()], None)
 
 
 def test_six_channels_are_mixed_to_two(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from dailies.pipelines.report import judged as judging
 from dailies.pipelines.report.data import Amount, FunnelStep, ReportData, Threshold
 from dailies.pipelines.report.funnel import reason_order
 from dailies.pipelines.report.judged import BETWEEN, JudgedClips, judged, numbers
-from dailies.pipelines.report.lineage import times
+from dailies.pipelines.report.lineage import by_kind, times
 from dailies.pipelines.report.samples import duplicates
 from dailies.pipelines.report.scores import bars, plain, score, words_in
 from dailies.pipelines.run_rows import record_run
@@ -564,11 +564,11 @@ def test_the_page_says_what_was_chosen_by_what(truth: Truth, data: ReportData) -
 
 
 def test_nested_rules_caps_and_samples_are_shown(tmp_path: Path) -> None:
-    """What is computed of columns has a step and clips, and no histogram, which is of columns alone."""
+    """What ``any`` asks has no threshold of its own, but its columns have a histogram where its limits are marked."""
     truth = build(tmp_path / "dataset", 200)
     settings = [
         "main.rules={bright: {expression: luma * 2, min: 100}, "
-        "either: {any: [{motion: {min: 2, nulls: drop}}, {text_area: {max: 0.01, nulls: drop}}]}}",
+        "either: {any: [{motion: {min: 2, nulls: drop}}, {twice: {expression: text_area * 2, max: 0.02, nulls: drop}}]}}",
         "main.at_most={source_id: 2}",
         "main.sample={clips: 20, seed: 1}",
     ]
@@ -578,11 +578,85 @@ def test_nested_rules_caps_and_samples_are_shown(tmp_path: Path) -> None:
     assert reasons == ["too_short", "duplicate", "bright_low", "either_unmet", "source_id_cap", "sample"]
     assert data.funnel.kept.clips == 20
     assert data.caps
-    assert not any(score.thresholds for score in data.scores)
+    marked = {each.column: each.marks for each in data.scores if each.marks}
+    assert marked == {"motion": (("min", 2.0),), "twice": (("max", 0.02),)}
+    assert [each.column for each in data.scores][:3] == ["bright", "motion", "twice"]
+    assert sum(each.column == "motion" for each in data.scores) == 1
+    twice = next(each for each in data.scores if each.column == "twice")
+    usable = (truth.status == "ok") & ~np.isnan(truth.text)
+    assert twice.known == usable.sum()
+    assert twice.quantiles[4] == pytest.approx(2 * truth.text[usable].max(), rel=1e-6)
     assert [pair.step.reason for pair in data.beside] == reasons
     text = render(data)
     assert "luma * 2 &lt; 100" in text
     assert "over 2 per source_id" in text
+    assert "a part of either: motion ≥ 2 or" in text
+
+
+def test_what_a_rule_computes_has_a_histogram_and_a_limit_that_moves(tmp_path: Path) -> None:
+    """As a column's: counted again here, over clips in another order than the table's, and with a value that is missing."""
+    truth = build(tmp_path / "dataset", 300)
+    rule = "main.rules={rush: {expression: motion * 10 - luma, max: -90, nulls: keep}}"
+    again.select_again(str(truth.path), "main", [rule])
+    data = gather(str(truth.path))
+    (rush,) = (each for each in data.scores if each.thresholds)
+    value = truth.motion.astype(np.float32).astype(np.float64) * 10 - truth.luma.astype(np.float32)
+    usable = truth.status == "ok"
+    known = usable & ~np.isnan(value)
+    assert (rush.column, rush.doc) == ("rush", "motion * 10 - luma")
+    assert (rush.known, rush.missing) == (known.sum(), (usable & ~known).sum())
+    assert sum(rush.histogram.kept) + sum(rush.histogram.by_rule) + sum(rush.histogram.by_others) == known.sum()
+    duplicates = _second_of_a_pair(truth)
+    assert sum(rush.histogram.by_rule) == (known & (value > -90)).sum()
+    (limit,) = rush.thresholds
+    assert (limit.value, limit.reason, limit.setting) == (-90, "rush_high", "main.rules.rush.max")
+    for place in (20, 80, 140):
+        passes = usable & ~duplicates & ~(value > limit.positions[place])
+        assert limit.clips[place] == passes.sum()
+    again.select_again(str(truth.path), "main", [rule, f"{limit.setting}={limit.positions[80]}"])
+    assert gather(str(truth.path)).funnel.kept.clips == limit.clips[80]
+    (beside,) = (pair for pair in data.beside if pair.step.reason == "rush_high")
+    by_id = dict(zip(truth.ids, value, strict=True))
+    shown = [by_id[note.clip_id] for note in beside.dropped]
+    assert shown == sorted(shown)
+    assert min(shown) > -90
+
+
+def test_a_computed_chart_that_the_columns_of_today_do_not_allow_is_left_out(truth: Truth) -> None:
+    """The table changed since the selection was made: a column is gone, or holds text now."""
+    rows = pa.table(
+        {"clip_id": ["a"], "source_id": ["s"], "status": ["ok"], "luma": ["text"], "keep": [True], "why": [""]}
+    )
+    for expression in ("luma * 2", "gone * 2", "luma ) 2"):
+        clips = JudgedClips(rows, "main", {"x": {"expression": expression, "min": 1}}, {})
+        assert clips.column("x") is None
+        assert score(clips, "x", "", "") is None
+
+
+def test_failures_are_counted_by_kind_and_few_become_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = ["hung"] * 3 + [None] + ["truncated"] * 20_000 + ["hung"] * 2
+    failures = [
+        None if kind is None else schema.failed("cut", kind, f"{kind} {n}")["failure"] for n, kind in enumerate(kinds)
+    ]
+    rows = pa.table(
+        {
+            "uri": [f"/v/{n}.mp4" for n in range(len(kinds))],
+            "failure": pa.array(failures, schema.FAILURE),
+        }
+    )
+    rows = pa.concat_tables([rows.slice(0, 7), rows.slice(7)])  # as tables of parts are
+    tracemalloc.start()
+    try:
+        counted = by_kind("cut", rows)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [(each.kind, each.count, each.message, each.where) for each in counted] == [
+        ("hung", 5, "hung 0", "0.mp4"),
+        ("unknown", 1, "", "3.mp4"),
+        ("truncated", 20_000, "truncated 4", "4.mp4"),
+    ]
+    assert peak < 1_000_000
 
 
 def test_long_texts_leave_the_page_small(small: Truth) -> None:

@@ -21,6 +21,7 @@ from dailies.curation.types import SoundBlock, Track
 from tests.test_clip_sound import Sound, film, noise
 
 BASE = Fraction(1, 12800)
+ORDERED = {"g": "10", "bf": "0"}  # no frame before its turn, for which muxers would move all that follows
 STEREO, SURROUND = ("FL", "FR"), ("FL", "FR", "FC", "LFE", "BL", "BR")
 
 
@@ -235,6 +236,49 @@ def test_segments_joined_are_the_whole(suffix: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(values, track.values, rtol=2e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("shift", [13, -13, 100, -100])
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
+def test_a_segments_sound_is_its_own_wherever_in_the_file_it_lies(suffix: str, shift: int, tmp_path: Path) -> None:
+    """Seconds of pictures by which it lies behind them, or before; of a hundred, all of one comes before all of the other."""
+    rate, seconds = 16000, 40
+    levels = np.repeat(10 ** (np.random.default_rng(3).uniform(-40, -10, 80) / 20), rate // 2)
+    sound = (noise(rate, 1, seconds) * levels).astype(np.float32)
+    plain = film(tmp_path / f"plain.{suffix}", sound, rate, codec="mp2", seconds=seconds, options=ORDERED)
+    path = moved_sound(plain, tmp_path / f"a.{suffix}", shift)
+    whole, parts = observe(path, [SoundObserver()], None), in_segments(path, [SoundObserver()], 10)
+    assert len(parts) == 4
+    for number, track in enumerate(whole.tracks):
+        np.testing.assert_array_equal(np.concatenate([part.tracks[number].pts for part in parts]), track.pts)
+        values = np.concatenate([part.tracks[number].values for part in parts])
+        np.testing.assert_allclose(values, track.values, rtol=2e-3, atol=1e-7)
+    assert whole.tracks[1].values[:-2].min() > 1e-6  # none of it is silent
+
+
+def moved_sound(path: str, out: Path, shift: float) -> str:
+    """The same file, where sound lies ``shift`` seconds of pictures behind those that it goes with."""
+    with av.open(path) as source, av.open(out, "w", options={"max_interleave_delta": "1"}) as container:
+        streams = {stream.index: container.add_stream_from_template(stream) for stream in source.streams}
+        packets = [packet for packet in source.demux() if packet.size and packet.dts is not None]
+        late = {stream.index: shift if stream.type == "audio" else 0 for stream in source.streams}
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base + late[packet.stream_index]):
+            packet.stream = streams[packet.stream_index]
+            container.mux(packet)
+    with av.open(str(out)) as container:
+        kinds = [packet.stream.type for packet in container.demux() if packet.size]
+    first = "audio" if shift < 0 else "video"
+    assert set(kinds[: 12 * 25 if shift > 0 else 100]) == {first}
+    return str(out)
+
+
+@pytest.mark.parametrize("starts", [0, 25])
+def test_sound_that_ends_early_or_begins_late_is_silent_in_the_other_segments(starts: int, tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mkv", tone(-20, 14, 16000, channels=1), 16000, codec="flac", starts=starts, seconds=40)
+    parts = in_segments(path, [SoundObserver()], 10)
+    loud = [[track.values for track in part.tracks if track.name == "sound_level"] for part in parts]
+    blocks = [int((np.concatenate(values) > 1e-6).sum()) if values else 0 for values in loud]
+    assert blocks == pytest.approx([100, 40, 0, 0] if not starts else [0, 0, 50, 90], abs=1)
+
+
 @pytest.mark.parametrize("damaged", [0.5, 1.0])
 def test_sound_that_does_not_decode_is_not_silence(damaged: float, tmp_path: Path) -> None:
     """What fails its checksum is counted, and the other measures are of the rest: there are none where nothing is left."""
@@ -323,6 +367,25 @@ def voice(seconds: float, rate: int, seed: int = 1) -> Sound:
             wave += gain * np.sin(2 * np.pi * harmonic * phase[piece])
         out[piece] = wave * np.hanning(len(wave)) ** 0.5
     return (0.2 * out / np.abs(out).max())[None].astype(np.float32)
+
+
+@spoken_to
+@pytest.mark.parametrize("shift", [0, 13])
+def test_speech_is_told_in_segments_as_in_the_whole(shift: int, tmp_path: Path) -> None:
+    """The network hears what was before a segment's start; where it does not, it is unsure of the first words."""
+    rate = 16000
+    quiet = (noise(rate, 1, 7) * 0.02).astype(np.float32)
+    sound = joined(voice(6.3, rate), quiet, voice(8.9, rate, 2), quiet, voice(5.8, rate, 3))
+    path = film(tmp_path / "plain.mkv", sound, rate, codec="flac", seconds=35, options=ORDERED)
+    if shift:
+        path = moved_sound(path, tmp_path / "a.mkv", shift)
+    observers = [SoundObserver(speech=True)]
+    whole, parts = observe(path, observers, None), in_segments(path, observers, 9)
+    assert len(parts) == 4
+    (spoken,) = (track for track in whole.tracks if track.name == "sound_speech")
+    joined_up = np.concatenate([t.values for part in parts for t in part.tracks if t.name == "sound_speech"])
+    np.testing.assert_allclose(joined_up, spoken.values, atol=0.02)
+    assert 0.2 < (spoken.values > 0.5).mean() < 0.8
 
 
 @spoken_to

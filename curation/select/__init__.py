@@ -5,6 +5,7 @@ Rules are turned into SQL that is made here alone: of a recipe's texts only name
 quoted (see ``expressions``).
 """
 
+from dailies.curation.select.computed import columns_read, computed_values
 from dailies.curation.select.facts import SPLIT, Unjudged
 from dailies.curation.select.judge import Judgement, judging, select
 from dailies.curation.select.manifest import check_manifest_columns, column_values
@@ -38,6 +39,8 @@ __all__ = [
     "check_manifest_columns",
     "check_rules",
     "column_values",
+    "columns_read",
+    "computed_values",
     "judging",
     "needs_numbers",
     "preview",

@@ -48,6 +48,12 @@ class Value:
     sql: str
     type: str
 
+    @classmethod
+    def computed(cls, name: str, kind: Kind) -> Value:
+        """Return the column of this name that holds what an expression of this kind comes to."""
+        types = {"number": "DOUBLE", "text": "VARCHAR", "bool": "BOOLEAN"}
+        return cls(sql=name, type=types.get(kind or "", '"NULL"'))
+
     @property
     def kind(self) -> Kind:
         if self.type in INTEGERS | FLOATS or self.type.startswith("DECIMAL"):
@@ -120,7 +126,7 @@ def gather(
     raw = f"select {', '.join(picked)} from (select {_keys()}, * from {CLIPS}) c {' '.join(joins)}"
     types = {row[0]: row[1] for row in answer(connection, f"describe {raw}")}
     values = {name: Value(sql=names[name], type=types[names[name]]) for name in columns}
-    cleaned = [_known(names[name], values[name].type) for name in columns]
+    cleaned = [known_column(names[name], values[name].type) for name in columns]
     kept = [*map(quoted, base), *(["content"] if criteria.duplicates == "drop" else [])]
     facts = f"select {', '.join([*kept, *cleaned])} from ({raw})"
     facts, computed = _computed(facts, criteria.rules, values)
@@ -155,7 +161,7 @@ def _of_clips(clips: ClipRows, columns: Sequence[str]) -> dict[str, str]:
     return {name: f"c.{quoted(stored)}" for name, stored in clips.columns.items() if name in columns}
 
 
-def _known(name: str, kind: str) -> str:
+def known_column(name: str, kind: str) -> str:
     """Return SQL of a value that is null where it is no number."""
     return f"case when isnan({name}) then null else {name} end as {name}" if kind in FLOATS else name
 
@@ -169,14 +175,14 @@ def _computed(facts: str, rules: Mapping[str, Rule], values: Mapping[str, Value]
         if rule.expression is None or rule.expression in computed:
             continue
         expression = understood(name, rule, kinds, lambda column: values[column].sql)
-        types = {"number": "DOUBLE", "text": "VARCHAR", "bool": "BOOLEAN"}
-        value = Value(sql=f"e{len(computed)}", type=types.get(expression.kind or "", '"NULL"'))
-        columns.append(_computed_column(expression.sql, value))
+        value = Value.computed(f"e{len(computed)}", expression.kind)
+        columns.append(computed_column(expression.sql, value))
         computed[rule.expression] = value
     return (f"select *, {', '.join(columns)} from ({facts})" if columns else facts), computed
 
 
-def _computed_column(sql: str, value: Value) -> str:
+def computed_column(sql: str, value: Value) -> str:
+    """Return SQL of what an expression comes to, as ``value``."""
     if value.kind == "number":  # infinity minus infinity is none
         return f"case when isnan({sql}) then null else {sql} end as {value.sql}"
     return f"{sql} as {value.sql}"

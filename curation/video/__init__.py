@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         stream,
     )
     from dailies.curation.video.repeatable import CONTAINER_OPTIONS, encoder_options
+    from dailies.curation.video.sound_file import hear_span
     from dailies.curation.video.soundtrack import DROPPED, Audio, ClipSound
     from dailies.curation.video.source import Source, open_before, open_source
     from dailies.curation.video.write import write_clip
@@ -62,6 +63,7 @@ __all__ = [
     "encoder_options",
     "encoders",
     "extract_clip",
+    "hear_span",
     "holds",
     "is_source",
     "jpeg",
@@ -99,6 +101,7 @@ _HOMES = {
         "stream",
     ),
     "video.repeatable": ("CONTAINER_OPTIONS", "encoder_options"),
+    "video.sound_file": ("hear_span",),
     "video.soundtrack": ("DROPPED", "Audio", "ClipSound"),
     "video.source": ("Source", "open_before", "open_source"),
     "video.write": ("write_clip",),

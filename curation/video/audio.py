@@ -82,12 +82,18 @@ class SoundDecoder:
         self.rate: int | None = None
         self._tick = self._base  # in samples, once their rate is known; and how far times may be off, in samples
         self._loose = 0.0
-        self._end: int | None = None  # number of the first sample behind what was given
+        self._first: int | None = None  # number of the first sample that was given
+        self._end: int | None = None  # and of the one behind the last
         self._unplaced: list[
             _Unplaced
         ] = []  # pieces that follow each other, whose first sample's number is not settled
         self._due: int | None = None  # number of the sample that is next where that is settled
         self.lost: list[tuple[Fraction, Fraction]] = []
+
+    @property
+    def since(self) -> Fraction | None:
+        """Seconds at which the first samples begin; ``None`` before these."""
+        return None if self._first is None or self.rate is None else Fraction(self._first, self.rate)
 
     @property
     def until(self) -> Fraction | None:
@@ -172,6 +178,7 @@ class SoundDecoder:
         late = 0 if self._end is None else max(0, self._end - start)
         if late < piece.samples.shape[1]:
             samples = piece.samples[:, late:]
+            self._first = start + late if self._first is None else self._first
             self._end = self._due
             yield SoundBlock(start=start + late, rate=self.rate, channels=piece.channels, samples=samples)
 

@@ -10,10 +10,10 @@ from fractions import Fraction
 from typing import BinaryIO
 
 from dailies.curation.geometry import Size
-from dailies.curation.video.bytes_io import Remote
+from dailies.curation.video.bytes_io import InputFile
 
 ENTRY = 78  # bytes of a visual sample entry before the boxes in it
-File = BinaryIO | Remote
+File = BinaryIO | InputFile
 Place = tuple[int, int]  # (first byte, byte after the last) of what is in a box
 
 

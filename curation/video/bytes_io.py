@@ -160,19 +160,25 @@ def _read_at(file: BinaryIO, start: int, end: int) -> bytes:
     return file.read(end - start)
 
 
-class Remote:
+class InputFile:
     """A file object for libav that never raises into it: an error is kept, and reads as the end of the file.
 
-    PyAV drops a second exception in a callback with a traceback on stderr, and demuxers take a failed read for damage.
-    ``reopen``: opens the file anew, for a read that failed to be tried again from there.
+    PyAV drops a second exception in a callback with a traceback on stderr, and demuxers take a failed read for damage, or
+    for the end, of a local file too: only here it is known that a disk or a store did not give what is there. ``reopen``:
+    opens the file anew, for a read that failed to be tried again from there. ``name``: what libav calls it, whose ending
+    tells it of what format some files are.
     """
 
-    def __init__(self, file: Any, reopen: Callable[[], Any] | None = None) -> None:
-        self._file, self._reopen = file, reopen
+    def __init__(self, file: Any, reopen: Callable[[], Any] | None = None, *, name: str = "<none>") -> None:
+        self._file, self._reopen, self.name = file, reopen, name
         self.error: Exception | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
+        """Return the new place; -1, which libav takes for a failure, for one before the start, as damaged files name."""
+        try:
+            return int(self._file.seek(offset, whence))
+        except (OSError, ValueError):
+            return -1
 
     def tell(self) -> int:
         return int(self._file.tell())
@@ -189,9 +195,14 @@ class Remote:
             raise reason from self.error
 
     @classmethod
-    def at(cls, url: str) -> Remote:
-        """Open a URL. Raises whatever the store raises."""
-        system, path = store_of(url)
+    def at(cls, uri: str) -> InputFile:
+        """Open a local path or a URL. Raises ``Unreadable``, and whatever the system or the store raises."""
+        local = local_path(uri)
+        if local is not None:
+            check_regular(local)
+            # "file:" keeps libav from reading a protocol into a name with a colon.
+            return cls(open(local, "rb", buffering=0, opener=_without_waiting), name=f"file:{local}")
+        system, path = store_of(uri)
 
         def opened() -> Any:
             return system.open(path, "rb")

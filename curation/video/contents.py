@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any, BinaryIO
+from typing import Any
 
 from dailies.curation.errors import SourceError
 from dailies.curation.policy import local_path
 from dailies.curation.retrying import retried
-from dailies.curation.video.bytes_io import CHUNK, CHUNKS, Remote, check_regular, content_id, file_error, store_error
+from dailies.curation.video.bytes_io import CHUNK, CHUNKS, InputFile, content_id, file_error, store_error
 
 READ_WHOLE = CHUNK * CHUNKS
 """Bytes of a file up to which its content id is over all of it."""
@@ -26,24 +26,17 @@ def whole_hash(address: str, heartbeat: Callable[[], None] = lambda: None) -> st
     """Return the sha256 of all bytes of a source, in hex. Raises ``SourceError``."""
     path, hasher = local_path(address), hashlib.sha256()
     try:
-        with closing(_opened(path, address)) as file:
+        with closing(retried(lambda: InputFile.at(address))) as file:
             while part := file.read(STEP):
                 hasher.update(part)
                 heartbeat()
-            if isinstance(file, Remote) and file.error is not None:
+            if file.error is not None:
                 raise file.error
     except Exception as error:  # each store raises its own
         if path is None:  # a store's own error would show the whole address in a traceback
             raise store_error(error) from None
         raise file_error(error) from error
     return hasher.hexdigest()
-
-
-def _opened(path: str | None, address: str) -> BinaryIO | Remote:
-    if path is None:
-        return retried(lambda: Remote.at(address))
-    check_regular(path)
-    return open(path, "rb")
 
 
 def sampled_id(content: str) -> str:

@@ -16,7 +16,7 @@ from dailies.curation.geometry import Size
 from dailies.curation.timing import end_of, ticks
 from dailies.curation.video import ebml, nal
 from dailies.curation.video.audio import SoundDecoder, SoundListener, choose_sound
-from dailies.curation.video.bytes_io import Remote, one_line
+from dailies.curation.video.bytes_io import InputFile, one_line
 from dailies.curation.video.clock import ROUNDING, PacketTimes
 from dailies.curation.video.pixels import UNSPECIFIED, Upright
 
@@ -34,7 +34,7 @@ DEMUX_ERRORS = 8  # errors in a row after which a demuxer is not asked again: it
 
 
 class FrameDecoder:
-    """Decodes ``stream`` of ``container``; ``remote`` is the file below it, if it is not libav's own.
+    """Decodes ``stream`` of ``container``, which reads ``file``.
 
     Counters, right at any time: ``packets`` and, of those, ``packets_broken`` that did not decode and ``packets_marked`` that
     the demuxer calls damaged; ``frames`` given out and, of those, ``frames_corrupt`` that the decoder marked as damaged;
@@ -55,7 +55,7 @@ class FrameDecoder:
         self,
         container: Any,
         stream: Any,
-        remote: Remote | None,
+        file: InputFile,
         *,
         threads: int,
         skip_nonref: bool = False,
@@ -71,7 +71,7 @@ class FrameDecoder:
         self.times = PacketTimes(stream, container.streams.audio, container.format.name)
         self.guessed = False  # a frame without any timestamp was given one, or that of a packet before or after it
         self.entry: tuple[bool, int | None] | None = None  # the first packet: a keyframe that is shown, its pts
-        self._container, self._stream, self._remote = container, stream, remote
+        self._container, self._stream, self._file = container, stream, file
         self._codec = stream.codec_context
         self._codec.thread_count = threads
         if self._codec.name in STRICT:
@@ -186,6 +186,11 @@ class FrameDecoder:
                 self._listener.lose(*self._sound.lost.pop(0))
 
     @property
+    def hears_since(self) -> Fraction | None:
+        """Seconds from which on sound was decoded; ``None`` where there is none, or none was yet."""
+        return None if self._sound is None else self._sound.since
+
+    @property
     def hears_until(self) -> Fraction | None:
         """Seconds up to which sound was decoded; ``None`` where there is none, or none was yet."""
         return None if self._sound is None else self._sound.until
@@ -264,8 +269,7 @@ class FrameDecoder:
                 self.demux_errors += 1
                 self._last_error = f" ({one_line(error)})"
         self._hear(None)
-        if self._remote is not None:
-            self._remote.check()
+        self._file.check()
 
     def _note(self, packet: Any) -> None:
         """Remember when a packet that may be skipped is shown."""
@@ -381,12 +385,7 @@ class FrameDecoder:
 
     def _is_whole(self) -> bool:
         """Tell whether the file has all of its bytes: then the last frame is held until the stated end."""
-        if not self._is_matroska:
-            return False
-        if self._remote is not None:
-            return ebml.is_whole(self._remote)
-        with open(self._container.name.removeprefix("file:"), "rb") as file:
-            return ebml.is_whole(file)
+        return self._is_matroska and ebml.is_whole(self._file)
 
     def check(self) -> None:
         """Raise, after the last frame, if what came cannot stand for the source.

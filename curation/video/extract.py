@@ -24,7 +24,8 @@ from dailies.curation.video import splice
 from dailies.curation.video.encode import Encoding, ExtractedClip, LargerPicture, encode
 from dailies.curation.video.pixels import Canvas, DecodedFrame
 from dailies.curation.video.remux import REORDER, Coded, MarkedDamaged, codec_of, mux, stretch, timed
-from dailies.curation.video.soundtrack import DROPPED, Audio, SoundPlaces, Soundtrack
+from dailies.curation.video.sound_file import SoundPlaces
+from dailies.curation.video.soundtrack import DROPPED, Audio, Soundtrack
 from dailies.curation.video.source import Source, open_before
 
 RESIZING = frozenset({"vp9", "av1"})  # codecs whose pictures may change size at any frame, not only at keyframes
@@ -74,7 +75,7 @@ class Extractor:
         self._packets: Source | None = None
         self._facts: tuple[Canvas, Probe, splice.Joint | NotCopied] | None = None
         self._audio: Audio = "drop"  # of the span at hand
-        self._places = SoundPlaces()
+        self._places: SoundPlaces | None = None
 
     def __enter__(self) -> Extractor:
         return self
@@ -197,6 +198,7 @@ class Extractor:
         if self._audio == "drop":
             return nullcontext()
         _, probe, _ = self._source()
+        self._places = self._places or SoundPlaces(self._uri, probe.stream)
         return Soundtrack(self._uri, span, probe.stream, heartbeat, places=self._places)
 
     # ---- packets ----

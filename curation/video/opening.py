@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from dailies.curation.errors import SourceError, Unreadable, machine_raised
 from dailies.curation.policy import local_path
-from dailies.curation.video.bytes_io import Remote, check_regular, one_line, store_error
+from dailies.curation.video.bytes_io import InputFile, one_line, store_error
 from dailies.curation.video.formats import FORMATS, refused_format
 
 
@@ -25,8 +25,7 @@ class OpenFile:
 
     def __init__(self, uri: str, file: Any = None) -> None:
         self.uri = uri
-        self._remote = None if file is None else Remote(file)
-        self._container = self._open()
+        self._file, self._container = self._open(file)
 
     def __enter__(self) -> Self:
         return self
@@ -39,31 +38,28 @@ class OpenFile:
         if self._container is not None:
             self._container.close()
             self._container = None
-        if self._remote is not None:
-            self._remote.close()
+        self._file.close()
 
-    def _open(self) -> Any:
+    def _open(self, readable: Any) -> tuple[InputFile, Any]:
+        """Return the file, which libav reads through Python, so that errors of reading are known, and libav's container."""
         import av
 
-        path = local_path(self.uri)
+        path, file = local_path(self.uri), None
         # A playlist in a video's clothes opens no further addresses, and is none of the formats. External references of
         # mov files stay closed by libav's own default (enable_drefs).
         options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
         try:
-            if self._remote is None and path is None:
-                self._remote = Remote.at(self.uri)
-            if self._remote is None and path is not None:
-                check_regular(path)
-            # "file:" keeps libav from reading a protocol into a name with a colon.
-            target = self._remote if self._remote is not None else f"file:{path}"
+            file = InputFile.at(self.uri) if readable is None else InputFile(readable)
             with _log_line():
-                return av.open(target, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
+                opened = av.open(file, container_options=options, metadata_errors="replace", buffer_size=1 << 18)
+            return file, opened
         except Exception as error:
             cause: Exception = error
-            if self._remote is not None:
-                cause = self._remote.error or error
-                self._remote.close()
-            reason = self._reason(cause, path, of_store=path is None and cause is not error)
+            if file is not None:
+                cause = file.error or error
+                file.close()
+            of_store = path is None and (file is None or cause is not error)
+            reason = self._reason(cause, path, of_store=of_store)
             raise reason from (error if path is not None else None)  # a store's own would show the whole address
 
     def _reason(self, cause: Exception, path: str | None, *, of_store: bool) -> SourceError:
@@ -72,7 +68,7 @@ class OpenFile:
 
         if isinstance(cause, SourceError):
             raise cause
-        if of_store or (path is None and self._remote is None):
+        if of_store:
             return store_error(cause)
         if not (isinstance(cause, av.FFmpegError) and isinstance(cause, MemoryError)):
             machine_raised(cause)  # libav's own lack of memory comes of an absurd size in the file

@@ -14,22 +14,13 @@ from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dailies.curation.errors import machine_raised
 from dailies.curation.timing import Span
 from dailies.curation.types import Samples, SoundBlock
-from dailies.curation.video.audio import SoundDecoder, choose_sound, filled
-from dailies.curation.video.opening import OpenFile
+from dailies.curation.video.audio import filled
+from dailies.curation.video.sound_file import SoundFile, SoundPlaces
 
 Audio = Literal["drop", "keep"]
-FARTHEST = 10  # seconds before a span from which on what sounds may reach into it
-PREROLL = (
-    2,
-    FARTHEST,
-    None,
-)  # seconds before a span at which to begin, None for the start: codecs need what was before
-BEYOND = 10  # seconds of pictures without sound behind a span, after which there is none to wait for
 AAC_RATES = frozenset((96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000))
 USUAL_RATE = 48000  # samples a second of Opus, and where AAC does not take the source's rate
 BITS = 80_000  # per second and channel
@@ -57,91 +48,6 @@ class ClipSound:
 DROPPED = ClipSound(audio="dropped")
 
 
-class _SoundFile(OpenFile):
-    """A file open for its sound. ``video``: the index of the stream of pictures that it goes with."""
-
-    def __init__(self, uri: str, video: int) -> None:
-        super().__init__(uri)
-        self._video = self._container.streams[video]
-        self.stream = choose_sound(self._container, self._video)
-        self.absent = not self._container.streams.audio
-
-    @property
-    def is_indexed(self) -> bool:
-        """Return whether an index leads to its sound, whose seeks never land late: mp4 and mov."""
-        return "mp4" in self._container.format.name
-
-    def close(self) -> None:
-        """Free the file. Idempotent."""
-        self._video = self.stream = None
-        super().close()
-
-    def starts(self, heartbeat: Callable[[], None]) -> Iterator[float]:
-        """Read a fresh file through, and yield when each packet of its sound begins, seconds."""
-        import av
-
-        try:
-            for packet in self._container.demux(self.stream):
-                heartbeat()
-                at = packet.dts if packet.pts is None else packet.pts
-                if packet.size and at is not None:
-                    yield float(at * packet.time_base)
-        except (av.FFmpegError, IndexError) as error:
-            machine_raised(error)
-        if self._remote is not None:
-            self._remote.check()
-
-    def blocks(self, span: Span, back: int | None, heartbeat: Callable[[], None]) -> Iterator[SoundBlock]:
-        """Decode a fresh file from about ``back`` seconds before the span on, ``None`` for its start, until past its end."""
-        import av
-
-        container, sound = self._container, self.stream
-        assert sound is not None
-        begins, ends = span.start * span.time_base, span.end * span.time_base
-        decoder = SoundDecoder(sound)
-        streams = [sound] if self.is_indexed else [sound, self._video]  # which tells how far the file is read
-        skipped = begins - max(back or 0, FARTHEST)
-        try:
-            if back is not None:
-                container.seek(int((begins - back) / sound.time_base), stream=sound)
-            for packet in container.demux(*streams):
-                heartbeat()
-                if packet.stream_index != decoder.index:
-                    if packet.dts is not None and packet.dts * packet.time_base > ends + BEYOND:
-                        return
-                    continue
-                if packet.pts is not None and packet.pts * packet.time_base < skipped:
-                    continue
-                for block in decoder.decode(packet if packet.size else None):
-                    yield block
-                    if block.end >= (ends + 1) * block.rate:
-                        return
-        except (av.FFmpegError, IndexError) as error:
-            machine_raised(error)  # else it is read as far as it can be; PyAV stumbles over streams that came up late
-        yield from decoder.decode(None)
-        if self._remote is not None:
-            self._remote.check()
-
-
-class SoundPlaces:
-    """When the packets of one source's sound begin: read once, as soon as a span has none of its own."""
-
-    def __init__(self) -> None:
-        self._starts: NDArray[np.float64] | None = None
-
-    def any_before(self, uri: str, video: int, at: Fraction, heartbeat: Callable[[], None]) -> bool:
-        """Tell whether sound begins in the seconds before ``at`` from which on a span is decoded."""
-        if self._starts is None:
-            with _SoundFile(uri, video) as file:
-                self._starts = np.sort(np.fromiter(file.starts(heartbeat), np.float64))
-        last = np.searchsorted(self._starts, float(at), side="right")
-        return bool(last and self._starts[last - 1] >= float(at - FARTHEST))
-
-    def ends_before(self, at: Fraction) -> bool:
-        """Tell whether it is known that no sound begins in those seconds before ``at``, nor later."""
-        return self._starts is not None and not (self._starts >= float(at - FARTHEST)).any()
-
-
 class Soundtrack:
     """The sound of one span, to be encoded once. A context manager.
 
@@ -153,14 +59,14 @@ class Soundtrack:
     def __init__(
         self, uri: str, span: Span, video: int, heartbeat: Callable[[], None] = lambda: None, *, places: SoundPlaces
     ) -> None:
-        self._span, self._places, begins = span, places, span.start * span.time_base
+        self._span, self._places = span, places
         self._blocks: Iterator[SoundBlock] = iter(())
         self._first: SoundBlock | None = None
-        for back in PREROLL:
-            self._file = _SoundFile(uri, video)
+        for back in places.backs(heartbeat):
+            self._file = SoundFile(uri, video)
             try:
                 # Behind the end of a sound, or far before its start, nothing comes of looking at all that was before.
-                if self._begin(back, heartbeat) or not places.any_before(uri, video, begins, heartbeat):
+                if self._begin(back, heartbeat) or not places.misses(self._first, span, heartbeat):
                     break
             except BaseException:
                 self.close()
@@ -168,20 +74,19 @@ class Soundtrack:
             self.close()
 
     def _begin(self, back: int | None, heartbeat: Callable[[], None]) -> bool:
-        """Decode the first block; return whether none before it is needed."""
+        """Decode the first block; return whether none before it can be there."""
         stream = self._file.stream
         if stream is None:
             self.facts = ClipSound(audio="absent" if self._file.absent else "unreadable")
             return True
-        begins = self._span.start * self._span.time_base
-        self._blocks = iter(()) if self._places.ends_before(begins) else self._file.blocks(self._span, back, heartbeat)
+        if not self._places.has_none(self._span):
+            self._blocks = self._file.blocks(self._span, back, heartbeat, self._places)
         self._first = next(self._blocks, None)
         rate = self._first.rate if self._first else USUAL_RATE
         self._rate = rate
         channels = min(2, len(self._first.channels)) if self._first else 1
         self.facts = ClipSound(audio="kept", rate=rate, channels=channels, stream=stream.index)
-        early = self._first is not None and self._first.start <= begins * rate
-        return early or back is None or self._file.is_indexed
+        return back is None or self._file.is_indexed
 
     def __enter__(self) -> Soundtrack:
         return self

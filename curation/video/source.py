@@ -12,7 +12,6 @@ from typing import Any
 
 from dailies.curation.errors import Changed, NotCopied, NoVideo, TooFewFrames, Unreadable
 from dailies.curation.geometry import Size
-from dailies.curation.policy import local_path
 from dailies.curation.timing import Span, ticks
 from dailies.curation.types import RENDERED, Probe
 from dailies.curation.video.audio import SoundListener
@@ -56,7 +55,7 @@ class Source(OpenFile):
         try:
             self._stream = self._choose(stream)
             self.decoder = FrameDecoder(
-                self._container, self._stream, self._remote, threads=threads, skip_nonref=skip_nonref, listener=listener
+                self._container, self._stream, self._file, threads=threads, skip_nonref=skip_nonref, listener=listener
             )
             if self.decoder.overrules and "mp4" in self._container.format.name.split(","):
                 self.decoder.described = self._described()
@@ -91,15 +90,11 @@ class Source(OpenFile):
 
     def _described(self) -> Mapping[Size, Fraction] | None:
         """Read what several sample descriptions of its stream state: libav lets the last one speak for all."""
-        track = self._stream.id
-        if self._remote is None:
-            with open(local_path(self.uri) or "", "rb") as file:
-                return described_aspects(file, track)
-        at = self._remote.tell()  # where libav reads on
+        at = self._file.tell()  # where libav reads on
         try:
-            return described_aspects(self._remote, track)
+            return described_aspects(self._file, self._stream.id)
         finally:
-            self._remote.seek(at)
+            self._file.seek(at)
 
     # ---- what it is ----
 

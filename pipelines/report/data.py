@@ -142,7 +142,7 @@ class Histogram:
 class Score:
     """A column of numbers over the usable clips: ``known`` have a value, ``missing`` have none.
 
-    ``quantiles``: least, 5 %, median, 95 % and greatest value.
+    ``quantiles``: least, 5 %, median, 95 % and greatest value; ``marks``: limits that rules within ``all`` and ``any`` have.
     """
 
     column: str
@@ -153,6 +153,7 @@ class Score:
     quantiles: tuple[float, float, float, float, float]
     histogram: Histogram
     thresholds: tuple[Threshold, ...] = ()
+    marks: tuple[tuple[Side, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

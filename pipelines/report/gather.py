@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -83,14 +83,24 @@ def _captions(recipe: CurationRecipe) -> list[str]:
 
 
 def _scores(clips: JudgedClips, fields: dict[str, pa.Field]) -> Iterator[Score]:
-    """Yield the columns that have a rule, in the order of the rules; then every other column of numbers."""
-    ruled = clips.limited
-    others = [name for name in clips.rows.column_names if name not in NO_CHART and name not in ruled]
-    for name in [*ruled, *others]:
-        column = fields.get(name)
-        score = scores.score(clips, name, _said(column, "doc"), _said(column, "unit"))
-        if score is not None:
-            yield score
+    """Yield what has a rule, in the order of the rules, computed or not; then every other column of numbers."""
+
+    def documented(column: str) -> tuple[str, str]:
+        known = fields.get(column)
+        return clips.expression(column) or _said(known, "doc"), _said(known, "unit")
+
+    told = set(clips.limited)
+    for rule, limit in clips.limits.items():
+        if rule in told:
+            yield from filter(None, [scores.score(clips, rule, *documented(rule))])
+        elif isinstance(limit, Mapping) and "holds" in limit:
+            for part in scores.parts(clips, rule, documented):
+                if part.column not in told:
+                    told.add(part.column)
+                    yield part
+    for name in clips.rows.column_names:
+        if name not in NO_CHART and name not in told:
+            yield from filter(None, [scores.score(clips, name, *documented(name))])
 
 
 def _charts(clips: JudgedClips, fields: dict[str, pa.Field], captions: Sequence[str]) -> Iterator[Bars]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from dailies.curation import schema
 from dailies.curation.config import did_you_mean
 from dailies.curation.errors import UsageError
-from dailies.curation.select import column_values
+from dailies.curation.select import column_values, columns_read, computed_values
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.footage import WorldOnly, other_footage
 from dailies.pipelines.recipes import CurationRecipe, SelectStep
@@ -37,15 +38,21 @@ class JudgedClips:
     properties: Mapping[str, Any]
     apart: Mapping[str, pa.Array] = field(default_factory=dict)
     _parsed: dict[str, pa.ChunkedArray] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _computed: dict[str, pa.ChunkedArray | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def limited(self) -> list[str]:
-        """The columns that rules are over, in their order; what rules compute, and ``all`` and ``any``, is none."""
-        return [
-            name
-            for name, limit in self.limits.items()
-            if isinstance(limit, Mapping) and not {"expression", "holds"} & limit.keys()
-        ]
+        """What rules are over, in their order: columns, and by its rule's name what is computed of them.
+
+        What must be true, and ``all`` and ``any``, is none.
+        """
+        return [name for name, limit in self.limits.items() if isinstance(limit, Mapping) and "holds" not in limit]
+
+    def expression(self, name: str) -> str | None:
+        """Return what the rule of this name computes, None where it is over a column."""
+        limit = self.limits.get(name)
+        text = limit.get("expression") if isinstance(limit, Mapping) else None
+        return text if isinstance(text, str) else None
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -76,8 +83,16 @@ class JudgedClips:
         padded = pc.binary_join_element_wise("", self.rows["why"], "", BETWEEN)
         return flags(pc.match_substring(padded, f"{BETWEEN}{reason}{BETWEEN}"))
 
+    def read_by(self, name: str) -> tuple[str, ...]:
+        """Return the columns that the rule of this name is over."""
+        expression = self.expression(name)
+        return (name,) if expression is None else columns_read(expression)
+
     def column(self, name: str) -> pa.ChunkedArray | None:
-        """Return a column by the name that rules call it, None where there is none."""
+        """Return a column, or what a rule computes, by the name that rules call it; None where there is none."""
+        expression = self.expression(name)
+        if expression is not None:
+            return self.computed(expression)
         if name.startswith("manifest."):
             if name not in self._parsed:  # clips of one source share a manifest: each is parsed once
                 texts = pc.unique(self.rows["manifest"])
@@ -85,6 +100,17 @@ class JudgedClips:
                 self._parsed[name] = values.take(pc.index_in(self.rows["manifest"], value_set=texts))
             return self._parsed[name]
         return self.rows[name] if name in self.rows.column_names else None
+
+    def computed(self, expression: str) -> pa.ChunkedArray | None:
+        """Return what an expression comes to; None where the dataset has other columns now than those it was for."""
+        if expression not in self._computed:
+            self._computed[expression] = None
+            with suppress(ValueError):
+                columns = {name: self.column(name) for name in columns_read(expression)}
+                there = {name: values for name, values in columns.items() if values is not None}
+                if len(there) == len(columns):
+                    self._computed[expression] = computed_values(pa.table(there), expression)
+        return self._computed[expression]
 
 
 def flags(values: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
@@ -130,7 +156,7 @@ def not_asked(dataset: DatasetTables, recipe: CurationRecipe, clips: JudgedClips
         return {}
     known = WorldOnly.of(recipe).scores
     other = other_footage(dataset, recipe)
-    return {name: other for name in columns if name in known}
+    return {name: other for name in columns if known.keys() & set(clips.read_by(name))}
 
 
 def judged(dataset: DatasetTables, clips: pa.Table, selection: str | None) -> JudgedClips:

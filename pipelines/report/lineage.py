@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
@@ -130,35 +131,34 @@ def failures(dataset: DatasetTables, recipe: CurationRecipe) -> tuple[Failures, 
     """Return what could not be done, by stage and kind, the most frequent first."""
     failed: list[Failures] = []
     observed = dataset.table(recipe.observations, schema.OBSERVATIONS)
-    failed += _by_kind("observe", observed.read(["uri", "failure"], equals={"status": "failed"}))
+    failed += by_kind("observe", observed.read(["uri", "failure"], equals={"status": "failed"}))
     clips = clips_table(dataset, recipe)
-    failed += _by_kind("cut", clips.read(["uri", "failure"], equals={"status": "failed"}))
+    failed += by_kind("cut", clips.read(["uri", "failure"], equals={"status": "failed"}))
     for step in recipe.before(None):
         table = dataset.table(recipe.annotations(step), schema.scores(step.spec.columns))
-        failed += _by_kind(step.name, table.read(["clip_id", "failure"], equals={"status": "failed"}))
+        failed += by_kind(step.name, table.read(["clip_id", "failure"], equals={"status": "failed"}))
     for name in dataset.exports_by_age()[-1:]:
         try:
             index = (dataset.folder / "exports" / name).read_parquet("index.parquet", ["clip_id", "status", "failure"])
         except DailiesError as error:
             failed.append(Failures(stage="export", kind="damaged", count=1, message=str(error), where=name))
             continue
-        failed += _by_kind("export", index.filter(pc.equal(index["status"], "failed")).drop_columns("status"))
+        failed += by_kind("export", index.filter(pc.equal(index["status"], "failed")).drop_columns("status"))
     return tuple(sorted(failed, key=lambda each: -each.count))
 
 
-def _by_kind(stage: str, rows: pa.Table) -> list[Failures]:
-    first: dict[str, tuple[str, str]] = {}
-    counts: dict[str, int] = {}
+def by_kind(stage: str, rows: pa.Table) -> list[Failures]:
+    """Count failed rows by kind, and name the first of each: of all the others, nothing becomes Python's."""
     where = next(name for name in rows.column_names if name != "failure")
-    for row in rows.to_pylist():
-        failure = row["failure"] or {"kind": "unknown", "message": ""}
-        kind = failure["kind"]
-        counts[kind] = counts.get(kind, 0) + 1
-        first.setdefault(kind, _message(failure["message"], row[where]))
-    return [
-        Failures(stage=stage, kind=kind, count=count, message=first[kind][0], where=first[kind][1])
-        for kind, count in counts.items()
-    ]
+    kinds = pc.fill_null(pc.struct_field(rows["failure"], "kind"), "unknown")
+    numbered = pa.table({"kind": kinds, "row": np.arange(len(rows))})
+    counted = numbered.group_by("kind").aggregate([("row", "min"), ([], "count_all")]).sort_by("row_min")
+    firsts = rows.select([where, "failure"]).take(counted["row_min"]).to_pylist()
+    failed = []
+    for each, first in zip(counted.to_pylist(), firsts, strict=True):
+        message, place = _message((first["failure"] or {}).get("message"), first[where])
+        failed.append(Failures(stage=stage, kind=each["kind"], count=each["count_all"], message=message, where=place))
+    return failed
 
 
 def _message(message: str | None, where: str | None) -> tuple[str, str]:

@@ -180,6 +180,7 @@ def about(clip: Clip) -> str:
 
 def _histogram(score: Score) -> Any:
     limits = [(threshold.side, threshold.value) for threshold in score.thresholds]
+    limits += score.marks
     least, _, median, _, most = score.quantiles
     label = (
         f"Histogram of {score.column} over {counted(score.known, 'clip')}: from {figure(least)} to {figure(most)}, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,19 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
-def score(clips: JudgedClips, column: str, doc: str, unit: str) -> Score | None:
-    """Return how the usable clips spread over a column, with the limits of the rule over it; None where no clip has a value."""
-    values = clips.column(column)
+def score(
+    clips: JudgedClips,
+    column: str,
+    doc: str,
+    unit: str,
+    values: pa.ChunkedArray | None = None,
+    marks: Sequence[tuple[Side, float]] = (),
+) -> Score | None:
+    """Return how the usable clips spread over a column, with the limits of the rule over it; None where no clip has a value.
+
+    ``values``: of what is no column by itself; ``marks``: limits of rules within another one, which drop no clip alone.
+    """
+    values = clips.column(column) if values is None else values
     if values is None or not is_number(values.type):
         return None
     value = numbers(values)
@@ -43,7 +53,7 @@ def score(clips: JudgedClips, column: str, doc: str, unit: str) -> Score | None:
         return None
     limit = clips.limits[column] if column in clips.limited else {}
     limits = {side: float(limit[side]) for side in SIDES if is_finite(limit.get(side))}
-    low, high = spread_of(finite, list(limits.values()))
+    low, high = spread_of(finite, [*limits.values(), *(value for _, value in marks)])
     word = column.replace(".", "_")
     by_rule = np.zeros(len(value), dtype=bool)
     for side in SIDES:
@@ -59,7 +69,36 @@ def score(clips: JudgedClips, column: str, doc: str, unit: str) -> Score | None:
         thresholds=tuple(
             threshold(clips, column, side, limits[side], value, known, low, high) for side in SIDES if side in limits
         ),
+        marks=tuple(marks),
     )
+
+
+def parts(clips: JudgedClips, rule: str, documented: Callable[[str], tuple[str, str]]) -> Iterator[Score]:
+    """Yield how clips spread over each column, or expression, that the rules within an ``all`` or ``any`` are over.
+
+    Their limits, but for quantiles, are marked. ``documented``: what is said of a column, and its unit. What has a rule of
+    its own as well is left out.
+    """
+    marks: dict[tuple[str, str | None], list[tuple[Side, float]]] = {}
+    for column, inner in _within((clips.properties.get("rules") or {}).get(rule)):
+        of_it = marks.setdefault((column, inner.get("expression")), [])
+        of_it += [(side, float(inner[side])) for side in SIDES if is_finite(inner.get(side))]
+    holds = shortened(str(clips.limits[rule]["holds"]), LONGEST)
+    for (column, expression), limits in marks.items():
+        values = clips.column(column) if expression is None else clips.computed(expression)
+        if values is not None and column not in clips.limited:
+            doc, unit = documented(column) if expression is None else (expression, "")
+            yield from filter(None, [score(clips, column, f"{doc}; a part of {rule}: {holds}", unit, values, limits)])
+
+
+def _within(rule: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the rules that stand in ``all`` and ``any``, however deep, by name."""
+    for group in [*(rule.get("all") or ()), *(rule.get("any") or ())] if isinstance(rule, Mapping) else ():
+        for name, inner in group.items():
+            if {"all", "any"} & inner.keys():
+                yield from _within(inner)
+            else:
+                yield name, inner
 
 
 def quantiles(values: NDArray[np.float64]) -> tuple[float, float, float, float, float]:
