@@ -12,10 +12,8 @@ from dailies.curation.scorers.upright import upright
 
 HIGH = 48  # px of a line's height at which its surroundings are looked at
 INWARDS, OUTWARDS = 0.3, 0.45  # of a line's height: how far inside its box and outside a plate's edge may lie
-ALIKE = (
-    36  # steps of a channel: most difference of a plate's pixel from its colour; some plates let the picture through
-)
-PLAIN, OTHER = 0.85, 0.6  # share of a row of the plate that has its colour, at least; and of a row beyond it, at most
+ALIKE = 36  # steps of a channel: most difference of a plate's pixel from its colour; some let the picture through
+PLAIN, OTHER = 0.8, 0.65  # share of a row of the plate that has its colour, at least; and of a row beyond it, at most
 EDGE = 4  # px at ``HIGH``: an edge is no wider, with letters of ten px and what compression does to them
 
 

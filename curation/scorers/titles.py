@@ -23,7 +23,7 @@ SURE = (0.8, 0.7)  # least score of a high box as it is and shrunk: titles have 
 BLOCK = 1.2  # least length over height of a high box: two lines close together are one, and a ring has 1.16 at most
 ONE_WAY = 0.9  # coherence of edges, from 0 to 1: stripes have 0.99 or more, letters 0.65 at most
 EDGES = 200.0  # least mean square of the gradient, in steps of luma by Sobel: compression leaves less on what is plain
-MOST = 0.95  # share of the frame: what fills all of it is a texture, such as rows of dots
+MOST = 0.8  # share of the frame: a box about more is of a texture, or of a blurred picture, not of letters
 STROKES = 4  # least strokes along a title: two shapes have 3 at most, UP and NO have 4
 
 
