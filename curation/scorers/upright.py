@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 LEVEL = 2.0  # degrees: a box that is turned less is of a level line, whose ends it would smear otherwise
 
 
-class Upright(NamedTuple):
+class LevelPatch(NamedTuple):
     """``rgb`` (h, w, 3) around a level box, which lies ``margin`` px within it, and the matrix (2, 3) back to the frame."""
 
     rgb: NDArray[np.uint8]
@@ -24,7 +24,7 @@ class Upright(NamedTuple):
         return np.asarray(here @ self.back_23[:, :2].T + self.back_23[:, 2] + 0.5, np.float32)
 
 
-def upright(rgb: NDArray[np.uint8], box_42: NDArray[np.float32], high: int, margin: int) -> Upright:
+def upright(rgb: NDArray[np.uint8], box_42: NDArray[np.float32], high: int, margin: int) -> LevelPatch:
     """Return the box's part of ``rgb`` (h, w, 3) and ``margin`` px around it, where the box is ``high`` px high."""
     (x, y), (length, height), angle = cv2.minAreaRect(box_42)
     if length < height:
@@ -35,4 +35,4 @@ def upright(rgb: NDArray[np.uint8], box_42: NDArray[np.float32], high: int, marg
     there_23 = cv2.getRotationMatrix2D((x - 0.5, y - 0.5), near if abs(angle - near) < LEVEL else angle, zoom)
     there_23[:, 2] += (np.array(size) - 1) / 2 - (x - 0.5, y - 0.5)
     around = cv2.warpAffine(rgb, there_23, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return Upright(np.asarray(around, np.uint8), margin, cv2.invertAffineTransform(there_23))
+    return LevelPatch(np.asarray(around, np.uint8), margin, cv2.invertAffineTransform(there_23))
