@@ -34,7 +34,7 @@ SIZES = pytest.mark.parametrize("size", [(640, 360), (320, 180)], ids=["360 line
 
 @SIZES
 def test_areas_are_true(size: tuple[int, int]) -> None:
-    """On few frames: excludes boxes grown by the paper's ratio, and by too little, which move the median."""
+    """On few frames: excludes boxes grown by the share that labels are shrunk by, of cores that the network draws wider."""
     pytest.importorskip("rapidocr", reason="needs the text detector")
     seen = errors(TextScorer(), size, 32)
     assert seen["within_15_percent"] >= 0.9, seen
