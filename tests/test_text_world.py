@@ -29,13 +29,26 @@ from dailies.curation.world.script import Background, Camera, Script, Shape, Sho
 SIZE = (640, 360)
 
 
-@pytest.mark.parametrize(("size", "share"), [((640, 360), 0.95), ((320, 180), 0.92)], ids=["360 lines", "180 lines"])
-def test_areas_are_true_within_15_percent_in_95_of_100_frames(size: tuple[int, int], share: float) -> None:
-    """Somewhat less often in frames of 180 lines, in which letters are 14 px high or so."""
+SIZES = pytest.mark.parametrize("size", [(640, 360), (320, 180)], ids=["360 lines", "180 lines"])
+
+
+@SIZES
+def test_areas_are_true(size: tuple[int, int]) -> None:
+    """On few frames: excludes boxes grown by the share that labels are shrunk by, of cores that the network draws wider."""
     pytest.importorskip("rapidocr", reason="needs the text detector")
-    found = errors(TextScorer(), size, 80)
-    assert found["within_15_percent"] >= share, found
-    assert found["largest_without_text"] < 0.005, found
+    seen = errors(TextScorer(), size, 32)
+    assert seen["within_15_percent"] >= 0.9, seen
+    assert abs(seen["median_error"]) < 0.04, seen
+    assert seen["largest_without_text"] < 0.005, seen
+
+
+@pytest.mark.slow
+@SIZES
+def test_areas_are_true_within_15_percent_in_95_of_100_frames(size: tuple[int, int]) -> None:
+    pytest.importorskip("rapidocr", reason="needs the text detector")
+    seen = errors(TextScorer(), size, 240)
+    assert seen["within_15_percent"] >= 0.95, seen
+    assert seen["largest_without_text"] < 0.005, seen
 
 
 def test_moving_and_static_shots_separate_perfectly(tmp_path: Path) -> None:
@@ -82,6 +95,16 @@ def test_rings_crosses_and_faint_cores_are_no_boxes() -> None:
     assert boxes_in(map_hw) == []
     map_hw[200:220, 40:200] = 0.8
     assert len(boxes_in(map_hw)) == 1
+
+
+def test_a_line_that_is_joined_to_a_shape_by_a_bridge_is_a_box_without_it() -> None:
+    map_hw = np.zeros((300, 500), np.float32)
+    map_hw[200:216, 140:440] = 0.9
+    alone = boxes_in(map_hw)
+    cv2.circle(map_hw, (60, 120), 50, 0.7, -1)
+    cv2.line(map_hw, (90, 150), (145, 206), 0.6, 4)
+    joined = [box for box in boxes_in(map_hw) if box.length > 2 * box.height]
+    assert [(box.length, box.height) for box in joined] == [pytest.approx((alone[0].length, alone[0].height), rel=0.1)]
 
 
 class Seeing:

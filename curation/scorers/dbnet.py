@@ -21,9 +21,10 @@ from dailies.curation.packages import install_line, package_folder
 
 CORE = 0.3  # least probability of a core's pixel
 SCORE = 0.6  # least mean probability in the rectangle about a core
-SHRUNK = 0.787  # 1 - r² of cores above ``CORE``, by lines of known boxes 40 to 80 px high; labels were made with 0.84
+SHRUNK = 0.78  # 1 - r² of cores above ``CORE``, by lines of known boxes 40 to 80 px high; labels were made with 0.84
 FULL = 0.65  # least share of the rectangle about a core that is core: lines have 0.8 or more, stars and crosses 0.6
 FINE = 2  # pixels that areas are counted in, to a px: those that an edge touches count as a whole
+BRIDGE = 7  # px: what joins a core to another is narrower
 MULTIPLE = 32  # px of both sides of what the network takes
 SMALLEST = 3  # px of a core's height
 
@@ -88,8 +89,23 @@ class DBNet:
 
 def boxes_in(map_hw: NDArray[np.float32], *, core: float = CORE, score: float = SCORE) -> list[Box]:
     """Return the boxes whose cores a map of probabilities shows, in px of the map; a pixel is one px wide."""
-    contours, _ = cv2.findContours((map_hw > core).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    boxes = []
+    cores = (map_hw > core).astype(np.uint8)
+    boxes, joined = _boxes_of(cores, map_hw, score)
+    if joined:
+        # What is joined to something else by a bridge, which is narrower than a core, is a line without it.
+        mask = np.zeros_like(cores)
+        cv2.drawContours(mask, joined, -1, 1, cv2.FILLED)
+        parts = cv2.morphologyEx(mask & cores, cv2.MORPH_OPEN, np.ones((BRIDGE, BRIDGE), np.uint8))
+        boxes += _boxes_of(parts, map_hw, score)[0]
+    return boxes
+
+
+def _boxes_of(
+    cores: NDArray[np.uint8], map_hw: NDArray[np.float32], score: float
+) -> tuple[list[Box], list[NDArray[np.int32]]]:
+    """Return the boxes of cores (h, w) that are full, and the contours of those that are not."""
+    contours, _ = cv2.findContours(cores, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    boxes, others = [], []
     for contour in contours:
         centre, (width, height), angle = cv2.minAreaRect(contour)
         width, height = width + 1, height + 1  # the contour runs through the middles of its pixels
@@ -97,13 +113,14 @@ def boxes_in(map_hw: NDArray[np.float32], *, core: float = CORE, score: float = 
             continue
         mean, pixels = _inside(map_hw, contour, cv2.boxPoints((centre, (width - 1, height - 1), angle)))
         if mean < score or pixels < FULL * width * height:
+            others.append(np.asarray(contour, np.int32))
             continue
         # Of a line that waves or is bent, the rectangle is too high: the area over the length is its height.
         long, high = max(width, height), pixels / max(width, height)
         by = grown(long, high)
         size = (long + by, high + by) if width >= height else (high + by, long + by)
         boxes.append(Box(np.asarray(cv2.boxPoints((centre, size, angle)) + 0.5, np.float32), mean))
-    return boxes
+    return boxes, others
 
 
 def grown(length: float, height: float, shrunk: float = SHRUNK) -> float:

@@ -3,10 +3,8 @@
 SVD detects text with CRAFT on the first, middle and last frame of a clip and adds up the boxes' area (arXiv 2311.15127,
 App. C); more than 7 % of the frame is too much there. Here the area is of the boxes' union, so that overlapping boxes do
 not count twice. CRAFT looks at the three frames whole, and each of its boxes counts. A box of RapidOCR's counts only when it
-has the shape of a line of text, in any script: that detector also boxes single rings and crosses, and whole frames of stripes.
-
-A box that is too high for a line is looked at again in the same frame, shrunk in the middle of a plain one. Letters are found
-there too; a disc or a wall has no edges in its middle, and those of stripes all run one way.
+has the shape of a line of text, in any script, or is a title (``titles``); where a line stands on a plate close about it, the
+plate counts.
 """
 
 from __future__ import annotations
@@ -31,17 +29,16 @@ from dailies.curation.schema import field
 from dailies.curation.scorers import state_dict
 from dailies.curation.scorers.craft import Craft, check_file, check_tensors, is_weights
 from dailies.curation.scorers.dbnet import Box, DBNet, model_path, union_area
-from dailies.curation.scorers.looks import TextDetector, look
+from dailies.curation.scorers.looks import TextDetector, is_high, look
 from dailies.curation.scorers.openclip import GpuShare
 from dailies.curation.scorers.overlay import static_share
+from dailies.curation.scorers.plates import plate_about
+from dailies.curation.scorers.strokes import strokes
+from dailies.curation.scorers.titles import titles
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 
 POSITIONS = ("first", "middle", "last")
-FARTHER = 3  # by what a frame with a high box is shrunk: a title as high as the frame is then a third of it
-SURE = (0.8, 0.7)  # least score of a high box as it is and shrunk: titles have 0.85 and 0.74 or more, walls 0.6 at most
-BLOCK = 1.2  # least length over height of a high box: two lines close together are one, and a ring has 1.16 at most
-ONE_WAY = 0.9  # coherence of edges, from 0 to 1: stripes have 0.99 or more, letters 0.65 at most
-EDGES = 200.0  # least mean square of the gradient, in steps of luma by Sobel: compression leaves less on what is plain
+STROKES = 3  # least strokes of a line along which the frame's edge runs: a ring that is cut has 2
 BORDER = 0.2  # of the frame's height, at the top and at the bottom: where subtitles, tickers and most logos stand
 
 BOX = pa.struct(
@@ -77,7 +74,7 @@ class TextScorer:
     gpus: GpuShare = dataclasses.field(default=0, metadata={"meaning": False})
 
     identity: ClassVar[str] = "curation.scorers.text.Text"
-    meaning: ClassVar[int] = 3
+    meaning: ClassVar[int] = 4
     columns: ClassVar[tuple[pa.Field, ...]] = (
         field("text_area", pa.float64(), "largest of the three shares below", "share of frame"),
         *(
@@ -168,24 +165,16 @@ class TextScorer:
         self, detector: TextDetector, rgb: NDArray[np.uint8], candidates: Sequence[Box]
     ) -> list[NDArray[np.float32]]:
         """Return those boxes (4, 2) in px that are lines of text, or titles."""
-        boxes = [box.corners_42 for box in candidates if self._is_line(box.corners_42, rgb.shape[0])]
-        high = [box for box in candidates if box.score >= SURE[0] and self._may_be_title(box.corners_42, rgb)]
-        if high:
-            titles = [
-                box
-                for box in _from_farther_away(detector, rgb, self.side)
-                if box.score >= SURE[1] and _is_block(box.corners_42)
-            ]
-            boxes += [
-                box.corners_42
-                for box in high
-                if any(_holds(title.corners_42, box.corners_42.mean(0)) for title in titles)
-            ]
-        return boxes
-
-    def _may_be_title(self, box_42: NDArray[Any], rgb: NDArray[np.uint8]) -> bool:
-        height, _ = _high_and_long(box_42)
-        return height > self.height * rgb.shape[0] and _is_block(box_42) and coherence(rgb, box_42) < ONE_WAY
+        boxes = [
+            box.corners_42
+            for box in candidates
+            if self._is_line(box.corners_42, rgb.shape[0])
+            and (not _is_cut(box.corners_42, rgb) or strokes(rgb, box.corners_42) >= STROKES)
+        ]
+        high = [box for box in candidates if is_high(box, rgb, self.height)]
+        return [_with_plate(rgb, box) for box in boxes] + [
+            box.corners_42 for box in titles(detector, rgb, high, self.side)
+        ]
 
     def _is_line(self, box_42: NDArray[Any], frame_height: int) -> bool:
         height, length = _high_and_long(box_42)
@@ -198,44 +187,18 @@ def _high_and_long(box_42: NDArray[Any]) -> tuple[float, float]:
     return float(height), float(length)
 
 
-def _is_block(box_42: NDArray[Any]) -> bool:
-    height, length = _high_and_long(box_42)
-    return length >= BLOCK * height
-
-
-def _holds(box_42: NDArray[Any], point_2: NDArray[Any]) -> bool:
-    return cv2.pointPolygonTest(np.asarray(box_42, np.float32), tuple(map(float, point_2)), False) >= 0
-
-
-def _from_farther_away(detector: TextDetector, rgb: NDArray[np.uint8], side: int) -> list[Box]:
-    """Return what the detector finds in the frame shrunk in the middle of a plain one; boxes are in px of ``rgb``."""
+def _is_cut(box_42: NDArray[Any], rgb: NDArray[np.uint8]) -> bool:
+    """Return whether the frame's edge runs along a box: half a ring there has the shape of a line."""
+    (left, top), (right, bottom) = box_42.min(0), box_42.max(0)
     height, width = rgb.shape[:2]
-    small = (max(1, width // FARTHER), max(1, height // FARTHER))
-    left, top = (width - small[0]) // 2, (height - small[1]) // 2
-    ground = np.empty_like(rgb)
-    ground[:] = np.median(np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]]), axis=0)
-    ground[top : top + small[1], left : left + small[0]] = cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
-    scale = np.array([width / small[0], height / small[1]], np.float32)
-    boxes = detector.boxes(ground, side / max(height, width))
-    return [Box((box.corners_42 - np.array([left, top], np.float32)) * scale, box.score) for box in boxes]
+    if right - left < bottom - top:
+        return bool(left < 1 or right > width - 1)
+    return bool(top < 1 or bottom > height - 1)
 
 
-def coherence(rgb: NDArray[np.uint8], box_42: NDArray[Any]) -> float:
-    """Return how far the edges in the middle of a box run one way: 1 in stripes, 0 where every direction is as common.
-
-    It is (a - b) / (a + b) of the eigenvalues a >= b of the structure tensor, the sum of the gradients' outer products; 1
-    also where there is hardly an edge, as in the middle of a bright thing.
-    """
-    left, top, width, height = cv2.boundingRect(np.round(box_42).astype(np.int32))
-    inner = rgb[
-        max(0, top + height // 5) : top + height - height // 5, max(0, left + width // 5) : left + width - width // 5
-    ]
-    if not inner.size:
-        return 1.0
-    gray = cv2.cvtColor(inner, cv2.COLOR_RGB2GRAY)
-    across, down = cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)
-    xx, yy, xy = (float((a * b).mean(dtype=np.float64)) for a, b in ((across, across), (down, down), (across, down)))
-    return float(np.hypot(xx - yy, 2 * xy) / (xx + yy)) if xx + yy >= EDGES else 1.0
+def _with_plate(rgb: NDArray[np.uint8], box_42: NDArray[np.float32]) -> NDArray[np.float32]:
+    plate = plate_about(rgb, box_42)
+    return box_42 if plate is None else plate
 
 
 def first_middle_last(frames: Sequence[EvidenceFrame]) -> tuple[EvidenceFrame, EvidenceFrame, EvidenceFrame]:
