@@ -31,7 +31,7 @@ from dailies.curation.progress import Progress
 from dailies.curation.tables import DatasetTables, Folder, Table, clean_columns, point_latest
 from dailies.pipelines import engine as engines
 from dailies.pipelines.export_work import EXTRACTED, LOCATION, TAKEN_OVER, ExtractWork, ShardWork
-from dailies.pipelines.recipes.caption_makers import caption_makers
+from dailies.pipelines.recipes import caption_makers
 from dailies.pipelines.recipes.recipe import CurationRecipe
 from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep
 from dailies.pipelines.reports import ExportReport, kinds_of

@@ -22,7 +22,7 @@ from dailies.curation.tables.storage import Folder
 from dailies.curation.types import Crop
 from dailies.pipelines import exporting
 from dailies.pipelines.exporting import _is_done
-from dailies.pipelines.recipes.caption_makers import caption_makers
+from dailies.pipelines.recipes import caption_makers
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.training.data.export import Export
 from dailies.training.data.items import Clips

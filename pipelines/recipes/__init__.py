@@ -3,6 +3,7 @@
 The YAML files beside this one are the built-in recipes.
 """
 
+from dailies.pipelines.recipes.caption_makers import caption_makers
 from dailies.pipelines.recipes.obstacles import obstacles, packages_of
 from dailies.pipelines.recipes.overrides import step_of
 from dailies.pipelines.recipes.own import OwnSpec
@@ -33,6 +34,7 @@ __all__ = [
     "ScoreStep",
     "SelectStep",
     "built_in_models",
+    "caption_makers",
     "compare",
     "costs",
     "describe",
