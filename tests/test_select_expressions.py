@@ -97,6 +97,12 @@ def test_what_has_no_value_is_missing_and_not_false(text: str, falls: list[str |
     assert reasons == [word and f"mine_{word}" for word in falls]
 
 
+def test_whole_numbers_are_computed_as_floats() -> None:
+    """In 32 bits the square of 100,000 is too large."""
+    table = plain_clips(a=[0, 0]).set_column(10, "a", pa.array([100_000, 1], pa.int32()))
+    assert select(table, {"large": Rule(expression="a * a", min=1e10)})[0]["keep"].to_pylist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
