@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 import dailies as door
+from dailies.curation import schema
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.recipes.recipe import parse_recipe
 from dailies.pipelines.recipes.steps import SelectStep
+from dailies.pipelines.reports import Held
 from dailies.pipelines.selecting import select_step
 from tests.report_dataset import STEPS, build
 
@@ -33,3 +37,26 @@ def test_selections_are_compared_whatever_else_is_damaged(tmp_path: Path) -> Non
     for part in (truth.path / truth.recipe.observations).glob("*.parquet"):
         part.write_bytes(b"PAR1 of no use")
     assert door.Dataset(truth.path).diff("main", "other") == before
+
+
+def test_clips_of_two_cuts_are_compared_each_once_and_the_first_selection_says_the_split(tmp_path: Path) -> None:
+    """One clip is in both tables of clips, one in none; and groups that changed since may have moved a split."""
+    dataset = DatasetTables.create(tmp_path / "dataset")
+    lengths = {"one": {"c0": 2.0, "c1": 3.0}, "two": {"c0": 2.0, "c2": 5.0}}
+    verdicts = {"a": ("one", "train", [True, True, False, False]), "b": ("two", "test", [True, False, True, False])}
+    for name, (cut, split, keeps) in verdicts.items():
+        clips = dataset.table(f"clips/{cut}@12345678", schema.clips([]))
+        clips.append([{"clip_id": clip, "seconds": seconds} for clip, seconds in lengths[cut].items()], keys=())
+        rows = [
+            {"clip_id": f"c{n}", "split": split, "keep": keep, "reason": None if keep else name}
+            for n, keep in enumerate(keeps)
+        ]
+        judged = pa.Table.from_pylist(rows, schema=schema.SELECTIONS)
+        table = dataset.table(f"selections/{name}", schema.SELECTIONS)
+        table.replace(judged, properties={"tables": {clips.name: 0}})
+    told = door.Dataset(dataset.url).diff("a", "b")
+    both, first, second = (Held(clips=1, seconds=seconds) for seconds in (2.0, 3.0, 5.0))
+    assert (told.both, told.only_a, told.only_b) == (both, first, second)
+    assert told.neither == Held(clips=1, seconds=0.0), "its length is not known"
+    assert told.splits == {"train": {"both": both, "only_a": first, "only_b": second}}
+    assert (told.b_drops, told.a_drops) == ({"b": first}, {"a": second})

@@ -7,14 +7,14 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from dailies.curation.errors import RecipeError, UsageError
+from dailies.curation.errors import DatasetError, UsageError
 from dailies.curation.select import (
     Balance,
     Cap,
@@ -22,11 +22,12 @@ from dailies.curation.select import (
     ClipSample,
     Criteria,
     Rule,
-    check_rules,
+    Unjudged,
     judging,
     preview,
     select,
 )
+from tests.test_select import clips as plain_clips
 
 Row = dict[str, Any]
 
@@ -249,10 +250,10 @@ CRITERIA = {
     "caps": Criteria(
         rules={"text": Rule(max=0.8)},
         at_most={
-            "source_id": Cap(count=9, keep="longest"),
-            "label": Cap(count=12, keep="-motion"),
-            "manifest.license": Cap(count=7, keep="frames"),
-            "stream": Cap(count=20),
+            "label": Cap(count=9, keep="-motion"),
+            "source_id": Cap(count=3, keep="longest"),
+            "manifest.license": Cap(count=4, keep="frames"),
+            "stream": Cap(count=4),
         },
     ),
     "balance": Criteria(balance=Balance(column="label", most=1.1, seed=3), sample=ClipSample(clips=20, seed=1)),
@@ -282,6 +283,7 @@ def test_sql_says_what_the_plain_way_says(asked: str) -> None:
     assert seen["duplicate"]
     assert seen["overlapping"]
     assert len(seen) > 4, "the random tables must have something to drop"
+    assert all(seen[f"{column.replace('.', '_')}_cap"] for column in criteria.at_most)
 
 
 def test_over_sixty_reasons_are_told_apart() -> None:
@@ -297,6 +299,40 @@ def test_over_sixty_reasons_are_told_apart() -> None:
         assert at[row["clip_id"]] == ([f"x{number}_high"] if row["status"] == "ok" else [row["status"]])
 
 
+def test_what_a_rule_of_others_asks_is_told_in_words() -> None:
+    groups = ({"a": Rule(min=1, max=2)}, {"b": Rule(one_of=("y", "x")), "c": Rule(expression="a > 0")})
+    table = plain_clips(a=[1.0, 3.0], b=["x", "z"])
+    _, limits = select(table, {"either": Rule(any=groups), "each": Rule(all=groups)})
+    first, second = "a ≥ 1 and a ≤ 2", "(b in [x, y] and (a > 0))"
+    assert limits == {"either": {"holds": f"{first} or {second}"}, "each": {"holds": f"{first} and {second}"}}
+
+
+def test_true_is_one_and_no_other_number() -> None:
+    table = plain_clips(hd=[True, False])
+    for allowed, falls in (((1,), [None, "hd_other"]), ((0,), ["hd_other", None]), ((2,), ["hd_other"] * 2)):
+        assert select(table, {"hd": Rule(one_of=allowed)})[0]["reason"].to_pylist() == falls
+
+
+@pytest.mark.parametrize("nulls", ["keep", "drop"])
+def test_a_word_where_numbers_are_needed_is_refused_whatever_is_missing(nulls: Any) -> None:
+    table = plain_clips(manifest=['{"x": "4"}', '{"x": "many"}', None])
+    with pytest.raises(UsageError, match=r"'manifest\.x' is text; this rule needs numbers"):
+        select(table, {"manifest.x": Rule(min=1, nulls=nulls)})
+
+
+def test_whole_numbers_beside_others_stay_what_they_are() -> None:
+    """Excludes a column of whole numbers, in which 3.5 is 4."""
+    table = plain_clips(manifest=['{"x": 3.5}', '{"x": 4}', '{"x": null}'])
+    reasons = select(table, {"manifest.x": Rule(min=3.6, nulls="keep")})[0]["reason"].to_pylist()
+    assert reasons == ["manifest_x_low", None, None]
+
+
+@pytest.mark.parametrize("name", ["a~b", "a/b", "a~1b", "~0/1", 'a"b', "a'b", "a, b"])
+def test_a_manifests_column_may_have_any_name(name: str) -> None:
+    table = plain_clips(manifest=[json.dumps({name: 1}), json.dumps({name: 3, "a": 1, "b": 1})])
+    assert select(table, {f"manifest.{name}": Rule(min=2)})[0]["keep"].to_pylist() == [False, True]
+
+
 def test_a_manifests_column_of_several_types_is_text() -> None:
     rows = exact(table(2))
     verdicts, _ = select(
@@ -310,121 +346,67 @@ def test_a_manifests_column_of_several_types_is_text() -> None:
             assert at[row["clip_id"]] == ([f"manifest_mixed_{word}"] if word else [])
 
 
-# ---- expressions -----------------------------------------------------------------------------------------------------
-
-EXPRESSIONS: Mapping[str, Callable[[Row], Any]] = {
-    "text < 0.5 and motion > 1": lambda r: r["text"] < 0.5 and r["motion"] > 1,
-    "not (text < 0.5 or label = 'a')": lambda r: not (r["text"] < 0.5 or r["label"] == "a"),
-    "frames + 2 * frames - 1 >= 5": lambda r: 3 * r["frames"] - 1 >= 5,
-    "(frames + 2) * frames == 8": lambda r: (r["frames"] + 2) * r["frames"] == 8,
-    "-frames < -2": lambda r: r["frames"] > 2,
-    "frames / 4 = 0.75": lambda r: r["frames"] == 3,
-    "abs(text - 0.5) between 0.1 and 0.3": lambda r: 0.1 <= abs(r["text"] - 0.5) <= 0.3,
-    "label in ('a', 'it''s') or text <> text": lambda r: r["label"] == "a",
-    "manifest.rating >= 2": lambda r: value_of(r, "manifest.rating") >= 2,
-    "split like 'val%' and length(label) = 1": lambda r: r["split"] == "validation",
-    "least(text, frames) < 0.1": lambda r: min(r["text"], r["frames"]) < 0.1,
-    "sqrt(text) > 0.9": lambda r: r["text"] > 0.81,
-}
-READ = {"motion": "motion", "label": "label", "frames": "frames", "manifest.rating": "manifest.rating"}
+# ---- several tables --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", EXPRESSIONS)
-def test_an_expression_is_what_it_says(text: str) -> None:
-    rows = exact(table(5))
-    verdicts, limits = select(
-        arrow(rows), {"mine": Rule(expression=text, nulls="keep")}, duplicates="keep", overlaps="keep"
-    )
-    assert limits == {"mine": {"holds": text}}
-    at = {row["clip_id"]: row["reasons"] for row in verdicts.to_pylist()}
-    checked = 0
-    for row in rows:
-        if row["status"] == "ok" and all(value_of(row, name) is not None for name in READ if name in text):
-            assert at[row["clip_id"]] == ([] if EXPRESSIONS[text](row) else ["mine_unmet"])
-            checked += 1
-    assert checked > 30
+def test_the_split_of_groups_holds_and_that_of_clips_where_there_is_none() -> None:
+    """In verdicts, and where a rule asks for it."""
+    table = plain_clips(x=[0] * 4)  # cut into train
+    groups = pa.table({"clip_id": ["c02", "c01", "c00"], "of_group": ["test", "validation", None]})
+    scores = [ClipRows(rows=groups, shown={"split": "of_group"})]
+    criteria = Criteria(rules={"split": Rule(one_of=("train", "test"))})
+    with judging(ClipRows(rows=table), criteria, scores=scores) as judged:
+        verdicts = pa.concat_tables(judged.verdicts())
+    assert verdicts["split"].to_pylist() == ["train", "validation", "test", "train"]
+    assert verdicts["reason"].to_pylist() == [None, "split_other", None, None]
 
 
-def test_a_value_that_is_computed_has_limits_as_a_column() -> None:
-    """What has none, since something is missing or divided by zero, is missing."""
-    rows = exact(table(6))
-    rule = Rule(expression="text / frames", max_quantile=0.5, nulls="drop")
-    verdicts, limits = select(arrow(rows), {"ratio": rule}, duplicates="keep", overlaps="keep")
-    usable = [row for row in rows if row["status"] == "ok"]
-    ratios = sorted(row["text"] / row["frames"] for row in usable if row["frames"])
-    assert limits == {"ratio": {"expression": "text / frames", "max": ratios[math.ceil(len(ratios) / 2) - 1]}}
-    found = Counter(reason for reasons in verdicts["reasons"].to_pylist() for reason in reasons)
-    assert found["ratio_missing"] == sum(not row["frames"] for row in usable)
-    assert found["ratio_high"] == len(ratios) // 2
+def test_a_table_that_has_a_clip_twice_is_refused() -> None:
+    twice = ClipRows(rows=pa.table({"clip_id": ["c01", "c01"], "score": [1.0, 2.0]}))
+    criteria = Criteria(rules={"score": Rule(min=1, nulls="keep")})
+    with (
+        pytest.raises(DatasetError, match="2 are 3 rows with their scores"),
+        judging(ClipRows(rows=plain_clips(x=[0, 0])), criteria, scores=[twice]),
+    ):
+        pass
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("text <", "something is missing at its end"),
-        ("(text < 1", r"'\)' is missing at its end"),
-        ("text < 1 motion", "'motion' is not understood here"),
-        ("read_text('/etc/passwd') = 'x'", "unknown function 'read_text'"),
-        ("absolute(text) < 1", r"unknown function 'absolute'.*abs"),
-        ("(select 1) = 1", "not understood|is missing"),
-        ("text < 1; drop table facts", "';.*not understood"),
-        ("text < 1 -- all", "'--? all' is not understood"),
-        ("abs(text, 1) < 1", "abs takes 1 value, not 2"),
-        ("text < 1e999", "too large"),
-        ("text and true", "'and' needs true or false|and needs true or false"),
-    ],
-)
-def test_what_is_no_expression_is_refused_before_work(text: str, said: str) -> None:
-    columns = {"text": pa.float64(), "motion": pa.float32()}
-    with pytest.raises(UsageError, match=said):
-        check_rules(Criteria(rules={"mine": Rule(expression=text)}), columns)
+def test_what_was_kept_is_counted_and_the_commonest_reason_comes_first() -> None:
+    table = plain_clips(x=[0, 9, 9, 5, 5, 5], y=[9, 9, 0, 0, 0, 0], seconds=[1.0, 2.0, 4.0, 8.0, 16.0, None])
+    criteria = Criteria(rules={"x": Rule(min=1), "y": Rule(min=1)})
+    with judging(ClipRows(rows=table), criteria) as judged:
+        list(judged.verdicts())
+        seen = preview(judged, criteria)
+    assert list(judged.reasons.items()) == [("y_low", 4), ("x_low", 1)]
+    assert (judged.clips, judged.kept, judged.kept_seconds) == (6, 1, 2.0)
+    assert (seen.clips, seen.kept, seen.kept_seconds) == (6, 1, 2.0)
 
 
-@pytest.mark.parametrize(
-    ("criteria", "said"),
-    [
-        (Criteria(rules={"mine": Rule(expression="label < 1")}), "rule mine: .*< needs"),
-        (Criteria(rules={"mine": Rule(expression="text + 1")}), "is a number, not true or false"),
-        (Criteria(rules={"mine": Rule(expression="label = 'a'", min=1)}), "is true or false; min and max need a number"),
-        (Criteria(rules={"text": Rule(expression="text > 1")}), "rule text: is a column's name"),
-        (Criteria(rules={"sample": Rule(expression="text > 1")}), "rules.sample: sample stands beside rules"),
-        (Criteria(rules={"either": Rule(any=({"label": Rule(min=1)},))}), "column 'label' is text; this rule needs"),
-        (Criteria(at_most={"text": Cap(count=1)}), "at_most: column 'text' is double; it needs one of words"),
-        (Criteria(at_most={"label": Cap(count=1, keep="longset")}), r"unknown column 'longset'.*did you mean longest"),
-        (Criteria(at_most={"label": Cap(count=1, keep="-label")}), "is by a column of numbers"),
-        (Criteria(balance=Balance(column="text")), "balance: column 'text' is double"),
-    ],
-)  # fmt: skip
-def test_columns_are_held_against_what_is_asked_of_them(criteria: Criteria, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        check_rules(criteria, {"text": pa.float64(), "label": pa.string(), "seconds": pa.float64()})
+def test_a_value_of_which_half_the_median_is_less_than_a_clip_keeps_one() -> None:
+    table = plain_clips(label=["a", "b", "b", "c", None])
+    balance = Balance(column="label", most=0.5)
+    verdicts, limits = select(table, {}, balance=balance, sample=ClipSample(clips=9))
+    assert limits == {
+        "balance": {"column": "label", "median": 1, "count": 1},
+        "sample": {"clips": 9, "of": 4},  # of what balance leaves
+    }
+    kept = verdicts["keep"].to_pylist()
+    assert (kept[0], sorted(kept[1:3]), kept[3:]) == (True, [False, True], [True, True])
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda: Rule(any=({"a": Rule(min=1)},), min=1),
-        lambda: Rule(any=()),
-        lambda: Rule(all=({},)),
-        lambda: Rule(any=({"a": Rule(min=1)},), nulls="drop"),
-        lambda: Rule(expression="a >"),
-        lambda: Cap(count=0),
-        lambda: ClipSample(),
-        lambda: ClipSample(clips=1, share=0.5),
-        lambda: Balance(column="a", most=0),
-    ],
-)  # fmt: skip
-def test_what_says_nothing_or_two_things_is_refused(wrong: Callable[[], Any]) -> None:
-    with pytest.raises(RecipeError):
-        wrong()
-
-
-def test_a_null_within_others_is_an_error_unless_its_rule_says_what_it_means() -> None:
-    clips = arrow(exact(table(3)))
-    with pytest.raises(UsageError, match=r"column 'motion' is null for .* nulls: keep or nulls: drop"):
-        select(clips, {"either": Rule(any=({"motion": Rule(min=1)}, {"text": Rule(max=0.5)}))})
-    with pytest.raises(UsageError, match=r"rule 'mine': motion > 1 is null for"):
-        select(clips, {"mine": Rule(expression="motion > 1")})
+def test_a_rule_is_not_asked_where_one_of_its_columns_says_nothing() -> None:
+    table = plain_clips(a=[0.0, 0.0, 0.0, 5.0], b=[0.0] * 4)
+    unjudged = {
+        "a": Unjudged(why="a", sources=pa.array(["s00"])),
+        "b": Unjudged(why="b", sources=pa.array(["s01"])),
+    }
+    criteria = Criteria(rules={"both": Rule(expression="a + b", min=1)})
+    with judging(ClipRows(rows=table), criteria, unjudged=unjudged) as judged:
+        verdicts = pa.concat_tables(judged.verdicts())
+        (limit,) = preview(judged, criteria).limits
+    assert verdicts["reason"].to_pylist() == [None, None, "both_low", None]
+    assert judged.limits["both"]["not_applied"].startswith("2 clips")
+    assert limit.keeps == 0.5, "of the two that are asked"
 
 
 # ---- samples and previews --------------------------------------------------------------------------------------------
