@@ -79,7 +79,7 @@ def _said(column: pa.Field | None, what: str) -> str:
 
 
 def _captions(recipe: CurationRecipe) -> list[str]:
-    return [known.name for step in recipe.steps if isinstance(step, CaptionStep) for known in step.shown.values()]
+    return [step.name for step in recipe.steps if isinstance(step, CaptionStep)]
 
 
 def _scores(clips: JudgedClips, fields: dict[str, pa.Field]) -> Iterator[Score]:
