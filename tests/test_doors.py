@@ -63,6 +63,7 @@ CURATION = (
         "curation/observers",
         "curation/detectors",
         "curation/camera_words",
+        "curation/transformers_folder",
         "curation/chat",
         "curation/scorers",
         "curation/captioners",
@@ -123,8 +124,21 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/detectors": (*READING, "curation/observers"),
     "curation/caption_fields": ("curation/errors",),
     "curation/camera_words": ("curation/observers",),
-    "curation/chat": (*SHARED, "curation/model_folders"),
-    "curation/scorers": (*SHARED, "curation/observers", "curation/chat", "curation/camera_words"),
+    "curation/transformers_folder": (
+        "curation/errors",
+        "curation/config",
+        "curation/inside",
+        "curation/downloads",
+        "curation/litter",
+    ),
+    "curation/chat": (*SHARED, "curation/transformers_folder"),
+    "curation/scorers": (
+        *SHARED,
+        "curation/observers",
+        "curation/chat",
+        "curation/camera_words",
+        "curation/transformers_folder",
+    ),
     "curation/captioners": (
         *SHARED,
         "curation/observers",
@@ -182,12 +196,15 @@ RAY_DOORS = {f"pipelines/{name}.py" for name in ("clusters", "engine", "private_
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/captioners/coca.py",
+    "curation/captioners/coca_steps.py",
     "curation/captioners/decoding.py",
+    "curation/chat/chat_folder.py",
+    "curation/chat/generation.py",
+    "curation/chat/inputs.py",
     "curation/scorers/aesthetic_heads.py",
     "curation/scorers/craft.py",
     "curation/scorers/encoders.py",
     "curation/scorers/image_classifier.py",
-    "curation/scorers/openclip.py",
     "curation/scorers/raft.py",
     "curation/scorers/state_dict.py",
 }
