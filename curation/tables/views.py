@@ -56,9 +56,8 @@ def column_names(table: str, stored: Iterable[str], prefixes: Mapping[str, str])
         prefix = prefixes.get(rest, "")
         return {name: _of_model(name, rest, f"{prefix}{name}") for name in stored if name != "source_id"}
     if group == "captions":
-        step = f"caption_{rest}"
-        text = {"text": step}
-        return {name: _of_model(name, step, text.get(name, f"{step}_{name}")) for name in stored if name != "source_id"}
+        known = {KEY: KEY, "text": f"caption_{rest}"}
+        return {name: known.get(name, f"{name}_{rest}") for name in stored if name != "source_id"}
     if group == "duplicates":
         return {name: name for name in stored if name != "source_id"}
     if group == "signatures":
