@@ -7,9 +7,9 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from dailies.curation.errors import DailiesError, Damaged, RecipeError
 
@@ -42,6 +42,15 @@ SPEC = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 What checks them is built when the first is made: a command pays for those that it uses.
 """
 
+
+def _share_or_whole(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError("a worker gets a share of one GPU, or whole ones; set at most 1, or a whole number")
+    return gpus
+
+
+GpuShare = Annotated[float, Field(ge=0), AfterValidator(_share_or_whole)]
+"""GPUs of one worker: several workers may share one, and none has one and a half, as Ray counts them."""
 
 MOST_TEXT = 1 << 20
 """Characters that a recipe may have."""

@@ -21,7 +21,9 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _local: ContextVar[bool] = ContextVar("local", default=False)
 
 
-def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
+def download_snapshot(
+    repository: str, *, wanted: Sequence[str], unwanted: Sequence[str] = (), revision: str | None = None
+) -> Path:
     """Return the folder of ``repository``'s files that match ``wanted`` and not ``unwanted``; what is there is not fetched.
 
     Raises what ``huggingface_hub.snapshot_download`` raises, and inside ``local_only`` its ``LocalEntryNotFoundError`` for
@@ -34,6 +36,7 @@ def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Seque
         return Path(
             snapshot_download(
                 repository,
+                revision=revision,
                 allow_patterns=list(wanted),
                 ignore_patterns=list(unwanted) or None,
                 tqdm_class=download.bar_class(),
@@ -42,17 +45,29 @@ def download_snapshot(repository: str, *, wanted: Sequence[str], unwanted: Seque
         )
 
 
-def hub_folder(repository: str, *, named: str, wanted: Sequence[str], because: str = "") -> Path:
-    """Return the folder of a hub's repository, of which what is ``wanted`` is fetched, and nothing of its folders.
+def hub_folder(
+    repository: str,
+    *,
+    named: str,
+    wanted: Sequence[str],
+    because: str = "",
+    revision: str | None = None,
+    folders: Sequence[str] = (),
+) -> Path:
+    """Return the folder of a hub's repository, of which what is ``wanted`` is fetched, and of its folders only ``folders``.
 
-    ``named``: the parameter that names it, as errors say it, after which ``because`` comes. Raises ``UsageError``.
+    ``named``: the parameter that names it, as errors say it, after which ``because`` comes. ``revision``: a branch, tag or
+    commit. Raises ``UsageError``.
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return download_snapshot(repository, wanted=wanted, unwanted=["*/*"])
+        folder = download_snapshot(repository, wanted=wanted, unwanted=["*/*"], revision=revision)
+        if folders:
+            download_snapshot(repository, wanted=folders, revision=revision)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UsageError(f"{named}: {because}the hub cannot deliver it: {type(error).__name__}") from error
+    return folder
 
 
 @contextmanager

@@ -33,6 +33,7 @@
         ├── Changed              the bytes are no longer those that were observed
         ├── Defect               the code failed on it in a way it should not: worth a report
         ├── OwnCode              the user's own scorer or captioner raised on it
+        ├── Unanswered           a chat model was asked about it, and there is no answer
         ├── Hung                 no progress within the time limit; its process was killed
         └── Crashed              its process died while decoding
 """
@@ -195,7 +196,11 @@ class OwnCode(SourceError):
     kind = "own_code"
 
 
-RETRIED = frozenset({Defect.kind, OwnCode.kind})
+class Unanswered(SourceError):
+    kind = "unanswered"
+
+
+RETRIED = frozenset({Defect.kind, OwnCode.kind, Unanswered.kind})
 """Kinds of failures that are no fault of the file: the next run tries them again by itself."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,16 @@ CLASSES = {
     "processor_class": PROCESSORS,
     "image_processor_type": PROCESSORS,
     "feature_extractor_type": PROCESSORS,
+    "video_processor_type": frozenset(),
 }
 """Key → names that it may have, in the files that decide which class is made."""
 
-DECIDING = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+DECIDING = (
+    *("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"),
+    "video_preprocessor_config.json",
+)
+TEMPLATE, TEMPLATES = "chat_template", ("chat_template.jinja", "chat_template.json")
+"""The key, and the files, of how a model is asked: transformers renders them in a sandbox, where no code is reached."""
 FILES = ("tokenizer_file", "vocab_file", "merges_file", "spm_file", "sentencepiece_model_file", "added_tokens_file")
 INDEX = ".safetensors.index.json"
 LARGEST = 256 << 20  # bytes of a file that is read at once
@@ -96,23 +102,40 @@ SIZES = frozenset(
     }
 )
 """Keys of what makes pictures ready that say how large these become."""
+EDGES = frozenset({"shortest_edge", "longest_edge"})
+"""Those of them by which some processors, such as Qwen's, count all pixels of a picture or a video, and not a side's."""
 WORDS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})  # a vocabulary's keys are words
 
 
-def refuse_code(folder: Path, *, pickles: bool = True, classes: Mapping[str, frozenset[str]] = CLASSES) -> None:
+def model_name(model: str) -> str:
+    """Return a model as tables name it: a folder by its last part, for the rest of a path says where somebody works."""
+    return Path(model).name if Path(model).is_dir() else model
+
+
+def refuse_code(
+    folder: Path,
+    *,
+    pickles: bool = True,
+    classes: Mapping[str, frozenset[str]] = CLASSES,
+    templates: bool = False,
+    most_side: int = MOST_SIDE,
+) -> None:
     """Raise ``Damaged`` if a file under ``folder`` is code or asks for some; with ``pickles``, also if it may hold one.
 
-    ``classes``: the names that its settings may have, as in ``CLASSES``.
+    Args:
+        classes: the names that its settings may have, as in ``CLASSES``.
+        templates: a chat template may be there, for a model that is asked.
+        most_side: how large ``EDGES`` may be; whatever it is, other sides are ``MOST_SIDE`` px at most.
     """
     suffixes = CODE | PICKLES if pickles else CODE - PICKLES
     for path in sorted(folder / entry.name for entry in inside.walk(folder)):
-        if path.suffix.lower() in suffixes:
+        if path.suffix.lower() in suffixes and not (templates and path.name in TEMPLATES):
             raise Damaged(
                 f"{folder}: {path.relative_to(folder)} may hold code; a model's folder may hold safetensors and data only"
             )
         _refuse_vast(path)
         if path.suffix.lower() == ".json":
-            refuse_settings(path, classes)
+            refuse_settings(path, classes, templates=templates, most_side=most_side)
 
 
 def refuse_settings_in(folder: Path) -> None:
@@ -137,32 +160,44 @@ def _refuse_vast(path: Path) -> None:
         raise Damaged(f"{path}: is over {LARGEST >> 20} MB; no settings and no words of a model are")
 
 
-def refuse_settings(path: Path, classes: Mapping[str, frozenset[str]] = CLASSES) -> None:
-    """Raise ``Damaged`` if a JSON file of a model asks for code, for another class than is allowed, or for other files."""
+def refuse_settings(
+    path: Path,
+    classes: Mapping[str, frozenset[str]] = CLASSES,
+    *,
+    templates: bool = False,
+    most_side: int = MOST_SIDE,
+) -> None:
+    """Raise ``Damaged`` if a JSON file of a model asks for code, for another class than is allowed, or for other files.
+
+    The arguments are those of ``refuse_code``.
+    """
     if path.name in WORDS:
         return
     try:
         row = read_json(inside.read_named(path, most=LARGEST), str(path), Damaged)
     except OSError as error:
         raise Damaged(f"{path}: cannot be read: {error.strerror}") from error
-    refuse_asking(row, path)
+    refuse_asking(row, path, allowed={TEMPLATE} if templates else set())
     for key, value in _pairs(row):
         if value and path.name in DECIDING and key in classes and not _names(value) <= classes[key]:
             raise Damaged(f"{path}: {key}={_short(value)}: is no class that dailies loads")
     if path.name == "config.json":
         refuse_vast(row, path)
-    if path.name in ("preprocessor_config.json", "processor_config.json"):
-        _refuse_large(row, path)
+    if path.name in ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"):
+        _refuse_large(row, path, most_side)
     if path.name.endswith(INDEX):
         _refuse_shards(path, row)
 
 
-def refuse_asking(row: Any, path: Path) -> None:
-    """Raise ``Damaged`` if settings, read from ``path``, ask for code or for files elsewhere, at any depth."""
+def refuse_asking(row: Any, path: Path, *, allowed: Collection[str] = ()) -> None:
+    """Raise ``Damaged`` if settings, read from ``path``, ask for code or for files elsewhere, at any depth.
+
+    ``allowed``: of ``ASKS``, keys that may be there.
+    """
     for key, value in _pairs(row):
         if value in (None, False, "", [], {}):
             continue
-        if key in ASKS:
+        if key in ASKS and key not in allowed:
             raise Damaged(
                 f"{path}: {key}={_short(value)}: asks for code, and none from a model's folder runs; leave it out"
             )
@@ -184,11 +219,12 @@ def refuse_vast(row: Any, path: Path) -> None:
             raise Damaged(f"{path}: {key}={number}: is more than any model has; get it whole, from whom you trust")
 
 
-def _refuse_large(row: Any, path: Path) -> None:
+def _refuse_large(row: Any, path: Path, most: int) -> None:
     """Raise ``Damaged`` if pictures are to be made larger than any model looks at: each would take gigabytes."""
     for key, value in _pairs(row):
-        if key in SIZES and (number := max(_numbers(value), default=0)) > MOST_SIDE:
-            raise Damaged(f"{path}: {key}={number}: is more than {MOST_SIDE} px; get it whole, from whom you trust")
+        limit = max(most, MOST_SIDE) if key in EDGES else MOST_SIDE
+        if key in SIZES and (number := max(_numbers(value), default=0)) > limit:
+            raise Damaged(f"{path}: {key}={number}: is more than {limit} px; get it whole, from whom you trust")
 
 
 def _numbers(value: Any) -> Iterator[int | float]:

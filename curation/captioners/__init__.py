@@ -17,11 +17,11 @@ from dailies.curation.captioners.captions import (
     Caption,
     Status,
     caption_table,
-    model_name,
 )
 from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.motion import MotionCaptioner
+from dailies.curation.captioners.video import VideoCaptioner
 from dailies.curation.scorers import Scorer
 
 # The same protocol, with ``COLUMNS`` for its columns.
@@ -31,6 +31,7 @@ CAPTIONERS: dict[str, Any] = {
     "coca": CocaCaptioner,
     "motion": MotionCaptioner,
     "fuse": FuseCaptioner,
+    "video": VideoCaptioner,
 }
 
 __all__ = [
@@ -45,6 +46,6 @@ __all__ = [
     "FuseCaptioner",
     "MotionCaptioner",
     "Status",
+    "VideoCaptioner",
     "caption_table",
-    "model_name",
 ]

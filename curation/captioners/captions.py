@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from dailies.curation.errors import SourceError
-from dailies.curation.schema import field
+from dailies.curation.chat import Reply, prompt_hash
+from dailies.curation.errors import SourceError, Unanswered
+from dailies.curation.schema import digest, field
+from dailies.curation.types import Evidence
 
 Status = Literal["ok", "truncated", "blocked", "empty", "failed"]
 STATUSES: dict[Status, str] = {
@@ -87,9 +88,30 @@ def caption_table(
     return rows
 
 
-def model_name(model: str) -> str:
-    """Return a model as tables name it: a folder by its last part, for the rest of a path says where somebody works."""
-    return Path(model).name if Path(model).is_dir() else model
+def caption_of(reply: Reply, *, prompt: str) -> Caption:
+    """Return a chat model's reply to ``prompt`` as a caption."""
+    written = reply.outcome in ("ok", "truncated")
+    failed = Unanswered(reply.why or STATUSES[reply.outcome])
+    if reply.kind is not None:
+        failed.kind = reply.kind
+    return Caption(
+        text=reply.text if written else None,
+        tokens=reply.tokens if written else None,
+        status=reply.outcome,
+        error=None if written else failed,
+        model=reply.model,
+        revision=reply.revision,
+        prompt_hash=prompt_hash(prompt),
+        prompt_tokens=reply.prompt_tokens,
+    )
+
+
+def seed_of(seed: int, clip: Evidence, content: Sequence[str]) -> int:
+    """Return a seed of what the clip shows, which its columns ``content`` tell: a caption depends neither on the batch or the
+    worker that it falls to, nor on where its source lies, as a clip's id does."""
+    span = clip.span
+    parts = [clip.columns[name] for name in content]
+    return int(digest("caption", seed, *parts, span.start, span.end, span.time_base)[:15], 16)
 
 
 def _row(caption: Caption) -> dict[str, Any]:

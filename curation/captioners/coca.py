@@ -16,10 +16,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dailies.curation.captioners import decoding
-from dailies.curation.captioners.captions import COLUMNS, Caption, Status, caption_table, model_name
+from dailies.curation.captioners.captions import COLUMNS, Caption, Status, caption_table, seed_of
 from dailies.curation.config import SPEC
 from dailies.curation.errors import UsageError
-from dailies.curation.schema import digest
+from dailies.curation.model_folders import model_name
 from dailies.curation.scorers import openclip
 from dailies.curation.types import Evidence
 
@@ -98,11 +98,5 @@ class CocaCaptioner(openclip.OpenClip):
             return decoding.beam(
                 model, image, special, max_tokens, beams=self.beams, length_penalty=self.length_penalty
             )
-        generators = [torch.Generator().manual_seed(self._seed_of(clip)) for clip in clips]
+        generators = [torch.Generator().manual_seed(seed_of(self.seed, clip, self.needs)) for clip in clips]
         return decoding.top_p(model, image, special, max_tokens, share=self.top_p, generators=generators)
-
-    def _seed_of(self, clip: Evidence) -> int:
-        """Return a seed of what the clip shows: a caption depends neither on the batch or the worker that it falls to, nor on
-        where its source lies, as a clip's id does."""
-        span, content = clip.span, [clip.columns[name] for name in self.needs]
-        return int(digest("caption", self.seed, *content, span.start, span.end, span.time_base)[:15], 16)

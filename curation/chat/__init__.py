@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from dailies.curation.chat.asking import Ask, ChatImage, ChatModel, Outcome, Reply
+from dailies.curation.chat.inputs import spread
 from dailies.curation.chat.prompts import Prompt, prompt_hash, prompt_names, prompt_text
+from dailies.curation.chat.transformers_chat import TransformersChat
 
-CHAT_MODELS: dict[str, Any] = {}
+CHAT_MODELS: dict[str, Any] = {"transformers": TransformersChat}
 
 __all__ = [
     "CHAT_MODELS",
@@ -20,7 +22,9 @@ __all__ = [
     "Outcome",
     "Prompt",
     "Reply",
+    "TransformersChat",
     "prompt_hash",
     "prompt_names",
     "prompt_text",
+    "spread",
 ]

@@ -42,13 +42,14 @@ class Ask:
 class Reply:
     """An answer. ``text``: empty where ``outcome`` is blocked, empty or failed; then ``why`` says it in a line.
 
-    ``tokens`` were written and ``prompt_tokens`` read, pictures included; None where nobody counts them. ``model`` and
-    ``revision`` are those that answered, as they say it.
+    ``kind``: of what failed, where that is known: a word as ``SourceError`` has. ``tokens`` were written and ``prompt_tokens``
+    read, pictures included; None where nobody counts them. ``model`` and ``revision`` are those that answered, as they say it.
     """
 
     text: str
     outcome: Outcome = "ok"
     why: str | None = None
+    kind: str | None = None
     tokens: int | None = None
     prompt_tokens: int | None = None
     model: str

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from dailies.curation import video
+from dailies.curation import transformers_folder, video
 from dailies.curation.config import SPEC
 from dailies.curation.downloads import HUB_ID
 from dailies.curation.errors import UsageError
-from dailies.curation.scorers import openclip, transformers_folder
+from dailies.curation.scorers import encoder_folder, openclip
 from dailies.curation.scorers.openclip_folder import CONFIG
 from dailies.curation.types import EvidenceFrame
 
@@ -51,7 +51,7 @@ class ImageTextModel(openclip.OpenClip):
     def check(self) -> None:
         """Raise ``Damaged`` or ``UsageError`` for a folder that is not sound, a hub's too: before any work."""
         if _transformers(self.model):
-            transformers_folder.check(transformers_folder_of(self.model))
+            encoder_folder.check(encoder_folder.folder_of(self.model))
         else:
             openclip.check(self.model)
 
@@ -60,7 +60,7 @@ class ImageTextModel(openclip.OpenClip):
         if not _transformers(self.model):
             openclip.fetch(self.model)
         else:
-            transformers_folder_of(self.model)
+            encoder_folder.folder_of(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,9 @@ def batches_ahead(
 def encoder_weights(name: str) -> str:
     """Return what pins a model: the sha256 of its folder's files, a hub's too, else the name that open_clip resolves."""
     return (
-        transformers_folder.fingerprint(transformers_folder_of(name)) if _transformers(name) else openclip.weights(name)
+        transformers_folder.fingerprint(encoder_folder.folder_of(name))
+        if _transformers(name)
+        else openclip.weights(name)
     )
 
 
@@ -157,7 +159,7 @@ def load_encoder(name: str, *, gpu: bool = False) -> Encoder:
     """Load a model. Raises ``UsageError`` for a name that stands for nothing, ``Damaged`` for a folder that is not sound."""
     device = "cuda" if gpu else "cpu"
     if _transformers(name):
-        return _of_transformers(transformers_folder.load(transformers_folder_of(name), device), device)
+        return _of_transformers(encoder_folder.load(encoder_folder.folder_of(name), device), device)
     return _of_open_clip(openclip.load(name, gpu=gpu))
 
 
@@ -169,12 +171,6 @@ def _transformers(name: str) -> bool:
     if folder.is_dir():
         return (folder / transformers_folder.CONFIG).is_file() and not (folder / CONFIG).is_file()
     return HUB_ID.fullmatch(name) is not None
-
-
-def transformers_folder_of(name: str) -> Path:
-    """Return the folder of a model in transformers' format, that of a hub's repository once it is fetched."""
-    folder = Path(name)
-    return folder if folder.is_dir() else transformers_folder.fetched(name)
 
 
 def _of_open_clip(loaded: openclip.Loaded) -> Encoder:
@@ -191,7 +187,7 @@ def _of_open_clip(loaded: openclip.Loaded) -> Encoder:
     )
 
 
-def _of_transformers(parts: transformers_folder.Parts, device: str) -> Encoder:
+def _of_transformers(parts: encoder_folder.Parts, device: str) -> Encoder:
     from PIL import Image
 
     def prepare(rgb: NDArray[np.uint8]) -> Features:

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dailies.curation.config import offered, read_object
-from dailies.curation.downloads import HUB_ID, hub_folder
-from dailies.curation.errors import Damaged, UsageError, first_line
+from dailies.curation import transformers_folder
+from dailies.curation.config import offered
+from dailies.curation.errors import UsageError
 from dailies.curation.litter import without_litter
 from dailies.curation.model_folders import CLASSES, refuse_code
-from dailies.curation.scorers import transformers_folder
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WANTED = (CONFIG, PROCESSOR, "*.safetensors", "*.safetensors.index.json")
@@ -49,22 +48,14 @@ class ImageClassifier:
 
 def load_classifier(name: str, *, gpu: bool = False) -> ImageClassifier:
     """Load a classifier. Raises ``UsageError`` for a name of nothing, and ``Damaged`` for a folder that asks for code."""
-    from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     folder = folder_of(name)
     labels = check_folder(folder, name)
     device = "cuda" if gpu else "cpu"
-    safe = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        processor = AutoImageProcessor.from_pretrained(str(folder), **safe)
-        model, report = AutoModelForImageClassification.from_pretrained(
-            str(folder), use_safetensors=True, output_loading_info=True, **safe
-        )
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
-        raise UsageError(f"classifier={name!r}: does not load as an image classifier: {first_line(error)}") from error
-    if missing := sorted(map(str, report.get("missing_keys", ()))):
-        raise UsageError(f"classifier={name!r}: {len(missing)} tensors are missing, {missing[0]} first; get it whole")
+    with transformers_folder.loading(f"classifier={name!r}"):
+        processor = AutoImageProcessor.from_pretrained(str(folder), **transformers_folder.SAFE)
+        model = transformers_folder.load_whole(AutoModelForImageClassification.from_pretrained, folder)
     apart = len(labels) == 1 or model.config.problem_type == "multi_label_classification"
     return ImageClassifier(
         model=model.eval().to(device), processor=processor, labels=labels, apart=apart, device=device
@@ -82,7 +73,7 @@ def check_folder(folder: Path, name: str) -> tuple[str, ...]:
             raise UsageError(f"classifier={name!r}: has no {file}; give a folder of transformers, or a hub id ORG/NAME")
     if not any(without_litter(folder, "*.safetensors")):
         raise UsageError(f"classifier={name!r}: holds no weights in safetensors")
-    row = read_object((folder / CONFIG).read_bytes(), str(folder / CONFIG), Damaged)
+    row = transformers_folder.config_of(folder, f"classifier={name!r}")
     told = row.get("id2label")
     if not isinstance(told, Mapping) or not all(str(key).isdecimal() for key in told):
         raise UsageError(f"classifier={name!r}: its {CONFIG} has no id2label, so nothing says what its outputs are")
@@ -122,12 +113,7 @@ def _stems(models: set[str]) -> set[str]:
 
 def folder_of(name: str) -> Path:
     """Return the folder that ``name`` stands for; a hub's is fetched, as far as it is data. Raises ``UsageError``."""
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
-    if not HUB_ID.fullmatch(name):
-        raise UsageError(f"classifier={name!r}: no such folder; give one, or a hub id ORG/NAME")
-    return hub_folder(name, named=f"classifier={name!r}", wanted=WANTED)
+    return transformers_folder.folder_of(name, wanted=WANTED, named=f"classifier={name!r}")
 
 
 def numbers_of(labels: Sequence[str], wanted: Sequence[str], name: str) -> list[int]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from dailies.curation import video
-from dailies.curation.config import SPEC, did_you_mean, offered
+from dailies.curation.config import SPEC, GpuShare, did_you_mean, offered
 from dailies.curation.downloads import hub_folder, quiet_hub
 from dailies.curation.errors import UsageError, first_line
 from dailies.curation.progress import progress_in_force
@@ -35,15 +35,6 @@ class SpecialTokens:
     end: int
     pad: int
 
-
-def _share_or_whole(gpus: float) -> float:
-    if gpus > 1 and gpus != int(gpus):
-        raise ValueError("a worker gets a share of one GPU, or whole ones; set at most 1, or a whole number")
-    return gpus
-
-
-GpuShare = Annotated[float, Field(ge=0), AfterValidator(_share_or_whole)]
-"""GPUs of one worker: several workers may share one, and none has one and a half, as Ray counts them."""
 
 _CLIP_TOKENS = SpecialTokens(start=49406, end=49407, pad=0)
 

@@ -24,11 +24,10 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from dailies.curation import video
-from dailies.curation.config import SPEC
+from dailies.curation.config import SPEC, GpuShare
 from dailies.curation.errors import TooFewFrames, UsageError
 from dailies.curation.observers import camera
 from dailies.curation.observers.motion import TRACKS, MotionObserver, reduced
-from dailies.curation.scorers.openclip import GpuShare
 from dailies.curation.scorers.state_dict import SUFFIXES, fingerprint, read_state
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
 

@@ -30,12 +30,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dailies.curation import schema, video
-from dailies.curation.config import SPEC
+from dailies.curation.config import SPEC, GpuShare
 from dailies.curation.errors import NotInstalled, UsageError
 from dailies.curation.packages import install_line, package_folder
 from dailies.curation.scorers import image_classifier
 from dailies.curation.scorers.faces import load_detector, load_onnx, share_under
-from dailies.curation.scorers.openclip import GpuShare
 from dailies.curation.scorers.text import first_middle_last
 from dailies.curation.types import Evidence, Resources
 

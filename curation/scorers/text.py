@@ -24,13 +24,12 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from dailies.curation import video
-from dailies.curation.config import SPEC
+from dailies.curation.config import SPEC, GpuShare
 from dailies.curation.schema import field
 from dailies.curation.scorers import state_dict
 from dailies.curation.scorers.craft import Craft, check_file, check_tensors, is_weights
 from dailies.curation.scorers.dbnet import Box, DBNet, model_path, union_area
 from dailies.curation.scorers.looks import TextDetector, is_high, look
-from dailies.curation.scorers.openclip import GpuShare
 from dailies.curation.scorers.overlay import static_share
 from dailies.curation.scorers.plates import plate_about
 from dailies.curation.scorers.strokes import strokes
