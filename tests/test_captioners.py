@@ -210,6 +210,32 @@ def test_one_beam_and_the_smallest_nucleus_are_greedy_and_more_beams_are_no_wors
     assert (more.log_prob_B >= plain.log_prob_B - 1e-5).all()
 
 
+def test_kept_layers_say_what_a_forward_over_the_whole_says() -> None:
+    """Two sequences of each image, some of which take the place of others on the way."""
+    import torch
+    from open_clip.coca_model import CoCa
+
+    from dailies.curation.captioners.coca_steps import Kept, Recomputed, steps
+
+    torch.manual_seed(5)
+    text = {"context_length": 8, "vocab_size": 12, "layers": 3, "heads": 2, "width": 16, "ls_init_value": 0.7}
+    vision = {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8, "output_tokens": True}
+    both = {**text, "embed_cls": True, "output_tokens": True}
+    model = CoCa(embed_dim=12, multimodal_cfg=dict(text), text_cfg=both, vision_cfg=vision).eval()
+    with torch.no_grad():
+        for each in model.parameters():
+            each.normal_(std=0.4)
+        image = model._encode_image(torch.randn(3, 3, 16, 16))
+        kept, whole = steps(model, image, 2), Recomputed(model, image, 2)
+        assert isinstance(kept, Kept)
+        for step in range(5):
+            ids = torch.randint(1, 12, (6,))  # 0 pads
+            torch.testing.assert_close(kept.next(ids), whole.next(ids), rtol=1e-4, atol=1e-4)
+            parents = torch.tensor([1, 0, 2, 2, 5, 5] if step % 2 else [0, 0, 3, 2, 4, 5])
+            kept.keep(parents)
+            whole.keep(parents)
+
+
 def test_a_nucleus_draws_by_its_seeds_and_by_probability(tiny: tuple[Any, Any, Any]) -> None:
     import torch
 

@@ -148,7 +148,7 @@ def test_a_recipe_captions_clips_with_a_folder(dailies: Dailies, small_world: Pa
         f"- caption: {{captioner: {{video: {{model: {model}, max_tokens: 5, frames: 4}}}}}}\n"
     )
     source = sorted(small_world.glob("*.mp4"))[0]
-    done = dailies("curate", source, "--recipe", recipe, "--dataset", tmp_path / "data")
+    done = dailies("curate", source, "--recipe", recipe, "--out", tmp_path / "data")
     assert done.returncode == 0, done.stderr
     told = dailies(
         "sql",

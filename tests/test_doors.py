@@ -196,6 +196,7 @@ RAY_DOORS = {f"pipelines/{name}.py" for name in ("clusters", "engine", "private_
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/captioners/coca.py",
+    "curation/captioners/coca_steps.py",
     "curation/captioners/decoding.py",
     "curation/chat/chat_folder.py",
     "curation/chat/generation.py",

@@ -184,7 +184,7 @@ def test_a_tags_weights_get_the_activation_that_they_need(name: str, quick: bool
     kinds = {type(module) for module in loaded.model.modules() if "GELU" in type(module).__name__}
     assert kinds == {QuickGELU if quick else torch.nn.GELU}
     frame = tiny.clip("a", (1,)).frames[0]
-    pixels = loaded.pixels([frame])
+    pixels = loaded.ready(frame)[None]
     with EmbedScorer(model=name).open() as score:
         vector = np.array(score([tiny.clip("a", (1,))])["embedding_first"][0].as_py())
     right = unit(tiny.open_clip_model(quick_gelu=quick).encode_image(pixels))[0]

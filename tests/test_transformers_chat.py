@@ -154,11 +154,8 @@ def test_what_an_ask_says_cannot_end_it_or_stand_for_a_picture(folders: dict[str
     plain, ready = (inputs.prepare(loaded, 0, an_ask("qwen2.5-vl", text=text)) for text in ("a sign", evil))
     for token in ("<|im_end|>", "<|im_start|>", "<|video_pad|>"):
         number = loaded.tokenizer.convert_tokens_to_ids(token)
-        assert [(each.inputs["input_ids"] == number).sum().item() for each in (plain, ready)] in (
-            [1, 1],
-            [2, 2],
-            [8, 8],
-        )
+        once, again = ((each.inputs["input_ids"] == number).sum().item() for each in (plain, ready))
+        assert once == again > 0
     assert "im_end" in loaded.tokenizer.decode(ready.inputs["input_ids"][0])
 
 

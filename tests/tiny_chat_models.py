@@ -76,11 +76,19 @@ def tokenizer(texts: Iterable[str] = (), chat_template: str | None = None) -> Pr
 
 
 def save_tiny(
-    kind: Kind, folder: Path, *, seed: int = 0, width: int = 32, layers: int = 2, texts: Iterable[str] = ()
+    kind: Kind,
+    folder: Path,
+    *,
+    seed: int = 0,
+    width: int = 32,
+    layers: int = 2,
+    side: int = 112,
+    texts: Iterable[str] = (),
 ) -> Path:
     """Write a model of a ``kind`` with random weights, whose tokenizer knows the words of ``texts``.
 
-    ``width``: of its language model, a multiple of 32; the tower of pictures has as many layers and half the width.
+    ``width``: of its towers, a multiple of 32; ``layers``: of each; ``side``: px of the square
+    that Qwen's make of a frame, or of another shape of as many px.
     """
     torch.manual_seed(seed)
     family = "qwen" if kind.startswith("qwen") and kind != "qwen2" else "llava" if kind.startswith("llava") else ""
@@ -95,7 +103,7 @@ def save_tiny(
     elif maker is _blip:
         model, processor = _blip(tokens, width, layers, videos=kind.endswith("video"))
     else:
-        model, processor = maker(tokens, width, layers)
+        model, processor = maker(tokens, width, layers, **({"side": side} if kind.startswith("qwen") else {}))
     with torch.no_grad():
         for each in model.parameters():
             if each.dim() > 1:
@@ -131,8 +139,8 @@ def _id(tokens: PreTrainedTokenizerFast, token: str) -> int:
     return int(tokens.convert_tokens_to_ids(token))
 
 
-def _qwen25(tokens: PreTrainedTokenizerFast, width: int, layers: int) -> tuple[Any, Any]:
-    pixels = {"min_pixels": 28 * 28, "max_pixels": 4 * 28 * 4 * 28}
+def _qwen25(tokens: PreTrainedTokenizerFast, width: int, layers: int, *, side: int) -> tuple[Any, Any]:
+    pixels = {"min_pixels": 28 * 28, "max_pixels": side * side}
     config = transformers.Qwen2_5_VLConfig(
         text_config=_words(tokens, width, layers)
         | {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}},
@@ -156,7 +164,7 @@ def _qwen25(tokens: PreTrainedTokenizerFast, width: int, layers: int) -> tuple[A
     return transformers.Qwen2_5_VLForConditionalGeneration(config), processor
 
 
-def _qwen3(tokens: PreTrainedTokenizerFast, width: int, layers: int) -> tuple[Any, Any]:
+def _qwen3(tokens: PreTrainedTokenizerFast, width: int, layers: int, *, side: int) -> tuple[Any, Any]:
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "rope_theta": 10000.0, "mrope_interleaved": True}
     config = transformers.Qwen3VLConfig(
         text_config=_words(tokens, width, layers) | {"rope_parameters": rope, "head_dim": 16},
@@ -171,7 +179,7 @@ def _qwen3(tokens: PreTrainedTokenizerFast, width: int, layers: int) -> tuple[An
         },
         **_places(tokens),
     )
-    size = {"shortest_edge": 32 * 32, "longest_edge": 8 * 4 * 32 * 4 * 32}
+    size = {"shortest_edge": 32 * 32, "longest_edge": 8 * side * side}
     processor = transformers.Qwen3VLProcessor(
         image_processor=transformers.Qwen2VLImageProcessor(patch_size=16, size=size),
         tokenizer=tokens,

@@ -7,6 +7,7 @@ The built-in model, ``zoo:coca-world``, knows the rendered world only: on real f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import field
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,7 +22,10 @@ from dailies.curation.config import SPEC
 from dailies.curation.errors import UsageError
 from dailies.curation.model_folders import model_name
 from dailies.curation.scorers import openclip
+from dailies.curation.scorers.encoders import batches_ahead
 from dailies.curation.types import Evidence
+
+THREADS = 2  # that make frames ready while the model looks at those before
 
 Decode = Literal["beam", "greedy", "top_p"]
 
@@ -64,8 +68,10 @@ class CocaCaptioner(openclip.OpenClip):
 
         def caption(evidence: Sequence[Evidence]) -> pa.Table:
             captions: list[Caption] = []
-            for first in range(0, len(evidence), self.batch):
-                for text, tokens, whole in self._batch(loaded, evidence[first : first + self.batch]):
+            frames = [clip.frames[len(clip.frames) // 2] for clip in evidence]
+            for pictures in batches_ahead(frames, loaded.ready, self.batch, pool):
+                clips = evidence[len(captions) :][: len(pictures)]
+                for text, tokens, whole in self._batch(loaded, pictures, clips):
                     status: Status = "empty" if not text else "ok" if whole else "truncated"
                     written = Caption(
                         text=text or None, tokens=tokens or None, status=status, model=model, revision=revision
@@ -73,14 +79,17 @@ class CocaCaptioner(openclip.OpenClip):
                     captions.append(written)
             return caption_table(captions)
 
-        yield caption
+        with ThreadPoolExecutor(THREADS) as pool:
+            yield caption
 
-    def _batch(self, loaded: openclip.Loaded, clips: Sequence[Evidence]) -> list[tuple[str, int, bool]]:
-        """Return each clip's caption, its tokens, and whether it ends by itself."""
+    def _batch(
+        self, loaded: openclip.Loaded, pictures: Sequence[Any], clips: Sequence[Evidence]
+    ) -> list[tuple[str, int, bool]]:
+        """Return each clip's caption, its tokens, and whether it ends by itself. ``pictures``: ready for the model."""
         import torch
 
         with torch.inference_mode():
-            image = loaded.model._encode_image(loaded.pixels([clip.frames[len(clip.frames) // 2] for clip in clips]))
+            image = loaded.model._encode_image(torch.stack(list(pictures)).to(loaded.device))
             decoded = self._decode(loaded, image, clips)
         whole = (decoded.ids_BL == loaded.special_tokens.end).any(1).tolist()
         captions = decoded.without(loaded.special_tokens)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from dailies.curation.captioners.coca_steps import Steps, steps
 from dailies.curation.scorers.openclip import SpecialTokens
 
 Tensor: TypeAlias = Any  # torch.Tensor: importing curation must not load torch
@@ -95,20 +96,21 @@ def beam(
 
     if beams < 1:
         raise ValueError(f"beams={beams}: must be at least 1")
-    latent_ND, tokens_NPD = (part.repeat_interleave(beams, 0) for part in image)  # noqa: N806
-    count = len(latent_ND) // beams
-    ids_NL = torch.full((count * beams, 1), special.start, dtype=torch.long, device=latent_ND.device)  # noqa: N806
-    scores_BK = latent_ND.new_full((count, beams), -torch.inf)  # noqa: N806
+    count, device = len(image[0]), image[0].device
+    growing = steps(model, image, beams)
+    ids_NL = torch.full((count * beams, 1), special.start, dtype=torch.long, device=device)  # noqa: N806
+    scores_BK = image[0].new_full((count, beams), -torch.inf)  # noqa: N806
     scores_BK[:, 0] = 0  # all start alike: only one of them may branch first
     base = torch.arange(count, device=ids_NL.device)[:, None] * beams
     for _ in range(max_tokens - 1):
         if _finished(ids_NL, special).all():
             break
-        log_probs_NV = _log_probs(model, (latent_ND, tokens_NPD), ids_NL, special)  # noqa: N806
+        log_probs_NV = _log_probs(growing, ids_NL, special)  # noqa: N806
         vocabulary = log_probs_NV.shape[-1]
         ahead = (scores_BK[..., None] + log_probs_NV.view(count, beams, vocabulary)).flatten(1)
         scores_BK, best = ahead.topk(beams, dim=1)  # noqa: N806
         parents = (base + best // vocabulary).flatten()
+        growing.keep(parents)
         ids_NL = torch.cat([ids_NL[parents], (best % vocabulary).view(-1, 1)], 1)  # noqa: N806
     lengths_BK = (ids_NL != special.pad).sum(1).view(count, beams)  # noqa: N806
     chosen = (scores_BK / (lengths_BK - 1).clamp(min=1) ** length_penalty).argmax(1, keepdim=True)
@@ -130,10 +132,11 @@ def _one_by_one(
     count, device = len(image[0]), image[0].device
     ids_BL = torch.full((count, 1), special.start, dtype=torch.long, device=device)  # noqa: N806
     total_B = image[0].new_zeros(count)  # noqa: N806
+    growing = steps(model, image)
     for step in range(max_tokens - 1):
         if _finished(ids_BL, special).all():
             break
-        log_probs_BV = _log_probs(model, image, ids_BL, special)  # noqa: N806
+        log_probs_BV = _log_probs(growing, ids_BL, special)  # noqa: N806
         token_B = choose(log_probs_BV, step)  # noqa: N806
         total_B = total_B + log_probs_BV.gather(1, token_B[:, None])[:, 0]  # noqa: N806
         ids_BL = torch.cat([ids_BL, token_B[:, None]], 1)  # noqa: N806
@@ -145,12 +148,11 @@ def _finished(ids_BL: Tensor, special: SpecialTokens) -> Tensor:  # noqa: N803
     return (last == special.end) | (last == special.pad)
 
 
-def _log_probs(model: Any, image: tuple[Tensor, Tensor], ids_BL: Tensor, special: SpecialTokens) -> Tensor:  # noqa: N803
+def _log_probs(growing: Steps, ids_BL: Tensor, special: SpecialTokens) -> Tensor:  # noqa: N803
     """Return (B, V) of the next token: never a start; padding after a sequence that has ended, and only there."""
     import torch
 
-    out = model(None, ids_BL, image_latent=image[0], image_embs=image[1], output_labels=False)
-    logits_BV = out["logits"][:, -1].float()  # noqa: N806
+    logits_BV = growing.next(ids_BL[:, -1]).float()  # noqa: N806
     logits_BV[:, [special.start, special.pad]] = -torch.inf
     log_probs_BV = logits_BV.log_softmax(-1)  # noqa: N806
     ended = _finished(ids_BL, special)

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from dailies.curation.scorers import encoder_folder, openclip
 from dailies.curation.scorers.openclip_folder import CONFIG
 from dailies.curation.types import EvidenceFrame
 
+Ready = TypeVar("Ready")
 Features = Mapping[str, Any]  # what a tower takes of one picture, by name: tensors
 AHEAD = 2  # batches of pictures that are made ready while the model looks at one
 TEXTS = 64  # at once
@@ -118,8 +119,8 @@ def _of_length_1(vectors_ND: Any) -> NDArray[np.float32]:  # noqa: N803
 
 
 def batches_ahead(
-    frames: Sequence[EvidenceFrame], ready: Callable[[EvidenceFrame], Features], batch: int, pool: Executor | None
-) -> Iterator[list[Features]]:
+    frames: Sequence[EvidenceFrame], ready: Callable[[EvidenceFrame], Ready], batch: int, pool: Executor | None
+) -> Iterator[list[Ready]]:
     """Yield frames made ready, in order, ``batch`` at a time.
 
     With a ``pool``, its threads decode the frames of the next batches while the caller's model looks at this one.

@@ -83,13 +83,11 @@ class Loaded:
     special_tokens: SpecialTokens
     device: str
 
-    def pixels(self, frames: Sequence[EvidenceFrame]) -> Any:
-        """Return evidence for the model: (n, 3, h, w) on its device. Raises ``SourceError`` for a broken JPEG."""
-        import torch
+    def ready(self, frame: EvidenceFrame) -> Any:
+        """Return what the model takes of a frame, (3, h, w). Raises ``SourceError`` for a broken JPEG."""
         from PIL import Image
 
-        pictures = [Image.fromarray(video.unjpeg(frame.jpeg)) for frame in frames]
-        return torch.stack([self.prepare(picture) for picture in pictures]).to(self.device)
+        return self.prepare(Image.fromarray(video.unjpeg(frame.jpeg)))
 
     def text(self, ids: Sequence[int]) -> str:
         """Decode ids without special tokens to text."""

@@ -1,0 +1,94 @@
+"""How fast captioners are, and how much of the bare loop of their model that is.
+
+``of_coca`` and ``of_video`` caption the same clips twice in turns: by the captioner, from JPEGs to rows, and by the model's own
+loop on tensors that are ready beforehand, in the same batches. The share is the loop's time over the captioner's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from dailies.curation.captioners import CocaCaptioner, VideoCaptioner
+from dailies.curation.chat import chat_folder
+from dailies.curation.chat.batches import batches
+from dailies.curation.chat.generation import answers
+from dailies.curation.chat.inputs import Prepared, collate, prepare
+from dailies.curation.scorers import openclip
+from dailies.curation.types import Evidence
+
+Report = dict[str, Any]
+
+
+def of_coca(clips: Sequence[Evidence], model: str, decode: Any, *, batch: int = 16, runs: int = 3) -> Report:
+    """Captions a second of a CoCa, beside its towers and its search alone."""
+    spec = CocaCaptioner(model=model, decode=decode, batch=batch)
+    loaded = openclip.load(model)
+    frames = [
+        torch.stack([loaded.ready(clip.frames[len(clip.frames) // 2]) for clip in part])
+        for part in _parts(clips, batch)
+    ]
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for pictures, part in zip(frames, _parts(clips, batch), strict=True):
+                spec._decode(loaded, loaded.model._encode_image(pictures), part)
+
+    with spec.open() as caption:
+        return _report(lambda: caption(clips).to_pydict(), bare, len(clips), runs)
+
+
+def of_video(clips: Sequence[Evidence], folder: Path, *, runs: int = 2, **parameters: Any) -> Report:
+    """Captions a second of a video-language model, beside ``generate`` alone, in the batches that the captioner makes."""
+    spec = VideoCaptioner(model=str(folder), **parameters)
+    loaded = chat_folder.load(folder)
+    ready = [prepare(loaded, number, ask) for number, ask in enumerate(spec.asks(clips))]
+    collated: list[tuple[dict[str, Any], Sequence[Prepared]]] = [
+        (collate(loaded, batch), batch) for batch in batches(ready, spec.batch_tokens)
+    ]
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for inputs, batch in collated:
+                loaded.model.generate(**inputs, max_new_tokens=batch[0].max_tokens)
+
+    answers(loaded, ready[:1])  # what is made at first use is made
+    with spec.open() as caption:
+        report = _report(lambda: caption(clips).to_pydict(), bare, len(clips), runs)
+    parameters_of = sum(each.numel() for each in loaded.model.parameters())
+    return {
+        **report,
+        "batches": len(collated),
+        "prompt_tokens": median(each.tokens for each in ready),
+        "parameters": parameters_of,
+    }
+
+
+def _report(whole: Callable[[], dict[str, Any]], bare: Callable[[], None], clips: int, runs: int) -> Report:
+    """Time both in turns, after each was run once."""
+    rows = whole()
+    bare()
+    seconds: dict[str, list[float]] = {"whole": [], "bare": []}
+    for _ in range(runs):
+        for name, run in (("whole", whole), ("bare", bare)):
+            began = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - began)
+    taken = median(seconds["whole"])
+    shares = [alone / both for alone, both in zip(seconds["bare"], seconds["whole"], strict=True)]
+    tokens = sum(count or 0 for count in rows["tokens"])
+    return {
+        "clips": clips,
+        "captions_per_second": round(clips / taken, 2),
+        "tokens_per_second": round(tokens / taken, 1),
+        "share_of_bare_loop": round(median(shares), 3),
+    }
+
+
+def _parts(clips: Sequence[Evidence], batch: int) -> list[Sequence[Evidence]]:
+    return [clips[first : first + batch] for first in range(0, len(clips), batch)]
