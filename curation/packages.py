@@ -9,7 +9,7 @@ from pathlib import Path
 from dailies.curation.errors import NotInstalled
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "models": ("torch", "torchvision", "open_clip", "transformers", "safetensors", "faiss"),
+    "models": ("torch", "torchvision", "open_clip", "transformers", "safetensors", "accelerate", "faiss"),
     "train": (
         *("torch", "transformers", "safetensors", "diffusers", "peft", "accelerate", "decord", "tensorboard"),
         "ray.train",

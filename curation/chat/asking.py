@@ -61,8 +61,10 @@ class ChatModel(Protocol):
     asks: captioners, summaries, scorers. torch and clients are imported by ``chat`` alone.
     """
 
-    requires: ClassVar[tuple[str, ...]]
     models: ClassVar[tuple[str, ...]]
+
+    @property
+    def requires(self) -> tuple[str, ...]: ...
 
     @property
     def resources(self) -> Resources: ...

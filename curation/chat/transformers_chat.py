@@ -50,8 +50,17 @@ class TransformersChat:
     dtype: Dtype = "auto"
     batch_tokens: Annotated[int, Field(ge=1)] = field(default=16_384, metadata={"meaning": False})
 
-    requires: ClassVar[tuple[str, ...]] = ("safetensors", "torch", "torchvision", "transformers")
     models: ClassVar[tuple[str, ...]] = ("model",)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """What reads weights straight to a GPU, and spreads them over several, too."""
+        return (*(("accelerate",) if self.gpus else ()), "safetensors", "torch", "torchvision", "transformers")
+
+    @property
+    def bundle(self) -> int:
+        """Clips that a worker is handed at least, if there are as many: batches follow each other within one alone."""
+        return 64 if self.gpus else 8
 
     @property
     def resources(self) -> Resources:
