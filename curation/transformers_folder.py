@@ -41,20 +41,22 @@ def folder_of(
     wanted: Sequence[str],
     named: str | None = None,
     revision: str | None = None,
-    nothing: str = "no such folder; give one, or a hub id ORG/NAME",
+    folders: Sequence[str] = (),
 ) -> Path:
     """Return the folder that ``name`` stands for; of a hub's repository what is ``wanted`` is fetched, if it is not here.
 
-    ``named``: the parameter, as errors say it. ``revision``: of the hub's repository. Raises ``UsageError``, saying ``nothing``
-    of a name that is neither.
+    ``named``: the parameter, as errors say it. ``revision``: of the hub's repository; ``folders``: what of its folders is
+    wanted. Raises ``UsageError``.
     """
     named = named or f"model={name!r}"
     folder = Path(name)
     if folder.is_dir():
         return folder
     if not HUB_ID.fullmatch(name):
-        raise UsageError(f"{named}: {nothing}")
-    return hub_folder(name, named=named, wanted=wanted, because="no such folder, and ", revision=revision)
+        raise UsageError(f"{named}: no such folder; give one, or a hub id ORG/NAME")
+    return hub_folder(
+        name, named=named, wanted=wanted, because="no such folder, and ", revision=revision, folders=folders
+    )
 
 
 def commit_of(folder: Path) -> str | None:

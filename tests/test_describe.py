@@ -154,7 +154,7 @@ def test_a_recipe_captions_clips_with_a_folder(dailies: Dailies, small_world: Pa
         "sql",
         tmp_path / "data",
         "--json",
-        "SELECT text, status, tokens, model, prompt_tokens, revision FROM caption_video",
+        "SELECT text, status, tokens, model, prompt_tokens, revision FROM captions_video",
     )
     rows = json.loads(told.stdout)
     rows = rows["rows"] if isinstance(rows, dict) else rows

@@ -205,7 +205,6 @@ TORCH_DOORS = {
     "curation/scorers/craft.py",
     "curation/scorers/encoders.py",
     "curation/scorers/image_classifier.py",
-    "curation/scorers/openclip.py",
     "curation/scorers/raft.py",
     "curation/scorers/state_dict.py",
 }

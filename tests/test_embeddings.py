@@ -275,7 +275,7 @@ def test_a_hub_id_is_fetched_as_data_alone(tmp_path: Path, monkeypatch: pytest.M
     folder = tiny.transformers_folder(tmp_path / "fetched")
     asked: list[tuple[str, list[str]]] = []
 
-    def snapshot(repository: str, *, wanted: list[str], unwanted: list[str]) -> Path:
+    def snapshot(repository: str, *, wanted: list[str], unwanted: list[str], revision: str | None) -> Path:
         asked.append((repository, wanted))
         return folder
 

@@ -24,7 +24,7 @@ class Steps(Protocol):
 
 def steps(model: Any, image: tuple[Tensor, Tensor], sequences: int = 1) -> Steps:
     """Begin ``sequences`` for each image of ``model._encode_image``, keeping layers where the model has the usual ones."""
-    text = getattr(model, "text", None)
+    text: Any = getattr(model, "text", None)
     blocks = [*text.transformer.resblocks, *model.text_decoder.resblocks] if hasattr(text, "transformer") else []
     usual = bool(blocks) and all(hasattr(getattr(block, "attn", None), "in_proj_weight") for block in blocks)
     causal = getattr(text, "attn_mask", None) is not None
@@ -83,7 +83,7 @@ class Kept:
         seen_N1D = block.ln_1(x_ND)[:, None]  # noqa: N806
         new = _keys_values(block.attn, seen_N1D)
         past = self._past.get(block)
-        kept = new if past is None else tuple(torch.cat([old, add], 2) for old, add in zip(past, new, strict=True))
+        kept = new if past is None else (torch.cat([past[0], new[0]], 2), torch.cat([past[1], new[1]], 2))
         self._past[block] = kept
         return _after(block, x_ND, _attend(block.attn, seen_N1D, *kept)[:, 0])
 

@@ -31,9 +31,9 @@ class _Describes(ChatModel, Protocol):
 
     def asks(self, clips: Sequence[Evidence]) -> list[Ask]: ...
 
-    def said(self) -> str: ...
+    def question(self) -> str: ...
 
-    def caption(self, clip: Evidence, reply: Reply, said: str) -> Caption: ...
+    def caption(self, clip: Evidence, reply: Reply, question: str) -> Caption: ...
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
@@ -69,10 +69,10 @@ class Describe:
 
     def asks(self, clips: Sequence[Evidence]) -> list[Ask]:
         """Return what is asked of each clip."""
-        said = self.said()
+        question = self.question()
         return [
             Ask(
-                text=said,
+                text=question,
                 images=tuple(
                     ChatImage(jpeg=frame.jpeg, seconds=float((frame.pts - clip.span.start) * clip.span.time_base))
                     for frame in self._looked_at(clip)
@@ -86,7 +86,7 @@ class Describe:
             for clip in clips
         ]
 
-    def said(self) -> str:
+    def question(self) -> str:
         """Return what the model is told, of the form of its answer too."""
         text = prompt_text(self.prompt)
         return f"{text}\n\n{instruction()}" if self.fields else text
@@ -94,9 +94,9 @@ class Describe:
     def _looked_at(self, clip: Evidence) -> list[EvidenceFrame]:
         return [clip.frames[at] for at in spread(len(clip.frames), self.frames)]
 
-    def caption(self, clip: Evidence, reply: Reply, said: str) -> Caption:
-        """Return the caption that a reply to ``said`` is."""
-        caption = caption_of(reply, prompt=said)
+    def caption(self, clip: Evidence, reply: Reply, question: str) -> Caption:
+        """Return the caption that a reply to ``question`` is."""
+        caption = caption_of(reply, prompt=question)
         measured = clip.columns[self.camera] if self.camera else None
         if caption.text is None:
             return caption
@@ -115,12 +115,12 @@ class Describe:
 
     @contextmanager
     def open(self: _Describes) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
-        said = self.said()
+        question = self.question()
         with self.chat() as chat:
 
             def captions(evidence: Sequence[Evidence]) -> pa.Table:
                 replies = chat(self.asks(evidence)) if evidence else []
                 pairs = zip(evidence, replies, strict=True)
-                return caption_table([self.caption(clip, reply, said) for clip, reply in pairs])
+                return caption_table([self.caption(clip, reply, question) for clip, reply in pairs])
 
             yield captions

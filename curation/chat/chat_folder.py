@@ -76,8 +76,8 @@ def folder_of(name: str, revision: str | None = None) -> Path:
     if not Path(name).is_dir() and str(transformers_folder.config_of(folder).get("model_type")).startswith(
         "instructblip"
     ):
-        wanted += [name for name in SETTINGS if "/" in name]
-        folder = transformers_folder.folder_of(name, wanted=wanted, revision=revision)
+        deeper = [name for name in SETTINGS if "/" in name]
+        folder = transformers_folder.folder_of(name, wanted=wanted, revision=revision, folders=deeper)
     return folder
 
 
@@ -128,7 +128,7 @@ def load(folder: Path, *, gpus: float = 0, dtype: Dtype = "auto") -> LoadedChat:
     if kind == VIDEO_BLIP:
         processor = _looking_at_videos(model, processor)
     tokenizer = getattr(processor, "tokenizer", processor)
-    pictures = getattr(processor, "video_processor", None)
+    pictures: Any = getattr(processor, "video_processor", None)
     if getattr(pictures, "cap_pixels_per_frame", True) is None:
         pictures.cap_pixels_per_frame = True  # as its authors do; unset, transformers asks each time
     sees: Sees = "nothing" if not looks else "images" if pictures is None else "videos"
@@ -152,13 +152,13 @@ def _looking_at_videos(model: Any, processor: Any) -> Any:
     import transformers
 
     pictures = processor.image_processor.to_dict()
-    seen = transformers.InstructBlipVideoVideoProcessor(
+    frames = transformers.InstructBlipVideoVideoProcessor(
         **{name: pictures[name] for name in RESIZING if name in pictures}
     )
     tokenizer = processor.tokenizer
     token = processor.image_token
     videos = transformers.InstructBlipVideoProcessor(
-        video_processor=seen,
+        video_processor=frames,
         tokenizer=tokenizer,
         qformer_tokenizer=processor.qformer_tokenizer,
         num_query_tokens=model.config.num_query_tokens,
@@ -176,8 +176,8 @@ def _answer_greedily(model: Any, tokenizer: Any) -> frozenset[int]:
     config.return_dict_in_generate = False
     if config.eos_token_id is None:
         config.eos_token_id = tokenizer.eos_token_id
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list | tuple) else [config.eos_token_id]
-    ends = frozenset(end for end in ends if end is not None)
+    named = config.eos_token_id if isinstance(config.eos_token_id, list | tuple) else [config.eos_token_id]
+    ends = frozenset(int(end) for end in named if end is not None)
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
     if getattr(model, "language_model", None) is not None and hasattr(model.language_model, "generation_config"):

@@ -61,13 +61,14 @@ def prepare(loaded: LoadedChat, number: int, ask: Ask) -> Prepared:
 
 
 def _inputs(loaded: LoadedChat, ask: Ask, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, Tensor]:
-    processor, asked = loaded.processor, {"return_tensors": "pt"}
+    processor: Any = loaded.processor
+    asked: dict[str, Any] = {"return_tensors": "pt"}
     if loaded.kind.startswith("instructblip"):
         text = _plain(loaded, ask)
         if not pictures:
             raise UsageError(f"model {loaded.kind}: answers nothing without pictures")
-        seen = _stacked([pictures[at] for at in spread(len(pictures), BLIP_FRAMES, doubles=True)])
-        inputs = dict(processor(images=seen[None], text=[text], **asked))
+        stacked = _stacked([pictures[at] for at in spread(len(pictures), BLIP_FRAMES, doubles=True)])
+        inputs = dict(processor(images=stacked[None], text=[text], **asked))
         most = loaded.model.config.qformer_config.max_position_embeddings
         return {name: each[:, :most] if name.startswith("qformer") else each for name, each in inputs.items()}
     as_video = len(pictures) > 1 and loaded.sees == "videos"
@@ -78,9 +79,11 @@ def _inputs(loaded: LoadedChat, ask: Ask, pictures: Sequence[NDArray[np.uint8]])
     if templated and start is not None and text.startswith(start):
         asked["add_special_tokens"] = False
     if as_video:
-        seen = _stacked(pictures)
+        stacked = _stacked(pictures)
         return dict(
-            processor(text=[text], videos=[seen], video_metadata=[clock(ask.images)], do_sample_frames=False, **asked)
+            processor(
+                text=[text], videos=[stacked], video_metadata=[clock(ask.images)], do_sample_frames=False, **asked
+            )
         )
     return dict(processor(text=[text], images=list(pictures) or None, **asked))
 
