@@ -90,7 +90,7 @@ def shares(captions: Iterable[str], truths: Iterable[Pairs]) -> Mapping[str, flo
     }
 
 
-SPEED_CLIPS, VIDEO_CLIPS = 96, 16
+SPEED_CLIPS, VIDEO_CLIPS = 96, 12
 
 
 def speeds(clips: Sequence[Evidence], model: str, decode: str) -> Mapping[str, Mapping[str, Any]]:
@@ -100,7 +100,7 @@ def speeds(clips: Sequence[Evidence], model: str, decode: str) -> Mapping[str, M
 
     with tempfile.TemporaryDirectory() as folder:
         save_tiny("qwen2.5-vl", Path(folder), width=640, layers=8, side=140)
-        video = of_video(clips[:VIDEO_CLIPS], Path(folder), frames=8, max_tokens=24, batch_tokens=8 * 256, runs=1)
+        video = of_video(clips[:VIDEO_CLIPS], Path(folder), frames=8, max_tokens=24, batch_tokens=2048)
     return {"coca_speed": of_coca(clips[:SPEED_CLIPS], model, decode), "video_speed": video}
 
 

@@ -22,6 +22,7 @@ from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.motion import MotionCaptioner
 from dailies.curation.captioners.video import VideoCaptioner
+from dailies.curation.model_folders import model_name
 from dailies.curation.scorers import Scorer
 
 # The same protocol, with ``COLUMNS`` for its columns.
@@ -48,4 +49,5 @@ __all__ = [
     "Status",
     "VideoCaptioner",
     "caption_table",
+    "model_name",
 ]
