@@ -170,7 +170,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Resources that one worker of a step needs. ``workers``: most of them at a time, on whatever engine; ``None``: no limit."""
+    """Resources that one worker of a step needs. ``workers``: most of them at a time, whatever the engine; None: no limit."""
 
     cpus: float = 1
     gpus: float = 0

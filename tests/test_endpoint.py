@@ -314,13 +314,9 @@ def test_a_key_that_is_refused_is_not_shown(method: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("TINY", KEY)
     with ChatServer(key="another") as server:
         chat = EndpointChat(url=server.url, model=MODEL, key_env="TINY")
-        with pytest.raises(
-            UsageError, match=r"key_env=TINY: .* refuses the key in it .401: Incorrect API key"
-        ) as raised:
-            if method == "check":
-                chat.check()
-            with chat.chat() as answer:
-                answer(asks(1))
+        message = r"key_env=TINY: .* refuses the key in it .401: Incorrect API key"
+        with pytest.raises(UsageError, match=message) as raised:
+            chat.check() if method == "check" else answers(server, asks(1), key_env="TINY")
     assert KEY not in "".join(traceback.format_exception(raised.value))
     assert "***" in str(raised.value)
     assert raised.value.__cause__ is None

@@ -104,7 +104,7 @@ class EndpointChat:
 
     def weights(self) -> None:
         """Return nothing: what ``model`` stands for is the server's affair, and ``revision`` is a parameter."""
-        return None
+        return
 
     def check(self) -> None:
         """Check the key, and ask the server for its models; one that does not answer yet, or lists none, is no mistake.
