@@ -34,7 +34,7 @@ from tests.chat_server import (
 )
 
 KEY = "sk-test-4f9c1b7a2e8d4c6f9a1b3c5d"
-JPEG = b"\xff\xd8 a picture \xff\xd9"
+JPEG, OTHER, LAST = (b"\xff\xd8 a picture " + number + b"\xff\xd9" for number in (b"0", b"1", b"2"))
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def reply_to(behaviour: Behaviour, question: Ask = Ask(text="what?"), **how: Any
 
 
 def test_pictures_go_in_order_with_their_times(server: ChatServer) -> None:
-    images = (ChatImage(jpeg=JPEG, seconds=0.25), ChatImage(jpeg=JPEG[::-1], seconds=1.5), ChatImage(jpeg=b"last"))
+    images = (ChatImage(jpeg=JPEG, seconds=0.25), ChatImage(jpeg=OTHER, seconds=1.5), ChatImage(jpeg=LAST))
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
     answers(server, [Ask(text="what?", images=images, system="be brief", max_tokens=9, schema=schema)])
     (asked,) = server.asked
@@ -81,7 +81,7 @@ def test_pictures_go_in_order_with_their_times(server: ChatServer) -> None:
     assert [part.get("text", "picture") for part in asked.parts] == [
         "At 0.25 s:", "picture", "At 1.50 s:", "picture", "picture", "what?"
     ]  # fmt: skip
-    assert asked.images == [JPEG, JPEG[::-1], b"last"]
+    assert asked.images == [JPEG, OTHER, LAST]
     assert (asked.body["max_tokens"], asked.body["temperature"]) == (9, 0.0)
     assert "seed" not in asked.body, "nothing is drawn"
     format_ = asked.body["response_format"]
@@ -204,6 +204,13 @@ def test_what_may_pass_is_tried_again_and_failed_after_the_last_try(trouble: Beh
     reply, times = reply_to(trouble, **how)
     assert (reply.outcome, reply.text, times) == ("failed", "", 2)
     assert re.search(f"{why}.*, at the last of 2 tries", reply.why or "")
+
+
+def test_what_is_no_picture_is_not_sent(server: ChatServer) -> None:
+    bad, good = (Ask(text="what?", images=(ChatImage(jpeg=jpeg),)) for jpeg in (b"no JPEG", JPEG))
+    replies = answers(server, [bad, good])
+    assert [(reply.outcome, reply.kind) for reply in replies] == [("failed", "unreadable"), ("ok", None)]
+    assert [asked.images for asked in server.asked] == [[JPEG]]
 
 
 def test_one_asks_trouble_is_no_others() -> None:

@@ -32,7 +32,8 @@ def read_reply(body: bytes, *, model: str, revision: str | None) -> Reply:
     content, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
     if not isinstance(content, str | None):
         raise MalformedAnswer("its answer's content is no text")
-    text, outcome, why = clean(content or "").strip(), "ok", None
+    text, why = clean(content or "").strip(), None
+    outcome: Outcome = "ok"
     if finish == "content_filter" or (isinstance(refusal, str) and refusal):
         text, outcome = "", "blocked"
         why = _line(refusal) if isinstance(refusal, str) and refusal else "a filter of contents stopped it"
@@ -43,18 +44,13 @@ def read_reply(body: bytes, *, model: str, revision: str | None) -> Reply:
     usage = answer.get("usage")
     return Reply(
         text=text,
-        outcome=outcome,  # type: ignore[arg-type]
+        outcome=outcome,
         why=why,
         tokens=_count(usage, "completion_tokens"),
         prompt_tokens=_count(usage, "prompt_tokens"),
         model=_name(answer.get("model")) or model,
         revision=revision or _name(answer.get("system_fingerprint")),
     )
-
-
-def no_reply(outcome: Outcome, why: str, *, model: str, revision: str | None) -> Reply:
-    """Return what is there in place of an answer."""
-    return Reply(text="", outcome=outcome, why=why, model=model, revision=revision)
 
 
 def read_error(body: bytes) -> tuple[str, bool]:

@@ -20,6 +20,11 @@ def messages(ask: Ask) -> list[dict[str, Any]]:
     return [*system, {"role": "user", "content": content}]
 
 
+def is_jpeg(data: bytes) -> bool:
+    """Return whether bytes begin and end as a JPEG does: what is none costs a request, and a server's patience."""
+    return data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9")
+
+
 def _shown(images: tuple[ChatImage, ...]) -> Iterator[dict[str, Any]]:
     for image in images:
         if image.seconds is not None:

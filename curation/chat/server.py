@@ -21,10 +21,10 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from dailies.curation.addresses import HIDDEN, SHORTEST
-from dailies.curation.chat.asking import Ask, Reply
-from dailies.curation.chat.completions import MalformedAnswer, no_reply, read_error, read_models, read_reply
-from dailies.curation.chat.messages import messages
-from dailies.curation.errors import Outage, UsageError, outage
+from dailies.curation.chat.asking import Ask, Outcome, Reply
+from dailies.curation.chat.completions import MalformedAnswer, read_error, read_models, read_reply
+from dailies.curation.chat.messages import is_jpeg, messages
+from dailies.curation.errors import Outage, Unreadable, UsageError, outage
 from dailies.curation.policy import origin
 from dailies.curation.retrying import in_words
 
@@ -37,6 +37,7 @@ CHUNK = 1 << 16
 AWAY = frozenset({429, 503})  # statuses of a server that is busy, whatever is asked
 PASSING = frozenset({408, 409, 425})  # statuses below 500, besides these, that another try may not meet
 NO_MONEY = 402
+SEEDS = 1 << 31  # that every server takes
 
 
 class _Again(Exception):
@@ -118,6 +119,8 @@ class ServerConnection:
     # ---- one ask ----
 
     async def _answered_ask(self, ask: Ask) -> Reply:
+        if not all(is_jpeg(image.jpeg) for image in ask.images):
+            return self._none("failed", "a picture is no JPEG", kind=Unreadable.kind)
         async with self._free:
             return await self._tried(self._request_body(ask))
 
@@ -200,7 +203,7 @@ class ServerConnection:
             "temperature": ask.temperature,
         }
         if ask.temperature > 0:
-            body["seed"] = ask.seed
+            body["seed"] = ask.seed % SEEDS
         if ask.schema is not None:
             strict = ask.schema.get("additionalProperties") is False  # else servers that are strict refuse it
             answer = {"name": "answer", "schema": dict(ask.schema), "strict": strict}
@@ -209,8 +212,8 @@ class ServerConnection:
 
     # ---- what is said ----
 
-    def _none(self, outcome: Any, why: str) -> Reply:
-        return no_reply(outcome, why, model=self.model, revision=self.revision)
+    def _none(self, outcome: Outcome, why: str, kind: str | None = None) -> Reply:
+        return Reply(text="", outcome=outcome, why=why, kind=kind, model=self.model, revision=self.revision)
 
     def _without_key(self, body: bytes) -> bytes:
         """Return a body without the key, which a server may repeat in what it says."""
