@@ -127,6 +127,16 @@ def test_an_old_dataset_gets_captions_without_a_decode(footage: Path, dataset: P
     assert pc.all(pc.equal(shown["caption_endpoint_status"], "ok")).as_py()
 
 
+def test_a_table_is_named_by_what_gives_captions_their_meaning() -> None:
+    def table(**how: Any) -> str:
+        return recipe([by_endpoint("http://one/v1", **how)]).tables()["caption_endpoint"]
+
+    same = [{"url": "https://two/v1"}, {"key_env": "TINY"}, {"concurrency": 1}, {"timeout_seconds": 1}, {"tries": 1}]
+    assert {table(**how) for how in same} == {table()}
+    others = [{"model": "other"}, {"revision": "b"}, {"body": {"top_p": 0.5}}, {"prompt": "what is it?"}, {"frames": 2}]
+    assert len({table(**how) for how in [{}, *others]}) == 6
+
+
 def by_clip(*behaviours: Behaviour) -> Callable[[Asked], HttpAnswer]:
     """Behave to the first clip that is asked about as the first says, …; to all others well."""
     known: dict[str, Behaviour] = {}

@@ -24,6 +24,7 @@ from dailies.curation.captioners.endpoint import EndpointCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.motion import MotionCaptioner
 from dailies.curation.captioners.video import VideoCaptioner
+from dailies.curation.model_folders import model_name
 from dailies.curation.scorers import Scorer
 
 # The same protocol, with ``COLUMNS`` for its columns.
@@ -54,4 +55,5 @@ __all__ = [
     "Status",
     "VideoCaptioner",
     "caption_table",
+    "model_name",
 ]

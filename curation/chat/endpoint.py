@@ -80,7 +80,7 @@ class EndpointChat:
 
     url: Annotated[str, AfterValidator(_checked_url)] = field(metadata={"meaning": False})
     model: Annotated[str, Field(min_length=1)]
-    revision: Annotated[str, Field(min_length=1)] | None = None
+    revision: Annotated[str, Field(min_length=1)] | None = field(default=None, metadata={"meaning": False})
     key_env: Annotated[str | None, AfterValidator(_checked_variable)] = field(
         default=DEFAULT_KEY, metadata={"meaning": False}
     )
@@ -102,8 +102,9 @@ class EndpointChat:
         """Clips that the worker is handed at least, if there are as many."""
         return PER_REQUEST * self.concurrency
 
-    def weights(self) -> None:
-        """Return nothing: what ``model`` stands for is the server's affair, and ``revision`` is a parameter."""
+    def weights(self) -> str | None:
+        """Return the revision that was named: what ``model`` stands for is the server's affair."""
+        return self.revision
         return
 
     def check(self) -> None:
