@@ -55,9 +55,10 @@ _BEARER = re.compile(
     r"|\b((?i:basic))(\s+)(?=[A-Za-z0-9+/]*[\d=])[A-Za-z0-9+/]{8,}={0,2}(?=$|[\s'\",])"
 )
 _TOKENS = re.compile(
-    r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}|hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|xox[abprs]-[A-Za-z0-9\-]{10,})\b"
+    r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}|hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|xox[abprs]-[A-Za-z0-9\-]{10,}"
+    r"|sk-[A-Za-z0-9_\-]{20,})\b"
 )
-TOKENS = ("AKIA", "ASIA", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "xox")  # how each of these begins
+TOKENS = ("AKIA", "ASIA", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "xox", "sk-")  # how each of these begins
 _SECRET_VARIABLE = re.compile(
     r"(?:^|_)(?:secret|token|pwd|passphrase|credential|sas|apikey|(?:access|account|api|storage|signing)_key)s?"
     r"(?:_id|_value)?$|_secret_|password|passwd",

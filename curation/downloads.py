@@ -80,6 +80,11 @@ def local_only() -> Iterator[None]:
         _local.reset(before)
 
 
+def is_local_only() -> bool:
+    """Return whether nothing beyond this machine is to be asked."""
+    return _local.get()
+
+
 @contextmanager
 def quiet_hub() -> Iterator[None]:
     """Keep the hub's library from drawing bars of its own."""

@@ -170,8 +170,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Resources that one worker of a step needs."""
+    """Resources that one worker of a step needs. ``workers``: most of them at a time, whatever the engine; None: no limit."""
 
     cpus: float = 1
     gpus: float = 0
     memory_gb: float = 1
+    workers: int | None = None

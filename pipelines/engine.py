@@ -201,7 +201,7 @@ def _fitting(work: Work, workers: int) -> int:
     if needs.gpus:
         return 1
     by_memory = MEMORY_SHARE * capacity.free_memory() / max(needs.memory_gb, PROCESS_GB)
-    return int(min(workers / max(needs.cpus, 1), by_memory))
+    return int(min(workers / max(needs.cpus, 1), by_memory, needs.workers or workers))
 
 
 class _Opened:
@@ -263,7 +263,7 @@ def _slice(work: Work, blocks: list[pa.Table], most: int) -> Iterator[Any]:
     from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it has set its own level
-    workers = min(len(blocks), most, placeable(work, ray.cluster_resources()))
+    workers = min(len(blocks), most, placeable(work, ray.cluster_resources()), work.resources.workers or most)
     clusters.await_place(work.name, _demands(work))
     DataContext.get_current().enable_progress_bars = False
     # Ray keeps the processes of plain tasks from stage to stage, which saves seconds at each. It ends a process that used

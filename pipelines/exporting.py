@@ -33,7 +33,7 @@ from dailies.pipelines import engine as engines
 from dailies.pipelines.export_work import EXTRACTED, LOCATION, TAKEN_OVER, ExtractWork, ShardWork
 from dailies.pipelines.recipes import caption_makers
 from dailies.pipelines.recipes.recipe import CurationRecipe
-from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep
+from dailies.pipelines.recipes.steps import CaptionStep, CutStep, ExportStep, ObserveStep
 from dailies.pipelines.reports import ExportReport, kinds_of
 from dailies.pipelines.run_rows import record_export
 
@@ -84,6 +84,8 @@ def export_selection(
         meaning.append(sorted(set(clips["uri"].to_pylist())))
     if private_sources:
         meaning.append("private sources")
+    if unanswered := _unanswered(clips, recipe, step):  # which are asked again: answered, they make another export
+        meaning.append(unanswered)
     if recipe.dedup(step) is not None:  # groups and splits change when clips join that are not in the export
         meaning.append(_groups(clips))
     exports = dataset.folder / "exports"
@@ -154,6 +156,15 @@ def _groups(clips: pa.Table) -> str:
     """Return a hash of the clips' splits and groups."""
     columns = ["clip_id", "split", *(column.name for column in schema.DUPLICATE_COLUMNS)]
     return schema.digest(*clips.select(columns).sort_by("clip_id").to_pydict().items())
+
+
+def _unanswered(clips: pa.Table, recipe: CurationRecipe, step: ExportStep) -> dict[str, list[str]]:
+    """Return the clips whose caption failed, by the captioner's name."""
+    captioners = [earlier for earlier in recipe.before(step) if isinstance(earlier, CaptionStep)]
+    failed = {
+        each.name: clips.filter(pc.equal(clips[each.shown["status"].name], "failed"))["clip_id"] for each in captioners
+    }
+    return {name: sorted(ids.to_pylist()) for name, ids in failed.items() if len(ids)}
 
 
 def _report_found(dataset: DatasetTables, run_id: str, step: ExportStep, previous: Folder) -> ExportReport:

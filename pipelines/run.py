@@ -278,7 +278,8 @@ class _Run:
         if len(units):
             fetch_models(spec)
         work = ScoreWork(name=step.name, table=table.url, scorer=spec, stored=tuple(stored))
-        self._run(work, table, units, "clips", done=len(clips) - len(units), most=256)
+        least = getattr(spec, "bundle", 1)
+        self._run(work, table, units, "clips", done=len(clips) - len(units), most=256, least=least)
         self.annotations.append(AnnotationReport.of(step.name, table))
 
     def dedup(self, step: DedupStep) -> DuplicatesReport:
@@ -303,6 +304,7 @@ class _Run:
         *,
         done: int,
         most: int,
+        least: int = 1,
         key: str | None = None,
         keys: KeySet | None = None,
         total: int | None = None,
@@ -321,7 +323,7 @@ class _Run:
             self.progress(work.name, count, unit, already=done, size=size) as bar,
             Committer(table, key=key, done=keys, interval=COMMIT_EVERY) as committer,
         ):
-            for receipt in engines.run(work, bundles(units, most), self.session):
+            for receipt in engines.run(work, bundles(units, most, least), self.session):
                 committer.add(receipt)
                 done_size = None if sizes is None else sum(sizes[key] for key in receipt.keys)
                 bar.advance(len(receipt.keys), receipt.failed, size=done_size)

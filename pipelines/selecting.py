@@ -176,7 +176,11 @@ def select_step(
             "duplicates": step.duplicates,
             "overlaps": step.overlaps,
             "limits": judged.limits,
-            "tables": {name: dataset.table(name).version() for name in read_by(recipe, step)},
+            "tables": {
+                name: version
+                for name in read_by(recipe, step)
+                if (version := dataset.table(name).version()) is not None
+            },
             "recipe": recipe.name,
             "recipe_hash": recipe.hash,
         }

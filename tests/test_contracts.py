@@ -13,7 +13,7 @@ import math
 import pickle
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +37,7 @@ from dailies.curation.video import jpeg, unjpeg
 from dailies.pipelines.recipes.recipe import parse_recipe, resolved
 from dailies.pipelines.stages import score_rows
 from scripts.columns import page
+from tests.chat_server import MODEL, ChatServer
 from tests.craft_weights import seeing_light
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +73,9 @@ IDENTITIES = {
     ("scorer", "safety"): "curation.scorers.safety.Safety",
     ("scorer", "technical"): "curation.scorers.technical.Technical",
     ("scorer", "text"): "curation.scorers.text.Text",
+    ("captioner", "alt_text"): "curation.captioners.alt_text.AltText",
     ("captioner", "coca"): "curation.captioners.coca.Coca",
+    ("captioner", "endpoint"): "curation.captioners.endpoint.Endpoint",
     ("captioner", "fuse"): "curation.captioners.fuse.Fuse",
     ("captioner", "motion"): "curation.captioners.motion.Motion",
     ("captioner", "video"): "curation.captioners.video.Video",
@@ -102,24 +105,34 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "raft": {"model": "raft.pth", "short_side": 128, "updates": 1},  # in the folder that ``arguments`` is of
     "coca": {"beams": 2, "max_tokens": 8},
     "video": {"model": "qwen2.5-vl", "frames": 3, "max_tokens": 6},
+    "endpoint": {"url": "http://127.0.0.1:9/v1", "model": MODEL},  # of a server that the fixture starts
     "aesthetic": {"head": "head.pth"},
     "text_craft": {"craft": "craft.pth", "side": 96},
 }
 WIDTH = 128  # of an embedding by the built-in model
 WATCHING = [name for name, cls in OBSERVERS.items() if cls().needs is not None]  # the others hear: tests/test_sound.py
-BLIND = {"caption_motion", "caption_fuse"}  # read columns alone, and no evidence
+BLIND = {"caption_alt_text", "caption_motion", "caption_fuse"}  # read columns alone, and no evidence
 UNBOUNDED = {
     ("captioner", "coca", "seed"),
     ("captioner", "coca", "length_penalty"),
+    ("captioner", "endpoint", "seed"),
     ("captioner", "video", "seed"),
 }  # any number means something
 
 
 @pytest.fixture(scope="module")
-def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """``ARGUMENTS``, with files of random weights for RAFT and for a head, and of those that see what is bright for CRAFT."""
+def server() -> Iterator[ChatServer]:
+    with ChatServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> dict[str, dict[str, Any]]:
+    """``ARGUMENTS``, with a server, files of random weights for RAFT and for a head, and of those that see what is bright for
+    CRAFT."""
+    served = {**ARGUMENTS, "endpoint": {**ARGUMENTS["endpoint"], "url": server.url}}
     if find_spec("torchvision") is None:
-        return ARGUMENTS
+        return served
     import torch
     from torchvision.models.optical_flow import raft_small
 
@@ -131,7 +144,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     torch.save(torch.nn.Linear(WIDTH, 1).state_dict(), folder / "head.pth")
     torch.save(seeing_light(), folder / "craft.pth")
     return {
-        **ARGUMENTS,
+        **served,
         "raft": {**ARGUMENTS["raft"], "model": str(folder / "raft.pth")},
         "aesthetic": {"head": str(folder / "head.pth")},
         "text_craft": {**ARGUMENTS["text_craft"], "craft": str(folder / "craft.pth")},
@@ -360,6 +373,7 @@ def earlier(number: int) -> dict[str, Any]:
         **{column.name: (MOVES if pa.types.is_string(column.type) else AMOUNTS)[number] for column in measured},
         **{column.name: vector(number) for column in measured if pa.types.is_list(column.type)},
         **{f"caption_{name}": SCENES[number] for name in CAPTIONERS},
+        "manifest.text": SCENES[number],
         "content_id": f"content-{number}",
         "stream": 0,
     }

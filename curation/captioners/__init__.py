@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dailies.curation.captioners.alt_text import AltTextCaptioner
 from dailies.curation.captioners.captions import (
     COLUMNS,
     ORIGIN,
@@ -19,6 +20,7 @@ from dailies.curation.captioners.captions import (
     caption_table,
 )
 from dailies.curation.captioners.coca import CocaCaptioner
+from dailies.curation.captioners.endpoint import EndpointCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.motion import MotionCaptioner
 from dailies.curation.captioners.video import VideoCaptioner
@@ -29,7 +31,9 @@ from dailies.curation.scorers import Scorer
 Captioner = Scorer
 
 CAPTIONERS: dict[str, Any] = {
+    "alt_text": AltTextCaptioner,
     "coca": CocaCaptioner,
+    "endpoint": EndpointCaptioner,
     "motion": MotionCaptioner,
     "fuse": FuseCaptioner,
     "video": VideoCaptioner,
@@ -41,9 +45,11 @@ __all__ = [
     "ORIGIN",
     "STATE",
     "STATUSES",
+    "AltTextCaptioner",
     "Caption",
     "Captioner",
     "CocaCaptioner",
+    "EndpointCaptioner",
     "FuseCaptioner",
     "MotionCaptioner",
     "Status",

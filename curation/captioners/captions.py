@@ -20,7 +20,7 @@ STATUSES: dict[Status, str] = {
     "truncated": "its maker reached the most tokens it may write; the text is there as far as it goes",
     "blocked": "its maker refused, or a filter of contents did; no text",
     "empty": "its maker answered nothing; no text",
-    "failed": "there is no answer; asked again by the next run that is told to try what failed",
+    "failed": "there is no answer; its maker is asked again by the next run",
 }
 """What may come of a caption. The row's ``failure`` says why there is no text."""
 

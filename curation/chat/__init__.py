@@ -8,17 +8,22 @@ from __future__ import annotations
 from typing import Any
 
 from dailies.curation.chat.asking import Ask, ChatImage, ChatModel, Outcome, Reply
+from dailies.curation.chat.endpoint import EndpointChat
 from dailies.curation.chat.inputs import spread
 from dailies.curation.chat.prompts import Prompt, prompt_hash, prompt_names, prompt_text
 from dailies.curation.chat.transformers_chat import TransformersChat
 
-CHAT_MODELS: dict[str, Any] = {"transformers": TransformersChat}
+CHAT_MODELS: dict[str, Any] = {
+    "transformers": TransformersChat,
+    "endpoint": EndpointChat,
+}
 
 __all__ = [
     "CHAT_MODELS",
     "Ask",
     "ChatImage",
     "ChatModel",
+    "EndpointChat",
     "Outcome",
     "Prompt",
     "Reply",

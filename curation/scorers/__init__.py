@@ -7,7 +7,8 @@ still call it that, and fingerprints always do) or ``later: True`` (it came afte
 fingerprint has it).
 
 A scorer that needs columns of earlier steps alone sets ``needs_frames`` to false, and no evidence is read for it. Columns of
-lists, such as embeddings, never lie on the driver: workers read them from the parts of the step that made them.
+lists, such as embeddings, never lie on the driver: workers read them from the parts of the step that made them. One that
+asks for several clips at a time says by ``bundle`` how many a worker is handed at least, if there are as many.
 """
 
 from __future__ import annotations

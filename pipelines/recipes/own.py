@@ -114,6 +114,10 @@ class OwnSpec:
         resources: Resources = self._asked("resources", Resources())
         return resources
 
+    @property
+    def bundle(self) -> int:
+        return int(self._asked("bundle", 1))
+
     def weights(self) -> str | None:
         weights = self._asked("weights", None)
         with own_code(f"{self.reference}: weights()", self.file):
