@@ -123,8 +123,8 @@ def test_an_old_dataset_gets_captions_without_a_decode(footage: Path, dataset: P
     row = rows[0]
     assert (row["status"], row["tokens"], row["prompt_tokens"], row["model"]) == ("ok", 7, 100, MODEL)
     assert len(row["prompt_hash"]) == 16
-    shown = query(DatasetTables.open(dataset), "select caption_endpoint_status from captions_endpoint")
-    assert pc.all(pc.equal(shown["caption_endpoint_status"], "ok")).as_py()
+    shown = query(DatasetTables.open(dataset), "select status_endpoint from captions_endpoint")
+    assert pc.all(pc.equal(shown["status_endpoint"], "ok")).as_py()
 
 
 def test_a_table_is_named_by_what_gives_captions_their_meaning() -> None:

@@ -105,7 +105,6 @@ class EndpointChat:
     def weights(self) -> str | None:
         """Return the revision that was named: what ``model`` stands for is the server's affair."""
         return self.revision
-        return
 
     def check(self) -> None:
         """Check the key, and ask the server for its models; one that does not answer yet, or lists none, is no mistake.
