@@ -13,7 +13,7 @@ from dailies.curation.parquet_files import open_parquet
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import TrainingRecipe
 
-CAPTIONED = "captioned"  # the recipe of curation that makes what training reads by default
+RECIPES = ("captioned", "svd")  # of curation, the lighter first; the built-in recipes of training read what one of them makes
 WITH_VALUE = frozenset({"--out", "-o", "--recipe", "-r", "--set", "-s", "--engine", "--column", "--readmit"})
 KEPT = frozenset({"--allow-local", "--allow-private-hosts", "--no-links", "--private-sources", "--column"})
 MOST_SOURCES = 4  # of a command that is shown
@@ -69,37 +69,43 @@ def _line(
     lacking: Sequence[str],
     there: Sequence[str],
 ) -> str:
-    from dailies.pipelines.recipes.recipe import load_recipe
-    from dailies.pipelines.recipes.steps import CaptionStep
-
     others = [phase.name for phase in phases if not reads_captions(phase)]
     free = f" ({', '.join(others)}: none)" if others else ""
     who = f"caption: phase{'s' * (len(readers) > 1)} {', '.join(readers)} of {recipe.name} read {', '.join(lacking)}{free}"
-    makes = [step.name for step in load_recipe(CAPTIONED).steps if isinstance(step, CaptionStep)]
+    makers = [name for name in RECIPES if set(lacking) <= _captions_by(name)]
     has = [column for column in there if column.startswith("caption_")]
     if has:
         advice = f"which has {', '.join(has)}; take one: --set caption={has[-1]}"
-        if set(lacking) <= set(makes):
-            advice += f", or make it: {curate_command(export)}"
-    elif set(lacking) <= set(makes):
-        advice = f"which has no captions; make them: {curate_command(export)} (then train on the export that it prints)"
+        if makers:
+            advice += f", or make it: {curate_command(export, makers[0])}"
+    elif makers:
+        command = curate_command(export, makers[0])
+        advice = f"which has no captions; make them: {command} (then train on the export that it prints)"
     else:
         advice = "which has no captions; curate with a recipe whose caption step makes it"
     return f"{who}, not in {export}, {advice}"
 
 
-def curate_command(export: str) -> str:
-    """Return the command that curates the sources of an export's dataset again, with captions.
+def _captions_by(name: str) -> set[str]:
+    """Return the captions that a built-in recipe of curation makes."""
+    from dailies.pipelines.recipes.recipe import load_recipe
+    from dailies.pipelines.recipes.steps import CaptionStep
+
+    return {step.name for step in load_recipe(name).steps if isinstance(step, CaptionStep)}
+
+
+def curate_command(export: str, recipe: str = RECIPES[0]) -> str:
+    """Return the command that curates the sources of an export's dataset again, with captions by ``recipe``.
 
     The sources are those of the last ``dailies curate`` where they are still there; else ``SOURCE…`` stands for them.
     """
     dataset = Path(export).resolve().parent.parent
     if not (dataset / "dataset.json").is_file():
-        return f"dailies curate SOURCE… --out DATASET --recipe {CAPTIONED}"
+        return f"dailies curate SOURCE… --out DATASET --recipe {recipe}"
     sources, options = _last_curated(dataset)
     arguments = [*map(shlex.quote, sources)] if sources else ["SOURCE…"]
     return " ".join(
-        ["dailies curate", *arguments, "--out", shlex.quote(_near(dataset)), f"--recipe {CAPTIONED}", *options]
+        ["dailies curate", *arguments, "--out", shlex.quote(_near(dataset)), f"--recipe {recipe}", *options]
     )
 
 

@@ -62,8 +62,8 @@ def test_the_error_is_the_command_that_mends_it(export: Path, dailies: Dailies) 
 
 def test_every_column_that_is_read_is_named(export: Path, dailies: Dailies) -> None:
     done = dailies("train", "svd", "--data", export, "--out", "run")
-    assert "of svd read caption_coca, caption_motion, caption_fuse" in done.stderr
-    assert MENDS in done.stderr
+    assert "of svd read caption_coca, caption_video, caption_summary" in done.stderr
+    assert MENDS.replace("captioned", "svd") in done.stderr
 
 
 def test_a_missing_package_is_said_first(export: Path, dailies: Dailies, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,10 @@ def local_weights(folder: Path) -> list[str]:
     model = "zoo:coca-world"
     sets = {
         "caption_coca.model": model,
+        "caption_video.model": save_tiny("instructblip-video", folder / "video"),
+        "caption_video.max_tokens": 8,
+        "caption_summary.model": save_tiny("llama", folder / "llm"),
+        "caption_summary.max_tokens": 8,
         "embed.model": model,
         "aesthetic.trained_on": model,
         "aesthetic.head": folder / "head.pth",
@@ -89,7 +93,7 @@ def test_svd_is_curated_and_trained_on_without_another_setting(
     kept = [row for row in pq.read_table(export / "index.parquet").to_pylist() if row["status"] == "ok"]
     assert len(kept) >= 2
     for row in kept:
-        assert all(row[name].strip() for name in ("caption_coca", "caption_motion", "caption_fuse"))
+        assert all(row[name].strip() for name in ("caption_coca", "caption_video", "caption_summary"))
         assert row["seconds"] >= 2
 
     (tmp_path / "small.py").write_text(SMALL_TRAINING)

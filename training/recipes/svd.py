@@ -26,7 +26,7 @@ UNET = UNetSpec(  # config.json of stabilityai/stable-video-diffusion-img2vid-xt
     time_id_width=256,
 )
 # Drawn for each sample, with the paper's probabilities: of CoCa's caption, the video captioner's, and both merged.
-CAPTIONS = (("caption_coca", 0.5), ("caption_motion", 0.25), ("caption_fuse", 0.25))
+CAPTIONS = (("caption_coca", 0.5), ("caption_video", 0.25), ("caption_summary", 0.25))
 
 
 def svd() -> TrainingRecipe:
