@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dailies.curation.world.relations import Relation, relations
 from dailies.curation.world.render import outline_area, text_box, to_screen
 from dailies.curation.world.script import FlashKind, Script, ShapeKind, Shot, Texture, TransitionKind
+from dailies.curation.world.telling import speed_word, tell_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,10 @@ class TextTruth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeTruth:
-    """A shape and its motion: ``velocity`` and ``speed`` px/s are against the background; ``growth`` 1/s."""
+    """A shape and its motion: ``velocity`` and ``speed`` px/s are against the background; ``growth`` 1/s.
+
+    ``pace``: "slowly", "quickly" or "" (``telling.speed_word``).
+    """
 
     kind: ShapeKind
     color: str
@@ -53,6 +58,7 @@ class ShapeTruth:
     velocity: tuple[float, float]
     speed: float
     growth: float
+    pace: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,7 @@ class ShotTruth:
     ``camera_velocity`` px/s: a picture moves the other way. ``flow``: the mean speed at which the picture moves on the
     screen, px/s, over pixels and frames; shapes count as discs of their area. ``text_share``: the area of its text
     boxes over the frame's, when most text is on screen at once; ``mean_text_share`` is the mean over its frames.
+    ``relations``: how each two shapes stand to each other, by their places in ``shapes``. ``fields``: as a caption has them.
     """
 
     frame: int
@@ -71,6 +78,7 @@ class ShotTruth:
     texture: Texture
     background: str
     shapes: tuple[ShapeTruth, ...]
+    relations: tuple[Relation, ...]
     camera: str
     camera_velocity: tuple[float, float]
     zoom_rate: float
@@ -79,6 +87,7 @@ class ShotTruth:
     texts: tuple[TextTruth, ...]
     text_share: float
     mean_text_share: float
+    fields: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +147,7 @@ def _shot_truth(shot: Shot, start: int, script: Script) -> ShotTruth:
             velocity=shape.velocity,
             speed=round(shape.speed, 3),
             growth=shape.growth,
+            pace=speed_word(shape.velocity, short_side),
         )
         for shape in shot.shapes
     ]
@@ -149,6 +159,7 @@ def _shot_truth(shot: Shot, start: int, script: Script) -> ShotTruth:
         texture=shot.background.texture,
         background=shot.background.color,
         shapes=tuple(shapes),
+        relations=relations(shot, script.fps),
         camera=shot.camera.motion,
         camera_velocity=shot.camera.velocity,
         zoom_rate=shot.camera.zoom_rate,
@@ -157,6 +168,7 @@ def _shot_truth(shot: Shot, start: int, script: Script) -> ShotTruth:
         texts=tuple(texts),
         text_share=round(float(shares.max()), 6),
         mean_text_share=round(float(shares.mean()), 6),
+        fields=tell_fields(shot, short_side, fps=script.fps),
     )
 
 

@@ -109,13 +109,18 @@ class Optimizer:
     Muon (github.com/KellerJordan/Muon; in torch since 2.9) learns these small models in about half of AdamW's steps.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], *, lr: float, steps: int) -> None:
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        *,
+        lr: float,
+        steps: int,
+        matrices: tuple[str, ...] = ("resblocks", "cross_attn", "encoder.layers"),
+    ) -> None:
         hidden: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in (pair for module in modules for pair in module.named_parameters()):
-            is_matrix = parameter.ndim == 2 and (
-                "resblocks" in name or "cross_attn" in name or "encoder.layers" in name
-            )
+            is_matrix = parameter.ndim == 2 and any(part in name for part in matrices)
             (hidden if is_matrix else rest).append(parameter)
         adjust: Any = {"adjust_lr_fn": "match_rms_adamw"}  # so that both go by one learning rate
         self._both = [
