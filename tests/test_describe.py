@@ -153,7 +153,7 @@ def test_a_recipe_captions_clips_with_a_folder(dailies: Dailies, small_world: Pa
     told = dailies("sql", tmp_path / "data", "--json", "SELECT * FROM captions_video")
     assert told.returncode == 0, told.stderr
     rows = json.loads(told.stdout)
-    assert len(rows) > 1
+    assert rows
     assert {row["caption_video_revision"] for row in rows} == {VideoCaptioner(model=str(model)).weights()}
     assert {row["caption_video_model"] for row in rows} == {"tiny-qwen3-vl"}, "a table names no place of its maker"
     assert all(len(row["caption_video"]) > 1 and 1 <= row["caption_video_tokens"] <= 5 for row in rows)
