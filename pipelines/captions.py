@@ -13,7 +13,10 @@ from dailies.curation.parquet_files import open_parquet
 from dailies.training.recipes.phase import Phase
 from dailies.training.recipes.recipe import TrainingRecipe
 
-RECIPES = ("captioned", "svd")  # of curation, the lighter first; the built-in recipes of training read what one of them makes
+RECIPES = (
+    "captioned",
+    "svd",
+)  # of curation, the lighter first; the built-in recipes of training read what one of them makes
 WITH_VALUE = frozenset({"--out", "-o", "--recipe", "-r", "--set", "-s", "--engine", "--column", "--readmit"})
 KEPT = frozenset({"--allow-local", "--allow-private-hosts", "--no-links", "--private-sources", "--column"})
 MOST_SOURCES = 4  # of a command that is shown

@@ -593,7 +593,7 @@ def test_the_command_line_says_what_it_made(by_command: dict[str, Any], even: Pa
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--device", "cuda:9"), "device=cuda:9: is not available"),
         (("--latents", f"{__file__}:hq", "--out", "{latents}", "--views", "2"), "holds other latents"),
         (("--latents", f"{__file__}:hq", "--out", "{export}"), "is not empty"),
-        (("--latents", "svd:II-a", "--out", "{out}"), "caption: phase II-a of svd read caption_video, caption_summary, not in "),
+        (("--latents", "svd:II-a", "--out", "{out}"), "II-a of svd read caption_video, caption_summary, not in "),
         (("--latents", "svd:II-a", "--out", "{out}", "--set", "caption=caption_coca"), "models: there is no VAE"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[motion,99,null]]"), "no clip of"),
         (("--latents", f"{__file__}:hq", "--out", "{out}", "--set", "hq.select=[[blur,0,null]]"), "column 'blur'"),

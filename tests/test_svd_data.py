@@ -18,6 +18,7 @@ from dailies.curation.tables import DatasetTables  # noqa: E402
 from dailies.zoo.catalog import resolve  # noqa: E402
 from tests import svd_format  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
+from tests.tiny_chat_models import save_tiny  # noqa: E402
 
 AXES = {"motion": "low", "text_area": "high", "clip_similarity": "low", "aesthetic": "low"}
 SMALL_TRAINING = '''

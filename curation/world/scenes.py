@@ -166,7 +166,11 @@ def _placed_two(
                 continue
             gap = _gap(first, candidate, frames / taste.fps)
             # Shapes that meet hide each other: only what is behind may.
-            if candidate is wished and (gap >= 0 or wish == "behind") and _stand(taste, first, candidate, frames) == wish:
+            if (
+                candidate is wished
+                and (gap >= 0 or wish == "behind")
+                and _stand(taste, first, candidate, frames) == wish
+            ):
                 return [first, candidate], True
             if gap > widest:
                 best, widest = [first, candidate], gap
