@@ -22,6 +22,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 """Extra → importable names of what it brings."""
 
+BROUGHT_BY: Mapping[str, str] = {"vllm": "'ray[llm]'"}
+"""Importable name of what no extra brings → what to install for it: Ray pins the vLLM that it drives."""
+
 COPYLEFT: Mapping[str, str] = {"faces": "AGPL-3.0"}
 """Extra → the licence of what it brings, where that asks for more of its user than dailies does; ``all`` has none of them."""
 
@@ -53,7 +56,7 @@ def install_line(missing: Iterable[str]) -> str:
     others = [name for name in names if not any(name in brought for brought in EXTRAS.values())]
     extras = extras_for(names)
     wanted = [f"'dailies[{','.join(extras)}]'"] if extras else []
-    return f"pip install {' '.join([*wanted, *others])}"
+    return f"pip install {' '.join([*wanted, *(BROUGHT_BY.get(name, name) for name in others)])}"
 
 
 def extras_for(names: Iterable[str]) -> list[str]:

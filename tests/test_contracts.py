@@ -79,6 +79,7 @@ IDENTITIES = {
     ("captioner", "fuse"): "curation.captioners.fuse.Fuse",
     ("captioner", "motion"): "curation.captioners.motion.Motion",
     ("captioner", "video"): "curation.captioners.video.Video",
+    ("captioner", "vllm"): "curation.captioners.vllm.Vllm",
 }
 # What a unit says of the numbers in it.
 RANGES = {
@@ -106,6 +107,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "coca": {"beams": 2, "max_tokens": 8},
     "video": {"model": "qwen2.5-vl", "frames": 3, "max_tokens": 6},
     "endpoint": {"url": "http://127.0.0.1:9/v1", "model": MODEL},  # of a server that the fixture starts
+    "vllm": {"model": "owner/name"},
     "aesthetic": {"head": "head.pth"},
     "text_craft": {"craft": "craft.pth", "side": 96},
 }
@@ -117,6 +119,7 @@ UNBOUNDED = {
     ("captioner", "coca", "length_penalty"),
     ("captioner", "endpoint", "seed"),
     ("captioner", "video", "seed"),
+    ("captioner", "vllm", "seed"),
 }  # any number means something
 
 

@@ -192,7 +192,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "pipelines/report",
     ),
 }
-RAY_DOORS = {f"pipelines/{name}.py" for name in ("clusters", "engine", "private_cluster", "workers")}
+RAY_DOORS = {
+    *(f"pipelines/{name}.py" for name in ("clusters", "engine", "private_cluster", "workers")),
+    "curation/chat/vllm_chat.py",  # inside of functions alone
+}
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/captioners/coca.py",

@@ -24,6 +24,7 @@ from dailies.curation.captioners.endpoint import EndpointCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.motion import MotionCaptioner
 from dailies.curation.captioners.video import VideoCaptioner
+from dailies.curation.captioners.vllm import VllmCaptioner
 from dailies.curation.model_folders import model_name
 from dailies.curation.scorers import Scorer
 
@@ -37,6 +38,7 @@ CAPTIONERS: dict[str, Any] = {
     "motion": MotionCaptioner,
     "fuse": FuseCaptioner,
     "video": VideoCaptioner,
+    "vllm": VllmCaptioner,
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "MotionCaptioner",
     "Status",
     "VideoCaptioner",
+    "VllmCaptioner",
     "caption_table",
     "model_name",
 ]

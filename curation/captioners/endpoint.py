@@ -16,7 +16,10 @@ from dailies.curation.config import SPEC
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class EndpointCaptioner(Describe, EndpointChat):
-    """A caption of each clip's frames, by a model behind a server."""
+    """A caption of each clip's frames, by a model behind a server.
+
+    The parameters are those of ``dailies.curation.captioners.describe`` and ``dailies.curation.chat.endpoint``.
+    """
 
     identity: ClassVar[str] = "curation.captioners.endpoint.Endpoint"
     meaning: ClassVar[int] = 1

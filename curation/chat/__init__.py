@@ -12,10 +12,12 @@ from dailies.curation.chat.endpoint import EndpointChat
 from dailies.curation.chat.inputs import spread
 from dailies.curation.chat.prompts import Prompt, prompt_hash, prompt_names, prompt_text
 from dailies.curation.chat.transformers_chat import TransformersChat
+from dailies.curation.chat.vllm_chat import VllmChat
 
 CHAT_MODELS: dict[str, Any] = {
     "transformers": TransformersChat,
     "endpoint": EndpointChat,
+    "vllm": VllmChat,
 }
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Prompt",
     "Reply",
     "TransformersChat",
+    "VllmChat",
     "prompt_hash",
     "prompt_names",
     "prompt_text",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dailies.curation.chat import EndpointChat
+from dailies.curation.chat import EndpointChat, VllmChat
 from dailies.curation.downloads import HUB_ID
 from dailies.curation.errors import DailiesError, NotInstalled
 from dailies.curation.packages import installed
@@ -62,8 +62,8 @@ class WeightsState:
 
 def weights_of(step: str, spec: Any) -> list[WeightsState]:
     """Return the weights that a step's scorer or captioner names; of a user's own, those of the zoo, as others are its own."""
-    if isinstance(spec, EndpointChat):
-        return []  # its server has them
+    if isinstance(spec, EndpointChat | VllmChat):
+        return []  # a server has them, or the nodes of a cluster
     if isinstance(spec, OwnSpec):
         values = {name: getattr(spec.spec, name) for name in spec.models}
         values = {name: value for name, value in values.items() if str(value).startswith(ZOO)}
