@@ -34,9 +34,12 @@ class Pair:
     seed: int = 0
 
 
-def spread_times(seconds: float, count: int) -> tuple[float, ...]:
-    """Return ``count`` times in the middles of as many equal parts of a clip, in s; a single one is its middle."""
-    return tuple((number + 0.5) / count * seconds for number in range(count))
+def spread_times(seconds: float, fps: float, count: int) -> tuple[float, ...]:
+    """Return ``count`` times at even distances from a clip's first frame to its last, in s; a single one is the middle."""
+    if count == 1:
+        return (seconds / 2,)
+    last = max(0.0, seconds - 1 / fps)
+    return tuple(number / (count - 1) * last for number in range(count))
 
 
 class Pairs:
@@ -86,7 +89,7 @@ class Pairs:
     def _pair(self, number: int, seed: int) -> Pair:
         columns = self._rows[number].columns
         seconds = columns["frames"] / columns["fps"]
-        times = spread_times(seconds, self._count)
+        times = spread_times(seconds, columns["fps"], self._count)
         if number not in self._kept:
             pixels = self._read(self._rows[number], times)
             if self._keeps:

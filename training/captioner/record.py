@@ -15,7 +15,6 @@ from dailies.training.data.content import model_content, shards_content
 from dailies.training.data.export import Export
 from dailies.training.run_log import data_rules_of, export_record
 from dailies.training.task_record import TaskRecord
-from dailies.zoo.formats.references import as_reference
 
 FILE = "captioner.json"
 SHOWN = 10  # clips that are named
@@ -58,7 +57,7 @@ class CaptionerRecord(TaskRecord):
         facts: dict[str, Any] = {
             "kind": start.kind,
             "recipe": recipe.meaning(contrast=contrast),
-            "start": start.name if place is None else as_reference(place),
+            "start": start.reference,
             "data": str(export.folder.resolve()),
             "data_rules": data_rules_of(folder, FILE),
             "content": {

@@ -12,16 +12,18 @@ from dailies.curation.errors import ModelError
 from dailies.curation.scorers import openclip, openclip_folder
 from dailies.training.captioner.models import CaptionNetwork
 from dailies.training.captioner.recipe import CaptionerRecipe
+from dailies.zoo.formats.references import as_reference
 
 Kind = Literal["coca", "video"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """A model to start from. ``name``: as it was asked for, or its folder. ``folder``: ``None`` where open_clip lists the model
-    as its own. ``kind``: the captioner that it is for."""
+    """A model to start from. ``name``: what it is loaded by: its folder, or as open_clip lists it, where ``folder`` is
+    ``None``. ``reference``: how a record names it. ``kind``: the captioner that it is for."""
 
     name: str
+    reference: str
     folder: Path | None
     kind: Kind
 
@@ -33,26 +35,27 @@ class Start:
         Raises ``UsageError`` or ``Damaged`` for a folder that is neither's or not whole, and for a name of nothing.
         """
         if name.startswith(openclip.HUB):
-            return cls._in_folder(openclip.folder_of(name) or Path(name))
+            return cls._in_folder(openclip.folder_of(name) or Path(name), name)
         if Path(name).is_dir():
-            return cls._in_folder(Path(name).resolve())
+            folder = Path(name).resolve()
+            return cls._in_folder(folder, as_reference(folder))
         if HUB_ID.fullmatch(name):
-            return cls._in_folder(video_language.fetched(name))
+            return cls._in_folder(video_language.fetched(name), name)
         openclip.fetch(name)
-        return cls(name=name, folder=None, kind="coca")
+        return cls(name=name, reference=name, folder=None, kind="coca")
 
     @classmethod
-    def _in_folder(cls, folder: Path) -> Start:
+    def _in_folder(cls, folder: Path, reference: str) -> Start:
         if (folder / openclip_folder.CONFIG).is_file():
             openclip_folder.check_folder(folder)
-            return cls(name=str(folder), folder=folder, kind="coca")
+            return cls(name=str(folder), reference=reference, folder=folder, kind="coca")
         if not (folder / video_language.CONFIG).is_file():
             raise ModelError(
                 f"from={folder}: holds neither {openclip_folder.CONFIG} nor {video_language.CONFIG}; give a CoCa of "
                 "open_clip's or a video-language model of transformers'"
             )
         video_language.check(folder)
-        return cls(name=str(folder), folder=folder, kind="video")
+        return cls(name=str(folder), reference=reference, folder=folder, kind="video")
 
     def load(self, recipe: CaptionerRecipe) -> CaptionNetwork:
         """Load the model for training, on the CPU. Raises ``ModelError`` or ``UsageError`` for one that does not fit."""

@@ -46,10 +46,10 @@ class VideoLanguageNetwork(CaptionNetwork):
             raise ModelError(f"frames={recipe.frames}: this model always takes {self._loaded.frames}")
         self.frames = recipe.frames
         if self.adapters:
-            _add_adapters(self.model, recipe.rank)
+            add_adapters(self.model, recipe.rank)
         elif not recipe.vision:
             for name, weight in self.model.named_parameters():
-                weight.requires_grad_(not _of_vision(name))
+                weight.requires_grad_(not of_vision(name))
         if recipe.checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -124,18 +124,18 @@ def collated(rows: Sequence[Mapping[str, Tensor]], pad: int) -> dict[str, Tensor
     return batch
 
 
-def _of_vision(name: str) -> bool:
+def of_vision(name: str) -> bool:
     return any(part in VISION for part in name.split("."))
 
 
-def _add_adapters(model: nn.Module, rank: int) -> None:
+def add_adapters(model: nn.Module, rank: int) -> None:
     """Add adapters to all linear layers of the language model, in place. They alone learn, and change nothing at first."""
     from peft import LoraConfig, inject_adapter_in_model
 
     layers = [
         name
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and not _of_vision(name) and ".layers." in name
+        if isinstance(layer, nn.Linear) and not of_vision(name) and ".layers." in name
     ]
     if not layers:
         raise ModelError(f"trains='lora': {type(model).__name__} has no linear layers that adapters are for")
