@@ -37,8 +37,7 @@ KINDS = ("coca", "video")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionerRun:
-    """A run of ``train captioner``. ``recipe``: as the trainer wrote it; ``before``, ``after``: figures by name.
-    ``serializer``: version of what made text of fields, ``None`` for plain captions."""
+    """A run of ``train captioner``. ``recipe``: as the trainer wrote it; ``before``, ``after``: figures by name."""
 
     folder: Path
     kind: str
@@ -51,7 +50,6 @@ class CaptionerRun:
     after: Mapping[str, float]
     examples: tuple[Mapping[str, str], ...]
     seconds: float
-    serializer: int | None = None
 
     @classmethod
     def is_there(cls, folder: str | Path) -> bool:
@@ -81,7 +79,6 @@ class CaptionerRun:
                 after=_figures(row["after"]),
                 examples=tuple(dict(each) for each in row["examples"]),
                 seconds=float(row["seconds"]),
-                serializer=(row.get("export") or {}).get("caption_format"),
             )
         except KeyError as error:
             raise RunError(f"{path}: {error.args[0]} is missing") from error
@@ -96,6 +93,12 @@ class CaptionerRun:
     def start_name(self) -> str:
         """Return what was finetuned without where it lies: a name, or a folder's last part."""
         return Path(self.start).name if os.sep in self.start and Path(self.start).is_absolute() else self.start
+
+    @property
+    def caption_maker(self) -> Mapping[str, Any]:
+        """Return who wrote the captions that it was trained on, as the export says it; empty where it does not."""
+        maker = self.export.captions.get(str(self.recipe["caption"]))
+        return maker if isinstance(maker, Mapping) else {}
 
     def model(self) -> Path:
         """Return the folder of the model. Raises ``RunError`` where it is gone."""

@@ -119,6 +119,7 @@ def _card(entry: ZooEntry, run: CaptionerRun, folder: Path, pictured: bool) -> s
         entry=entry,
         run=run,
         what=WHAT[run.kind],
+        maker=run.caption_maker,
         samples=SAMPLES if pictured else None,
         figure_rows=_figure_rows(run),
         examples=run.examples[:EXAMPLES],

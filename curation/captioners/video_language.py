@@ -183,7 +183,7 @@ class VideoLanguageModel:
         """Return the tokens of the likeliest answer to what ``ask`` returned, one token at a time, without its end."""
         asked = inputs["input_ids"].shape[1]
         options = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_tokens}
-        out = self.model.generate(**inputs, **options)[0].tolist()
+        out: list[int] = self.model.generate(**inputs, **options)[0].tolist()
         ids = out[asked:] if out[:asked] == inputs["input_ids"][0].tolist() else out
         ends = {*self.end_tokens, self.processor.tokenizer.pad_token_id}
         return ids[: next((at for at, token in enumerate(ids) if token in ends), len(ids))]
@@ -226,7 +226,7 @@ def load(folder: Path, device: str, dtype: Any = None) -> VideoLanguageModel:
         raise Damaged(f"{folder}: {len(missing)} of its tensors are missing, {missing[0]} first; get it whole")
     if getattr(model.config, "use_decoder_only_language_model", True) is False:
         raise UsageError(f"model={str(folder)!r}: its language model is an encoder-decoder; take one that only decodes")
-    pictures = getattr(processor, "video_processor", None)
+    pictures: Any = getattr(processor, "video_processor", None)
     if getattr(pictures, "cap_pixels_per_frame", True) is None:
         pictures.cap_pixels_per_frame = True  # as its authors do; unset, transformers asks each time
     return VideoLanguageModel(model=model.eval().to(device), processor=processor, kind=kind)

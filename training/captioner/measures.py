@@ -16,8 +16,8 @@ class CaptionQuality:
 
     ``loss``: cross-entropy of the references' tokens, in nats a token. ``token_accuracy``: the share of them that is the
     likeliest one after the true ones before it. ``cider_d``: 0–10, mean over clips. ``chrf``: 0–100, over all clips.
-    ``colors``, ``shapes``, ``motion``: shares of clips whose caption names exactly those of its reference, ``None`` where references are
-    not of the rendered world. ``clips``: held-out clips that it is measured on.
+    ``colors``, ``shapes``, ``motion``: shares of clips whose caption names exactly those of its reference, ``None`` where
+    references are not of the rendered world. ``clips``: held-out clips that it is measured on.
     """
 
     loss: float
