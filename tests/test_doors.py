@@ -175,9 +175,12 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "training/data": TRAINING[:-1],
     "training": TRAINING,
     "training/vae": (*TRAINING, "training"),
+    "training/captioner": (
+        *(*TRAINING, "training", "curation/scorers", "curation/captioners", "curation/world"),
+    ),
     # ---- pipelines: Ray and recipes around curation, training and the zoo ----
     "pipelines/recipes": (*CURATION, "zoo", "zoo/formats"),
-    "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines/recipes"),
+    "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "training/captioner", "pipelines/recipes"),
     "pipelines/latents": (*CURATION, "zoo", *TRAINING, "training", "pipelines"),
     "pipelines/report": (*CURATION, "pipelines", "pipelines/recipes"),
     "pipelines/cli": (

@@ -46,6 +46,7 @@ class VideoLanguageNetwork(CaptionNetwork):
             raise ModelError(f"frames={recipe.frames}: this model always takes {self._loaded.frames}")
         self.frames = recipe.frames
         if self.adapters:
+            torch.manual_seed(recipe.seed)  # adapters begin at random, and those of another call must begin alike
             add_adapters(self.model, recipe.rank)
         elif not recipe.vision:
             for name, weight in self.model.named_parameters():
