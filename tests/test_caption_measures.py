@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import get_args
 
 import pytest
 
 pytest.importorskip("torch")
 
-from dailies.training.captioner.attributes import accuracy, attributes
+from dailies.curation import world
+from dailies.curation.world.script import ShapeKind
+from dailies.training.captioner.attributes import COLORS, SHAPES, accuracy, attributes
 from dailies.training.captioner.cider import cider_d
 
 REFERENCES = ["a red circle", "a blue square"]
@@ -63,6 +66,8 @@ def test_chrf_is_sacrebleus() -> None:
 
 
 def test_what_a_caption_of_the_world_says() -> None:
+    assert set(world.COLORS) == COLORS
+    assert set(get_args(ShapeKind)) == SHAPES
     told = attributes(
         "a large red circle moves diagonally up and left and grows, a blue ring moves in a circle over a sandy orange"
         ' background, the camera pans right and zooms in, with the words "green star falls"'

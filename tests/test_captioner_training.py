@@ -25,7 +25,7 @@ pytest.importorskip("sacrebleu")
 from dailies.curation.errors import ExportError, NotFinite, UsageError  # noqa: E402
 from dailies.training import loop  # noqa: E402
 from dailies.training.captioner.models import CaptionNetwork  # noqa: E402
-from dailies.training.captioner.pairs import Pair, Pairs, split_pairs, spread_times  # noqa: E402
+from dailies.training.captioner.pairs import ClipPairs, Pair, split_pairs, spread_times  # noqa: E402
 from dailies.training.captioner.plan import plan_captioner  # noqa: E402
 from dailies.training.captioner.recipe import CaptionerRecipe  # noqa: E402
 from dailies.training.captioner.starts import Start  # noqa: E402
@@ -75,7 +75,7 @@ def train(
 
 def pairs_of(export: Path, frames: int, count: int) -> list[Pair]:
     opened = Export(export)
-    return Pairs(opened, split_pairs(opened, RECIPE).train, RECIPE, frames).spread(count)
+    return ClipPairs(opened, split_pairs(opened, RECIPE).train, RECIPE, frames).spread(count)
 
 
 # ---- pairs ----------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_frames_are_spread_over_a_clip() -> None:
 def test_pairs_are_a_clips_frames_and_its_caption(export: Path) -> None:
     opened = Export(export)
     rows = split_pairs(opened, RECIPE).train
-    pairs = Pairs(opened, rows, RECIPE, 3)
+    pairs = ClipPairs(opened, rows, RECIPE, 3)
     pair = pairs.spread(99)[0]
     assert (pair.clip_id, pair.caption) == (rows[0].columns["clip_id"], rows[0].columns["caption_fuse"])
     assert pair.frames.shape == (3, 48, 64, 3)
@@ -176,7 +176,7 @@ def test_a_batch_is_as_each_clip_alone(export: Path, starts: dict[str, Start]) -
 
 
 def test_coca_learns_by_contrast_and_by_words(export: Path, starts: dict[str, Start]) -> None:
-    recipe = dataclasses.replace(RECIPE, contrast=0.7, words=1.5, max_tokens=12)
+    recipe = dataclasses.replace(RECIPE, contrast_weight=0.7, caption_weight=1.5, max_tokens=12)
     network: Any = starts["coca"].load(recipe).eval()
     inputs = network.inputs(pairs_of(export, 1, 4))
     ids = inputs["ids"]
@@ -191,10 +191,10 @@ def test_coca_learns_by_contrast_and_by_words(export: Path, starts: dict[str, St
     own = torch.arange(4)
     contrast = -(cosines.log_softmax(1)[own, own].mean() + cosines.log_softmax(0)[own, own].mean()) / 2
     guessed = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-    words = -guessed[ids[:, 1:] != 0].mean()
+    caption = -guessed[ids[:, 1:] != 0].mean()
     assert float(figures["contrast"]) / 4 == pytest.approx(0.7 * float(contrast), rel=1e-4)
-    assert float(figures["words"]) / 4 == pytest.approx(1.5 * float(words), rel=1e-4)
-    assert float(figures["loss"]) / 4 == pytest.approx(0.7 * float(contrast) + 1.5 * float(words), rel=1e-4)
+    assert float(figures["caption"]) / 4 == pytest.approx(1.5 * float(caption), rel=1e-4)
+    assert float(figures["loss"]) / 4 == pytest.approx(0.7 * float(contrast) + 1.5 * float(caption), rel=1e-4)
 
 
 @pytest.mark.parametrize("way", list(WAYS))
@@ -208,8 +208,8 @@ def test_what_learns_is_what_the_recipe_names(way: str, starts: dict[str, Start]
             *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
         }
         return
-    words = starts[way].load(dataclasses.replace(RECIPE, **WAYS[way], vision=False))
-    assert [name for name in network.trained if "visual" not in name] == list(words.trained)
+    rest = starts[way].load(dataclasses.replace(RECIPE, **WAYS[way], vision=False))
+    assert [name for name in network.trained if "visual" not in name] == list(rest.trained)
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_it_learns_from_training_clips_alone(
 
     # What is in the folder is what was measured, adapters merged.
     again = Start.of(str(result.folder)).load(dataclasses.replace(RECIPE, trains="whole")).eval()
-    measured = Pairs(Export(export), split_pairs(Export(export), RECIPE).held_out, RECIPE, again.frames).spread(2)
+    measured = ClipPairs(Export(export), split_pairs(Export(export), RECIPE).held_out, RECIPE, again.frames).spread(2)
     with torch.no_grad():
         scores = [again.token_scores(again.inputs([pair])) for pair in measured]
     loss = sum(float(each.loss) for each in scores) / sum(int(each.tokens) for each in scores)

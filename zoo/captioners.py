@@ -151,5 +151,11 @@ def _figure_rows(run: CaptionerRun) -> list[tuple[str, str, str]]:
 
 def _settings(run: CaptionerRun) -> str:
     """Return the recipe's values that say what was learnt and how, on one line."""
-    names = ["steps", "batch", "lr", "trains", *(["contrast", "words"] if run.kind == "coca" else ["frames", "rank"])]
+    names = [
+        "steps",
+        "batch",
+        "lr",
+        "trains",
+        *(["contrast_weight", "caption_weight"] if run.kind == "coca" else ["frames", "rank"]),
+    ]
     return ", ".join(f"{name} {run.recipe[name]}" for name in names if name in run.recipe)

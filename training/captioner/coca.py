@@ -50,7 +50,7 @@ class CocaNetwork(CaptionNetwork):
         self.model.visual.requires_grad_(recipe.vision)
         if recipe.checkpointing:
             self.model.set_grad_checkpointing(True)
-        self.contrast = recipe.contrast > 0
+        self.contrast = recipe.contrast_weight > 0
         self.skips_weights = not self.contrast
         self._recipe = recipe
         longest = min(int(self.model.context_length), int(self.model.text.context_length))
@@ -69,15 +69,15 @@ class CocaNetwork(CaptionNetwork):
 
         world = distributed.world()
         loss = CoCaLoss(
-            caption_loss_weight=self._recipe.words,
-            clip_loss_weight=self._recipe.contrast,
+            caption_loss_weight=self._recipe.caption_weight,
+            clip_loss_weight=self._recipe.contrast_weight,
             pad_id=self._loaded.special_tokens.pad,
             rank=world.rank,
             world_size=world.size,
             gather_with_grad=True,
         )
         out = self.model(pixels, ids)
-        contrast, words = loss(
+        contrast, caption = loss(
             out["image_features"],
             out["text_features"],
             out["logits"],
@@ -86,7 +86,7 @@ class CocaNetwork(CaptionNetwork):
         )
         scores = self._scored(out["logits"].detach(), out["labels"])
         count = len(ids)
-        figures = {"loss": contrast + words, "words": words.detach()}
+        figures = {"loss": contrast + caption, "caption": caption.detach()}
         if self.contrast:
             figures["contrast"] = contrast.detach()
         return {name: count * value for name, value in figures.items()} | {"token_accuracy": scores.accuracy}

@@ -1,4 +1,4 @@
-"""Pairs of a clip's frames and its caption, out of an export: those to train on, and those that are held out."""
+"""ClipPairs of a clip's frames and its caption, out of an export: those to train on, and those that are held out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def spread_times(seconds: float, fps: float, count: int) -> tuple[float, ...]:
     return tuple(number / (count - 1) * last for number in range(count))
 
 
-class Pairs:
+class ClipPairs:
     """Gives pairs of some of an export's clips, each drawn from (seed, position) and the clips alone.
 
     Clips are decoded once and kept where all of them fit into ``CACHE_BYTES``. ``failed``: clips that could not be read, with

@@ -26,8 +26,8 @@ class CaptionerRecipe(Spec):
     asked ``prompt``. Frames are scaled down to ``short_side`` px, as evidence is by default, before the model's own
     processor scales them.
 
-    ``contrast``, ``words``: weights of CoCa's two losses (its equation 4 has 1 and 2). The contrast is among the clips of
-    a part. ``trains``: all weights, or adapters of rank ``rank`` (LoRA) beside the language model's linear layers, for
+    ``contrast_weight``, ``caption_weight``: of CoCa's two losses (its equation 4 has 1 and 2). The contrast is among the
+    clips of a part. ``trains``: all weights, or adapters of rank ``rank`` (LoRA) beside the language model's linear layers, for
     video-language models; ``vision``: whether the image tower learns too, where all weights do. ``frozen``: precision of
     weights that do not learn. ``lr`` rises over ``warmup`` steps and falls to 0 over the last ``decay`` of all. ``ema``:
     decay of the averaged weights, which are then what is measured and published; 0 for none.
@@ -49,8 +49,8 @@ class CaptionerRecipe(Spec):
     rank: Count = 16
     vision: bool = True
     frozen: Literal["float32", "bfloat16"] = "float32"
-    contrast: NonNegative = 1.0
-    words: Positive = 2.0
+    contrast_weight: NonNegative = 1.0
+    caption_weight: Positive = 2.0
     lr: Positive = 1e-5
     warmup: Index = 50
     decay: Fraction = 0.2

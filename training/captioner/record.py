@@ -52,7 +52,7 @@ class CaptionerRecord(TaskRecord):
         resume: bool,
         writes: bool = True,
     ) -> None:
-        contrast = start.kind == "coca" and recipe.contrast > 0
+        contrast = start.kind == "coca" and recipe.contrast_weight > 0
         place = start.folder
         facts: dict[str, Any] = {
             "kind": start.kind,

@@ -34,7 +34,7 @@ from dailies.curation.plain_text import counted
 from dailies.training import checkpoint, distributed
 from dailies.training.captioner.measures import CaptionQuality, quality, shown
 from dailies.training.captioner.models import CaptionNetwork, TrainedEma
-from dailies.training.captioner.pairs import Pair, Pairs, split_pairs
+from dailies.training.captioner.pairs import ClipPairs, Pair, split_pairs
 from dailies.training.captioner.recipe import CaptionerRecipe
 from dailies.training.captioner.record import FILE, CaptionerRecord, CaptionerResult
 from dailies.training.captioner.starts import Start
@@ -89,8 +89,8 @@ def train_captioner(
             say_once(f"captioner: {note}")
         with explain_oom(lambda: oom_hint(recipe)):
             network = start.load(recipe)
-            train = Pairs(export, split.train, recipe, network.frames)
-            held_out = Pairs(export, split.held_out, recipe, network.frames)
+            train = ClipPairs(export, split.train, recipe, network.frames)
+            held_out = ClipPairs(export, split.held_out, recipe, network.frames)
             task = CaptionerTask(network, recipe, record, train, held_out, place, say_once)
         run_task(task, place, say_once)
         record.refresh()
@@ -103,13 +103,13 @@ def check_shares(start: Start, recipe: CaptionerRecipe, world: World) -> None:
     """Raise ``RunError`` where the processes' shares of a batch cannot be computed, or held against each other."""
     check_batch(f"batch={recipe.batch}", recipe.batch, world)
     parts = recipe.accumulate * world.size
-    if start.kind == "coca" and recipe.contrast and recipe.batch % parts:
+    if start.kind == "coca" and recipe.contrast_weight and recipe.batch % parts:
         raise RunError(
             f"batch={recipe.batch}: the contrast needs equal parts; take a multiple of {parts}, which is accumulate times "
             "the processes"
         )
-    if start.kind == "coca" and recipe.contrast and recipe.batch < 2 * recipe.accumulate:
-        raise RunError(f"batch={recipe.batch}: the contrast needs two clips a part; raise it, or set contrast=0")
+    if start.kind == "coca" and recipe.contrast_weight and recipe.batch < 2 * recipe.accumulate:
+        raise RunError(f"batch={recipe.batch}: the contrast needs two clips a part; raise it, or set contrast_weight=0")
 
 
 def oom_hint(recipe: CaptionerRecipe) -> str:
@@ -146,8 +146,8 @@ class CaptionerTask(Task[PairBatch]):
         network: CaptionNetwork,
         recipe: CaptionerRecipe,
         record: CaptionerRecord,
-        train: Pairs,
-        held_out: Pairs,
+        train: ClipPairs,
+        held_out: ClipPairs,
         device: torch.device,
         say: Say,
     ) -> None:
