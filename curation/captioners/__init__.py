@@ -55,5 +55,7 @@ __all__ = [
     "Status",
     "VideoCaptioner",
     "caption_table",
+    "decoding",
     "model_name",
+    "video_language",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,6 +54,7 @@ class CocaNetwork(CaptionNetwork):
         self.contrast = recipe.contrast_weight > 0
         self.skips_weights = not self.contrast
         self._recipe = recipe
+        self._one_at_a_time = threading.Lock()  # tokenizers hold a state that threads may not share
         longest = min(int(self.model.context_length), int(self.model.text.context_length))
         self._most = min(longest, recipe.max_tokens)
 
@@ -60,7 +62,8 @@ class CocaNetwork(CaptionNetwork):
         from PIL import Image
 
         pixels = [self._loaded.prepare(Image.fromarray(pair.frames[len(pair.frames) // 2])) for pair in pairs]
-        ids_BL = self._loaded.tokenize([pair.caption for pair in pairs])
+        with self._one_at_a_time:
+            ids_BL = self._loaded.tokenize([pair.caption for pair in pairs])
         ids_BL[:, self._most :] = self._loaded.special_tokens.pad
         return {"pixels": torch.stack(pixels), "ids": ids_BL}
 

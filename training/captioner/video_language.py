@@ -9,6 +9,7 @@ Shape suffixes: B clips, L tokens, V tokens in the vocabulary.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +42,7 @@ class VideoLanguageNetwork(CaptionNetwork):
         self._loaded = video_language.load(start, "cpu", dtype)
         self.model: Any = self._loaded.model
         self._recipe = recipe
+        self._one_at_a_time = threading.Lock()  # tokenizers hold a state that threads may not share
         self.adapters = recipe.trains == "lora"
         if self._loaded.frames not in (None, recipe.frames):
             raise ModelError(f"frames={recipe.frames}: this model always takes {self._loaded.frames}")
@@ -55,7 +57,8 @@ class VideoLanguageNetwork(CaptionNetwork):
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def inputs(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
-        return collated([self._row(pair) for pair in pairs], self._loaded.processor.tokenizer.pad_token_id)
+        with self._one_at_a_time:
+            return collated([self._row(pair) for pair in pairs], self._loaded.processor.tokenizer.pad_token_id)
 
     def _row(self, pair: Pair) -> dict[str, Tensor]:
         """Return one pair as a batch of one, the answer's tokens behind the question's, with labels (1, L)."""
