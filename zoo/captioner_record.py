@@ -18,6 +18,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +29,6 @@ from typing import Any
 from dailies.curation import inside
 from dailies.curation.config import read_object
 from dailies.curation.errors import RunError
-from dailies.curation.schema import digest
 from dailies.zoo.provenance import SourceExport
 
 RECORD = "captioner.json"
@@ -87,7 +88,7 @@ class CaptionerRun:
 
     @property
     def recipe_hash(self) -> str:
-        return digest("captioner recipe", *(f"{name}={value}" for name, value in sorted(self.recipe.items())))[:16]
+        return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def start_name(self) -> str:
