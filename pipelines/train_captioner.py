@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dailies.curation.errors import RecipeError, RunError
+from dailies.curation.errors import RunError
 from dailies.curation.packages import need
 from dailies.pipelines.train_vae import open_export
 from dailies.zoo.catalog import resolve
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 PACKAGES = ("torch", "transformers", "safetensors", "sacrebleu")
-PROMPT_FILE = ".txt"
-LONGEST_PROMPT = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +72,7 @@ def train_captioner_run(
 
     Args:
         start: ``zoo:NAME``, a folder, a hub id, or a CoCa as open_clip lists it.
-        sets: ``FIELD=VALUE`` of ``CaptionerRecipe``; ``prompt=FILE.txt`` reads it from a file.
+        sets: ``FIELD=VALUE`` of ``CaptionerRecipe``.
         workers: Processes on Ray Train that share each batch.
     """
     begin, recipe = _start(start, sets)
@@ -106,24 +104,10 @@ def _start(name: str, sets: Sequence[str]) -> tuple[Start, CaptionerRecipe]:
     from dailies.training.recipes.overrides import fields_of
 
     values = fields_of(CaptionerRecipe, sets)
-    if str(values.get("prompt", "")).endswith(PROMPT_FILE):
-        values["prompt"] = _prompt_in(Path(values["prompt"]))
     recipe = CaptionerRecipe(**values)
     start = Start.of(str(resolve(name, default_zoo())) if name.startswith(SCHEME) else name)
     need(["open_clip"] if start.kind == "coca" else ["peft"] * (recipe.trains == "lora"), by="training a captioner")
     return start, recipe
-
-
-def _prompt_in(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(LONGEST_PROMPT + 1)
-        text = content.decode("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"prompt={file}: cannot be read: {error}; name a file of text") from error
-    if len(content) > LONGEST_PROMPT:
-        raise RecipeError(f"prompt={file}: is over {LONGEST_PROMPT >> 10} kB; no prompt is")
-    return text
 
 
 def _known(start: Start, export: Export, folder: Path, recipe: CaptionerRecipe, resume: bool) -> CaptionerResult | None:

@@ -32,9 +32,9 @@ from dailies.training.captioner.starts import Start  # noqa: E402
 from dailies.training.captioner.task import CaptionerTask, train_captioner  # noqa: E402
 from dailies.training.data.export import Export  # noqa: E402
 from tests.conftest import Dailies  # noqa: E402
+from tests.tiny_chat_models import VIDEO, Kind, save_tiny  # noqa: E402
 from tests.tiny_coca import write_coca  # noqa: E402
 from tests.training_export import build_export  # noqa: E402
-from tests.video_language_model import write_qwen  # noqa: E402
 
 RECIPE = CaptionerRecipe(
     steps=5, batch=4, frames=2, lr=1e-2, warmup=1, max_tokens=24, validation_clips=2, validate_every=5, save_every=2
@@ -62,7 +62,10 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def starts(export: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Start]:
     folder = tmp_path_factory.mktemp("starts")
     texts = [row.columns["caption_fuse"] for row in Export(export).rows]
-    coca, qwen = Start.of(str(write_coca(folder / "coca"))), Start.of(str(write_qwen(folder / "qwen", texts)))
+    coca, qwen = (
+        Start.of(str(write_coca(folder / "coca"))),
+        Start.of(str(save_tiny("qwen2.5-vl", folder / "qwen", texts=texts, side=56))),
+    )
     return {"coca": coca, "video": qwen, "lora": qwen}
 
 
@@ -133,27 +136,33 @@ def test_the_validation_split_is_held_out_or_else_the_test_split(export: Path) -
 # ---- losses ---------------------------------------------------------------------------------------------------------
 
 
-def test_only_the_answers_tokens_are_learnt(export: Path, starts: dict[str, Start]) -> None:
-    network: Any = starts["video"].load(RECIPE).eval()
+@pytest.mark.parametrize("kind", VIDEO)
+def test_only_the_answers_tokens_are_learnt(kind: Kind, export: Path, tmp_path: Path) -> None:
+    texts = [row.columns["caption_fuse"] for row in Export(export).rows]
+    start = Start.of(str(save_tiny(kind, tmp_path, texts=texts, side=56)))
+    network: Any = start.load(RECIPE).eval()
     pairs = pairs_of(export, 2, 3)
     inputs = network.inputs(pairs)
     ids, labels = inputs["input_ids"], inputs["labels"]
-    tokenizer = network._loaded.processor.tokenizer
-    end = tokenizer.eos_token_id
+    tokenizer = network._loaded.tokenizer
     for pair, row, answer in zip(pairs, ids, labels, strict=True):
         learnt = answer != -100
         assert torch.equal(row[learnt], answer[learnt])
         text = tokenizer.decode(answer[learnt])
-        assert pair.caption.startswith(text.removesuffix("<|im_end|>"))
+        # Long captions are cut, and then their end is not learnt.
+        assert text.strip() in (f"{pair.caption}<|im_end|>", pair.caption[: len(text.strip())])
         # What comes before is the question, the answer's beginning last; what comes behind pads the batch.
-        first = int(learnt.int().argmax())
-        assert tokenizer.decode(row[:first]).endswith("<|im_start|>assistant\n")
-        assert (answer[learnt] == end).sum() == (1 if text.endswith("<|im_end|>") else 0)
-        assert inputs["attention_mask"][len(pairs) - 1].shape == row.shape
-    assert any(
-        tokenizer.decode(row[row != -100]) == f"{pair.caption}<|im_end|>"
-        for pair, row in zip(pairs, labels, strict=True)
-    )
+        first, last = (int(at) for at in learnt.nonzero()[[0, -1], 0])
+        assert learnt[first : last + 1].all()
+        asked = tokenizer.decode(row[:first])
+        assert asked.endswith(
+            'how the camera moves. Say only what can be seen. Do not begin with "The video" or "This is".'
+            if kind == "instructblip-video"
+            else "<|im_start|>assistant\n"
+        )
+        assert inputs["attention_mask"][labels.tolist().index(answer.tolist())][last + 1 :].sum() == 0
+    whole = [tokenizer.decode(row[row != -100]).strip() for row in labels]
+    assert any(f"{pair.caption}<|im_end|>" == text for pair, text in zip(pairs, whole, strict=True))
     with torch.no_grad():
         loss = network(**inputs)["loss"]
         rest = {name: value for name, value in inputs.items() if name != "labels"}
@@ -162,7 +171,7 @@ def test_only_the_answers_tokens_are_learnt(export: Path, starts: dict[str, Star
         places = (labels[number] != -100).nonzero()[:, 0].tolist()
         # The token at a place is guessed from the one before it.
         by_hand = -sum(logits[number, at - 1, labels[number, at]] for at in places) / len(places)
-        assert float(loss[number]) == pytest.approx(float(by_hand), rel=1e-4)
+        assert float(loss[number]) == pytest.approx(float(by_hand), rel=1e-3)
 
 
 def test_a_batch_is_as_each_clip_alone(export: Path, starts: dict[str, Start]) -> None:
@@ -370,7 +379,7 @@ def test_the_plan_says_what_learns_and_what_lacks(export: Path, starts: dict[str
 def test_a_published_captioner_is_taken_by_its_name(
     export: Path, starts: dict[str, Start], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dailies: Dailies
 ) -> None:
-    from dailies.curation.captioners.coca import CocaCaptioner
+    from dailies.curation.captioners import CocaCaptioner, VideoCaptioner
     from dailies.pipelines.recipes.specs import resolved
     from tests.test_captioners import evidence
 
@@ -398,13 +407,15 @@ def test_a_published_captioner_is_taken_by_its_name(
         assert (entry["task"], entry["licence"], entry["sources"]["clips"]) == ("captioner", "mit", 6)
         assert str(tmp_path) not in (zoo / name / "README.md").read_text()
     card = (zoo / "my-video" / "README.md").read_text()
-    assert 'video: {model: "zoo:my-video", prompt: "Describe this video in one sentence."}' in card
+    assert 'video: {model: "zoo:my-video", prompt: "describe"}' in card
     assert "CIDEr-D" in card
     assert "2 clips of the validation split, which were not trained on" in card
 
-    captioner = resolved(CocaCaptioner(model="zoo:my-coca", decode="greedy"))
-    with captioner.open() as caption:
-        assert caption([evidence()]).num_rows == 1
+    named = (CocaCaptioner(model="zoo:my-coca"), VideoCaptioner(model="zoo:my-video", frames=2, max_tokens=4))
+    for captioner in map(resolved, named):
+        captioner.check()
+        with captioner.open() as caption:
+            assert caption([evidence(content_id="a", stream=0)]).num_rows == 1
     # A captioner of one's own is a start again.
     assert dailies("train", "captioner", "--from", "zoo:my-video", "--dry-run").returncode == 0
 
@@ -426,8 +437,8 @@ def test_a_published_captioner_is_taken_by_its_name(
         (["--from", "no-such-model", "--data", "EXPORT", "--out", "run"], "no such folder"),
         (["--from", "QWEN", "--dry-run", "--phase", "image"], "train captioner has no phases"),
         (["--from", "QWEN", "--dry-run", "--vae", "x"], "--vae=x: a captioner has none"),
-        (["--from", "QWEN", "--dry-run", "--set", "prompt=no.txt"], "prompt=no.txt: cannot be read"),
-        (["--from", "QWEN", "--dry-run", "--set", "frozen=bfloat16"], "frozen='bfloat16'"),
+        (["--from", "QWEN", "--dry-run", "--set", "prompt=no.txt"], "the file cannot be read"),
+        (["--from", "QWEN", "--dry-run", "--set", "frozen=bf16"], "frozen='bf16'"),
     ],
 )
 def test_the_command_says_what_does_not_fit(
@@ -445,14 +456,6 @@ def test_the_command_says_what_does_not_fit(
     assert answer.returncode == 2
     assert told in " ".join(answer.stderr.split())
     assert not (tmp_path / "run" / "model").exists()
-
-
-def test_a_prompt_may_be_a_file(starts: dict[str, Start], tmp_path: Path) -> None:
-    from dailies.pipelines.train_captioner import _start
-
-    (tmp_path / "ask.txt").write_text("What moves?\n")
-    _, recipe = _start(starts["video"].name, [f"prompt={tmp_path / 'ask.txt'}"])
-    assert recipe.prompt == "What moves?"
 
 
 def test_open_clips_own_are_saved_as_folders_are_read() -> None:

@@ -175,7 +175,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "training/data": TRAINING[:-1],
     "training": TRAINING,
     "training/vae": (*TRAINING, "training"),
-    "training/captioner": (*(*TRAINING, "training", "curation/scorers", "curation/captioners", "curation/world"),),
+    "training/captioner": (*TRAINING, "training", "curation/chat", "curation/scorers", "curation/captioners"),
     # ---- pipelines: Ray and recipes around curation, training and the zoo ----
     "pipelines/recipes": (*CURATION, "zoo", "zoo/formats"),
     "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "training/captioner", "pipelines/recipes"),

@@ -18,6 +18,7 @@ __all__ = [
     "devices",
     "diffusion",
     "distributed",
+    "ema",
     "loop",
     "memory",
     "models",

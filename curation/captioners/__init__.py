@@ -57,5 +57,4 @@ __all__ = [
     "caption_table",
     "decoding",
     "model_name",
-    "video_language",
 ]

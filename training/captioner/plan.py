@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from dailies.curation.captioners import video_language
 from dailies.curation.downloads import quiet_loading
 from dailies.curation.errors import ExportError
 from dailies.training.captioner.pairs import split_pairs
@@ -55,7 +54,7 @@ def plan_captioner(start: Start, export: Export | None, recipe: CaptionerRecipe)
     trained = _trained(model, start, recipe)
     clips, held_out, lacks, notes = _available(export, recipe)
     samples = recipe.steps * recipe.batch
-    still = FLOAT if recipe.frozen == "float32" else BFLOAT
+    still = FLOAT if recipe.frozen == "fp32" else BFLOAT
     averages = FLOAT if recipe.ema else 0
     return CaptionerPlan(
         kind=start.kind,
@@ -89,7 +88,7 @@ def _empty(start: Start) -> Any:
 
         with quiet_loading("transformers"):
             config = transformers.AutoConfig.from_pretrained(start.name, local_files_only=True)
-            return getattr(transformers, video_language.KINDS[config.model_type])(config)
+            return transformers.AutoModelForImageTextToText.from_config(config)
 
 
 def _empty_coca(start: Start) -> Any:

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from pydantic.dataclasses import dataclass
 
+from dailies.curation.chat import Prompt
 from dailies.training.recipes.spec import STRICT, Count, Fraction, Index, NonNegative, Positive, ProperFraction, Spec
 
 # How a run is carried out, not what comes out of it: these may differ when it goes on.
 CONDUCT = ("save_every", "sample_every", "keep", "checkpointing")
-PROMPT = "Describe this video in one sentence."
 
 Trains = Literal["whole", "lora"]
 
@@ -23,8 +23,8 @@ class CaptionerRecipe(Spec):
 
     A step sees ``batch`` clips, each with its text in the export's column ``caption``, in ``accumulate`` parts one after
     the other. CoCa looks at a clip's middle frame; a video-language model at ``frames`` frames spread over it, and is
-    asked ``prompt``. Frames are scaled down to ``short_side`` px, as evidence is by default, before the model's own
-    processor scales them.
+    asked ``prompt``: the name of one that ships with dailies, a file (.txt, .md), or its text. Frames are scaled down to
+    ``short_side`` px, as evidence is by default, before the model's own processor scales them.
 
     ``contrast_weight``, ``caption_weight``: of CoCa's two losses (its equation 4 has 1 and 2). The contrast is among the
     clips of a part. ``trains``: all weights, or adapters of rank ``rank`` (LoRA) beside the language model's linear layers, for
@@ -42,13 +42,13 @@ class CaptionerRecipe(Spec):
     batch: Count = 16
     accumulate: Count = 1
     caption: str = "caption_fuse"
-    prompt: str = PROMPT
+    prompt: Prompt = "describe"
     frames: Count = 8
     short_side: Annotated[int, Ge(16)] = 384
     trains: Trains = "whole"
     rank: Count = 16
     vision: bool = True
-    frozen: Literal["float32", "bfloat16"] = "float32"
+    frozen: Literal["fp32", "bf16"] = "fp32"
     contrast_weight: NonNegative = 1.0
     caption_weight: Positive = 2.0
     lr: Positive = 1e-5
@@ -69,9 +69,7 @@ class CaptionerRecipe(Spec):
     def __post_init__(self) -> None:
         if not self.caption.strip():
             raise ValueError(f"caption={self.caption!r}: must name a column of the export")
-        if not self.prompt.strip():
-            raise ValueError(f"prompt={self.prompt!r}: must say what to describe")
-        if self.frozen != "float32" and self.trains != "lora":
+        if self.frozen != "fp32" and self.trains != "lora":
             raise ValueError(f"frozen={self.frozen!r}: only where adapters alone learn; add trains=lora")
         if self.accumulate > self.batch:
             raise ValueError(f"accumulate={self.accumulate}: must be at most batch={self.batch}")

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dailies.curation.captioners import video_language
+from dailies.curation.chat import chat_folder
 from dailies.curation.downloads import HUB_ID
 from dailies.curation.errors import ModelError
 from dailies.curation.scorers import openclip, openclip_folder
 from dailies.training.captioner.models import CaptionNetwork
 from dailies.training.captioner.recipe import CaptionerRecipe
 from dailies.zoo.formats.references import as_reference
+
+CONFIG = "config.json"  # of transformers
 
 Kind = Literal["coca", "video"]
 
@@ -40,7 +42,7 @@ class Start:
             folder = Path(name).resolve()
             return cls._in_folder(folder, as_reference(folder))
         if HUB_ID.fullmatch(name):
-            return cls._in_folder(video_language.fetched(name), name)
+            return cls._in_folder(chat_folder.folder_of(name), name)
         openclip.fetch(name)
         return cls(name=name, reference=name, folder=None, kind="coca")
 
@@ -49,12 +51,12 @@ class Start:
         if (folder / openclip_folder.CONFIG).is_file():
             openclip_folder.check_folder(folder)
             return cls(name=str(folder), reference=reference, folder=folder, kind="coca")
-        if not (folder / video_language.CONFIG).is_file():
+        if not (folder / CONFIG).is_file():
             raise ModelError(
-                f"from={folder}: holds neither {openclip_folder.CONFIG} nor {video_language.CONFIG}; give a CoCa of "
+                f"from={folder}: holds neither {openclip_folder.CONFIG} nor {CONFIG}; give a CoCa of "
                 "open_clip's or a video-language model of transformers'"
             )
-        video_language.check(folder)
+        chat_folder.check(folder)
         return cls(name=str(folder), reference=reference, folder=folder, kind="video")
 
     def load(self, recipe: CaptionerRecipe) -> CaptionNetwork:
