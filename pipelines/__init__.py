@@ -1,8 +1,8 @@
 """Pipelines: the thin shell of Ray and recipes around curation, training and the zoo; ``cli`` is the command line.
 
 Commands are functions here: ``run`` (curate), ``again`` (dedup, select, export), ``overview``, ``showing``, ``report``,
-``comparing``, ``cuts``, ``maintenance``, ``latents``, ``train``, ``train_vae``, ``quickstart``, ``doctor``. They return
-frozen reports, and take a ``progress``.
+``comparing``, ``cuts``, ``maintenance``, ``latents``, ``train``, ``train_vae``, ``train_captioner``, ``quickstart``,
+``doctor``. They return frozen reports, and take a ``progress``.
 """
 
 from importlib import import_module
@@ -36,6 +36,7 @@ __all__ = [
     "showing",
     "stages",
     "train",
+    "train_captioner",
     "train_vae",
     "workers",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dailies.curation.downloads import download_snapshot
 from dailies.curation.errors import ModelError
 from dailies.zoo.catalog import resolve
+from dailies.zoo.default import default_zoo
 from dailies.zoo.formats.configs import read_config
 from dailies.zoo.formats.references import SCHEME
 
@@ -78,7 +79,7 @@ def _class(folder: str) -> str | None:
 def fetch(reference: str) -> Path:
     """Return the folder behind a folder's path, ``zoo:NAME``, or a hub id, which is downloaded. Raises ``ModelError``."""
     if reference.startswith(SCHEME):
-        return resolve(reference)
+        return resolve(reference, default_zoo())
     if Path(reference).is_dir():
         return Path(reference).resolve()  # workers have a folder of their own
     if not HUB_ID.fullmatch(reference):

@@ -46,7 +46,7 @@ def plan_vae_run(start: str, data: str | None, *, sets: Sequence[str] = ()) -> V
     folder, recipe = _start(start, sets)
     from dailies.training.vae.plan import plan_vae
 
-    return plan_vae(folder, None if data is None else _export(data), recipe)
+    return plan_vae(folder, None if data is None else open_export(data), recipe)
 
 
 def train_vae_run(
@@ -71,7 +71,7 @@ def train_vae_run(
         workers: Processes on Ray Train that share each batch.
     """
     place, recipe = _start(start, sets)
-    export, folder = _export(data), Path(out).resolve()  # workers have a folder of their own
+    export, folder = open_export(data), Path(out).resolve()  # workers have a folder of their own
     from dailies.training.vae.task import train_vae
 
     if workers == 1:
@@ -84,7 +84,7 @@ def train_vae_run(
     clips = str(export.folder)
 
     def work(tell: Say) -> None:  # which reads the export anew, for an open one has a lock and cannot be sent
-        train_vae(place, _export(clips), folder, recipe=recipe, device=device, say=tell)
+        train_vae(place, open_export(clips), folder, recipe=recipe, device=device, say=tell)
 
     run_workers(work, folder, workers, device=device, say=say)
     done = _known(place, export, folder, recipe, resume)
@@ -103,7 +103,8 @@ def _start(start: str, sets: Sequence[str]) -> tuple[Path, VaeRecipe]:
     return folder, VaeRecipe(**fields_of(VaeRecipe, sets))
 
 
-def _export(data: str) -> Export:
+def open_export(data: str) -> Export:
+    """Open the export at ``data``, named as ``find_export`` takes it. Raises ``ExportError`` where there is none."""
     data = find_export(data)
     if not (Path(data) / "index.parquet").is_file() and not (Path(data) / "data").is_dir():
         raise ExportError(f"data={data}: holds no data/*.parquet; give a folder that dailies has exported")

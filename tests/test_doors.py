@@ -175,9 +175,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "training/data": TRAINING[:-1],
     "training": TRAINING,
     "training/vae": (*TRAINING, "training"),
+    "training/captioner": (*TRAINING, "training", "curation/chat", "curation/scorers", "curation/captioners"),
     # ---- pipelines: Ray and recipes around curation, training and the zoo ----
     "pipelines/recipes": (*CURATION, "zoo", "zoo/formats"),
-    "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "pipelines/recipes"),
+    "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "training/captioner", "pipelines/recipes"),
     "pipelines/latents": (*CURATION, "zoo", *TRAINING, "training", "pipelines"),
     "pipelines/report": (*CURATION, "pipelines", "pipelines/recipes"),
     "pipelines/cli": (
@@ -186,6 +187,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *TRAINING,
         "training",
         "training/vae",
+        "training/captioner",
         "pipelines",
         "pipelines/latents",
         "pipelines/recipes",

@@ -59,7 +59,7 @@ def test_examples_are_commands_that_parse(name: str) -> None:
 def test_help_of_train_lists_every_recipe() -> None:
     listed = COMMANDS["train"].help.partition("Recipes:\n")[2]
     names = [line.split()[0] for line in listed.splitlines() if line[:1].strip()]
-    assert set(names) == set(train.RECIPES) == {*RECIPES, "vae"}
+    assert set(names) == set(train.RECIPES) == {*RECIPES, "vae", "captioner"}
 
 
 def completed(words: str) -> list[str]:

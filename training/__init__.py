@@ -5,17 +5,20 @@
     recipes    what a run does, checked before any work        data        exports into batches
     models     networks and their files                        loop        train(recipe, …): reads from top to bottom
     diffusion  objectives, conditions, sampling, encoders      vae         the temporal VAE as another task of that loop
+    captioner  a captioner as one more task
 """
 
 from importlib import import_module
 from types import ModuleType
 
 __all__ = [
+    "captioner",
     "checkpoint",
     "data",
     "devices",
     "diffusion",
     "distributed",
+    "ema",
     "loop",
     "memory",
     "models",
@@ -24,6 +27,7 @@ __all__ = [
     "run_log",
     "samples",
     "task",
+    "task_record",
     "vae",
 ]
 

@@ -37,6 +37,7 @@ from dailies.training.models.lora import lora_weights, merge_lora, save_lora
 
 UNETS = ("unet", "unet_ema")  # the folders of weights in a phase's checkpoint
 LORA = "lora"
+SAFETENSORS = ".safetensors"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 _STEP = re.compile(r"step-\d+", re.ASCII)
 
@@ -62,13 +63,13 @@ def save(
     Args:
         write: Puts the weights into the folder it gets, and returns what ``state.pt`` is to hold besides.
         facts: What the run's JSON says at this step. It is kept here too, because a kill may come between the two.
-        parts: Folders of weights that ``write`` makes.
+        parts: Folders of weights that ``write`` makes, or files of them, which end in ``.safetensors``.
     """
     final = folder / step_name(step)
     if not os.path.lexists(final) or damage(final, parts) is not None:
         with new_folder(final) as hidden:
             more = write(hidden)
-            for written in hidden.rglob("*.safetensors"):
+            for written in hidden.rglob(f"*{SAFETENSORS}"):
                 written.chmod(0o644)  # safetensors writes 0600
             state = {"step": step, "optimizer": optimizer.state_dict(), "facts": dict(facts or {}), **more}
             with open(hidden / "state.pt", "wb") as file:  # a file of ours, whose OSError says why it cannot be written
@@ -108,7 +109,7 @@ def damage(path: Path, parts: Sequence[str]) -> str | None:
         if not {"step", "optimizer"} <= torch.load(file, map_location="cpu", weights_only=True, mmap=True).keys():
             return f"{file.name} is no state of a checkpoint"
         for part in parts:
-            file = path / part / WEIGHTS
+            file = path / part if part.endswith(SAFETENSORS) else path / part / WEIGHTS
             with safe_open(file, "pt"):
                 pass
     except FileNotFoundError:

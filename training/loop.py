@@ -1,5 +1,5 @@
 """``train(recipe, data, out, models)``: a recipe's phases in order, each from its start's averaged weights; and
-``run_task``, the one loop behind that and behind a VAE's training.
+``run_task``, the one loop behind that and behind a VAE's and a captioner's training.
 
 The same call goes on where an earlier one was killed: weights, optimizer and step come from the newest whole
 checkpoint, and every draw from (seed, position), so that losses and final weights are bit for bit those of a run that

@@ -104,7 +104,7 @@ def _take_over_image_paths(old: Mapping[str, Any], new: Mapping[str, Any]) -> No
             phase["image_path"] = places[phase["name"]]
 
 
-def _export_record(export: Export) -> dict[str, Any]:
+def export_record(export: Export) -> dict[str, Any]:
     """``export``: the object in the export's export.json. Exports made before there was one have ``export_card`` instead."""
     manifest = export.folder / "export.json"
     if manifest.is_file():
@@ -136,7 +136,7 @@ class Run:
             "data": str(export.folder.resolve()),
             **({"exports": places} if len(places) > 1 else {}),
             "data_rules": data_rules,
-            **_export_record(export),
+            **export_record(export),
             "models": {name: as_reference(path) for name, path in dataclasses.asdict(models).items() if path},
             "content": {
                 "data": {name: shards_content(place.folder) for name, place in exports.items()},

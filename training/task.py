@@ -1,6 +1,7 @@
 """The one loop trains a task, which makes batches and losses, measures and keeps itself; the loop does all else.
 
-There are two: ``unet_task.UNetTask``, a phase of a video model, and ``vae.task.VaeTask``, a temporal VAE decoder.
+There are three: ``unet_task.UNetTask``, a phase of a video model, ``vae.task.VaeTask``, a temporal VAE decoder, and
+``captioner.task.CaptionerTask``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dailies.training.ema import Ema
 
 
 class Settings(Protocol):
-    """Settings say how a task is trained; a ``Phase`` and a ``VaeRecipe`` have these fields.
+    """Settings say how a task is trained; a ``Phase`` and the recipes of the other tasks have these fields.
 
     ``batch``: samples a step, of all processes together. ``lr``, ``warmup``, ``decay``: see ``step.learning_rate``.
     ``clip_grad``: the longest gradient. ``validate_every``, ``save_every``, ``sample_every``: steps.

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from dailies.curation.config import read_format
 from dailies.curation.errors import Damaged, ModelError
 
-ModelTask = Literal["text-to-video", "image-to-video", "text-to-image", "component"]
+ModelTask = Literal["text-to-video", "image-to-video", "text-to-image", "captioner", "component"]
 MODEL_TASKS: tuple[str, ...] = get_args(ModelTask)
 FORMAT = 1
 """Of ``model.json``. Keys are added, never given another meaning; a reader passes over those it does not know."""

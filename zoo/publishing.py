@@ -5,25 +5,24 @@ Everything is checked before the first weight is read, and nothing is to be seen
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dailies.curation import inside
-from dailies.curation.config import offered, read_json
+from dailies.curation.config import offered
 from dailies.curation.downloads import quiet_loading
-from dailies.curation.errors import Damaged, Unsafe, UsageError
+from dailies.curation.errors import Unsafe, UsageError
 from dailies.curation.model_folders import refuse_code
 from dailies.curation.packages import DIFFUSION, need
 from dailies.curation.plain_text import counted
 from dailies.curation.progress import progress_in_force
 from dailies.zoo.assemble import assemble, check
+from dailies.zoo.captioner_record import CaptionerRun
+from dailies.zoo.captioners import publish_captioner
 from dailies.zoo.card import CARD, CardFacts, card
 from dailies.zoo.catalog import ENTRIES
 from dailies.zoo.entry import SamplingDefaults, Sources, ZooEntry
@@ -31,11 +30,9 @@ from dailies.zoo.formats import safetensors_info
 from dailies.zoo.load import pipeline_spec
 from dailies.zoo.pipelines import BY_TASK, PipelineSpec
 from dailies.zoo.provenance import look_up
+from dailies.zoo.published_folder import dailies_version, forget_places
 from dailies.zoo.run_record import WEIGHTS, PhaseRecord, RunRecord
 from dailies.zoo.store import ENTRY, Store
-
-PLACES = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"})
-"""What diffusers and transformers call a folder or file that a part was loaded from."""
 
 SAMPLES = "samples.png"
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
@@ -50,15 +47,19 @@ def publish(
     which: str = "ema",
     licence: str | None = None,
 ) -> ZooEntry:
-    """Publish a phase of the training run at ``run`` as ``name`` in the zoo at ``to``.
+    """Publish a phase of the training run at ``run``, or the captioner that it made, as ``name`` in the zoo at ``to``.
 
     Args:
-        phase: by default the last one that is done.
+        phase: by default the last one that is done; a captioner's run has none.
         which: ``ema`` weights, or the ``last`` ones of the optimiser.
         licence: an SPDX id; by default the recipe's.
 
     Raises ``UsageError`` (``NameTaken`` among them) before any work for whatever is absent or does not fit together.
     """
+    if CaptionerRun.is_there(run):
+        if phase is not None:
+            raise UsageError(f"phase={phase!r}: {run} is a run of train captioner, which has no phases; leave it out")
+        return publish_captioner(run, name=name, to=to, licence=licence)
     need(DIFFUSION, by="zoo publish")
     store = Store(to)
     store.check_free(name, ENTRIES)
@@ -75,7 +76,7 @@ def publish(
         bar.advance(0, note="writing weights")
         with quiet_loading("diffusers", "transformers"):
             pipeline.save_pretrained(str(folder), safe_serialization=True)
-        _forget_places(folder)
+        forget_places(folder)
         # An entry that `load_pipeline` would refuse must not be published.
         refuse_code(folder)
         if pipeline_spec(folder) is not spec:
@@ -93,15 +94,6 @@ def publish(
         (folder / CARD).write_text(card(facts), encoding="utf-8")
         (folder / ENTRY).write_text(entry.to_json(), encoding="utf-8")
     return entry
-
-
-def _forget_places(folder: Path) -> None:
-    """Take out of a saved pipeline's configurations where on this disk its parts were loaded from."""
-    for path in sorted(folder.rglob("*.json")):
-        row = read_json(path.read_text(encoding="utf-8"), str(path), Damaged)
-        if isinstance(row, dict) and PLACES & row.keys():
-            kept = {name: value for name, value in row.items() if name not in PLACES}
-            path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _spec(run: RunRecord, phase: PhaseRecord) -> PipelineSpec:
@@ -189,7 +181,7 @@ def _entry(
         bytes=size,
         about=f"{spec.input.phrase} → {counted(phase.frames, 'frame')} of {phase.size[0]}×{phase.size[1]}",
         published=datetime.now(UTC).isoformat(timespec="seconds"),
-        version=_version(),
+        version=dailies_version(),
         sampling=SamplingDefaults(
             steps=int(options.get("steps", defaults.steps)),
             guidance=_guidance(options.get("guidance"), spec),
@@ -217,10 +209,3 @@ def _guidance(weights: Any, spec: PipelineSpec) -> tuple[float, float]:
         return spec.guidance
     first, last = weights if isinstance(weights, list) else (weights, weights)
     return float(first), float(last)
-
-
-def _version() -> str | None:
-    try:
-        return version_of("dailies")
-    except PackageNotFoundError:
-        return None

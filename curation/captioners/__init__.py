@@ -58,5 +58,6 @@ __all__ = [
     "VideoCaptioner",
     "VllmCaptioner",
     "caption_table",
+    "decoding",
     "model_name",
 ]

@@ -46,6 +46,8 @@ __all__ = [
     "TextScorer",
     "encoders",
     "openclip",
+    "openclip_activation",
+    "openclip_folder",
     "safety",
 ]
 

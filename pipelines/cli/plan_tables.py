@@ -14,6 +14,7 @@ from dailies.pipelines.cli.tables import DASH, counted, grid
 from dailies.pipelines.cli.terminal import say_json, stdout
 
 if TYPE_CHECKING:
+    from dailies.training.captioner.plan import CaptionerPlan
     from dailies.training.plan import PhasePlan, Plan
     from dailies.training.vae.plan import VaePlan
 
@@ -54,6 +55,30 @@ def print_vae_plan(plan: VaePlan, as_json: bool) -> None:
     }
     out.print()
     _print_lines(out, "plan of vae: a temporal decoder", list(rows.items()))
+    _print_lines(out, "what is missing", [("·", line) for line in plan.lacks])
+    _print_lines(out, "how it is computed", [("·", line) for line in plan.notes])
+
+
+def print_captioner_plan(plan: CaptionerPlan, as_json: bool) -> None:
+    """Print what finetuning a captioner would take."""
+    if as_json:
+        say_json(asdict(plan))
+        return
+    out = stdout()
+    what = {"coca": "a CoCa of open_clip's", "video": "a video-language model"}[plan.kind]
+    learns = f"{plan.trained / 1e6:,.1f} of {plan.parameters / 1e6:,.1f} M weights"
+    rows = {
+        "trains": f"adapters (LoRA): {learns}" if plan.trains == "lora" else learns,
+        "looks at": f"{counted(plan.frames, 'frame')} of each clip",
+        "steps": f"{plan.steps:,} of {counted(plan.batch, 'clip')} at lr {_power(plan.lr)}",
+        "GB a device": _number(plan.gigabytes),
+        "columns": ", ".join(plan.columns),
+        "clips there": DASH if plan.clips is None else f"{plan.clips:,}",
+        "held out": DASH if plan.held_out is None else f"{plan.held_out:,}",
+        "epochs": DASH if plan.epochs is None else _number(plan.epochs),
+    }
+    out.print()
+    _print_lines(out, f"plan of captioner: {what}", list(rows.items()))
     _print_lines(out, "what is missing", [("·", line) for line in plan.lacks])
     _print_lines(out, "how it is computed", [("·", line) for line in plan.notes])
 

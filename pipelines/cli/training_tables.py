@@ -12,6 +12,7 @@ from dailies.pipelines.cli.terminal import say_json, stdout
 
 if TYPE_CHECKING:
     from dailies.pipelines.train import PhaseReport
+    from dailies.pipelines.train_captioner import CaptionerReport
     from dailies.pipelines.train_vae import VaeReport
 
 
@@ -51,3 +52,33 @@ def print_vae(done: VaeReport, as_json: bool) -> None:
     for note in done.notes:
         out.print(note)
     out.print(f"vae      {path_of(done.folder)}", soft_wrap=True)
+
+
+MEASURES = {
+    "loss": ("loss, nats a token", "{:.3f}"),
+    "token_accuracy": ("tokens guessed right", "{:.1%}"),
+    "cider_d": ("CIDEr-D, 0–10", "{:.2f}"),
+    "chrf": ("chrF, 0–100", "{:.1f}"),
+    "colors": ("colours right", "{:.0%}"),
+    "shapes": ("shapes right", "{:.0%}"),
+    "motion": ("motion right", "{:.0%}"),
+}
+
+
+def print_captioner(done: CaptionerReport, as_json: bool) -> None:
+    """Print what finetuning a captioner changed on held-out clips."""
+    if as_json:
+        say_json(asdict(done))
+        return
+    table = grid(f"captioner, {counted(done.steps, 'step')} in {time_spent(done.seconds)}")
+    table.add_column(f"on {counted(done.clips, 'held-out clip')}")
+    for name in ("before", "after"):
+        table.add_column(name, justify="right")
+    for name, (label, form) in MEASURES.items():
+        if name in done.after:
+            table.add_row(label, form.format(done.before[name]), form.format(done.after[name]))
+    out = stdout()
+    out.print(table)
+    for note in done.notes:
+        out.print(note)
+    out.print(f"model    {path_of(done.folder)}", soft_wrap=True)

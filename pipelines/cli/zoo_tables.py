@@ -84,6 +84,15 @@ def print_entry(entry: ZooEntry, folder: Path) -> None:
             ("selection", sources.selection),
             ("curated", f"{sources.curation}, hash {sources.curation_hash}" if sources.curation else None),
         ]
+    elif entry.published:
+        clips = f", {counted(sources.clips, 'clip')}" if sources.clips is not None else ""
+        rows += [
+            ("published", f"{_day(entry)} by dailies {entry.version or '?'}"),
+            ("trained", f"{sources.recipe}, hash {sources.recipe_hash}"),
+            ("data", f"{sources.data}{clips}"),
+            ("selection", sources.selection),
+            ("curated", f"{sources.curation}, hash {sources.curation_hash}" if sources.curation else None),
+        ]
     table = Table.grid(padding=(0, 2))
     for what, value in rows:
         if value is not None:

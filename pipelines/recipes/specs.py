@@ -128,6 +128,7 @@ def resolved(spec: Any) -> Any:
     if not named:
         return spec
     from dailies.zoo.catalog import resolve
+    from dailies.zoo.default import default_zoo
 
-    folders = {name: str(resolve(value)) for name, value in named.items()}
+    folders = {name: str(resolve(value, default_zoo())) for name, value in named.items()}
     return spec.replaced(**folders) if isinstance(spec, OwnSpec) else replace(spec, **folders)

@@ -97,10 +97,11 @@ def _state(key: str, name: str, way: Way) -> WeightsState:
 
 def _of_zoo(key: str, name: str) -> WeightsState:
     from dailies.zoo.catalog import ENTRIES, resolve
+    from dailies.zoo.default import default_zoo
 
     place: Place = "built-in" if name.removeprefix(ZOO) in ENTRIES else "zoo"
     try:
-        folder = resolve(name)
+        folder = resolve(name, default_zoo())
     except DailiesError as error:
         return WeightsState(key=key, name=name, place=place, here=False, problem=str(error))
     return WeightsState(key=key, name=name, place=place, here=True, bytes=_size(folder))

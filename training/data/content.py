@@ -22,7 +22,14 @@ from dailies.zoo.formats.hashes import sha256_of
 
 WHOLE = 1 << 20  # bytes of a column's chunk that are read whole; of a longer one as many as these, spread evenly
 RANGE = 4096
-MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")  # weights, configurations, vocabularies
+MODEL_FILES = (
+    ".safetensors",
+    ".bin",
+    ".json",
+    ".txt",
+    ".model",
+    ".jinja",
+)  # weights, settings, vocabularies, chat template
 
 
 def shards_content(folder: str | Path, fs: pafs.FileSystem | None = None) -> str:

@@ -1,4 +1,5 @@
-"""Low-rank adapters (arXiv 2106.09685, by peft) on named parts of a ``VideoUNet``.
+"""Low-rank adapters (arXiv 2106.09685, by peft) on named parts of a ``VideoUNet``; and what holds for
+those of any model: their weights, their file, and how they are merged.
 
 Stable Video Diffusion's camera motions are such adapters of rank 16 on temporal attention (arXiv 2311.15127, §4.3).
 peft is imported inside functions: only who adds adapters pays for it.
@@ -11,16 +12,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from dailies.curation.config import offered
 from dailies.curation.errors import ModelError
 from dailies.training.models.video_unet import VideoUNet
 
+M = TypeVar("M", bound=nn.Module)
 ADAPTERS = "adapter_model.safetensors"  # by peft's name
 PREFIX = "base_model.model"  # what peft puts before the names of a model's own layers
 ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
@@ -74,7 +76,7 @@ def add_lora(
     return model
 
 
-def lora_weights(model: VideoUNet) -> dict[str, Tensor]:
+def lora_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the adapters' weights alone, by name: what is to be kept of such a training.
 
     ``load_state_dict(weights, strict=False)`` puts them back into a model with the same adapters.
@@ -82,7 +84,7 @@ def lora_weights(model: VideoUNet) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if ".lora_" in name}
 
 
-def save_lora(model: VideoUNet, weights: Mapping[str, Tensor], folder: str | PathLike[str]) -> None:
+def save_lora(model: nn.Module, weights: Mapping[str, Tensor], folder: str | PathLike[str]) -> None:
     """Write adapters as a folder that ``peft.PeftModel.from_pretrained`` reads, with rank, α and the layers they are for.
 
     diffusers reads the same file (``load_lora_adapter`` with ``prefix=PREFIX``): what peft keeps in ``adapter_config.json``
@@ -92,7 +94,7 @@ def save_lora(model: VideoUNet, weights: Mapping[str, Tensor], folder: str | Pat
         model: with adapters, whose configuration is written.
         weights: of ``lora_weights``, by name.
     """
-    config = model.adapter_config
+    config: Any = model.adapter_config
     path = Path(folder)
     config.save_pretrained(str(path))  # makes the folder
     row = config.to_dict()
@@ -102,7 +104,7 @@ def save_lora(model: VideoUNet, weights: Mapping[str, Tensor], folder: str | Pat
     save_file(tensors, path / ADAPTERS, metadata={"format": "pt", "lora_adapter_metadata": json.dumps(header)})
 
 
-def merge_lora(model: VideoUNet) -> VideoUNet:
+def merge_lora(model: M) -> M:
     """Add the adapters into the weights, in place, and take them off: the keys are diffusers' again, and all weights train.
 
     Raises ``ModelError`` for a model without adapters.
@@ -118,5 +120,5 @@ def merge_lora(model: VideoUNet) -> VideoUNet:
     return model
 
 
-def _adapted(model: VideoUNet) -> dict[str, Any]:
+def _adapted(model: nn.Module) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}

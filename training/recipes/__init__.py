@@ -50,6 +50,7 @@ __all__ = [
     "fields_of",
     "load_recipe",
     "override",
+    "spec",
     "to_new_names",
 ]
 

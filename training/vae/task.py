@@ -39,6 +39,7 @@ from dailies.training.models.vae.inflate import inflate
 from dailies.training.models.vae.io import load_temporal, load_vae, save_whole, vae_config
 from dailies.training.run_log import data_rules_of
 from dailies.training.task import Task
+from dailies.training.task_record import CHECKPOINTS
 from dailies.training.vae.objective import (
     Quality,
     encode,
@@ -49,7 +50,7 @@ from dailies.training.vae.objective import (
     units,
 )
 from dailies.training.vae.recipe import VaeRecipe
-from dailies.training.vae.record import CHECKPOINTS, FILE, Record, VaeResult
+from dailies.training.vae.record import FILE, Record, VaeResult
 from dailies.training.vae.windows import Window, Windows, split
 
 Say = Callable[[str], None]
