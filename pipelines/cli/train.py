@@ -83,14 +83,15 @@ def train(
     """Train a video model in phases on an export, each from the last one's checkpoint; or finetune one, or a captioner.
 
     Recipes:
-    tiny      Three small phases at 80×48 px, for the rendered world. Needs captions.
-    svd       All runs of Stable Video Diffusion, from images to camera motions. Needs
-              captions, --from and many GPUs.
-    finetune  All weights of an image-to-video model. Needs --from.
-    lora      Adapters for an image-to-video model. Needs --from.
-    vae       The temporal decoder of a VAE. Needs --from, one --data and --out.
-    captioner A captioner: a CoCa of open_clip's, or a video-language model of
-              transformers'. Needs --from, one --data with captions, and --out.
+    tiny        Three small phases at 80×48 px, for the rendered world. Needs
+                captions.
+    svd         All runs of Stable Video Diffusion, from images to camera motions.
+                Needs captions, --from and many GPUs.
+    finetune    All weights of an image-to-video model. Needs --from.
+    lora        Adapters for an image-to-video model. Needs --from.
+    vae         The temporal decoder of a VAE. Needs --from, one --data and --out.
+    captioner   A captioner: a CoCa of open_clip's, or a video-language model of
+                transformers'. Needs --from, one --data with captions, and --out.
 
     Examples:
     dailies train tiny --data data/exports/EXPORT --out run
