@@ -23,6 +23,7 @@ from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.endpoint import EndpointCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.motion import MotionCaptioner
+from dailies.curation.captioners.summary import EndpointSummary, SummaryCaptioner
 from dailies.curation.captioners.video import VideoCaptioner
 from dailies.curation.model_folders import model_name
 from dailies.curation.scorers import Scorer
@@ -36,6 +37,8 @@ CAPTIONERS: dict[str, Any] = {
     "endpoint": EndpointCaptioner,
     "motion": MotionCaptioner,
     "fuse": FuseCaptioner,
+    "summary": SummaryCaptioner,
+    "summary_endpoint": EndpointSummary,
     "video": VideoCaptioner,
 }
 
@@ -50,9 +53,11 @@ __all__ = [
     "Captioner",
     "CocaCaptioner",
     "EndpointCaptioner",
+    "EndpointSummary",
     "FuseCaptioner",
     "MotionCaptioner",
     "Status",
+    "SummaryCaptioner",
     "VideoCaptioner",
     "caption_table",
     "model_name",

