@@ -41,6 +41,17 @@ def only_writer(file: str | os.PathLike[str], what: str, error: type[UsageError]
             os.close(descriptor)
 
 
+@contextmanager
+def in_turn(file: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold the lock ``file`` for the block, once others that hold it have let go of it."""
+    descriptor = open_lock(file)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def open_lock(file: str | os.PathLike[str]) -> int:
     """Open a lock's file, made if it is not there, and return its descriptor.
 

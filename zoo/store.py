@@ -19,13 +19,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from dailies.curation import inside
 from dailies.curation.config import did_you_mean
 from dailies.curation.errors import Damaged, ModelError, NameTaken, NoSuchModel
-from dailies.curation.locking import open_lock
+from dailies.curation.locking import in_turn
 from dailies.zoo.entry import ZooEntry, check_name
 from dailies.zoo.formats import lock
 from dailies.zoo.formats.references import BUILTIN
@@ -137,15 +137,9 @@ class Store:
             if descriptor is not None:
                 os.close(descriptor)
 
-    @contextmanager
-    def _one_process(self) -> Iterator[None]:
+    def _one_process(self) -> AbstractContextManager[None]:
         """Let one process at a time through, for the moment that the block takes."""
-        descriptor = open_lock(self.folder / ".lock")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        return in_turn(self.folder / ".lock")
 
     def _sweep(self) -> None:
         """Remove what a killed process left behind: a folder on its way in that nobody holds."""

@@ -23,6 +23,7 @@ from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.endpoint import EndpointCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.motion import MotionCaptioner
+from dailies.curation.captioners.summary import EndpointSummary, SummaryCaptioner
 from dailies.curation.captioners.video import VideoCaptioner
 from dailies.curation.captioners.vllm import VllmCaptioner
 from dailies.curation.model_folders import model_name
@@ -37,6 +38,8 @@ CAPTIONERS: dict[str, Any] = {
     "endpoint": EndpointCaptioner,
     "motion": MotionCaptioner,
     "fuse": FuseCaptioner,
+    "summary": SummaryCaptioner,
+    "summary_endpoint": EndpointSummary,
     "video": VideoCaptioner,
     "vllm": VllmCaptioner,
 }
@@ -52,9 +55,11 @@ __all__ = [
     "Captioner",
     "CocaCaptioner",
     "EndpointCaptioner",
+    "EndpointSummary",
     "FuseCaptioner",
     "MotionCaptioner",
     "Status",
+    "SummaryCaptioner",
     "VideoCaptioner",
     "VllmCaptioner",
     "caption_table",

@@ -64,7 +64,8 @@ class ChatModel(Protocol):
     models: ClassVar[tuple[str, ...]]
 
     @property
-    def requires(self) -> tuple[str, ...]: ...
+    def requires(self) -> tuple[str, ...]:
+        """Importable names of the packages it needs; a class variable where they are always the same."""
 
     @property
     def resources(self) -> Resources: ...

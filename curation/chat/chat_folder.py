@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dailies.curation import transformers_folder
+from dailies.curation.chat import smollm2
 from dailies.curation.errors import UsageError
 from dailies.curation.litter import without_litter
 from dailies.curation.model_folders import CLASSES, PROCESSORS, TOKENIZERS, refuse_code
@@ -73,6 +74,8 @@ class LoadedChat:
 
 def folder_of(name: str, revision: str | None = None) -> Path:
     """Return the folder of a model; a hub's data is fetched, and none of what may be code. Raises ``UsageError``."""
+    if name == smollm2.NAME:
+        return smollm2.folder()
     wanted = ["*.safetensors", "*.safetensors.index.json", *(name for name in SETTINGS if "/" not in name)]
     folder = transformers_folder.folder_of(name, wanted=wanted, revision=revision)
     if not Path(name).is_dir() and str(transformers_folder.config_of(folder).get("model_type")).startswith(
@@ -85,6 +88,8 @@ def folder_of(name: str, revision: str | None = None) -> Path:
 
 def weights(name: str, revision: str | None = None) -> str:
     """Return what pins a model: a hub's repository at a commit, or the sha256 of a folder's weights and settings."""
+    if name == smollm2.NAME:
+        return smollm2.revision()
     folder = folder_of(name, revision)
     commit = None if Path(name).is_dir() else transformers_folder.commit_of(folder)
     return f"{name}@{commit}" if commit else transformers_folder.fingerprint(folder, SETTINGS)

@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from dailies.curation.chat import chat_folder
+from dailies.curation.chat import chat_folder, smollm2
 from dailies.curation.chat.asking import Ask, Reply
 from dailies.curation.chat.batches import WINDOW, ahead, batches, windows
 from dailies.curation.chat.chat_folder import Dtype, LoadedChat
@@ -36,7 +36,8 @@ class TransformersChat:
     """A base for what asks a chat model of transformers.
 
     Args:
-        model: zoo:NAME, a folder of transformers', or a hub id OWNER/NAME.
+        model: zoo:NAME, a folder of transformers', a hub id OWNER/NAME, or smollm2 for the small language model that the extra
+            llm brings.
         revision: branch, tag or commit of the hub's repository, its main branch if null.
         gpus: what one worker gets, a share of one such as 0.25 or whole ones, over which a model is spread that is larger
             than one; with none it runs on the CPU.
@@ -54,8 +55,13 @@ class TransformersChat:
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """What reads weights straight to a GPU, and spreads them over several, too."""
-        return (*(("accelerate",) if self.gpus else ()), "safetensors", "torch", "torchvision", "transformers")
+        """Those that run any model: ``accelerate`` reads weights straight to a GPU, and spreads them over several. For the one of
+        the extra ``llm`` what brings it, and no torchvision, which makes pictures ready: it sees none."""
+        spread = ("accelerate",) if self.gpus else ()
+        named = (
+            smollm2.REQUIRES if self.model == smollm2.NAME else ("safetensors", "torch", "torchvision", "transformers")
+        )
+        return (*spread, *named)
 
     @property
     def bundle(self) -> int:

@@ -12,6 +12,7 @@ from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, QueryError, UsageError, machine_error
 from dailies.pipelines.cli.curate import curate, cuts, dedup, export, select
 from dailies.pipelines.cli.doctor import doctor
+from dailies.pipelines.cli.expand import expand
 from dailies.pipelines.cli.help import SETTINGS, Command, Group, is_help, misuse
 from dailies.pipelines.cli.interrupt import stopped_line, telling_of_interrupts
 from dailies.pipelines.cli.lazy_pandas import process_is_ours
@@ -28,7 +29,7 @@ from dailies.pipelines.cli.zoo import zoo_app
 DEFECT = "dailies: this is a defect in dailies, not a mistake of yours; please report it with the lines above"
 INTERRUPTED = 130  # exit code
 PANELS: dict[str, tuple[Any, ...]] = {
-    "From videos to models": (quickstart, curate, dedup, select, export, train, zoo_app),
+    "From videos to models": (quickstart, curate, dedup, select, export, train, zoo_app, expand),
     "Look, ask and keep in order": (
         *(info, show, stats, report, view, diff, recipe_app, doctor, cuts, sql, verify, withdraw, gc),
     ),

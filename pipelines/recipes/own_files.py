@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dailies.curation.atomic import write_text
-from dailies.zoo.formats.hashes import CACHE, ENV
+from dailies.curation.user_cache import user_cache
 
 _named: set[Path] = set()
 
@@ -40,4 +40,4 @@ def known(file: Path) -> bool:
 
 def _place(file: Path) -> Path:
     name = hashlib.sha256(os.fsencode(file)).hexdigest()[:32]
-    return Path(os.environ.get(ENV) or CACHE).expanduser() / "own_files" / name
+    return user_cache() / "own_files" / name

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dailies.curation.chat import EndpointChat, VllmChat
+from dailies.curation.chat import EndpointChat, TransformersChat, VllmChat, smollm2
 from dailies.curation.downloads import HUB_ID
 from dailies.curation.errors import DailiesError, NotInstalled
 from dailies.curation.packages import installed
@@ -21,7 +21,7 @@ from dailies.curation.scorers.openclip import HUB, ZOO, own_weights
 from dailies.curation.scorers.safety import LICENCES, PACKAGES, weights_file
 from dailies.pipelines.recipes.own import OwnSpec
 
-Way = Literal["open_clip", "hub", "file"]
+Way = Literal["open_clip", "hub", "chat", "file"]
 WAYS: Mapping[str, Way] = {
     "model": "open_clip",
     "head": "file",
@@ -76,6 +76,8 @@ def weights_of(step: str, spec: Any) -> list[WeightsState]:
 
 def _way(spec: Any, parameter: str, value: str) -> Way:
     """Return how a parameter names weights; transformers' models have two ways, told by the slash in the second."""
+    if isinstance(spec, TransformersChat) and parameter == "model":
+        return "chat"
     both = isinstance(spec, ImageTextModel) and HUB_ID.fullmatch(value)
     return "hub" if both else WAYS.get(parameter, "file")
 
@@ -83,11 +85,11 @@ def _way(spec: Any, parameter: str, value: str) -> Way:
 def _state(key: str, name: str, way: Way) -> WeightsState:
     if name.startswith(ZOO):
         return _of_zoo(key, name)
-    if name in PACKAGES:
+    if name in PACKAGES or (way == "chat" and name == smollm2.NAME):
         return _of_package(key, name)
     if (path := Path(name)).exists():
         return WeightsState(key=key, name=name, place="file", here=True, bytes=_size(path))
-    if name.startswith(HUB) or (way == "hub" and HUB_ID.fullmatch(name)):
+    if name.startswith(HUB) or (way in ("hub", "chat") and HUB_ID.fullmatch(name)):
         files = _of_hub(name.removeprefix(HUB))
         return WeightsState(key=key, name=name, place="hub", here=bool(files), bytes=_sum(files))
     if way != "open_clip" or FILE.fullmatch(name):
@@ -108,11 +110,12 @@ def _of_zoo(key: str, name: str) -> WeightsState:
 
 
 def _of_package(key: str, name: str) -> WeightsState:
+    licence = smollm2.LICENCE if name == smollm2.NAME else LICENCES[name]
     try:
-        size = _size(weights_file(name, key))
+        size = _size(smollm2.gguf_file() if name == smollm2.NAME else weights_file(name, key))
     except NotInstalled:  # which the packages that the step requires say
-        return WeightsState(key=key, name=name, place="package", licence=LICENCES[name], here=False)
-    return WeightsState(key=key, name=name, place="package", licence=LICENCES[name], here=True, bytes=size)
+        return WeightsState(key=key, name=name, place="package", licence=licence, here=False)
+    return WeightsState(key=key, name=name, place="package", licence=licence, here=True, bytes=size)
 
 
 def _of_open_clip(key: str, name: str) -> WeightsState:

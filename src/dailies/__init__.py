@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dailies.api import Dataset, TrainReport, curate, detect_cuts, train
     from dailies.curation.errors import DailiesError, SourceError, UsageError
     from dailies.curation.progress import silent
+    from dailies.pipelines.expanding import expand
     from dailies.pipelines.recipes.compare import compare_recipes
     from dailies.pipelines.recipes.preflight import check_recipe, show_recipe
     from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe
@@ -58,6 +59,7 @@ __all__ = [
     "curate",
     "curation",
     "detect_cuts",
+    "expand",
     "load_recipe",
     "pipelines",
     "show_recipe",
@@ -71,6 +73,7 @@ _HOMES = {
     "api": ("Dataset", "TrainReport", "curate", "detect_cuts", "train"),
     "curation.errors": ("DailiesError", "SourceError", "UsageError"),
     "curation.progress": ("silent",),
+    "pipelines.expanding": ("expand",),
     "pipelines.recipes.compare": ("compare_recipes",),
     "pipelines.recipes.preflight": ("check_recipe", "show_recipe"),
     "pipelines.recipes": (

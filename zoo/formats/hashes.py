@@ -16,9 +16,8 @@ from pathlib import Path
 
 from dailies.curation.atomic import write_json
 from dailies.curation.progress import Bar, progress_in_force, silent
+from dailies.curation.user_cache import user_cache
 
-ENV = "DAILIES_CACHE"
-CACHE = "~/.cache/dailies"
 MB = 1e6
 BLOCK = 1 << 22  # bytes
 LARGE = 256  # MB; less takes about a second
@@ -67,7 +66,7 @@ def _stamp(path: Path) -> Stamp:
 
 def _place(folder: Path) -> Path:
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    return Path(os.environ.get(ENV) or CACHE).expanduser() / "hashes" / f"{name}.json"
+    return user_cache() / "hashes" / f"{name}.json"
 
 
 def _read(place: Path) -> dict[str, tuple[Stamp, str]]:
