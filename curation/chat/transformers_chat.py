@@ -58,7 +58,9 @@ class TransformersChat:
         """Those that run any model: ``accelerate`` reads weights straight to a GPU, and spreads them over several. For the one of
         the extra ``llm`` what brings it, and no torchvision, which makes pictures ready: it sees none."""
         spread = ("accelerate",) if self.gpus else ()
-        named = smollm2.REQUIRES if self.model == smollm2.NAME else ("safetensors", "torch", "torchvision", "transformers")
+        named = (
+            smollm2.REQUIRES if self.model == smollm2.NAME else ("safetensors", "torch", "torchvision", "transformers")
+        )
         return (*spread, *named)
 
     @property
