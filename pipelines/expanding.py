@@ -190,7 +190,7 @@ def _expanded(request: ExpandRequest, chat: Chat, bar: Bar) -> tuple[Expansion, 
             break
         for at in open_ones:
             warmer = max(wishes[at].temperature, DRAWN) if turn else wishes[at].temperature
-            seed = int(digest("expand", request.seed, wishes[at].prompt, wishes[at].number, turn)[:8], 16)
+            seed = int(digest("expand", request.seed, wishes[at].prompt, wishes[at].number, turn)[:7], 16)
             wishes[at] = replace(wishes[at], temperature=warmer, seed=seed)
         replies = chat([_ask(request, wishes[at]) for at in open_ones])
         for at, reply in zip(open_ones, replies, strict=True):

@@ -78,6 +78,8 @@ IDENTITIES = {
     ("captioner", "endpoint"): "curation.captioners.endpoint.Endpoint",
     ("captioner", "fuse"): "curation.captioners.fuse.Fuse",
     ("captioner", "motion"): "curation.captioners.motion.Motion",
+    ("captioner", "summary"): "curation.captioners.summary.Summary",
+    ("captioner", "summary_endpoint"): "curation.captioners.summary.EndpointSummary",
     ("captioner", "video"): "curation.captioners.video.Video",
     ("captioner", "vllm"): "curation.captioners.vllm.Vllm",
 }
@@ -108,6 +110,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "video": {"model": "qwen2.5-vl", "frames": 3, "max_tokens": 6},
     "endpoint": {"url": "http://127.0.0.1:9/v1", "model": MODEL},  # of a server that the fixture starts
     "vllm": {"model": "owner/name"},
+    "summary": {"model": "llama", "max_tokens": 6},
+    "summary_endpoint": {"url": "http://127.0.0.1:9/v1", "model": MODEL},
     "aesthetic": {"head": "head.pth"},
     "text_craft": {"craft": "craft.pth", "side": 96},
 }
@@ -118,6 +122,8 @@ UNBOUNDED = {
     ("captioner", "coca", "seed"),
     ("captioner", "coca", "length_penalty"),
     ("captioner", "endpoint", "seed"),
+    ("captioner", "summary", "seed"),
+    ("captioner", "summary_endpoint", "seed"),
     ("captioner", "video", "seed"),
     ("captioner", "vllm", "seed"),
 }  # any number means something
@@ -133,7 +139,8 @@ def server() -> Iterator[ChatServer]:
 def arguments(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> dict[str, dict[str, Any]]:
     """``ARGUMENTS``, with a server, files of random weights for RAFT and for a head, and of those that see what is bright for
     CRAFT."""
-    served = {**ARGUMENTS, "endpoint": {**ARGUMENTS["endpoint"], "url": server.url}}
+    asking = ("endpoint", "summary_endpoint")
+    served = ARGUMENTS | {name: {**ARGUMENTS[name], "url": server.url} for name in asking}
     if find_spec("torchvision") is None:
         return served
     import torch
@@ -151,7 +158,10 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> d
         "raft": {**ARGUMENTS["raft"], "model": str(folder / "raft.pth")},
         "aesthetic": {"head": str(folder / "head.pth")},
         "text_craft": {**ARGUMENTS["text_craft"], "craft": str(folder / "craft.pth")},
-        "video": {**ARGUMENTS["video"], "model": str(save_tiny("qwen2.5-vl", folder / "qwen2.5-vl"))},
+        **{
+            name: {**ARGUMENTS[name], "model": str(save_tiny(ARGUMENTS[name]["model"], folder / name))}
+            for name in ("summary", "video")
+        },
     }
 
 

@@ -12,9 +12,11 @@ import pytest
 
 import dailies as door
 from dailies.curation.caption_fields import FIELDS
-from dailies.curation.chat import prompt_hash, prompt_text
+from dailies.curation.chat import EndpointChat, prompt_hash, prompt_text
 from dailies.curation.errors import NotInstalled, UsageError
+from dailies.pipelines import expanding
 from dailies.pipelines.expanding import TRIES, expand
+from dailies.zoo.generate import GeneratedVideo
 from tests.chat_server import MODEL, Asked, ChatServer, completion, error
 from tests.conftest import Dailies
 
@@ -183,3 +185,38 @@ def test_the_command_prints_a_line_for_each_and_takes_standard_input(
         done = dailies("expand", "a cat", "--endpoint", server.url, "--model", MODEL)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
+
+
+def test_a_model_samples_from_the_expanded_prompt(dailies: Dailies, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers", reason="needs the extra train")
+    sampled: list[str | None] = []
+
+    def run(model: str, *, prompt: str | None, out: str, **rest: Any) -> GeneratedVideo:
+        sampled.append(prompt)
+        times = {"load_seconds": 0.0, "seconds": 0.0, "fps": 8.0}
+        return GeneratedVideo(
+            model=model,
+            out=out,
+            device="cpu",
+            flat=False,
+            seed=0,
+            steps=1,
+            size=(8, 8),
+            frames=1,
+            prompt=prompt,
+            **times,
+        )
+
+    monkeypatch.setattr("dailies.zoo.generate.run", run)
+    done = dailies("zoo", "run", "tell", "--out", "a.mp4", "--expand")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "dailies: expand: there is no prompt to expand; give one by --prompt\n",
+    )
+    with ChatServer(completion(CAT)) as server:
+        monkeypatch.setattr(expanding, "_model", lambda *_: EndpointChat(url=server.url, model=MODEL))
+        done = dailies("zoo", "run", "tell", "--out", "a.mp4", "--prompt", "a cat", "--expand")
+        assert f"prompt: {CAT}" in done.stderr
+        done = dailies("zoo", "run", "tell", "--out", "a.mp4", "--prompt", "a cat", "--expand", "--json")
+    assert json.loads(done.stdout)["prompt"] == CAT
+    assert sampled == [CAT, CAT]

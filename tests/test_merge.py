@@ -1,4 +1,4 @@
-"""Captions merged by a language model: what is asked, what is kept of its answers, and what comes in the place of the others."""
+"""Captions merged by a language model: what is asked, what is kept of its answers, and what takes the place of the others."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_good_merge_is_the_models() -> None:
     assert row["prompt_hash"] == prompt_hash("merge-svd")
     (ask,) = CannedMerge.asked
     assert ask.system == prompt_text("merge-svd")
-    assert ask.text == "A large red circle over a grey background.\nThe camera pans left, something moves, slow motion."
+    assert ask.text == "A large red circle over a grey background. The camera pans left, something moves, slow motion."
     assert (ask.images, ask.temperature, ask.max_tokens) == ((), 0.0, 128)
 
 
@@ -235,7 +235,7 @@ def test_other_columns_are_told_by_their_names_and_count_as_said() -> None:
     assert spec.needs == ("caption_coca", "caption_motion", "motion_camera", "manifest.title", "text_area")
     clip = a_clip(SCENE, MOTION, **{"motion_camera": "pan left", "manifest.title": "Paris", "text_area": None})
     (row,) = merged(spec, clip)
-    assert CannedMerge.asked[0].text.splitlines()[2:] == ["camera: pan left", "title: Paris"]
+    assert CannedMerge.asked[0].text.splitlines()[1:] == ["camera: pan left", "title: Paris"]
     assert (row["model"], row["flags"]) == ("canned", None)
 
 
@@ -262,7 +262,7 @@ def test_prompts_of_merging_ship_and_never_change() -> None:
 
 HASHES = {
     "merge-svd": "ff3d3da83206e89f",
-    "merge-descriptive": "354a7d1395a820fe",
+    "merge-descriptive": "07a40ad0b66f8f3b",
     "expand": "bc849d0740fc1a38",
 }
 

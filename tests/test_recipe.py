@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dailies.curation.captioners import CocaCaptioner
+from dailies.curation.captioners import CocaCaptioner, SummaryCaptioner, VideoCaptioner
 from dailies.curation.detectors.content import ContentDetector
 from dailies.curation.errors import RecipeError
 from dailies.curation.observers.motion import MotionObserver
@@ -39,7 +39,7 @@ def changed(index: int, body: Any) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def weights_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of weights that a built-in recipe names, and that people fetch themselves, count as here."""
-    for spec in (AestheticScorer, RaftScorer):
+    for spec in (AestheticScorer, RaftScorer, SummaryCaptioner, VideoCaptioner):
         monkeypatch.setattr(spec, "weights", lambda self: "sha256")
 
 

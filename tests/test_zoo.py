@@ -488,6 +488,7 @@ def test_text_becomes_a_video_file(made: Path, dailies: Dailies) -> None:
     done = dailies("zoo", "run", "tell", "--out", made / "deep" / "tell.mp4", *args)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["frames"] == 4
+    assert json.loads(done.stdout)["prompt"] == "a red circle falls"
     first = (made / "deep" / "tell.mp4").read_bytes()
     assert video.decode_bytes(first).pixels.shape == (4, 32, 64, 3)
     dailies("zoo", "run", "tell", "--out", made / "again.mp4", *args)

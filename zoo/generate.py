@@ -59,6 +59,7 @@ class GeneratedVideo:
 
     Args:
         load_seconds, seconds: of loading the model, and of sampling.
+        prompt: as the model read it.
         flat: whether the pictures have next to no contrast, as those of a model that has learnt nothing.
         notes: what to know of the request, a line each.
     """
@@ -74,6 +75,7 @@ class GeneratedVideo:
     size: tuple[int, int]
     frames: int
     fps: float
+    prompt: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -245,6 +247,7 @@ def _run(
         size=request.size,
         frames=request.frames,
         fps=request.fps,
+        prompt=request.prompt,
         notes=_notes(entry, request),
     )
 

@@ -60,10 +60,10 @@ class _Sources:
 
     @property
     def text(self) -> str:
-        """A line for each."""
-        return "\n".join(
-            [*map(_sentence, self.captions), *(f"{name}: {value}" for name, value in self.context.items())]
-        )
+        """The captions as sentences on one line, as small models take each line for a story of its own; below, a line for
+        each of the others."""
+        captions = " ".join(map(_sentence, self.captions))
+        return "\n".join([captions, *(f"{name}: {value}" for name, value in self.context.items())])
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
@@ -74,7 +74,7 @@ class Merge:
         captions: the columns to merge, what is seen before what happens; one alone stays as it is.
         context: what else the model is told, as NAME: COLUMN, such as {camera: motion_camera, title: manifest.title}.
         prompt: the name of a prompt that ships with dailies, a file (.txt, .md), or the text of one. It is the system's part;
-            the user's are the captions, a line each.
+            the user's are the captions, a sentence each.
         max_tokens: most tokens of a merge.
         temperature: 0 for the likeliest words; above, they are drawn.
         seed: of what is drawn.

@@ -83,8 +83,8 @@ def check_merge(
 def _drops(text: str, caption: str) -> bool:
     """Return whether a caption's main noun is gone, or over half of all that it says."""
     kept = {*wording.tokens(text)}
-    said = {*wording.content(wording.tokens(caption))}
-    return main_noun(caption) not in kept | {None} or 2 * len(said & kept) < len(said)
+    whole = {*wording.content(wording.tokens(caption))}
+    return main_noun(caption) not in kept | {None} or 2 * len(whole & kept) < len(whole)
 
 
 def main_noun(caption: str) -> str | None:
@@ -114,13 +114,13 @@ def attributes(text: str) -> _Said:
 
 
 def _contradicts(text: str, sources: Sequence[str]) -> bool:
-    said, known = attributes(text), [attributes(source) for source in sources]
+    merged, known = attributes(text), [attributes(source) for source in sources]
     alone = frozenset[tuple[str, str]]().union(*(each.alone for each in known))
     bound = frozenset[tuple[str, str, str]]().union(*(each.bound for each in known))
-    if not said.alone <= alone or any(kind == "negation" for kind, _ in alone - said.alone):
+    if not merged.alone <= alone or any(kind == "negation" for kind, _ in alone - merged.alone):
         return True
     owners = {(kind, owner) for kind, _, owner in bound}
-    return any(each not in bound for each in said.bound if (each[0], each[2]) in owners)
+    return any(each not in bound for each in merged.bound if (each[0], each[2]) in owners)
 
 
 @lru_cache(maxsize=32)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dailies.curation.chat import smollm2
+from dailies.curation.chat import smollm2, wording
 from dailies.curation.chat.asking import Ask, ChatImage, ChatModel, Outcome, Reply
 from dailies.curation.chat.endpoint import EndpointChat
 from dailies.curation.chat.inputs import spread
@@ -40,4 +40,5 @@ __all__ = [
     "prompt_text",
     "smollm2",
     "spread",
+    "wording",
 ]

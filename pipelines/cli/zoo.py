@@ -143,6 +143,14 @@ def run_model(
             rich_help_panel=INPUT,
         ),
     ] = None,
+    expanded: Annotated[
+        bool,
+        typer.Option(
+            "--expand",
+            help="Have the prompt written as a long caption first, as dailies expand does.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     image: Annotated[
         str | None,
         typer.Option(
@@ -220,6 +228,8 @@ def run_model(
     from dailies.pipelines.cli.progress import progress_for
     from dailies.zoo.generate import run
 
+    if expanded:
+        prompt = _expanded(prompt, seed, as_json)
     with reporting(progress_for(as_json)):
         result = run(
             name,
@@ -281,6 +291,19 @@ def verify_models(
 
 def _row(entry: ZooEntry) -> dict[str, Any]:
     return {**asdict(entry), "kind": entry.kind}
+
+
+def _expanded(prompt: str | None, seed: int, as_json: bool) -> str:
+    """Return a prompt as a long caption, and say it unless JSON will."""
+    if prompt is None:
+        raise UsageError("expand: there is no prompt to expand; give one by --prompt")
+    from dailies.pipelines.cli.progress import progress_for
+    from dailies.pipelines.expanding import expand
+
+    (expansion,) = expand(prompt, seed=seed, progress=progress_for(as_json)).expansions
+    if not as_json:
+        say(f"prompt: {expansion.text}", err=True)
+    return expansion.text
 
 
 def _guidance(text: str | None) -> float | tuple[float, float] | None:
