@@ -98,11 +98,11 @@ MOST_SIDE = 4096  # px of a picture that a model looks at, and patches
 SIZES = frozenset(
     {
         *("size", "crop_size", "pad_size", "patch_size", "max_num_patches", "size_divisor"),
-        *("shortest_edge", "longest_edge", "height", "width", "max_height", "max_width"),
+        *("shortest_edge", "longest_edge", "height", "width", "max_height", "max_width", "min_pixels", "max_pixels"),
     }
 )
 """Keys of what makes pictures ready that say how large these become."""
-EDGES = frozenset({"shortest_edge", "longest_edge"})
+EDGES = frozenset({"shortest_edge", "longest_edge", "min_pixels", "max_pixels"})
 """Those of them by which some processors, such as Qwen's, count all pixels of a picture or a video, and not a side's."""
 WORDS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})  # a vocabulary's keys are words
 

@@ -159,6 +159,44 @@ def test_what_an_ask_says_cannot_end_it_or_stand_for_a_picture(folders: dict[str
     assert "im_end" in loaded.tokenizer.decode(ready.inputs["input_ids"][0])
 
 
+@pytest.mark.parametrize("kind", EVERY)
+def test_what_pads_an_ask_is_hidden_and_no_token_that_it_has_not(kind: str, folders: dict[str, Path]) -> None:
+    """A penalty for repetition counts the tokens of a row. Excludes padding with a token of its own."""
+    from dailies.curation.chat import chat_folder, inputs
+
+    loaded = chat_folder.load(folders[kind])
+    short, long = (
+        inputs.prepare(loaded, 0, an_ask(kind, text=text)) for text in ("what?", "what is seen in all of this?")
+    )
+    batch = inputs.collate(loaded, [short, long])
+    ids, mask = batch["input_ids"][0], batch["attention_mask"][0]
+    assert ids.shape[0] == long.tokens > short.tokens
+    assert (ids[mask == 1] == short.inputs["input_ids"][0]).all()
+    assert mask.sum() == mask[-short.tokens :].sum() == short.tokens
+    assert set(ids.tolist()) == set(short.inputs["input_ids"][0].tolist())
+
+
+def test_settings_of_published_models_are_of_known_classes() -> None:
+    from dailies.curation.chat.chat_folder import _classes
+
+    known = _classes()
+    for key, names in {
+        "model_type": "qwen2_5_vl qwen2_5_vl_text qwen3_vl llava_next_video instructblip instructblip_qformer "
+        "instructblip_vision_model clip_vision_model llama qwen2 qwen3 smollm3",
+        "architectures": "Qwen2_5_VLForConditionalGeneration Qwen3VLForConditionalGeneration LlamaForCausalLM "
+        "LlavaNextVideoForConditionalGeneration InstructBlipForConditionalGeneration Qwen3ForCausalLM CLIPVisionModel",
+        "tokenizer_class": "LlamaTokenizer LlamaTokenizerFast Qwen2Tokenizer Qwen2TokenizerFast GPT2Tokenizer BertTokenizer",
+        "image_processor_type": "Qwen2VLImageProcessor Qwen2VLImageProcessorFast BlipImageProcessor LlavaNextImageProcessor "
+        "LlavaNextVideoImageProcessor",
+        "video_processor_type": "Qwen2VLVideoProcessor Qwen3VLVideoProcessor LlavaNextVideoVideoProcessor "
+        "InstructBlipVideoVideoProcessor",
+        "processor_class": "Qwen2_5_VLProcessor Qwen3VLProcessor LlavaNextVideoProcessor InstructBlipProcessor",
+    }.items():
+        assert set(names.split()) <= known[key], key
+        assert "EvilProcessor" not in known[key]
+    assert "timm_wrapper" not in known["model_type"]
+
+
 # ---- draws and ends -------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +321,7 @@ def test_a_folder_that_asks_for_code_is_refused(tmp_path: Path) -> None:
         "config.json": {**config, "auto_map": {"AutoModel": "evil.Model"}},
         "video_preprocessor_config.json": {"video_processor_type": "EvilProcessor"},
         "processor_config.json": {"size": {"height": 1 << 20, "width": 1 << 20}},
+        "preprocessor_config.json": {"min_pixels": 1 << 40},
     }.items():
         before = (folder / name).read_text() if (folder / name).is_file() else None
         (folder / name).write_text(json.dumps(settings))

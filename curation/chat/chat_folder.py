@@ -58,6 +58,7 @@ class LoadedChat:
         sees: what it looks at.
         device: where its inputs go.
         ends: tokens that end an answer.
+        steering: tokens that are no words, such as the end of what a user says, as text, the longest first.
     """
 
     model: Any
@@ -67,6 +68,7 @@ class LoadedChat:
     sees: Sees
     device: Any
     ends: frozenset[int]
+    steering: tuple[str, ...]
 
 
 def folder_of(name: str, revision: str | None = None) -> Path:
@@ -141,7 +143,14 @@ def load(folder: Path, *, gpus: float = 0, dtype: Dtype = "auto") -> LoadedChat:
         sees=sees,
         device=model.device,
         ends=_answer_greedily(model, tokenizer),
+        steering=_steering(tokenizer),
     )
+
+
+def _steering(tokenizer: Any) -> tuple[str, ...]:
+    added = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
+    tokens = {str(token) for token in (*tokenizer.all_special_tokens, *added)}
+    return tuple(sorted((token for token in tokens if len(token) > 1), key=len, reverse=True))
 
 
 def _looking_at_videos(model: Any, processor: Any) -> Any:

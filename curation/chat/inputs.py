@@ -93,7 +93,7 @@ def prompt_of(loaded: LoadedChat, ask: Ask, kind: str, count: int) -> tuple[str,
 
     What is written in an ask stays words: tokens that steer the model are broken up in it.
     """
-    user, system = plain_words(loaded.tokenizer, ask.text), plain_words(loaded.tokenizer, ask.system or "")
+    user, system = plain_words(loaded, ask.text), plain_words(loaded, ask.system or "")
     template = getattr(loaded.processor, "chat_template", None) or getattr(loaded.tokenizer, "chat_template", None)
     if template is None:
         token = getattr(loaded.processor, f"{kind}_token", "")
@@ -123,20 +123,15 @@ def _rendered(loaded: LoadedChat, told: Sequence[Mapping[str, Any]], template: A
 
 
 def _plain(loaded: LoadedChat, ask: Ask) -> str:
-    return "\n".join(plain_words(loaded.tokenizer, text) for text in (ask.system, ask.text) if text)
+    return "\n".join(plain_words(loaded, text) for text in (ask.system, ask.text) if text)
 
 
-def plain_words(tokenizer: Any, text: str) -> str:
+def plain_words(loaded: LoadedChat, text: str) -> str:
     """Return a text in which nothing is a token that steers the model, such as the end of what a user says: captions and words
     on a screen are others' to write."""
-    steering = {str(token) for token in (*tokenizer.all_special_tokens, *_added(tokenizer)) if len(str(token)) > 1}
-    for token in sorted(steering, key=len, reverse=True):
+    for token in loaded.steering:
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
-
-
-def _added(tokenizer: Any) -> list[str]:
-    return [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
 
 
 def clock(images: Sequence[ChatImage]) -> dict[str, Any]:
