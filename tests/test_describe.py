@@ -144,7 +144,9 @@ def test_a_recipe_captions_clips_with_a_folder(dailies: Dailies, small_world: Pa
     model = save_tiny("qwen3-vl", tmp_path / "tiny-qwen3-vl")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        "name: told\nsteps:\n- observe: {evidence: {fps: 2, short_side: 90}, observers: [change]}\n- cut: {detector: content, min_seconds: 0.5}\n"
+        "name: told\nsteps:\n"
+        "- observe: {evidence: {fps: 2, short_side: 90}, observers: [change]}\n"
+        "- cut: {detector: content, min_seconds: 0.5}\n"
         f"- caption: {{captioner: {{video: {{model: {model}, max_tokens: 5, frames: 4}}}}}}\n"
     )
     sources = sorted(small_world.glob("*.mp4"))[:1]
