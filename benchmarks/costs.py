@@ -18,7 +18,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,16 @@ COSTLY = {
 }
 """Parameters, beside those that name weights, which a figure is for."""
 
+
+def asks_for_more(cls: Any) -> bool:
+    """Whether it cannot be made by its name alone: its model is for the user to name."""
+    return any(each.default is MISSING and each.default_factory is MISSING for each in fields(cls))
+
+
 BEFORE: list[dict[str, Any]] = [
     {"observe": {"observers": [*OBSERVERS]}},
     {"cut": {"detector": "boundary"}},
-    *({"caption": {"captioner": name}} for name in CAPTIONERS),
+    *({"caption": {"captioner": name}} for name, cls in CAPTIONERS.items() if not asks_for_more(cls)),
     *({"score": {"scorer": name}} for name in ("embed",) if name in SCORERS),
 ]
 """Steps that a scorer may read the columns of."""

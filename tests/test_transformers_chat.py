@@ -358,6 +358,9 @@ def test_a_folder_that_is_no_chat_model_says_so(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(UsageError, match="knows no chat model"):
         TransformersChat(model=str(tmp_path)).check()
+    (tmp_path / "config.json").write_text('{"model_type": "instructblip", "text_config": {"model_type": "t5"}}')
+    with pytest.raises(UsageError, match="encoder-decoder"):
+        TransformersChat(model=str(tmp_path)).check()
 
 
 # ---- pure -----------------------------------------------------------------------------------------------------------

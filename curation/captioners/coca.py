@@ -25,7 +25,7 @@ from dailies.curation.scorers import openclip
 from dailies.curation.scorers.encoders import batches_ahead
 from dailies.curation.types import Evidence
 
-THREADS = 2  # that make frames ready while the model looks at those before
+THREADS = 4  # that make frames ready while a GPU looks at those before; beside a CPU, more than one would be in its way
 
 Decode = Literal["beam", "greedy", "top_p"]
 
@@ -79,7 +79,7 @@ class CocaCaptioner(openclip.OpenClip):
                     captions.append(written)
             return caption_table(captions)
 
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(THREADS if self.gpus else 1) as pool:
             yield caption
 
     def _batch(

@@ -98,10 +98,14 @@ def weights(name: str, revision: str | None = None) -> str:
 def check(folder: Path) -> str:
     """Return the ``model_type`` of a folder that is whole and asks for no code. Raises ``Damaged`` or ``UsageError``."""
     named = f"model={str(folder)!r}"
-    kind = transformers_folder.config_of(folder).get("model_type")
+    config = transformers_folder.config_of(folder)
+    kind = config.get("model_type")
     looking, reading = _tables()
     if kind not in looking and kind not in reading:
         raise UsageError(f"{named}: model_type={kind!r}: transformers knows no chat model of that kind")
+    text = config.get("text_config") or config
+    if not isinstance(text, Mapping) or text.get("is_encoder_decoder") or text.get("model_type") == "t5":
+        raise UsageError(f"{named}: its words are an encoder-decoder's; take a model whose language model only decodes")
     refuse_code(folder, pickles=False, classes=_classes(), templates=True, most_side=MOST_PIXELS)
     if not any(without_litter(folder, "*.safetensors")):
         raise UsageError(f"{named}: has no safetensors; convert its weights to them")
@@ -182,11 +186,19 @@ def _looking_at_videos(model: Any, processor: Any) -> Any:
     return videos
 
 
+OTHERS = (
+    *("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "penalty_alpha"),
+    *("max_length", "max_time", "stop_strings", "guidance_scale", "prompt_lookup_num_tokens", "cache_implementation"),
+)
+"""Settings of a model that would draw, search or stop in another way than is asked."""
+
+
 def _answer_greedily(model: Any, tokenizer: Any) -> frozenset[int]:
     """Take from a model's settings all that draws or searches, keep its penalties; return the tokens that end an answer."""
     config = model.generation_config
     config.do_sample, config.num_beams, config.num_return_sequences = False, 1, 1
-    config.temperature = config.top_p = config.top_k = config.min_p = config.typical_p = config.max_length = None
+    for name in OTHERS:
+        setattr(config, name, None)
     config.return_dict_in_generate = False
     if config.eos_token_id is None:
         config.eos_token_id = tokenizer.eos_token_id

@@ -43,7 +43,7 @@ def generate(
     """Return the tokens that are written to each ask of a batch, with the end where there is one."""
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
-    read = 1 if _encodes(loaded.model) else inputs["input_ids"].shape[1]
+    read = inputs["input_ids"].shape[1]
     sampled = any(ask.temperature > 0 for ask in asks)
     stops = StoppingCriteriaList([_stop_at(read, limits)]) if len(set(limits)) > 1 else None
     out_BL = loaded.model.generate(  # noqa: N806
@@ -65,11 +65,6 @@ def _answer(loaded: LoadedChat, ids: Sequence[int], limit: int) -> Answer:
     written = ids[:-1] if ended else ids
     text = str(loaded.tokenizer.decode(list(written), skip_special_tokens=True)).strip()
     return Answer(text=text, tokens=len(written), ended=ended)
-
-
-def _encodes(model: Any) -> bool:
-    """Return whether the words are written by a decoder that reads them through an encoder: its output has no prompt."""
-    return bool(model.config.get_text_config().is_encoder_decoder)
 
 
 def _stop_at(read: int, limits: Sequence[int]) -> Any:

@@ -55,8 +55,8 @@ class TransformersChat:
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """Those that run any model: ``accelerate`` reads weights straight to a GPU, and spreads them over several. For the one of
-        the extra ``llm`` what brings it, and no torchvision, which makes pictures ready: it sees none."""
+        """Those that run any model: ``accelerate`` reads weights straight to a GPU, and spreads them over several. For the one
+        of the extra ``llm`` what brings it, and no torchvision, which makes pictures ready: it sees none."""
         spread = ("accelerate",) if self.gpus else ()
         named = (
             smollm2.REQUIRES if self.model == smollm2.NAME else ("safetensors", "torch", "torchvision", "transformers")
