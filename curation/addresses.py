@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 HIDDEN = "***"  # stands where a secret stood
 CELLS = ("parquet", "file")  # schemes of local files: whatever follows is a name of a file, or of a cell of ours
@@ -301,3 +301,9 @@ def hide_arguments() -> None:
         if shown != text and start:
             ctypes.memmove(start, os.fsencode(shown)[: len(argument)].ljust(len(argument), b"*"), len(argument))
         start += len(argument) + 1
+
+
+def is_here(url: str) -> bool:
+    """Return whether a URL is of this machine."""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None

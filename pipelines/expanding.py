@@ -255,7 +255,8 @@ def _sound_part(text: str, told: str, prompt: str, *, whole: bool) -> tuple[str,
     """
     ends = [match.end() for match in SENTENCE.finditer(text)]
     ends += [len(text)] if whole and (not ends or ends[-1] < len(text)) else []
-    sound, bad = 0, () if ends else ("truncated",)
+    sound = 0
+    bad: tuple[str, ...] = () if ends else ("truncated",)
     for end in ends:
         if bad := _bad(text[:end], told, prompt):
             break

@@ -13,18 +13,21 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from dailies.curation.addresses import is_here
 from dailies.curation.chat.asking import Ask, Reply
-from dailies.curation.chat.server import ServerConnection, is_here
 from dailies.curation.config import SPEC, offered
 from dailies.curation.downloads import is_local_only
 from dailies.curation.errors import Outage, UsageError
 from dailies.curation.types import Resources
+
+if TYPE_CHECKING:
+    from dailies.curation.chat.server import ServerConnection
 
 T = TypeVar("T")
 DEFAULT_KEY = "OPENAI_API_KEY"
@@ -134,6 +137,8 @@ class EndpointChat:
     def _connected(
         self, key: str | None
     ) -> Iterator[tuple[Callable[[Coroutine[Any, Any, Any]], Any], ServerConnection]]:
+        from dailies.curation.chat.server import ServerConnection
+
         server = ServerConnection(
             url=self.url,
             model=self.model,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -20,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from dailies.curation.addresses import HIDDEN, SHORTEST
+from dailies.curation.addresses import HIDDEN, SHORTEST, is_here
 from dailies.curation.chat.asking import Ask, Outcome, Reply
 from dailies.curation.chat.completions import MalformedAnswer, read_error, read_models, read_reply
 from dailies.curation.chat.messages import is_jpeg, messages
@@ -230,12 +229,6 @@ class ServerConnection:
                 "machine that asks, and name the variable by key_env"
             )
         return UsageError(f"key_env={self.key_env}: {self.url} refuses the key in it ({line}); put another there")
-
-
-def is_here(url: str) -> bool:
-    """Return whether a URL is of this machine."""
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 async def _bounded(content: aiohttp.StreamReader) -> bytes:
