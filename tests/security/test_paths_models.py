@@ -239,6 +239,9 @@ def test_an_export_is_read_in_its_own_folder(tmp_path: Path, attack: str) -> Non
 TRAINING: dict[str, tuple[str, ...]] = {
     "train": ("train", "tiny", "--data", "EXPORT", "--out", "OUT", "--device", "cpu"),
     "train vae": ("train", "vae", "--from", "zoo:vae-world", "--data", "EXPORT", "--out", "OUT", "--device", "cpu"),
+    "train captioner": (
+        *("train", "captioner", "--from", "zoo:coca-world", "--data", "EXPORT", "--out", "OUT", "--device", "cpu"),
+    ),
     "latents": ("export", "EXPORT", "--latents", "tiny", "--out", "OUT", "--device", "cpu", "--engine", "local"),
 }
 

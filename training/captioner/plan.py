@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from dailies.curation import inside
+from dailies.curation.config import read_object
 from dailies.curation.downloads import quiet_loading
-from dailies.curation.errors import ExportError
+from dailies.curation.errors import Damaged, ExportError
+from dailies.curation.scorers import openclip_folder
 from dailies.training.captioner.pairs import split_pairs
 from dailies.training.captioner.recipe import CaptionerRecipe
 from dailies.training.captioner.starts import Start
@@ -98,7 +100,8 @@ def _empty_coca(start: Start) -> Any:
     if start.folder is None:
         config: dict[str, Any] = dict(open_clip.get_model_config(start.name.partition(":")[0]) or {})
     else:
-        config = json.loads((start.folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
+        path = start.folder / openclip_folder.CONFIG
+        config = read_object(inside.read_named(path), f"{path}:", Damaged)["model_cfg"]
     return CoCa(**{name: value for name, value in config.items() if name != "custom_text"})
 
 
