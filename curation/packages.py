@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "faces": ("nudenet",),
     "sound": ("silero_vad",),
     "quality": ("brisque",),
+    "captions": ("py3langid",),
 }
 """Extra → importable names of what it brings."""
 

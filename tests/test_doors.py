@@ -64,6 +64,7 @@ CURATION = (
         "curation/detectors",
         "curation/camera_words",
         "curation/transformers_folder",
+        "curation/caption_measures",
         "curation/chat",
         "curation/scorers",
         "curation/captioners",
@@ -123,6 +124,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/observers": READING,
     "curation/detectors": (*READING, "curation/observers"),
     "curation/caption_fields": ("curation/errors",),
+    "curation/caption_measures": ("curation/plain_text",),
     "curation/camera_words": ("curation/observers",),
     "curation/transformers_folder": (
         "curation/errors",
@@ -138,6 +140,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "curation/chat",
         "curation/camera_words",
         "curation/transformers_folder",
+        "curation/caption_measures",
     ),
     "curation/captioners": (
         *SHARED,
@@ -145,6 +148,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "curation/scorers",
         "curation/chat",
         "curation/camera_words",
+        "curation/caption_measures",
     ),
     "curation/table_files": ("curation/addresses", "curation/errors", "curation/parquet_files"),
     "curation/manifests": (*SHARED, "curation/table_files"),
