@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from dailies.curation.captioners.alt_text import AltTextCaptioner
+from dailies.curation.captioners.best import BestCaptioner
 from dailies.curation.captioners.captions import (
     COLUMNS,
     ORIGIN,
@@ -37,6 +38,7 @@ CAPTIONERS: dict[str, Any] = {
     "motion": MotionCaptioner,
     "fuse": FuseCaptioner,
     "video": VideoCaptioner,
+    "best": BestCaptioner,
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "STATE",
     "STATUSES",
     "AltTextCaptioner",
+    "BestCaptioner",
     "Caption",
     "Captioner",
     "CocaCaptioner",
