@@ -114,6 +114,14 @@ LATER = frozenset(
 """Columns, as ``TABLE.COLUMN``, that tables lack which an older dailies made; the next run that writes adds them."""
 
 
+STATE: tuple[pa.Field, ...] = (
+    pa.field("status", pa.string()),
+    pa.field("why", pa.struct([("kind", pa.string()), ("message", pa.string())])),
+)
+"""Two more columns of what captioners, and scorers that ask a model, return: a row's own ``status`` and ``failure`` are made
+of them."""
+
+
 def failed(stage: str, kind: str, message: str) -> dict[str, Any]:
     """Return the columns of a row that stands for what could not be done."""
     failure = {"stage": stage, "kind": kind, "message": scrub(message)}
@@ -324,6 +332,17 @@ DUPLICATE_COLUMNS = [
     ),
     field("duplicate_size", pa.int32(), "clips in its group, itself one", "clip"),
 ]
+ALIKE_COLUMNS = [
+    field(
+        "captions_alike_group",
+        pa.string(),
+        "the smallest clip_id among the clips with nearly the same caption, itself one; null if it has none such",
+    ),
+    field(
+        "captions_alike", pa.int32(), "clips with nearly the same caption, itself one; null without a caption", "clip"
+    ),
+]
+"""What a dedup step that looks at captions says besides; they part no splits and drop nothing."""
 DUPLICATES = pa.schema(
     [
         field("clip_id", pa.string(), "the clip"),

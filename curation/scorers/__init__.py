@@ -20,7 +20,9 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from dailies.curation.scorers.aesthetic import AestheticScorer
+from dailies.curation.scorers.ask import AskEndpointScorer, AskScorer
 from dailies.curation.scorers.brisque import BrisqueScorer
+from dailies.curation.scorers.caption_quality import CaptionQualityScorer
 from dailies.curation.scorers.classify import ClassifyScorer
 from dailies.curation.scorers.clip import ClipScorer
 from dailies.curation.scorers.embed import EmbedScorer
@@ -34,7 +36,10 @@ from dailies.curation.types import Evidence, Resources
 __all__ = [
     "SCORERS",
     "AestheticScorer",
+    "AskEndpointScorer",
+    "AskScorer",
     "BrisqueScorer",
+    "CaptionQualityScorer",
     "ClassifyScorer",
     "ClipScorer",
     "EmbedScorer",
@@ -81,8 +86,11 @@ class Scorer(Protocol):
 
 SCORERS: dict[str, Any] = {
     "aesthetic": AestheticScorer,
+    "ask": AskScorer,
+    "ask_endpoint": AskEndpointScorer,
     "classify": ClassifyScorer,
     "brisque": BrisqueScorer,
+    "caption_quality": CaptionQualityScorer,
     "clip": ClipScorer,
     "embed": EmbedScorer,
     "raft": RaftScorer,
