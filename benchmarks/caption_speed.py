@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from open_clip.coca_model import CoCa
 
+from dailies.curation import openclip
 from dailies.curation.captioners import CocaCaptioner, VideoCaptioner
 from dailies.curation.chat import chat_folder
 from dailies.curation.chat.batches import batches
 from dailies.curation.chat.generation import answers
 from dailies.curation.chat.inputs import Prepared, collate, prepare
-from dailies.curation.scorers import openclip
-from dailies.curation.scorers.openclip_folder import CONFIG
+from dailies.curation.openclip.openclip_folder import CONFIG
 from dailies.curation.types import Evidence
 from scripts.builtin.train_coca import save_settings, save_weights
 

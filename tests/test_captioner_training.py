@@ -359,7 +359,7 @@ def test_two_processes_train_as_one(way: str, export: Path, starts: dict[str, St
         one, two = ([row[name] for row in some if name in row] for some in rows)
         assert one == pytest.approx(two, rel=close), name
     if way == "coca":
-        one, two = ([row["contrast"] for row in some if "contrast" in row][0] for some in rows)
+        one, two = (next(row["contrast"] for row in some if "contrast" in row) for some in rows)
         assert one == pytest.approx(two, rel=1e-4)
 
 
@@ -465,7 +465,7 @@ def test_the_command_says_what_does_not_fit(
 
 def test_open_clips_own_are_saved_as_folders_are_read() -> None:
     """A model that open_clip lists has no folder; what is written beside its weights is what its folders hold."""
-    from dailies.curation.scorers.openclip_folder import CONFIGURATION
+    from dailies.curation.openclip.openclip_folder import CONFIGURATION
     from dailies.training.captioner.coca import own_config
 
     pictures = {"size": (224, 224), "mode": "RGB", "mean": (0.5,) * 3, "std": (0.5,) * 3, "resize_mode": "shortest"}

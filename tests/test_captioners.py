@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from benchmarks.captions import held_out, shares
+from dailies.curation import openclip
 from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner, fuse
 from dailies.curation.captioners.motion import MotionCaptioner
 from dailies.curation.errors import SourceError, UsageError
-from dailies.curation.scorers import openclip
 from dailies.curation.scorers.clip import ClipScorer
 from dailies.curation.tables import DatasetTables, query
 from dailies.curation.timing import Span
@@ -137,7 +137,7 @@ def tiny() -> tuple[Any, Any, Any]:
     import torch
     from open_clip.coca_model import CoCa
 
-    from dailies.curation.scorers.openclip import SpecialTokens
+    from dailies.curation.openclip import SpecialTokens
 
     torch.manual_seed(3)
     text = {"context_length": 8, "vocab_size": VOCABULARY, "layers": 1, "heads": 2, "width": 16}
@@ -181,7 +181,7 @@ def every_sequence(special: Any) -> Iterator[list[int]]:
 def test_a_beam_wide_enough_finds_the_best_there_is(tiny: tuple[Any, Any, Any], penalty: float) -> None:
     import torch
 
-    from dailies.curation.captioners.decoding import beam
+    from dailies.curation.openclip.decoding import beam
 
     model, image, special = tiny
     with torch.no_grad():
@@ -196,7 +196,7 @@ def test_a_beam_wide_enough_finds_the_best_there_is(tiny: tuple[Any, Any, Any], 
 def test_one_beam_and_the_smallest_nucleus_are_greedy_and_more_beams_are_no_worse(tiny: tuple[Any, Any, Any]) -> None:
     import torch
 
-    from dailies.curation.captioners.decoding import beam, greedy, top_p
+    from dailies.curation.openclip.decoding import beam, greedy, top_p
 
     model, image, special = tiny
     generators = [torch.Generator().manual_seed(row) for row in range(4)]
@@ -215,7 +215,7 @@ def test_kept_layers_say_what_a_forward_over_the_whole_says() -> None:
     import torch
     from open_clip.coca_model import CoCa
 
-    from dailies.curation.captioners.coca_steps import Kept, Recomputed, steps
+    from dailies.curation.openclip.coca_steps import Kept, Recomputed, steps
 
     torch.manual_seed(5)
     text = {"context_length": 8, "vocab_size": 12, "layers": 3, "heads": 2, "width": 16, "ls_init_value": 0.7}
@@ -239,7 +239,7 @@ def test_kept_layers_say_what_a_forward_over_the_whole_says() -> None:
 def test_a_nucleus_draws_by_its_seeds_and_by_probability(tiny: tuple[Any, Any, Any]) -> None:
     import torch
 
-    from dailies.curation.captioners.decoding import top_p
+    from dailies.curation.openclip.decoding import top_p
 
     model, image, special = tiny
 
@@ -263,8 +263,8 @@ def test_a_nucleus_holds_the_likeliest_until_they_have_its_share(share: float, w
     """Of words said with 0.5, 0.3 and 0.2 in any order. Excludes a nucleus without the word that fills it."""
     import torch
 
-    from dailies.curation.captioners.decoding import top_p
-    from dailies.curation.scorers.openclip import SpecialTokens
+    from dailies.curation.openclip import SpecialTokens
+    from dailies.curation.openclip.decoding import top_p
 
     def model(images: None, ids: Any, **image: Any) -> dict[str, Any]:  # start, end, padding, and b, c, a
         return {"logits": torch.tensor([0.0, 0.0, 0.0, 0.3, 0.2, 0.5]).log().expand(len(ids), 1, 6).clone()}

@@ -67,6 +67,7 @@ CURATION = (
         "curation/transformers_folder",
         "curation/caption_measures",
         "curation/chat",
+        "curation/openclip",
         "curation/scorers",
         "curation/captioners",
     ),
@@ -135,10 +136,12 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "curation/downloads",
         "curation/litter",
     ),
+    "curation/openclip": (*READING, "curation/video"),
     "curation/chat": (*SHARED, "curation/transformers_folder"),
     "curation/scorers": (
         *SHARED,
         "curation/observers",
+        "curation/openclip",
         "curation/chat",
         "curation/camera_words",
         "curation/transformers_folder",
@@ -147,6 +150,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/captioners": (
         *SHARED,
         "curation/observers",
+        "curation/openclip",
         "curation/scorers",
         "curation/chat",
         "curation/camera_words",
@@ -181,7 +185,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "training/data": TRAINING[:-1],
     "training": TRAINING,
     "training/vae": (*TRAINING, "training"),
-    "training/captioner": (*TRAINING, "training", "curation/chat", "curation/scorers", "curation/captioners"),
+    "training/captioner": (*TRAINING, "training", "curation/chat", "curation/openclip"),
     # ---- pipelines: Ray and recipes around curation, training and the zoo ----
     "pipelines/recipes": (*CURATION, "zoo", "zoo/formats"),
     "pipelines": (*CURATION, "zoo", *TRAINING, "training", "training/vae", "training/captioner", "pipelines/recipes"),
@@ -207,8 +211,8 @@ RAY_DOORS = {
 # Inside functions only: importing curation must not load torch, which a test below holds.
 TORCH_DOORS = {
     "curation/captioners/coca.py",
-    "curation/captioners/coca_steps.py",
-    "curation/captioners/decoding.py",
+    "curation/openclip/coca_steps.py",
+    "curation/openclip/decoding.py",
     "curation/chat/chat_folder.py",
     "curation/chat/generation.py",
     "curation/chat/inputs.py",

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dailies.curation import video
+from dailies.curation import openclip, video
 from dailies.curation.errors import Damaged, SourceError, UsageError
-from dailies.curation.scorers import openclip, openclip_activation
+from dailies.curation.openclip import openclip_activation
 from dailies.curation.scorers.embed import EmbedScorer
 from dailies.curation.scorers.encoders import AHEAD, batches_ahead, load_encoder
 from dailies.curation.types import EvidenceFrame

@@ -421,7 +421,7 @@ def test_a_download_is_reported_and_a_model_that_is_here_is_not(
 def test_weights_of_open_clip_are_fetched_where_people_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """And not by workers, whose output nobody sees; a folder, and a hub's model, are here already."""
     open_clip = pytest.importorskip("open_clip")
-    from dailies.curation.scorers import openclip
+    from dailies.curation import openclip
 
     fetched: list[Any] = []
     monkeypatch.setattr(open_clip, "download_pretrained", fetched.append)

@@ -14,7 +14,6 @@ from dailies.curation.captioners.best import BestCaptioner
 from dailies.curation.captioners.captions import (
     COLUMNS,
     ORIGIN,
-    STATE,
     STATUSES,
     Caption,
     Status,
@@ -28,6 +27,7 @@ from dailies.curation.captioners.summary import EndpointSummary, SummaryCaptione
 from dailies.curation.captioners.video import VideoCaptioner
 from dailies.curation.captioners.vllm import VllmCaptioner
 from dailies.curation.model_folders import model_name
+from dailies.curation.schema import STATE
 from dailies.curation.scorers import Scorer
 
 # The same protocol, with ``COLUMNS`` for its columns.
@@ -66,6 +66,5 @@ __all__ = [
     "VideoCaptioner",
     "VllmCaptioner",
     "caption_table",
-    "decoding",
     "model_name",
 ]

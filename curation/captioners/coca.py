@@ -16,12 +16,12 @@ import pyarrow as pa
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dailies.curation.captioners import decoding
+from dailies.curation import openclip
 from dailies.curation.captioners.captions import COLUMNS, Caption, Status, caption_table, seed_of
 from dailies.curation.config import SPEC
 from dailies.curation.errors import UsageError
 from dailies.curation.model_folders import model_name
-from dailies.curation.scorers import openclip
+from dailies.curation.openclip import decoding
 from dailies.curation.scorers.encoders import batches_ahead
 from dailies.curation.types import Evidence, EvidenceFrame
 
@@ -43,7 +43,7 @@ class CocaCaptioner(openclip.OpenClip):
         max_tokens: most tokens of a caption with its start and end, the model's own limit if ``None``.
         frame: which is captioned, the middle one or a random one, drawn for each clip.
 
-    The others are those of ``dailies.curation.scorers.openclip``.
+    The others are those of ``dailies.curation.openclip``.
     """
 
     decode: Decode = "beam"

@@ -50,9 +50,6 @@ __all__ = [
     "TechnicalScorer",
     "TextScorer",
     "encoders",
-    "openclip",
-    "openclip_activation",
-    "openclip_folder",
     "safety",
 ]
 

@@ -19,10 +19,10 @@ from pydantic.dataclasses import dataclass
 
 from dailies.curation.config import SPEC
 from dailies.curation.errors import RecipeError, UsageError
+from dailies.curation.openclip import ZOO
 from dailies.curation.schema import field as column
 from dailies.curation.scorers.aesthetic_heads import Head, fingerprint
 from dailies.curation.scorers.embed import EmbedScorer
-from dailies.curation.scorers.openclip import ZOO
 from dailies.curation.scorers.state_dict import SUFFIXES
 from dailies.curation.scorers.stored import STEP, embedder, embedding_columns, stored
 from dailies.curation.types import Evidence, Resources

@@ -1,6 +1,6 @@
 """Image and text towers of one space, of open_clip or of transformers: the one way in for all that embeds or compares.
 
-A model is named in one of five ways: those of ``dailies.curation.scorers.openclip``, and ``OWNER/NAME``, a hub's
+A model is named in one of five ways: those of ``dailies.curation.openclip``, and ``OWNER/NAME``, a hub's
 repository in transformers' format. A folder is open_clip's where it has ``open_clip_config.json``, else transformers'.
 Embeddings come out of length 1. torch is imported by ``load_encoder`` and by what it returns.
 
@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from dailies.curation import transformers_folder, video
+from dailies.curation import openclip, transformers_folder, video
 from dailies.curation.config import SPEC
 from dailies.curation.downloads import HUB_ID
 from dailies.curation.errors import UsageError
-from dailies.curation.scorers import encoder_folder, openclip
-from dailies.curation.scorers.openclip_folder import CONFIG
+from dailies.curation.openclip.openclip_folder import CONFIG
+from dailies.curation.scorers import encoder_folder
 from dailies.curation.types import EvidenceFrame
 
 Ready = TypeVar("Ready")

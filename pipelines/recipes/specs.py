@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ValidationInfo
 
 from dailies.curation.config import offered
 from dailies.curation.errors import RecipeError
-from dailies.curation.scorers.openclip import OpenClip
+from dailies.curation.openclip import OpenClip
 from dailies.pipelines.recipes.own import OwnSpec, build, is_own, own_from_file, own_from_object
 
 log = logging.getLogger("dailies")

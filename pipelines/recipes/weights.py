@@ -15,9 +15,9 @@ from typing import Any, Literal
 from dailies.curation.chat import EndpointChat, TransformersChat, VllmChat, smollm2
 from dailies.curation.downloads import HUB_ID
 from dailies.curation.errors import DailiesError, NotInstalled
+from dailies.curation.openclip import HUB, ZOO, own_weights
 from dailies.curation.packages import installed
 from dailies.curation.scorers.encoders import ImageTextModel
-from dailies.curation.scorers.openclip import HUB, ZOO, own_weights
 from dailies.curation.scorers.safety import LICENCES, PACKAGES, weights_file
 from dailies.pipelines.recipes.own import OwnSpec
 

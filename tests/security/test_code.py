@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from dailies.curation import schema
+from dailies.curation import openclip, schema
 from dailies.curation.errors import DailiesError, Damaged, RecipeError, UsageError
 from dailies.curation.model_folders import refuse_code
-from dailies.curation.scorers import openclip, openclip_folder
+from dailies.curation.openclip import openclip_folder
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.recipes import own_files
 from dailies.pipelines.recipes.recipe import load_recipe, parse_recipe

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dailies.curation.captioners import decoding
+from dailies.curation import openclip
 from dailies.curation.errors import ModelError
-from dailies.curation.scorers import openclip, openclip_folder
+from dailies.curation.openclip import decoding, openclip_folder
 from dailies.training import distributed
 from dailies.training.captioner.models import IGNORED, CaptionNetwork, Inputs, TokenScores
 from dailies.training.captioner.pairs import Pair
@@ -32,7 +32,7 @@ MOST_SCALE = 100.0  # that cosines are multiplied by: CLIP's limit
 
 
 class CocaNetwork(CaptionNetwork):
-    """``start``: a model's name as ``dailies.curation.scorers.openclip`` takes it.
+    """``start``: a model's name as ``dailies.curation.openclip`` takes it.
 
     Raises ``ModelError`` for one that is no CoCa, and for a recipe that asks for what is not for CoCa.
     """
@@ -135,7 +135,7 @@ def own_config(name: str, visual: Any) -> dict[str, Any]:
     """
     import open_clip
 
-    from dailies.curation.scorers.openclip_activation import activation
+    from dailies.curation.openclip.openclip_activation import activation
 
     model_name, _, tag = name.partition(":")
     config = dict(open_clip.get_model_config(model_name) or {})

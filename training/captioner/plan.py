@@ -11,7 +11,7 @@ from dailies.curation import inside
 from dailies.curation.config import read_object
 from dailies.curation.downloads import quiet_loading
 from dailies.curation.errors import Damaged, ExportError
-from dailies.curation.scorers import openclip_folder
+from dailies.curation.openclip import openclip_folder
 from dailies.training.captioner.pairs import split_pairs
 from dailies.training.captioner.recipe import CaptionerRecipe
 from dailies.training.captioner.starts import Start

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dailies.curation.scorers import openclip
+from dailies.curation import openclip
 from dailies.training.captioner.measures import CaptionQuality
 from dailies.training.captioner.pairs import PairSplit
 from dailies.training.captioner.recipe import CaptionerRecipe

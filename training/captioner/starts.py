@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dailies.curation import openclip
 from dailies.curation.chat import chat_folder
 from dailies.curation.downloads import HUB_ID
 from dailies.curation.errors import ModelError
-from dailies.curation.scorers import openclip, openclip_folder
+from dailies.curation.openclip import openclip_folder
 from dailies.training.captioner.models import CaptionNetwork
 from dailies.training.captioner.recipe import CaptionerRecipe
 from dailies.zoo.formats.references import as_reference

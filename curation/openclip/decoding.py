@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from dailies.curation.captioners.coca_steps import Steps, steps
-from dailies.curation.scorers.openclip import SpecialTokens
+from dailies.curation.openclip.coca_steps import Steps, steps
+from dailies.curation.openclip.models import SpecialTokens
 
 Tensor: TypeAlias = Any  # torch.Tensor: importing curation must not load torch
 

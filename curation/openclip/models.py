@@ -19,9 +19,9 @@ from dailies.curation import video
 from dailies.curation.config import SPEC, GpuShare, did_you_mean, offered
 from dailies.curation.downloads import hub_folder, quiet_hub
 from dailies.curation.errors import UsageError, first_line
+from dailies.curation.openclip import openclip_folder
+from dailies.curation.openclip.openclip_activation import activation, pinned
 from dailies.curation.progress import progress_in_force
-from dailies.curation.scorers import openclip_folder
-from dailies.curation.scorers.openclip_activation import activation, pinned
 from dailies.curation.types import EvidenceFrame, Resources
 
 ZOO, HUB = "zoo:", "hf-hub:"
