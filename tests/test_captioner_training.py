@@ -221,6 +221,22 @@ def test_what_learns_is_what_the_recipe_names(way: str, starts: dict[str, Start]
     assert [name for name in network.trained if "visual" not in name] == list(rest.trained)
 
 
+def test_adapters_learn_in_full_precision_beside_weights_in_half(export: Path, starts: dict[str, Start]) -> None:
+    pairs = pairs_of(export, 2, 2)
+    losses = {}
+    for frozen in ("fp32", "bf16"):
+        recipe = dataclasses.replace(RECIPE, trains="lora", frozen=frozen)
+        network = starts["lora"].load(recipe).eval()
+        assert {weight.dtype for weight in network.trained.values()} == {torch.float32}
+        figures = network(**network.inputs(pairs))
+        figures["loss"].sum().backward()
+        assert all(weight.grad is not None for weight in network.trained.values())
+        losses[frozen] = figures["loss"].tolist()
+        rest = {weight.dtype for weight in network.parameters() if not weight.requires_grad}
+        assert rest == {torch.float32 if frozen == "fp32" else torch.bfloat16}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
 # ---- training -------------------------------------------------------------------------------------------------------
 
 

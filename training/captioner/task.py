@@ -280,7 +280,7 @@ class CaptionerTask(Task[PairBatch]):
                         label="held out",
                         pictures=[pair.frames[number] for number in chosen],
                         notes=[f"{pair.times[number]:.2f} s" for number in chosen],
-                        text=f"caption: {pair.caption}\nwritten: {self.network.write(pair)}",
+                        text=f"caption: “{pair.caption}” · written: “{self.network.write(pair)}”",
                     )
                 )
         save_sheet(path, strips, title="held-out clips, their captions, and what the model writes")
