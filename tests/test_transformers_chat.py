@@ -301,9 +301,8 @@ def test_memory_that_does_not_suffice_halves_the_batch(
 
 def test_a_model_for_several_gpus_is_spread_by_accelerate(folders: dict[str, Path]) -> None:
     """On a machine without one, all of it comes to lie on the CPU."""
-    pytest.importorskip("accelerate")
     spec = TransformersChat(model=str(folders["qwen3-vl"]), gpus=2, dtype="fp32")
-    assert (spec.resources.gpus, "accelerate" in spec.requires) == (2, True)
+    assert spec.resources.gpus == 2
     asks = [an_ask("qwen3-vl", number) for number in range(2)]
     with spec.chat() as spread_out, opened(folders["qwen3-vl"]) as chat:
         assert spread_out(asks) == chat(asks)
