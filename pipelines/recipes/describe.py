@@ -218,8 +218,8 @@ def required_by(spec: Any) -> tuple[str, ...]:
     if not isinstance(requires, property):
         named: tuple[str, ...] = requires
         return named
-    lacking = {name: name for name, default in _defaults(spec).items() if default is MISSING}
-    return tuple(spec(**lacking).requires)
+    lacking = [item.name for item in fields(spec) if item.default is MISSING and item.default_factory is MISSING]
+    return tuple(spec(**{name: name for name in lacking}).requires)
 
 
 def _keys(cls: Any, spec: Any = None) -> Iterator[Key]:
