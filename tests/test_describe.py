@@ -134,6 +134,12 @@ def test_a_plain_caption_against_the_measured_camera_is_flagged() -> None:
     assert panned["text"] == "A dog, filmed with a static camera."
 
 
+def test_a_captioner_without_a_default_model_is_explained(dailies: Dailies) -> None:
+    told = dailies("recipe", "explain", "video")
+    assert told.returncode == 0, told.stderr
+    assert "weights (model)" in told.stdout
+
+
 # ---- from end to end ------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ answer depends on nothing that shares its batch."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -301,9 +302,8 @@ def test_memory_that_does_not_suffice_halves_the_batch(
 
 def test_a_model_for_several_gpus_is_spread_by_accelerate(folders: dict[str, Path]) -> None:
     """On a machine without one, all of it comes to lie on the CPU."""
-    pytest.importorskip("accelerate")
     spec = TransformersChat(model=str(folders["qwen3-vl"]), gpus=2, dtype="fp32")
-    assert (spec.resources.gpus, "accelerate" in spec.requires) == (2, True)
+    assert spec.resources.gpus == 2
     asks = [an_ask("qwen3-vl", number) for number in range(2)]
     with spec.chat() as spread_out, opened(folders["qwen3-vl"]) as chat:
         assert spread_out(asks) == chat(asks)
@@ -350,6 +350,32 @@ def test_what_changes_an_answer_changes_the_weights(tmp_path: Path) -> None:
         (folder / name).write_text(text + " ")
         seen.add(TransformersChat(model=str(folder)).weights())
     assert len(seen) == 4
+
+
+def test_a_hub_id_is_fetched_as_data_at_its_revision_and_named_by_its_commit(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dailies.curation import downloads
+
+    commit = "0123456789" * 4
+    folder = tmp_path / "snapshots" / commit
+    shutil.copytree(folders["instructblip-video"], folder)
+    asked: list[tuple[str, list[str], list[str], str | None]] = []
+
+    def snapshot(repository: str, *, wanted: list[str], unwanted: Any = (), revision: str | None) -> Path:
+        asked.append((repository, list(wanted), list(unwanted), revision))
+        return folder
+
+    monkeypatch.setattr(downloads, "download_snapshot", snapshot)
+    spec = TransformersChat(model="owner/tiny", revision="v1")
+    spec.check()
+    assert spec.weights() == f"owner/tiny@{commit}"
+    assert {(repository, revision) for repository, _, _, revision in asked} == {("owner/tiny", "v1")}
+    for _, wanted, unwanted, _ in asked:
+        assert not any(pattern.endswith((".bin", ".py", "/*", "*")) for pattern in wanted)
+        assert unwanted == ["*/*"] or all(pattern.startswith("qformer_tokenizer/") for pattern in wanted)
+    assert any("qformer_tokenizer/tokenizer.json" in wanted for _, wanted, _, _ in asked)
+    assert TransformersChat(model=str(folder)).weights() != spec.weights()
 
 
 def test_a_folder_that_is_no_chat_model_says_so(tmp_path: Path) -> None:

@@ -210,10 +210,16 @@ def _needs(spec: Any) -> str:
 
 
 def required_by(spec: Any) -> tuple[str, ...]:
-    """Return the packages that a part requires, a class's with its defaults, where parameters decide."""
+    """Return the packages that a part requires, a class's with its defaults, where parameters decide.
+
+    What has none, such as a model that the user names, stands for any.
+    """
     requires = getattr(spec, "requires", ())
-    named: tuple[str, ...] = spec().requires if isinstance(requires, property) else requires
-    return named
+    if not isinstance(requires, property):
+        named: tuple[str, ...] = requires
+        return named
+    lacking = [item.name for item in fields(spec) if item.default is MISSING and item.default_factory is MISSING]
+    return tuple(spec(**{name: name for name in lacking}).requires)
 
 
 def _keys(cls: Any, spec: Any = None) -> Iterator[Key]:
