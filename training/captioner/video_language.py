@@ -130,7 +130,7 @@ def answer_ids(loaded: chat_folder.LoadedChat, ask: Ask, answer: str) -> list[in
     tokenizer = loaded.tokenizer
     several = len(ask.images) > 1 and loaded.sees == "videos"
     asked, _ = prompt_of(loaded, ask, "video" if several else "image", 1 if several else len(ask.images))
-    answer = plain_words(tokenizer, answer)
+    answer = plain_words(loaded, answer)
     answer = answer if asked[-1:].isspace() else f" {answer}"
     before, together = tokenizer(asked)["input_ids"], tokenizer(asked + answer)["input_ids"]
     # Where question and answer run together into one token, the answer stands alone, as it does when it is written.
