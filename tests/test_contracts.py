@@ -65,6 +65,7 @@ IDENTITIES = {
     ("detector", "boundary"): "curation.cuts.boundary.Boundary",
     ("detector", "content"): "curation.cuts.content.Content",
     ("scorer", "aesthetic"): "curation.scorers.aesthetic.Aesthetic",
+    ("scorer", "caption_quality"): "curation.scorers.caption_quality.CaptionQuality",
     ("scorer", "classify"): "curation.scorers.classify.Classify",
     ("scorer", "brisque"): "curation.scorers.brisque.Brisque",
     ("scorer", "clip"): "curation.scorers.clip.Clip",
@@ -100,6 +101,9 @@ RANGES = {
     "M3": (0.0, math.inf),
     "BRISQUE": (-100.0, 200.0),  # a regression, which no range holds exactly
     "token": (1, math.inf),
+    "word": (0, math.inf),
+    "character": (0, math.inf),
+    "phrase": (0, math.inf),
     "unit vector": (-1.0, 1.0),  # each of its numbers
     "LAION's points, 1 to 10": (-math.inf, math.inf),  # as rated; a head is linear and may leave them
     "LUFS": (-70.0, math.inf),

@@ -65,6 +65,7 @@ CURATION = (
         "curation/detectors",
         "curation/camera_words",
         "curation/transformers_folder",
+        "curation/caption_measures",
         "curation/chat",
         "curation/scorers",
         "curation/captioners",
@@ -125,6 +126,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/observers": READING,
     "curation/detectors": (*READING, "curation/observers"),
     "curation/caption_fields": ("curation/errors",),
+    "curation/caption_measures": ("curation/plain_text",),
     "curation/camera_words": ("curation/observers",),
     "curation/transformers_folder": (
         "curation/errors",
@@ -140,6 +142,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "curation/chat",
         "curation/camera_words",
         "curation/transformers_folder",
+        "curation/caption_measures",
     ),
     "curation/captioners": (
         *SHARED,
@@ -147,6 +150,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "curation/scorers",
         "curation/chat",
         "curation/camera_words",
+        "curation/caption_measures",
     ),
     "curation/table_files": ("curation/addresses", "curation/errors", "curation/parquet_files"),
     "curation/manifests": (*SHARED, "curation/table_files"),

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from dailies.curation.scorers.aesthetic import AestheticScorer
 from dailies.curation.scorers.brisque import BrisqueScorer
+from dailies.curation.scorers.caption_quality import CaptionQualityScorer
 from dailies.curation.scorers.classify import ClassifyScorer
 from dailies.curation.scorers.clip import ClipScorer
 from dailies.curation.scorers.embed import EmbedScorer
@@ -35,6 +36,7 @@ __all__ = [
     "SCORERS",
     "AestheticScorer",
     "BrisqueScorer",
+    "CaptionQualityScorer",
     "ClassifyScorer",
     "ClipScorer",
     "EmbedScorer",
@@ -83,6 +85,7 @@ SCORERS: dict[str, Any] = {
     "aesthetic": AestheticScorer,
     "classify": ClassifyScorer,
     "brisque": BrisqueScorer,
+    "caption_quality": CaptionQualityScorer,
     "clip": ClipScorer,
     "embed": EmbedScorer,
     "raft": RaftScorer,
