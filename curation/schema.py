@@ -324,6 +324,17 @@ DUPLICATE_COLUMNS = [
     ),
     field("duplicate_size", pa.int32(), "clips in its group, itself one", "clip"),
 ]
+ALIKE_COLUMNS = [
+    field(
+        "captions_alike_group",
+        pa.string(),
+        "the smallest clip_id among the clips with nearly the same caption, itself one; null if it has none such",
+    ),
+    field(
+        "captions_alike", pa.int32(), "clips with nearly the same caption, itself one; null without a caption", "clip"
+    ),
+]
+"""What a dedup step that looks at captions says besides; they part no splits and drop nothing."""
 DUPLICATES = pa.schema(
     [
         field("clip_id", pa.string(), "the clip"),

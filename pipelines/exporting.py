@@ -154,7 +154,8 @@ def export_selection(
 
 def _groups(clips: pa.Table) -> str:
     """Return a hash of the clips' splits and groups."""
-    columns = ["clip_id", "split", *(column.name for column in schema.DUPLICATE_COLUMNS)]
+    known = [column.name for column in (*schema.DUPLICATE_COLUMNS, *schema.ALIKE_COLUMNS)]
+    columns = ["clip_id", "split", *(name for name in known if name in clips.column_names)]
     return schema.digest(*clips.select(columns).sort_by("clip_id").to_pydict().items())
 
 

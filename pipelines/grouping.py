@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +16,7 @@ from dailies.curation.duplicates import (
     EMBEDDING,
     SIGNATURE_COLUMNS,
     Search,
+    caption_groups,
     group_clips,
     read_embeddings,
     read_signatures,
@@ -38,7 +40,7 @@ def group_step(dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep) 
     clips = clips.combine_chunks()
     ids = clips["clip_id"].combine_chunks()
     ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
-    table, read = dataset.table(recipe.duplicates(step), schema.DUPLICATES), [recipe.clips]
+    table, read = dataset.table(recipe.duplicates(step), step.schema), [recipe.clips]
     with tempfile.TemporaryDirectory(prefix="dailies-dedup-") as folder:
         signatures, embeddings = None, None
         if step.perceptual is not None:
@@ -61,6 +63,10 @@ def group_step(dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep) 
             similarity=step.semantic.similarity if step.semantic else 1.0,
         )
         groups, splits = group_clips(clips, search)
+    if step.captions is not None:
+        captioned = dataset.table(recipe.annotations(recipe.captioner(step)))
+        read.append(captioned.name)
+        groups = _with_alike(groups, captioned.read(["clip_id", "text"]), step.captions.similarity)
     properties = {
         "step": step.model_dump(mode="json"),
         "tables": {name: dataset.table(name).version() for name in read},
@@ -71,6 +77,20 @@ def group_step(dataset: DatasetTables, recipe: CurationRecipe, step: DedupStep) 
         table.replace(groups, properties=properties)
     moved = pc.sum(pc.not_equal(groups["duplicate_split"], clips["split"])).as_py() or 0
     return DuplicatesReport.of(step.name, groups, moved=moved, overruled=splits.overruled, largest=splits.largest)
+
+
+def _with_alike(groups: pa.Table, captions: pa.Table, similarity: float) -> pa.Table:
+    """Return the groups with ``schema.ALIKE_COLUMNS``. ``groups`` are in the order of their ids."""
+    at = pc.index_in(groups["clip_id"], value_set=captions["clip_id"].combine_chunks())
+    alike = caption_groups(captions["text"].take(at).to_pylist(), similarity)
+    there = alike >= 0
+    size = np.bincount(alike[there], minlength=len(alike))[np.maximum(alike, 0)].astype(np.int32)
+    first = groups["clip_id"].take(pa.array(np.maximum(alike, 0)))
+    names = pc.if_else(pa.array(there & (size > 1)), first, pa.scalar(None, pa.string()))
+    columns = (names, pa.array(size, mask=~there))
+    for column, values in zip(schema.ALIKE_COLUMNS, columns, strict=True):
+        groups = groups.append_column(column, values)
+    return groups
 
 
 def _is_there(table: Table, groups: pa.Table, properties: Mapping[str, Any]) -> bool:
@@ -84,7 +104,7 @@ def check_grouped(dataset: DatasetTables, recipe: CurationRecipe, step: DedupSte
     """Raise ``UsageError`` where there are usable clips that no table of groups has: their copies may lie on the other side of
     a split, and no cap would count them.
     """
-    groups = dataset.table(recipe.duplicates(step), schema.DUPLICATES)
+    groups = dataset.table(recipe.duplicates(step), step.schema)
     clips = dataset.table(recipe.clips, schema.clips([]))
     if groups.exists() and groups.properties().get("tables", {}).get(clips.name) == clips.version():
         return
@@ -108,7 +128,7 @@ def with_groups(dataset: DatasetTables, recipe: CurationRecipe, clips: pa.Table,
     step = recipe.dedup(before)
     if step is None:
         return clips
-    table = dataset.table(recipe.duplicates(step), schema.DUPLICATES)
+    table = dataset.table(recipe.duplicates(step), step.schema)
     rows = table.read(["clip_id", *step.shown, "duplicate_split"])
     clips = clips.join(rows, "clip_id")
     split = pc.coalesce(clips["duplicate_split"], clips["split"])

@@ -133,7 +133,7 @@ def judged_by(
         scores.append(ClipRows(rows=table.arrow(bounded=True), shown=shown))
     if (dedup := recipe.dedup(step)) is not None:
         check_grouped(dataset, recipe, dedup)
-        table = dataset.table(recipe.duplicates(dedup), schema.DUPLICATES)
+        table = dataset.table(recipe.duplicates(dedup), dedup.schema)
         known = {name: name for name in dedup.shown}
         scores.append(ClipRows(rows=table.arrow(bounded=True), shown={**known, SPLIT: "duplicate_split"}))
     with judging(

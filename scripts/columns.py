@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from dailies.curation.captioners import CAPTIONERS
+from dailies.curation.captioners import CAPTIONERS, COLUMNS
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.schema import CLIP_COLUMNS, DUPLICATE_COLUMNS
+from dailies.curation.schema import ALIKE_COLUMNS, CLIP_COLUMNS, DUPLICATE_COLUMNS
 from dailies.curation.scorers import SCORERS
 
 HEAD = """# Columns
@@ -40,7 +40,8 @@ step's own stands before them: `clip_large_clip_similarity`.
 GROUPED = """
 ## By the step dedup
 
-They are there when the recipe has a `dedup` step; see [duplicates.md](duplicates.md).
+They are there when the recipe has a `dedup` step, `captions_alike…` when it looks at captions; see
+[duplicates.md](duplicates.md).
 
 | column | unit | meaning |
 |---|---|---|"""
@@ -64,8 +65,8 @@ def page() -> str:
     lines = [HEAD, *(f"| {_cells(column)} |" for column in CLIP_COLUMNS)]
     lines += [OBSERVED, *_measured(OBSERVERS, "measures"), PARAMETERS, *_parameters(OBSERVERS)]
     lines += [SCORED, *_measured(SCORERS, "columns"), PARAMETERS, *_parameters(SCORERS)]
-    lines += [GROUPED, *(f"| {_cells(column)} |" for column in DUPLICATE_COLUMNS)]
-    lines += [CAPTIONED, *(f"| `caption_{name}` | {_sentence(cls)} | `{name}` |" for name, cls in CAPTIONERS.items())]
+    lines += [GROUPED, *(f"| {_cells(column)} |" for column in (*DUPLICATE_COLUMNS, *ALIKE_COLUMNS))]
+    lines += [CAPTIONED, *_captioned()]
     lines += [PARAMETERS, *_parameters(CAPTIONERS)]
     return "\n".join(lines) + "\n"
 
@@ -74,6 +75,13 @@ def _measured(table: Mapping[str, Any], attribute: str) -> Iterator[str]:
     for name, cls in table.items():
         for column in getattr(cls, attribute):
             yield f"| {_cells(column)} | `{name}` |"
+
+
+def _captioned() -> Iterator[str]:
+    for name, cls in CAPTIONERS.items():
+        yield f"| `caption_{name}` | {_sentence(cls)} | `{name}` |"
+        for column in cls.columns[len(COLUMNS) :]:
+            yield f"| `{column.name}_{name}` | {column.metadata[b'doc'].decode()} | `{name}` |"
 
 
 def _parameters(table: Mapping[str, Any]) -> Iterator[str]:

@@ -157,7 +157,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/folders": ("curation/plain_text",),
     "curation/sources": (*SHARED, "curation/folders", "curation/manifests"),
     "curation/select": (*READING, "curation/tables"),
-    "curation/duplicates": SHARED,
+    "curation/duplicates": (*SHARED, "curation/caption_measures"),
     "curation/observe": (*SHARED, "curation/observers"),
     "curation/observations": (*SHARED, "curation/observers", "curation/observe"),
     "curation/clips": (

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from dailies.curation.captioners.alt_text import AltTextCaptioner
+from dailies.curation.captioners.best import BestCaptioner
 from dailies.curation.captioners.captions import (
     COLUMNS,
     ORIGIN,
@@ -42,6 +43,7 @@ CAPTIONERS: dict[str, Any] = {
     "summary_endpoint": EndpointSummary,
     "video": VideoCaptioner,
     "vllm": VllmCaptioner,
+    "best": BestCaptioner,
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "STATE",
     "STATUSES",
     "AltTextCaptioner",
+    "BestCaptioner",
     "Caption",
     "Captioner",
     "CocaCaptioner",

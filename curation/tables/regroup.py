@@ -7,35 +7,44 @@ import pyarrow.compute as pc
 
 from dailies.curation.tables.table import Table
 
-GROUP, SIZE = "duplicate_group", "duplicate_size"
+GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("duplicate_group", "duplicate_size", ("duplicate_kind", "duplicate_distance")),
+    ("captions_alike_group", "captions_alike", ()),
+)
+"""A column of groups, that of their sizes, and those of what is not known any more where a group has lost a clip."""
 
 
 def regroup(table: Table) -> None:
-    """Bring a table of ``schema.DUPLICATES`` up to date with the rows that it has, in one commit.
+    """Bring a table of groups up to date with the rows that it has, in one commit for each kind of group.
 
     A group is called by the smallest clip left in it, and a clip left alone is in none. By what and how near a clip is a
     copy is not known where one of its group is gone, since that may be the one: a dedup step says it again. A group is
     smaller than its rows say until this is done, so that a second call finishes what a killed one left.
     """
-    rows = table.read(["clip_id", GROUP, SIZE])
-    groups = rows.filter(pc.is_valid(rows[GROUP])).group_by(GROUP)
-    groups = groups.aggregate([("clip_id", "count"), ("clip_id", "min"), (SIZE, "max")])
-    smaller = groups.filter(pc.less(groups["clip_id_count"], groups[f"{SIZE}_max"])).combine_chunks()
+    for group, size, unknown in GROUPS:
+        if group in table.schema.names:
+            _regroup(table, group, size, unknown)
+
+
+def _regroup(table: Table, group: str, size: str, unknown: tuple[str, ...]) -> None:
+    rows = table.read(["clip_id", group, size])
+    groups = rows.filter(pc.is_valid(rows[group])).group_by(group)
+    groups = groups.aggregate([("clip_id", "count"), ("clip_id", "min"), (size, "max")])
+    smaller = groups.filter(pc.less(groups["clip_id_count"], groups[f"{size}_max"])).combine_chunks()
     if not len(smaller):
         return
 
     def change(part: pa.Table) -> pa.Table | None:
-        at = pc.index_in(part[GROUP], value_set=smaller[GROUP])
+        at = pc.index_in(part[group], value_set=smaller[group])
         if at.null_count == len(part):
             return None
         lost = pc.is_valid(at)
-        size = smaller["clip_id_count"].take(at).cast(pa.int32())
+        count = smaller["clip_id_count"].take(at).cast(pa.int32())
         name = smaller["clip_id_min"].take(at)
         left = {
-            GROUP: pc.if_else(pc.greater(size, 1), name, pa.scalar(None, pa.string())),
-            SIZE: size,
-            "duplicate_kind": pa.nulls(len(part), pa.string()),
-            "duplicate_distance": pa.nulls(len(part), pa.float64()),
+            group: pc.if_else(pc.greater(count, 1), name, pa.scalar(None, pa.string())),
+            size: count,
+            **{column: pa.nulls(len(part), table.schema.field(column).type) for column in unknown},
         }
         for column, values in left.items():
             if column in part.column_names:
@@ -43,4 +52,4 @@ def regroup(table: Table) -> None:
                 part = part.set_column(place, part.schema.field(place), pc.if_else(lost, values, part[column]))
         return part
 
-    table.rewrite([GROUP], change)
+    table.rewrite([group], change)

@@ -13,6 +13,7 @@ from dailies.curation.schema import CLIP_COLUMNS, is_listed
 from dailies.curation.select import check_rules
 from dailies.pipelines.recipes.steps import (
     Annotation,
+    CaptionStep,
     CutStep,
     DedupStep,
     ExportStep,
@@ -49,6 +50,7 @@ def check_steps(steps: Sequence[Step], where: str) -> None:
             _add(step, columns)
         elif isinstance(step, DedupStep):
             _check_dedup(step, steps, selections, where)
+            _check_captions(step, steps)
             grouped = {name: column.type for name, column in step.shown.items()}
         elif isinstance(step, SelectStep):
             _check_criteria(step, columns | grouped)
@@ -86,6 +88,18 @@ def _check_dedup(step: DedupStep, steps: Sequence[Step], selections: Sequence[st
         raise RecipeError(
             f"step {step.name}: semantic.embed={step.semantic.embed!r}: no earlier step makes embeddings by that name"
             f"{offered(step.semantic.embed, makers) if makers else '; add score: {scorer: embed} before it'}"
+        )
+
+
+def _check_captions(step: DedupStep, steps: Sequence[Step]) -> None:
+    if step.captions is None:
+        return
+    before = steps[: next(number for number, other in enumerate(steps) if other is step)]
+    captions = [other.name for other in before if isinstance(other, CaptionStep)]
+    if step.captions.caption not in captions:
+        hint = offered(step.captions.caption, captions) if captions else "; put a caption step before it"
+        raise RecipeError(
+            f"step {step.name}: captions.caption={step.captions.caption!r}: no earlier step writes captions by that name{hint}"
         )
 
 

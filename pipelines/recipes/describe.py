@@ -148,7 +148,7 @@ def _step_keys(step: Step) -> Iterator[Key]:
             yield from _under(value, name)
         elif key.name == "evidence":
             yield from _under(value, name, key.name)
-        elif kind == "dedup" and key.name in ("perceptual", "semantic"):
+        elif kind == "dedup" and key.name in ("perceptual", "semantic", "captions"):
             yield _key(key, (name, key.name), value is not None, "true or false, or keys")
             yield from _under(value, name, key.name) if value is not None else ()
         elif key.name == "rules":

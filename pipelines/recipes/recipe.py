@@ -136,7 +136,16 @@ class CurationRecipe(StrictModel):
         """Return the table of a dedup step."""
         looks = step.perceptual and [self.signatures, step.perceptual.distance]
         means = step.semantic and [self.annotations(self.embedder(step)), step.semantic.similarity]
-        return f"{step.table}@{fingerprint([self.clips, DUPLICATES_MEANING, step.exact, looks, means])}"
+        meaning = [self.clips, DUPLICATES_MEANING, step.exact, looks, means]
+        if step.captions is not None:
+            meaning.append([self.annotations(self.captioner(step)), step.captions.model_dump()])
+        return f"{step.table}@{fingerprint(meaning)}"
+
+    def captioner(self, step: DedupStep) -> Annotation:
+        """Return the step whose captions a dedup step compares."""
+        assert step.captions is not None
+        shown = {column.name: earlier for earlier in self.before(step) for column in earlier.shown.values()}
+        return shown[step.captions.caption]
 
     def dedup(self, before: Any = None) -> DedupStep | None:
         """Return the dedup step that comes before a step, None where there is none; any before ``None``."""

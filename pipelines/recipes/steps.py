@@ -32,7 +32,7 @@ from dailies.curation.errors import RecipeError
 from dailies.curation.export import ExtractSettings
 from dailies.curation.observe import EvidenceGrid
 from dailies.curation.observers import OBSERVERS
-from dailies.curation.schema import DUPLICATE_COLUMNS, field, is_listed
+from dailies.curation.schema import ALIKE_COLUMNS, DUPLICATE_COLUMNS, DUPLICATES, field, is_listed
 from dailies.curation.scorers import SCORERS
 from dailies.curation.select import Balance, Cap, ClipSample, Criteria, Rule
 from dailies.curation.video.encode import Codec, Encoding, Preset
@@ -209,6 +209,18 @@ class Semantic(StrictModel):
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.95
 
 
+class AlikeCaptions(StrictModel):
+    """Clips whose captions are nearly the same.
+
+    Args:
+        caption: the column with the captions.
+        similarity: least share of their words and pairs of words that two have in common.
+    """
+
+    caption: str = "caption_fuse"
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.8
+
+
 def _on_or_off(value: Any) -> Any:
     """Let true stand for a kind with its defaults, and false for none of the kind."""
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
@@ -222,16 +234,18 @@ class DedupStep(StrictModel):
         exact: whether the same bytes and span make copies.
         perceptual: whether looking the same does, by evidence frames.
         semantic: whether like embeddings do.
+        captions: whether clips with nearly the same caption are counted; they are no copies, and share no split for it.
     """
 
     name: StepName = "dedup"
     exact: bool = True
     perceptual: Annotated[Perceptual | None, BeforeValidator(_on_or_off)] = Perceptual()
     semantic: Annotated[Semantic | None, BeforeValidator(_on_or_off)] = None
+    captions: Annotated[AlikeCaptions | None, BeforeValidator(_on_or_off)] = None
 
     @model_validator(mode="after")
     def _looks_for_something(self) -> Self:
-        if not self.exact and self.perceptual is None and self.semantic is None:
+        if not self.exact and self.perceptual is None and self.semantic is None and self.captions is None:
             raise ValueError("exact=false, perceptual=false, semantic=false: nothing is looked for; leave the step out")
         return self
 
@@ -253,7 +267,13 @@ class DedupStep(StrictModel):
     @property
     def shown(self) -> dict[str, pa.Field]:
         """The columns that later steps know."""
-        return {column.name: column for column in DUPLICATE_COLUMNS}
+        more = [] if self.captions is None else ALIKE_COLUMNS
+        return {column.name: column for column in (*DUPLICATE_COLUMNS, *more)}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of its table."""
+        return DUPLICATES if self.captions is None else pa.schema([*DUPLICATES, *ALIKE_COLUMNS])
 
 
 class SelectStep(StrictModel):
@@ -397,7 +417,7 @@ def step_data(step: Step) -> dict[str, Any]:
     for key in ("balance", "sample"):
         if body.get(key) is not None:
             body[key] = body[key].model_dump(exclude_none=True)
-    for key in ("perceptual", "semantic"):
+    for key in ("perceptual", "semantic", "captions"):
         if isinstance(body.get(key), StrictModel):
             body[key] = body[key].model_dump(exclude_unset=True)
     return {kind: body}
