@@ -114,6 +114,14 @@ LATER = frozenset(
 """Columns, as ``TABLE.COLUMN``, that tables lack which an older dailies made; the next run that writes adds them."""
 
 
+STATE: tuple[pa.Field, ...] = (
+    pa.field("status", pa.string()),
+    pa.field("why", pa.struct([("kind", pa.string()), ("message", pa.string())])),
+)
+"""Two more columns of what captioners, and scorers that ask a model, return: a row's own ``status`` and ``failure`` are made
+of them."""
+
+
 def failed(stage: str, kind: str, message: str) -> dict[str, Any]:
     """Return the columns of a row that stands for what could not be done."""
     failure = {"stage": stage, "kind": kind, "message": scrub(message)}

@@ -1,8 +1,8 @@
 """Pipelines: the thin shell of Ray and recipes around curation, training and the zoo; ``cli`` is the command line.
 
 Commands are functions here: ``run`` (curate), ``again`` (dedup, select, export), ``overview``, ``showing``, ``report``,
-``comparing``, ``cuts``, ``maintenance``, ``latents``, ``train``, ``train_vae``, ``train_captioner``, ``quickstart``,
-``doctor``. They return frozen reports, and take a ``progress``.
+``comparing``, ``caption_comparing``, ``cuts``, ``maintenance``, ``latents``, ``train``, ``train_vae``,
+``train_captioner``, ``quickstart``, ``doctor``. They return frozen reports, and take a ``progress``.
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ from types import ModuleType
 
 __all__ = [
     "again",
+    "caption_comparing",
     "captions",
     "comparing",
     "cuts",

@@ -56,13 +56,26 @@ def test_the_commands() -> None:
         "expand",
     }
     recipe = {"recipe list", "recipe explain", "recipe show", "recipe check", "recipe diff"}
-    assert set(COMMANDS) == curation | zoo | recipe | {"train", "quickstart", "doctor"}
+    assert set(COMMANDS) == curation | zoo | recipe | {"train", "quickstart", "doctor", "captions compare"}
 
 
 def test_help_lists_commands_in_the_order_of_work_and_groups_among_them(dailies: Dailies) -> None:
     names = re.findall(r"^  ([a-z]+)  ", dailies("--help").stdout, re.M)
     way = ["quickstart", "curate", "dedup", "select", "export", "train", "zoo", "expand"]
-    beside = ["info", "show", "stats", "report", "view", "diff", "recipe", "doctor", "cuts", "sql", "verify"]
+    beside = [
+        "info",
+        "show",
+        "stats",
+        "report",
+        "view",
+        "diff",
+        "captions",
+        "recipe",
+        "doctor",
+        "cuts",
+        "sql",
+        "verify",
+    ]
     assert names == [*way, *beside, "withdraw", "gc"]
 
 

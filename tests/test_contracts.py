@@ -31,6 +31,7 @@ from dailies.curation.errors import RecipeError, SourceError
 from dailies.curation.observe import EvidenceGrid, Observation, observe
 from dailies.curation.observers import OBSERVERS
 from dailies.curation.scorers import SCORERS
+from dailies.curation.scorers.ask import Question
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame, Frame
 from dailies.curation.video import jpeg, unjpeg
@@ -65,6 +66,8 @@ IDENTITIES = {
     ("detector", "boundary"): "curation.cuts.boundary.Boundary",
     ("detector", "content"): "curation.cuts.content.Content",
     ("scorer", "aesthetic"): "curation.scorers.aesthetic.Aesthetic",
+    ("scorer", "ask"): "curation.scorers.ask.Ask",
+    ("scorer", "ask_endpoint"): "curation.scorers.ask.AskEndpoint",
     ("scorer", "caption_quality"): "curation.scorers.caption_quality.CaptionQuality",
     ("scorer", "classify"): "curation.scorers.classify.Classify",
     ("scorer", "brisque"): "curation.scorers.brisque.Brisque",
@@ -117,6 +120,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "vllm": {"model": "owner/name"},
     "summary": {"model": "llama", "max_tokens": 6},
     "summary_endpoint": {"url": "http://127.0.0.1:9/v1", "model": MODEL},
+    "ask": {"model": "qwen2.5-vl", "frames": 2, "max_tokens": 6},
+    "ask_endpoint": {"url": "http://127.0.0.1:9/v1", "model": MODEL, "question": "Does it move, yes or no?"},
     "aesthetic": {"head": "head.pth"},
     "best": {"captions": ("caption_coca", "caption_fuse"), "similarities": ("clip_similarity", "contrast")},
     "text_craft": {"craft": "craft.pth", "side": 96},
@@ -145,7 +150,7 @@ def server() -> Iterator[ChatServer]:
 def arguments(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> dict[str, dict[str, Any]]:
     """``ARGUMENTS``, with a server, files of random weights for RAFT and for a head, and of those that see what is bright for
     CRAFT."""
-    asking = ("endpoint", "summary_endpoint")
+    asking = ("endpoint", "summary_endpoint", "ask_endpoint")
     served = ARGUMENTS | {name: {**ARGUMENTS[name], "url": server.url} for name in asking}
     if find_spec("torchvision") is None:
         return served
@@ -166,7 +171,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, server: ChatServer) -> d
         "text_craft": {**ARGUMENTS["text_craft"], "craft": str(folder / "craft.pth")},
         **{
             name: {**ARGUMENTS[name], "model": str(save_tiny(ARGUMENTS[name]["model"], folder / name))}
-            for name in ("summary", "video")
+            for name in ("ask", "summary", "video")
         },
     }
 
@@ -262,7 +267,10 @@ def test_a_spec_is_frozen_and_refuses_what_it_cannot_take(
 
 
 def test_no_two_things_make_a_column_of_one_name() -> None:
-    names = [column.name for cls in (*OBSERVERS.values(), *SCORERS.values()) for column in columns_of(cls)]
+    tables = {
+        id(columns_of(cls)): columns_of(cls) for cls in (*OBSERVERS.values(), *SCORERS.values())
+    }  # ways to ask share one
+    names = [column.name for columns in tables.values() for column in columns]
     assert sorted(names) == sorted(set(names))
 
 
@@ -443,8 +451,9 @@ def test_a_scorer_or_captioner_keeps_its_contract(
     spec = make(name, MODELS[name], arguments)
     columns = tuple(spec.columns)
     assert columns
-    state = STATE if name not in SCORERS and name.startswith("caption_") else ()
-    assert not state or columns[: len(COLUMNS)] == COLUMNS, "a captioner's columns begin with COLUMNS"
+    captioner = name not in SCORERS and name.startswith("caption_")
+    state = STATE if captioner or isinstance(spec, Question) else ()
+    assert not captioner or columns[: len(COLUMNS)] == COLUMNS, "a captioner's columns begin with COLUMNS"
     assert set(spec.models) <= set(parameters(type(spec)))
     assert set(spec.needs) <= set(clips[0].columns), "reads columns that some observer, scorer or captioner makes"
     assert spec.resources.cpus > 0

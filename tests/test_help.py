@@ -17,7 +17,7 @@ import pytest
 from dailies.curation.errors import RecipeError, SourceError
 from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.curation.retrying import cause_of
-from dailies.curation.scorers import AestheticScorer, RaftScorer
+from dailies.curation.scorers import AestheticScorer, AskScorer, RaftScorer
 from dailies.curation.video.bytes_io import content_id
 from dailies.pipelines.cli import train
 from dailies.pipelines.cli.recipe_tables import shown
@@ -167,7 +167,7 @@ def test_names_with_dots_and_signs_can_be_set() -> None:
 @pytest.fixture(autouse=True)
 def weights_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of weights that a built-in recipe names, and that people fetch themselves, count as here."""
-    for spec in (AestheticScorer, RaftScorer):
+    for spec in (AestheticScorer, AskScorer, RaftScorer):
         monkeypatch.setattr(spec, "weights", lambda self: "sha256")
 
 

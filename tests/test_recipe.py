@@ -12,7 +12,7 @@ from dailies.curation.captioners import CocaCaptioner, SummaryCaptioner, VideoCa
 from dailies.curation.detectors.content import ContentDetector
 from dailies.curation.errors import RecipeError
 from dailies.curation.observers.motion import MotionObserver
-from dailies.curation.scorers import AestheticScorer, ClipScorer, RaftScorer, TextScorer
+from dailies.curation.scorers import AestheticScorer, AskScorer, ClipScorer, RaftScorer, TextScorer
 from dailies.curation.select import Rule
 from dailies.pipelines.recipes.recipe import CurationRecipe, load_recipe, parse_recipe, recipe_names, resolved
 from dailies.pipelines.recipes.steps import CutStep, ExportStep, ObserveStep, ScoreStep, SelectStep
@@ -39,7 +39,7 @@ def changed(index: int, body: Any) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def weights_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of weights that a built-in recipe names, and that people fetch themselves, count as here."""
-    for spec in (AestheticScorer, RaftScorer, SummaryCaptioner, VideoCaptioner):
+    for spec in (AestheticScorer, AskScorer, RaftScorer, SummaryCaptioner, VideoCaptioner):
         monkeypatch.setattr(spec, "weights", lambda self: "sha256")
 
 

@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int, set[str]]] = {
     ),
     "select": (["select", "dataset"], 0, {*RECIPES, *TABLES, "duckdb"}),
     "diff": (["diff", "dataset", "main", "main"], 0, {*RECIPES, *TABLES, "duckdb"}),
+    "captions": (["captions", "compare", "dataset", "a", "b"], 2, RECIPES | TABLES),
     "info": (["info", "dataset"], 0, RECIPES | TABLES),
     "stats": (["stats", "dataset"], 0, RECIPES | TABLES),
     "report": (["report", "dataset"], 0, {*RECIPES, *TABLES, "jinja2", "PIL"}),

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dailies.curation.chat import Reply, prompt_hash
 from dailies.curation.errors import SourceError, Unanswered
-from dailies.curation.schema import digest, field
+from dailies.curation.schema import STATE, digest, field
 from dailies.curation.types import Evidence
 
 Status = Literal["ok", "truncated", "blocked", "empty", "failed"]
@@ -68,13 +68,6 @@ class Caption:
             raise ValueError(
                 f"status={self.status!r}, text={self.text!r}: a text is there where ok or truncated, only there"
             )
-
-
-STATE: tuple[pa.Field, ...] = (
-    pa.field("status", pa.string()),
-    pa.field("why", pa.struct([("kind", pa.string()), ("message", pa.string())])),
-)
-"""Two more columns of what a captioner returns, of which a row's own ``status`` and ``failure`` are made."""
 
 
 def caption_table(

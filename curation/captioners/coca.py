@@ -23,7 +23,7 @@ from dailies.curation.errors import UsageError
 from dailies.curation.model_folders import model_name
 from dailies.curation.scorers import openclip
 from dailies.curation.scorers.encoders import batches_ahead
-from dailies.curation.types import Evidence
+from dailies.curation.types import Evidence, EvidenceFrame
 
 THREADS = 4  # that make frames ready while a GPU looks at those before; beside a CPU, more than one would be in its way
 
@@ -32,15 +32,16 @@ Decode = Literal["beam", "greedy", "top_p"]
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
 class CocaCaptioner(openclip.OpenClip):
-    """A caption of each clip's middle frame.
+    """A caption of a frame of each clip, by default its middle one.
 
     Args:
         decode: how the caption is searched for.
         beams: sequences kept at each step, for beam.
         length_penalty: power of the length that a sequence's log-probability is divided by, for beam.
         top_p: share of the probability that the nucleus holds, for top_p.
-        seed: of what is drawn, for top_p.
+        seed: of what is drawn, for top_p and a random frame.
         max_tokens: most tokens of a caption with its start and end, the model's own limit if ``None``.
+        frame: which is captioned, the middle one or a random one, drawn for each clip.
 
     The others are those of ``dailies.curation.scorers.openclip``.
     """
@@ -51,6 +52,7 @@ class CocaCaptioner(openclip.OpenClip):
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     seed: int = 0
     max_tokens: Annotated[int, Field(ge=3)] | None = field(default=None, metadata={"formerly": "limit"})
+    frame: Literal["middle", "random"] = field(default="middle", metadata={"later": True})
 
     identity: ClassVar[str] = "curation.captioners.coca.Coca"
     meaning: ClassVar[int] = 1
@@ -68,7 +70,7 @@ class CocaCaptioner(openclip.OpenClip):
 
         def caption(evidence: Sequence[Evidence]) -> pa.Table:
             captions: list[Caption] = []
-            frames = [clip.frames[len(clip.frames) // 2] for clip in evidence]
+            frames = [self._frame(clip) for clip in evidence]
             for pictures in batches_ahead(frames, loaded.ready, self.batch, pool):
                 clips = evidence[len(captions) :][: len(pictures)]
                 for text, tokens, whole in self._batch(loaded, pictures, clips):
@@ -81,6 +83,10 @@ class CocaCaptioner(openclip.OpenClip):
 
         with ThreadPoolExecutor(THREADS if self.gpus else 1) as pool:
             yield caption
+
+    def _frame(self, clip: Evidence) -> EvidenceFrame:
+        middle = self.frame == "middle"
+        return clip.frames[len(clip.frames) // 2 if middle else seed_of(self.seed, clip, self.needs) % len(clip.frames)]
 
     def _batch(
         self, loaded: openclip.Loaded, pictures: Sequence[Any], clips: Sequence[Evidence]

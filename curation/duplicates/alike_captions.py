@@ -41,7 +41,7 @@ def caption_groups(texts: Sequence[str | None], similarity: float) -> NDArray[np
     kinds = list(numbers)
 
     def near(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
-        alike = [_jaccard(kinds[one], kinds[other]) >= similarity for one, other in zip(left, right, strict=True)]
+        alike = [_jaccard(kinds[first], kinds[other]) >= similarity for first, other in zip(left, right, strict=True)]
         return np.array(alike, bool)
 
     pairs = _candidates(kinds)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from dailies.curation.scorers.aesthetic import AestheticScorer
+from dailies.curation.scorers.ask import AskEndpointScorer, AskScorer
 from dailies.curation.scorers.brisque import BrisqueScorer
 from dailies.curation.scorers.caption_quality import CaptionQualityScorer
 from dailies.curation.scorers.classify import ClassifyScorer
@@ -35,6 +36,8 @@ from dailies.curation.types import Evidence, Resources
 __all__ = [
     "SCORERS",
     "AestheticScorer",
+    "AskEndpointScorer",
+    "AskScorer",
     "BrisqueScorer",
     "CaptionQualityScorer",
     "ClassifyScorer",
@@ -83,6 +86,8 @@ class Scorer(Protocol):
 
 SCORERS: dict[str, Any] = {
     "aesthetic": AestheticScorer,
+    "ask": AskScorer,
+    "ask_endpoint": AskEndpointScorer,
     "classify": ClassifyScorer,
     "brisque": BrisqueScorer,
     "caption_quality": CaptionQualityScorer,

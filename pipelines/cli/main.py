@@ -10,6 +10,7 @@ import typer
 
 from dailies.curation.addresses import hide_arguments
 from dailies.curation.errors import DailiesError, QueryError, UsageError, machine_error
+from dailies.pipelines.cli.captions import captions_app
 from dailies.pipelines.cli.curate import curate, cuts, dedup, export, select
 from dailies.pipelines.cli.doctor import doctor
 from dailies.pipelines.cli.expand import expand
@@ -31,7 +32,7 @@ INTERRUPTED = 130  # exit code
 PANELS: dict[str, tuple[Any, ...]] = {
     "From videos to models": (quickstart, curate, dedup, select, export, train, zoo_app, expand),
     "Look, ask and keep in order": (
-        *(info, show, stats, report, view, diff, recipe_app, doctor, cuts, sql, verify, withdraw, gc),
+        *(info, show, stats, report, view, diff, captions_app, recipe_app, doctor, cuts, sql, verify, withdraw, gc),
     ),
 }
 """Heading of the help → commands, and groups of them, in the order in which they stand there."""

@@ -18,6 +18,7 @@ from dailies.pipelines.recipes.steps import (
     ObserveStep,
     ScoreStep,
     SelectStep,
+    caption_name,
     kind_of_step,
     plain_columns,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "SelectStep",
     "built_in_models",
     "caption_makers",
+    "caption_name",
     "compare",
     "costs",
     "describe",

@@ -167,6 +167,22 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionerPart:
+    """What one captioner made of the ``usable`` clips: ``texts`` of them have a caption, ``flagged`` of these one with flags.
+
+    ``statuses``, ``flags``: how many there are of each, the most frequent first; ``lengths``: in words, None without any.
+    """
+
+    column: str
+    texts: int
+    usable: int
+    statuses: tuple[tuple[str, int], ...]
+    flagged: int
+    flags: tuple[tuple[str, int], ...]
+    lengths: Score | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
     """What one rule dropped beside what the selection kept."""
 
@@ -291,6 +307,7 @@ class ReportData:
     lengths: tuple[Score, ...]
     beside: tuple[Beside, ...]
     captions: tuple[str, ...]
+    captioners: tuple[CaptionerPart, ...]
     captioned: tuple[str, ...]
     duplicates: Duplicates
     failures: tuple[Failures, ...]

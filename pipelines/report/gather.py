@@ -14,6 +14,7 @@ from dailies.curation.progress import Progress, silent
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.recipes import CaptionStep, CurationRecipe
 from dailies.pipelines.report import samples, scores
+from dailies.pipelines.report.captions import captioners, states_of
 from dailies.pipelines.report.data import Bars, Beside, Duplicates, ReportData, Score
 from dailies.pipelines.report.funnel import DRAWS, funnel
 from dailies.pipelines.report.judged import JudgedClips, judged, not_asked, numbers, selection_named, selections
@@ -41,6 +42,7 @@ def gather(url: str, *, selection: str | None = None, progress: Progress = silen
         counted = tuple(_scores(clips, fields))
         apart = samples.beside(clips, way.steps)
         told = samples.captioned(clips, captions)
+        side_by_side = captioners(clips, captions)
         alike = samples.duplicates(clips)
         ids = [*_ids(counted, apart, alike), *told]
         shown = samples.clips_shown(dataset, recipe, clips, ids, captions)
@@ -52,10 +54,11 @@ def gather(url: str, *, selection: str | None = None, progress: Progress = silen
             selections=tuple(selections(dataset)),
             caps=any((clips.properties.get("rules") or {}).get(key) for key in DRAWS),
             scores=counted,
-            charts=tuple(_charts(clips, fields, captions)),
-            lengths=tuple(_lengths(clips, captions)),
+            charts=tuple(_charts(clips, fields, [*captions, *(states_of(captions) if side_by_side else ())])),
+            lengths=tuple(_lengths(clips, () if side_by_side else captions)),
             beside=apart,
             captions=tuple(captions),
+            captioners=side_by_side,
             captioned=told,
             duplicates=alike,
             failures=failures(dataset, recipe),

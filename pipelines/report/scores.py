@@ -264,12 +264,22 @@ def _nearest(
 # ---- charts of columns that have no rule ----------------------------------------------------------------------------
 
 
-def plain(clips: JudgedClips, column: str, doc: str, unit: str, values: NDArray[np.float64]) -> Score | None:
-    """Return how the usable clips spread over numbers that are no column, such as the length of a caption."""
+def plain(
+    clips: JudgedClips,
+    column: str,
+    doc: str,
+    unit: str,
+    values: NDArray[np.float64],
+    among: NDArray[np.float64] | None = None,
+) -> Score | None:
+    """Return how the usable clips spread over numbers that are no column, such as the length of a caption.
+
+    ``among``: numbers that the chart's axis goes over, by default its own, so that several charts can share one.
+    """
     known = clips.usable & np.isfinite(values)
     if not known.any():
         return None
-    low, high = spread_of(values[known], [])
+    low, high = spread_of(values[known] if among is None else among, [])
     bins = BINS
     if bool((values[known] == np.floor(values[known])).all()):  # a bin for each number, or for so many of them
         low, high = np.floor(low) - 0.5, np.ceil(high) + 0.5

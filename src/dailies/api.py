@@ -24,6 +24,7 @@ from dailies.curation.types import Frames
 from dailies.pipelines import again, run, selecting
 from dailies.pipelines import cuts as cut_finding
 from dailies.pipelines import train as training
+from dailies.pipelines.caption_comparing import CaptionComparison, compare_captions
 from dailies.pipelines.cli.progress import say_of_stage, show_progress
 from dailies.pipelines.comparing import compare_selections
 from dailies.pipelines.engine import Engine
@@ -203,6 +204,13 @@ class Dataset:
     def diff(self, a: str, b: str) -> SelectionDiff:
         """Compare two selections: what both keep, what one alone keeps, and why the other drops it."""
         return compare_selections(self.url, a, b)
+
+    def compare_captions(self, a: str, b: str, *, samples: int = 6, seed: int = 0) -> CaptionComparison:
+        """Compare two captioners: lengths, vocabulary, likeness, flags, and where each fits its clip better.
+
+        ``samples``: how many clips are drawn, by ``seed``, to see both captions of.
+        """
+        return compare_captions(self.url, a, b, samples=samples, seed=seed)
 
     def export(
         self,
