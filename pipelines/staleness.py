@@ -58,16 +58,15 @@ def withdraw_changed(
 
 
 def _delete_failures(dataset: DatasetTables, recipe: CurationRecipe, again: pc.Expression) -> None:
-    """Delete the failures of scorers and captioners that are to be tried again, and those that followed from them: a clip
-    that could not be embedded, say, has no similarity either."""
+    """Delete the failures of scorers and captioners that are to be tried again, and what later steps made of them: a clip
+    that could not be embedded, say, has no similarity either, and a summary lacks the caption that was unanswered."""
     retried: dict[str, list[str]] = {}
     for step in recipe.before(None):
         table = dataset.table(recipe.annotations(step), schema.scores([]))
         if not table.exists():
             continue
         above = [clip for earlier in recipe.feeding(step) for clip in retried.get(earlier.name, ())]
-        following = (pc.field("status") == "failed") & pc.field("clip_id").isin(pa.array(above, pa.string()))
-        which = again | following if above else again
+        which = again | pc.field("clip_id").isin(pa.array(above, pa.string())) if above else again
         retried[step.name] = table.read(["clip_id"], filter=which)["clip_id"].to_pylist()
         if retried[step.name]:
             table.delete(filter=which)

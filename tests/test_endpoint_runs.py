@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -316,23 +317,46 @@ def test_what_is_recorded_sends_no_picture_anywhere(footage: Path, dataset: Path
 # ---- alt-text -------------------------------------------------------------------------------------------------------
 
 
-def test_a_column_of_the_manifest_is_a_caption(footage: Path, tmp_path: Path, dailies: Dailies) -> None:
-    videos = sorted(footage.glob("*.mp4"))
+@pytest.fixture
+def manifest(footage: Path) -> Iterator[Path]:
+    """Names the three videos, and says something of the first."""
     texts = ["  A cat\n on a mat ", " ", None]
-    rows = [{"path": str(path), "alt": text} for path, text in zip(videos, texts, strict=True)]
-    manifest = footage / "manifest.jsonl"
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    try:
-        step = {"caption": {"captioner": {"alt_text": {"column": "alt"}}}}
-        out = tmp_path / "dataset"
-        curate([str(manifest)], str(out), recipe([step]), engine="local")
-    finally:
-        manifest.unlink()
-    known = {row["source_id"]: row["uri"] for row in query(DatasetTables.open(out), "select * from clips").to_pylist()}
-    states = {(Path(known[row["source_id"]]).name, row["text"], row["status"]) for row in captions(out)}
-    assert states == {(videos[0].name, "A cat on a mat", "ok"), *((path.name, None, "empty") for path in videos[1:])}
+    rows = [{"path": str(path), "alt": text} for path, text in zip(sorted(footage.glob("*.mp4")), texts, strict=True)]
+    path = footage / "manifest.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    yield path
+    path.unlink()
+
+
+ALT: dict[str, Any] = {"caption": {"captioner": {"alt_text": {"column": "alt"}}}}
+
+
+def test_a_column_of_the_manifest_is_a_caption(footage: Path, manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    curate([str(manifest)], str(out), recipe([ALT]), engine="local")
+    places = {row["source_id"]: row["uri"] for row in query(DatasetTables.open(out), "select * from clips").to_pylist()}
+    states = {(Path(places[row["source_id"]]).name, row["text"], row["status"]) for row in captions(out)}
+    first, *others = (path.name for path in sorted(footage.glob("*.mp4")))
+    assert states == {(first, "A cat on a mat", "ok"), *((name, None, "empty") for name in others)}
     assert {row["tokens"] for row in captions(out) if row["text"]} == {5}
     assert {row["failure"]["message"] for row in captions(out) if not row["text"]} == {"manifest.alt is empty"}
+
+
+def test_what_was_made_without_an_unanswered_caption_is_made_again(manifest: Path, tmp_path: Path) -> None:
+    fuse = {"caption": {"captioner": {"fuse": {"scene": "caption_alt_text", "motion": "caption_endpoint"}}}}
+    for behaviour, texts in ((error(500), "A cat on a mat"), (caption_of, "A cat on a mat, a caption of [0-9a-f]{12}")):
+        with ChatServer(behaviour) as server:
+            curate(
+                [str(manifest)],
+                str(tmp_path / "dataset"),
+                recipe([ALT, by_endpoint(server, tries=1), fuse]),
+                engine="local",
+            )
+        opened = DatasetTables.open(tmp_path / "dataset")
+        (name,) = [name for name in opened.tables() if name.startswith("captions/fuse")]
+        fused = [text for text in opened.table(name).read(["text"])["text"].to_pylist() if text]
+        assert len(fused) > 2
+        assert [text for text in fused if re.fullmatch(texts, text) is None] == []
 
 
 # ---- kill -9 --------------------------------------------------------------------------------------------------------

@@ -165,8 +165,8 @@ def most_images(asks: Sequence[Ask]) -> int:
 def row_of(number: int, ask: Ask) -> dict[str, Any]:
     """Return an ask as a row. Its messages travel as text: Arrow would give each part of them the keys of all others."""
     drawn = {"seed": ask.seed} if ask.temperature > 0 else {}
-    form = {"structured_outputs": {"json": json.dumps(ask.schema)}} if ask.schema is not None else {}
-    sampling = {"temperature": ask.temperature, "max_tokens": ask.max_tokens, **drawn, **form}
+    structured = {"structured_outputs": {"json": json.dumps(ask.schema)}} if ask.schema is not None else {}
+    sampling = {"temperature": ask.temperature, "max_tokens": ask.max_tokens, **drawn, **structured}
     return {"number": number, "ask": json.dumps({"messages": messages(ask), "sampling_params": sampling})}
 
 
