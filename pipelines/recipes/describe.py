@@ -210,9 +210,15 @@ def _needs(spec: Any) -> str:
 
 
 def required_by(spec: Any) -> tuple[str, ...]:
-    """Return the packages that a part requires, a class's with its defaults, where parameters decide."""
+    """Return the packages that a part requires, a class's with its defaults, where parameters decide.
+
+    A model that must be named is one like any other there.
+    """
     requires = getattr(spec, "requires", ())
-    named: tuple[str, ...] = spec().requires if isinstance(requires, property) else requires
+    if isinstance(requires, property):
+        missing = [item.name for item in fields(spec) if item.default is MISSING and item.default_factory is MISSING]
+        requires = spec(**dict.fromkeys(missing, "NAME")).requires
+    named: tuple[str, ...] = tuple(requires)
     return named
 
 
