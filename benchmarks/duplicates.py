@@ -3,12 +3,13 @@
     python benchmarks/duplicates.py ../shared/data/clips [--json]
     python benchmarks/duplicates.py --clips 200000 [--json]
     python benchmarks/duplicates.py --embeddings 1000000 [--channels 512] [--json]
+    python benchmarks/duplicates.py --captions 200000 [--json]
 
 The first makes copies of the folder's clips of one shot (crf 35, half size, a second less at the start, a logo, letterboxed,
 remuxed; half a second less, which is off the grid of evidence) and mirrored ones, curates all, and prints per kind how many
 clips are in one group with their original, and how many pairs in a group are wrong; and the distance of the farthest copy of
-each kind from its original beside the smallest one between other clips. The others generate pictures or embeddings, with
-copies planted among them. Seconds, and the most memory taken, in GB.
+each kind from its original beside the smallest one between other clips. The others generate pictures, embeddings or captions,
+with copies planted among them. Seconds, and the most memory taken, in GB.
 """
 
 from __future__ import annotations
@@ -32,7 +33,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dailies.curation.clips import split_of
-from dailies.curation.duplicates import SIGNATURE_COLUMNS, Embeddings, Search, Signatures, group_clips, read_signatures
+from dailies.curation.duplicates import (
+    SIGNATURE_COLUMNS,
+    Embeddings,
+    Search,
+    Signatures,
+    caption_groups,
+    group_clips,
+    read_signatures,
+)
 from dailies.curation.duplicates.alike import all_offsets, clip_distances
 from dailies.curation.tables import DatasetTables
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
@@ -250,6 +259,31 @@ def many_embeddings(count: int, channels: int, folder: Path) -> dict[str, Any]:
     return measured(rows_of(count), originals, searched) | {"embeddings": count, "channels": channels}
 
 
+def many_captions(count: int) -> dict[str, Any]:
+    """Captions of 20 to 40 words, frequent ones more often, and planted ones with a word changed."""
+    draw = np.random.default_rng(0)
+    copies = int(count * PLANTED)
+    originals = draw.permutation(count - copies)[:copies]
+    captions = [list(np.minimum(draw.zipf(1.3, draw.integers(20, 41)), 20_000)) for _ in range(count - copies)]
+    captions += [[*captions[at][:10], 0, *captions[at][11:]] for at in originals]
+    texts = [" ".join(f"w{word}" for word in caption) for caption in captions]
+    began = time.perf_counter()
+    groups = caption_groups(texts, 0.8)
+    seconds = time.perf_counter() - began
+    right = groups[originals] == groups[count - copies :]
+    size = np.bincount(groups, minlength=count)[groups]
+    alone = np.ones(count, bool)
+    alone[originals], alone[count - copies :] = False, False
+    return {
+        "planted": copies,
+        "recall": round(float(right.mean()), 4),
+        "others_in_groups": int((size[alone] > 1).sum()),
+        "seconds": round(seconds, 1),
+        "captions": count,
+        "memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+    }
+
+
 def measured(rows: pa.Table, originals: NDArray[np.int64], searched: Mapping[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     groups, _ = group_clips(rows, Search(rows, exact=False, **searched))
@@ -273,10 +307,13 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, help="clips, with their shots.json")
     parser.add_argument("--clips", type=int, help="how many to generate")
     parser.add_argument("--embeddings", type=int, help="how many to generate")
+    parser.add_argument("--captions", type=int, help="how many to generate")
     parser.add_argument("--channels", type=int, default=512)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    if arguments.embeddings:
+    if arguments.captions:
+        result = many_captions(arguments.captions)
+    elif arguments.embeddings:
         with tempfile.TemporaryDirectory() as folder:
             result = many_embeddings(arguments.embeddings, arguments.channels, Path(folder))
     elif arguments.clips:
@@ -284,7 +321,7 @@ def main() -> None:
     elif arguments.folder:
         result = footage(arguments.folder)
     else:
-        parser.error("give a folder of clips, --clips or --embeddings")
+        parser.error("give a folder of clips, --clips, --embeddings or --captions")
     if arguments.json:
         print(json.dumps(result))
         return

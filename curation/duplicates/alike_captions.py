@@ -21,6 +21,8 @@ BANDS, ROWS = 24, 4
 """Of a signature: two captions at 0.7 share a band with 99.8 %, at 0.8 surely, at 0.3 with 18 %."""
 WINDOW = 8
 PRIME = np.uint64((1 << 31) - 1)
+SLACK = 0.2  # by which a signature may be less alike than its captions: five deviations of what it tells
+COMPARED = 65_536  # pairs of signatures that are compared at once
 BATCH = 16_384  # captions whose signatures are worked out at once
 
 Grams = frozenset[int]
@@ -44,7 +46,7 @@ def caption_groups(texts: Sequence[str | None], similarity: float) -> NDArray[np
         alike = [_jaccard(kinds[first], kinds[other]) >= similarity for first, other in zip(left, right, strict=True)]
         return np.array(alike, bool)
 
-    pairs = _candidates(kinds)
+    pairs = _candidates(kinds, similarity - SLACK)
     pairs = pairs[near(pairs[:, 0], pairs[:, 1])]
     of_kind = stars(len(kinds), pairs, near)
     there = np.flatnonzero(number >= 0)
@@ -67,8 +69,9 @@ def _jaccard(left: Grams, right: Grams) -> float:
     return shared / (len(left) + len(right) - shared)
 
 
-def _candidates(kinds: Sequence[Grams]) -> NDArray[np.int64]:
-    """Return pairs (m, 2) of sets that share a band of their signatures, each once, the smaller index first."""
+def _candidates(kinds: Sequence[Grams], least: float) -> NDArray[np.int64]:
+    """Return pairs (m, 2) of sets that share a band of their signatures, and ``least`` of these whole; each once, the smaller
+    index first."""
     count = len(kinds)
     keys = np.empty(0, np.int64)
     if count > 1:
@@ -76,15 +79,22 @@ def _candidates(kinds: Sequence[Grams]) -> NDArray[np.int64]:
         for band in range(BANDS):
             part = np.ascontiguousarray(signatures_NS[:, band * ROWS : (band + 1) * ROWS])
             _, bucket = np.unique(part, axis=0, return_inverse=True)
-            keys = np.unique(np.concatenate([keys, *_neighbours(bucket.ravel(), count)]))
+            near = []
+            for left, right in _neighbours(bucket.ravel()):
+                alike = (signatures_NS[left] == signatures_NS[right]).mean(1) >= least
+                near.append((left * count + right)[alike])
+            keys = np.unique(np.concatenate([keys, *near]))
     return np.stack([keys // max(count, 1), keys % max(count, 1)], 1)
 
 
-def _neighbours(bucket: NDArray[np.int64], count: int) -> Iterator[NDArray[np.int64]]:
+def _neighbours(bucket: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield pairs that share a bucket, the smaller index first, some at a time."""
     order = np.argsort(bucket, kind="stable")
     for step in range(1, WINDOW + 1):
         same = np.flatnonzero(bucket[order[:-step]] == bucket[order[step:]])
-        yield order[same] * count + order[same + step]
+        for at in range(0, len(same), COMPARED):
+            some = same[at : at + COMPARED]
+            yield order[some], order[some + step]
 
 
 def _signatures(kinds: Sequence[Grams]) -> Iterator[NDArray[np.uint32]]:
