@@ -77,9 +77,10 @@ def _print_pairs(head: str, sides: Sequence[CaptionerFigures], pairs: Sequence[C
     out, width = stdout(), max(len(side.name) for side in sides)
     out.print()
     out.print(Text(head, style="bold"), soft_wrap=True)
+    fitted = sides[0].wins is not None
     for pair in pairs:
         out.print(Text(pair.clip_id, style="dim"), soft_wrap=True)
         told = ((pair.a, pair.similarity_a), (pair.b, pair.similarity_b))
         for side, (text, similarity) in zip(sides, told, strict=True):
-            fit = "" if similarity is None else f"{similarity:.3f}  "
+            fit = f"{_number(similarity, '.3f'):<6} " if fitted else ""
             out.print(f"  {side.name:<{width}}  {fit}{one_line(text)}", soft_wrap=True)
