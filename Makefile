@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS ?= dev,models,train,safety,faces,sound,quality,llm
+EXTRAS ?= dev,models,train,safety,faces,sound,quality,captions,llm
 COMMA := ,
 STAMP := $(VENV)/.installed-$(subst $(COMMA),-,$(EXTRAS))
 # uv comes from pip and stays inside the environment; it never fetches a Python of its own.

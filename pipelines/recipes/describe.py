@@ -212,14 +212,14 @@ def _needs(spec: Any) -> str:
 def required_by(spec: Any) -> tuple[str, ...]:
     """Return the packages that a part requires, a class's with its defaults, where parameters decide.
 
-    What has none, such as a model that the user names, stands for any.
+    A model that must be named is one like any other there.
     """
     requires = getattr(spec, "requires", ())
-    if not isinstance(requires, property):
-        named: tuple[str, ...] = requires
-        return named
-    lacking = [item.name for item in fields(spec) if item.default is MISSING and item.default_factory is MISSING]
-    return tuple(spec(**{name: name for name in lacking}).requires)
+    if isinstance(requires, property):
+        missing = [item.name for item in fields(spec) if item.default is MISSING and item.default_factory is MISSING]
+        requires = spec(**dict.fromkeys(missing, "NAME")).requires
+    named: tuple[str, ...] = tuple(requires)
+    return named
 
 
 def _keys(cls: Any, spec: Any = None) -> Iterator[Key]:
