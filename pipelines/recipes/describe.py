@@ -210,10 +210,18 @@ def _needs(spec: Any) -> str:
 
 
 def required_by(spec: Any) -> tuple[str, ...]:
-    """Return the packages that a part requires, a class's with its defaults, where parameters decide."""
-    requires = getattr(spec, "requires", ())
-    named: tuple[str, ...] = spec().requires if isinstance(requires, property) else requires
-    return named
+    """Return the packages that a part requires; a class's with its defaults, where parameters decide."""
+    requires: tuple[str, ...] = getattr(_with_defaults(spec) if isinstance(spec, type) else spec, "requires", ())
+    return requires
+
+
+def _with_defaults(cls: type) -> Any:
+    """Return an object of ``cls`` with its defaults, unchecked, and null for parameters that have none: to ask, not to use."""
+    spec = object.__new__(cls)
+    for item in fields(cls) if is_dataclass(cls) else ():
+        made_by, default = item.default_factory, None if item.default is MISSING else item.default
+        object.__setattr__(spec, item.name, default if made_by is MISSING else made_by())
+    return spec
 
 
 def _keys(cls: Any, spec: Any = None) -> Iterator[Key]:
