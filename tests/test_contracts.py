@@ -85,6 +85,7 @@ IDENTITIES = {
     ("captioner", "motion"): "curation.captioners.motion.Motion",
     ("captioner", "summary"): "curation.captioners.summary.Summary",
     ("captioner", "summary_endpoint"): "curation.captioners.summary.EndpointSummary",
+    ("captioner", "summary_vllm"): "curation.captioners.summary.VllmSummary",
     ("captioner", "video"): "curation.captioners.video.Video",
     ("captioner", "vllm"): "curation.captioners.vllm.Vllm",
 }
@@ -122,6 +123,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "summary_endpoint": {"url": "http://127.0.0.1:9/v1", "model": MODEL},
     "ask": {"model": "qwen2.5-vl", "frames": 2, "max_tokens": 6},
     "ask_endpoint": {"url": "http://127.0.0.1:9/v1", "model": MODEL, "question": "Does it move, yes or no?"},
+    "summary_vllm": {"model": "owner/name"},
     "aesthetic": {"head": "head.pth"},
     "best": {"captions": ("caption_coca", "caption_fuse"), "similarities": ("clip_similarity", "contrast")},
     "text_craft": {"craft": "craft.pth", "side": 96},
@@ -135,6 +137,7 @@ UNBOUNDED = {
     ("captioner", "endpoint", "seed"),
     ("captioner", "summary", "seed"),
     ("captioner", "summary_endpoint", "seed"),
+    ("captioner", "summary_vllm", "seed"),
     ("captioner", "video", "seed"),
     ("captioner", "vllm", "seed"),
 }  # any number means something

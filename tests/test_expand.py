@@ -167,7 +167,7 @@ def test_a_tiny_model_of_transformers_is_asked_by_its_folder(tmp_path: Path) -> 
 def test_the_command_prints_a_line_for_each_and_takes_standard_input(
     dailies: Dailies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ChatServer(says(CAT, "no", "no", "no")) as server:
+    with ChatServer(lambda asked: completion(CAT if "cat" in asked.text else "no")(asked)) as server:
         away = ("--endpoint", server.url, "--model", MODEL)
         done = dailies("expand", "a cat", "a dog", *away)
         assert (done.returncode, done.stdout) == (0, f"{CAT}\na dog\n")

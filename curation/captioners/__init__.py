@@ -23,7 +23,7 @@ from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.endpoint import EndpointCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.motion import MotionCaptioner
-from dailies.curation.captioners.summary import EndpointSummary, SummaryCaptioner
+from dailies.curation.captioners.summary import EndpointSummary, SummaryCaptioner, VllmSummary
 from dailies.curation.captioners.video import VideoCaptioner
 from dailies.curation.captioners.vllm import VllmCaptioner
 from dailies.curation.model_folders import model_name
@@ -41,6 +41,7 @@ CAPTIONERS: dict[str, Any] = {
     "fuse": FuseCaptioner,
     "summary": SummaryCaptioner,
     "summary_endpoint": EndpointSummary,
+    "summary_vllm": VllmSummary,
     "video": VideoCaptioner,
     "vllm": VllmCaptioner,
     "best": BestCaptioner,
@@ -65,6 +66,7 @@ __all__ = [
     "SummaryCaptioner",
     "VideoCaptioner",
     "VllmCaptioner",
+    "VllmSummary",
     "caption_table",
     "model_name",
 ]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import reduce
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -85,7 +85,7 @@ class Merge:
         "caption_coca",
         "caption_motion",
     )
-    context: dict[str, str] = Field(default_factory=dict)
+    context: dict[str, str] = field(default_factory=dict)
     prompt: Prompt = "merge-svd"
     max_tokens: Annotated[int, Field(ge=1)] = 128
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.0

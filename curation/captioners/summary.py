@@ -1,4 +1,4 @@
-"""Summaries: a language model merges a clip's captions, on this machine or behind a server.
+"""Summaries: a language model merges a clip's captions, on this machine, behind a server, or by vLLM.
 
 By itself it is SmolLM2-135M, which needs no hub, merges simple captions, and of many others makes nothing that passes:
 docs/captions.md says of how many.
@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from dailies.curation.captioners.merge import Merge
-from dailies.curation.chat import EndpointChat, TransformersChat, smollm2
+from dailies.curation.chat import EndpointChat, TransformersChat, VllmChat, smollm2
 from dailies.curation.config import SPEC
 
 
@@ -36,4 +36,15 @@ class EndpointSummary(Merge, EndpointChat):
     """
 
     identity: ClassVar[str] = "curation.captioners.summary.EndpointSummary"
+    meaning: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, kw_only=True, config=SPEC)
+class VllmSummary(Merge, VllmChat):
+    """Captions merged by vLLM on a Ray cluster. **Not run by us**: see ``dailies.curation.chat.vllm_chat``.
+
+    The parameters are those of ``dailies.curation.captioners.merge`` and ``dailies.curation.chat.vllm_chat``.
+    """
+
+    identity: ClassVar[str] = "curation.captioners.summary.VllmSummary"
     meaning: ClassVar[int] = 1

@@ -55,13 +55,13 @@ class TransformersChat:
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """Those that run any model: ``accelerate`` reads weights straight to a GPU, and spreads them over several. For the one
-        of the extra ``llm`` what brings it, and no torchvision, which makes pictures ready: it sees none."""
-        spread = ("accelerate",) if self.gpus else ()
-        named = (
-            smollm2.REQUIRES if self.model == smollm2.NAME else ("safetensors", "torch", "torchvision", "transformers")
+        """What runs any model, and ``accelerate`` where weights are read straight to a GPU or spread over several; of the one
+        in the extra ``llm`` what brings it. That one sees no pictures, which torchvision makes ready."""
+        of_any = ("safetensors", "torch", "torchvision", "transformers")
+        return (
+            *(("accelerate",) if self.gpus else ()),
+            *(smollm2.REQUIRES if self.model == smollm2.NAME else of_any),
         )
-        return (*spread, *named)
 
     @property
     def bundle(self) -> int:
