@@ -63,7 +63,7 @@ class WorldOnly:
                     f"--set {step.name}.{parameter}={FOR_REAL[kind]}" for parameter in named if not set_elsewhere
                 ]
             if isinstance(step, CaptionStep):
-                captions += columns if named or set(step.spec.needs) & set(captions) else []
+                captions += [step.name] if named or set(step.spec.needs) & set(captions) else []
             elif named:
                 scores |= dict.fromkeys(columns, models[step.name])
         return cls(models=models, captions=tuple(captions), scores=scores, advice=" ".join(advice))

@@ -50,7 +50,7 @@ def after_curate(summary: Summary, sources: Sequence[str]) -> list[str]:
             command("sql", dataset, f"select reason, count(*) as clips from {view} group by reason order by 2 desc")
         ]
     steps = after_export(dataset, exports[-1])
-    if not _trains(exports[-1]):
+    if not exports[-1].captions:
         steps.append(command("curate", *sources, "--out", dataset, "--recipe", "captioned"))
     return steps
 
@@ -77,9 +77,10 @@ def after_export(dataset: str, export: ExportReport) -> list[str]:
     if export.path is None:
         return [command("sql", dataset, "select uri, failure.message from observations where status = 'failed'")]
     look = command("report", dataset)
-    if not _trains(export) or "://" in export.path:  # training reads a disk
+    if not export.captions or "://" in export.path:  # training reads a disk
         return [look]
-    return [command("train", TRAINING, "--data", near(latest_name(dataset, export)), "--out", RUN), look]
+    captions = [] if _trains(export) else ["--set", f"caption={export.captions[-1]}"]
+    return [command("train", TRAINING, "--data", near(latest_name(dataset, export)), "--out", RUN, *captions), look]
 
 
 def latest_name(dataset: str, export: ExportReport) -> str:
