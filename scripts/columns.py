@@ -90,9 +90,10 @@ def _parameters(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _parameter(item: Field[Any]) -> str:
-    if item.default is MISSING:
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    if default is MISSING:
         return f"`{item.name}` (required)"
-    return f"`{item.name}={f'{item.default:.4g}' if isinstance(item.default, float) else item.default}`"
+    return f"`{item.name}={f'{default:.4g}' if isinstance(default, float) else default}`"
 
 
 def _cells(column: pa.Field) -> str:

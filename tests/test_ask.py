@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from pydantic.dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from dailies.curation.errors import RecipeError, Unanswered
 from dailies.curation.scorers.ask import AskEndpointScorer, Question, yes_or_no
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame, Resources
+from dailies.curation.video import jpeg
 from dailies.pipelines.recipes.recipe import load_recipe
 from dailies.pipelines.recipes.specs import meaning_of
 from dailies.pipelines.recipes.steps import CaptionStep, SelectStep
@@ -51,9 +53,9 @@ class Oracle(Question):
         yield lambda asks: [reply(ask) for ask in asks]
 
 
-def clip(caption: str | None, number: int = 0, frames: int = 5) -> Evidence:
+def clip(caption: str | None, number: int = 0, frames: int = 5, picture: bytes | None = None) -> Evidence:
     span = Span(start=100, end=100 + 10 * frames, time_base=Fraction(1, 10))
-    shown = tuple(EvidenceFrame(pts=100 + 10 * at, jpeg=b"%d" % at) for at in range(frames))
+    shown = tuple(EvidenceFrame(pts=100 + 10 * at, jpeg=picture or b"%d" % at) for at in range(frames))
     columns = {"caption_fuse": caption, "content_id": f"content-{number}", "stream": 0}
     return Evidence(clip_id=str(number), span=span, frames=shown, columns=columns)
 
@@ -119,15 +121,16 @@ def test_a_server_answers() -> None:
     def behaviour(asked: Any) -> HttpAnswer:
         return completion("Yes, it does." if "ring" in asked.text else "No.")(asked)
 
+    picture = jpeg(np.zeros((36, 64, 3), np.uint8), 90)
     with ChatServer(behaviour) as server:
         spec = AskEndpointScorer(url=server.url, model=MODEL, key_env=None)
         with spec.open() as score:
-            rows = score([clip("a red ring", 1), clip("a cross", 2)]).to_pylist()
+            rows = score([clip(text, picture=picture) for text in ("a red ring", "a cross")]).to_pylist()
     assert [row["answer"] for row in rows] == ["yes", "no"]
 
 
 def test_a_question_must_be_there() -> None:
-    with pytest.raises(ValueError, match=r"caption-fit\b.*did you mean caption-fits"):
+    with pytest.raises(ValueError, match=r"no such prompt.*did you mean caption-fits"):
         Oracle(question="caption-fit")
 
 

@@ -91,6 +91,23 @@ def test_weights_decide_between_what_fits_and_what_the_others_say() -> None:
     assert best(doubled, clip(texts, fits))[0]["chosen"] == "alt"
 
 
+def test_a_caption_does_not_agree_with_itself() -> None:
+    """The others' agreement weighs as much as is said: were a caption's own likeness to itself in it, it would weigh a third
+    less."""
+    texts = {"coca": "a red ring over sand", "video": "a red ring over the sand", "alt": "holidays in Rome"}
+    agreed = {
+        name: sum(chrf(text, other) for at, other in texts.items() if at != name) / 2 for name, text in texts.items()
+    }
+    ahead = max(agreed["coca"], agreed["video"]) - agreed["alt"]
+    spec = BestCaptioner(captions=CAPTIONS, similarities=SIMILARITIES, agreement_weight=1)
+    chosen = {
+        part: best(spec, clip(texts, {"coca": 0.0, "video": 0.0, "alt": part * ahead}))[0]["chosen"]
+        for part in (0.85, 1.05)
+    }
+    assert chosen[0.85] != "alt"
+    assert chosen[1.05] == "alt"
+
+
 def test_what_is_not_there_is_not_chosen() -> None:
     spec = BestCaptioner(captions=CAPTIONS, similarities=SIMILARITIES)
     fits = {"coca": 0.1, "video": 0.9, "alt": 0.2}

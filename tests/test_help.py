@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dailies.curation.captioners import SummaryCaptioner, VideoCaptioner
 from dailies.curation.errors import RecipeError, SourceError
 from dailies.curation.policy import SourcePolicy, opening_by
 from dailies.curation.retrying import cause_of
@@ -167,7 +168,7 @@ def test_names_with_dots_and_signs_can_be_set() -> None:
 @pytest.fixture(autouse=True)
 def weights_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of weights that a built-in recipe names, and that people fetch themselves, count as here."""
-    for spec in (AestheticScorer, AskScorer, RaftScorer):
+    for spec in (AestheticScorer, AskScorer, RaftScorer, SummaryCaptioner, VideoCaptioner):
         monkeypatch.setattr(spec, "weights", lambda self: "sha256")
 
 

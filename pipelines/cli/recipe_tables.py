@@ -100,8 +100,19 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return json.dumps(value).removesuffix(".0")
     if isinstance(value, list):
-        return f"[{', '.join(map(shown, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
+        return f"[{', '.join(_quoted(each, '[{}]') if isinstance(each, str) else shown(each) for each in value)}]"
+    return _quoted(value, "{}") if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str, place: str) -> str:
+    """Return a text as it is, or in quotes where YAML takes it for something else: ``yes``, ``3``, or ``a, b`` in a list."""
+    import yaml
+
+    try:
+        same = yaml.safe_load(place.format(text)) in (text, [text])
+    except yaml.YAMLError:
+        same = False
+    return text if same else json.dumps(text, ensure_ascii=False)
 
 
 def _row(part: PartInfo) -> dict[str, Any]:

@@ -242,7 +242,11 @@ def _defaults(cls: Any) -> dict[str, Any]:
             name: MISSING if info.is_required() else None if info.default_factory else info.default
             for name, info in cls.model_fields.items()
         }
-    return {item.name: item.default for item in fields(cls) if item.init}
+    return {
+        item.name: item.default if item.default_factory is MISSING else item.default_factory()
+        for item in fields(cls)
+        if item.init
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -283,6 +287,8 @@ def _type_words(kind: Any) -> tuple[str, list[str], bool]:
     if get_origin(kind) is tuple:
         options = get_args(parts[0]) if get_origin(parts[0]) in (UnionType, Union) else parts[:1]
         return f"list of {' or '.join(_type_words(part)[0] for part in options)}", [], False
+    if get_origin(kind) is dict:
+        return "keys with values", [], False
     return NAMES.get(kind, ""), [], False
 
 
