@@ -10,18 +10,29 @@ AGAINST = "against_camera"
 """The flag of a caption that contradicts the measurement."""
 
 _OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up", "in": "out", "out": "in"}
-_WAYS = {"pan": "left|right", "tilt": "up|down", "zoom": "in|out"}
-_VERB = {"pan": r"pans?|panning|panned", "tilt": r"tilts?|tilting|tilted", "zoom": r"zooms?|zooming|zoomed"}
-_STILL = r"(?:static|stationary|fixed|still|motionless|unmoving)"
+_SIDES = "left|right|up|down"
+_VERBS = {
+    # movement: verbs that say it alone, a noun that says it with a direction, and the directions
+    "pan": ("pans|panning|panned", "pan", "left|right"),
+    "tilt": ("tilts|tilting|tilted", "tilt", "up|down"),
+    "zoom": ("zooms|zooming|zoomed", "zoom", "in|out"),
+    "moves": ("moves|moving|moved|tracks|tracking|slides|sliding|glides|gliding", "move", _SIDES),
+}
+_AXIS = {"left": "pan", "right": "pan", "up": "tilt", "down": "tilt"}
+_FIXED = r"(?:static|stationary|fixed|motionless|unmoving|immobile|locked[- ]off)"
 _STANDS = re.compile(
-    rf"\b(?:{_STILL}|locked[- ]off) (?:camera|shot|view)\b"
-    rf"|\bcamera (?:stands|is|stays|remains|keeps|holds) (?:\w+ )?{_STILL}\b"
-    r"|\bcamera (?:does not|doesn't) move\b|\bon a tripod\b",
+    rf"\b{_FIXED} (?:[\w-]+ ){{0,2}}(?:camera|shot|view)\b|\bstill (?:camera|shot)\b|\bon a tripod\b"
+    rf"|\bcamera:? (?:(?:stands|is|stays|remains|keeps|holds) )?(?:[\w-]+ )?{_FIXED}\b"
+    r"|\bcamera:? (?:stands|is|stays|remains|keeps|holds) (?:[\w-]+ )?still\b"
+    r"|\bcamera (?:does not|doesn't|never|is not|isn't) mov(?:e|es|ing)\b",
     re.IGNORECASE,
 )
 _SHAKES = re.compile(
-    r"\b(?:hand-?held|shaky) (?:camera|shot|footage)\b|\bcamera (?:shakes|is shaking)\b", re.IGNORECASE
+    r"\b(?:hand-?held|shaky) (?:[\w-]+ )?(?:camera|shot|footage)\b"
+    r"|\bcamera:? (?:shakes|is shaking|(?:is )?(?:hand-?held|shaky))\b",
+    re.IGNORECASE,
 )
+_NOT = re.compile(r"\b(?:not|never|no longer|without|neither|nor)\b|n't\b", re.IGNORECASE)
 
 
 def camera_phrase(label: str | None) -> str:
@@ -47,6 +58,7 @@ def against_camera(text: str, label: str | None) -> bool:
     """
     if label is None or label == UNCLEAR:
         return False
+    text = text.replace("\u2019", "'")
     if _STANDS.search(text):
         return label != STATIC
     told = _told(text)
@@ -57,9 +69,15 @@ def against_camera(text: str, label: str | None) -> bool:
 
 
 def _told(text: str) -> list[tuple[str, str]]:
-    """Return what a text says that a camera does, as (movement, direction); pans on a stove are none."""
+    """Return what a text says that a camera does, as (movement, direction); what it denies, and pans on a stove, are none."""
     told = []
-    for name, verbs in _VERB.items():
-        says = rf"\b(?:camera|shot)\b[^.!?]{{0,60}}?\b(?:{verbs})\b(?: (?:slowly |quickly )?(?:to the )?({_WAYS[name]})\b)?"
-        told += [(name, (match[1] or "").lower()) for match in re.finditer(says, text, re.IGNORECASE)]
+    for name, (verbs, noun, ways) in _VERBS.items():
+        to = rf"(?:slowly |quickly |gently |smoothly )?(?:to the |towards the )?({ways})\b"
+        # Much moves that is no camera; what pans, tilts or zooms is one.
+        between = r"(?: (?:is|then|also|\w+ly))* " if name == "moves" else r"[^.!?]{0,60}?"
+        says = rf"\b(?:camera|shot)\b({between})\b(?:(?:{verbs})\b(?: {to})?|{noun} {to})"
+        for match in re.finditer(says, text, re.IGNORECASE):
+            way = (match[2] or match[3] or "").lower()
+            if not _NOT.search(match[1]):
+                told.append((_AXIS.get(way, name) if name == "moves" else name, way))
     return told
