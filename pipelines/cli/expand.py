@@ -103,7 +103,7 @@ def expand(
     Examples:
     dailies expand "a cat"
     dailies expand "a cat" --count 4 --seed 1
-    dailies expand "a cat" --endpoint http://localhost:8000/v1 --model Qwen/Qwen3-8B --fields
+    dailies expand "a cat" --endpoint http://gpu:8000/v1 --model Qwen/Qwen3-8B
     dailies expand - < prompts.txt --json
     """
     from dailies.pipelines.cli.progress import progress_for
