@@ -24,7 +24,6 @@ from dailies.curation.errors import UsageError
 from dailies.curation.tables import (
     DatasetTables,
     Folder,
-    Table,
     clean_tables,
     current,
     move_sources,
@@ -32,6 +31,7 @@ from dailies.curation.tables import (
     query,
     verify,
 )
+from dailies.curation.tables.delta_log import DeltaLog
 from dailies.curation.video import cell_url
 from dailies.pipelines import engine as engines
 from dailies.pipelines import maintenance, places, run_rows
@@ -388,7 +388,7 @@ class Killed(Exception):
 def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let the process end before the given one of a withdrawal's writes and deletions."""
     left = [step]
-    for kind, name in ((Table, "_transact"), (Folder, "new_file"), (Folder, "delete")):
+    for kind, name in ((DeltaLog, "commit"), (Folder, "new_file"), (Folder, "delete")):
         inner = getattr(kind, name)
 
         def counted(*arguments: Any, inner: Any = inner, **how: Any) -> Any:

@@ -594,6 +594,8 @@ def test_json_of_others_is_parsed_in_one_place() -> None:
     assert found == {
         "curation/addresses.py",  # what cannot be parsed is text
         "curation/policy.py",  # from the parent process
+        "curation/chat/completions.py",  # whose faults are replies
+        "curation/chat/vllm_chat.py",  # rows of its own
         "curation/config.py",
         "curation/table_files.py",  # with rows named
         "pipelines/answers.py",  # with its own limits
