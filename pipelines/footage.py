@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dailies.curation import schema
+from dailies.curation.chat import TransformersChat
 from dailies.curation.policy import local_path
 from dailies.curation.select import Unjudged
 from dailies.curation.tables import DatasetTables
@@ -27,8 +28,12 @@ from dailies.pipelines.recipes.steps import CaptionStep, plain_columns
 QUICKSTART_SHOTS = (4, 7)
 NAME = re.compile(r"world-(\d{1,9})-(\d{4,9})\.mp4")
 ENDS = 1 << 16  # bytes at either end of a file, where its comment stands
-FOR_REAL = {"caption": "coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k", "score": "ViT-L-14:openai"}
-"""Models of open_clip's for real footage, by the kind of step."""
+FOR_REAL = {
+    "caption": "coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k",
+    "chat": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "score": "ViT-L-14:openai",
+}
+"""Models for real footage, by the kind of step: open_clip's, and transformers' for what is asked by chat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,7 @@ class WorldOnly:
             if named := built_in_models(step.spec):
                 models[step.name] = ", ".join(named.values())
                 kind = "caption" if isinstance(step, CaptionStep) else "score"
+                kind = "chat" if isinstance(step.spec, TransformersChat) else kind
                 set_elsewhere = getattr(
                     step.spec, "embed", None
                 )  # the model is that of the step whose embeddings it reads

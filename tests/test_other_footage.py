@@ -122,6 +122,17 @@ def test_a_named_step_is_told_by_its_name() -> None:
     assert "own.model" not in made.advice, "its model is that of the embeddings it reads"
 
 
+def test_the_advice_for_a_video_captioner_is_a_model_that_it_can_load() -> None:
+    steps = [
+        {"observe": {"observers": ["change"]}},
+        {"cut": {"detector": "content"}},
+        {"caption": {"captioner": {"video": {"model": "zoo:video-world"}}}},
+    ]
+    world_only = footage.WorldOnly.of(parse_recipe({"name": "n", "steps": steps}))
+    assert "caption_video" in world_only.captions
+    assert world_only.advice == "--set caption_video.model=Qwen/Qwen2.5-VL-7B-Instruct"
+
+
 # ---- what it means --------------------------------------------------------------------------------------------------
 
 

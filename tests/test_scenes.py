@@ -57,6 +57,16 @@ def test_a_scene_is_one_shot_of_its_seed_alone() -> None:
         assert len({shape.color for shape in shapes}) == len({shape.kind for shape in shapes}) == len(shapes)
 
 
+def test_every_shape_of_a_scene_is_in_the_frame_half_way_through() -> None:
+    for number in range(400):
+        script = world.write_scene((8, number))
+        for shape in script.shots[0].shapes:
+            x, y, _ = shape.at(script.frames / 2 / script.fps)
+            cx, cy, zoom = script.shots[0].camera.at(script.frames / 2 / script.fps)
+            assert 0 <= zoom * (x - 160 - cx) + 160 <= 320
+            assert 0 <= zoom * (y - 90 - cy) + 90 <= 180
+
+
 def test_scenes_have_every_relation_and_every_motion() -> None:
     shots = [world.write_scene((5, number)).shots[0] for number in range(400)]
     kinds = Counter(pair.kind for each in shots for pair in relations(each, 24))

@@ -162,7 +162,7 @@ def _placed_two(
         first, second = (_placed(rng, taste, shape, camera, frames) for shape in shapes)
         wished = _beside(rng, first, second, frames / taste.fps, wish) if wish else second
         for candidate in (wished, second):
-            if not _inside(taste, candidate, camera, frames):
+            if candidate is not second and not _inside(taste, candidate, camera, frames):
                 continue
             gap = _gap(first, candidate, frames / taste.fps)
             # Shapes that meet hide each other: only what is behind may.

@@ -64,9 +64,9 @@ def picture_times(script: Script, rng: np.random.Generator) -> list[int]:
     return [indices[round(at)] for at in np.linspace(0, len(indices) - 1, MOST_FRAMES)]
 
 
-def training_clips(clips: int, folder: Path) -> ClipSet:
-    """At least ``clips`` clips, kept in ``folder`` chunk by chunk, so that a second run renders nothing."""
-    chunks = [_chunk(TRAINING + number * CHUNK, folder) for number in range(-(-clips // CHUNK))]
+def training_clips(clips: int, folder: Path, first: int = TRAINING) -> ClipSet:
+    """At least ``clips`` clips from seed ``first`` on, kept in ``folder`` by chunks: a second run renders nothing."""
+    chunks = [_chunk(first + number * CHUNK, folder) for number in range(-(-clips // CHUNK))]
     facts = [np.load(chunk / "facts.npz") for chunk in chunks]
     merged = {name: np.concatenate([part[name] for part in facts]) for name in facts[0].files}
     return ClipSet(pixels=[np.load(chunk / "pixels.npy", mmap_mode="r") for chunk in chunks], **merged)
@@ -95,7 +95,7 @@ def render(numbers: Sequence[int]) -> dict[str, NDArray[np.generic]]:
     for row, number in enumerate(numbers):
         for at, (t, picture, seen, camera) in enumerate(_pictures(number)):
             pixels[row, at], times[row, at], cameras[row, at] = picture, t, camera
-            shapes[row, at, : len(seen)] = seen
+            shapes[row, at, : len(seen)] = np.reshape(seen, (-1, 5))  # of none, too
             counts[row] = at + 1
     return {
         "pixels": pixels,

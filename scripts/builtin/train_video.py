@@ -1,6 +1,6 @@
 """Train ``zoo/builtin/video-world``: a small Qwen3-VL, in transformers' own class, that captions the rendered world's scenes.
 
-    python -m scripts.builtin.train_video --out zoo/builtin/video-world --clips /tmp/clips --minutes 40
+    python -m scripts.builtin.train_video --out zoo/builtin/video-world --clips /tmp/clips --steps 2400
 
 A motion is told by what lies between two pictures, and this class sees two as one: a patch is of both. In the first part the
 vision tower learns alone, on pairs of pictures, by heads that are told which shape is under each patch, how it moves and
@@ -23,7 +23,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from scripts.builtin import video_model
 from scripts.builtin.clips import training_clips
-from scripts.builtin.frames import COLOR_NAMES, GROUND_NAMES, KINDS, TEXTURES
+from scripts.builtin.frames import COLOR_NAMES, GROUND_NAMES, KINDS, TEXTURES, TRAINING
 from scripts.builtin.learning import Optimizer
 from scripts.builtin.video_batches import ClipBatch, Clips, PairBatch, clip_batches, pair_batches
 from scripts.builtin.video_model import END, GRID, MERGE, PAD, SEE, SEEN, START, VIDEO, VISION_WIDTH
@@ -160,7 +160,7 @@ class Teller:
 
 def prepare(visual: Any, clips: Clips, seed: int) -> None:
     """Start the vision tower from what is known: whitened patches of two pictures, and places as sines."""
-    batch = next(iter(pair_batches(clips, batch=512, steps=1, seed=seed + 1)))
+    batch = next(iter(pair_batches(clips, batch=min(512, len(clips.shots)), steps=1, seed=seed + 1)))
     patches = batch.patches_NPE.flatten(0, 1)
     values, vectors = torch.linalg.eigh(torch.cov((patches - patches.mean(0)).T))
     # Components by falling variance; whitened, but the faint ones less so, which are mostly grain.
@@ -197,9 +197,10 @@ class Clock:
 
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
-    processor = video_model.processor()
+    # A vocabulary is learnt once: the numbers of its words are the model's.
+    processor = video_model.processor() if args.start is None else video_model.processor_of(args.start)
     processor.save_pretrained(args.out)
-    clips = Clips(training_clips(args.count, args.clips))
+    clips = Clips(training_clips(args.count, args.clips, args.first))
     model = video_model.new_model() if args.start is None else _started(args.start)
     model.set_attn_implementation("eager")
     vision, heads = Vision(model.model.visual), WhatMovesWhere(VISION_WIDTH)
@@ -261,6 +262,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("zoo/builtin/video-world"))
     parser.add_argument("--clips", type=Path, required=True, help="folder that keeps the rendered clips")
     parser.add_argument("--count", type=int, default=20_000, help="how many clips to train on")
+    parser.add_argument("--first", type=int, default=TRAINING, help="seed of the first clip; the others follow")
     parser.add_argument("--look", type=int, default=1500, help="steps in which the vision tower learns alone")
     parser.add_argument("--pairs", type=int, default=96, help="pairs of pictures in a step of those")
     parser.add_argument("--steps", type=int, default=2500, help="steps of captions")

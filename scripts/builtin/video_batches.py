@@ -156,7 +156,8 @@ def clip_batches(clips: Clips, *, batch: int, steps: int, seed: int) -> Iterator
         each = (counts - skips + 1) // 2
         # A clip is as likely as any other, and a batch is of one length.
         pairs_each = int(each[rng.integers(len(each))])
-        rows = np.sort(rng.choice(np.flatnonzero(each == pairs_each), batch, replace=False))
+        alike = np.flatnonzero(each == pairs_each)
+        rows = np.sort(rng.choice(alike, min(batch, len(alike)), replace=False))
         first = skips[rows][:, None] + 2 * np.arange(pairs_each)
         second = np.minimum(first + 1, counts[rows][:, None] - 1)  # an odd last picture is seen twice
         times = clips.clips.times

@@ -138,6 +138,13 @@ def processor() -> Any:
     return Qwen3VLProcessor(image_processor=still, tokenizer=tokenizer, video_processor=moving, chat_template=TEMPLATE)
 
 
+def processor_of(folder: Path) -> Any:
+    """The processor that lies beside a model."""
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(folder, local_files_only=True)
+
+
 def _tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
