@@ -135,7 +135,7 @@ def test_a_plain_caption_against_the_measured_camera_is_flagged() -> None:
 
 
 def test_a_captioner_without_a_default_model_is_explained(dailies: Dailies) -> None:
-    told = dailies("recipe", "explain", "video")
+    told = dailies("recipe", "explain", "ask")
     assert told.returncode == 0, told.stderr
     assert "weights (model)" in told.stdout
 

@@ -19,8 +19,12 @@ from dailies.curation.config import SPEC
 class VideoCaptioner(Describe, TransformersChat):
     """A caption of each clip by a model that looks at its frames as a video.
 
+    By itself it is ``zoo:video-world``, which knows the rendered world only.
+
     The parameters are those of ``dailies.curation.captioners.describe`` and ``dailies.curation.chat.transformers_chat``.
     """
+
+    model: str = "zoo:video-world"
 
     identity: ClassVar[str] = "curation.captioners.video.Video"
     meaning: ClassVar[int] = 1
