@@ -13,5 +13,5 @@ ONLY_THOUGHT = "only thoughts came before the most tokens; turn them off or rais
 def without_thinking(text: str) -> str:
     """Return an answer without what its model thought; empty where it did not come to an end of that."""
     thought = BEFORE.match(text)
-    said = text[thought.end() :] if thought else text
-    return "" if UNENDED.match(said) else said.strip()
+    answer = text[thought.end() :] if thought else text
+    return "" if UNENDED.match(answer) else answer.strip()
