@@ -230,11 +230,11 @@ SILENT = [
 def test_an_ask_that_is_never_answered_ends_no_run(trouble: Behaviour, why: str, times: int, others: int) -> None:
     """Whether others are answered meanwhile or it is the only one left, as in a run that asks for it again."""
     with ChatServer(to_one("what is 0?", trouble)) as server:
-        replies = answers(server, asks(1 + others), tries=2, timeout_seconds=1)
+        replies = answers(server, asks(1 + others), tries=2, timeout_seconds=1 if "in 1 s" in why else 30)
         assert [reply.outcome for reply in replies] == ["failed"] + ["ok"] * others
         assert re.search(f"{why}.*, at the last of {times} tries", replies[0].why or "")
         assert server.times[ask_key([], "what is 0?")] == times
-        assert len(server.asked) <= times + others + (3 if others == 0 else 0), "few besides are asked"
+        assert len(server.asked) <= times + others + times // 2, "at most one more each time that its tries are used up"
 
 
 @pytest.mark.parametrize(("trouble", "why", "times"), SILENT)
