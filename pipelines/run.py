@@ -278,8 +278,8 @@ class _Run:
         if len(units):
             fetch_models(spec)
         work = ScoreWork(name=step.name, table=table.url, scorer=spec, stored=tuple(stored))
-        least = getattr(spec, "bundle", 1)
-        self._run(work, table, units, "clips", done=len(clips) - len(units), most=256, least=least)
+        size = getattr(spec, "bundle", None)
+        self._run(work, table, units, "clips", done=len(clips) - len(units), most=256, bundle=size)
         self.annotations.append(AnnotationReport.of(step.name, table))
 
     def dedup(self, step: DedupStep) -> DuplicatesReport:
@@ -304,13 +304,13 @@ class _Run:
         *,
         done: int,
         most: int,
-        least: int = 1,
+        bundle: int | None = None,
         key: str | None = None,
         keys: KeySet | None = None,
         total: int | None = None,
         sizes: Mapping[str, float] | None = None,
     ) -> None:
-        """Run ``work`` over ``units``.
+        """Run ``work`` over ``units``, in bundles of ``bundle``, or else of ``most`` at most.
 
         ``keys``, ``total``: what is done and how much is not, where rows are no units. ``sizes``: of units by key, by which
         they take their time; by default they are alike.
@@ -323,7 +323,7 @@ class _Run:
             self.progress(work.name, count, unit, already=done, size=size) as bar,
             Committer(table, key=key, done=keys, interval=COMMIT_EVERY) as committer,
         ):
-            for receipt in engines.run(work, bundles(units, most, least), self.session):
+            for receipt in engines.run(work, bundles(units, most, bundle), self.session):
                 committer.add(receipt)
                 done_size = None if sizes is None else sum(sizes[key] for key in receipt.keys)
                 bar.advance(len(receipt.keys), receipt.failed, size=done_size)

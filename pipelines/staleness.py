@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from dailies.curation import schema, video
 from dailies.curation.errors import RETRIED, Refused, SourceError
 from dailies.curation.policy import policy_in_force
-from dailies.curation.tables import DatasetTables
+from dailies.curation.tables import DatasetTables, Table
 from dailies.pipelines.maintenance import withdraw
 from dailies.pipelines.recipes.recipe import CurationRecipe
 
@@ -59,8 +59,12 @@ def withdraw_changed(
 
 def _delete_failures(dataset: DatasetTables, recipe: CurationRecipe, again: pc.Expression) -> None:
     """Delete the failures of scorers and captioners that are to be tried again, and what later steps made of them: a clip
-    that could not be embedded, say, has no similarity either, and a summary lacks the caption that was unanswered."""
+    that could not be embedded, say, has no similarity either, and a summary lacks the caption that was unanswered.
+
+    What was made of a failure goes before the failure: who is killed in between finds both to do again.
+    """
     retried: dict[str, list[str]] = {}
+    deletions: list[tuple[Table, pa.Expression]] = []
     for step in recipe.before(None):
         table = dataset.table(recipe.annotations(step), schema.scores([]))
         if not table.exists():
@@ -69,7 +73,9 @@ def _delete_failures(dataset: DatasetTables, recipe: CurationRecipe, again: pc.E
         which = again | pc.field("clip_id").isin(pa.array(above, pa.string())) if above else again
         retried[step.name] = table.read(["clip_id"], filter=which)["clip_id"].to_pylist()
         if retried[step.name]:
-            table.delete(filter=which)
+            deletions.append((table, which))
+    for table, which in reversed(deletions):
+        table.delete(filter=which)
 
 
 def _changed(uri: str, row: dict[str, Any]) -> bool:

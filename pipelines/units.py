@@ -103,12 +103,12 @@ def _as_lists(values: pa.ChunkedArray) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(range(len(flat) + 1), pa.int32()), flat)
 
 
-def bundles(units: pa.Table, most: int, least: int = 1) -> Iterator[pa.Table]:
+def bundles(units: pa.Table, most: int, size: int | None = None) -> Iterator[pa.Table]:
     """Yield ``units`` in bundles of at most ``most``, small enough for all workers to get some and a kill to lose little.
 
-    ``least``: units of a bundle, where there are as many, of work that does many at a time.
+    ``size``: units of a bundle, where the work itself says how many it does at a time.
     """
-    size = max(least, min(most, len(units) // 64))
+    size = size or max(1, min(most, len(units) // 64))
     for start in range(0, len(units), size):
         yield units.slice(start, size).combine_chunks()
 

@@ -150,6 +150,12 @@ def test_an_address_may_end_in_what_comes_behind_it() -> None:
         (completion(" \n\x00"), "empty", "", "no text"),
         (completion(None), "empty", "", "no text"),
         (completion("", "length"), "empty", "", "most tokens"),
+        (completion("<think>\na dog?\n</think>\n\na cat"), "ok", "a cat", None),
+        (completion("a dog? <think> no.</think>a cat", "length"), "truncated", "a cat", None),
+        (completion("<think></think>"), "empty", "", "no text came$"),
+        (completion("[THINK]a dog?[/THINK]a cat"), "ok", "a cat", None),
+        (completion(" <think>a dog? no, a", "length"), "empty", "", "only thoughts .* raise max_tokens"),
+        (completion(None, "length", reasoning_content="a dog?"), "empty", "", "only thoughts"),
         (error(400, "too many pictures"), "failed", "", "400: too many pictures"),
         (error(400, "filtered", code="content_filter"), "blocked", "", "400: filtered"),
         (raw(b"<html>", 422), "failed", "", "422: <html>"),
@@ -184,7 +190,6 @@ GOOD = completion("a cat")
     ("trouble", "why"),
     [
         (error(500, "out of luck"), "500: out of luck"),
-        (error(502), "502"),
         (raw(b"{"), "not JSON"),
         (raw(b"[" * 100_000), "not JSON"),
         (raw(b"\xff\xfe"), "not UTF-8"),
@@ -193,8 +198,6 @@ GOOD = completion("a cat")
         (raw(b'{"choices": [{}]}'), "no message"),
         (raw(b'{"choices": [{"message": {"content": 1}}]}'), "no text"),
         (raw(b" " * (4 << 20) + b"{}"), "over 4,194,304 bytes"),
-        (cut(), "ended before the whole answer"),
-        (slow(0.4), "no whole answer in 0.2 s"),
     ],
 )
 def test_what_may_pass_is_tried_again_and_failed_after_the_last_try(trouble: Behaviour, why: str) -> None:
@@ -204,6 +207,64 @@ def test_what_may_pass_is_tried_again_and_failed_after_the_last_try(trouble: Beh
     reply, times = reply_to(trouble, **how)
     assert (reply.outcome, reply.text, times) == ("failed", "", 2)
     assert re.search(f"{why}.*, at the last of 2 tries", reply.why or "")
+
+
+def to_one(text: str, behaviour: Behaviour) -> Behaviour:
+    """Behave so to the ask of ``text``, and well to all others."""
+    return lambda asked: (behaviour if asked.text == text else caption_of)(asked)
+
+
+SILENT = [
+    (error(502), "502", 2),
+    (error(504), "504", 2),
+    (error(520), "520", 2),
+    (cut(), "ended before the whole answer", 2),
+    (slow(1.2), "no whole answer in 1 s", 2),
+    (error(429, "Request too large"), "429: Request too large", 6),
+    (error(503), "503", 6),
+]
+
+
+@pytest.mark.parametrize(("trouble", "why", "times"), SILENT)
+@pytest.mark.parametrize("others", [0, 9])
+def test_an_ask_that_is_never_answered_ends_no_run(trouble: Behaviour, why: str, times: int, others: int) -> None:
+    """Whether others are answered meanwhile or it is the only one left, as in a run that asks for it again."""
+    with ChatServer(to_one("what is 0?", trouble)) as server:
+        replies = answers(server, asks(1 + others), tries=2, timeout_seconds=1 if "in 1 s" in why else 30)
+        assert [reply.outcome for reply in replies] == ["failed"] + ["ok"] * others
+        assert re.search(f"{why}.*, at the last of {times} tries", replies[0].why or "")
+        assert server.times[ask_key([], "what is 0?")] == times
+        assert len(server.asked) <= times + others + times // 2, "at most one more each time that its tries are used up"
+
+
+@pytest.mark.parametrize(("trouble", "why", "times"), SILENT)
+def test_a_server_that_answers_nothing_ends_the_call(trouble: Behaviour, why: str, times: int) -> None:
+    with ChatServer(trouble) as server, pytest.raises(Outage, match=f"{why}.*, 2 times in a row; the same command"):
+        answers(server, asks(3), tries=2, timeout_seconds=1)
+
+
+def test_a_server_that_falls_silent_ends_the_call() -> None:
+    """What it has answered before does not make the others failed."""
+    with ChatServer() as server:
+        server.behaviour = lambda asked: (caption_of if len(server.asked) <= 3 else error(502))(asked)
+        with pytest.raises(Outage, match="502"):
+            answers(server, asks(8), tries=2, concurrency=2)
+
+
+@pytest.mark.parametrize("others", [0, 9])
+def test_what_a_filter_stops_is_blocked_whatever_the_status(others: int) -> None:
+    for status in (401, 403, 500):
+        with ChatServer(to_one("what is 0?", error(status, "filtered", code="content_filter"))) as server:
+            replies = answers(server, asks(1 + others))
+            assert [reply.outcome for reply in replies] == ["blocked"] + ["ok"] * others
+
+
+@pytest.mark.parametrize("others", [0, 9])
+def test_one_ask_that_is_forbidden_is_no_fault_of_the_key(others: int) -> None:
+    with ChatServer(to_one("what is 0?", error(403, "not about this"))) as server:
+        replies = answers(server, asks(1 + others))
+        assert [reply.outcome for reply in replies] == ["failed"] + ["ok"] * others
+        assert replies[0].why == "the server says 403: not about this"
 
 
 def test_what_is_no_picture_is_not_sent(server: ChatServer) -> None:

@@ -12,16 +12,18 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from dailies.curation import world
 from dailies.curation.captioners import EndpointCaptioner
-from dailies.curation.tables import DatasetTables, query
+from dailies.curation.tables import DatasetTables, Table, query
 from dailies.pipelines.again import dedup_again, export_again, select_again
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
 from dailies.pipelines.run import curate
+from dailies.pipelines.units import bundles
 from tests.chat_server import (
     MODEL,
     Asked,
@@ -359,7 +361,41 @@ def test_what_was_made_without_an_unanswered_caption_is_made_again(manifest: Pat
         assert [text for text in fused if re.fullmatch(texts, text) is None] == []
 
 
+def test_a_kill_between_two_deletions_leaves_nothing_that_was_made_without_an_answer(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fuse = {"caption": {"captioner": {"fuse": {"scene": "caption_alt_text", "motion": "caption_endpoint"}}}}
+    out, deleted, delete = tmp_path / "dataset", [], Table.delete
+
+    def killed_after_one(table: Table, *what: Any, **which: Any) -> None:
+        if deleted:
+            raise KeyboardInterrupt
+        delete(table, *what, **which)
+        deleted.extend([table.url] if "captions" in table.url else [])
+
+    for behaviour in (error(500), None, caption_of):
+        with ChatServer(behaviour or caption_of) as server, monkeypatch.context() as patch:
+            steps = [ALT, by_endpoint(server, tries=1), fuse]
+            if behaviour is not None:
+                curate([str(manifest)], str(out), recipe(steps), engine="local")
+                continue
+            patch.setattr(Table, "delete", killed_after_one)
+            with pytest.raises(KeyboardInterrupt):
+                curate([str(manifest)], str(out), recipe(steps), engine="local")
+    assert len(deleted) == 1
+    opened = DatasetTables.open(out)
+    (name,) = [name for name in opened.tables() if name.startswith("captions/fuse")]
+    assert "A cat on a mat" not in opened.table(name).read(["text"])["text"].to_pylist()
+
+
 # ---- kill -9 --------------------------------------------------------------------------------------------------------
+
+
+def test_a_kill_costs_four_clips_a_request_however_many_there_are() -> None:
+    bundle = EndpointCaptioner(url="http://host/v1", model=MODEL, concurrency=2).bundle
+    clips = pa.table({"clip": range(100_000)})
+    assert {len(units) for units in bundles(clips, 256, bundle)} == {8}
+    assert max(len(units) for units in bundles(clips, 256)) == 256
 
 
 def committing_at_once(arguments: list[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,14 @@ def reply(row: dict[str, Any]) -> Reply:
     return VllmChat(model="owner/name", revision="r1")._reply(ASK, row)
 
 
+def steps(model: str) -> list[dict[str, Any]]:
+    return [
+        {"observe": {"observers": ["boundary"]}},
+        {"cut": {"detector": "boundary"}},
+        {"caption": {"captioner": {"vllm": {"model": model}}}},
+    ]
+
+
 def test_the_configuration_is_one_that_ray_takes() -> None:
     llm = pytest.importorskip("ray.data.llm")
     chat = VllmChat(model="owner/name", revision="r1", gpus=4, copies=2, engine={"max_model_len": 8192})
@@ -67,6 +76,21 @@ def test_no_code_of_a_model_runs_and_its_own_arguments_stay() -> None:
     assert VllmChat(model="owner/name", engine={"trust_remote_code": False}).engine
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "chat_template.jinja"])
+def test_a_folder_whose_files_are_others_is_another_model(name: str, tmp_path: Path) -> None:
+    def table() -> str:
+        return parse_recipe({"name": "vllm", "steps": steps(str(tmp_path))}).tables()["caption_vllm"]
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_bytes(b"one")
+    before = table(), VllmChat(model=str(tmp_path)).weights()
+    (tmp_path / "notes.txt").write_text("nothing of the model's")
+    assert before == (table(), VllmChat(model=str(tmp_path)).weights())
+    (tmp_path / name).write_bytes(b"other")
+    assert not set(before) & {table(), VllmChat(model=str(tmp_path)).weights()}
+    assert VllmChat(model="owner/name", revision="r1").weights() == "r1"
+
+
 def test_a_row_goes_in_as_text_and_comes_as_messages() -> None:
     row = row_of(3, ASK)
     assert {name: type(value) for name, value in row.items()} == {"number": int, "ask": str}
@@ -87,6 +111,13 @@ def test_a_row_goes_in_as_text_and_comes_as_messages() -> None:
         (out(0, " a cat\x00 "), "ok", "a cat", None),
         (out(0, "a cat that", tokens=8), "truncated", "a cat that", None),
         (out(0, " "), "empty", "", "no text came"),
+        (out(0, "<think>a dog?</think>\n\na cat"), "ok", "a cat", None),
+        (
+            out(0, "<think>a dog?", tokens=8),
+            "empty",
+            "",
+            "only thoughts came before the most tokens; turn them off or raise max_tokens",
+        ),
         (
             out(0, "", tokens=0, **{ERROR: "ValueError: prompt is\ntoo long"}),
             "failed",
@@ -111,12 +142,7 @@ def test_where_vllm_is_missing_the_line_that_installs_it_is_said() -> None:
     chat = VllmChat(model="owner/name")
     with pytest.raises(NotInstalled, match=r"model=owner/name needs vllm: pip install 'ray\[llm\]'"), chat.chat():
         pass
-    steps = [
-        {"observe": {"observers": ["boundary"]}},
-        {"cut": {"detector": "boundary"}},
-        {"caption": {"captioner": {"vllm": {"model": "owner/name"}}}},
-    ]
-    ((step, error),) = obstacles(parse_recipe({"name": "vllm", "steps": steps}))
+    ((step, error),) = obstacles(parse_recipe({"name": "vllm", "steps": steps("owner/name")}))
     assert (step.name, str(error)) == ("caption_vllm", "step caption_vllm needs vllm: pip install 'ray[llm]'")
 
 

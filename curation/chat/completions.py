@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 from dailies.curation.chat.asking import Outcome, Reply
+from dailies.curation.chat.thinking import ONLY_THOUGHT, without_thinking
 from dailies.curation.plain_text import clean, one_line, shortened
 
 LONGEST_LINE = 300  # characters of what a server says for people
 LONGEST_NAME = 200
 INT32 = 1 << 31
+THOUGHTS = ("reasoning_content", "reasoning")
+"""Where a server that parts thoughts from the answer puts them."""
 BLOCKED = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
 """Codes of errors by which servers say that a filter let nothing through."""
 
@@ -32,13 +35,17 @@ def read_reply(body: bytes, *, model: str, revision: str | None) -> Reply:
     content, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
     if not isinstance(content, str | None):
         raise MalformedAnswer("its answer's content is no text")
-    text, why = clean(content or "").strip(), None
+    written, why = clean(content or "").strip(), None
+    text = without_thinking(written)
+    thought = bool(written) or any(isinstance(message.get(name), str) and message[name] for name in THOUGHTS)
     outcome: Outcome = "ok"
     if finish == "content_filter" or (isinstance(refusal, str) and refusal):
         text, outcome = "", "blocked"
         why = _line(refusal) if isinstance(refusal, str) and refusal else "a filter of contents stopped it"
     elif not text:
-        outcome, why = "empty", "no text came before the most tokens" if finish == "length" else "no text came"
+        outcome, why = "empty", "no text came"
+        if finish == "length":
+            why = ONLY_THOUGHT if thought else "no text came before the most tokens"
     elif finish == "length":
         outcome = "truncated"
     usage = answer.get("usage")

@@ -102,7 +102,7 @@ class EndpointChat:
 
     @property
     def bundle(self) -> int:
-        """Clips that the worker is handed at least, if there are as many."""
+        """Clips that the worker is handed at a time, if there are as many."""
         return PER_REQUEST * self.concurrency
 
     def weights(self) -> str | None:

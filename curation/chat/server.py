@@ -33,18 +33,34 @@ LONGEST_WAIT = 600.0  # seconds that a server may ask to be left alone for, befo
 CONNECT_SECONDS = 10.0
 LARGEST = 4 << 20  # bytes of an answer
 CHUNK = 1 << 16
-AWAY = frozenset({429, 503})  # statuses of a server that is busy, whatever is asked
+AWAY = frozenset({429, 503, 529})  # statuses of a server that is busy, whatever is asked
+GATEWAY = frozenset({502, 504, *range(520, 528), 530})  # statuses of what stands before a server that does not answer
 PASSING = frozenset({408, 409, 425})  # statuses below 500, besides these, that another try may not meet
 NO_MONEY = 402
+ROUNDS = 3  # times that an ask may use up its tries at a server that is busy but answers others
 SEEDS = 1 << 31  # that every server takes
+PROBE = Ask(text="Say yes.", max_tokens=16)
+"""What a server is asked that gave nothing: whether it answers anything at all."""
 
 
 class _Again(Exception):
-    """A try that came to nothing; another may not. ``away``: whatever was asked; ``after``: seconds that the server wants."""
+    """A try that came to nothing; another may not.
 
-    def __init__(self, why: str, *, away: bool = False, after: float | None = None) -> None:
+    ``silent``: so it could be with whatever is asked, as nobody has looked at the ask; ``busy``: the server says that it will
+    answer later; ``after``: seconds that it wants to be left alone for.
+    """
+
+    def __init__(self, why: str, *, silent: bool = False, busy: bool = False, after: float | None = None) -> None:
         super().__init__(why)
-        self.why, self.away, self.after = why, away, after
+        self.why, self.silent, self.busy, self.after = why, silent, busy, after
+
+
+class _Forbidden(Exception):
+    """A refusal of the key, or of the ask. ``line`` says it for the ask, ``body`` is what the server says."""
+
+    def __init__(self, line: str, body: bytes) -> None:
+        super().__init__(line)
+        self.line, self.body = line, body
 
 
 @dataclass(kw_only=True)
@@ -74,7 +90,10 @@ class ServerConnection:
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
         self._free = asyncio.Semaphore(self.concurrency)
-        self._answered = 0  # asks, so far
+        self._answered = 0  # asks that the server had something to say to, so far
+        self._working = 0  # asks under way that may still be answered
+        self._news = asyncio.Event()  # set, and another put in its place, when either changes
+        self._probing = asyncio.Lock()
         self._closed_until = 0.0  # by time.monotonic(): the server wants to be left alone
         parts = urlsplit(self.url)
         direct = is_here(self.url) or bool(proxy_bypass(parts.netloc))
@@ -124,21 +143,68 @@ class ServerConnection:
             return await self._tried(self._request_body(ask))
 
     async def _tried(self, request: dict[str, Any]) -> Reply:
-        attempt, answered = 0, self._answered
-        while True:
-            try:
-                reply = await self._try(request)
-                self._answered += 1
-                return reply
-            except _Again as trouble:
-                attempt += 1
-                if attempt >= self.tries and not trouble.away:
-                    return self._none("failed", f"{trouble.why}, at the last of {attempt} tries")
-                if attempt >= self.tries and answered == self._answered:
-                    raise outage(f"{self.url}: {trouble.why}, {attempt} times in a row") from None
-                if attempt >= self.tries:  # others are answered: it is busy, not gone
-                    attempt, answered = 0, self._answered
-                await self._pause(trouble, attempt)
+        attempt, rounds, answered = 0, 0, self._answered
+        self._working += 1
+        try:
+            while True:
+                try:
+                    reply = await self._try(request)
+                    self._has_answered()
+                    return reply
+                except _Forbidden as refused:
+                    if self._answered == 0 and not await self._answers_others(0):
+                        raise self._key_refused(403, refused.body) from None
+                    return self._none("failed", refused.line)
+                except _Again as trouble:
+                    attempt += 1
+                    if attempt >= self.tries:
+                        if not trouble.silent:
+                            self._has_answered()
+                        elif not await self._answers_others(answered):
+                            raise outage(f"{self.url}: {trouble.why}, {attempt} times in a row") from None
+                        rounds += 1
+                        if not trouble.busy or rounds == ROUNDS:
+                            return self._none("failed", f"{trouble.why}, at the last of {rounds * self.tries} tries")
+                        attempt, answered = 0, self._answered
+                    await self._pause(trouble, attempt)
+        finally:
+            self._working -= 1
+            self._tell()
+
+    async def _answers_others(self, since: int) -> bool:
+        """Return whether the server answers other asks than one that came to nothing, after ``since`` were answered.
+
+        Waits for those under way. Where all came to nothing, or there are none, it is asked something small: one ask that it
+        never answers must end no run, and be it the only one that is left.
+        """
+        self._working -= 1
+        self._tell()
+        try:
+            while self._answered == since and self._working:
+                await self._news.wait()
+            async with self._probing:
+                if self._answered == since and await self._is_there():
+                    self._has_answered()
+            return self._answered != since
+        finally:
+            self._working += 1
+
+    async def _is_there(self) -> bool:
+        try:
+            await self._try(self._request_body(PROBE))
+        except _Again as trouble:
+            return not trouble.silent
+        except _Forbidden:
+            return False
+        return True
+
+    def _has_answered(self) -> None:
+        self._answered += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _pause(self, trouble: _Again, attempt: int) -> None:
         """Wait before the next try, for a random part of a pause that grows: who failed together shall not come together."""
@@ -162,10 +228,15 @@ class ServerConnection:
                 raise _Again(str(error)) from None
         message, blocked = read_error(body)
         line = f"the server says {status}{f': {message}' if message else ''}"
-        if status in AWAY or status >= 500 or status in PASSING:
-            raise _Again(line, away=status in AWAY, after=_retry_after(headers))
-        if status in (401, 403):
+        if blocked:
+            return self._none("blocked", line)
+        if status >= 500 or status in AWAY | PASSING:
+            after = _retry_after(headers)
+            raise _Again(line, silent=status in AWAY | GATEWAY, busy=status in AWAY, after=after)
+        if status == 401:
             raise self._key_refused(status, body)
+        if status == 403:
+            raise _Forbidden(line, body)
         if status == 404:
             raise UsageError(
                 f"model={self.model!r}, url={self.url}: {line}; check both, or whether it is chat that it offers"
@@ -175,7 +246,7 @@ class ServerConnection:
         if 300 <= status < 400:
             place = origin(urljoin(f"{self.url}/chat/completions", headers.get("Location", "")))
             raise UsageError(f"url={self.url}: leads to {place} ({status}); nothing is sent there unless you name it")
-        return self._none("blocked" if blocked else "failed", line)
+        return self._none("failed", line)
 
     async def _request(self, method: str, path: str, request: dict[str, Any] | None) -> tuple[int, Any, bytes]:
         """Return status, headers and body. Raises ``_Again``, and ``UsageError`` where no certificate is trusted."""
@@ -188,11 +259,11 @@ class ServerConnection:
         except aiohttp.ClientSSLError as error:
             raise UsageError(f"url={self.url}: {in_words(error) or 'no secure connection can be made'}") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise _Again(in_words(error) or "the server cannot be reached", away=True) from None
+            raise _Again(in_words(error) or "the server cannot be reached", silent=True, busy=True) from None
         except TimeoutError:
-            raise _Again(f"there was no whole answer in {self.timeout_seconds:g} s") from None
+            raise _Again(f"there was no whole answer in {self.timeout_seconds:g} s", silent=True) from None
         except aiohttp.ClientError:
-            raise _Again("the connection ended before the whole answer had come") from None
+            raise _Again("the connection ended before the whole answer had come", silent=True) from None
 
     def _request_body(self, ask: Ask) -> dict[str, Any]:
         body: dict[str, Any] = {

@@ -23,6 +23,7 @@ from dailies.curation.chat.batches import WINDOW, ahead, batches, windows
 from dailies.curation.chat.chat_folder import Dtype, LoadedChat
 from dailies.curation.chat.generation import Answer, answers
 from dailies.curation.chat.inputs import Prepared, prepare
+from dailies.curation.chat.thinking import ONLY_THOUGHT, without_thinking
 from dailies.curation.config import SPEC, GpuShare
 from dailies.curation.errors import OutOfMemory, SourceError, UsageError, item_error, stopping_error
 from dailies.curation.model_folders import model_name
@@ -65,7 +66,7 @@ class TransformersChat:
 
     @property
     def bundle(self) -> int:
-        """Clips that a worker is handed at least, if there are as many: batches follow each other within one alone."""
+        """Clips that a worker is handed at a time, if there are as many: batches follow each other within one alone."""
         return 64 if self.gpus else 8
 
     @property
@@ -169,9 +170,11 @@ class _Chat:
 
     def _reply(self, asked: Prepared, answer: Answer) -> Reply:
         told = replace(self.origin, tokens=answer.tokens, prompt_tokens=asked.tokens)
-        if not answer.text:
-            return replace(told, outcome="empty", why="the model wrote nothing")
-        return replace(told, text=answer.text, outcome="ok" if answer.ended else "truncated")
+        text = without_thinking(answer.text)
+        if not text:
+            why = ONLY_THOUGHT if answer.text and not answer.ended else "the model wrote nothing"
+            return replace(told, outcome="empty", why=why)
+        return replace(told, text=text, outcome="ok" if answer.ended else "truncated")
 
     def _failed(self, error: SourceError) -> Reply:
         return replace(self.origin, outcome="failed", why=str(error), kind=error.kind)

@@ -14,13 +14,17 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from dailies.curation import transformers_folder
+from dailies.curation.chat import chat_folder
 from dailies.curation.chat.asking import Ask, Reply
 from dailies.curation.chat.messages import is_jpeg, messages
+from dailies.curation.chat.thinking import ONLY_THOUGHT, without_thinking
 from dailies.curation.config import SPEC
 from dailies.curation.errors import Unreadable, UsageError, first_line, outage
 from dailies.curation.model_folders import model_name
@@ -34,6 +38,8 @@ ERROR = "__inference_error__"
 KEPT = ("number", "generated_text", "num_generated_tokens", "num_input_tokens", ERROR)
 """Columns of what comes out: the ask's number, and those that Ray documents."""
 LONGEST_LINE = 300
+OTHER_WEIGHTS = ("*.bin", "*.pt", "*.gguf")
+"""What vLLM loads besides safetensors."""
 
 
 def _checked_engine(engine: dict[str, Any]) -> dict[str, Any]:
@@ -76,11 +82,16 @@ class VllmChat:
 
     @property
     def bundle(self) -> int:
-        """Clips that the worker is handed at least, if there are as many."""
+        """Clips that the worker is handed at a time, if there are as many."""
         return self.at_a_time
 
     def weights(self) -> str | None:
-        return self.revision
+        """Return the sha256 of the folder's weights and settings, where this machine has it, else the revision."""
+        folder = Path(self.model)
+        if not folder.is_dir():
+            return self.revision
+        others = [path.name for pattern in OTHER_WEIGHTS for path in folder.glob(pattern)]
+        return transformers_folder.fingerprint(folder, (*chat_folder.SETTINGS, *others))
 
     def check(self) -> None:
         """Raise ``NotInstalled`` with the line that installs vLLM, where it is absent."""
@@ -140,12 +151,13 @@ class VllmChat:
     def _reply(self, ask: Ask, row: Mapping[str, Any]) -> Reply:
         if row[ERROR]:
             return self._none(shortened(one_line(row[ERROR]), LONGEST_LINE))
-        text, tokens = clean(row["generated_text"] or "").strip(), int(row["num_generated_tokens"])
+        written, tokens = clean(row["generated_text"] or "").strip(), int(row["num_generated_tokens"])
+        text = without_thinking(written)
         ended = tokens < ask.max_tokens  # Ray does not pass on why the model stopped
         return Reply(
             text=text,
             outcome="empty" if not text else "ok" if ended else "truncated",
-            why=None if text else "no text came",
+            why=None if text else ONLY_THOUGHT if written and not ended else "no text came",
             tokens=tokens,
             prompt_tokens=int(row["num_input_tokens"]),
             model=model_name(self.model),
