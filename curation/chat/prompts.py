@@ -76,8 +76,8 @@ def _read(value: Any, as_text: ValidatorFunctionWrapHandler, info: ValidationInf
 
 def _of_file(prompt: str, folder: Path) -> str:
     """Return the text of a file that is relative to ``folder`` or else to the working directory."""
-    given = Path(prompt).expanduser()
-    path = folder / given if (folder / given).exists() else given
+    path = Path(prompt).expanduser()
+    path = folder / path if (folder / path).exists() else path
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe may never end

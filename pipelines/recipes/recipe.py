@@ -264,8 +264,8 @@ def _record(entry: dict[str, Any], step: Annotation) -> None:
         (body,) = entry.values()
         holder, table = SPECS[kind_of_step(step)]
         name = kind_of(step.spec, table)
-        given = body[holder][name] if isinstance(body[holder], dict) else {}
-        body[holder] = {name: {**given, **texts}}
+        values = body[holder][name] if isinstance(body[holder], dict) else {}
+        body[holder] = {name: {**values, **texts}}
 
 
 def _step(entry: Any, context: dict[str, Any]) -> Step:
