@@ -10,9 +10,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from dailies.curation.errors import Malformed
+from dailies.curation.plain_text import one_line
 
 FORMAT = 1
 """Version of what ``serialize`` writes. A change of a single sign is another version, and the earlier ones stay."""
@@ -28,6 +29,8 @@ FIELDS: dict[str, str] = {
     "mood": "the mood, if the pictures themselves tell it",
     "details": "what else can be seen, in plain sentences",
 }
+_BEGINNING = re.compile(r"\{\s*[\"}]")
+"""How a JSON object begins; other braces are the text around it."""
 LONGEST = 2_000
 """Characters of one field; more is no caption."""
 
@@ -111,24 +114,20 @@ def _text(name: str, value: Any) -> str:
     parts = value if isinstance(value, list) else [value]
     if not all(part is None or isinstance(part, str) for part in parts):
         raise Malformed(f"the answer's {name} is {type(value).__name__}, and not a text")
-    text = ", ".join(" ".join(part.split()) for part in parts if part and part.strip())
+    text = ", ".join(filter(None, (one_line(part) for part in parts if part)))  # escapes in JSON may stand for any sign
     if len(text) > LONGEST:
         raise Malformed(f"the answer's {name} has {len(text):,} characters; at most {LONGEST:,} make sense")
     return text
 
 
 def _object(answer: str) -> Mapping[str, Any]:
-    """Return the first JSON object of an answer."""
-    decoder = json.JSONDecoder(parse_constant=_no_number)
-    for start in re.finditer(r"\{", answer):
-        try:
-            row, _ = decoder.raw_decode(answer, start.start())
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            return row
-        break
-    raise Malformed("the answer holds no JSON object, and fields were asked for")
+    """Return the first JSON object of an answer. Where it is broken or cut off, what is within it is no answer."""
+    start = _BEGINNING.search(answer)
+    try:
+        row, _ = json.JSONDecoder(parse_constant=_no_number).raw_decode(answer, start.start() if start else len(answer))
+    except (ValueError, RecursionError):
+        raise Malformed("the answer holds no JSON object, and fields were asked for") from None
+    return cast(Mapping[str, Any], row)
 
 
 def _no_number(name: str) -> Any:

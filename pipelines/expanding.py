@@ -8,6 +8,7 @@ has the prompt before it, so that what was asked for is always there; all else i
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -255,13 +256,11 @@ def _sound_part(text: str, told: str, prompt: str, *, whole: bool) -> tuple[str,
     """
     ends = [match.end() for match in SENTENCE.finditer(text)]
     ends += [len(text)] if whole and (not ends or ends[-1] < len(text)) else []
-    sound = 0
-    bad: tuple[str, ...] = () if ends else ("truncated",)
-    for end in ends:
-        if bad := _bad(text[:end], told, prompt):
-            break
-        sound = end
-    return text[:sound], () if sound else bad
+    if not ends:
+        return "", ("truncated",)
+    # What is wrong with a beginning of the text is wrong with each longer one.
+    first = bisect_left(ends, True, key=lambda end: bool(_bad(text[:end], told, prompt)))
+    return (text[: ends[first - 1]], ()) if first else ("", _bad(text[: ends[0]], told, prompt))
 
 
 def _bad(text: str, told: str, prompt: str) -> tuple[str, ...]:

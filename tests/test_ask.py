@@ -165,3 +165,18 @@ def test_the_recipe_is_vidrds_rule() -> None:
     assert asked.spec.needs == ("caption_coca",)
     with pytest.raises(RecipeError, match="frame"):
         load_recipe("vidrd", ["caption_coca.frame=last"])
+
+
+def test_clips_without_a_caption_cost_the_others_no_call_of_their_own() -> None:
+    calls: list[int] = []
+
+    class Counted(Oracle):
+        @contextmanager
+        def chat(self) -> Iterator[Callable[[Sequence[Ask]], list[Reply]]]:
+            with super().chat() as chat:
+                yield lambda asks: (calls.append(len(asks)), chat(asks))[1]
+
+    rows = answered(Counted(), "a ring", None, "a cross", " ", "a ring")
+    assert [row["answer"] for row in rows] == ["yes", None, "no", None, "yes"]
+    assert [row["failure"] and row["failure"]["kind"] for row in rows] == [None, "unusable", None, "unusable", None]
+    assert calls == [3]

@@ -159,3 +159,13 @@ def test_later_steps_know_what_was_chosen() -> None:
     step = next(step for step in recipe.steps if isinstance(step, CaptionStep) and step.name == "caption_best")
     assert isinstance(step.captioner, CAPTIONERS["best"])
     assert {earlier.name for earlier in recipe.feeding(step)} == {"caption_motion", "caption_other"}
+
+
+def test_a_clip_without_captions_costs_the_others_no_batch() -> None:
+    spec = BestCaptioner(captions=CAPTIONS)
+    with spec.open() as caption:
+        there, none = caption([clip({"coca": "a dog"}), clip({})]).to_pylist()
+    assert (there["text"], there["chosen"], there["status"]) == ("a dog", "coca", "ok")
+    assert (none["text"], none["chosen"], none["status"], none["why"]["kind"]) == (None, None, "failed", "unusable")
+    (row,) = best(spec, clip({}))
+    assert "all are empty" in row["failure"]["message"]

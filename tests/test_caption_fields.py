@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -149,3 +150,20 @@ def test_the_camera_s_field_is_what_was_measured(label: str | None, phrase: str)
 )
 def test_a_caption_against_the_measured_camera(text: str, label: str | None, against: bool) -> None:
     assert against_camera(text, label) is against
+
+
+@pytest.mark.parametrize(
+    "answer", ['{"subject": {"subject": "a dog"}', '{"a": 1, "b": {"subject": "a dog"}; }', '{"a":' * 17_000]
+)
+def test_what_is_within_a_broken_object_is_no_answer_and_costs_no_time(answer: str) -> None:
+    began = time.perf_counter()
+    with pytest.raises(Malformed, match="no JSON object"):
+        parse_fields(answer)
+    assert time.perf_counter() - began < 1
+
+
+def test_signs_that_json_escapes_are_harmless() -> None:
+    answer = r'{"subject": "a \ud83d dog", "action": "\u001b[2J runs", "setting": ["\u200b", "a\u202e hill"], "mood": "\u0007"}'
+    fields, _ = parse_fields(answer)
+    assert fields == CaptionFields(subject="a ? dog", action="[2J runs", setting="a hill")
+    fields.to_json().encode()

@@ -198,6 +198,8 @@ def test_columns_of_one_caption() -> None:
     assert spec.requires == ()
     row = scored(spec, caption_video="a red ring\x07", caption_coca="a red ring", caption_motion=None)
     assert row == {
+        "status": "ok",
+        "why": None,
         "repetition": 0.0,
         "refusals": 0,
         "language": None,

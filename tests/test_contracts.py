@@ -32,6 +32,7 @@ from dailies.curation.observe import EvidenceGrid, Observation, observe
 from dailies.curation.observers import OBSERVERS
 from dailies.curation.scorers import SCORERS
 from dailies.curation.scorers.ask import Question
+from dailies.curation.scorers.caption_quality import CaptionQualityScorer
 from dailies.curation.timing import Span
 from dailies.curation.types import Evidence, EvidenceFrame, Frame
 from dailies.curation.video import jpeg, unjpeg
@@ -455,7 +456,7 @@ def test_a_scorer_or_captioner_keeps_its_contract(
     columns = tuple(spec.columns)
     assert columns
     captioner = name not in SCORERS and name.startswith("caption_")
-    state = STATE if captioner or isinstance(spec, Question) else ()
+    state = STATE if captioner or isinstance(spec, Question | CaptionQualityScorer) else ()
     assert not captioner or columns[: len(COLUMNS)] == COLUMNS, "a captioner's columns begin with COLUMNS"
     assert set(spec.models) <= set(parameters(type(spec)))
     assert set(spec.needs) <= set(clips[0].columns), "reads columns that some observer, scorer or captioner makes"

@@ -124,6 +124,27 @@ def test_an_answer_without_its_fields_is_a_failure_of_its_form() -> None:
     assert (empty["status"], empty["text"], empty["tokens"]) == ("empty", None, None)
 
 
+def test_a_measured_camera_alone_is_no_caption() -> None:
+    (row,) = captioned(
+        Canned(fields=True, camera="motion_camera", replies=({"text": "{}"},)), [a_clip(motion_camera="pan right")]
+    )
+    assert (row["status"], row["text"], row["fields"]) == ("empty", None, None)
+
+
+def test_fields_that_are_cut_off_say_what_to_raise() -> None:
+    cut = {"text": '{"subject": {"subject": "a d', "outcome": "truncated"}
+    (row,) = captioned(Canned(fields=True, max_tokens=9, replies=(cut,)), [a_clip()])
+    assert (row["status"], row["why"]["kind"], row["text"]) == ("failed", "malformed", None)
+    assert row["why"]["message"].startswith("max_tokens=9: the answer was cut off there")
+
+
+@pytest.mark.parametrize("bad", [{"text": "a \ud83d dog"}, {"text": "a dog", "tokens": 1 << 40}])
+def test_an_answer_that_no_table_holds_costs_its_own_row(bad: dict[str, Any]) -> None:
+    rows = captioned(Canned(replies=({"text": "a cat"}, bad, {"text": "a cow"})), [a_clip()] * 3)
+    assert [(row["status"], row["text"]) for row in rows] == [("ok", "a cat"), ("failed", None), ("ok", "a cow")]
+    assert rows[1]["why"]["kind"] == "malformed"
+
+
 def test_a_plain_caption_against_the_measured_camera_is_flagged() -> None:
     replies = ({"text": "A dog, filmed with a static camera."},) * 2
     panned, still = captioned(

@@ -126,7 +126,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "curation/tables": (*READING, "curation/folders"),
     "curation/observers": READING,
     "curation/detectors": (*READING, "curation/observers"),
-    "curation/caption_fields": ("curation/errors",),
+    "curation/caption_fields": ("curation/errors", "curation/plain_text"),
     "curation/caption_measures": ("curation/plain_text",),
     "curation/camera_words": ("curation/observers",),
     "curation/transformers_folder": (

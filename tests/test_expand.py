@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dailies.curation.caption_fields import FIELDS
 from dailies.curation.chat import EndpointChat, prompt_hash, prompt_text
 from dailies.curation.errors import NotInstalled, UsageError
 from dailies.pipelines import expanding
-from dailies.pipelines.expanding import TRIES, expand
+from dailies.pipelines.expanding import TRIES, _sound_part, expand
 from dailies.zoo.generate import GeneratedVideo
 from tests.chat_server import MODEL, Asked, ChatServer, completion, error
 from tests.conftest import Dailies
@@ -220,3 +221,13 @@ def test_a_model_samples_from_the_expanded_prompt(dailies: Dailies, monkeypatch:
         done = dailies("zoo", "run", "tell", "--out", "a.mp4", "--prompt", "a cat", "--expand", "--json")
     assert json.loads(done.stdout)["prompt"] == CAT
     assert sampled == [CAT, CAT]
+
+
+def test_a_long_answer_is_read_in_no_time_up_to_where_it_goes_wrong() -> None:
+    sound = "".join(f"Number{at} comes. " for at in range(2_000))
+    for text, kept in ((sound, sound.rstrip()), (f"{sound}very very very red. {sound}", sound.rstrip())):
+        began = time.perf_counter()
+        assert _sound_part(text.rstrip(), "", "a cat", whole=True) == (kept, ())
+        assert time.perf_counter() - began < 3
+    assert _sound_part("very very very red. A dog runs.", "", "a cat", whole=True) == ("", ("repeats",))
+    assert _sound_part("A dog ru", "", "a cat", whole=False) == ("", ("truncated",))

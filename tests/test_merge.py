@@ -14,6 +14,7 @@ import pytest
 from pydantic.dataclasses import dataclass
 
 from dailies.curation.captioners import CAPTIONERS, EndpointSummary, SummaryCaptioner
+from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.merge import Merge, tidy
 from dailies.curation.captioners.merge_check import attributes, check_merge, main_noun
 from dailies.curation.chat import Ask, Reply, prompt_hash, prompt_names, prompt_text, smollm2, wording
@@ -349,3 +350,15 @@ def test_smollm2_merges_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     fell_back = (other["flags"] or "").startswith("fell_back,")
     assert other["status"] == "ok"
     assert other["model"] == ("fuse" if fell_back else "smollm2")
+
+
+@pytest.mark.parametrize("empty", [",", ".", " ?! ", "…"])
+def test_a_caption_without_a_word_is_none(empty: str) -> None:
+    (row,) = merged(CannedMerge(), a_clip(empty, MOTION))
+    assert (row["text"], row["model"], CannedMerge.asked) == (MOTION, "fuse", [])
+    (row,) = merged(CannedMerge(), a_clip(empty, empty))
+    assert (row["status"], row["text"]) == ("failed", None)
+    with FuseCaptioner().open() as fuse_all:
+        there, none, still = fuse_all([a_clip(SCENE, MOTION), a_clip(empty, MOTION), a_clip(SCENE, empty)]).to_pylist()
+    assert (there["text"], still["text"]) == (f"{SCENE}, {MOTION}", SCENE)
+    assert (none["status"], none["text"], none["why"]["kind"]) == ("failed", None, "unusable")

@@ -79,16 +79,21 @@ class BestCaptioner:
     def open(self) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
         def caption(evidence: Sequence[Evidence]) -> pa.Table:
             names = [self.choose(clip.columns) for clip in evidence]
-            captions = [_copied(clip.columns, name) for clip, name in zip(evidence, names, strict=True)]
+            pairs = zip(evidence, names, strict=True)
+            captions = [self._none() if name is None else _copied(clip.columns, name) for clip, name in pairs]
             return caption_table(captions, {CHOSEN: names})
 
         yield caption
 
-    def choose(self, columns: Mapping[str, Any]) -> str:
-        """Return the name of the caption that is best, without its prefix. Raises ``SourceError`` where there is none."""
+    def _none(self) -> Caption:
+        error = SourceError(f"{', '.join(self.captions)}: all are empty, there is no caption to choose")
+        return Caption(text=None, tokens=None, status="failed", error=error, model="best")
+
+    def choose(self, columns: Mapping[str, Any]) -> str | None:
+        """Return the name of the caption that is best, without its prefix; None where there is none."""
         texts = {name: columns[name] for name in self.captions if columns[name] and columns[name].strip()}
         if not texts:
-            raise SourceError(f"{', '.join(self.captions)}: all are empty, there is no caption to choose")
+            return None
         similar = {name: columns[of] for name, of in zip(self.captions, self.similarities, strict=False)}
 
         def worth(name: str) -> tuple[bool, float]:

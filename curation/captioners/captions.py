@@ -20,7 +20,7 @@ STATUSES: dict[Status, str] = {
     "truncated": "its maker reached the most tokens it may write; the text is there as far as it goes",
     "blocked": "its maker refused, or a filter of contents did; no text",
     "empty": "its maker answered nothing; no text",
-    "failed": "there is no answer; its maker is asked again by the next run",
+    "failed": "there is no answer, which the next run asks for again, or it has not the form that was asked for",
 }
 """What may come of a caption. The row's ``failure`` says why there is no text."""
 
@@ -37,7 +37,11 @@ COLUMNS: tuple[pa.Field, ...] = (
     field("flags", pa.string(), "what speaks against it, as words joined by commas, null where nothing does"),
     field("model", pa.string(), "its maker: a model's name or address, or the captioner's own where it has none"),
     field("revision", pa.string(), "revision or sha256 of the model, null where nobody tells"),
-    field("prompt_hash", pa.string(), "first 16 digits of the sha256 of the prompt, null without one"),
+    field(
+        "prompt_hash",
+        pa.string(),
+        "first 16 digits of the sha256 of the prompt, the system's part before it; null without one",
+    ),
     field("prompt_tokens", pa.int32(), "tokens that its maker read for it, null where it does not count", "token"),
 )
 ORIGIN = frozenset({"model", "revision", "prompt_hash", "prompt_tokens"})

@@ -20,10 +20,13 @@ from dailies.curation.captioners.captions import COLUMNS, Caption, caption_of, c
 from dailies.curation.chat import Ask, ChatImage, ChatModel, Prompt, Reply, prompt_text, spread
 from dailies.curation.config import SPEC
 from dailies.curation.errors import Malformed
+from dailies.curation.plain_text import clean
 from dailies.curation.types import Evidence, EvidenceFrame
 
 CONTENT = ("content_id", "stream")
 """Columns that say what a clip shows, wherever its source lies."""
+UNFIT = (ValueError, TypeError, OverflowError)
+"""What is raised of a value that no column holds, such as half of a surrogate pair or a number of tokens past int32."""
 
 
 class _Describes(ChatModel, Protocol):
@@ -31,9 +34,10 @@ class _Describes(ChatModel, Protocol):
 
     def asks(self, clips: Sequence[Evidence]) -> list[Ask]: ...
 
-    def question(self) -> str: ...
+    @property
+    def told(self) -> str: ...
 
-    def caption(self, clip: Evidence, reply: Reply, question: str) -> Caption: ...
+    def caption(self, clip: Evidence, reply: Reply, told: str) -> Caption: ...
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
@@ -91,12 +95,17 @@ class Describe:
         text = prompt_text(self.prompt)
         return f"{text}\n\n{instruction()}" if self.fields else text
 
+    @property
+    def told(self) -> str:
+        """All that the model is told in words, as tables and cards have its hash."""
+        return self.question() if self.system is None else f"{self.system}\n\n{self.question()}"
+
     def _looked_at(self, clip: Evidence) -> list[EvidenceFrame]:
         return [clip.frames[at] for at in spread(len(clip.frames), self.frames)]
 
-    def caption(self, clip: Evidence, reply: Reply, question: str) -> Caption:
-        """Return the caption that a reply to ``question`` is."""
-        caption = caption_of(reply, prompt=question)
+    def caption(self, clip: Evidence, reply: Reply, told: str) -> Caption:
+        """Return the caption that a reply is; ``told``: what the model was."""
+        caption = caption_of(reply, prompt=told)
         measured = clip.columns[self.camera] if self.camera else None
         if caption.text is None:
             return caption
@@ -106,21 +115,43 @@ class Describe:
         try:
             fields, _ = parse_fields(caption.text)
         except Malformed as error:
-            return replace(caption, text=None, tokens=None, status="failed", error=error)
-        flags = (AGAINST,) if against_camera(f"The camera {fields.camera}.", measured) else ()
-        fields = replace(fields, camera=camera_phrase(measured) or fields.camera)
+            cut = f"max_tokens={self.max_tokens}: the answer was cut off there, and its fields with it; raise it"
+            return _failed(caption, Malformed(cut) if reply.outcome == "truncated" else error)
         if fields.empty:
             return replace(caption, text=None, tokens=None, status="empty")
+        flags = (AGAINST,) if against_camera(f"The camera {fields.camera}.", measured) else ()
+        fields = replace(fields, camera=camera_phrase(measured) or fields.camera)
         return replace(caption, text=serialize(fields), fields=fields.to_json(), flags=flags)
 
     @contextmanager
     def open(self: _Describes) -> Iterator[Callable[[Sequence[Evidence]], pa.Table]]:
-        question = self.question()
+        told = self.told
         with self.chat() as chat:
 
             def captions(evidence: Sequence[Evidence]) -> pa.Table:
                 replies = chat(self.asks(evidence)) if evidence else []
                 pairs = zip(evidence, replies, strict=True)
-                return caption_table([self.caption(clip, reply, question) for clip, reply in pairs])
+                return _table([self.caption(clip, reply, told) for clip, reply in pairs])
 
             yield captions
+
+
+def _table(captions: Sequence[Caption]) -> pa.Table:
+    """Return the table of captions; one that no table holds is failed, so that none of the others is asked for again."""
+    try:
+        return caption_table(captions)
+    except UNFIT:
+        return caption_table([_held(caption) for caption in captions])
+
+
+def _held(caption: Caption) -> Caption:
+    try:
+        caption_table([caption])
+    except UNFIT as error:
+        unfit = replace(caption, revision=None, prompt_tokens=None, fields=None, flags=())
+        return _failed(unfit, Malformed(f"the answer cannot be kept: {clean(str(error))}"))
+    return caption
+
+
+def _failed(caption: Caption, error: Malformed) -> Caption:
+    return replace(caption, text=None, tokens=None, status="failed", error=error)

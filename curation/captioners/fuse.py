@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic.dataclasses import dataclass
 
 from dailies.curation.captioners.captions import COLUMNS, Caption, caption_table
+from dailies.curation.chat.wording import WORD
 from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.types import Evidence, Resources
@@ -54,8 +55,9 @@ class FuseCaptioner:
 
     def _clip(self, clip: Evidence) -> Caption:
         scene, motion = clip.columns[self.scene], clip.columns[self.motion]
-        if not scene or not scene.strip():
-            raise SourceError(f"{self.scene} is empty: there is no caption to add motion to")
+        if not scene or not WORD.search(scene):
+            error = SourceError(f"{self.scene} is empty: there is no caption to add motion to")
+            return Caption(text=None, tokens=None, status="failed", error=error, model="fuse")
         text = fuse(scene, motion)
         return Caption(text=text, tokens=len(text.split()), model="fuse")
 
@@ -67,6 +69,6 @@ def fuse(scene: str, motion: str | None) -> str:
     """
     scene = " ".join(scene.split()).rstrip(" .,;")
     motion = " ".join((motion or "").split()).strip(" .,;")
-    if not motion or scene.lower().endswith(motion.lower()):
+    if not WORD.search(motion) or scene.lower().endswith(motion.lower()):
         return scene
     return f"{scene}, {motion}"

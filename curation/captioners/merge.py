@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from dailies.curation.captioners.captions import COLUMNS, Caption, caption_of, caption_table
 from dailies.curation.captioners.fuse import fuse
 from dailies.curation.captioners.merge_check import check_merge
-from dailies.curation.chat import Ask, ChatModel, Prompt, Reply, prompt_text
+from dailies.curation.chat import Ask, ChatModel, Prompt, Reply, prompt_text, wording
 from dailies.curation.config import SPEC
 from dailies.curation.errors import SourceError
 from dailies.curation.plain_text import one_line
@@ -118,8 +118,14 @@ class Merge:
         texts = [one_line(clip.columns[name] or "") for name in self.captions]
         context = {name: _shown(clip.columns[column]) for name, column in self.context.items()}
         return _Sources(
-            captions=tuple(filter(None, texts)), context={name: value for name, value in context.items() if value}
+            captions=tuple(text for text in texts if wording.WORD.search(text)),
+            context={name: value for name, value in context.items() if value},
         )
+
+    @property
+    def told(self) -> str:
+        """What the model is told besides the captions, as tables and cards have its hash."""
+        return prompt_text(self.prompt)
 
     def _empty(self) -> Caption:
         error = SourceError(f"{', '.join(self.captions)} are empty: there is nothing to merge")
@@ -128,22 +134,21 @@ class Merge:
     def _ask(self, sources: _Sources) -> Ask:
         return Ask(
             text=sources.text,
-            system=prompt_text(self.prompt),
+            system=self.told,
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             seed=int(digest("merge", self.seed, sources.text)[:15], 16),
         )
 
     def _caption(self, sources: _Sources, reply: Reply) -> Caption:
-        prompt = prompt_text(self.prompt)
-        caption = caption_of(reply, prompt=prompt)
+        caption = caption_of(reply, prompt=self.told)
         if caption.status == "failed":
             return caption  # asked again by another run
         if caption.text is None:
             return self._fallen_back(sources, caption, caption.status)
         text = tidy(caption.text)
         told = [*(value for pair in sources.context.items() for value in pair)]
-        check = check_merge(text, sources.captions, context=told, prompt=prompt, max_added=self.max_added)
+        check = check_merge(text, sources.captions, context=told, prompt=self.told, max_added=self.max_added)
         if caption.status == "truncated" or check.bad:
             cut = ["truncated"] if caption.status == "truncated" else []
             return self._fallen_back(sources, caption, *cut, *check.flags)

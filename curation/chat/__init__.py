@@ -11,7 +11,7 @@ from dailies.curation.chat import smollm2, wording
 from dailies.curation.chat.asking import Ask, ChatImage, ChatModel, Outcome, Reply
 from dailies.curation.chat.endpoint import EndpointChat
 from dailies.curation.chat.inputs import spread
-from dailies.curation.chat.prompts import Prompt, prompt_hash, prompt_names, prompt_text
+from dailies.curation.chat.prompts import Prompt, PromptText, plain_prompt, prompt_hash, prompt_names, prompt_text
 from dailies.curation.chat.transformers_chat import TransformersChat
 from dailies.curation.chat.vllm_chat import VllmChat
 
@@ -29,12 +29,14 @@ __all__ = [
     "EndpointChat",
     "Outcome",
     "Prompt",
+    "PromptText",
     "Reply",
     "TransformersChat",
     "VllmChat",
     "chat_folder",
     "generation",
     "inputs",
+    "plain_prompt",
     "prompt_hash",
     "prompt_names",
     "prompt_text",

@@ -30,7 +30,7 @@ from dailies.curation.config import SPEC
 from dailies.curation.errors import Unanswered
 from dailies.curation.plain_text import shortened
 from dailies.curation.schema import STATE, field
-from dailies.curation.scorers.stored import own_text
+from dailies.curation.scorers.stored import has_text, no_text, own_text
 from dailies.curation.types import Evidence
 
 PLACE = "{caption}"
@@ -42,7 +42,11 @@ _ANSWER = re.compile(r"[\W_]*(?:(?:the )?answer(?: is)?\W*)?(yes|no)\b", re.IGNO
 class _Questions(ChatModel, Protocol):
     """``Question`` mixed with a way to a model."""
 
+    caption: str
+
     def asks(self, clips: Sequence[Evidence]) -> list[Ask]: ...
+
+    def answerable(self, clip: Evidence) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
@@ -72,6 +76,10 @@ class Question:
     def needs(self) -> tuple[str, ...]:
         return (self.caption,) if PLACE in prompt_text(self.question) else ()
 
+    def answerable(self, clip: Evidence) -> bool:
+        """Return whether there is a caption where the question has a place for one."""
+        return all(has_text(clip.columns, name) for name in self.needs)
+
     def asks(self, clips: Sequence[Evidence]) -> list[Ask]:
         """Return what is asked of each clip. Raises ``SourceError`` where its caption is empty."""
         text = prompt_text(self.question)
@@ -92,8 +100,11 @@ class Question:
         with self.chat() as chat:
 
             def score(evidence: Sequence[Evidence]) -> pa.Table:
-                replies = chat(self.asks(evidence)) if evidence else []
-                rows = [_row(reply) for reply in replies]
+                asked = [at for at, clip in enumerate(evidence) if self.answerable(clip)]
+                replies = chat(self.asks([evidence[at] for at in asked])) if asked else []
+                rows = [no_text(self.caption) for _ in evidence]
+                for at, reply in zip(asked, replies, strict=True):
+                    rows[at] = _row(reply)
                 return pa.Table.from_pylist(rows, schema=pa.schema([*Question.columns, *STATE]))
 
             yield score

@@ -18,8 +18,8 @@ from pydantic.dataclasses import dataclass
 from dailies.curation.caption_measures import agreement, echo, refusals, repetition, split_words, unprintable
 from dailies.curation.chat import Prompt, prompt_text
 from dailies.curation.config import SPEC
-from dailies.curation.schema import field
-from dailies.curation.scorers.stored import own_text
+from dailies.curation.schema import STATE, field
+from dailies.curation.scorers.stored import has_text, no_text
 from dailies.curation.types import Evidence, Resources
 
 
@@ -94,14 +94,17 @@ class CaptionQualityScorer:
 
         def score(evidence: Sequence[Evidence]) -> pa.Table:
             rows = [self._row(clip, prompt, tell) for clip in evidence]
-            return pa.Table.from_pylist(rows, schema=pa.schema(list(self.columns)))
+            return pa.Table.from_pylist(rows, schema=pa.schema([*self.columns, *STATE]))
 
         yield score
 
     def _row(self, clip: Evidence, prompt: str | None, tell: Callable[[str], str | None]) -> dict[str, Any]:
-        text = own_text(clip.columns, self.caption)
+        if not has_text(clip.columns, self.caption):
+            return no_text(self.caption)
+        text = clip.columns[self.caption]
         others = [clip.columns[name] for name in self.others]
         return {
+            "status": "ok",
             "repetition": repetition(text, self.ngram),
             "refusals": refusals(text),
             "language": tell(text),

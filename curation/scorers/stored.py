@@ -13,6 +13,7 @@ from dailies.curation.scorers.embed import EmbedScorer
 from dailies.curation.scorers.text import POSITIONS
 from dailies.curation.types import Evidence
 
+_EMPTY = "{name} is empty: there is no caption to compare with"
 STEP = "embed"
 """The name of a step of ``EmbedScorer`` that has none of its own."""
 
@@ -69,7 +70,17 @@ def stored(clips: Sequence[Evidence], columns: Sequence[str]) -> NDArray[np.floa
 
 def own_text(columns: Mapping[str, Any], name: str) -> str:
     """Return a clip's text. Raises ``SourceError`` where it has none."""
+    if not has_text(columns, name):
+        raise SourceError(_EMPTY.format(name=name))
+    return str(columns[name])
+
+
+def has_text(columns: Mapping[str, Any], name: str) -> bool:
+    """Return whether a clip has a text."""
     text = columns[name]
-    if not text or not text.strip():
-        raise SourceError(f"{name} is empty: there is no caption to compare with")
-    return str(text)
+    return bool(text and text.strip())
+
+
+def no_text(name: str) -> dict[str, Any]:
+    """Return the state of a clip that has no text: its own row fails, and the others of its batch are done with one call."""
+    return {"status": "failed", "why": {"kind": SourceError.kind, "message": _EMPTY.format(name=name)}}

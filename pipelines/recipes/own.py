@@ -18,12 +18,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+from dailies.curation.chat import PromptText, plain_prompt
 from dailies.curation.config import did_you_mean, format_error, keys_of, offered
 from dailies.curation.errors import Defect, OwnCode, RecipeError, SourceError, item_error, located, own_code
 from dailies.curation.schema import digest
@@ -151,30 +152,34 @@ class OwnSpec:
         return replace(self, parameters={**self.parameters, **changes}, live=live)
 
 
-def own_from_file(reference: str, parameters: Mapping[str, Any], folder: Path, *, recorded: bool = False) -> OwnSpec:
-    """Read ``FILE.py:CLASS``, where FILE is relative to ``folder`` or else to the working directory, and run it.
+def own_from_file(reference: str, parameters: Mapping[str, Any], context: Mapping[str, Any]) -> OwnSpec:
+    """Read ``FILE.py:CLASS``, where FILE is relative to the context's ``folder`` or else to the working directory, and run it.
 
-    ``recorded``: the reference is a record's and not the user's word, so only a file that the user named before is run.
+    Where the context says ``recorded``, the reference is a record's and not the user's word, so only a file that the user named
+    before is run.
     Raises ``RecipeError`` where there is no such file or class, or the class takes no such parameters.
     """
+    folder = Path(context.get("folder", "."))
     match = REFERENCE.fullmatch(reference)
     if match is None:
         cls = _handed_in[reference]
-        return own_from_object(build(cls, parameters, reference))
+        return own_from_object(build(cls, parameters, reference, context))
     places = [place / Path(match["file"]).expanduser() for place in (folder, Path.cwd())]
     file = next((place.resolve() for place in places if place.is_file()), None)
     if file is None:
         raise RecipeError(f"{reference}: no such file; it is looked for in {folder} and in {Path.cwd()}")
-    if recorded and not own_files.known(file):
+    if context.get("recorded") and not own_files.known(file):
         raise RecipeError(
             f"{reference}: the dataset names this file, which would be run, and you did not yet; if you trust it, curate"
             " with a recipe of yours that names it"
         )
     own_files.remember(file)
     source = file.read_text(encoding="utf-8")
-    spec = OwnSpec(reference=f"{file}:{match['name']}", source=source, parameters=dict(parameters))
-    _check(spec.spec, reference)
-    return spec
+    spec = OwnSpec(reference=f"{file}:{match['name']}", source=source, parameters=parameters)
+    with own_code(reference, str(file)):
+        own = build(_class(spec.reference, source), parameters, reference, context)
+    _check(own, reference)
+    return replace(spec, parameters={**parameters, **prompt_texts(own)})  # its workers may not have the files
 
 
 def own_from_object(own: Any) -> OwnSpec:
@@ -203,12 +208,16 @@ def is_own(reference: str) -> bool:
     return reference in _handed_in or REFERENCE.fullmatch(reference) is not None
 
 
-def build(cls: type[Any], parameters: Mapping[str, Any], where: str, notes: list[str] | None = None) -> Any:
+def build(
+    cls: type[Any], parameters: Mapping[str, Any], where: str, context: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
     """Make a spec of a class and its parameters by name; ``where`` names it in errors.
 
-    A parameter may go by the name that its field's metadata calls ``formerly``; then a line about it joins ``notes``.
+    ``context``: of the validation, as ``specs.spec_of`` has it. A parameter may go by the name that its field's metadata calls
+    ``formerly``; then a line about it joins the context's ``notes``.
     Raises ``RecipeError`` for an unknown name and for a value that is not allowed.
     """
+    notes = context.get("notes")
     former = {f.metadata["formerly"]: f.name for f in _fields(cls) if "formerly" in f.metadata}
     allowed = [f.name for f in _fields(cls)]
     renamed: dict[str, Any] = {}
@@ -225,9 +234,15 @@ def build(cls: type[Any], parameters: Mapping[str, Any], where: str, notes: list
     if not is_dataclass(cls):
         return cls()
     try:
-        return TypeAdapter(cls).validate_python(renamed)
+        return TypeAdapter(cls).validate_python(renamed, context=dict(context))
     except ValidationError as error:
         raise RecipeError(f"{where}: {format_error(error, keys_of(cls))}") from None
+
+
+def prompt_texts(spec: Any) -> dict[str, Any]:
+    """Return those parameters of a dataclass that are texts of prompts, as a record has them."""
+    named = {f.name: getattr(spec, f.name) for f in _fields(type(spec))}
+    return {name: plain_prompt(value) for name, value in named.items() if isinstance(value, PromptText)}
 
 
 # ---- classes --------------------------------------------------------------------------------------------------------
@@ -242,7 +257,7 @@ def _parameters(own: Any, reference: str) -> dict[str, Any]:
         if getattr(own, "__dict__", None):
             raise RecipeError(f"{reference}: not a dataclass; make it one, so that its parameters can be written down")
         return {}
-    parameters = {f.name: getattr(own, f.name) for f in _fields(type(own))}
+    parameters = {f.name: plain_prompt(getattr(own, f.name)) for f in _fields(type(own))}
     for name, value in parameters.items():
         try:
             json.dumps(value)

@@ -30,9 +30,10 @@ from dailies.curation.schema import fingerprint, is_listed
 from dailies.pipelines.recipes.checks import check_steps
 from dailies.pipelines.recipes.linking import linked
 from dailies.pipelines.recipes.overrides import apply_override
-from dailies.pipelines.recipes.own import OwnSpec
+from dailies.pipelines.recipes.own import OwnSpec, prompt_texts
 from dailies.pipelines.recipes.specs import kind_of, meaning_of, observer_meaning, resolved
 from dailies.pipelines.recipes.steps import (
+    SPECS,
     STEPS,
     Annotation,
     CutStep,
@@ -41,6 +42,7 @@ from dailies.pipelines.recipes.steps import (
     ScoreStep,
     SelectStep,
     Step,
+    kind_of_step,
     step_data,
 )
 
@@ -231,9 +233,10 @@ def parse_recipe(
     *,
     recorded: bool = False,
 ) -> CurationRecipe:
-    """Check plain data as a whole. ``folder``: of the recipe, to which the files of own scorers are relative.
+    """Check plain data as a whole. ``folder``: of the recipe, to which the files of own scorers and of prompts are relative.
 
-    ``recorded``: it is a dataset's record, which may name only such of these files as the user named before.
+    ``recorded``: it is a dataset's record, which may name only such own scorers as the user named before, and no file of a
+    prompt: it has the texts.
     """
     if not isinstance(data, dict) or not isinstance(data.get("steps"), list):
         raise RecipeError(f"recipe {where}: not a mapping with name and steps")
@@ -247,9 +250,22 @@ def parse_recipe(
     steps = linked([_step(entry, context) for entry in data["steps"]], where)
     check_steps(steps, where)
     for entry, step in zip(data["steps"], steps, strict=True):
-        if isinstance(step, Annotation) and isinstance(step.spec, OwnSpec):
-            entry.update(step_data(step))  # with the whole path: the record is read from elsewhere
+        if isinstance(step, Annotation):
+            _record(entry, step)
     return CurationRecipe(name=str(data.get("name") or Path(where).stem), steps=steps, source=data, notes=tuple(notes))
+
+
+def _record(entry: dict[str, Any], step: Annotation) -> None:
+    """Make the raw step such that it means the same wherever and whenever it is read: own scorers have their whole path, and
+    prompts their text."""
+    if isinstance(step.spec, OwnSpec):
+        entry.update(step_data(step))
+    elif texts := prompt_texts(step.spec):
+        (body,) = entry.values()
+        holder, table = SPECS[kind_of_step(step)]
+        name = kind_of(step.spec, table)
+        values = body[holder][name] if isinstance(body[holder], dict) else {}
+        body[holder] = {name: {**values, **texts}}
 
 
 def _step(entry: Any, context: dict[str, Any]) -> Step:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import BeforeValidator, ValidationInfo
 
+from dailies.curation.chat import plain_prompt
 from dailies.curation.config import offered
 from dailies.curation.errors import RecipeError
 from dailies.curation.openclip import OpenClip
@@ -35,10 +35,9 @@ def spec_of(table: Mapping[str, Any], what: str, *, own: bool = False) -> Before
             return own_from_object(value)
         name, parameters = _named(value, what)
         if name in table:
-            return build(table[name], parameters, f"{what} {name}", context.get("notes"))
+            return build(table[name], parameters, f"{what} {name}", context)
         if own and is_own(name):
-            recorded = bool(context.get("recorded"))
-            return own_from_file(name, parameters, Path(context.get("folder", ".")), recorded=recorded)
+            return own_from_file(name, parameters, context)
         raise RecipeError(f"unknown {what} {name!r}{offered(name, [*table, 'FILE.py:CLASS'] if own else table)}")
 
     return BeforeValidator(read)
@@ -70,9 +69,9 @@ def spec_data(spec: Any, table: Mapping[str, Any]) -> Any:
 
 
 def changed_values(spec: Any) -> dict[str, Any]:
-    """Return the values of a dataclass that are not its defaults."""
+    """Return the values of a dataclass that are not its defaults, as plain data."""
     return {
-        f.name: getattr(spec, f.name)
+        f.name: plain_prompt(getattr(spec, f.name))
         for f in fields(spec)
         if f.default is MISSING or getattr(spec, f.name) != f.default
     }
