@@ -13,7 +13,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from dailies.curation.captioners import EndpointCaptioner
-from dailies.curation.chat import prompt_hash, prompt_text
+from dailies.curation.chat import prompt_hash, prompt_names, prompt_text
 from dailies.curation.errors import RecipeError
 from dailies.pipelines.recipes.recipe import CurationRecipe, parse_recipe
 from dailies.pipelines.recipes.specs import meaning_of, spec_data
@@ -106,3 +106,14 @@ def test_no_file_is_read_out_of_a_record_nor_one_that_may_never_end(tmp_path: Pa
 def test_what_is_no_prompt(prompt: Any, why: str) -> None:
     with pytest.raises(RecipeError, match=why):
         recipe(prompt)
+
+
+def test_a_prompt_that_ships_never_changes_under_its_name() -> None:
+    """Tables are named by the name; a better prompt gets a name of its own, and a line here."""
+    assert {name: prompt_hash(name) for name in prompt_names()} == {
+        "caption-fits": "dc875e5972ab057f",
+        "describe": "0d8df372a4b4bc2c",
+        "expand": "bc849d0740fc1a38",
+        "merge-descriptive": "07a40ad0b66f8f3b",
+        "merge-svd": "ff3d3da83206e89f",
+    }
