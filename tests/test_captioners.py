@@ -16,7 +16,7 @@ from dailies.curation import openclip
 from dailies.curation.captioners.coca import CocaCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner, fuse
 from dailies.curation.captioners.motion import MotionCaptioner
-from dailies.curation.errors import SourceError, UsageError
+from dailies.curation.errors import UsageError
 from dailies.curation.scorers.clip import ClipScorer
 from dailies.curation.tables import DatasetTables, query
 from dailies.curation.timing import Span
@@ -62,8 +62,11 @@ def test_a_clip_without_what_is_needed_costs_its_own_row_only() -> None:
     with MotionCaptioner().open() as caption:
         rows = score_rows("motion", caption, clips)
     assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
-    with FuseCaptioner().open() as caption, pytest.raises(SourceError, match="caption_coca is empty"):
-        caption([evidence("a", caption_coca=" ", caption_motion="slow motion")])
+    sources = [evidence("a", caption_coca=scene, caption_motion="slow motion") for scene in (" ", "a red ring")]
+    with FuseCaptioner().open() as caption:
+        rows = score_rows("fuse", caption, sources)
+    assert [row["status"] for row in rows] == ["failed", "ok"]
+    assert "caption_coca is empty" in rows[0]["failure"]["message"]
 
 
 @pytest.mark.parametrize(
