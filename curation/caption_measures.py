@@ -24,6 +24,7 @@ REFUSALS = (
     r"\b(?:i am|i['’]m) (?:an? (?:ai|artificial intelligence|language model)|(?:not able|unable) to|sorry|afraid)\b",
     r"\bi (?:cannot|can['’]t|can not|could not|couldn['’]t|won['’]t|will not|do not|don['’]t) (?:\w+ )?"
     r"(?:see|view|watch|play|access|open|provide|describe|identify|help|assist|determine|process|analy[sz]e|comply|"
+    r"merge|combine|write|rewrite|answer|create|tell|say|continue|go on|do (?:that|this|it)|"
     r"have (?:access|the ability))\b",
     r"\b(?:sorry|apologi[sz]e|apologies)\b[ ,]+(?:but|for|i)\b",
     r"\b(?:no|not any|without any) (?:image|images|video|videos|frame|frames|picture|pictures) "

@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from dailies.curation.caption_fields import CaptionFields, instruction, json_schema, parse_fields, serialize
+from dailies.curation.caption_measures import refusals
 from dailies.curation.chat import (
     Ask,
     EndpointChat,
@@ -266,7 +267,7 @@ def _sound_part(text: str, told: str, prompt: str, *, whole: bool) -> tuple[str,
 def _bad(text: str, told: str, prompt: str) -> tuple[str, ...]:
     signs = {
         "echo": wording.echoes(text, told, [prompt]),
-        "refusal": wording.refuses(text),
+        "refusal": refusals(text) > 0,
         "repeats": wording.repeats(text, [prompt]),
     }
     return tuple(name for name, holds in signs.items() if holds)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic.dataclasses import dataclass
 
+from dailies.curation.caption_measures import refusals
 from dailies.curation.captioners import CAPTIONERS, EndpointSummary, SummaryCaptioner
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.merge import Merge, tidy
@@ -60,9 +61,9 @@ def test_repeats_echoes_and_refusals() -> None:
     assert wording.echoes("Keep every object, colours and directions", prompt) is True
     assert wording.echoes("a red object keeps its colour", prompt) is False
     assert wording.echoes("keep every object, colour and direction", prompt, [prompt]) is False
-    assert [
-        wording.refuses(text) for text in ("I'm sorry, but", "As an AI language model", "I cannot see", "a can")
-    ] == [*(True, True, True, False)]
+    assert [refusals(text) > 0 for text in ("I'm sorry, but", "As an AI language model", "I cannot see", "a can")] == [
+        *(True, True, True, False)
+    ]
 
 
 def test_attributes_stand_with_what_they_are_said_of() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from dailies.curation.caption_measures import refusals
 from dailies.curation.chat import wording
 
 BEFORE: Mapping[str, frozenset[str]] = {
@@ -67,7 +68,7 @@ def check_merge(
         "too_long": len(text.split()) > sum(len(source.split()) for source in sources) + SLACK,
         "repeats": wording.repeats(text, sources),
         "echo": wording.echoes(text, prompt, sources),
-        "refusal": wording.refuses(text),
+        "refusal": refusals(text) > 0,
         "contradicts": _contradicts(text, sources),
         "drops_caption": any(_drops(text, caption) for caption in captions),
     }

@@ -39,11 +39,6 @@ SAME: Mapping[str, str] = {
 }
 """Words that count as another, besides their stems."""
 
-REFUSALS = re.compile(
-    r"\b(i['’]m sorry|i am sorry|i apologi[sz]e|as an ai\b|i (cannot|can['’]?t|am unable to|am not able to|won['’]?t)"
-    r"|(an|large) (ai|language) (model|assistant)|i do(n['’]t| not) have (access|the ability)|please provide)",
-    re.IGNORECASE,
-)
 RUN = 4  # words in a row that no text says twice
 ECHO = 5  # words in a row that are the prompt's
 
@@ -95,11 +90,6 @@ def echoes(text: str, prompt: str, sources: Sequence[str] = ()) -> bool:
     """Return whether ``text`` has a run of words of the ``prompt`` that is in none of ``sources``."""
     runs = _runs(tokens(text), ECHO).keys() & _runs(tokens(prompt), ECHO).keys()
     return bool(runs.difference(*(_runs(tokens(source), ECHO) for source in sources)))
-
-
-def refuses(text: str) -> bool:
-    """Return whether ``text`` speaks as an assistant that does not do what it was asked."""
-    return REFUSALS.search(text) is not None
 
 
 def _runs(stems: Sequence[str], length: int) -> Counter[tuple[str, ...]]:
