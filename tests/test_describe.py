@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,36 +13,19 @@ from pydantic.dataclasses import dataclass
 
 from dailies.curation.captioners import VideoCaptioner
 from dailies.curation.captioners.describe import Describe
-from dailies.curation.chat import Ask, Reply, prompt_hash
+from dailies.curation.chat import Ask, prompt_hash
 from dailies.curation.config import SPEC
 from dailies.curation.timing import Span
-from dailies.curation.types import Evidence, EvidenceFrame, Resources
+from dailies.curation.types import Evidence, EvidenceFrame
+from tests.canned_chat import CannedChat
 from tests.conftest import Dailies
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
-class Canned(Describe):
+class Canned(Describe, CannedChat):
     """Answers with what it is told to, and keeps what it was asked."""
 
-    replies: tuple[Any, ...] = ()
-    requires: ClassVar[tuple[str, ...]] = ()
-    models: ClassVar[tuple[str, ...]] = ()
-    resources: ClassVar[Resources] = Resources()
     asked: ClassVar[list[Ask]] = []
-
-    def weights(self) -> None:
-        return None
-
-    def check(self) -> None:
-        return None
-
-    @contextmanager
-    def chat(self) -> Iterator[Callable[[Sequence[Ask]], list[Reply]]]:
-        def answer(asks: Sequence[Ask]) -> list[Reply]:
-            self.asked[:] = asks
-            return [Reply(**{"model": "canned", "text": "", **reply}) for reply in self.replies]
-
-        yield answer
 
 
 def a_clip(frames: int = 9, *, start: int = 300, content: str = "a", **columns: Any) -> Evidence:
@@ -57,6 +39,7 @@ def captioned(spec: Canned, clips: Sequence[Evidence]) -> list[dict[str, Any]]:
     with spec.open() as caption:
         rows: list[dict[str, Any]] = caption(clips).to_pylist()
         assert caption([]).num_rows == 0
+        Canned.asked.clear()
         caption(clips)
     return rows
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,12 +16,13 @@ from dailies.curation.captioners import CAPTIONERS, EndpointSummary, SummaryCapt
 from dailies.curation.captioners.fuse import FuseCaptioner
 from dailies.curation.captioners.merge import Merge, tidy
 from dailies.curation.captioners.merge_check import attributes, check_merge, main_noun
-from dailies.curation.chat import Ask, Reply, prompt_hash, prompt_names, prompt_text, smollm2, wording
+from dailies.curation.chat import Ask, prompt_hash, prompt_names, prompt_text, smollm2, wording
 from dailies.curation.config import SPEC
 from dailies.curation.errors import NotInstalled, RecipeError
 from dailies.curation.timing import Span
-from dailies.curation.types import Evidence, Resources
+from dailies.curation.types import Evidence
 from dailies.pipelines.recipes.recipe import parse_recipe
+from tests.canned_chat import CannedChat
 from tests.chat_server import MODEL, ChatServer, completion, error
 
 SCENE, MOTION = "a large red circle over a grey background", "the camera pans left, something moves, slow motion"
@@ -142,28 +141,10 @@ def test_headings_and_quotes_go(written: str, text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC)
-class CannedMerge(Merge):
+class CannedMerge(Merge, CannedChat):
     """Answers with what it is told to, and keeps what it was asked."""
 
-    replies: tuple[Any, ...] = ()
-    requires: ClassVar[tuple[str, ...]] = ()
-    models: ClassVar[tuple[str, ...]] = ()
-    resources: ClassVar[Resources] = Resources()
     asked: ClassVar[list[Ask]] = []
-
-    def weights(self) -> None:
-        return None
-
-    def check(self) -> None:
-        return None
-
-    @contextmanager
-    def chat(self) -> Iterator[Callable[[Sequence[Ask]], list[Reply]]]:
-        def answer(asks: Sequence[Ask]) -> list[Reply]:
-            self.asked.extend(asks)
-            return [Reply(**{"model": "canned", "text": "", **reply}) for reply in self.replies]
-
-        yield answer
 
 
 def a_clip(scene: str | None, motion: str | None, **columns: Any) -> Evidence:
